@@ -1,0 +1,148 @@
+package shardcast
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// Latest is the version that stands for the newest one on offer.
+const Latest = "latest"
+
+// ClientOptions configure a [Client]. Only Servers is required.
+type ClientOptions struct {
+	// Servers are where to fetch from: host, host:port or an http:// or https://
+	// URL with an optional path; see ServerPort. Any of them that is up is enough.
+	// Where as many of them say one thing as another, the first is believed.
+	Servers []string
+
+	// ServerPort is that of servers without one. Zero means 8000.
+	ServerPort int
+
+	// OutputDir is where downloads go that are given no path. Empty means
+	// "./downloads".
+	OutputDir string
+
+	// FetchOptions say how shards are fetched.
+	FetchOptions
+
+	// Logger receives what happens. Nil discards it.
+	Logger *slog.Logger
+}
+
+// A Version is what servers tell of one. Where no server has a manifest, as with
+// the Python package, only Name and Digest are known, and Shards where it is
+// stated.
+type Version struct {
+	// Name is the version's, such as "v1".
+	Name string
+
+	// File is what the file was called where it was published. Do not use it as a
+	// path unseen: it comes from the network.
+	File string
+
+	// Size is the file's, in bytes, and -1 if it is not known.
+	Size int64
+
+	// Shards is their number, and -1 if it is not known.
+	Shards int
+
+	// Date is when the version was cut, and zero if that is not known.
+	Date time.Time
+
+	// Digest is the file's SHA-256, as 64 lower-case hex digits.
+	Digest string
+}
+
+// A Result is what [Client.Download] has brought, and where to.
+type Result struct {
+	Version
+
+	// Path is the file that holds it.
+	Path string
+}
+
+// A Client lists and downloads versions. Its methods may be called from any
+// goroutine.
+type Client struct {
+	pool      *fetch.Pool
+	client    *client.Client
+	outputDir string
+}
+
+// NewClient returns a Client. It asks nothing of the servers yet. Errors match
+// [ErrOptions]. The caller closes the Client.
+func NewClient(opts ClientOptions) (*Client, error) {
+	logger := loggerOr(opts.Logger)
+	pool, err := opts.pool(opts.Servers, cmp.Or(opts.ServerPort, DefaultPort), logger)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{pool: pool, client: client.New(pool, logger), outputDir: cmp.Or(opts.OutputDir, DefaultOutputDir)}, nil
+}
+
+// List returns the versions on offer, ascending. It asks each server once. The
+// error matches [ErrUnreachable] if none answers.
+func (c *Client) List(ctx context.Context) ([]Version, error) {
+	listings, err := c.client.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	versions := make([]Version, len(listings))
+	for i, l := range listings {
+		versions[i] = Version{Name: l.Version.String(), Size: -1, Shards: cmp.Or(l.Count, -1), Digest: l.Digest.String()}
+		if l.Manifest != nil {
+			versions[i] = versionOf(l.Version, *l.Manifest)
+		}
+	}
+	return versions, nil
+}
+
+// Download brings a version, such as "v1" or [Latest], to the file path; an empty
+// path means download_v1.bin in the options' OutputDir. Directories on the way
+// are made. When it returns nil, the file is the one that was published, all of
+// it, on the disk; on any error what stood at path is as it was before.
+//
+// Errors match [ErrOptions] if version is neither, [ErrNoVersion],
+// [ErrIntegrity] or [ErrUnreachable]; others are the file system's, what ended
+// ctx, or say what the servers answered.
+func (c *Client) Download(ctx context.Context, version, path string) (Result, error) {
+	var number shard.Version
+	if version != Latest {
+		var err error
+		if number, err = shard.ParseVersion(version); err != nil {
+			return Result{}, fmt.Errorf("%w: %w", ErrOptions, err)
+		}
+	}
+	entry, err := c.client.Find(ctx, number)
+	if err != nil {
+		return Result{}, err
+	}
+	if path == "" {
+		path = filepath.Join(c.outputDir, "download_"+entry.Version.String()+".bin")
+	}
+	m, err := c.client.Download(ctx, entry, path)
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{Version: versionOf(entry.Version, m), Path: path}, nil
+}
+
+// Close gives back what [NewClient] took.
+func (c *Client) Close() error {
+	c.pool.Close()
+	return nil
+}
+
+func versionOf(v shard.Version, m shard.Manifest) Version {
+	return Version{
+		Name: v.String(), File: m.Name, Size: m.Size, Shards: len(m.Shards), Date: m.Date, Digest: m.Digest.String(),
+	}
+}

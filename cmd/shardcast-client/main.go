@@ -1,0 +1,127 @@
+// Command shardcast-client lists versions and downloads them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/shardcast/shardcast"
+	"github.com/shardcast/shardcast/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Run(newCommand()))
+}
+
+// settings are what the flags say.
+type settings struct {
+	list                           bool
+	version, outputFile, outputDir string
+	fetch                          cli.FetchFlags
+	logger                         func() *slog.Logger
+}
+
+func newCommand() *cobra.Command {
+	s := &settings{}
+	root := &cobra.Command{
+		Use:   "shardcast-client",
+		Short: "List versions and download them",
+		Long: `shardcast-client lists the versions that servers offer, or downloads one of them:
+its shards concurrently from the servers that prove fastest, verified one by one
+and as a whole. Any of the servers that is up is enough. The file appears under
+its name only when all of it is right and on the disk, and its path is then
+printed on stdout; when anything fails, what stood there before is untouched.`,
+		Example: `  shardcast-client --servers 192.168.1.100,192.168.1.101 --list
+  shardcast-client --servers 192.168.1.100 --version v1 --output-file ./file.bin
+  IP_ADDR_LIST="192.168.1.100 192.168.1.101" shardcast-client --version latest`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
+	}
+	flags := root.Flags()
+	s.fetch.Add(flags, "servers", "servers to fetch from")
+	flags.BoolVar(&s.list, "list", false, "print a table of the versions on offer")
+	flags.StringVar(&s.version, "version", "", "version to download: v1, v2 and so on, or latest")
+	flags.StringVar(&s.outputFile, "output-file", "", "file to download to (default download_VERSION.bin in the output directory)")
+	flags.StringVar(&s.outputDir, "output-dir", shardcast.DefaultOutputDir, "directory to download to; made if it is missing")
+	s.logger = cli.LogFlag(root.PersistentFlags())
+	return root
+}
+
+func (s *settings) run(cmd *cobra.Command) (err error) {
+	if s.list == (s.version != "") {
+		return cli.Usage(errors.New("give either --list or --version"))
+	}
+	servers, port, fetching, err := s.fetch.Options()
+	if err != nil {
+		return err
+	}
+	c, err := shardcast.NewClient(shardcast.ClientOptions{
+		Servers:      servers,
+		ServerPort:   port,
+		OutputDir:    s.outputDir,
+		FetchOptions: fetching,
+		Logger:       s.logger(),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	if s.list {
+		return list(cmd.Context(), c, cmd.OutOrStdout())
+	}
+	got, err := c.Download(cmd.Context(), s.version, s.outputFile)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), got.Path)
+	return err
+}
+
+// list prints the versions on offer as a table.
+func list(ctx context.Context, c *shardcast.Client, out io.Writer) error {
+	versions, err := c.List(ctx)
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "VERSION\tFILE\tSIZE\tSHARDS\tDATE\tDIGEST")
+	for _, v := range versions {
+		fmt.Fprintln(table, strings.Join(row(v), "\t"))
+	}
+	return table.Flush()
+}
+
+// row is what stands in the table for v; what is not known is left blank.
+func row(v shardcast.Version) []string {
+	var size, shards, date string
+	if v.Size >= 0 {
+		size = strings.ReplaceAll(humanize.Bytes(uint64(v.Size)), " ", "")
+	}
+	if v.Shards >= 0 {
+		shards = strconv.Itoa(v.Shards)
+	}
+	if !v.Date.IsZero() {
+		date = v.Date.UTC().Format(time.RFC3339)
+	}
+	return []string{v.Name, printable(v.File), size, shards, date, v.Digest}
+}
+
+// printable is a name from the network as it can stand in a table: quoted if it
+// has anything in it that a terminal or a reader of columns would take amiss.
+func printable(name string) string {
+	if quoted := strconv.Quote(name); strings.Contains(name, " ") || quoted != `"`+name+`"` {
+		return quoted
+	}
+	return name
+}

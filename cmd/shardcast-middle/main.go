@@ -1,0 +1,81 @@
+// Command shardcast-middle follows upstreams and serves what they offer.
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shardcast/shardcast"
+	"github.com/shardcast/shardcast/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Run(newCommand()))
+}
+
+// settings are what the flags say.
+type settings struct {
+	dataDir  string
+	interval cli.Seconds
+	server   cli.ServerFlags
+	fetch    cli.FetchFlags
+	logger   func() *slog.Logger
+}
+
+func newCommand() *cobra.Command {
+	s := &settings{interval: cli.Seconds(shardcast.DefaultCheckInterval)}
+	root := &cobra.Command{
+		Use:   "shardcast-middle",
+		Short: "Fetch what upstreams offer and serve it again",
+		Long: `shardcast-middle follows its upstreams, origins or other middles: it fetches every
+version that they list, verifies each shard and each file, serves it over HTTP
+like an origin, and retires what they have retired. Any of the upstreams that is
+up is enough. It goes on until it is told to end by SIGINT or SIGTERM; what it
+had fetched of a version by then is used when it is started again.`,
+		Example: `  shardcast-middle --upstream 192.168.1.100,192.168.1.101 --data-dir ./middle_data --port 8001
+  IP_ADDR_LIST="192.168.1.100 192.168.1.101" shardcast-middle`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.serve(cmd.Context()) },
+	}
+	flags := root.Flags()
+	s.fetch.Add(flags, "upstream", "servers to follow")
+	flags.StringVar(&s.dataDir, "data-dir", shardcast.DefaultMiddleDir, "directory to keep versions in; made if it is missing")
+	s.server.Listen(flags)
+	flags.Var(&s.interval, "check-interval", "seconds between two looks at what upstreams offer, or a duration such as 1m30s")
+	s.server.Keep(flags)
+	s.logger = cli.LogFlag(root.PersistentFlags())
+	return root
+}
+
+// serve follows the upstreams and serves until ctx ends.
+func (s *settings) serve(ctx context.Context) (err error) {
+	upstreams, port, fetching, err := s.fetch.Options()
+	if err != nil {
+		return err
+	}
+	m, err := shardcast.NewMiddle(shardcast.MiddleOptions{
+		Upstreams:     upstreams,
+		UpstreamPort:  port,
+		DataDir:       s.dataDir,
+		Host:          s.server.Host,
+		Port:          s.server.Port.Option(),
+		CheckInterval: time.Duration(s.interval),
+		MaxVersions:   int(s.server.MaxVersions),
+		FetchOptions:  fetching,
+		Logger:        s.logger(),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	ln, err := m.Listen()
+	if err != nil {
+		return err
+	}
+	return m.Serve(ctx, ln)
+}

@@ -1,0 +1,116 @@
+// Command shardcast-origin cuts files into shards and serves them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shardcast/shardcast"
+	"github.com/shardcast/shardcast/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Run(newCommand()))
+}
+
+// settings are what the flags say.
+type settings struct {
+	dataDir   string
+	shardSize cli.Size
+	server    cli.ServerFlags
+	logger    func() *slog.Logger
+}
+
+// origin opens the data directory.
+func (s *settings) origin() (*shardcast.Origin, error) {
+	return shardcast.NewOrigin(shardcast.OriginOptions{
+		DataDir:     s.dataDir,
+		Host:        s.server.Host,
+		Port:        s.server.Port.Option(),
+		ShardSize:   int64(s.shardSize),
+		MaxVersions: int(s.server.MaxVersions),
+		Logger:      s.logger(),
+	})
+}
+
+func newCommand() *cobra.Command {
+	s := &settings{shardSize: shardcast.DefaultShardSize}
+	var files []string
+	root := &cobra.Command{
+		Use:   "shardcast-origin",
+		Short: "Cut files into shards and serve them",
+		Long: `shardcast-origin serves the versions in a data directory over HTTP, to middles
+and clients, and to whatever else fetches files. It goes on until it is told to
+end by SIGINT or SIGTERM, and then finishes what it is sending, for 30 seconds at
+most. 'shardcast-origin broadcast FILE' publishes into the same directory, with
+or without a server on it.`,
+		Example: `  shardcast-origin --data-dir ./data --port 8000
+  shardcast-origin --broadcast weights.safetensors
+  shardcast-origin broadcast weights.safetensors --data-dir ./data`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.serve(cmd.Context(), files) },
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&s.dataDir, "data-dir", shardcast.DefaultOriginDir, "directory to keep versions in; made if it is missing")
+	flags.Var(&s.shardSize, "shard-size", "size of a shard: 50MB, 64MiB or a number of bytes")
+	cli.Env(flags, "shard-size", "SHARDCAST_SHARD_SIZE")
+	s.server.Keep(flags)
+	s.logger = cli.LogFlag(flags)
+	s.server.Listen(root.Flags())
+	root.Flags().StringArrayVar(&files, "broadcast", nil, "file to publish as a new version at the start; may be given again")
+	root.AddCommand(&cobra.Command{
+		Use:   "broadcast FILE",
+		Short: "Publish one file as a new version and print which",
+		Long: `broadcast cuts FILE into the data directory as its next version, prints just the
+version on stdout, such as v3, and ends. Servers of the directory serve it at
+once. Any number of broadcasts may run at the same time; each waits for its turn.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return s.broadcast(cmd, args[0]) },
+	})
+	return root
+}
+
+// serve publishes files and serves until ctx ends.
+func (s *settings) serve(ctx context.Context, files []string) (err error) {
+	o, err := s.origin()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.Close()) }()
+	ln, err := o.Listen()
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return o.Serve(ctx, ln) })
+	group.Go(func() error {
+		for _, file := range files {
+			if _, err := o.Broadcast(ctx, file); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+// broadcast publishes file and prints its version.
+func (s *settings) broadcast(cmd *cobra.Command, file string) (err error) {
+	o, err := s.origin()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.Close()) }()
+	version, err := o.Broadcast(cmd.Context(), file)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), version)
+	return err
+}

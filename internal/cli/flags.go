@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/shardcast/shardcast"
+)
+
+// level is a flag's log level, by the names that Python has for them.
+type level slog.Level
+
+// levels are the names, as they are written.
+var levels = map[string]slog.Level{
+	"DEBUG":    slog.LevelDebug,
+	"INFO":     slog.LevelInfo,
+	"WARNING":  slog.LevelWarn,
+	"ERROR":    slog.LevelError,
+	"CRITICAL": slog.LevelError + 4,
+}
+
+// Set reads the flag.
+func (l *level) Set(text string) error {
+	known, ok := levels[strings.ToUpper(text)]
+	if !ok {
+		return errors.New("want DEBUG, INFO, WARNING, ERROR or CRITICAL")
+	}
+	*l = level(known)
+	return nil
+}
+
+// String returns the name.
+func (l *level) String() string {
+	for name, known := range levels {
+		if known == slog.Level(*l) {
+			return name
+		}
+	}
+	return slog.Level(*l).String()
+}
+
+// Type is what stands for the value in the help text.
+func (l *level) Type() string { return "level" }
+
+// LogFlag adds --log-level to flags and returns what makes the logger once they
+// are read.
+func LogFlag(flags *pflag.FlagSet) func() *slog.Logger {
+	l := level(slog.LevelInfo)
+	flags.Var(&l, "log-level", "least level to log on stderr: DEBUG, INFO, WARNING, ERROR or CRITICAL")
+	Env(flags, "log-level", "SHARDCAST_LOG_LEVEL")
+	return func() *slog.Logger {
+		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.Level(l)}))
+	}
+}
+
+// ServerFlags are where a server listens and how much it keeps.
+type ServerFlags struct {
+	Host        string
+	Port        Port
+	MaxVersions Count
+}
+
+// Listen adds --host and --port to flags.
+func (f *ServerFlags) Listen(flags *pflag.FlagSet) {
+	f.Port = shardcast.DefaultPort
+	flags.StringVar(&f.Host, "host", "", "name or address of the interface to listen on (default all)")
+	flags.Var(&f.Port, "port", "TCP port to listen on; 0 is any that is free")
+	Env(flags, "port", "SHARDCAST_HTTP_PORT")
+}
+
+// Keep adds --max-versions to flags.
+func (f *ServerFlags) Keep(flags *pflag.FlagSet) {
+	f.MaxVersions = shardcast.DefaultMaxVersions
+	flags.Var(&f.MaxVersions, "max-versions", "versions to keep; older ones are retired")
+	Env(flags, "max-versions", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS")
+}
+
+// FetchFlags are how and from whom to fetch.
+type FetchFlags struct {
+	// Servers are who the list names.
+	Servers Addresses
+
+	timeout, fastWait, slowWait         Seconds
+	attempts, fastAttempts, concurrency Count
+
+	name string // of the flag for Servers
+}
+
+// Add adds to flags the list of servers under name, and what else there is to
+// say of fetching.
+func (f *FetchFlags) Add(flags *pflag.FlagSet, name, usage string) {
+	f.name = name
+	flags.Var(&f.Servers, name, usage+": host, host:port or http(s):// URL, separated by commas; the port is 8000 unless SHARDCAST_HTTP_PORT says otherwise")
+	Env(flags, name, "IP_ADDR_LIST")
+	for _, flag := range []struct {
+		value    pflag.Value
+		initial  string
+		name     string
+		usage    string
+		variable string
+	}{
+		{&f.timeout, seconds(shardcast.DefaultTimeout), "timeout", "seconds that a server may send nothing", "SHARDCAST_HTTP_TIMEOUT"},
+		{&f.attempts, fmt.Sprint(shardcast.DefaultAttempts), "attempts", "times to ask all servers for a shard", "SHARDCAST_RETRY_ATTEMPTS"},
+		{&f.fastAttempts, fmt.Sprint(shardcast.DefaultFastAttempts), "fast-attempts", "attempts that are followed by the fast interval", "SHARDCAST_FAST_RETRY_ATTEMPTS"},
+		{&f.fastWait, seconds(shardcast.DefaultFastWait), "fast-interval", "seconds between the first attempts", "SHARDCAST_FAST_RETRY_INTERVAL"},
+		{&f.slowWait, seconds(shardcast.DefaultSlowWait), "slow-interval", "seconds between later attempts", "SHARDCAST_SLOW_RETRY_INTERVAL"},
+		{&f.concurrency, fmt.Sprint(shardcast.DefaultConcurrency), "concurrency", "shards to fetch at once", "SHARDCAST_MAX_CONCURRENT_DOWNLOADS"},
+	} {
+		if err := flag.value.Set(flag.initial); err != nil {
+			panic(err) // our own default is out of its range
+		}
+		flags.Var(flag.value, flag.name, flag.usage)
+		Env(flags, flag.name, flag.variable)
+	}
+}
+
+func seconds(d time.Duration) string {
+	s := Seconds(d)
+	return s.String()
+}
+
+// Options returns what the flags say, and an error with exit code 2 if no server
+// is named.
+func (f *FetchFlags) Options() (servers []string, port int, opts shardcast.FetchOptions, err error) {
+	if len(f.Servers) == 0 {
+		err := fmt.Errorf("no server to fetch from: give --%s or set IP_ADDR_LIST", f.name)
+		return nil, 0, shardcast.FetchOptions{}, Usage(err)
+	}
+	p := Port(shardcast.DefaultPort)
+	if value := os.Getenv("SHARDCAST_HTTP_PORT"); value != "" {
+		if err := p.Set(value); err != nil || p == 0 {
+			return nil, 0, shardcast.FetchOptions{}, Usage(errors.New("environment variable SHARDCAST_HTTP_PORT: want a port from 1 to 65535"))
+		}
+	}
+	return f.Servers, int(p), shardcast.FetchOptions{
+		Timeout:      time.Duration(f.timeout),
+		Attempts:     int(f.attempts),
+		FastAttempts: int(f.fastAttempts),
+		FastWait:     time.Duration(f.fastWait),
+		SlowWait:     time.Duration(f.slowWait),
+		Concurrency:  int(f.concurrency),
+	}, nil
+}

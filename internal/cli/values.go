@@ -1,0 +1,158 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+)
+
+// Size is a flag's number of bytes, 1 or more: 50MB, 64MiB or 50000000.
+type Size int64
+
+// Set reads the flag.
+func (s *Size) Set(text string) error {
+	n, err := humanize.ParseBytes(text)
+	if err != nil || n < 1 || n > math.MaxInt64 {
+		return errors.New("want a size from 1 byte on, such as 50MB, 64MiB or 50000000")
+	}
+	*s = Size(n)
+	return nil
+}
+
+// String returns the size in bytes.
+func (s *Size) String() string { return strconv.FormatInt(int64(*s), 10) }
+
+// Type is what stands for the value in the help text.
+func (s *Size) Type() string { return "size" }
+
+// maxSeconds bounds durations: a hundred years are more than anyone waits.
+const maxSeconds = 100 * 365 * 24 * 3600
+
+// Seconds is a flag's duration, more than 0: a number of seconds, or a duration
+// with its unit, such as 1m30s.
+type Seconds time.Duration
+
+// Set reads the flag.
+func (s *Seconds) Set(text string) error {
+	dur, err := time.ParseDuration(text)
+	if err != nil {
+		var n float64
+		if n, err = strconv.ParseFloat(text, 64); err == nil && n < maxSeconds {
+			dur = time.Duration(n * float64(time.Second))
+		}
+	}
+	if err != nil || dur <= 0 {
+		return errors.New("want a number of seconds above 0, or a duration such as 1m30s")
+	}
+	*s = Seconds(dur)
+	return nil
+}
+
+// String returns the number of seconds.
+func (s *Seconds) String() string {
+	return strconv.FormatFloat(time.Duration(*s).Seconds(), 'f', -1, 64)
+}
+
+// Type is what stands for the value in the help text.
+func (s *Seconds) Type() string { return "seconds" }
+
+// maxCount is far above any number of things that makes sense here.
+const maxCount = 1_000_000
+
+// Count is a flag's number of things, from 1 to a million.
+type Count int
+
+// Set reads the flag.
+func (c *Count) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > maxCount {
+		return fmt.Errorf("want a whole number from 1 to %d", maxCount)
+	}
+	*c = Count(n)
+	return nil
+}
+
+// String returns the number.
+func (c *Count) String() string { return strconv.Itoa(int(*c)) }
+
+// Type is what stands for the value in the help text.
+func (c *Count) Type() string { return "number" }
+
+// Port is a flag's TCP port; 0 is any that is free.
+type Port uint16
+
+// Set reads the flag.
+func (p *Port) Set(text string) error {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return errors.New("want a port from 0 to 65535")
+	}
+	*p = Port(n)
+	return nil
+}
+
+// String returns the number.
+func (p *Port) String() string { return strconv.Itoa(int(*p)) }
+
+// Type is what stands for the value in the help text.
+func (p *Port) Type() string { return "port" }
+
+// Option returns the port as the options of the library take it, where 0 is the
+// default and a negative one is any that is free.
+func (p *Port) Option() int {
+	if *p == 0 {
+		return -1
+	}
+	return int(*p)
+}
+
+// Addresses is a flag's list of servers, see [ParseList].
+type Addresses []string
+
+// Set reads the flag.
+func (a *Addresses) Set(text string) error {
+	list, err := ParseList(text)
+	*a = list
+	return err
+}
+
+// String returns the list with commas.
+func (a *Addresses) String() string { return strings.Join(*a, ",") }
+
+// Type is what stands for the value in the help text.
+func (a *Addresses) Type() string { return "addresses" }
+
+// ParseList reads a list of servers: separated by commas or white space, each in
+// quotes or not, the whole in parentheses or not. So it takes a,b as well as the
+// two forms of IP_ADDR_LIST, a b and ("a" "b").
+func ParseList(text string) ([]string, error) {
+	inner := strings.TrimSpace(text)
+	if rest, ok := strings.CutPrefix(inner, "("); ok {
+		if inner, ok = strings.CutSuffix(rest, ")"); !ok {
+			return nil, fmt.Errorf("%.80q: the closing parenthesis is missing", text)
+		}
+	}
+	var list []string
+	for _, word := range strings.FieldsFunc(inner, isSeparator) {
+		if len(word) >= 2 && (word[0] == '"' || word[0] == '\'') && word[len(word)-1] == word[0] {
+			word = word[1 : len(word)-1]
+		}
+		if word == "" || strings.ContainsAny(word, `"'()`) {
+			return nil, fmt.Errorf("%.80q: want servers as a,b or \"a b\" or (\"a\" \"b\")", text)
+		}
+		list = append(list, word)
+	}
+	if list == nil {
+		return nil, fmt.Errorf("%.80q names no server", text)
+	}
+	return list, nil
+}
+
+func isSeparator(r rune) bool {
+	return strings.ContainsRune(", \t\r\n", r)
+}

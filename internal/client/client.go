@@ -1,0 +1,141 @@
+// Package client lists what upstreams offer and downloads versions into files.
+// It knows nothing of flags, nor of how bytes travel; package fetch does.
+//
+// A download's bytes are written once, each at its place in a temporary file
+// beside the output file, which takes the final name only when the digest of the
+// whole has agreed and all of it is on the disk. Until then, whatever stood under
+// that name stays as it was. The temporary file of a download that was killed is
+// taken over by the next one to the same place.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// manifestsAtOnce bounds the memory of a listing.
+const manifestsAtOnce = 4
+
+// A Listing is one version on offer. Manifest is nil where no server has one to
+// give.
+type Listing struct {
+	distfile.Entry
+
+	Manifest *shard.Manifest
+}
+
+// A Client downloads from the upstreams of a pool.
+type Client struct {
+	pool   *fetch.Pool
+	logger *slog.Logger
+}
+
+// New returns a Client that fetches by way of pool.
+func New(pool *fetch.Pool, logger *slog.Logger) *Client {
+	return &Client{pool: pool, logger: logger}
+}
+
+// List returns the versions on offer, ascending. Errors are those of
+// [fetch.Pool.Refresh].
+func (c *Client) List(ctx context.Context) ([]Listing, error) {
+	if err := c.pool.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	offers := c.pool.Offers()
+	listings := make([]Listing, len(offers))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(manifestsAtOnce)
+	for i, e := range offers {
+		group.Go(func() error {
+			listings[i].Entry = e
+			m, err := c.pool.Manifest(ctx, e)
+			switch {
+			case err == nil:
+				listings[i].Manifest = &m
+			case ctx.Err() != nil:
+				return context.Cause(ctx)
+			case !errors.Is(err, fs.ErrNotExist):
+				c.logger.Warn("manifest left out", "version", e.Version.String(), "err", err)
+			}
+			return nil
+		})
+	}
+	return listings, group.Wait()
+}
+
+// Find returns the offer of version, or of the newest one for version 0. Errors
+// match [fetch.ErrNoVersion], or are those of [fetch.Pool.Reach].
+func (c *Client) Find(ctx context.Context, version shard.Version) (distfile.Entry, error) {
+	if err := c.pool.Reach(ctx); err != nil {
+		return distfile.Entry{}, err
+	}
+	offers := c.pool.Offers()
+	if len(offers) == 0 {
+		return distfile.Entry{}, fmt.Errorf("%w: the servers offer nothing yet", fetch.ErrNoVersion)
+	}
+	first, last := offers[0], offers[len(offers)-1]
+	if version == 0 {
+		return last, nil
+	}
+	for _, e := range offers {
+		if e.Version == version {
+			return e, nil
+		}
+	}
+	return distfile.Entry{}, fmt.Errorf("%w: %s is not among the %d on offer, from %s to %s",
+		fetch.ErrNoVersion, version, len(offers), first.Version, last.Version)
+}
+
+// Download brings the version of e to the file path, and returns its manifest.
+// Directories that are missing on the way there are made. On any error, path is
+// as it was before and nothing is left beside it. Errors are those of
+// [fetch.Pool.Manifest] and [fetch.Pool.Fetch], and of the file system.
+func (c *Client) Download(ctx context.Context, e distfile.Entry, path string) (shard.Manifest, error) {
+	start := time.Now()
+	m, err := c.pool.Manifest(ctx, e)
+	if err != nil {
+		return shard.Manifest{}, err
+	}
+	dir, err := openDir(path)
+	if err != nil {
+		return shard.Manifest{}, fmt.Errorf("write %s: %w", path, err)
+	}
+	defer dir.Close()
+	out, err := create(dir, path, m)
+	if err != nil {
+		return shard.Manifest{}, fmt.Errorf("write %s: %w", path, err)
+	}
+	err = c.pool.Fetch(ctx, e, m, out)
+	if err == nil {
+		err = out.commit()
+	}
+	if err := errors.Join(err, out.close()); err != nil {
+		return shard.Manifest{}, fmt.Errorf("download %s to %s: %w", e.Version, path, err)
+	}
+	c.logger.Info("downloaded", "version", e.Version.String(), "file", path, "bytes", m.Size, "dur", time.Since(start))
+	return m, nil
+}
+
+// openDir opens the directory of path, which it makes if it is missing.
+func openDir(path string) (*os.Root, error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil, errors.New("it is a directory")
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return os.OpenRoot(dir)
+}

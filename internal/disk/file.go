@@ -1,0 +1,97 @@
+// Package disk is what the roles ask of a file system beyond reading and
+// writing: files that appear whole or not at all, and how much room there is. It
+// knows nothing of shards and versions.
+//
+// Whatever is killed and whenever, a name that this package has given to a file
+// stands for all of its bytes, on the disk and not only in memory.
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"os"
+)
+
+// A File is written under a temporary name and gets its final one when it is
+// committed. Both names are in the same root, on one file system.
+type File struct {
+	*os.File
+
+	root        *os.Root
+	temp, final string
+	closed      bool
+}
+
+// Create opens temp in root for writing, from its first byte.
+func Create(root *os.Root, temp, final string) (*File, error) {
+	f, err := root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	return &File{File: f, root: root, temp: temp, final: final}, nil
+}
+
+// Commit writes the file through to the disk, closes it and gives it its final
+// name, replacing what bore that name before. The name itself is safe only after
+// [SyncDir].
+func (f *File) Commit() error {
+	if err := f.Sync(); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	f.closed = true
+	if err := f.File.Close(); err != nil {
+		return errors.Join(err, f.root.Remove(f.temp))
+	}
+	return f.root.Rename(f.temp, f.final)
+}
+
+// Close does nothing after Commit; without one it removes the file.
+func (f *File) Close() error {
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	return errors.Join(f.File.Close(), f.root.Remove(f.temp))
+}
+
+// WriteFile replaces the file final by one that holds data, on the disk when it
+// returns. It uses temp on the way; both are in root's own directory.
+func WriteFile(root *os.Root, temp, final string, data []byte) error {
+	f, err := Create(root, temp, final)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Commit(); err != nil {
+		return err
+	}
+	return SyncDir(root, ".")
+}
+
+// SyncDir makes the names in the directory name last.
+func SyncDir(root *os.Root, name string) error {
+	dir, err := root.Open(name)
+	if err != nil {
+		return err
+	}
+	if err := dir.Sync(); err != nil {
+		return errors.Join(err, dir.Close())
+	}
+	return dir.Close()
+}
+
+// ErrNoSpace is what [Need] returns.
+var ErrNoSpace = errors.New("not enough space")
+
+// Need returns an error matching [ErrNoSpace] if the file system of dir has less
+// than size bytes left for this process. It returns nil where that cannot be
+// told.
+func Need(dir string, size int64) error {
+	left, err := free(dir)
+	if err != nil || left >= size {
+		return nil //nolint:nilerr // not every file system says; writing will tell
+	}
+	return fmt.Errorf("%w in %s: %d bytes are needed and %d are free", ErrNoSpace, dir, size, left)
+}

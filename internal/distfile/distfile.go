@@ -1,0 +1,151 @@
+// Package distfile reads and writes distribution.txt, the text file that lists
+// the versions a server offers with the digest of each one's file. It knows
+// nothing of where the text comes from.
+//
+//	line    = version ":" SP digest [ "|" count ] LF
+//	version = "v" number                  see package shard
+//	digest  = 64 lower-case hex digits    SHA-256, FIPS 180-4
+//	count   = the number of shards        some writers state it; never written here
+//
+// [Parse] also takes lines that end in CR LF and any spaces around the parts.
+// What [Encode] writes is always the form above without a count, ascending by
+// version, and parses back to the same entries.
+package distfile
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// FileName is what the file is called on disk and on the wire.
+const FileName = "distribution.txt"
+
+// MaxSize is the longest text in bytes that [Parse] takes: room for more than
+// ten thousand versions.
+const MaxSize = 1 << 20
+
+// maxSkipped bounds what is kept of a text with nothing but bad lines.
+const maxSkipped = 20
+
+// ErrTooLong is what [Parse] returns for a text of more than [MaxSize] bytes.
+var ErrTooLong = fmt.Errorf("%s is longer than %d bytes", FileName, MaxSize)
+
+// Entry is one version that a server offers.
+type Entry struct {
+	Version shard.Version
+
+	// Digest is the whole file's.
+	Digest shard.Digest
+
+	// Count is the number of shards where the writer states it, else 0.
+	Count int
+}
+
+// Same reports whether e and other are the same version of the same file.
+func (e Entry) Same(other Entry) bool {
+	return e.Version == other.Version && e.Digest == other.Digest
+}
+
+// A LineError says why a line was skipped.
+type LineError struct {
+	// Line counts from 1.
+	Line int
+
+	// Err says what is wrong with it.
+	Err error
+}
+
+// Error names the line and what is wrong with it.
+func (e LineError) Error() string {
+	return fmt.Sprintf("%s, line %d: %v", FileName, e.Line, e.Err)
+}
+
+// Unwrap returns Err.
+func (e LineError) Unwrap() error { return e.Err }
+
+// Parse reads a distribution: its entries, ascending by version, and the lines
+// that it had to skip, at most 20 of them. Of two lines with the same version
+// the first counts. Errors match [ErrTooLong], or are those of r.
+func Parse(r io.Reader) (entries []Entry, skipped []LineError, err error) {
+	text, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(text) > MaxSize {
+		return nil, nil, ErrTooLong
+	}
+	seen := make(map[shard.Version]int)
+	number := 0
+	for line := range bytes.Lines(text) {
+		number++
+		trimmed := strings.TrimSpace(string(line))
+		if trimmed == "" {
+			continue
+		}
+		entry, err := parseLine(trimmed)
+		if first, ok := seen[entry.Version]; ok && err == nil {
+			err = fmt.Errorf("%s stands in line %d already", entry.Version, first)
+		}
+		if err != nil {
+			if len(skipped) < maxSkipped {
+				skipped = append(skipped, LineError{Line: number, Err: err})
+			}
+			continue
+		}
+		seen[entry.Version] = number
+		entries = append(entries, entry)
+	}
+	sortEntries(entries)
+	return entries, skipped, nil
+}
+
+// Encode writes entries in the canonical form.
+func Encode(entries []Entry) []byte {
+	sorted := slices.Clone(entries)
+	sortEntries(sorted)
+	var text bytes.Buffer
+	for _, e := range sorted {
+		fmt.Fprintf(&text, "%s: %s\n", e.Version, e.Digest)
+	}
+	return text.Bytes()
+}
+
+func sortEntries(entries []Entry) {
+	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Version, b.Version) })
+}
+
+func parseLine(line string) (Entry, error) {
+	name, rest, ok := strings.Cut(line, ":")
+	if !ok {
+		return Entry{}, fmt.Errorf("no colon in %.80q", line)
+	}
+	version, err := shard.ParseVersion(strings.TrimSpace(name))
+	if err != nil {
+		return Entry{}, err
+	}
+	hex, countText, counted := strings.Cut(rest, "|")
+	digest, err := shard.ParseDigest(strings.TrimSpace(hex))
+	if err != nil {
+		return Entry{}, err
+	}
+	count := 0
+	if counted {
+		count, err = parseCount(strings.TrimSpace(countText))
+	}
+	return Entry{Version: version, Digest: digest, Count: count}, err
+}
+
+func parseCount(s string) (int, error) {
+	count, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || count > shard.MaxShards {
+		return 0, fmt.Errorf("%.40q is not a number of shards", s)
+	}
+	return int(count), nil
+}

@@ -1,0 +1,186 @@
+package fetch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// patience is how long an upstream that answers is made to wait for those that
+// do not yet: one that hangs must not hold up the others.
+const patience = time.Second
+
+// Refresh asks all upstreams for their distributions, at the same time and once.
+// It returns nil when all have answered, or a second after the first one did;
+// the others are still listened to. It returns an error if none
+// has a distribution to give, which matches [ErrUnreachable] if none answered,
+// and what ended ctx. An upstream that does not answer is taken to offer what it
+// offered last.
+func (p *Pool) Refresh(ctx context.Context) error {
+	results := make(chan error, len(p.upstreams))
+	for _, u := range p.upstreams {
+		go func() { results <- p.refresh(ctx, u) }()
+	}
+	var failed []error
+	var enough <-chan time.Time
+	for range p.upstreams {
+		select {
+		case err := <-results:
+			if err != nil {
+				failed = append(failed, err)
+			} else if enough == nil {
+				enough = time.After(patience)
+			}
+		case <-enough:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if enough != nil {
+		return nil
+	}
+	return fmt.Errorf("ask for the versions: %w", allFailed(failed))
+}
+
+// Reach is [Pool.Refresh], made again after a wait while it fails, as many times
+// as the options allow attempts.
+func (p *Pool) Reach(ctx context.Context) error {
+	for attempt := 1; ; attempt++ {
+		err := p.Refresh(ctx)
+		if err == nil || ctx.Err() != nil || attempt >= p.opts.Attempts {
+			return err
+		}
+		if err := p.pause(ctx, attempt, err); err != nil {
+			return err
+		}
+	}
+}
+
+// refresh asks u for its distribution, once for all who want to know.
+func (p *Pool) refresh(ctx context.Context, u *upstream) error {
+	answer := p.asking.DoChan(u.name, func() (any, error) {
+		late := fmt.Errorf("not answered within %v", p.opts.Timeout)
+		ctx, cancel := context.WithTimeoutCause(p.life, p.opts.Timeout, late)
+		defer cancel()
+		return nil, p.ask(ctx, u)
+	})
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case r := <-answer:
+		return r.Err
+	}
+}
+
+// ask asks u for its distribution and notes what has become of that.
+func (p *Pool) ask(ctx context.Context, u *upstream) error {
+	entries, skipped, err := p.distribution(ctx, u)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		if !u.failing && p.life.Err() == nil {
+			p.opts.Logger.Warn("upstream is down", "upstream", u.name, "err", err)
+		}
+		u.failing = true
+		return err
+	}
+	if u.failing {
+		p.opts.Logger.Info("upstream is back", "upstream", u.name)
+	}
+	if !slices.Equal(u.offered, entries) {
+		for _, line := range skipped {
+			p.opts.Logger.Warn("line skipped", "upstream", u.name, "err", line)
+		}
+	}
+	u.failing = false
+	u.offered = entries
+	return nil
+}
+
+// distribution gets the distribution of u.
+func (p *Pool) distribution(ctx context.Context, u *upstream) ([]distfile.Entry, []distfile.LineError, error) {
+	body, _, err := p.get(ctx, u, distfile.FileName)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer body.Close()
+	entries, skipped, err := distfile.Parse(body)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", u.url.JoinPath(distfile.FileName).Redacted(), err)
+	}
+	return entries, skipped, nil
+}
+
+// Offers returns the versions that upstreams offered when they were last asked,
+// ascending. Where they disagree on a version's digest, the one that most of
+// them state counts, and of those the one of the upstream that comes first.
+func (p *Pool) Offers() []distfile.Entry {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var offers []distfile.Entry
+	votes := make(map[distfile.Entry]int) // without the count, which not all state
+	for _, u := range p.upstreams {
+		for _, e := range u.offered {
+			votes[distfile.Entry{Version: e.Version, Digest: e.Digest}]++
+			offers = append(offers, e)
+		}
+	}
+	slices.SortStableFunc(offers, func(a, b distfile.Entry) int {
+		if a.Version != b.Version {
+			return cmp.Compare(a.Version, b.Version)
+		}
+		a.Count, b.Count = 0, 0
+		return votes[b] - votes[a]
+	})
+	return slices.CompactFunc(offers, func(a, b distfile.Entry) bool { return a.Version == b.Version })
+}
+
+// offers reports whether u offered e when it was last asked.
+func (p *Pool) offers(u *upstream, e distfile.Entry) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(u.offered, e.Same)
+}
+
+// Manifest returns the manifest of e from one of the upstreams that offer it.
+// Errors match [fs.ErrNotExist] if those that answered have none, [ErrIntegrity]
+// if theirs contradict the distribution, [ErrUnreachable] if none answered, and
+// [ErrNoVersion] if none offers e any more.
+func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, error) {
+	var m shard.Manifest
+	err := p.retry(ctx, e, new(refusals), func(u *upstream) (err error) {
+		m, err = p.manifest(ctx, u, e)
+		return err
+	})
+	if err != nil {
+		return shard.Manifest{}, fmt.Errorf("fetch the manifest of %s: %w", e.Version, err)
+	}
+	return m, nil
+}
+
+func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (shard.Manifest, error) {
+	body, _, err := p.get(ctx, u, e.Version.String(), "manifest.json")
+	if errors.Is(err, fs.ErrNotExist) {
+		err = refusal{err} // made by a program that writes none
+	}
+	if err != nil {
+		return shard.Manifest{}, err
+	}
+	defer body.Close()
+	m, err := shard.ParseManifest(body)
+	if err == nil && m.Digest != e.Digest {
+		err = fmt.Errorf("%w: the file's digest is %s there, and %s in the distribution", shard.ErrManifest, m.Digest, e.Digest)
+	}
+	if errors.Is(err, shard.ErrManifest) {
+		err = refusal{fmt.Errorf("%w: %w", ErrIntegrity, err)}
+	}
+	return m, err
+}

@@ -1,0 +1,127 @@
+package fetch
+
+import (
+	"math"
+	"sync"
+	"time"
+)
+
+const (
+	// weight of the newest sample in the moving averages.
+	weight = 0.3
+
+	// minSample is the shortest transfer that says anything about throughput.
+	// Below it the clock's grain decides the quotient, and zero would give +Inf,
+	// which would keep an upstream first for ever.
+	minSample = time.Millisecond
+
+	// healing is the time in which half of what is missing to a full success
+	// estimate comes back by itself, so that an upstream that failed is tried
+	// again.
+	healing = 10 * time.Second
+)
+
+// A Ranking estimates how good each of a number of upstreams is, and draws from
+// them. Throughput (bytes per second) and success (0 to 1) are moving averages
+// with weight 0.3 for the newest sample; a failure lowers success and leaves
+// throughput as it is, so it never improves an estimate. Success heals with
+// time, by half of what is missing in 10 s. Upstreams are drawn in proportion to
+// the product. One without a sample counts as fast as the fastest, for it to be
+// tried.
+//
+// Its methods may be called from any goroutine.
+type Ranking struct {
+	now  func() time.Time
+	draw func() float64 // uniform in [0, 1)
+
+	mu        sync.Mutex // guards estimates
+	estimates []estimate
+}
+
+type estimate struct {
+	throughput float64 // 0: no sample yet
+	success    float64 // as of the time at
+	at         time.Time
+}
+
+// NewRanking returns a Ranking of n upstreams of which nothing is known.
+func NewRanking(n int, now func() time.Time, draw func() float64) *Ranking {
+	r := &Ranking{now: now, draw: draw, estimates: make([]estimate, n)}
+	for i := range r.estimates {
+		r.estimates[i] = estimate{success: 1, at: now()}
+	}
+	return r
+}
+
+// Pick draws one of the upstreams that ok approves of, and returns -1 if it
+// approves of none.
+func (r *Ranking) Pick(ok func(i int) bool) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var fastest float64
+	for _, e := range r.estimates {
+		fastest = max(fastest, e.throughput)
+	}
+	weights := make([]float64, len(r.estimates))
+	var total float64
+	picked := -1
+	for i, e := range r.estimates {
+		if ok(i) {
+			// Never quite 0, for the last one left must be drawn however bad it is.
+			weights[i] = max(e.rate(fastest)*e.successAt(r.now()), math.SmallestNonzeroFloat64)
+			total += weights[i]
+			picked = i // where rounding leaves nothing for the draw
+		}
+	}
+	at := r.draw() * total
+	for i, w := range weights {
+		if at -= w; w > 0 && at < 0 {
+			return i
+		}
+	}
+	return picked
+}
+
+// Delivered records that upstream i sent bytes in dur, as it should.
+func (r *Ranking) Delivered(i int, bytes int64, dur time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := &r.estimates[i]
+	sample := float64(bytes) / max(dur, minSample).Seconds()
+	if e.throughput == 0 {
+		e.throughput = sample
+	} else {
+		e.throughput = weight*sample + (1-weight)*e.throughput
+	}
+	e.settle(r.now(), 1)
+}
+
+// Failed records that upstream i did not send what it should.
+func (r *Ranking) Failed(i int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.estimates[i].settle(r.now(), 0)
+}
+
+// rate is the throughput, or fastest where there is no sample; where there is
+// none anywhere, all are alike.
+func (e estimate) rate(fastest float64) float64 {
+	switch {
+	case e.throughput > 0:
+		return e.throughput
+	case fastest > 0:
+		return fastest
+	default:
+		return 1
+	}
+}
+
+func (e estimate) successAt(now time.Time) float64 {
+	return 1 - (1-e.success)*math.Exp2(-now.Sub(e.at).Seconds()/healing.Seconds())
+}
+
+// settle makes the outcome, 0 or 1, part of the success estimate.
+func (e *estimate) settle(now time.Time, outcome float64) {
+	e.success = weight*outcome + (1-weight)*e.successAt(now)
+	e.at = now
+}

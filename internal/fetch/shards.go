@@ -1,0 +1,179 @@
+package fetch
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// A Sink keeps the shards of one version. Its methods are called for different
+// shards at the same time.
+type Sink interface {
+	// Open opens a shard that is kept, for reading. An error matching
+	// [fs.ErrNotExist] means that it is not kept. What it reads is checked, so it
+	// may be anything.
+	Open(s shard.Shard) (io.ReadCloser, error)
+
+	// Create returns a writer for a shard, which is kept once it is committed.
+	Create(s shard.Shard) (shard.Writer, error)
+}
+
+// fetching is one run of [Pool.Fetch].
+type fetching struct {
+	*Pool
+
+	entry    distfile.Entry
+	manifest shard.Manifest
+	sink     Sink
+	refused  refusals
+	kept     chan int // shards that are in the sink, right by their digests
+}
+
+// Fetch brings all shards of e to the sink, as its manifest m says, and returns
+// nil only if every shard agrees with m and the whole with e.Digest. What the
+// sink keeps already is checked, and fetched again if it is wrong. The shards are
+// begun in ascending order; the digest of the whole is computed from the sink as
+// soon as all shards before have come.
+//
+// Errors match [ErrIntegrity] if no upstream has the right bytes, [ErrNoVersion]
+// if none offers e any more, and [ErrUnreachable] if none answers. Others are
+// those of the sink, what ended ctx, or say what the upstreams answered.
+func (p *Pool) Fetch(ctx context.Context, e distfile.Entry, m shard.Manifest, sink Sink) error {
+	f := &fetching{Pool: p, entry: e, manifest: m, sink: sink, kept: make(chan int, len(m.Shards))}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return f.fetchShards(ctx) })
+	group.Go(func() error { return f.checkWhole(ctx) })
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("fetch %s: %w", e.Version, err)
+	}
+	return nil
+}
+
+func (f *fetching) fetchShards(ctx context.Context) error {
+	workers, ctx := errgroup.WithContext(ctx)
+	workers.SetLimit(f.opts.Concurrency)
+	for number := 1; number <= len(f.manifest.Shards) && ctx.Err() == nil; number++ {
+		workers.Go(func() error { return f.fetchShard(ctx, f.manifest.Shard(number)) })
+	}
+	return workers.Wait()
+}
+
+// fetchShard brings one shard to the sink.
+func (f *fetching) fetchShard(ctx context.Context, s shard.Shard) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	buf, _ := f.buffers.Get().(*[]byte)
+	defer f.buffers.Put(buf)
+	if !f.keeps(s, *buf) {
+		err := f.retry(ctx, f.entry, &f.refused, func(u *upstream) error { return f.transfer(ctx, u, s, *buf) })
+		if err != nil {
+			return fmt.Errorf("shard %d: %w", s.Number, err)
+		}
+	}
+	f.kept <- s.Number
+	return nil
+}
+
+// keeps reports whether the sink has the right bytes of s.
+func (f *fetching) keeps(s shard.Shard, buf []byte) bool {
+	r, err := f.sink.Open(s)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	if err == nil {
+		err = errors.Join(s.Verify(r, buf), r.Close())
+	}
+	if err != nil {
+		f.opts.Logger.Warn("kept shard is fetched again", "version", f.entry.Version.String(), "shard", s.Number, "err", err)
+	}
+	return err == nil
+}
+
+// transfer gets s from u into the sink. An error of u's is a refusal if u sent
+// something that is not s.
+func (f *fetching) transfer(ctx context.Context, u *upstream, s shard.Shard, buf []byte) error {
+	start := time.Now()
+	body, size, err := f.get(ctx, u, f.entry.Version.String(), shard.FileName(s.Number))
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	blame := func(err error) error { return refusal{fmt.Errorf("%w: %s: %w", ErrIntegrity, u.name, err)} }
+	if size >= 0 && size != s.Size {
+		return blame(fmt.Errorf("shard %d: %w: %d bytes instead of %d", s.Number, shard.ErrSize, size, s.Size))
+	}
+	out, err := f.sink.Create(s)
+	if err != nil {
+		return local{err}
+	}
+	defer out.Close()
+	check := shard.NewCheck(s)
+	for {
+		n, rerr := body.Read(buf)
+		if _, err := check.Write(buf[:n]); err != nil {
+			return blame(err)
+		}
+		if _, err := out.Write(buf[:n]); err != nil {
+			return local{err}
+		}
+		if errors.Is(rerr, io.EOF) {
+			break
+		}
+		if rerr != nil {
+			return fmt.Errorf("%s: shard %d broke off: %w", u.name, s.Number, rerr)
+		}
+	}
+	if err := check.Close(); err != nil {
+		return blame(err)
+	}
+	dur := time.Since(start)
+	if err := out.Commit(); err != nil {
+		return local{err}
+	}
+	f.rank.Delivered(u.index, s.Size, dur)
+	f.opts.Logger.Debug("shard fetched", "version", f.entry.Version.String(), "shard", s.Number,
+		"upstream", u.name, "bytes", s.Size, "dur", dur)
+	return nil
+}
+
+// checkWhole computes the digest of the whole file, from the sink, behind the
+// shards as they come.
+func (f *fetching) checkWhole(ctx context.Context) error {
+	buf, _ := f.buffers.Get().(*[]byte)
+	defer f.buffers.Put(buf)
+	whole := sha256.New()
+	kept := make([]bool, len(f.manifest.Shards))
+	for next := 0; next < len(kept); next++ {
+		for !kept[next] {
+			select {
+			case number := <-f.kept:
+				kept[number-1] = true
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		r, err := f.sink.Open(f.manifest.Shard(next + 1))
+		if err != nil {
+			return err
+		}
+		_, err = io.CopyBuffer(whole, struct{ io.Reader }{r}, *buf)
+		if err := errors.Join(err, r.Close()); err != nil {
+			return err
+		}
+	}
+	if got := shard.Digest(whole.Sum(nil)); got != f.entry.Digest {
+		return fmt.Errorf("%w: the file's digest is %s instead of %s, although every shard agrees with its manifest",
+			ErrIntegrity, got, f.entry.Digest)
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+// Package origin publishes files as versions in a data directory, and serves
+// that directory. It knows nothing of flags, nor of who downloads.
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/server"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+// An Origin publishes into one data directory. Its methods may be called from
+// any goroutine, and by several processes at once.
+type Origin struct {
+	store     *store.Store
+	shardSize int64
+	keep      int
+	logger    *slog.Logger
+}
+
+// New returns an Origin that cuts shards of shardSize bytes into st and keeps
+// the newest keep versions; both are 1 or more.
+func New(st *store.Store, shardSize int64, keep int, logger *slog.Logger) *Origin {
+	return &Origin{store: st, shardSize: shardSize, keep: keep, logger: logger}
+}
+
+// Broadcast publishes the file path as the next version, which it returns: cut
+// into shards, on the disk, and on offer. It waits for others that are
+// publishing into the same directory. The oldest versions beyond those to keep
+// are retired. On any error nothing is published, and nothing left.
+//
+// Errors match [shard.ErrChanged] if the file was written to meanwhile,
+// [disk.ErrNoSpace], [store.ErrInUse], or are the file system's.
+func (o *Origin) Broadcast(ctx context.Context, path string) (shard.Version, error) {
+	version, err := o.broadcast(ctx, path)
+	if err != nil {
+		return 0, fmt.Errorf("broadcast %s: %w", path, err)
+	}
+	return version, nil
+}
+
+func (o *Origin) broadcast(ctx context.Context, path string) (version shard.Version, err error) {
+	start := time.Now()
+	src, err := open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer src.Close()
+	if err := shard.CheckSize(src.info.Size(), o.shardSize); err != nil {
+		return 0, err
+	}
+	w, err := o.store.Lock(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, w.Unlock()) }()
+	if version, err = w.Next(); err != nil {
+		return 0, err
+	}
+	// What an interrupted broadcast of this number has left is of another file.
+	none := func(shard.Version) bool { return false }
+	if err := w.DiscardDrafts(none); err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.DiscardDrafts(none))
+		}
+	}()
+	draft, err := w.Draft(version)
+	if err != nil {
+		return 0, err
+	}
+	m, err := o.cut(ctx, src, draft)
+	if err != nil {
+		return 0, err
+	}
+	if err := w.Publish(draft, m, o.keep); err != nil {
+		return 0, err
+	}
+	o.logger.Info("published", "version", version.String(), "file", path, "bytes", m.Size,
+		"shards", len(m.Shards), "digest", m.Digest.String(), "dur", time.Since(start))
+	return version, nil
+}
+
+// Serve serves the data directory on ln until ctx ends, and removes what an
+// interrupted broadcast has left there. It returns an error matching
+// [store.ErrInUse] if the directory has another server, and otherwise what
+// [server.Serve] does. It closes ln.
+func (o *Origin) Serve(ctx context.Context, ln net.Listener) (err error) {
+	release, err := o.store.Claim(ctx)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	if err := o.cleanUp(ctx); err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	return server.Serve(ctx, ln, o.store, o.logger)
+}
+
+// cleanUp removes what an interrupted broadcast has left, unless another one is
+// under way, which has done so.
+func (o *Origin) cleanUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, busy)
+	defer cancel()
+	w, err := o.store.Lock(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(w.DiscardDrafts(func(shard.Version) bool { return false }), w.Unlock())
+}
+
+// busy is how long a lock is held at least by somebody who is cutting a file.
+const busy = 200 * time.Millisecond
+
+// source is a file to publish, and what it was when it was opened.
+type source struct {
+	*os.File
+
+	info os.FileInfo
+}
+
+func open(path string) (*source, error) {
+	// Looked at before it is opened, which for a pipe would take for ever.
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return nil, errors.New("it is a directory; name a file, such as an archive of it")
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is not a regular file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if info, err = f.Stat(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &source{File: f, info: info}, nil
+}
+
+// cut cuts src into draft and returns the manifest. The file must be the same
+// afterwards as when it was opened.
+func (o *Origin) cut(ctx context.Context, src *source, draft *store.Draft) (shard.Manifest, error) {
+	if err := draft.Need(src.info.Size()); err != nil {
+		return shard.Manifest{}, err
+	}
+	m := shard.Manifest{
+		Name:      filepath.Base(src.Name()),
+		Date:      time.Now().UTC().Truncate(time.Second),
+		Size:      src.info.Size(),
+		ShardSize: o.shardSize,
+	}
+	var err error
+	if m.Digest, m.Shards, err = shard.Cut(ctx, src, m.Size, m.ShardSize, draft.Create); err != nil {
+		return shard.Manifest{}, err
+	}
+	after, err := src.Stat()
+	if err != nil {
+		return shard.Manifest{}, err
+	}
+	if !after.ModTime().Equal(src.info.ModTime()) || after.Size() != src.info.Size() {
+		return shard.Manifest{}, shard.ErrChanged
+	}
+	return m, nil
+}

@@ -1,0 +1,95 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+const (
+	// headerTimeout is how long a client may take over a request's header. A
+	// request has no body that anyone reads.
+	headerTimeout = 10 * time.Second
+
+	// idleTimeout is how long a connection is kept between two requests.
+	idleTimeout = 2 * time.Minute
+
+	// stallTimeout is how long a client may take none of what is sent to it. How
+	// fast it takes the rest is its own affair. A receiver with full buffers lets
+	// the sender know of room only in steps of a sixteenth of them, so one that
+	// reads 4 KB/s still looks alive.
+	stallTimeout = 2 * time.Minute
+
+	// maxHeaderSize in bytes is far above what any client of ours sends.
+	maxHeaderSize = 16 << 10
+
+	// grace is how long what is being sent may go on when the server is told to
+	// end.
+	grace = 30 * time.Second
+
+	// sweepEvery is how often retired versions are looked at, and sweepIdle is
+	// how long one of them is kept after its last reader.
+	sweepEvery = 10 * time.Second
+	sweepIdle  = time.Minute
+)
+
+// Serve answers requests on ln from st until ctx ends. Then it takes no new
+// ones, finishes what it is sending, for 30 seconds at most, and returns nil. It
+// closes ln. While it runs it also removes retired versions that nobody has read
+// for a minute.
+func Serve(ctx context.Context, ln net.Listener, st *store.Store, logger *slog.Logger) error {
+	srv := &http.Server{
+		Handler:           NewHandler(st, logger),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderSize,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		logger.Info("listening", "addr", ln.Addr().String(), "data_dir", st.Dir())
+		if err := srv.Serve(stallListener{ln, stallTimeout}); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		sweep(ctx, st, logger)
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		defer cancel()
+		if err := srv.Shutdown(finish); err != nil {
+			logger.Warn("downloads cut off", "err", err)
+			return srv.Close()
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+// sweep removes retired versions when their readers have left, until ctx ends.
+func sweep(ctx context.Context, st *store.Store, logger *slog.Logger) {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if err := st.Sweep(sweepIdle); err != nil {
+				logger.Error("retired version not removed", "err", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package shard
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// cutBuffer in bytes is what is read at once: small enough for the three
+	// passes over it to find it in the processor's cache.
+	cutBuffer = 256 << 10
+
+	// cutBuffers bounds the memory of a cut, and how far reading, hashing and
+	// writing may run apart.
+	cutBuffers = 16
+
+	// commitsBehind bounds the shards that are being synced while later ones are
+	// cut. A disk that is slower than the cut holds it up, rather than filling
+	// memory with unwritten pages.
+	commitsBehind = 4
+)
+
+// ErrChanged is what [Cut] returns for a file whose size is not the announced
+// one.
+var ErrChanged = errors.New("the file changed while it was being cut")
+
+// A Writer takes the bytes of one shard. Commit makes them last: only when it
+// has returned nil is the shard kept. Close after Commit does nothing; Close
+// without Commit gives the shard up.
+type Writer interface {
+	io.WriteCloser
+	Commit() error
+}
+
+// Cut reads size bytes from src, which must end there, and writes them as shards
+// of shardSize to the writers that create returns, one call a shard, in order.
+// It returns the digest of the whole and of each shard. One pass is made: the
+// file's digest, the shards' digests and the writing run beside one another, and
+// shards are committed while later ones are cut.
+//
+// Errors are those of src, of create and of its writers, [ErrChanged] if src
+// holds more or less than size bytes, and what ended ctx.
+func Cut(ctx context.Context, src io.Reader, size, shardSize int64, create func(number int) (Writer, error)) (file Digest, shards []Digest, err error) {
+	if err := CheckSize(size, shardSize); err != nil {
+		return Digest{}, nil, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	c := &cut{
+		size: size, shardSize: shardSize,
+		free:   make(chan *piece, cutBuffers),
+		toFile: make(chan *piece, cutBuffers), toShards: make(chan *piece, cutBuffers), toDisk: make(chan *piece, cutBuffers),
+	}
+	for range cutBuffers {
+		c.free <- &piece{buf: make([]byte, cutBuffer)}
+	}
+	group.Go(func() error { return c.read(ctx, src) })
+	group.Go(func() error {
+		whole := sha256.New()
+		for p := range c.toFile {
+			whole.Write(p.data)
+			c.release(p)
+		}
+		whole.Sum(file[:0])
+		return nil
+	})
+	group.Go(func() error {
+		one := sha256.New()
+		for p := range c.toShards {
+			one.Write(p.data)
+			if p.last {
+				shards = append(shards, sum(one))
+				one.Reset()
+			}
+			c.release(p)
+		}
+		return nil
+	})
+	group.Go(func() error { return c.write(group, create) })
+	if err := group.Wait(); err != nil {
+		return Digest{}, nil, err
+	}
+	return file, shards, nil
+}
+
+// sum returns what h has hashed so far.
+func sum(h hash.Hash) (d Digest) {
+	h.Sum(d[:0])
+	return d
+}
+
+// cut is one run of [Cut]: every piece goes from the reader to three users and
+// back to the free ones.
+type cut struct {
+	size, shardSize          int64
+	free                     chan *piece
+	toFile, toShards, toDisk chan *piece
+}
+
+// piece is a part of one shard, never of two.
+type piece struct {
+	buf   []byte
+	data  []byte // what was read into buf
+	shard int    // the number of the shard that data belongs to
+	last  bool   // the shard ends with data
+	users atomic.Int32
+}
+
+// release gives p back once all three users have done so.
+func (c *cut) release(p *piece) {
+	if p.users.Add(-1) == 0 {
+		c.free <- p
+	}
+}
+
+// read fills pieces from src and hands them out. It ends the other three by
+// closing their channels.
+func (c *cut) read(ctx context.Context, src io.Reader) error {
+	defer close(c.toFile)
+	defer close(c.toShards)
+	defer close(c.toDisk)
+	for offset := int64(0); offset < c.size; {
+		var p *piece
+		select {
+		case p = <-c.free:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		inShard := offset % c.shardSize
+		left := min(c.shardSize-inShard, c.size-offset)
+		p.data = p.buf[:min(int64(len(p.buf)), left)]
+		p.shard = int(offset/c.shardSize) + 1
+		p.last = int64(len(p.data)) == left
+		if _, err := io.ReadFull(src, p.data); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("%w: it ends before its %d bytes", ErrChanged, c.size)
+		} else if err != nil {
+			return err
+		}
+		offset += int64(len(p.data))
+		p.users.Store(3)
+		c.toFile <- p
+		c.toShards <- p
+		c.toDisk <- p
+	}
+	if n, err := io.ReadFull(src, make([]byte, 1)); n > 0 {
+		return fmt.Errorf("%w: it goes on after its %d bytes", ErrChanged, c.size)
+	} else if !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+// write writes pieces to their shards, and has group commit each that is whole.
+// When it gives up, the reader is not held up: the channels have room for all
+// the pieces that there are.
+func (c *cut) write(group *errgroup.Group, create func(number int) (Writer, error)) (err error) {
+	committing := make(chan struct{}, commitsBehind)
+	var out Writer
+	defer func() {
+		if out != nil {
+			err = errors.Join(err, out.Close())
+		}
+	}()
+	for p := range c.toDisk {
+		if out == nil {
+			if out, err = create(p.shard); err != nil {
+				return err
+			}
+		}
+		if _, err := out.Write(p.data); err != nil {
+			return err
+		}
+		if p.last {
+			whole := out
+			out = nil
+			committing <- struct{}{}
+			group.Go(func() error {
+				defer func() { <-committing }()
+				return errors.Join(whole.Commit(), whole.Close())
+			})
+		}
+		c.release(p)
+	}
+	return nil
+}

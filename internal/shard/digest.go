@@ -1,0 +1,47 @@
+package shard
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+)
+
+// Digest is the SHA-256 of a shard or of a whole file.
+type Digest [sha256.Size]byte
+
+// EmptyDigest is the digest of no bytes at all, by which an empty file is known
+// even where nobody tells its size.
+func EmptyDigest() Digest {
+	return sha256.Sum256(nil)
+}
+
+// ParseDigest reads a digest in the form that [Digest.String] writes: 64
+// lower-case hex digits.
+func ParseDigest(s string) (Digest, error) {
+	var d Digest
+	if len(s) != hex.EncodedLen(len(d)) || strings.Trim(s, "0123456789abcdef") != "" {
+		return Digest{}, fmt.Errorf("%.80q is not a digest: want 64 lower-case hex digits", s)
+	}
+	if _, err := hex.Decode(d[:], []byte(s)); err != nil {
+		return Digest{}, fmt.Errorf("digest %q: %w", s, err)
+	}
+	return d, nil
+}
+
+// String returns the digest as 64 lower-case hex digits.
+func (d Digest) String() string {
+	return hex.EncodeToString(d[:])
+}
+
+// MarshalText writes the form of [Digest.String].
+func (d Digest) MarshalText() ([]byte, error) {
+	return []byte(d.String()), nil
+}
+
+// UnmarshalText reads what [ParseDigest] reads.
+func (d *Digest) UnmarshalText(text []byte) error {
+	parsed, err := ParseDigest(string(text))
+	*d = parsed
+	return err
+}

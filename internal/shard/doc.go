@@ -1,0 +1,26 @@
+// Package shard cuts a file into shards and says what a version of it consists
+// of: version numbers, shard names, digests and the manifest. It knows nothing
+// of directories, of HTTP and of who asks.
+//
+// Shard i (from 1) of a file holds the bytes [(i-1)*shard_size, i*shard_size),
+// the last one what is left. An empty file has no shards. The names on disk and
+// on the wire are
+//
+//	version = "v" number                 number without leading zeros, from 1, at most 18 digits
+//	shard   = "shard_" digits ".bin"     the shard's number, padded to three digits
+//
+// A manifest is a JSON object (RFC 8259); times are RFC 3339, digests are
+// SHA-256 (FIPS 180-4) in lower-case hex:
+//
+//	{
+//	  "name": "weights.safetensors",
+//	  "date": "2026-01-31T12:00:00Z",
+//	  "size": 120000000,
+//	  "shard_size": 50000000,
+//	  "digest": "<digest of the whole file>",
+//	  "shards": ["<digest of shard 1>", "<digest of shard 2>", "<digest of shard 3>"]
+//	}
+//
+// Members that are not named here are skipped when a manifest is read, so that
+// later writers may add some.
+package shard

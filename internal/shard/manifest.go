@@ -1,0 +1,144 @@
+package shard
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+const (
+	// maxManifestSize in bytes is room for MaxShards digests of 67 bytes each,
+	// and for members that later writers may add.
+	maxManifestSize = 8 << 20
+
+	// maxNameSize in bytes is what file systems allow for a file's name.
+	maxNameSize = 255
+)
+
+// ErrManifest is what [ParseManifest] and [Manifest.Validate] return for a
+// manifest that contradicts itself or the format.
+var ErrManifest = errors.New("bad manifest")
+
+// Manifest says what a version consists of.
+type Manifest struct {
+	// Name is what the file was called where it was published, without a
+	// directory. It is for people; nothing here uses it as a path.
+	Name string `json:"name"`
+
+	// Date is when the version was cut.
+	Date time.Time `json:"date"`
+
+	// Size is the file's, in bytes.
+	Size int64 `json:"size"`
+
+	// ShardSize is that of every shard but the last, in bytes.
+	ShardSize int64 `json:"shard_size"`
+
+	// Digest is the whole file's.
+	Digest Digest `json:"digest"`
+
+	// Shards holds the digest of shard i at index i-1.
+	Shards []Digest `json:"shards"`
+}
+
+// Shard is one contiguous byte range of a version.
+type Shard struct {
+	// Number counts from 1.
+	Number int
+
+	// Offset is where the shard begins in the file, in bytes.
+	Offset int64
+
+	// Size is the shard's, in bytes; never 0.
+	Size int64
+
+	// Digest is what the shard's bytes must have.
+	Digest Digest
+}
+
+// ParseManifest reads a manifest of at most 8 MiB and checks that its numbers
+// agree with one another. Errors match [ErrManifest], but for those of r.
+func ParseManifest(r io.Reader) (Manifest, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxManifestSize+1))
+	if err != nil {
+		return Manifest{}, fmt.Errorf("read manifest: %w", err)
+	}
+	if len(text) > maxManifestSize {
+		return Manifest{}, fmt.Errorf("%w: longer than %d bytes", ErrManifest, maxManifestSize)
+	}
+	var m Manifest
+	if err := json.Unmarshal(text, &m); err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w", ErrManifest, err)
+	}
+	if err := m.Validate(); err != nil {
+		return Manifest{}, err
+	}
+	return m, nil
+}
+
+// Encode writes the manifest in the form that [ParseManifest] reads, and that
+// parses back to an equal manifest.
+func (m Manifest) Encode() ([]byte, error) {
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrManifest, err)
+	}
+	return append(text, '\n'), nil
+}
+
+// Validate checks that the sizes are in range and add up to the number of
+// shards. Errors match [ErrManifest].
+func (m Manifest) Validate() error {
+	switch count := countShards(m.Size, m.ShardSize); {
+	case m.Size < 0:
+		return fmt.Errorf("%w: size %d is negative", ErrManifest, m.Size)
+	case m.ShardSize < 1:
+		return fmt.Errorf("%w: shard size %d is less than 1", ErrManifest, m.ShardSize)
+	case count > MaxShards:
+		return fmt.Errorf("%w: %d shards of %d bytes, at most %d are allowed", ErrManifest, count, m.ShardSize, MaxShards)
+	case int64(len(m.Shards)) != count:
+		return fmt.Errorf("%w: %d digests for %d bytes in shards of %d, which are %d shards",
+			ErrManifest, len(m.Shards), m.Size, m.ShardSize, count)
+	case len(m.Name) > maxNameSize:
+		return fmt.Errorf("%w: the file's name is longer than %d bytes", ErrManifest, maxNameSize)
+	}
+	return nil
+}
+
+// Shard returns shard number, which must be from 1 to len(m.Shards).
+func (m Manifest) Shard(number int) Shard {
+	offset := int64(number-1) * m.ShardSize
+	return Shard{
+		Number: number,
+		Offset: offset,
+		Size:   min(m.ShardSize, m.Size-offset),
+		Digest: m.Shards[number-1],
+	}
+}
+
+// CheckSize says whether a file of size bytes can be cut into shards of
+// shardSize, and if not, which shard size would do.
+func CheckSize(size, shardSize int64) error {
+	if shardSize < 1 {
+		return fmt.Errorf("shard size %d is less than 1 byte", shardSize)
+	}
+	if countShards(size, shardSize) > MaxShards {
+		return fmt.Errorf("%d bytes in shards of %d are more than %d shards: use a shard size of %d or more",
+			size, shardSize, MaxShards, countShards(size, MaxShards))
+	}
+	return nil
+}
+
+// countShards is size/shardSize, rounded up without overflowing, and 0 for what
+// cannot be cut.
+func countShards(size, shardSize int64) int64 {
+	if size < 1 || shardSize < 1 {
+		return 0
+	}
+	return (size-1)/shardSize + 1
+}

@@ -1,0 +1,33 @@
+package shard
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// MaxShards bounds the shards of a version, and with them the memory that a
+// manifest from the network can take: 65,536 shards of the default size are
+// 3.2 TB.
+const MaxShards = 1 << 16
+
+// FileName returns the name of the file that holds shard number, "shard_001.bin"
+// for 1.
+func FileName(number int) string {
+	return fmt.Sprintf("shard_%03d.bin", number)
+}
+
+// ParseFileName returns the number in a shard's file name. It takes any padding
+// from three digits on, since some writers use five, and refuses everything
+// else, among it numbers above [MaxShards].
+func ParseFileName(name string) (number int, err error) {
+	digits, ok := strings.CutPrefix(name, "shard_")
+	digits, ok2 := strings.CutSuffix(digits, ".bin")
+	if ok && ok2 && len(digits) >= 3 && len(digits) <= 8 && isDigits(digits) {
+		number, err = strconv.Atoi(digits)
+	}
+	if err != nil || number < 1 || number > MaxShards {
+		return 0, fmt.Errorf("%.40q is not the name of a shard: want shard_001.bin and so on", name)
+	}
+	return number, nil
+}

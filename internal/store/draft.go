@@ -1,0 +1,130 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// A Draft is a version that is not whole yet. It survives a restart: what is in
+// it is to be verified before it is used again.
+type Draft struct {
+	store   *Store
+	version shard.Version
+}
+
+// Draft returns the draft of v, with what an earlier process has put there.
+func (s *Store) Draft(v shard.Version) (*Draft, error) {
+	d := &Draft{store: s, version: v}
+	if err := s.root.MkdirAll(d.path(), 0o755); err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", s.dir, err)
+	}
+	return d, nil
+}
+
+// DiscardDrafts removes the drafts that keep does not approve of. Nobody may be
+// writing to them.
+func (s *Store) DiscardDrafts(keep func(shard.Version) bool) error {
+	versions, err := s.versionsIn(drafts)
+	for _, v := range versions {
+		if !keep(v) {
+			err = errors.Join(err, (&Draft{store: s, version: v}).Discard())
+		}
+	}
+	return err
+}
+
+// Create returns a writer for shard number, which replaces what the draft holds
+// of it when it is committed.
+func (d *Draft) Create(number int) (shard.Writer, error) {
+	name := path.Join(d.path(), shard.FileName(number))
+	f, err := disk.Create(d.store.root, name+".part", name)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Open opens shard number for reading. The error matches [fs.ErrNotExist] if it
+// has not been committed.
+func (d *Draft) Open(number int) (*os.File, error) {
+	return d.store.root.Open(path.Join(d.path(), shard.FileName(number)))
+}
+
+// Need returns an error if the disk has less than size bytes left, see
+// [disk.Need].
+func (d *Draft) Need(size int64) error {
+	return disk.Need(d.store.dir, size)
+}
+
+// Manifest returns the manifest that the draft was begun with, by
+// [Draft.SetManifest]. The error matches [fs.ErrNotExist] if there is none.
+func (d *Draft) Manifest() (shard.Manifest, error) {
+	f, err := d.store.root.Open(path.Join(d.path(), manifestName))
+	if err != nil {
+		return shard.Manifest{}, err
+	}
+	defer f.Close()
+	return shard.ParseManifest(f)
+}
+
+// SetManifest keeps m in the draft, for a later process to know what its shards
+// belong to.
+func (d *Draft) SetManifest(m shard.Manifest) error {
+	text, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	name := path.Join(d.path(), manifestName)
+	f, err := disk.Create(d.store.root, name+".part", name)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(text); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return f.Commit()
+}
+
+// Discard removes the draft and all that is in it.
+func (d *Draft) Discard() error {
+	return d.store.root.RemoveAll(d.path())
+}
+
+// finish makes the draft ready to be published: it holds what m says, and
+// nothing else.
+func (d *Draft) finish(m shard.Manifest) error {
+	if err := d.SetManifest(m); err != nil {
+		return err
+	}
+	wanted := map[string]bool{manifestName: true}
+	for i := range m.Shards {
+		wanted[shard.FileName(i+1)] = true
+	}
+	files, err := fs.ReadDir(d.store.root.FS(), d.path())
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if !wanted[f.Name()] {
+			err = errors.Join(err, d.store.root.Remove(path.Join(d.path(), f.Name())))
+		}
+		delete(wanted, f.Name())
+	}
+	if err != nil {
+		return err
+	}
+	for name := range wanted {
+		return fmt.Errorf("publish %s: %s is missing", d.version, name)
+	}
+	return disk.SyncDir(d.store.root, d.path())
+}
+
+func (d *Draft) path() string {
+	return path.Join(drafts, d.version.String())
+}

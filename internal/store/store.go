@@ -1,0 +1,288 @@
+// Package store keeps a data directory: it publishes, reads and retires
+// versions, and lets one writer at a time do so. It knows nothing of HTTP, nor
+// of where the bytes come from.
+//
+//	distribution.txt       the versions on offer, see package distfile
+//	v1/manifest.json       see package shard
+//	v1/shard_001.bin
+//	.shardcast/            private, never served
+//	    claim.lock         held by the one server of the directory, for as long as it runs
+//	    write.lock         held by whoever publishes or retires
+//	    state.json         the highest version number used, and what is being moved
+//	    drafts/v2/         a version that is not whole yet
+//	    retired/v1/        a version that is not on offer any more, but still being read
+//
+// What a reader may lean on: a version directory appears whole and synced, by
+// one rename, and distribution.txt names a version only while its directory is
+// in place. What a writer may lean on: no number is used twice, since state.json
+// is on the disk before the directory that it is about; and a crash between two
+// steps is undone by the next writer, which finds in state.json the versions
+// whose directories and listing may disagree. Nothing else in the directory is
+// ever touched.
+//
+// Several processes may use a directory at once. The locks are advisory (flock),
+// and end with the process that holds them.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// Names in a data directory. Temporary files are in the private one, so that a
+// final name is never seen on anything unfinished.
+const (
+	manifestName = "manifest.json"
+	private      = ".shardcast"
+	drafts       = private + "/drafts"
+	retired      = private + "/retired"
+	claimLock    = private + "/claim.lock"
+	writeLock    = private + "/write.lock"
+	stateName    = private + "/state.json"
+)
+
+const (
+	// claimPatience is how long a server waits for another one to give up the
+	// directory: long enough for the glance that a writer takes at the claim.
+	claimPatience = 500 * time.Millisecond
+
+	// lockRetry is how often a taken lock is tried again.
+	lockRetry = 20 * time.Millisecond
+)
+
+// A Role is who uses a data directory; it stands in error messages and in the
+// lock files.
+type Role string
+
+// The two roles that keep a data directory.
+const (
+	Origin Role = "shardcast-origin"
+	Middle Role = "shardcast-middle"
+)
+
+// ErrInUse is what [Store.Claim], [Store.Lock] and [Writer.Publish] return for a
+// directory that another server keeps.
+var ErrInUse = errors.New("data directory is in use")
+
+// A Store is one data directory. Its methods may be called from any goroutine.
+type Store struct {
+	dir  string
+	role Role
+	root *os.Root
+
+	mu   sync.Mutex // guards uses
+	uses map[shard.Version]*use
+}
+
+// use is who reads a version at the moment.
+type use struct {
+	readers int
+	last    time.Time // when the last reader left, or when the version was found retired
+}
+
+// Open opens the data directory dir for role, and makes it if it is missing.
+// Close gives it back.
+func Open(dir string, role Role) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	for _, name := range []string{drafts, retired} {
+		if err := root.MkdirAll(name, 0o700); err != nil {
+			return nil, errors.Join(fmt.Errorf("data directory %s: %w", dir, err), root.Close())
+		}
+	}
+	return &Store{dir: dir, role: role, root: root, uses: make(map[shard.Version]*use)}, nil
+}
+
+// Close gives back what [Open] took. It leaves files that were opened for
+// reading open.
+func (s *Store) Close() error { return s.root.Close() }
+
+// Dir returns the path that the store was opened with.
+func (s *Store) Dir() string { return s.dir }
+
+// Claim makes this process the one server of the directory until release is
+// called. It returns an error matching [ErrInUse] if another process is that.
+func (s *Store) Claim(ctx context.Context) (release func() error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, claimPatience)
+	defer cancel()
+	lock, err := s.lock(ctx, claimLock)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("%w: %s is kept by %s; stop that, or choose another directory",
+			ErrInUse, s.dir, s.holder(claimLock))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return lock.Unlock, nil
+}
+
+// Distribution returns the versions on offer, ascending, and nothing for a
+// directory that nothing has been published in.
+func (s *Store) Distribution() ([]distfile.Entry, error) {
+	f, err := s.root.Open(distfile.FileName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", s.dir, err)
+	}
+	defer f.Close()
+	entries, _, err := distfile.Parse(f)
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", s.dir, err)
+	}
+	return entries, nil
+}
+
+// Manifest opens the manifest of v. The error matches [fs.ErrNotExist] if v is
+// not here.
+func (s *Store) Manifest(v shard.Version) (*os.File, error) {
+	return s.open(v, manifestName)
+}
+
+// Shard opens shard number of v for reading. The error matches
+// [fs.ErrNotExist] if it is not here. A retired version can still be opened for
+// as long as [Store.Sweep] finds readers; done says that this one has finished.
+func (s *Store) Shard(v shard.Version, number int) (f *os.File, done func(), err error) {
+	f, err = s.open(v, shard.FileName(number))
+	if err != nil {
+		return nil, nil, err
+	}
+	s.mu.Lock()
+	u := s.use(v)
+	u.readers++
+	s.mu.Unlock()
+	return f, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		u.readers--
+		u.last = time.Now()
+	}, nil
+}
+
+// Sweep removes the retired versions that nobody has read for idle.
+func (s *Store) Sweep(idle time.Duration) error {
+	return s.removeRetired(func(v shard.Version) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		u := s.use(v)
+		if u.readers > 0 || time.Since(u.last) < idle {
+			return false
+		}
+		delete(s.uses, v)
+		return true
+	})
+}
+
+// use returns the record of v. The caller holds mu.
+func (s *Store) use(v shard.Version) *use {
+	u, ok := s.uses[v]
+	if !ok {
+		u = &use{last: time.Now()}
+		s.uses[v] = u
+	}
+	return u
+}
+
+// open opens a file of v, where it is on offer or where it was retired to.
+func (s *Store) open(v shard.Version, name string) (*os.File, error) {
+	f, err := s.root.Open(path.Join(v.String(), name))
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = s.root.Open(path.Join(retired, v.String(), name))
+	}
+	return f, err
+}
+
+// removeRetired removes the retired versions that ok approves of.
+func (s *Store) removeRetired(ok func(shard.Version) bool) error {
+	versions, err := s.versionsIn(retired)
+	for _, v := range versions {
+		if ok(v) {
+			err = errors.Join(err, s.root.RemoveAll(path.Join(retired, v.String())))
+		}
+	}
+	return err
+}
+
+// versionsIn returns the versions that have a directory in the directory name.
+func (s *Store) versionsIn(name string) ([]shard.Version, error) {
+	dir, err := fs.ReadDir(s.root.FS(), name)
+	if err != nil {
+		return nil, err
+	}
+	var versions []shard.Version
+	for _, e := range dir {
+		if v, err := shard.ParseVersion(e.Name()); err == nil {
+			versions = append(versions, v)
+		}
+	}
+	slices.Sort(versions)
+	return versions, nil
+}
+
+// lock takes the lock name, waiting for it until ctx ends. The lock's file says
+// who took it last.
+func (s *Store) lock(ctx context.Context, name string) (*flock.Flock, error) {
+	lock := s.flock(name)
+	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", s.dir, err), lock.Close())
+	}
+	holder := fmt.Sprintf("%s (process %d)", s.role, os.Getpid())
+	if err := s.root.WriteFile(name, []byte(holder), 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", s.dir, err), lock.Unlock())
+	}
+	return lock, nil
+}
+
+func (s *Store) flock(name string) *flock.Flock {
+	return flock.New(filepath.Join(s.dir, filepath.FromSlash(name)), flock.SetPermissions(0o600))
+}
+
+// holder returns who took the lock name last.
+func (s *Store) holder(name string) string {
+	holder, err := s.root.ReadFile(name)
+	if err != nil || len(holder) == 0 {
+		return "another process"
+	}
+	return string(holder)
+}
+
+// keptByOther returns an error matching [ErrInUse] while a server of another
+// role keeps the directory: what is published by one would be retired by the
+// other.
+func (s *Store) keptByOther() error {
+	lock := s.flock(claimLock)
+	defer lock.Close()
+	if free, err := lock.TryRLock(); err != nil || free {
+		return err
+	}
+	if holder := s.holder(claimLock); !strings.HasPrefix(holder, string(s.role)) {
+		return fmt.Errorf("%w: %s is kept by %s; choose another directory", ErrInUse, s.dir, holder)
+	}
+	return nil
+}
+
+// writeFile replaces a file in the data directory by way of the private one.
+func (s *Store) writeFile(name string, data []byte) error {
+	return disk.WriteFile(s.root, private+"/"+path.Base(name)+".tmp", name, data)
+}

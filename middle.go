@@ -1,0 +1,103 @@
+package shardcast
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/middle"
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+// MiddleOptions configure a [Middle]. Only Upstreams is required.
+type MiddleOptions struct {
+	// Upstreams are the servers to follow: host, host:port or an http:// or
+	// https:// URL with an optional path; see UpstreamPort. Where as many of them
+	// say one thing as another, the first is believed.
+	Upstreams []string
+
+	// UpstreamPort is that of upstreams without one. Zero means 8000.
+	UpstreamPort int
+
+	// DataDir is the directory that versions are kept in; it is made if it is
+	// missing. Empty means "./middle_data".
+	DataDir string
+
+	// Host is the name or address of the interface to listen on. Empty means all.
+	Host string
+
+	// Port is the TCP port to listen on. Zero means 8000, and a negative one any
+	// that is free.
+	Port int
+
+	// CheckInterval is the time between two looks at what upstreams offer. Zero
+	// means 30 s.
+	CheckInterval time.Duration
+
+	// MaxVersions is how many versions are kept. Zero means 15.
+	MaxVersions int
+
+	// FetchOptions say how shards are fetched.
+	FetchOptions
+
+	// Logger receives what happens. Nil discards it.
+	Logger *slog.Logger
+}
+
+// A Middle follows upstreams, keeps what they offer in a data directory, each
+// version once all of it has been verified, and serves that.
+type Middle struct {
+	host   string
+	port   int
+	store  *store.Store
+	pool   *fetch.Pool
+	middle *middle.Middle
+}
+
+// NewMiddle opens the data directory. It returns an error matching [ErrOptions]
+// if an option is missing or out of its range, or one of the file system's. The
+// caller closes the Middle.
+func NewMiddle(opts MiddleOptions) (*Middle, error) {
+	if opts.CheckInterval < 0 || opts.MaxVersions < 0 {
+		return nil, fmt.Errorf("%w: CheckInterval %v or MaxVersions %d is negative", ErrOptions, opts.CheckInterval, opts.MaxVersions)
+	}
+	logger := loggerOr(opts.Logger)
+	pool, err := opts.pool(opts.Upstreams, cmp.Or(opts.UpstreamPort, DefaultPort), logger)
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.Open(cmp.Or(opts.DataDir, DefaultMiddleDir), store.Middle)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return &Middle{
+		host:  opts.Host,
+		port:  serverPort(opts.Port),
+		store: st,
+		pool:  pool,
+		middle: middle.New(st, pool, cmp.Or(opts.CheckInterval, DefaultCheckInterval),
+			cmp.Or(opts.MaxVersions, DefaultMaxVersions), logger),
+	}, nil
+}
+
+// Listen listens where the options say, for [Middle.Serve].
+func (m *Middle) Listen() (net.Listener, error) { return listen(m.host, m.port) }
+
+// Serve follows the upstreams and serves what it has on ln, from [Middle.Listen]
+// or elsewhere, until ctx ends; then it finishes what it is sending, for 30
+// seconds at most, and returns nil. It returns an error matching [ErrInUse] if
+// the data directory has another server. Trouble upstream is logged, and tried
+// again. It closes ln.
+func (m *Middle) Serve(ctx context.Context, ln net.Listener) error { return m.middle.Serve(ctx, ln) }
+
+// Close gives back what [NewMiddle] took.
+func (m *Middle) Close() error {
+	m.pool.Close()
+	return errors.Join(m.store.Close())
+}

@@ -1,0 +1,110 @@
+package shardcast
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/shardcast/shardcast/internal/origin"
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+// OriginOptions configure an [Origin]. The zero value is a good one.
+type OriginOptions struct {
+	// DataDir is the directory that versions are kept in; it is made if it is
+	// missing. Empty means "./data".
+	DataDir string
+
+	// Host is the name or address of the interface to listen on. Empty means all.
+	Host string
+
+	// Port is the TCP port to listen on. Zero means 8000, and a negative one any
+	// that is free.
+	Port int
+
+	// ShardSize is that of every shard but the last, in bytes. Zero means
+	// 50,000,000. A file may have 65,536 shards.
+	ShardSize int64
+
+	// MaxVersions is how many versions are kept. Zero means 15.
+	MaxVersions int
+
+	// Logger receives what happens. Nil discards it.
+	Logger *slog.Logger
+}
+
+// An Origin publishes files as versions in a data directory, and serves that
+// directory. Its methods may be called from any goroutine.
+type Origin struct {
+	host   string
+	port   int
+	store  *store.Store
+	origin *origin.Origin
+}
+
+// NewOrigin opens the data directory. It returns an error matching [ErrOptions]
+// if an option is out of its range, or one of the file system's. The caller
+// closes the Origin.
+func NewOrigin(opts OriginOptions) (*Origin, error) {
+	if opts.ShardSize < 0 || opts.MaxVersions < 0 {
+		return nil, fmt.Errorf("%w: ShardSize %d or MaxVersions %d is negative", ErrOptions, opts.ShardSize, opts.MaxVersions)
+	}
+	st, err := store.Open(cmp.Or(opts.DataDir, DefaultOriginDir), store.Origin)
+	if err != nil {
+		return nil, err
+	}
+	return &Origin{
+		host:  opts.Host,
+		port:  serverPort(opts.Port),
+		store: st,
+		origin: origin.New(st, cmp.Or(opts.ShardSize, DefaultShardSize),
+			cmp.Or(opts.MaxVersions, DefaultMaxVersions), loggerOr(opts.Logger)),
+	}, nil
+}
+
+// Broadcast cuts the file path into shards and puts it on offer as the next
+// version, which it returns, such as "v1". Servers of the data directory, in
+// this process or another, serve it at once, and the oldest versions beyond
+// MaxVersions are retired. Any number of broadcasts into one directory may run
+// at the same time, here or in other processes: each waits for its turn.
+//
+// On any error nothing is published, and nothing left on the disk. Errors match
+// [ErrChanged] if the file was written to meanwhile and [ErrInUse] if the data
+// directory is a middle's; others are the file system's, or what ended ctx.
+func (o *Origin) Broadcast(ctx context.Context, path string) (version string, err error) {
+	v, err := o.origin.Broadcast(ctx, path)
+	if err != nil {
+		return "", err
+	}
+	return v.String(), nil
+}
+
+// Listen listens where the options say, for [Origin.Serve].
+func (o *Origin) Listen() (net.Listener, error) { return listen(o.host, o.port) }
+
+// Serve serves the data directory on ln, from [Origin.Listen] or elsewhere,
+// until ctx ends, then finishes what it is sending, for 30 seconds at most, and
+// returns nil. It returns an error matching [ErrInUse] if the data directory has
+// another server. It closes ln.
+func (o *Origin) Serve(ctx context.Context, ln net.Listener) error { return o.origin.Serve(ctx, ln) }
+
+// Close gives back what [NewOrigin] took.
+func (o *Origin) Close() error { return o.store.Close() }
+
+// serverPort is the port that the option port means.
+func serverPort(port int) int {
+	switch {
+	case port == 0:
+		return DefaultPort
+	case port < 0:
+		return 0
+	default:
+		return port
+	}
+}
+
+func loggerOr(logger *slog.Logger) *slog.Logger {
+	return cmp.Or(logger, slog.New(slog.DiscardHandler))
+}

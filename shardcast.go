@@ -1,0 +1,201 @@
+// Package shardcast sends a large file from one machine to many, a new version
+// of it every few minutes, over plain HTTP.
+//
+// An [Origin] cuts a file into shards and serves them; a [Middle] fetches what
+// its upstreams offer and serves it again, in any number of tiers; a [Client]
+// lists versions, fetches shards concurrently from the servers that prove
+// fastest, and puts the file together, verified by SHA-256. Either the file is
+// right or there is no file.
+//
+// For a program that only publishes, three functions do:
+//
+//	err := shardcast.Initialize("./data")          // serve ./data on port 8000
+//	version, err := shardcast.Broadcast("weights") // "v1"
+//	err = shardcast.Shutdown()
+//
+// They keep one [Origin] for the process; programs that want several, or a
+// context, make their own with [NewOrigin].
+package shardcast
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+// Defaults of the options, the same as the Python package's.
+const (
+	DefaultPort          = fetch.DefaultPort
+	DefaultShardSize     = 50_000_000 // bytes
+	DefaultMaxVersions   = 15
+	DefaultCheckInterval = 30 * time.Second
+	DefaultTimeout       = fetch.DefaultTimeout
+	DefaultAttempts      = fetch.DefaultAttempts
+	DefaultFastAttempts  = fetch.DefaultFastAttempts
+	DefaultFastWait      = fetch.DefaultFastWait
+	DefaultSlowWait      = fetch.DefaultSlowWait
+	DefaultConcurrency   = fetch.DefaultConcurrency
+	DefaultOriginDir     = "./data"
+	DefaultMiddleDir     = "./middle_data"
+	DefaultOutputDir     = "./downloads"
+)
+
+// Errors that callers can tell apart with [errors.Is].
+var (
+	// ErrNoVersion means that no server offers the version, or not any more.
+	ErrNoVersion = fetch.ErrNoVersion
+
+	// ErrIntegrity means that no server has the right bytes.
+	ErrIntegrity = fetch.ErrIntegrity
+
+	// ErrUnreachable means that no server answers.
+	ErrUnreachable = fetch.ErrUnreachable
+
+	// ErrChanged means that a file was written to while it was being broadcast.
+	ErrChanged = shard.ErrChanged
+
+	// ErrInUse means that another server keeps the data directory.
+	ErrInUse = store.ErrInUse
+
+	// ErrOptions means that an option is out of its range.
+	ErrOptions = errors.New("bad option")
+
+	// ErrNotInitialized is what [Broadcast] and [Shutdown] return before
+	// [Initialize] or after [Shutdown].
+	ErrNotInitialized = errors.New("shardcast is not initialized: call Initialize first")
+)
+
+// FetchOptions say how a [Middle] or [Client] fetches. The zero value is a good
+// one.
+type FetchOptions struct {
+	// Timeout is how long a server may send nothing before it has failed. Zero
+	// means 30 s.
+	Timeout time.Duration
+
+	// Attempts is how often something is asked of all servers that should have it
+	// before that fails. Zero means 5.
+	Attempts int
+
+	// FastAttempts is how many of the attempts are followed by a wait of FastWait;
+	// the others are followed by SlowWait. Zero means 3.
+	FastAttempts int
+
+	// FastWait and SlowWait are the waits between attempts, made up to a quarter
+	// shorter or longer at random. Zero means 2 s and 15 s.
+	FastWait, SlowWait time.Duration
+
+	// Concurrency bounds the shards in flight. Zero means 10.
+	Concurrency int
+}
+
+// pool returns the servers to fetch from.
+func (o FetchOptions) pool(servers []string, defaultPort int, logger *slog.Logger) (*fetch.Pool, error) {
+	var upstreams []*url.URL
+	for _, server := range servers {
+		u, err := fetch.ParseAddress(server, defaultPort)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrOptions, err)
+		}
+		upstreams = append(upstreams, u)
+	}
+	pool, err := fetch.New(fetch.Options{
+		Upstreams: upstreams, Timeout: o.Timeout, Attempts: o.Attempts, FastAttempts: o.FastAttempts,
+		FastWait: o.FastWait, SlowWait: o.SlowWait, Concurrency: o.Concurrency, Logger: logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
+	}
+	return pool, nil
+}
+
+// running is the Origin of [Initialize].
+type running struct {
+	origin *Origin
+	stop   context.CancelFunc
+	ended  chan error
+}
+
+var process struct {
+	sync.Mutex // guards running
+
+	running *running
+}
+
+// Initialize opens the data directory and begins to serve it, on port 8000 of
+// all interfaces unless options say otherwise; at most one OriginOptions may be
+// given, whose DataDir is not looked at. It returns as soon as connections are
+// taken. Errors match [ErrInUse] and [ErrOptions], or are those of the file
+// system and the network.
+func Initialize(dataDir string, options ...OriginOptions) error {
+	process.Lock()
+	defer process.Unlock()
+	if process.running != nil {
+		return errors.New("shardcast is initialized already: call Shutdown first")
+	}
+	var opts OriginOptions
+	if len(options) > 1 {
+		return fmt.Errorf("%w: %d OriginOptions where one is taken", ErrOptions, len(options))
+	} else if len(options) == 1 {
+		opts = options[0]
+	}
+	opts.DataDir = dataDir
+	o, err := NewOrigin(opts)
+	if err != nil {
+		return err
+	}
+	ln, err := o.Listen()
+	if err != nil {
+		return errors.Join(err, o.Close())
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	r := &running{origin: o, stop: stop, ended: make(chan error, 1)}
+	go func() { r.ended <- o.Serve(ctx, ln) }()
+	process.running = r
+	return nil
+}
+
+// Broadcast publishes the file path and returns its version, such as "v1". See
+// [Origin.Broadcast] for the errors; before [Initialize] it is
+// [ErrNotInitialized].
+func Broadcast(path string) (version string, err error) {
+	process.Lock()
+	r := process.running
+	process.Unlock()
+	if r == nil {
+		return "", ErrNotInitialized
+	}
+	return r.origin.Broadcast(context.Background(), path)
+}
+
+// Shutdown takes no new requests, finishes what is being sent, for 30 seconds at
+// most, and gives back what [Initialize] took. It returns what went wrong with
+// serving, and [ErrNotInitialized] if nothing was initialized.
+func Shutdown() error {
+	process.Lock()
+	defer process.Unlock()
+	r := process.running
+	if r == nil {
+		return ErrNotInitialized
+	}
+	process.running = nil
+	r.stop()
+	return errors.Join(<-r.ended, r.origin.Close())
+}
+
+// listen listens on host and port.
+func listen(host string, port int) (net.Listener, error) {
+	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort(host, fmt.Sprint(port)))
+	if err != nil {
+		return nil, fmt.Errorf("listen on port %d: %w", port, err)
+	}
+	return ln, nil
+}
