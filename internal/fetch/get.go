@@ -30,39 +30,43 @@ type body struct {
 // get asks u for a path below its URL. The error matches [fs.ErrNotExist] if u
 // says that there is no such thing, and [ErrUnreachable] if u does not answer;
 // size is -1 if u does not tell it. The caller closes the body.
-func (p *Pool) get(ctx context.Context, u *upstream, path ...string) (b *body, size int64, err error) {
+func (p *Pool) get(ctx context.Context, u *upstream, path ...string) (*body, int64, error) {
 	target := u.url.JoinPath(path...)
 	ctx, cancel := context.WithCancelCause(ctx)
-	b = &body{ctx: ctx, cancel: cancel, timeout: p.opts.Timeout}
+	b := &body{ctx: ctx, cancel: cancel, timeout: p.opts.Timeout}
 	b.timer = time.AfterFunc(b.timeout, func() { cancel(fmt.Errorf("%w for %v", errSilent, b.timeout)) })
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("%s: %w", target.Redacted(), err)
-			b.stop()
-		}
-	}()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), http.NoBody)
+	size, err := p.open(b, target.String())
 	if err != nil {
-		return nil, 0, err
+		b.stop()
+		return nil, 0, fmt.Errorf("%s: %w", target.Redacted(), err)
+	}
+	return b, size, nil
+}
+
+// open makes the request and gives b what is answered.
+func (p *Pool) open(b *body, target string) (size int64, err error) {
+	req, err := http.NewRequestWithContext(b.ctx, http.MethodGet, target, http.NoBody)
+	if err != nil {
+		return 0, err
 	}
 	req.Header.Set("User-Agent", "shardcast")
 	resp, err := p.client.Do(req)
 	if err != nil {
-		return nil, 0, unanswered{b.cause(errors.Unwrap(err))}
+		return 0, unanswered{b.cause(errors.Unwrap(err))}
 	}
 	if resp.StatusCode == http.StatusOK {
 		b.ReadCloser = resp.Body
-		return b, resp.ContentLength, nil
+		return resp.ContentLength, nil
 	}
 	_, _ = io.CopyN(io.Discard, resp.Body, drained)
 	_ = resp.Body.Close()
 	switch {
 	case resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone:
-		return nil, 0, fs.ErrNotExist
+		return 0, fs.ErrNotExist
 	case resp.StatusCode/100 == 3:
-		return nil, 0, fmt.Errorf("it redirects to %.200q, which is not followed", resp.Header.Get("Location"))
+		return 0, fmt.Errorf("it redirects to %.200q, which is not followed", resp.Header.Get("Location"))
 	default:
-		return nil, 0, fmt.Errorf("it answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+		return 0, fmt.Errorf("it answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
 }
 

@@ -95,7 +95,8 @@ func (p *Pool) ask(ctx context.Context, u *upstream) error {
 	if u.failing {
 		p.opts.Logger.Info("upstream is back", "upstream", u.name)
 	}
-	if !slices.Equal(u.offered, entries) {
+	if now := fmt.Sprint(skipped); now != u.skipped {
+		u.skipped = now
 		for _, line := range skipped {
 			p.opts.Logger.Warn("line skipped", "upstream", u.name, "err", line)
 		}

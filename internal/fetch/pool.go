@@ -121,6 +121,7 @@ type upstream struct {
 
 	// What follows changes, under the pool's mu.
 	offered []distfile.Entry // the last distribution it sent
+	skipped string           // what was wrong with lines of it
 	failing bool             // it did not send one when it was last asked
 }
 

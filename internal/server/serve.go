@@ -44,8 +44,11 @@ const (
 // Serve answers requests on ln from st until ctx ends. Then it takes no new
 // ones, finishes what it is sending, for 30 seconds at most, and returns nil. It
 // closes ln. While it runs it also removes retired versions that nobody has read
-// for a minute.
+// for a minute, and all of them before and after.
 func Serve(ctx context.Context, ln net.Listener, st *store.Store, logger *slog.Logger) error {
+	if err := st.Sweep(0); err != nil {
+		return errors.Join(err, ln.Close())
+	}
 	srv := &http.Server{
 		Handler:           NewHandler(st, logger),
 		ReadHeaderTimeout: headerTimeout,
@@ -75,7 +78,7 @@ func Serve(ctx context.Context, ln net.Listener, st *store.Store, logger *slog.L
 		}
 		return nil
 	})
-	return group.Wait()
+	return errors.Join(group.Wait(), st.Sweep(0))
 }
 
 // sweep removes retired versions when their readers have left, until ctx ends.

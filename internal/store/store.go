@@ -6,7 +6,7 @@
 //	v1/manifest.json       see package shard
 //	v1/shard_001.bin
 //	.shardcast/            private, never served
-//	    claim.lock         held by the one server of the directory, for as long as it runs
+//	    ROLE.lock          held by the one server of the directory, for as long as it runs
 //	    write.lock         held by whoever publishes or retires
 //	    state.json         the highest version number used, and what is being moved
 //	    drafts/v2/         a version that is not whole yet
@@ -25,6 +25,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
+	"strconv"
 	"sync"
 	"time"
 
@@ -51,7 +52,6 @@ const (
 	private      = ".shardcast"
 	drafts       = private + "/drafts"
 	retired      = private + "/retired"
-	claimLock    = private + "/claim.lock"
 	writeLock    = private + "/write.lock"
 	stateName    = private + "/state.json"
 )
@@ -75,8 +75,21 @@ const (
 	Middle Role = "shardcast-middle"
 )
 
-// ErrInUse is what [Store.Claim], [Store.Lock] and [Writer.Publish] return for a
-// directory that another server keeps.
+// lock is the name of the lock that a server of the role holds exclusively while
+// it runs, and that everyone of the other role shares while he must not.
+func (r Role) lock() string { return private + "/" + string(r) + ".lock" }
+
+// other is the role that must not use the directory at the same time: what is
+// published by one would be retired by the other.
+func (r Role) other() Role {
+	if r == Origin {
+		return Middle
+	}
+	return Origin
+}
+
+// ErrInUse is what [Store.Claim] and [Store.Lock] return for a directory that
+// another server keeps.
 var ErrInUse = errors.New("data directory is in use")
 
 // A Store is one data directory. Its methods may be called from any goroutine.
@@ -123,17 +136,20 @@ func (s *Store) Dir() string { return s.dir }
 // Claim makes this process the one server of the directory until release is
 // called. It returns an error matching [ErrInUse] if another process is that.
 func (s *Store) Claim(ctx context.Context) (release func() error, err error) {
-	ctx, cancel := context.WithTimeout(ctx, claimPatience)
-	defer cancel()
-	lock, err := s.lock(ctx, claimLock)
-	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, fmt.Errorf("%w: %s is kept by %s; stop that, or choose another directory",
-			ErrInUse, s.dir, s.holder(claimLock))
-	}
+	others, err := s.keepOut(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return lock.Unlock, nil
+	ctx, cancel := context.WithTimeout(ctx, claimPatience)
+	defer cancel()
+	own, err := s.lock(ctx, s.role.lock())
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.inUse(s.role)
+	}
+	if err != nil {
+		return nil, errors.Join(err, others.Close())
+	}
+	return func() error { return errors.Join(own.Close(), others.Close()) }, nil
 }
 
 // Distribution returns the versions on offer, ascending, and nothing for a
@@ -240,15 +256,14 @@ func (s *Store) versionsIn(name string) ([]shard.Version, error) {
 	return versions, nil
 }
 
-// lock takes the lock name, waiting for it until ctx ends. The lock's file says
-// who took it last.
+// lock takes the lock name, waiting for it until ctx ends. Its file tells people
+// which process took it last.
 func (s *Store) lock(ctx context.Context, name string) (*flock.Flock, error) {
 	lock := s.flock(name)
 	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", s.dir, err), lock.Close())
 	}
-	holder := fmt.Sprintf("%s (process %d)", s.role, os.Getpid())
-	if err := s.root.WriteFile(name, []byte(holder), 0o600); err != nil {
+	if err := s.root.WriteFile(name, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", s.dir, err), lock.Unlock())
 	}
 	return lock, nil
@@ -258,28 +273,27 @@ func (s *Store) flock(name string) *flock.Flock {
 	return flock.New(filepath.Join(s.dir, filepath.FromSlash(name)), flock.SetPermissions(0o600))
 }
 
-// holder returns who took the lock name last.
-func (s *Store) holder(name string) string {
-	holder, err := s.root.ReadFile(name)
-	if err != nil || len(holder) == 0 {
-		return "another process"
+// keepOut shares the other role's lock, so that no server of it can begin until
+// that is closed. It returns an error matching [ErrInUse] if one is running.
+func (s *Store) keepOut(ctx context.Context) (*flock.Flock, error) {
+	ctx, cancel := context.WithTimeout(ctx, claimPatience)
+	defer cancel()
+	lock := s.flock(s.role.other().lock())
+	_, err := lock.TryRLockContext(ctx, lockRetry)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.inUse(s.role.other())
 	}
-	return string(holder)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
 }
 
-// keptByOther returns an error matching [ErrInUse] while a server of another
-// role keeps the directory: what is published by one would be retired by the
-// other.
-func (s *Store) keptByOther() error {
-	lock := s.flock(claimLock)
-	defer lock.Close()
-	if free, err := lock.TryRLock(); err != nil || free {
-		return err
-	}
-	if holder := s.holder(claimLock); !strings.HasPrefix(holder, string(s.role)) {
-		return fmt.Errorf("%w: %s is kept by %s; choose another directory", ErrInUse, s.dir, holder)
-	}
-	return nil
+// inUse says that a server of role keeps the directory.
+func (s *Store) inUse(role Role) error {
+	process, _ := s.root.ReadFile(role.lock())
+	return fmt.Errorf("%w: %s is kept by %s (process %.20s); stop that, or choose another directory",
+		ErrInUse, s.dir, role, cmp.Or(string(process), "unknown"))
 }
 
 // writeFile replaces a file in the data directory by way of the private one.

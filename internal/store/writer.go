@@ -10,6 +10,8 @@ import (
 	"path"
 	"slices"
 
+	"github.com/gofrs/flock"
+
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -20,8 +22,8 @@ import (
 type Writer struct {
 	*Store
 
-	unlock func() error
-	last   shard.Version // the highest number ever used
+	locks []*flock.Flock
+	last  shard.Version // the highest number ever used
 }
 
 // state is what state.json holds.
@@ -40,14 +42,15 @@ type state struct {
 // matching [ErrInUse] if a server of another role keeps the directory, and what
 // ended ctx.
 func (s *Store) Lock(ctx context.Context) (*Writer, error) {
-	if err := s.keptByOther(); err != nil {
+	others, err := s.keepOut(ctx)
+	if err != nil {
 		return nil, err
 	}
 	lock, err := s.lock(ctx, writeLock)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, others.Close())
 	}
-	w := &Writer{Store: s, unlock: lock.Unlock}
+	w := &Writer{Store: s, locks: []*flock.Flock{lock, others}}
 	if err := w.recover(); err != nil {
 		return nil, errors.Join(err, w.Unlock())
 	}
@@ -58,13 +61,17 @@ func (s *Store) Lock(ctx context.Context) (*Writer, error) {
 // server keeps for its readers, is removed first.
 func (w *Writer) Unlock() error {
 	var err error
-	claim := w.flock(claimLock)
+	server := w.flock(w.role.lock())
 	// Without a server nobody is reading: whoever serves the directory with
 	// another program cannot see a retired version anyway.
-	if free, _ := claim.TryRLock(); free {
+	if free, _ := server.TryRLock(); free {
 		err = w.removeRetired(func(shard.Version) bool { return true })
 	}
-	return errors.Join(err, claim.Close(), w.unlock())
+	err = errors.Join(err, server.Close())
+	for _, lock := range w.locks {
+		err = errors.Join(err, lock.Close())
+	}
+	return err
 }
 
 // Next returns the version number after the highest ever used, passing over
@@ -81,13 +88,9 @@ func (w *Writer) Next() (shard.Version, error) {
 
 // Publish moves the draft d to its place and puts it on offer, and retires the
 // oldest versions of which there are more than keep. When it returns, all of it
-// is on the disk. The draft must not be used afterwards. Errors match
-// [ErrInUse] if a server of another role has taken the directory meanwhile; in
-// any case the draft is still there.
+// is on the disk. The draft must not be used afterwards; on an error it is still
+// there.
 func (w *Writer) Publish(d *Draft, m shard.Manifest, keep int) error {
-	if err := w.keptByOther(); err != nil {
-		return err
-	}
 	if err := d.finish(m); err != nil {
 		return err
 	}

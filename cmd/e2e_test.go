@@ -1,0 +1,352 @@
+// Package cmd_test tells the stories in testdata/script with the three real
+// commands: real processes, real sockets, real files. Beside what testscript
+// itself knows, a script may say:
+//
+//	mkfile FILE SIZE [SEED]     make a file of random bytes, the same for the same seed
+//	start NAME COMMAND ARG...   run a server on a free loopback port, wait until it listens,
+//	                            and set $NAME to its address; a later start of NAME uses the same port
+//	halt NAME [SIGNAL]          send TERM or SIGNAL and wait for the end; after TERM and INT
+//	                            the exit code must be 0
+//	await NAME REGEXP [COUNT]   wait until the log of NAME matches, COUNT times
+//	code N COMMAND ARG...       run a command, whose exit code must be N
+//	proxy NAME UPSTREAM RULE... run an HTTP proxy, see faults_test.go, and set $NAME
+//	rules NAME RULE...          change what it does
+//	asked NAME REGEXP           wait until it has been asked for a path that matches
+//	requests NAME REGEXP COUNT  it has been asked for such a path COUNT times
+//	static NAME DIR             serve DIR as plain files and set $NAME
+//	tls NAME DIR                the same over HTTPS, by a certificate that nobody trusts
+//	crowd ADDRESS COUNT PATH    open COUNT connections that say nothing, and as many that ask for
+//	                            PATH and read none of it, until the script ends
+//	exists-soon FILE            wait until FILE exists
+//	settled DIR                 nothing unfinished is left in DIR or below
+package cmd_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// patience is how long a script waits for what must come: far longer than it
+// takes on a busy machine.
+const patience = time.Minute
+
+// buildFlags are those that the tests were built with.
+var buildFlags = []string{"build"}
+
+// binaries is where the commands are.
+var binaries string
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	var err error
+	if binaries, err = os.MkdirTemp("", "shardcast-e2e-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(binaries)
+	build := exec.Command("go", append(buildFlags, "-o", binaries, "./...")...)
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "build the commands:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", binaries+string(os.PathListSeparator)+env.Getenv("PATH"))
+			env.Values[worldKey{}] = &world{servers: make(map[string]*server), proxies: make(map[string]*proxy)}
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			switch cond {
+			case "mounts": // this user may mount a file system of its own
+				return exec.Command("unshare", "-rm", "true").Run() == nil, nil
+			case "root":
+				return runtime.GOOS == "linux" && os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"mkfile":      mkfile,
+			"start":       start,
+			"halt":        halt,
+			"await":       await,
+			"code":        code,
+			"proxy":       startProxy,
+			"rules":       setRules,
+			"asked":       asked,
+			"requests":    requests,
+			"static":      static,
+			"tls":         secure,
+			"crowd":       crowd,
+			"exists-soon": existsSoon,
+			"settled":     settled,
+		},
+	})
+}
+
+// world is what one script has running.
+type world struct {
+	servers map[string]*server
+	proxies map[string]*proxy
+}
+
+type worldKey struct{}
+
+func worldOf(ts *testscript.TestScript) *world {
+	w, _ := ts.Value(worldKey{}).(*world)
+	return w
+}
+
+// server is a command in the background.
+type server struct {
+	cmd   *exec.Cmd
+	log   *journal
+	ended chan error
+}
+
+func mkfile(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: mkfile FILE SIZE [SEED]")
+	}
+	size, err := humanize.ParseBytes(args[1])
+	ts.Check(err)
+	var seed [32]byte
+	copy(seed[:], strings.Join(args[2:], " "))
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	_, err = io.CopyN(f, rand.NewChaCha8(seed), int64(size))
+	ts.Check(errors.Join(err, f.Close()))
+}
+
+func start(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: start NAME COMMAND ARG...")
+	}
+	name, argv := args[0], args[1:]
+	port := "0"
+	if address := ts.Getenv(name); address != "" {
+		_, port, _ = net.SplitHostPort(address)
+	}
+	argv = append(argv, "--host", "127.0.0.1", "--port", port)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	if full, err := exec.LookPath(filepath.Join(binaries, argv[0])); err == nil {
+		cmd.Path, cmd.Err = full, nil
+	}
+	s := &server{cmd: cmd, log: newJournal(), ended: make(chan error, 1)}
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), "IP_ADDR_LIST="+ts.Getenv("IP_ADDR_LIST"), "PATH="+ts.Getenv("PATH"))
+	cmd.Stdout, cmd.Stderr = s.log, s.log
+	ts.Check(cmd.Start())
+	go func() {
+		s.ended <- cmd.Wait()
+		s.log.end()
+	}()
+	worldOf(ts).servers[name] = s
+	ts.Defer(func() {
+		_ = cmd.Process.Kill()
+		s.log.wait(nil) // until it has ended
+		ts.Logf("log of %s:\n%s", name, s.log)
+	})
+	found := s.log.wait(regexp.MustCompile(`msg=listening addr=(\S+)`))
+	if found == nil {
+		ts.Fatalf("%s does not listen:\n%s", name, s.log)
+	}
+	ts.Setenv(name, string(found[0][1]))
+}
+
+func serverOf(ts *testscript.TestScript, name string) *server {
+	s, ok := worldOf(ts).servers[name]
+	if !ok {
+		ts.Fatalf("there is no server %s", name)
+	}
+	return s
+}
+
+func halt(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: halt NAME [TERM|INT|KILL]")
+	}
+	s := serverOf(ts, args[0])
+	signals := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL}
+	signal := syscall.SIGTERM
+	if len(args) == 2 {
+		signal = signals[args[1]]
+	}
+	ts.Check(s.cmd.Process.Signal(signal))
+	select {
+	case err := <-s.ended:
+		s.ended <- err
+		if err != nil && signal != syscall.SIGKILL {
+			ts.Fatalf("%s ended with %v:\n%s", args[0], err, s.log)
+		}
+	case <-time.After(patience):
+		ts.Fatalf("%s does not end:\n%s", args[0], s.log)
+	}
+}
+
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: await NAME REGEXP [COUNT]")
+	}
+	count := 1
+	if len(args) == 3 {
+		var err error
+		count, err = strconv.Atoi(args[2])
+		ts.Check(err)
+	}
+	s := serverOf(ts, args[0])
+	if found := s.log.waitFor(regexp.MustCompile(args[1]), count); len(found) < count {
+		ts.Fatalf("%s has not logged %q %d times:\n%s", args[0], args[1], count, s.log)
+	}
+}
+
+func code(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N COMMAND ARG...")
+	}
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			got = 128 + int(status.Signal())
+		}
+	}
+	if want := args[0]; strconv.Itoa(got) != want {
+		ts.Fatalf("exit code %d instead of %s", got, want)
+	}
+}
+
+func existsSoon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: exists-soon FILE")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if found, err := filepath.Glob(ts.MkAbs(args[0])); err == nil && found != nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			ts.Fatalf("%s does not come", args[0])
+		}
+	}
+}
+
+// settled looks for anything that is not there to stay.
+func settled(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: settled DIR")
+	}
+	var left []string
+	err := filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d fs.DirEntry, err error) error {
+		parent := filepath.Base(filepath.Dir(path))
+		unfinished := !d.IsDir() && (strings.HasSuffix(path, ".part") || strings.HasSuffix(path, ".tmp"))
+		if unfinished || parent == "drafts" || parent == "retired" {
+			left = append(left, path)
+		}
+		return err
+	})
+	ts.Check(err)
+	if left != nil {
+		ts.Fatalf("left behind: %s", strings.Join(left, " "))
+	}
+}
+
+// journal is what a process has written so far.
+type journal struct {
+	mu      sync.Mutex // guards what follows
+	text    bytes.Buffer
+	ended   bool
+	changed chan struct{} // closed and replaced at every change
+}
+
+func newJournal() *journal {
+	return &journal{changed: make(chan struct{})}
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.announce()
+	return j.text.Write(p)
+}
+
+func (j *journal) end() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.ended = true
+	j.announce()
+}
+
+func (j *journal) announce() {
+	close(j.changed)
+	j.changed = make(chan struct{})
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// wait waits until the text matches, or for the end if pattern is nil.
+func (j *journal) wait(pattern *regexp.Regexp) [][][]byte { return j.waitFor(pattern, 1) }
+
+// waitFor waits until the text matches count times, or the end has come.
+func (j *journal) waitFor(pattern *regexp.Regexp, count int) [][][]byte {
+	timeout := time.After(patience)
+	for {
+		j.mu.Lock()
+		var found [][][]byte
+		if pattern != nil {
+			found = pattern.FindAllSubmatch(bytes.Clone(j.text.Bytes()), -1)
+		}
+		ended, changed := j.ended, j.changed
+		j.mu.Unlock()
+		if ended || (pattern != nil && len(found) >= count) {
+			return found
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			return found
+		}
+	}
+}
