@@ -51,9 +51,9 @@ printed on stdout; when anything fails, what stood there before is untouched.`,
 	flags := root.Flags()
 	s.fetch.Add(flags, "servers", "servers to fetch from")
 	flags.BoolVar(&s.list, "list", false, "print a table of the versions on offer")
-	flags.StringVar(&s.version, "version", "", "version to download: v1, v2 and so on, or latest")
-	flags.StringVar(&s.outputFile, "output-file", "", "file to download to (default download_VERSION.bin in the output directory)")
-	flags.StringVar(&s.outputDir, "output-dir", shardcast.DefaultOutputDir, "directory to download to; made if it is missing")
+	flags.StringVar(&s.version, "version", "", "`VERSION` to download: v1, v2 and so on, or latest")
+	flags.StringVar(&s.outputFile, "output-file", "", "`FILE` to download to (default download_VERSION.bin in the output directory)")
+	flags.StringVar(&s.outputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` to download to; made if it is missing")
 	s.logger = cli.LogFlag(root.PersistentFlags())
 	return root
 }

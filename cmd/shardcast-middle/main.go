@@ -44,7 +44,7 @@ had fetched of a version by then is used when it is started again.`,
 	}
 	flags := root.Flags()
 	s.fetch.Add(flags, "upstream", "servers to follow")
-	flags.StringVar(&s.dataDir, "data-dir", shardcast.DefaultMiddleDir, "directory to keep versions in; made if it is missing")
+	flags.StringVar(&s.dataDir, "data-dir", shardcast.DefaultMiddleDir, "`DIRECTORY` to keep versions in; made if it is missing")
 	s.server.Listen(flags)
 	flags.Var(&s.interval, "check-interval", "seconds between two looks at what upstreams offer, or a duration such as 1m30s")
 	s.server.Keep(flags)

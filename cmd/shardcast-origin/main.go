@@ -57,13 +57,13 @@ or without a server on it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.serve(cmd.Context(), files) },
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&s.dataDir, "data-dir", shardcast.DefaultOriginDir, "directory to keep versions in; made if it is missing")
+	flags.StringVar(&s.dataDir, "data-dir", shardcast.DefaultOriginDir, "`DIRECTORY` to keep versions in; made if it is missing")
 	flags.Var(&s.shardSize, "shard-size", "size of a shard: 50MB, 64MiB or a number of bytes")
 	cli.Env(flags, "shard-size", "SHARDCAST_SHARD_SIZE")
 	s.server.Keep(flags)
 	s.logger = cli.LogFlag(flags)
 	s.server.Listen(root.Flags())
-	root.Flags().StringArrayVar(&files, "broadcast", nil, "file to publish as a new version at the start; may be given again")
+	root.Flags().StringArrayVar(&files, "broadcast", nil, "`FILE` to publish as a new version at the start; may be given again")
 	root.AddCommand(&cobra.Command{
 		Use:   "broadcast FILE",
 		Short: "Publish one file as a new version and print which",

@@ -46,7 +46,7 @@ func (l *level) String() string {
 }
 
 // Type is what stands for the value in the help text.
-func (l *level) Type() string { return "level" }
+func (l *level) Type() string { return "LEVEL" }
 
 // LogFlag adds --log-level to flags and returns what makes the logger once they
 // are read.
@@ -69,7 +69,7 @@ type ServerFlags struct {
 // Listen adds --host and --port to flags.
 func (f *ServerFlags) Listen(flags *pflag.FlagSet) {
 	f.Port = shardcast.DefaultPort
-	flags.StringVar(&f.Host, "host", "", "name or address of the interface to listen on (default all)")
+	flags.StringVar(&f.Host, "host", "", "`NAME` or address of the interface to listen on (default all)")
 	flags.Var(&f.Port, "port", "TCP port to listen on; 0 is any that is free")
 	Env(flags, "port", "SHARDCAST_HTTP_PORT")
 }

@@ -28,7 +28,7 @@ func (s *Size) Set(text string) error {
 func (s *Size) String() string { return strconv.FormatInt(int64(*s), 10) }
 
 // Type is what stands for the value in the help text.
-func (s *Size) Type() string { return "size" }
+func (s *Size) Type() string { return "SIZE" }
 
 // maxSeconds bounds durations: a hundred years are more than anyone waits.
 const maxSeconds = 100 * 365 * 24 * 3600
@@ -59,7 +59,7 @@ func (s *Seconds) String() string {
 }
 
 // Type is what stands for the value in the help text.
-func (s *Seconds) Type() string { return "seconds" }
+func (s *Seconds) Type() string { return "SECONDS" }
 
 // maxCount is far above any number of things that makes sense here.
 const maxCount = 1_000_000
@@ -81,7 +81,7 @@ func (c *Count) Set(text string) error {
 func (c *Count) String() string { return strconv.Itoa(int(*c)) }
 
 // Type is what stands for the value in the help text.
-func (c *Count) Type() string { return "number" }
+func (c *Count) Type() string { return "NUMBER" }
 
 // Port is a flag's TCP port; 0 is any that is free.
 type Port uint16
@@ -100,7 +100,7 @@ func (p *Port) Set(text string) error {
 func (p *Port) String() string { return strconv.Itoa(int(*p)) }
 
 // Type is what stands for the value in the help text.
-func (p *Port) Type() string { return "port" }
+func (p *Port) Type() string { return "PORT" }
 
 // Option returns the port as the options of the library take it, where 0 is the
 // default and a negative one is any that is free.
@@ -125,7 +125,7 @@ func (a *Addresses) Set(text string) error {
 func (a *Addresses) String() string { return strings.Join(*a, ",") }
 
 // Type is what stands for the value in the help text.
-func (a *Addresses) Type() string { return "addresses" }
+func (a *Addresses) Type() string { return "ADDRESSES" }
 
 // ParseList reads a list of servers: separated by commas or white space, each in
 // quotes or not, the whole in parentheses or not. So it takes a,b as well as the

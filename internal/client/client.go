@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -50,7 +51,7 @@ func New(pool *fetch.Pool, logger *slog.Logger) *Client {
 // List returns the versions on offer, ascending. Errors are those of
 // [fetch.Pool.Refresh].
 func (c *Client) List(ctx context.Context) ([]Listing, error) {
-	if err := c.pool.Refresh(ctx); err != nil {
+	if err := c.pool.Refresh(ctx, fetch.Soon); err != nil {
 		return nil, err
 	}
 	offers := c.pool.Offers()
@@ -75,27 +76,40 @@ func (c *Client) List(ctx context.Context) ([]Listing, error) {
 	return listings, group.Wait()
 }
 
-// Find returns the offer of version, or of the newest one for version 0. Errors
-// match [fetch.ErrNoVersion], or are those of [fetch.Pool.Reach].
+// Find returns the offer of version, or of the newest one for version 0. Before
+// it says that there is none it waits for all servers. Errors match
+// [fetch.ErrNoVersion], or are those of [fetch.Pool.Reach].
 func (c *Client) Find(ctx context.Context, version shard.Version) (distfile.Entry, error) {
 	if err := c.pool.Reach(ctx); err != nil {
 		return distfile.Entry{}, err
 	}
+	if e, ok := pick(c.pool.Offers(), version); ok {
+		return e, nil
+	}
+	if err := c.pool.Refresh(ctx, fetch.All); err != nil {
+		return distfile.Entry{}, err
+	}
 	offers := c.pool.Offers()
+	if e, ok := pick(offers, version); ok {
+		return e, nil
+	}
 	if len(offers) == 0 {
 		return distfile.Entry{}, fmt.Errorf("%w: the servers offer nothing yet", fetch.ErrNoVersion)
 	}
-	first, last := offers[0], offers[len(offers)-1]
-	if version == 0 {
-		return last, nil
-	}
-	for _, e := range offers {
-		if e.Version == version {
-			return e, nil
-		}
-	}
 	return distfile.Entry{}, fmt.Errorf("%w: %s is not among the %d on offer, from %s to %s",
-		fetch.ErrNoVersion, version, len(offers), first.Version, last.Version)
+		fetch.ErrNoVersion, version, len(offers), offers[0].Version, offers[len(offers)-1].Version)
+}
+
+// pick returns version among offers, or the last one for 0.
+func pick(offers []distfile.Entry, version shard.Version) (distfile.Entry, bool) {
+	if version == 0 && len(offers) > 0 {
+		return offers[len(offers)-1], true
+	}
+	i := slices.IndexFunc(offers, func(e distfile.Entry) bool { return e.Version == version })
+	if i < 0 {
+		return distfile.Entry{}, false
+	}
+	return offers[i], true
 }
 
 // Download brings the version of e to the file path, and returns its manifest.
@@ -130,8 +144,13 @@ func (c *Client) Download(ctx context.Context, e distfile.Entry, path string) (s
 
 // openDir opens the directory of path, which it makes if it is missing.
 func openDir(path string) (*os.Root, error) {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return nil, errors.New("it is a directory")
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir(), path != "" && os.IsPathSeparator(path[len(path)-1]):
+		return nil, errors.New("it is a directory; name a file")
+	case err == nil && !info.Mode().IsRegular():
+		// To replace a device by a file would break the machine.
+		return nil, errors.New("it is not a regular file")
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"time"
 
@@ -13,17 +14,23 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// patience is how long an upstream that answers is made to wait for those that
-// do not yet: one that hangs must not hold up the others.
-const patience = time.Second
+// How long [Pool.Refresh] waits for the other upstreams when one has answered.
+const (
+	// Soon is for going on with what the quick ones say: one that hangs must not
+	// hold up the others.
+	Soon = time.Second
+
+	// All is for what nobody may be missed for.
+	All = time.Duration(math.MaxInt64)
+)
 
 // Refresh asks all upstreams for their distributions, at the same time and once.
-// It returns nil when all have answered, or a second after the first one did;
-// the others are still listened to. It returns an error if none
+// It returns nil when all have answered, or when patience is over after the first
+// one did; the others are still listened to. It returns an error if none
 // has a distribution to give, which matches [ErrUnreachable] if none answered,
 // and what ended ctx. An upstream that does not answer is taken to offer what it
 // offered last.
-func (p *Pool) Refresh(ctx context.Context) error {
+func (p *Pool) Refresh(ctx context.Context, patience time.Duration) error {
 	results := make(chan error, len(p.upstreams))
 	for _, u := range p.upstreams {
 		go func() { results <- p.refresh(ctx, u) }()
@@ -50,11 +57,11 @@ func (p *Pool) Refresh(ctx context.Context) error {
 	return fmt.Errorf("ask for the versions: %w", allFailed(failed))
 }
 
-// Reach is [Pool.Refresh], made again after a wait while it fails, as many times
+// Reach is [Pool.Refresh] with [Soon], made again after a wait while it fails, as many times
 // as the options allow attempts.
 func (p *Pool) Reach(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
-		err := p.Refresh(ctx)
+		err := p.Refresh(ctx, Soon)
 		if err == nil || ctx.Err() != nil || attempt >= p.opts.Attempts {
 			return err
 		}

@@ -82,7 +82,7 @@ func (p *Pool) retry(ctx context.Context, e distfile.Entry, refused *refusals, t
 			return err
 		}
 		// One that did not answer at first may be back, and have the version.
-		if err := p.Refresh(ctx); ctx.Err() != nil {
+		if err := p.Refresh(ctx, Soon); ctx.Err() != nil {
 			return err
 		}
 	}

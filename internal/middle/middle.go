@@ -115,7 +115,7 @@ func (m *Middle) follow(ctx context.Context) {
 // ask asks the upstreams what they offer, and does away with what they do not.
 func (r *run) ask(ctx context.Context) {
 	clear(r.failed)
-	if err := r.pool.Refresh(ctx); err != nil {
+	if err := r.pool.Refresh(ctx, fetch.Soon); err != nil {
 		if ctx.Err() == nil {
 			r.logger.Warn("upstreams not followed", "err", err)
 		}

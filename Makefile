@@ -1,0 +1,48 @@
+# Two commands are enough on a machine with Go and make: make demo, make test.
+
+TOOL      = go tool -modfile=tools/go.mod
+FUZZTIME ?= 3s
+PACKAGES ?= ./...
+
+.PHONY: help build test race e2e fuzz bench lint vet fmt check demo clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the three commands into bin/, without C
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+test: ## Run all tests
+	go test $(PACKAGES)
+
+race: ## Run all tests with the race detector (needs a C compiler), and sum them up
+	$(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 $(PACKAGES)
+
+e2e: ## Run the stories with the real commands
+	go test -count=1 ./cmd
+
+fuzz: ## Run every fuzz target for FUZZTIME (3s)
+	scripts/fuzz $(FUZZTIME)
+
+bench: ## Measure speed against openssl and curl, and memory on 4 GiB
+	scripts/bench
+
+lint: ## Lint, with the versions in tools/go.mod
+	$(TOOL) golangci-lint run
+	go mod tidy -diff
+
+vet: ## Vet for every system that we build for
+	go vet ./...
+	GOOS=darwin go vet ./...
+	GOOS=windows go vet ./...
+
+fmt: ## Format
+	$(TOOL) golangci-lint fmt
+
+demo: build ## Show all of it on loopback: origin, two middles in a chain, client
+	scripts/demo
+
+check: lint vet build demo fuzz test race ## All that CI runs
+
+clean: ## Remove what was built
+	rm -rf bin
