@@ -39,7 +39,7 @@ type MiddleOptions struct {
 	// means 30 s.
 	CheckInterval time.Duration
 
-	// MaxVersions is how many versions are kept. Zero means 15.
+	// MaxVersions is how many versions are kept, up to 10,000. Zero means 15.
 	MaxVersions int
 
 	// FetchOptions say how shards are fetched.
@@ -63,8 +63,11 @@ type Middle struct {
 // if an option is missing or out of its range, or one of the file system's. The
 // caller closes the Middle.
 func NewMiddle(opts MiddleOptions) (*Middle, error) {
-	if opts.CheckInterval < 0 || opts.MaxVersions < 0 {
-		return nil, fmt.Errorf("%w: CheckInterval %v or MaxVersions %d is negative", ErrOptions, opts.CheckInterval, opts.MaxVersions)
+	if opts.CheckInterval < 0 {
+		return nil, fmt.Errorf("%w: check interval %v is negative", ErrOptions, opts.CheckInterval)
+	}
+	if err := checkMaxVersions(opts.MaxVersions); err != nil {
+		return nil, err
 	}
 	logger := loggerOr(opts.Logger)
 	pool, err := opts.pool(opts.Upstreams, cmp.Or(opts.UpstreamPort, DefaultPort), logger)

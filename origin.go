@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 
+	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/origin"
 	"github.com/shardcast/shardcast/internal/store"
 )
@@ -28,7 +29,7 @@ type OriginOptions struct {
 	// 50,000,000. A file may have 65,536 shards.
 	ShardSize int64
 
-	// MaxVersions is how many versions are kept. Zero means 15.
+	// MaxVersions is how many versions are kept, up to 10,000. Zero means 15.
 	MaxVersions int
 
 	// Logger receives what happens. Nil discards it.
@@ -48,8 +49,11 @@ type Origin struct {
 // if an option is out of its range, or one of the file system's. The caller
 // closes the Origin.
 func NewOrigin(opts OriginOptions) (*Origin, error) {
-	if opts.ShardSize < 0 || opts.MaxVersions < 0 {
-		return nil, fmt.Errorf("%w: ShardSize %d or MaxVersions %d is negative", ErrOptions, opts.ShardSize, opts.MaxVersions)
+	if opts.ShardSize < 0 {
+		return nil, fmt.Errorf("%w: shard size %d is negative", ErrOptions, opts.ShardSize)
+	}
+	if err := checkMaxVersions(opts.MaxVersions); err != nil {
+		return nil, err
 	}
 	st, err := store.Open(cmp.Or(opts.DataDir, DefaultOriginDir), store.Origin)
 	if err != nil {
@@ -92,6 +96,14 @@ func (o *Origin) Serve(ctx context.Context, ln net.Listener) error { return o.or
 
 // Close gives back what [NewOrigin] took.
 func (o *Origin) Close() error { return o.store.Close() }
+
+// checkMaxVersions refuses what distribution.txt has no room for.
+func checkMaxVersions(n int) error {
+	if n < 0 || n > distfile.MaxEntries {
+		return fmt.Errorf("%w: %d versions to keep, want up to %d", ErrOptions, n, distfile.MaxEntries)
+	}
+	return nil
+}
 
 // serverPort is the port that the option port means.
 func serverPort(port int) int {

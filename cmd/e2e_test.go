@@ -5,8 +5,9 @@
 //	mkfile FILE SIZE [SEED]     make a file of random bytes, the same for the same seed
 //	start NAME COMMAND ARG...   run a server on a free loopback port, wait until it listens,
 //	                            and set $NAME to its address; a later start of NAME uses the same port
-//	halt NAME [SIGNAL]          send TERM or SIGNAL and wait for the end; after TERM and INT
-//	                            the exit code must be 0
+//	halt NAME [SIGNAL [CODE]]   send TERM or SIGNAL and wait for the end; after TERM and INT
+//	                            the exit code must be 0 or CODE
+//	signal NAME SIGNAL          send SIGNAL
 //	await NAME REGEXP [COUNT]   wait until the log of NAME matches, COUNT times
 //	code N COMMAND ARG...       run a command, whose exit code must be N
 //	proxy NAME UPSTREAM RULE... run an HTTP proxy, see faults_test.go, and set $NAME
@@ -98,6 +99,7 @@ func TestScripts(t *testing.T) {
 			"mkfile":      mkfile,
 			"start":       start,
 			"halt":        halt,
+			"signal":      signal,
 			"await":       await,
 			"code":        code,
 			"proxy":       startProxy,
@@ -191,26 +193,45 @@ func serverOf(ts *testscript.TestScript, name string) *server {
 	return s
 }
 
+var signals = map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL}
+
+func signal(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: signal NAME TERM|INT|KILL")
+	}
+	ts.Check(serverOf(ts, args[0]).cmd.Process.Signal(signals[args[1]]))
+}
+
 func halt(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 1 || len(args) > 2 {
-		ts.Fatalf("usage: halt NAME [TERM|INT|KILL]")
+	if neg || len(args) < 1 || len(args) > 3 {
+		ts.Fatalf("usage: halt NAME [TERM|INT|KILL [CODE]]")
 	}
-	s := serverOf(ts, args[0])
-	signals := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL}
-	signal := syscall.SIGTERM
-	if len(args) == 2 {
-		signal = signals[args[1]]
+	name, sent, want := args[0], "TERM", "0"
+	if len(args) > 1 {
+		sent = args[1]
 	}
-	ts.Check(s.cmd.Process.Signal(signal))
+	if len(args) > 2 {
+		want = args[2]
+	}
+	signal(ts, false, []string{name, sent})
+	s := serverOf(ts, name)
 	select {
 	case err := <-s.ended:
 		s.ended <- err
-		if err != nil && signal != syscall.SIGKILL {
-			ts.Fatalf("%s ended with %v:\n%s", args[0], err, s.log)
+		if got := strconv.Itoa(exitCode(s.cmd.ProcessState)); got != want && sent != "KILL" {
+			ts.Fatalf("%s ended with exit code %s instead of %s:\n%s", name, got, want, s.log)
 		}
 	case <-time.After(patience):
-		ts.Fatalf("%s does not end:\n%s", args[0], s.log)
+		ts.Fatalf("%s does not end:\n%s", name, s.log)
 	}
+}
+
+// exitCode is what a shell would say.
+func exitCode(state *os.ProcessState) int {
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return state.ExitCode()
 }
 
 func await(ts *testscript.TestScript, neg bool, args []string) {
@@ -239,10 +260,7 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 		if !errors.As(err, &exit) {
 			ts.Fatalf("%v", err)
 		}
-		got = exit.ExitCode()
-		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			got = 128 + int(status.Signal())
-		}
+		got = exitCode(exit.ProcessState)
 	}
 	if want := args[0]; strconv.Itoa(got) != want {
 		ts.Fatalf("exit code %d instead of %s", got, want)

@@ -77,7 +77,7 @@ func (f *ServerFlags) Listen(flags *pflag.FlagSet) {
 // Keep adds --max-versions to flags.
 func (f *ServerFlags) Keep(flags *pflag.FlagSet) {
 	f.MaxVersions = shardcast.DefaultMaxVersions
-	flags.Var(&f.MaxVersions, "max-versions", "versions to keep; older ones are retired")
+	flags.Var(&f.MaxVersions, "max-versions", "versions to keep, up to 10000; older ones are retired")
 	Env(flags, "max-versions", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS")
 }
 

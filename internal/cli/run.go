@@ -113,15 +113,23 @@ func prepare(root *cobra.Command) {
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return applyEnv(cmd.Flags()) }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return Usage(err) })
 	root.SetUsageTemplate(root.UsageTemplate() + exitCodes)
-	for _, cmd := range append(root.Commands(), root) {
-		if args := cmd.Args; args != nil {
-			cmd.Args = func(cmd *cobra.Command, given []string) error {
-				if err := args(cmd, given); err != nil {
-					return Usage(err)
-				}
-				return nil
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	markArgs(root)
+}
+
+// markArgs makes wrong arguments of cmd and those below it wrong usage.
+func markArgs(cmd *cobra.Command) {
+	if args := cmd.Args; args != nil {
+		cmd.Args = func(cmd *cobra.Command, given []string) error {
+			if err := args(cmd, given); err != nil {
+				return Usage(err)
 			}
+			return nil
 		}
+	}
+	for _, sub := range cmd.Commands() {
+		markArgs(sub)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/dustin/go-humanize"
 )
@@ -17,6 +18,9 @@ type Size int64
 // Set reads the flag.
 func (s *Size) Set(text string) error {
 	n, err := humanize.ParseBytes(text)
+	if strings.Contains(text, ",") {
+		err = errors.New("a comma is a decimal point to some and nothing to others")
+	}
 	if err != nil || n < 1 || n > math.MaxInt64 {
 		return errors.New("want a size from 1 byte on, such as 50MB, 64MiB or 50000000")
 	}
@@ -30,10 +34,10 @@ func (s *Size) String() string { return strconv.FormatInt(int64(*s), 10) }
 // Type is what stands for the value in the help text.
 func (s *Size) Type() string { return "SIZE" }
 
-// maxSeconds bounds durations: a hundred years are more than anyone waits.
-const maxSeconds = 100 * 365 * 24 * 3600
+// maxWait bounds durations, for sums of them to stay in range.
+const maxWait = 365 * 24 * time.Hour
 
-// Seconds is a flag's duration, more than 0: a number of seconds, or a duration
+// Seconds is a flag's duration, more than 0 and up to a year: a number of seconds, or a duration
 // with its unit, such as 1m30s.
 type Seconds time.Duration
 
@@ -42,12 +46,12 @@ func (s *Seconds) Set(text string) error {
 	dur, err := time.ParseDuration(text)
 	if err != nil {
 		var n float64
-		if n, err = strconv.ParseFloat(text, 64); err == nil && n < maxSeconds {
+		if n, err = strconv.ParseFloat(text, 64); err == nil && n <= maxWait.Seconds() {
 			dur = time.Duration(n * float64(time.Second))
 		}
 	}
-	if err != nil || dur <= 0 {
-		return errors.New("want a number of seconds above 0, or a duration such as 1m30s")
+	if err != nil || dur <= 0 || dur > maxWait {
+		return errors.New("want a number of seconds above 0 and up to a year, or a duration such as 1m30s")
 	}
 	*s = Seconds(dur)
 	return nil
@@ -117,8 +121,11 @@ type Addresses []string
 // Set reads the flag.
 func (a *Addresses) Set(text string) error {
 	list, err := ParseList(text)
+	if err != nil {
+		return err
+	}
 	*a = list
-	return err
+	return nil
 }
 
 // String returns the list with commas.
@@ -154,5 +161,5 @@ func ParseList(text string) ([]string, error) {
 }
 
 func isSeparator(r rune) bool {
-	return strings.ContainsRune(", \t\r\n", r)
+	return r == ',' || unicode.IsSpace(r)
 }

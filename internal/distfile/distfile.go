@@ -7,9 +7,9 @@
 //	digest  = 64 lower-case hex digits    SHA-256, FIPS 180-4
 //	count   = the number of shards        some writers state it; never written here
 //
-// [Parse] also takes lines that end in CR LF and any spaces around the parts.
-// What [Encode] writes is always the form above without a count, ascending by
-// version, and parses back to the same entries.
+// A text has at most [MaxSize] bytes. [Parse] also takes lines that end in CR LF and any spaces around the parts.
+// What [Encode] writes of up to [MaxEntries] is always the form above without a
+// count, ascending by version, and parses back to the same entries.
 package distfile
 
 import (
@@ -27,9 +27,14 @@ import (
 // FileName is what the file is called on disk and on the wire.
 const FileName = "distribution.txt"
 
-// MaxSize is the longest text in bytes that [Parse] takes: room for more than
-// ten thousand versions.
-const MaxSize = 1 << 20
+const (
+	// MaxSize is the longest text in bytes that [Parse] takes.
+	MaxSize = 1 << 20
+
+	// MaxEntries is how many entries a writer may keep for [Parse] to take all of
+	// what [Encode] makes of them.
+	MaxEntries = 10_000
+)
 
 // maxSkipped bounds what is kept of a text with nothing but bad lines.
 const maxSkipped = 20
@@ -106,7 +111,7 @@ func Parse(r io.Reader) (entries []Entry, skipped []LineError, err error) {
 	return entries, skipped, nil
 }
 
-// Encode writes entries in the canonical form.
+// Encode writes entries, at most [MaxEntries], in the canonical form.
 func Encode(entries []Entry) []byte {
 	sorted := slices.Clone(entries)
 	sortEntries(sorted)

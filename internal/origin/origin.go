@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/server"
@@ -160,7 +161,8 @@ func (o *Origin) cut(ctx context.Context, src *source, draft *store.Draft) (shar
 		return shard.Manifest{}, err
 	}
 	m := shard.Manifest{
-		Name:      filepath.Base(src.Name()),
+		// Names on disk may be any bytes; in a manifest they are text.
+		Name:      strings.ToValidUTF8(filepath.Base(src.Name()), "_"),
 		Date:      time.Now().UTC().Truncate(time.Second),
 		Size:      src.info.Size(),
 		ShardSize: o.shardSize,

@@ -70,6 +70,7 @@ func Serve(ctx context.Context, ln net.Listener, st *store.Store, logger *slog.L
 	})
 	group.Go(func() error {
 		<-ctx.Done()
+		logger.Info("ending", "addr", ln.Addr().String(), "grace", grace)
 		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
 		if err := srv.Shutdown(finish); err != nil {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -68,12 +70,31 @@ func ParseManifest(r io.Reader) (Manifest, error) {
 	if len(text) > maxManifestSize {
 		return Manifest{}, fmt.Errorf("%w: longer than %d bytes", ErrManifest, maxManifestSize)
 	}
-	var m Manifest
-	if err := json.Unmarshal(text, &m); err != nil {
+	m, err := decode(text)
+	if err != nil {
 		return Manifest{}, fmt.Errorf("%w: %w", ErrManifest, err)
 	}
 	if err := m.Validate(); err != nil {
 		return Manifest{}, err
+	}
+	return m, nil
+}
+
+// decode reads the members by their names. To read them into a Manifest at once
+// would also take names that differ in case.
+func decode(text []byte) (m Manifest, err error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return Manifest{}, err
+	}
+	for name, value := range map[string]any{
+		"name": &m.Name, "date": &m.Date, "size": &m.Size, "shard_size": &m.ShardSize, "digest": &m.Digest, "shards": &m.Shards,
+	} {
+		if raw, ok := members[name]; ok {
+			if err := json.Unmarshal(raw, value); err != nil {
+				return Manifest{}, fmt.Errorf("%s: %w", name, err)
+			}
+		}
 	}
 	return m, nil
 }
@@ -84,6 +105,9 @@ func (m Manifest) Encode() ([]byte, error) {
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
+	if m.Shards == nil {
+		m.Shards = []Digest{} // an array, also for an empty file
+	}
 	text, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrManifest, err)
@@ -92,7 +116,8 @@ func (m Manifest) Encode() ([]byte, error) {
 }
 
 // Validate checks that the sizes are in range and add up to the number of
-// shards. Errors match [ErrManifest].
+// shards, that every digest is there, and that the name is UTF-8. Errors match
+// [ErrManifest].
 func (m Manifest) Validate() error {
 	switch count := countShards(m.Size, m.ShardSize); {
 	case m.Size < 0:
@@ -104,8 +129,12 @@ func (m Manifest) Validate() error {
 	case int64(len(m.Shards)) != count:
 		return fmt.Errorf("%w: %d digests for %d bytes in shards of %d, which are %d shards",
 			ErrManifest, len(m.Shards), m.Size, m.ShardSize, count)
-	case len(m.Name) > maxNameSize:
-		return fmt.Errorf("%w: the file's name is longer than %d bytes", ErrManifest, maxNameSize)
+	case len(m.Name) > maxNameSize || !utf8.ValidString(m.Name):
+		return fmt.Errorf("%w: the file's name is longer than %d bytes, or not UTF-8", ErrManifest, maxNameSize)
+	case m.Digest == Digest{} || slices.Contains(m.Shards, Digest{}):
+		return fmt.Errorf("%w: a digest is missing", ErrManifest)
+	case m.Size == 0 && m.Digest != EmptyDigest(), len(m.Shards) == 1 && m.Shards[0] != m.Digest:
+		return fmt.Errorf("%w: the file's digest %s is not that of its shards", ErrManifest, m.Digest)
 	}
 	return nil
 }
@@ -124,8 +153,8 @@ func (m Manifest) Shard(number int) Shard {
 // CheckSize says whether a file of size bytes can be cut into shards of
 // shardSize, and if not, which shard size would do.
 func CheckSize(size, shardSize int64) error {
-	if shardSize < 1 {
-		return fmt.Errorf("shard size %d is less than 1 byte", shardSize)
+	if size < 0 || shardSize < 1 {
+		return fmt.Errorf("%d bytes cannot be cut into shards of %d: sizes are 0 or more, and shard sizes 1 or more", size, shardSize)
 	}
 	if countShards(size, shardSize) > MaxShards {
 		return fmt.Errorf("%d bytes in shards of %d are more than %d shards: use a shard size of %d or more",

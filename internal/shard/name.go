@@ -17,9 +17,9 @@ func FileName(number int) string {
 	return fmt.Sprintf("shard_%03d.bin", number)
 }
 
-// ParseFileName returns the number in a shard's file name. It takes any padding
-// from three digits on, since some writers use five, and refuses everything
-// else, among it numbers above [MaxShards].
+// ParseFileName returns the number in a shard's file name. It takes three to
+// eight digits, since some writers pad to five, and refuses everything else,
+// among it numbers above [MaxShards].
 func ParseFileName(name string) (number int, err error) {
 	digits, ok := strings.CutPrefix(name, "shard_")
 	digits, ok2 := strings.CutSuffix(digits, ".bin")

@@ -1,0 +1,368 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast"
+	"github.com/shardcast/shardcast/internal/cli"
+)
+
+// command is a little command with the flags that the three commands share.
+type command struct {
+	*cobra.Command
+
+	server cli.ServerFlags
+	fetch  cli.FetchFlags
+	size   cli.Size
+	logger func() *slog.Logger
+
+	ran    bool
+	stdout bytes.Buffer
+}
+
+// newCommand returns a command that calls run, with no environment variable of
+// ours set but those of env.
+func newCommand(t *testing.T, env map[string]string, run func(ctx context.Context) error) *command {
+	t.Helper()
+	c := &command{size: 5}
+	c.Command = &cobra.Command{
+		Use:  "test",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c.ran = true
+			if run == nil {
+				return nil
+			}
+			return run(cmd.Context())
+		},
+	}
+	flags := c.Flags()
+	c.server.Listen(flags)
+	c.server.Keep(flags)
+	c.fetch.Add(flags, "servers", "servers to fetch from")
+	flags.Var(&c.size, "shard-size", "size of a shard")
+	cli.Env(flags, "shard-size", "SHARDCAST_SHARD_SIZE")
+	c.logger = cli.LogFlag(c.PersistentFlags())
+	c.SetOut(&c.stdout)
+	all := map[string]string{
+		"IP_ADDR_LIST": "", "SHARDCAST_LOG_LEVEL": "", "SHARDCAST_HTTP_PORT": "", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "",
+		"SHARDCAST_HTTP_TIMEOUT": "", "SHARDCAST_RETRY_ATTEMPTS": "", "SHARDCAST_FAST_RETRY_ATTEMPTS": "",
+		"SHARDCAST_FAST_RETRY_INTERVAL": "", "SHARDCAST_SLOW_RETRY_INTERVAL": "", "SHARDCAST_MAX_CONCURRENT_DOWNLOADS": "",
+		"SHARDCAST_SHARD_SIZE": "",
+	}
+	maps.Copy(all, env)
+	for name, value := range all {
+		t.Setenv(name, value)
+	}
+	return c
+}
+
+// run runs the command and returns its exit code and what it wrote to stderr.
+func (c *command) run(t *testing.T, args ...string) (code int, stderr string) {
+	t.Helper()
+	c.SetArgs(append([]string{}, args...)) // nil would be those of the test
+	file, err := os.CreateTemp(t.TempDir(), "stderr")
+	require.NoError(t, err)
+	defer file.Close()
+	defer func(before *os.File) { os.Stderr = before }(os.Stderr)
+	os.Stderr = file
+	code = cli.Run(c.Command)
+	text, err := os.ReadFile(file.Name())
+	require.NoError(t, err)
+	return code, string(text)
+}
+
+// settings are what the flags of a command say.
+type settings struct {
+	host        string
+	port        cli.Port
+	maxVersions cli.Count
+	size        cli.Size
+	servers     []string
+	serverPort  int
+	fetch       shardcast.FetchOptions
+	debug, info bool // whether these are logged
+}
+
+func (c *command) settings(t *testing.T) settings {
+	t.Helper()
+	servers, port, fetch, err := c.fetch.Options()
+	require.NoError(t, err)
+	return settings{
+		host: c.server.Host, port: c.server.Port, maxVersions: c.server.MaxVersions, size: c.size,
+		servers: servers, serverPort: port, fetch: fetch,
+		debug: c.logger().Enabled(t.Context(), slog.LevelDebug), info: c.logger().Enabled(t.Context(), slog.LevelInfo),
+	}
+}
+
+// defaults are the settings when there is nothing but a server to fetch from.
+func defaults() settings {
+	return settings{
+		port: 8000, maxVersions: 15, size: 5, servers: []string{"a"}, serverPort: 8000, info: true,
+		fetch: shardcast.FetchOptions{
+			Timeout: 30 * time.Second, Attempts: 5, FastAttempts: 3,
+			FastWait: 2 * time.Second, SlowWait: 15 * time.Second, Concurrency: 10,
+		},
+	}
+}
+
+func TestSettingsComeFromFlagsThenTheEnvironmentThenDefaults(t *testing.T) {
+	server := map[string]string{"IP_ADDR_LIST": "a"}
+	for name, tc := range map[string]struct {
+		env  map[string]string
+		args []string
+		want func(s *settings)
+	}{
+		"defaults": {server, nil, func(*settings) {}},
+		"flags": {
+			nil,
+			[]string{
+				"--servers", "b,c", "--host", "::1", "--port", "0", "--max-versions", "3", "--shard-size", "64MiB", "--timeout", "1m30s", "--attempts", "7",
+				"--fast-attempts", "2", "--fast-interval", "0.5", "--slow-interval", "60", "--concurrency", "4", "--log-level", "debug",
+			},
+			func(s *settings) {
+				s.servers, s.host, s.port, s.maxVersions, s.size, s.debug = []string{"b", "c"}, "::1", 0, 3, 64<<20, true
+				s.fetch = shardcast.FetchOptions{
+					Timeout: 90 * time.Second, Attempts: 7, FastAttempts: 2,
+					FastWait: 500 * time.Millisecond, SlowWait: time.Minute, Concurrency: 4,
+				}
+			},
+		},
+		"the environment": {
+			map[string]string{
+				"IP_ADDR_LIST": `("b" "c")`, "SHARDCAST_HTTP_PORT": "9000", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "3", "SHARDCAST_SHARD_SIZE": "1000",
+				"SHARDCAST_HTTP_TIMEOUT": "90", "SHARDCAST_RETRY_ATTEMPTS": "7", "SHARDCAST_FAST_RETRY_ATTEMPTS": "2",
+				"SHARDCAST_FAST_RETRY_INTERVAL": "0.5", "SHARDCAST_SLOW_RETRY_INTERVAL": "60", "SHARDCAST_MAX_CONCURRENT_DOWNLOADS": "4",
+				"SHARDCAST_LOG_LEVEL": "ERROR",
+			},
+			nil,
+			func(s *settings) {
+				s.servers, s.port, s.serverPort, s.maxVersions, s.size, s.info = []string{"b", "c"}, 9000, 9000, 3, 1000, false
+				s.fetch = shardcast.FetchOptions{
+					Timeout: 90 * time.Second, Attempts: 7, FastAttempts: 2,
+					FastWait: 500 * time.Millisecond, SlowWait: time.Minute, Concurrency: 4,
+				}
+			},
+		},
+		"a flag wins": {
+			map[string]string{"IP_ADDR_LIST": "b", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "3", "SHARDCAST_LOG_LEVEL": "DEBUG"},
+			[]string{"--servers", "a", "--max-versions", "4", "--log-level", "CRITICAL"},
+			func(s *settings) { s.maxVersions, s.info = 4, false },
+		},
+		"a flag wins with the default": {
+			map[string]string{"SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "3"},
+			[]string{"--servers=a", "--max-versions=15"},
+			func(*settings) {},
+		},
+		"a flag wins over a bad value": {
+			map[string]string{"IP_ADDR_LIST": "(", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "many", "SHARDCAST_LOG_LEVEL": "loud"},
+			[]string{"--servers=a", "--max-versions=4", "--log-level=info"},
+			func(s *settings) { s.maxVersions = 4 },
+		},
+		"the port of servers is not the one to listen on": {
+			map[string]string{"SHARDCAST_HTTP_PORT": "9000"},
+			[]string{"--servers=a", "--port=7000"},
+			func(s *settings) { s.port, s.serverPort = 7000, 9000 },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCommand(t, tc.env, nil)
+			code, stderr := c.run(t, tc.args...)
+			require.Zero(t, code, stderr)
+			assert.True(t, c.ran)
+			assert.Empty(t, stderr)
+			want := defaults()
+			tc.want(&want)
+			assert.Equal(t, want, c.settings(t))
+		})
+	}
+}
+
+func TestABadValueInTheEnvironmentNamesItsVariable(t *testing.T) {
+	for variable, value := range map[string]string{
+		"IP_ADDR_LIST":                       `("a"`,
+		"SHARDCAST_LOG_LEVEL":                "loud",
+		"SHARDCAST_HTTP_PORT":                "70000",
+		"SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "0",
+		"SHARDCAST_HTTP_TIMEOUT":             "soon",
+		"SHARDCAST_RETRY_ATTEMPTS":           "-1",
+		"SHARDCAST_FAST_RETRY_ATTEMPTS":      "1.5",
+		"SHARDCAST_FAST_RETRY_INTERVAL":      "0",
+		"SHARDCAST_SLOW_RETRY_INTERVAL":      "NaN",
+		"SHARDCAST_MAX_CONCURRENT_DOWNLOADS": " ",
+		"SHARDCAST_SHARD_SIZE":               "50 parsecs",
+	} {
+		t.Run(variable, func(t *testing.T) {
+			c := newCommand(t, map[string]string{variable: value}, nil)
+			code, stderr := c.run(t)
+			assert.Equal(t, cli.ExitUsage, code)
+			assert.False(t, c.ran)
+			assert.Contains(t, stderr, "environment variable "+variable)
+			assert.Contains(t, stderr, "Run 'test --help'")
+		})
+	}
+}
+
+func TestAllBadValuesInTheEnvironmentAreNamedAtOnce(t *testing.T) {
+	c := newCommand(t, map[string]string{"SHARDCAST_RETRY_ATTEMPTS": "x", "SHARDCAST_HTTP_TIMEOUT": "y"}, nil)
+	code, stderr := c.run(t)
+	assert.Equal(t, cli.ExitUsage, code)
+	assert.Contains(t, stderr, "SHARDCAST_RETRY_ATTEMPTS")
+	assert.Contains(t, stderr, "SHARDCAST_HTTP_TIMEOUT")
+}
+
+func TestFetchOptionsNameBothWaysToNameAServer(t *testing.T) {
+	c := newCommand(t, nil, nil)
+	c.RunE = func(*cobra.Command, []string) error {
+		_, _, _, err := c.fetch.Options()
+		return err
+	}
+	code, stderr := c.run(t)
+	assert.Equal(t, cli.ExitUsage, code)
+	assert.Contains(t, stderr, "--servers")
+	assert.Contains(t, stderr, "IP_ADDR_LIST")
+}
+
+func TestFetchOptionsRefuseAPortThatNoServerHas(t *testing.T) {
+	for _, value := range []string{"0", "-1", "65536", "http"} {
+		t.Run(value, func(t *testing.T) {
+			c := newCommand(t, map[string]string{"SHARDCAST_HTTP_PORT": value}, nil)
+			require.NoError(t, c.Flags().Set("servers", "a"))
+			_, _, _, err := c.fetch.Options()
+			require.ErrorContains(t, err, "SHARDCAST_HTTP_PORT")
+		})
+	}
+}
+
+func TestLoggerLeavesOutWhatIsBelowItsLevel(t *testing.T) {
+	c := newCommand(t, nil, nil)
+	c.RunE = func(*cobra.Command, []string) error {
+		logger := c.logger()
+		logger.Info("left out")
+		logger.Warn("worked, but not as hoped", "upstream", "a")
+		return nil
+	}
+	code, stderr := c.run(t, "--log-level", "WARNING")
+	require.Zero(t, code)
+	assert.Contains(t, stderr, `msg="worked, but not as hoped" upstream=a`)
+	assert.NotContains(t, stderr, "left out")
+	assert.Empty(t, c.stdout.String(), "stdout is for results only")
+}
+
+func TestRunPrintsAnErrorOnceAndReturnsItsCode(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err  error
+		want int
+	}{
+		"nothing":         {nil, cli.ExitDone},
+		"anything":        {errors.New("no luck"), cli.ExitFailed},
+		"usage":           {cli.Usage(errors.New("no luck")), cli.ExitUsage},
+		"no such version": {fmt.Errorf("no luck: %w", shardcast.ErrNoVersion), cli.ExitNoVersion},
+		"wrong bytes":     {fmt.Errorf("no luck: %w", shardcast.ErrIntegrity), cli.ExitIntegrity},
+		"nobody there":    {fmt.Errorf("no luck: %w", shardcast.ErrUnreachable), cli.ExitUnreachable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCommand(t, nil, func(context.Context) error { return tc.err })
+			code, stderr := c.run(t)
+			assert.Equal(t, tc.want, code)
+			if tc.err == nil {
+				assert.Empty(t, stderr)
+				return
+			}
+			assert.True(t, strings.HasPrefix(stderr, "test: no luck"), stderr)
+			assert.Equal(t, 1, strings.Count(stderr, "no luck"))
+			assert.Equal(t, tc.want == cli.ExitUsage, strings.Contains(stderr, "--help"))
+			assert.Empty(t, c.stdout.String(), "stdout is for results only")
+		})
+	}
+}
+
+func TestRunReturnsTwoForWrongUsage(t *testing.T) {
+	for name, args := range map[string][]string{
+		"an unknown flag":                 {"--speed", "3"},
+		"a flag without its value":        {"--port"},
+		"a bad value":                     {"--port", "70000"},
+		"an argument too many":            {"file"},
+		"an unknown flag of version":      {"version", "--speed"},
+		"an argument too many to version": {"version", "file"},
+		"an argument too many to another": {"completion", "bash", "file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCommand(t, nil, nil)
+			code, stderr := c.run(t, args...)
+			assert.Equal(t, cli.ExitUsage, code)
+			assert.False(t, c.ran)
+			assert.Contains(t, stderr, "test: ")
+			assert.Contains(t, stderr, "Run 'test --help' for how to use it.")
+			assert.Empty(t, c.stdout.String(), "stdout is for results only")
+		})
+	}
+}
+
+func TestVersionPrintsTheBuild(t *testing.T) {
+	c := newCommand(t, nil, nil)
+	code, stderr := c.run(t, "version")
+	require.Zero(t, code, stderr)
+	assert.False(t, c.ran)
+	assert.Regexp(t, `^test \S+ `+runtime.Version()+` `+runtime.GOOS+`/`+runtime.GOARCH+"\n$", c.stdout.String())
+}
+
+func TestHelpNamesVariablesAndExitCodes(t *testing.T) {
+	c := newCommand(t, nil, nil)
+	code, stderr := c.run(t, "--help")
+	require.Zero(t, code, stderr)
+	help := c.stdout.String()
+	assert.Contains(t, help, "(env SHARDCAST_HTTP_PORT)")
+	assert.Contains(t, help, "(env IP_ADDR_LIST)")
+	assert.Contains(t, help, "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such version, 4 integrity")
+}
+
+func TestRunEndsTheContextWithASignal(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a process cannot send itself a signal there")
+	}
+	broken := errors.New("broken off")
+	for name, tc := range map[string]struct {
+		signal os.Signal
+		err    error
+		want   int
+	}{
+		"SIGINT":                 {os.Interrupt, broken, 130},
+		"SIGTERM":                {syscall.SIGTERM, broken, 143},
+		"SIGTERM to wrong bytes": {syscall.SIGTERM, shardcast.ErrIntegrity, 143},
+		"SIGTERM to a server":    {syscall.SIGTERM, nil, cli.ExitDone},
+		"SIGINT to a server":     {os.Interrupt, nil, cli.ExitDone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCommand(t, nil, func(ctx context.Context) error {
+				self, err := os.FindProcess(os.Getpid())
+				if err != nil {
+					return err
+				}
+				if err := self.Signal(tc.signal); err != nil {
+					return err
+				}
+				<-ctx.Done()
+				assert.ErrorContains(t, context.Cause(ctx), "interrupted by "+tc.signal.String())
+				return tc.err
+			})
+			code, stderr := c.run(t)
+			assert.Equal(t, tc.want, code, stderr)
+		})
+	}
+}
