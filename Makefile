@@ -13,7 +13,7 @@ build: ## Build the three commands into bin/, without C
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
 test: ## Run all tests
-	go test $(PACKAGES)
+	go test -count=1 $(PACKAGES)
 
 race: ## Run all tests with the race detector (needs a C compiler), and sum them up
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 $(PACKAGES)

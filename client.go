@@ -88,7 +88,7 @@ func NewClient(opts ClientOptions) (*Client, error) {
 	return &Client{pool: pool, client: client.New(pool, logger), outputDir: cmp.Or(opts.OutputDir, DefaultOutputDir)}, nil
 }
 
-// List returns the versions on offer, ascending. It asks each server once. The
+// List returns the versions on offer, ascending. It tries nothing again. The
 // error matches [ErrUnreachable] if none answers.
 func (c *Client) List(ctx context.Context) ([]Version, error) {
 	listings, err := c.client.List(ctx)

@@ -66,7 +66,7 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	if opts.CheckInterval < 0 {
 		return nil, fmt.Errorf("%w: check interval %v is negative", ErrOptions, opts.CheckInterval)
 	}
-	if err := checkMaxVersions(opts.MaxVersions); err != nil {
+	if err := checkServer(opts.Port, opts.MaxVersions); err != nil {
 		return nil, err
 	}
 	logger := loggerOr(opts.Logger)

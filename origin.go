@@ -52,7 +52,7 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	if opts.ShardSize < 0 {
 		return nil, fmt.Errorf("%w: shard size %d is negative", ErrOptions, opts.ShardSize)
 	}
-	if err := checkMaxVersions(opts.MaxVersions); err != nil {
+	if err := checkServer(opts.Port, opts.MaxVersions); err != nil {
 		return nil, err
 	}
 	st, err := store.Open(cmp.Or(opts.DataDir, DefaultOriginDir), store.Origin)
@@ -97,10 +97,14 @@ func (o *Origin) Serve(ctx context.Context, ln net.Listener) error { return o.or
 // Close gives back what [NewOrigin] took.
 func (o *Origin) Close() error { return o.store.Close() }
 
-// checkMaxVersions refuses what distribution.txt has no room for.
-func checkMaxVersions(n int) error {
-	if n < 0 || n > distfile.MaxEntries {
-		return fmt.Errorf("%w: %d versions to keep, want up to %d", ErrOptions, n, distfile.MaxEntries)
+// checkServer refuses ports that there are not, and more versions than
+// distribution.txt has room for.
+func checkServer(port, maxVersions int) error {
+	if port > maxPort {
+		return fmt.Errorf("%w: port %d, want up to %d", ErrOptions, port, maxPort)
+	}
+	if maxVersions < 0 || maxVersions > distfile.MaxEntries {
+		return fmt.Errorf("%w: %d versions to keep, want up to %d", ErrOptions, maxVersions, distfile.MaxEntries)
 	}
 	return nil
 }

@@ -49,6 +49,9 @@ const (
 	DefaultOutputDir     = "./downloads"
 )
 
+// maxPort is the highest TCP port.
+const maxPort = 65_535
+
 // Errors that callers can tell apart with [errors.Is].
 var (
 	// ErrNoVersion means that no server offers the version, or not any more.
@@ -99,6 +102,9 @@ type FetchOptions struct {
 
 // pool returns the servers to fetch from.
 func (o FetchOptions) pool(servers []string, defaultPort int, logger *slog.Logger) (*fetch.Pool, error) {
+	if defaultPort < 1 || defaultPort > maxPort {
+		return nil, fmt.Errorf("%w: port %d, want 1 to %d", ErrOptions, defaultPort, maxPort)
+	}
 	var upstreams []*url.URL
 	for _, server := range servers {
 		u, err := fetch.ParseAddress(server, defaultPort)
@@ -158,9 +164,32 @@ func Initialize(dataDir string, options ...OriginOptions) error {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	r := &running{origin: o, stop: stop, ended: make(chan error, 1)}
-	go func() { r.ended <- o.Serve(ctx, ln) }()
-	process.running = r
-	return nil
+	begun := make(chan struct{})
+	go func() {
+		r.ended <- o.Serve(ctx, &beginning{Listener: ln, begin: sync.OnceFunc(func() { close(begun) })})
+	}()
+	select {
+	case err := <-r.ended:
+		stop()
+		return errors.Join(err, o.Close())
+	case <-begun:
+		process.running = r
+		return nil
+	}
+}
+
+// beginning is a listener that tells when connections are first asked for, which
+// is when the server has the data directory.
+type beginning struct {
+	net.Listener
+
+	begin func()
+}
+
+// Accept waits for the next connection.
+func (l *beginning) Accept() (net.Conn, error) {
+	l.begin()
+	return l.Listener.Accept()
 }
 
 // Broadcast publishes the file path and returns its version, such as "v1". See

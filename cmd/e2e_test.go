@@ -67,7 +67,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(binaries)
+	defer func() { _ = os.RemoveAll(binaries) }()
 	build := exec.Command("go", append(buildFlags, "-o", binaries, "./...")...)
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {

@@ -194,7 +194,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "http://"+p.upstream+r.URL.Path, http.StatusFound)
 		return
 	case "reset":
-		if conn, _, err := w.(http.Hijacker).Hijack(); err == nil { //nolint:errcheck // every HTTP/1 connection is one
+		if conn, _, err := w.(http.Hijacker).Hijack(); err == nil {
 			if tcp, ok := conn.(*net.TCPConn); ok {
 				_ = tcp.SetLinger(0)
 			}

@@ -61,7 +61,7 @@ func (c *Client) List(ctx context.Context) ([]Listing, error) {
 	for i, e := range offers {
 		group.Go(func() error {
 			listings[i].Entry = e
-			m, err := c.pool.Manifest(ctx, e)
+			m, err := c.pool.Peek(ctx, e)
 			switch {
 			case err == nil:
 				listings[i].Manifest = &m

@@ -27,9 +27,6 @@ type output struct {
 // create makes the temporary neighbour of path, which is in dir, and locks it
 // against other downloads to the same place.
 func create(dir *os.Root, path string, m shard.Manifest) (*output, error) {
-	if err := disk.Need(dir.Name(), m.Size); err != nil {
-		return nil, err
-	}
 	base := filepath.Base(path)
 	temp := "." + base + ".part"
 	lock, err := lockFile(filepath.Join(dir.Name(), temp))
@@ -41,7 +38,12 @@ func create(dir *os.Root, path string, m shard.Manifest) (*output, error) {
 		return nil, errors.Join(err, lock.Close())
 	}
 	out := &output{dir: dir, file: file, lock: lock, kept: make([]bool, len(m.Shards))}
-	if err := file.Truncate(m.Size); err != nil {
+	// Only now, when what a killed download had left there is gone.
+	err = disk.Need(dir.Name(), m.Size)
+	if err == nil {
+		err = file.Truncate(m.Size)
+	}
+	if err != nil {
 		return nil, errors.Join(err, out.close())
 	}
 	return out, nil

@@ -32,7 +32,7 @@ func Create(root *os.Root, temp, final string) (*File, error) {
 }
 
 // Commit writes the file through to the disk, closes it and gives it its final
-// name, replacing what bore that name before. The name itself is safe only after
+// name, replacing what bore that name before; on an error it is removed. The name itself is safe only after
 // [SyncDir].
 func (f *File) Commit() error {
 	if err := f.Sync(); err != nil {
@@ -42,7 +42,10 @@ func (f *File) Commit() error {
 	if err := f.File.Close(); err != nil {
 		return errors.Join(err, f.root.Remove(f.temp))
 	}
-	return f.root.Rename(f.temp, f.final)
+	if err := f.root.Rename(f.temp, f.final); err != nil {
+		return errors.Join(err, f.root.Remove(f.temp))
+	}
+	return nil
 }
 
 // Close does nothing after Commit; without one it removes the file.

@@ -24,9 +24,6 @@ func ParseAddress(s string, defaultPort int) (*url.URL, error) {
 	host, port := s, strconv.Itoa(defaultPort)
 	if inner, ok := strings.CutPrefix(s, "["); ok && strings.HasSuffix(s, "]") {
 		host = strings.TrimSuffix(inner, "]")
-		if !isIPv6(host) {
-			return nil, badAddress(s, "only an IPv6 address stands in brackets")
-		}
 	} else if !isIPv6(s) && strings.Contains(s, ":") {
 		var err error
 		if host, port, err = net.SplitHostPort(s); err != nil {
@@ -35,6 +32,9 @@ func ParseAddress(s string, defaultPort int) (*url.URL, error) {
 	}
 	if !isIPv6(host) && !isHostName(host) {
 		return nil, badAddress(s, "the host is not a name or an IP address")
+	}
+	if strings.HasPrefix(s, "[") && !isIPv6(host) {
+		return nil, badAddress(s, "only an IPv6 address stands in brackets")
 	}
 	if !isPort(port) {
 		return nil, badAddress(s, "the port is not a number from 1 to 65535")
@@ -56,7 +56,9 @@ func parseURL(s string) (*url.URL, error) {
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, badAddress(s, "a server's URL ends with its path")
 	}
-	return u.JoinPath(), nil
+	u = u.JoinPath()
+	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
+	return u, nil
 }
 
 // badAddress leaves out what stands before an @, which may be a password.
@@ -69,11 +71,11 @@ func badAddress(s, why string) error {
 
 func isIPv6(s string) bool {
 	addr, err := netip.ParseAddr(s)
-	return err == nil && addr.Is6()
+	return err == nil && addr.Is6() && (addr.Zone() == "" || isHostName(addr.Zone()))
 }
 
-// isHostName reports whether s can be a host's name or IPv4 address: letters,
-// digits, hyphens, dots, and underscores, which some networks use.
+// isHostName reports whether s can be a host's name, an IPv4 address or a zone:
+// letters, digits, hyphens, dots, and underscores, which some networks use.
 func isHostName(s string) bool {
 	for _, c := range []byte(s) {
 		switch {

@@ -52,7 +52,7 @@ func (p *Pool) open(b *body, target string) (size int64, err error) {
 	req.Header.Set("User-Agent", "shardcast")
 	resp, err := p.client.Do(req)
 	if err != nil {
-		return 0, unanswered{b.cause(errors.Unwrap(err))}
+		return 0, unanswered(b.cause(errors.Unwrap(err)))
 	}
 	if resp.StatusCode == http.StatusOK {
 		b.ReadCloser = resp.Body

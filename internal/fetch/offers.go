@@ -168,10 +168,32 @@ func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, 
 		m, err = p.manifest(ctx, u, e)
 		return err
 	})
-	if err != nil {
-		return shard.Manifest{}, fmt.Errorf("fetch the manifest of %s: %w", e.Version, err)
+	return m, describe(e, err)
+}
+
+// Peek is [Pool.Manifest] for one who does not want to wait: each upstream is
+// asked once.
+func (p *Pool) Peek(ctx context.Context, e distfile.Entry) (shard.Manifest, error) {
+	var m shard.Manifest
+	refused := new(refusals)
+	failed, err := p.attempt(ctx, e, refused, func(u *upstream) (err error) {
+		m, err = p.manifest(ctx, u, e)
+		return err
+	})
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case err != nil:
+		err = outcome(e, append(failed, refused.errors()...))
 	}
-	return m, nil
+	return m, describe(e, err)
+}
+
+func describe(e distfile.Entry, err error) error {
+	if err != nil {
+		return fmt.Errorf("fetch the manifest of %s: %w", e.Version, err)
+	}
+	return nil
 }
 
 func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (shard.Manifest, error) {
@@ -188,7 +210,7 @@ func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (sha
 		err = fmt.Errorf("%w: the file's digest is %s there, and %s in the distribution", shard.ErrManifest, m.Digest, e.Digest)
 	}
 	if errors.Is(err, shard.ErrManifest) {
-		err = refusal{fmt.Errorf("%w: %w", ErrIntegrity, err)}
+		err = wrong(fmt.Errorf("%s: %w", u.name, err))
 	}
 	return m, err
 }

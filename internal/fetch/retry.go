@@ -13,14 +13,24 @@ import (
 	"github.com/shardcast/shardcast/internal/distfile"
 )
 
-// unanswered is an error that came in place of an answer. It matches
-// [ErrUnreachable].
-type unanswered struct{ error }
+// kind is an error that matches is, without saying so in its text.
+type kind struct {
+	error
 
-func (e unanswered) Unwrap() error { return e.error }
+	is error
+}
 
-// Is makes it match ErrUnreachable without saying so in its text.
-func (e unanswered) Is(target error) bool { return target == ErrUnreachable }
+func (e kind) Unwrap() error { return e.error }
+
+// Is says what it matches besides what it wraps.
+func (e kind) Is(target error) bool { return target == e.is }
+
+// unanswered is for an error that came in place of an answer.
+func unanswered(err error) error { return kind{err, ErrUnreachable} }
+
+// wrong is for an answer that is not what was asked for, and after which the
+// upstream need not be asked again.
+func wrong(err error) error { return refusal{kind{err, ErrIntegrity}} }
 
 // refusal is an error after which the upstream need not be asked again.
 type refusal struct{ error }
@@ -68,23 +78,26 @@ func (r *refusals) errors() []error {
 // it returns nil, as the package comment says.
 func (p *Pool) retry(ctx context.Context, e distfile.Entry, refused *refusals, try func(*upstream) error) error {
 	for attempt := 1; ; attempt++ {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		failed, err := p.attempt(ctx, e, refused, try)
-		if err == nil || ctx.Err() != nil || errors.As(err, new(local)) {
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.As(err, new(local)):
 			return err
 		}
-		if failed == nil && refused.errors() == nil {
-			return fmt.Errorf("%w: no server offers %s with digest %s any more", ErrNoVersion, e.Version, e.Digest)
-		}
 		if failed == nil || attempt >= p.opts.Attempts {
-			return allFailed(append(failed, refused.errors()...))
+			return outcome(e, append(failed, refused.errors()...))
 		}
 		if err := p.pause(ctx, attempt, failures(failed)); err != nil {
 			return err
 		}
 		// One that did not answer at first may be back, and have the version.
-		if err := p.Refresh(ctx, Soon); ctx.Err() != nil {
-			return err
-		}
+		_ = p.Refresh(ctx, Soon) // it has logged who is down
 	}
 }
 
@@ -169,12 +182,21 @@ func (f failures) Unwrap() []error {
 	return telling
 }
 
+// outcome is the error for what was wanted of e, with the errors of all who
+// offer it.
+func outcome(e distfile.Entry, errs []error) error {
+	if len(errs) == 0 {
+		return fmt.Errorf("%w: no server offers %s with digest %s any more", ErrNoVersion, e.Version, e.Digest)
+	}
+	return allFailed(errs)
+}
+
 // allFailed is the error for what has failed with every upstream.
 func allFailed(errs []error) error {
 	err := error(failures(errs))
-	for _, kind := range []error{ErrIntegrity, ErrUnreachable} {
-		if errors.Is(err, kind) {
-			return fmt.Errorf("%w: %w", kind, err)
+	for _, sort := range []error{ErrIntegrity, ErrUnreachable} {
+		if errors.Is(err, sort) {
+			return fmt.Errorf("%w: %w", sort, err)
 		}
 	}
 	return err

@@ -108,7 +108,7 @@ func (f *fetching) transfer(ctx context.Context, u *upstream, s shard.Shard, buf
 		return err
 	}
 	defer body.Close()
-	blame := func(err error) error { return refusal{fmt.Errorf("%w: %s: %w", ErrIntegrity, u.name, err)} }
+	blame := func(err error) error { return wrong(fmt.Errorf("%s: %w", u.name, err)) }
 	if size >= 0 && size != s.Size {
 		return blame(fmt.Errorf("shard %d: %w: %d bytes instead of %d", s.Number, shard.ErrSize, size, s.Size))
 	}

@@ -55,12 +55,12 @@ func New(st *store.Store, pool *fetch.Pool, interval time.Duration, keep int, lo
 func (m *Middle) Serve(ctx context.Context, ln net.Listener) (err error) {
 	release, err := m.store.Claim(ctx)
 	if err != nil {
-		return errors.Join(err, ln.Close())
+		return errors.Join(server.UnlessOver(ctx, err), ln.Close())
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	// To lock it undoes what a crash has left.
 	if err := m.change(ctx, func(*store.Writer) error { return nil }); err != nil {
-		return errors.Join(err, ln.Close())
+		return errors.Join(server.UnlessOver(ctx, err), ln.Close())
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, ln, m.store, m.logger) })

@@ -99,11 +99,11 @@ func (o *Origin) broadcast(ctx context.Context, path string) (version shard.Vers
 func (o *Origin) Serve(ctx context.Context, ln net.Listener) (err error) {
 	release, err := o.store.Claim(ctx)
 	if err != nil {
-		return errors.Join(err, ln.Close())
+		return errors.Join(server.UnlessOver(ctx, err), ln.Close())
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	if err := o.cleanUp(ctx); err != nil {
-		return errors.Join(err, ln.Close())
+		return errors.Join(server.UnlessOver(ctx, err), ln.Close())
 	}
 	return server.Serve(ctx, ln, o.store, o.logger)
 }

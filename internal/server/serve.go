@@ -54,7 +54,9 @@ func Serve(ctx context.Context, ln net.Listener, st *store.Store, logger *slog.L
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderSize,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+
+		DisableGeneralOptionsHandler: true, // our handler answers, with 405
+		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -80,6 +82,15 @@ func Serve(ctx context.Context, ln net.Listener, st *store.Store, logger *slog.L
 		return nil
 	})
 	return errors.Join(group.Wait(), st.Sweep(0))
+}
+
+// UnlessOver returns err, or nil if err is what ended ctx: a server that is told
+// to end before it has begun has ended well.
+func UnlessOver(ctx context.Context, err error) error {
+	if errors.Is(err, context.Cause(ctx)) {
+		return nil
+	}
+	return err
 }
 
 // sweep removes retired versions when their readers have left, until ctx ends.

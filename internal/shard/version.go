@@ -6,8 +6,11 @@ import (
 	"strings"
 )
 
-// maxVersionDigits keeps every version number within an int64, for whoever
-// reads it in another language.
+// MaxVersion is the highest version number. It fits an int64, for whoever reads it
+// in another language.
+const MaxVersion Version = 999_999_999_999_999_999
+
+// maxVersionDigits is how many digits MaxVersion has.
 const maxVersionDigits = 18
 
 // Version is the number of a published version, from 1. The zero Version is

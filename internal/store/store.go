@@ -36,6 +36,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -140,10 +141,8 @@ func (s *Store) Claim(ctx context.Context) (release func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, claimPatience)
-	defer cancel()
-	own, err := s.lock(ctx, s.role.lock())
-	if errors.Is(err, context.DeadlineExceeded) {
+	own, err := s.lock(ctx, s.role.lock(), claimPatience)
+	if errors.Is(err, errTaken) {
 		err = s.inUse(s.role)
 	}
 	if err != nil {
@@ -220,14 +219,26 @@ func (s *Store) use(v shard.Version) *use {
 	return u
 }
 
-// open opens a file of v, where it is on offer or where it was retired to.
+// open opens a file of v, where it is on offer or where it was retired to. What
+// bears the name and is not a file of ours is not there.
 func (s *Store) open(v shard.Version, name string) (*os.File, error) {
-	f, err := s.root.Open(path.Join(v.String(), name))
-	if errors.Is(err, fs.ErrNotExist) {
-		f, err = s.root.Open(path.Join(retired, v.String(), name))
+	for _, place := range []string{".", retired} {
+		file := path.Join(place, v.String(), name)
+		info, err := s.root.Lstat(file)
+		var number syscall.Errno
+		switch {
+		case err == nil && info.Mode().IsRegular():
+			return s.root.Open(file)
+		case errors.As(err, &number) && !slices.Contains(absent, number):
+			return nil, err
+		}
 	}
-	return f, err
+	return nil, &fs.PathError{Op: "open", Path: path.Join(v.String(), name), Err: fs.ErrNotExist}
 }
+
+// absent are the system's ways to say that there is no such file; a link that
+// leads out of the directory is none either, but that is not the system's error.
+var absent = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP}
 
 // removeRetired removes the retired versions that ok approves of.
 func (s *Store) removeRetired(ok func(shard.Version) bool) error {
@@ -256,44 +267,75 @@ func (s *Store) versionsIn(name string) ([]shard.Version, error) {
 	return versions, nil
 }
 
-// lock takes the lock name, waiting for it until ctx ends. Its file tells people
-// which process took it last.
-func (s *Store) lock(ctx context.Context, name string) (*flock.Flock, error) {
-	lock := s.flock(name)
-	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", s.dir, err), lock.Close())
+// errTaken means that a lock could not be had in time.
+var errTaken = errors.New("lock is taken")
+
+// lock takes the lock name alone, and waits for it for as long as patience. Its
+// file tells people which process took it last.
+func (s *Store) lock(ctx context.Context, name string, patience time.Duration) (*flock.Flock, error) {
+	lock, err := s.flock(ctx, name, patience, (*flock.Flock).TryLockContext)
+	if err != nil {
+		return nil, err
 	}
 	if err := s.root.WriteFile(name, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", s.dir, err), lock.Unlock())
+		return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", s.dir, err), lock.Close())
 	}
 	return lock, nil
-}
-
-func (s *Store) flock(name string) *flock.Flock {
-	return flock.New(filepath.Join(s.dir, filepath.FromSlash(name)), flock.SetPermissions(0o600))
 }
 
 // keepOut shares the other role's lock, so that no server of it can begin until
 // that is closed. It returns an error matching [ErrInUse] if one is running.
 func (s *Store) keepOut(ctx context.Context) (*flock.Flock, error) {
-	ctx, cancel := context.WithTimeout(ctx, claimPatience)
-	defer cancel()
-	lock := s.flock(s.role.other().lock())
-	_, err := lock.TryRLockContext(ctx, lockRetry)
-	if errors.Is(err, context.DeadlineExceeded) {
+	lock, err := s.flock(ctx, s.role.other().lock(), claimPatience, (*flock.Flock).TryRLockContext)
+	if errors.Is(err, errTaken) {
 		err = s.inUse(s.role.other())
 	}
+	return lock, err
+}
+
+// flock takes the lock name by way of try, within patience. It returns an error
+// matching errTaken if that is over first, and what ended ctx.
+func (s *Store) flock(ctx context.Context, name string, patience time.Duration,
+	try func(*flock.Flock, context.Context, time.Duration) (bool, error),
+) (*flock.Flock, error) {
+	// Made by way of the root, so that a link in its place leads nowhere.
+	f, err := s.root.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, fmt.Errorf("lock data directory %s: %w", s.dir, err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	lock := flock.New(filepath.Join(s.dir, filepath.FromSlash(name)))
+	within, cancel := context.WithTimeoutCause(ctx, patience, errTaken)
+	defer cancel()
+	if _, err := try(lock, within, lockRetry); err != nil {
+		if within.Err() != nil {
+			err = context.Cause(within)
+		}
+		return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", s.dir, err), lock.Close())
 	}
 	return lock, nil
 }
 
-// inUse says that a server of role keeps the directory.
+// inUse says who keeps the directory, so that the lock of role cannot be had: a
+// server of role, or somebody of the other one who shares that lock.
 func (s *Store) inUse(role Role) error {
 	process, _ := s.root.ReadFile(role.lock())
+	if !s.locked(role.lock()) {
+		role = role.other()
+		process, _ = s.root.ReadFile(writeLock)
+	}
 	return fmt.Errorf("%w: %s is kept by %s (process %.20s); stop that, or choose another directory",
 		ErrInUse, s.dir, role, cmp.Or(string(process), "unknown"))
+}
+
+// locked reports whether somebody has the lock name for himself alone.
+func (s *Store) locked(name string) bool {
+	lock := flock.New(filepath.Join(s.dir, filepath.FromSlash(name)), flock.SetFlag(os.O_RDONLY))
+	defer lock.Close()
+	free, err := lock.TryRLock()
+	return err == nil && !free
 }
 
 // writeFile replaces a file in the data directory by way of the private one.

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path"
 	"slices"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -16,6 +18,10 @@ import (
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
 )
+
+// forever is how long a writer waits for the others: a large file takes long to
+// cut.
+const forever = time.Duration(math.MaxInt64)
 
 // A Writer changes what a data directory offers. There is one at a time among
 // all processes, from [Store.Lock] to [Writer.Unlock].
@@ -46,7 +52,7 @@ func (s *Store) Lock(ctx context.Context) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := s.lock(ctx, writeLock)
+	lock, err := s.lock(ctx, writeLock, forever)
 	if err != nil {
 		return nil, errors.Join(err, others.Close())
 	}
@@ -61,13 +67,11 @@ func (s *Store) Lock(ctx context.Context) (*Writer, error) {
 // server keeps for its readers, is removed first.
 func (w *Writer) Unlock() error {
 	var err error
-	server := w.flock(w.role.lock())
 	// Without a server nobody is reading: whoever serves the directory with
 	// another program cannot see a retired version anyway.
-	if free, _ := server.TryRLock(); free {
+	if !w.locked(w.role.lock()) {
 		err = w.removeRetired(func(shard.Version) bool { return true })
 	}
-	err = errors.Join(err, server.Close())
 	for _, lock := range w.locks {
 		err = errors.Join(err, lock.Close())
 	}
@@ -77,35 +81,56 @@ func (w *Writer) Unlock() error {
 // Next returns the version number after the highest ever used, passing over
 // those whose name is taken by something that is not ours.
 func (w *Writer) Next() (shard.Version, error) {
-	for v := w.last + 1; ; v++ {
-		if _, err := w.root.Lstat(v.String()); errors.Is(err, fs.ErrNotExist) {
-			return v, nil
-		} else if err != nil {
-			return 0, err
+	for v := w.last + 1; v <= shard.MaxVersion; v++ {
+		if free, err := w.free(v); err != nil || free {
+			return v, err
 		}
 	}
+	return 0, fmt.Errorf("data directory %s: no version number is left after %s", w.dir, w.last)
+}
+
+// free reports whether nothing in the data directory has the name of v.
+func (w *Writer) free(v shard.Version) (bool, error) {
+	_, err := w.root.Lstat(v.String())
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return false, err
 }
 
 // Publish moves the draft d to its place and puts it on offer, and retires the
-// oldest versions of which there are more than keep. When it returns, all of it
-// is on the disk. The draft must not be used afterwards; on an error it is still
-// there.
+// oldest versions of which there are more than keep. When it returns nil, all of
+// it is on the disk, and the draft must not be used any more; on an error the
+// draft is still there. A version that would itself be one of the oldest stays a
+// draft.
 func (w *Writer) Publish(d *Draft, m shard.Manifest, keep int) error {
-	if err := d.finish(m); err != nil {
-		return err
-	}
 	held, err := w.Distribution()
 	if err != nil {
 		return err
 	}
-	now := append(held, distfile.Entry{Version: d.version, Digest: m.Digest})
+	now := append(slices.Clone(held), distfile.Entry{Version: d.version, Digest: m.Digest})
 	slices.SortFunc(now, func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) })
-	surplus := now[:max(0, len(now)-keep)]
-	return w.change(now[len(surplus):], d, versionsOf(surplus), retired)
+	surplus := versionsOf(now[:max(0, len(now)-keep)])
+	if slices.Contains(surplus, d.version) {
+		return nil
+	}
+	if free, err := w.free(d.version); err != nil {
+		return err
+	} else if !free {
+		return fmt.Errorf("publish %s: there is something of that name in %s", d.version, w.dir)
+	}
+	if err := d.finish(m); err != nil {
+		return err
+	}
+	// What was retired under the same number is of another file.
+	if err := w.root.RemoveAll(path.Join(retired, d.version.String())); err != nil {
+		return err
+	}
+	return w.change(now[len(surplus):], d, surplus, retired)
 }
 
-// Retire takes versions off the offer. Those who are reading them may finish,
-// see [Store.Sweep].
+// Retire takes those of versions that are on offer off it. Those who are reading
+// them may finish, see [Store.Sweep].
 func (w *Writer) Retire(versions ...shard.Version) error {
 	return w.remove(versions, retired)
 }
@@ -121,13 +146,18 @@ func (w *Writer) remove(versions []shard.Version, where string) error {
 	if err != nil {
 		return err
 	}
-	kept := slices.DeleteFunc(slices.Clone(held), func(e distfile.Entry) bool {
-		return slices.Contains(versions, e.Version)
-	})
-	if len(kept) == len(held) {
+	var kept, gone []distfile.Entry
+	for _, e := range held {
+		if slices.Contains(versions, e.Version) {
+			gone = append(gone, e)
+		} else {
+			kept = append(kept, e)
+		}
+	}
+	if gone == nil {
 		return nil
 	}
-	return w.change(kept, nil, versions, where)
+	return w.change(kept, nil, versionsOf(gone), where)
 }
 
 // change makes offer the distribution. The draft, if any, is moved to its place
@@ -141,19 +171,8 @@ func (w *Writer) change(offer []distfile.Entry, draft *Draft, gone []shard.Versi
 	if err := w.writeState(moving); err != nil {
 		return err
 	}
-	if draft != nil && !slices.Contains(gone, draft.version) {
-		if err := w.root.Rename(draft.path(), draft.version.String()); err != nil {
-			return fmt.Errorf("publish %s: %w", draft.version, err)
-		}
-		if err := disk.SyncDir(w.root, "."); err != nil {
-			return errors.Join(err, w.root.Rename(draft.version.String(), draft.path()))
-		}
-	}
-	if err := w.writeFile(distfile.FileName, distfile.Encode(offer)); err != nil {
-		if draft != nil {
-			err = errors.Join(err, w.root.Rename(draft.version.String(), draft.path()))
-		}
-		return err
+	if err := w.put(offer, draft); err != nil {
+		return errors.Join(err, w.writeState(nil))
 	}
 	if err := w.moveAway(gone, where); err != nil {
 		return err
@@ -161,15 +180,39 @@ func (w *Writer) change(offer []distfile.Entry, draft *Draft, gone []shard.Versi
 	return w.writeState(nil)
 }
 
-// moveAway moves the directories of versions to the directory where, in place
-// of what is there under the same names.
+// put moves the draft, if any, to its place, and makes offer the distribution.
+// On an error the draft is where it was.
+func (w *Writer) put(offer []distfile.Entry, draft *Draft) (err error) {
+	if draft != nil {
+		if err := w.root.Rename(draft.path(), draft.version.String()); err != nil {
+			return fmt.Errorf("publish %s: %w", draft.version, err)
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, w.root.Rename(draft.version.String(), draft.path()))
+			}
+		}()
+		if err := disk.SyncDir(w.root, "."); err != nil {
+			return err
+		}
+	}
+	return w.writeFile(distfile.FileName, distfile.Encode(offer))
+}
+
+// moveAway moves the directories of versions, as far as they are there, to the
+// directory where, in place of what is there under the same names.
 func (w *Writer) moveAway(versions []shard.Version, where string) error {
 	for _, v := range versions {
+		if free, err := w.free(v); err != nil {
+			return err
+		} else if free {
+			continue
+		}
 		to := path.Join(where, v.String())
 		if err := w.root.RemoveAll(to); err != nil {
 			return err
 		}
-		if err := w.root.Rename(v.String(), to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := w.root.Rename(v.String(), to); err != nil {
 			return err
 		}
 	}

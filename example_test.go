@@ -1,0 +1,130 @@
+package shardcast_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/shardcast/shardcast"
+)
+
+// temporary returns a directory with the file weights.bin in it, and what removes
+// it.
+func temporary() (dir string, remove func()) {
+	dir, err := os.MkdirTemp("", "shardcast")
+	if err != nil {
+		panic(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "weights.bin"), []byte("a lot of numbers"), 0o600); err != nil {
+		panic(err)
+	}
+	return dir, func() { _ = os.RemoveAll(dir) }
+}
+
+func Example() {
+	dir, remove := temporary()
+	defer remove()
+
+	// Without options it is port 8000; -1 is any that is free.
+	err := shardcast.Initialize(filepath.Join(dir, "data"), shardcast.OriginOptions{Port: -1})
+	fmt.Println(err)
+	version, err := shardcast.Broadcast(filepath.Join(dir, "weights.bin"))
+	fmt.Println(version, err)
+	err = shardcast.Shutdown()
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// v1 <nil>
+	// <nil>
+}
+
+func ExampleNewClient() {
+	dir, remove := temporary()
+	defer remove()
+	ctx, stop := context.WithCancel(context.Background())
+
+	origin, err := shardcast.NewOrigin(shardcast.OriginOptions{DataDir: filepath.Join(dir, "data"), Host: "127.0.0.1", Port: -1})
+	if err != nil {
+		panic(err)
+	}
+	ln, err := origin.Listen()
+	if err != nil {
+		panic(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- origin.Serve(ctx, ln) }()
+	if _, err := origin.Broadcast(ctx, filepath.Join(dir, "weights.bin")); err != nil {
+		panic(err)
+	}
+
+	client, err := shardcast.NewClient(shardcast.ClientOptions{Servers: []string{ln.Addr().String()}})
+	if err != nil {
+		panic(err)
+	}
+	got, err := client.Download(ctx, shardcast.Latest, filepath.Join(dir, "copy.bin"))
+	if err != nil {
+		panic(err)
+	}
+	text, err := os.ReadFile(got.Path)
+	fmt.Println(got.Name, got.File, got.Size, string(text), err)
+
+	stop()
+	fmt.Println(client.Close(), <-ended, origin.Close())
+	// Output:
+	// v1 weights.bin 16 a lot of numbers <nil>
+	// <nil> <nil> <nil>
+}
+
+func ExampleNewMiddle() {
+	dir, remove := temporary()
+	defer remove()
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 2)
+
+	origin, err := shardcast.NewOrigin(shardcast.OriginOptions{DataDir: filepath.Join(dir, "data"), Host: "127.0.0.1", Port: -1})
+	if err != nil {
+		panic(err)
+	}
+	originListener, err := origin.Listen()
+	if err != nil {
+		panic(err)
+	}
+	go func() { ended <- origin.Serve(ctx, originListener) }()
+	if _, err := origin.Broadcast(ctx, filepath.Join(dir, "weights.bin")); err != nil {
+		panic(err)
+	}
+
+	middle, err := shardcast.NewMiddle(shardcast.MiddleOptions{
+		Upstreams: []string{originListener.Addr().String()}, DataDir: filepath.Join(dir, "middle_data"), Host: "127.0.0.1", Port: -1,
+	})
+	if err != nil {
+		panic(err)
+	}
+	middleListener, err := middle.Listen()
+	if err != nil {
+		panic(err)
+	}
+	go func() { ended <- middle.Serve(ctx, middleListener) }()
+
+	client, err := shardcast.NewClient(shardcast.ClientOptions{Servers: []string{middleListener.Addr().String()}})
+	if err != nil {
+		panic(err)
+	}
+	for range time.Tick(10 * time.Millisecond) {
+		got, err := client.Download(ctx, "v1", filepath.Join(dir, "copy.bin"))
+		if errors.Is(err, shardcast.ErrNoVersion) {
+			continue // the middle does not have all of it yet
+		}
+		fmt.Println(got.Name, got.Size, err)
+		break
+	}
+
+	stop()
+	fmt.Println(client.Close(), <-ended, <-ended, middle.Close(), origin.Close())
+	// Output:
+	// v1 16 <nil>
+	// <nil> <nil> <nil> <nil> <nil>
+}

@@ -1,0 +1,99 @@
+package client_test
+
+import (
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+func TestListTellsWhatManifestsSay(t *testing.T) {
+	files := [][]byte{content(1, 3*shardSize), nil, content(3, 1)}
+	got, err := newClient(t, newSite(t, files...)).List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, got, len(files))
+	for i, data := range files {
+		assert.Equal(t, distfile.Entry{Version: shard.Version(i + 1), Digest: digestOf(data)}, got[i].Entry)
+		require.NotNil(t, got[i].Manifest)
+		assert.Equal(t, int64(len(data)), got[i].Manifest.Size)
+		assert.Equal(t, "weights.bin", got[i].Manifest.Name)
+	}
+}
+
+func TestListLeavesOutManifestsThatNoServerHas(t *testing.T) {
+	one, two := digestOf([]byte("one")), digestOf([]byte("two"))
+	s := plainSite(t, map[string]string{
+		"distribution.txt": fmt.Sprintf("v1: %s|1\nv2: %s\n", one, two),
+		"v1/shard_001.bin": "one", "v2/shard_001.bin": "two",
+	})
+	got, err := newClient(t, s).List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, got, 2)
+	assert.Equal(t, distfile.Entry{Version: 1, Digest: one, Count: 1}, got[0].Entry)
+	assert.Equal(t, distfile.Entry{Version: 2, Digest: two}, got[1].Entry)
+	assert.Nil(t, got[0].Manifest)
+	assert.Nil(t, got[1].Manifest)
+}
+
+func TestListLeavesOutManifestsThatAreWrong(t *testing.T) {
+	one := digestOf([]byte("one"))
+	s := plainSite(t, map[string]string{"distribution.txt": fmt.Sprintf("v1: %s\n", one), "v1/manifest.json": "<html>"})
+	got, err := newClient(t, s).List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	assert.Nil(t, got[0].Manifest)
+}
+
+func TestListNeedsOneServer(t *testing.T) {
+	down := newSite(t)
+	down.Close()
+	got, err := newClient(t, down, newSite(t, content(1, 10))).List(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, got, 1)
+	_, err = newClient(t, down).List(t.Context())
+	assert.ErrorIs(t, err, fetch.ErrUnreachable)
+}
+
+func TestListOfNothing(t *testing.T) {
+	got, err := newClient(t, newSite(t)).List(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, got)
+}
+
+func TestFindTakesAVersionOrTheNewest(t *testing.T) {
+	c := newClient(t, newSite(t, content(1, 1), content(2, 2), content(3, 3)))
+	for want, asked := range map[shard.Version]shard.Version{3: 0, 1: 1, 2: 2} {
+		e, err := c.Find(t.Context(), asked)
+		require.NoError(t, err)
+		assert.Equal(t, want, e.Version)
+	}
+	_, err := c.Find(t.Context(), 4)
+	require.ErrorIs(t, err, fetch.ErrNoVersion)
+	require.ErrorContains(t, err, "v4 is not among the 3 on offer, from v1 to v3")
+	_, err = newClient(t, newSite(t)).Find(t.Context(), 0)
+	require.ErrorIs(t, err, fetch.ErrNoVersion)
+}
+
+func TestFindWaitsForASlowServerBeforeItSaysThatThereIsNone(t *testing.T) {
+	var asked atomic.Int64
+	answer := make(chan struct{})
+	quick := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		if asked.Add(1) == 2 {
+			close(answer) // too late for whoever went on with what the quick one says
+		}
+	}))
+	slow := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		<-answer
+		fmt.Fprintf(w, "v7: %s\n", digestOf([]byte("seven")))
+	}))
+	e, err := newClient(t, slow, quick).Find(t.Context(), 7)
+	require.NoError(t, err)
+	assert.Equal(t, shard.Version(7), e.Version)
+}

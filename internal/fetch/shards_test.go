@@ -1,0 +1,405 @@
+package fetch_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+func TestFetchBringsEveryByte(t *testing.T) {
+	for name, size := range map[string]int{
+		"empty": 0, "one byte": 1, "one shard": shardSize, "one byte more": shardSize + 1, "many shards": 25*shardSize - 1,
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := content(1, size)
+			pool := newPool(t, fetch.Options{}, newSite(t, content(9, 3), data))
+			e, m := newest(t, pool)
+			var got memory
+			require.NoError(t, pool.Fetch(t.Context(), e, m, &got))
+			assert.Equal(t, digestOf(data), digestOf(got.bytes()))
+		})
+	}
+}
+
+func TestFetchBeginsShardsInOrderAndBoundsThem(t *testing.T) {
+	var now, most atomic.Int64
+	s := newSite(t, content(1, 20*shardSize))
+	s.spoilWith(only("/v1/shard", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+		}
+		next.ServeHTTP(w, r)
+	}))
+	pool := newPool(t, fetch.Options{Concurrency: 3}, s)
+	e, m := newest(t, pool)
+	require.NoError(t, pool.Fetch(t.Context(), e, m, new(memory)))
+	assert.LessOrEqual(t, most.Load(), int64(3))
+
+	s.spoilWith(nil)
+	before := s.asked("/v1/shard")
+	require.NoError(t, newFetch(t, fetch.Options{Concurrency: 1}, new(memory), s))
+	for i, path := range s.askedFor("/v1/shard")[before:] {
+		assert.Equal(t, "/v1/"+shard.FileName(i+1), path)
+	}
+}
+
+// newFetch fetches the newest version from sites by way of a new pool.
+func newFetch(t *testing.T, opts fetch.Options, sink fetch.Sink, sites ...*site) error {
+	t.Helper()
+	pool := newPool(t, opts, sites...)
+	e, m := newest(t, pool)
+	return pool.Fetch(t.Context(), e, m, sink)
+}
+
+// wrongs are ways to send a shard that is not the right one.
+func wrongs() map[string]spoiler {
+	longer := func(data []byte) []byte { return append(data, 'x') }
+	shorter := func(data []byte) []byte { return data[:len(data)-1] }
+	chunked := func(change func([]byte) []byte) spoiler {
+		return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			_ = http.NewResponseController(w).Flush()
+			tampered(change)(w, r, next)
+		}
+	}
+	return map[string]spoiler{
+		"flipped byte":                    tampered(flipped),
+		"too long, and says so":           tampered(longer),
+		"too long, without a length":      chunked(longer),
+		"much too long, without a length": chunked(func(data []byte) []byte { return append(data, make([]byte, 1<<20)...) }),
+		"too short, and says so":          tampered(shorter),
+		"too short, without a length":     chunked(shorter),
+		"nothing":                         tampered(func([]byte) []byte { return nil }),
+		"nothing, without a length":       chunked(func([]byte) []byte { return nil }),
+		"another shard":                   by(text(strings.Repeat("a", shardSize))),
+		"a page for people":               by(text("<html>log in</html>")),
+	}
+}
+
+func TestFetchNamesTheUpstreamWithWrongBytes(t *testing.T) {
+	for name, wrong := range wrongs() {
+		t.Run(name, func(t *testing.T) {
+			var log logbook
+			var got memory
+			data := content(1, 5*shardSize)
+			guilty := newSite(t, data).spoilWith(only("/v1/shard_002.bin", wrong))
+			good := newSite(t, data)
+			opts := fetch.Options{Concurrency: 1, FastWait: never, Logger: log.logger()}
+			require.NoError(t, newFetch(t, opts, &got, guilty, good))
+			assert.Equal(t, data, got.bytes())
+			assert.Len(t, log.with("level=WARN", "not asked again", "version=v1", "upstream="+guilty.URL), 1)
+			assert.Empty(t, log.with("level=WARN", good.URL))
+			assert.Equal(t, 2, guilty.asked("/v1/shard"), "asked again after it was found out")
+			assert.Equal(t, 4, good.asked("/v1/shard"))
+		})
+	}
+}
+
+func TestFetchKeepsNoWrongShard(t *testing.T) {
+	for name, wrong := range wrongs() {
+		t.Run(name, func(t *testing.T) {
+			var got memory
+			guilty := newSite(t, content(1, 3*shardSize)).spoilWith(only("/v1/shard_002.bin", wrong))
+			err := newFetch(t, fetch.Options{Concurrency: 1, FastWait: never}, &got, guilty)
+			require.ErrorIs(t, err, fetch.ErrIntegrity)
+			require.ErrorContains(t, err, "shard 2")
+			require.ErrorContains(t, err, guilty.URL)
+			assert.Equal(t, content(1, 3*shardSize)[:shardSize], got.bytes())
+		})
+	}
+}
+
+func TestFetchAsksAgainInTheNextFetch(t *testing.T) {
+	s := newSite(t, content(1, 10)).spoilWith(only("/v1/shard", first(tampered(flipped))))
+	pool := newPool(t, fetch.Options{}, s)
+	e, m := newest(t, pool)
+	require.ErrorIs(t, pool.Fetch(t.Context(), e, m, new(memory)), fetch.ErrIntegrity)
+	require.NoError(t, pool.Fetch(t.Context(), e, m, new(memory)))
+}
+
+func TestFetchGoesOnAfterTrouble(t *testing.T) {
+	data := content(1, 3*shardSize)
+	half := func(w http.ResponseWriter) {
+		w.Header().Set("Content-Length", fmt.Sprint(shardSize))
+		_, _ = w.Write(data[shardSize : shardSize+shardSize/2])
+		_ = http.NewResponseController(w).Flush()
+	}
+	for name, trouble := range map[string]http.HandlerFunc{
+		"reset at once":       func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"reset in the middle": func(w http.ResponseWriter, _ *http.Request) { half(w); panic(http.ErrAbortHandler) },
+		"reset in the middle, without a length": func(w http.ResponseWriter, _ *http.Request) {
+			_ = http.NewResponseController(w).Flush()
+			_, _ = w.Write(data[shardSize : shardSize+shardSize/2])
+			panic(http.ErrAbortHandler)
+		},
+		"ended in the middle":  func(w http.ResponseWriter, _ *http.Request) { half(w) },
+		"silence":              silence,
+		"silence in the midst": func(w http.ResponseWriter, r *http.Request) { half(w); silence(w, r) },
+		"503":                  status(http.StatusServiceUnavailable),
+		"404":                  http.NotFound,
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log logbook
+			var got memory
+			opts := fetch.Options{Timeout: never, Concurrency: 1, Logger: log.logger()}
+			if strings.HasPrefix(name, "silence") {
+				opts.Timeout = 300 * time.Millisecond
+			}
+			once := newSite(t, data).spoilWith(only("/v1/shard_002.bin", first(by(trouble))))
+			require.NoError(t, newFetch(t, opts, &got, once), "with the same upstream, later")
+			assert.Equal(t, data, got.bytes())
+			assert.Equal(t, 4, once.asked("/v1/shard"))
+
+			got = memory{}
+			opts.FastWait = never
+			other := newSite(t, data)
+			always := newSite(t, data).spoilWith(only("/v1/shard_002.bin", by(trouble)))
+			require.NoError(t, newFetch(t, opts, &got, always, other), "with another, at once")
+			assert.Equal(t, data, got.bytes())
+			assert.Equal(t, 1, other.asked("/v1/shard"))
+			assert.Empty(t, log.with("not asked again"), "trouble is not guilt")
+		})
+	}
+}
+
+func TestFetchGivesUpInTheEnd(t *testing.T) {
+	for name, tc := range map[string]struct {
+		trouble  http.HandlerFunc
+		timeout  time.Duration
+		contains string
+		is       error
+	}{
+		"503":                    {status(http.StatusServiceUnavailable), never, "503", nil},
+		"announced, but missing": {http.NotFound, never, "shard 1", fs.ErrNotExist},
+		"silence":                {silence, 250 * time.Millisecond, "sent nothing for 250ms", fetch.ErrUnreachable},
+		"breaking off":           {breakOff, never, "broke off", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, content(1, shardSize)).spoilWith(only("/v1/shard", by(tc.trouble)))
+			err := newFetch(t, fetch.Options{Timeout: tc.timeout, Attempts: 3}, new(memory), s)
+			require.ErrorContains(t, err, tc.contains)
+			if tc.is != nil {
+				require.ErrorIs(t, err, tc.is)
+			}
+			require.NotErrorIs(t, err, fetch.ErrIntegrity)
+			assert.Equal(t, 3, s.asked("/v1/shard"))
+		})
+	}
+}
+
+func TestFetchOutlivesAnUpstreamThatDies(t *testing.T) {
+	var got memory
+	data := content(1, 6*shardSize)
+	dying := newSite(t, data)
+	dying.spoilWith(only("/v1/shard_003.bin", func(http.ResponseWriter, *http.Request, http.Handler) {
+		_ = dying.Listener.Close()
+		panic(http.ErrAbortHandler)
+	}))
+	require.NoError(t, newFetch(t, fetch.Options{Concurrency: 1, FastWait: never}, &got, dying, newSite(t, data)))
+	assert.Equal(t, data, got.bytes())
+}
+
+func TestFetchOfAVersionRetiredMeanwhile(t *testing.T) {
+	var log logbook
+	s := newSite(t, content(1, 2*shardSize))
+	pool := newPool(t, fetch.Options{FastWait: never, Logger: log.logger()}, s)
+	e, m := newest(t, pool)
+	s.retire(t, e.Version)
+	require.ErrorIs(t, pool.Fetch(t.Context(), e, m, new(memory)), fetch.ErrNoVersion)
+	assert.Empty(t, log.with("level=WARN"), "nobody is to blame")
+}
+
+func TestFetchOfAVersionRetiredByOneUpstream(t *testing.T) {
+	data := content(1, 2*shardSize)
+	retires, keeps := newSite(t, data), newSite(t, data)
+	pool := newPool(t, fetch.Options{FastWait: never}, retires, keeps)
+	e, m := newest(t, pool)
+	retires.retire(t, e.Version)
+	var got memory
+	require.NoError(t, pool.Fetch(t.Context(), e, m, &got))
+	assert.Equal(t, data, got.bytes())
+}
+
+func TestFetchOfAVersionReplacedMeanwhile(t *testing.T) {
+	for name, sizes := range map[string][2]int{
+		"same size": {2 * shardSize, 2 * shardSize}, "shorter": {2 * shardSize, shardSize / 2}, "longer": {shardSize / 2, shardSize},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log logbook
+			s, restarted := newSite(t, content(1, sizes[0])), newSite(t, content(2, sizes[1]))
+			pool := newPool(t, fetch.Options{Concurrency: 1, FastWait: never, Logger: log.logger()}, s)
+			e, m := newest(t, pool)
+			s.spoilWith(by(restarted.Config.Handler.ServeHTTP))
+			err := pool.Fetch(t.Context(), e, m, new(memory))
+			require.ErrorIs(t, err, fetch.ErrNoVersion)
+			require.NotErrorIs(t, err, fetch.ErrIntegrity)
+			assert.Empty(t, log.with("level=WARN"), "nobody is to blame")
+		})
+	}
+}
+
+func TestFetchEndsAtOnceWhenTheSinkFails(t *testing.T) {
+	full := errors.New("disk full")
+	for name, sink := range map[string]*memory{
+		"create": {createErr: full}, "write": {writeErr: full}, "commit": {commitErr: full},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log logbook
+			data := content(1, shardSize)
+			a, b := newSite(t, data), newSite(t, data)
+			opts := fetch.Options{FastWait: never, Logger: log.logger()}
+			err := newFetch(t, opts, sink, a, b)
+			require.ErrorIs(t, err, full)
+			assert.Equal(t, 1, a.asked("/v1/shard")+b.asked("/v1/shard"))
+			assert.Empty(t, log.with("level=WARN"), "no upstream is to blame")
+		})
+	}
+}
+
+func TestFetchEndsWithItsContext(t *testing.T) {
+	enough := errors.New("had enough")
+	for name, at := range map[string]http.HandlerFunc{
+		"before the answer": silence,
+		"in the middle": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", fmt.Sprint(shardSize))
+			_ = http.NewResponseController(w).Flush()
+			silence(w, r)
+		},
+		"between two attempts": status(http.StatusServiceUnavailable),
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			s := newSite(t, content(1, 5*shardSize)).spoilWith(only("/v1/shard", by(func(w http.ResponseWriter, r *http.Request) {
+				cancel(enough)
+				at(w, r)
+			})))
+			pool := newPool(t, fetch.Options{Timeout: never, FastWait: never}, s)
+			e, m := newest(t, pool)
+			err := pool.Fetch(ctx, e, m, new(memory))
+			require.ErrorIs(t, err, enough)
+			require.NotErrorIs(t, err, fetch.ErrIntegrity)
+		})
+	}
+}
+
+func TestFetchOfNothingIsCancelledLikeAnyOther(t *testing.T) {
+	pool := newPool(t, fetch.Options{}, newSite(t, content(1, shardSize)))
+	e, m := newest(t, pool)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, pool.Fetch(ctx, e, m, new(memory)), context.Canceled)
+}
+
+func TestFetchChecksTheWholeAgainstTheDistribution(t *testing.T) {
+	// Every shard agrees with the manifest, and the manifest states the digest of
+	// the distribution; only the bytes do not have it.
+	data := content(1, 3*shardSize)
+	right := digestOf(data).String()
+	lies := newSite(t, data)
+	lies.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if strings.Contains(r.URL.Path, "shard") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		tampered(func(text []byte) []byte { return []byte(strings.ReplaceAll(string(text), right, one.String())) })(w, r, next)
+	})
+	err := newFetch(t, fetch.Options{FastWait: never}, new(memory), lies)
+	require.ErrorIs(t, err, fetch.ErrIntegrity)
+	require.ErrorContains(t, err, digestOf(data).String())
+	require.ErrorContains(t, err, one.String())
+}
+
+func TestFetchChecksAnEmptyFileToo(t *testing.T) {
+	pool := newPool(t, fetch.Options{}, newSite(t, nil))
+	e, m := newest(t, pool)
+	e.Digest = one
+	require.ErrorIs(t, pool.Fetch(t.Context(), e, m, new(memory)), fetch.ErrIntegrity)
+}
+
+func TestFetchUsesWhatTheSinkHas(t *testing.T) {
+	var log logbook
+	var got memory
+	data := content(1, 5*shardSize)
+	got.keep(1, data[:shardSize])
+	got.keep(2, flipped(content(1, 2*shardSize)[shardSize:]))
+	got.keep(3, data[2*shardSize:3*shardSize])
+	got.keep(4, data[3*shardSize:4*shardSize-1])
+	s := newSite(t, data)
+	require.NoError(t, newFetch(t, fetch.Options{Logger: log.logger()}, &got, s))
+	assert.Equal(t, data, got.bytes())
+	assert.ElementsMatch(t, []string{"/v1/shard_002.bin", "/v1/shard_004.bin", "/v1/shard_005.bin"}, s.askedFor("/v1/shard"))
+	assert.Len(t, log.with("kept shard is fetched again"), 2)
+	assert.Len(t, log.with("kept shard is fetched again", "shard=2 "), 1)
+	assert.Len(t, log.with("kept shard is fetched again", "shard=4 "), 1)
+}
+
+func TestFetchNeedsNoUpstreamForWhatTheSinkHas(t *testing.T) {
+	var got memory
+	data := content(1, 2*shardSize)
+	got.keep(1, data[:shardSize])
+	got.keep(2, data[shardSize:])
+	s := newSite(t, data)
+	pool := newPool(t, fetch.Options{FastWait: never}, s)
+	e, m := newest(t, pool)
+	s.Close()
+	require.NoError(t, pool.Fetch(t.Context(), e, m, &got))
+}
+
+func TestFetchFromServersThatHaveGoneDown(t *testing.T) {
+	s := newSite(t, content(1, shardSize))
+	pool := newPool(t, fetch.Options{}, s)
+	e, m := newest(t, pool)
+	s.Close()
+	require.ErrorIs(t, pool.Fetch(t.Context(), e, m, new(memory)), fetch.ErrUnreachable)
+}
+
+func TestFetchFindsAnUpstreamThatComesBack(t *testing.T) {
+	data := content(1, shardSize)
+	late := newSite(t, data).spoilWith(by(status(http.StatusBadGateway)))
+	early := newSite(t, data)
+	early.spoilWith(only("/v1/shard", func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		late.spoilWith(nil)
+		early.spoilWith(by(status(http.StatusBadGateway)))
+		early.Config.Handler.ServeHTTP(w, r)
+	}))
+	var got memory
+	require.NoError(t, newFetch(t, fetch.Options{}, &got, early, late))
+	assert.Equal(t, data, got.bytes())
+}
+
+func TestManyFetchesAtOnceShareAPool(t *testing.T) {
+	data := content(1, 10*shardSize)
+	pool := newPool(t, fetch.Options{Concurrency: 2}, newSite(t, data), newSite(t, data))
+	e, m := newest(t, pool)
+	sinks := make([]memory, 8)
+	errs := make(chan error, len(sinks))
+	for i := range sinks {
+		go func() { errs <- pool.Fetch(t.Context(), e, m, &sinks[i]) }()
+	}
+	for range sinks {
+		require.NoError(t, <-errs)
+	}
+	for i := range sinks {
+		assert.Equal(t, data, sinks[i].bytes())
+	}
+}
+
+func TestTamperedPassesOnWhatItDoesNotChange(t *testing.T) {
+	// If it did not, tests of wrong bytes would be tests of something else.
+	rec := httptest.NewRecorder()
+	tampered(func(b []byte) []byte { return b })(rec, httptest.NewRequest(http.MethodGet, "/", nil), text("as it is"))
+	assert.Equal(t, "as it is", rec.Body.String())
+}

@@ -1,0 +1,286 @@
+package middle_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/middle"
+	"github.com/shardcast/shardcast/internal/origin"
+	"github.com/shardcast/shardcast/internal/server"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	shardSize = 1000                  // bytes
+	interval  = 10 * time.Millisecond // between two looks at the upstreams
+	patience  = 20 * time.Second      // of a test, with what never comes
+)
+
+// content returns size bytes, the same for the same seed.
+func content(seed byte, size int) []byte {
+	data := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{seed}).Read(data)
+	return data
+}
+
+// spoiler answers a request in place of the real handler, or passes it on.
+type spoiler func(w http.ResponseWriter, r *http.Request, next http.Handler)
+
+// site is an origin behind the real handler, and what a test does to it.
+type site struct {
+	*httptest.Server
+
+	store  *store.Store
+	origin *origin.Origin
+
+	mu    sync.Mutex // guards what follows
+	spoil spoiler
+	paths []string
+	more  chan struct{} // closed by the next request
+}
+
+// newSite returns a site that offers files as v1, v2 and so on.
+func newSite(t *testing.T, files ...[]byte) *site {
+	t.Helper()
+	st, err := store.Open(t.TempDir(), store.Origin)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, st.Close()) })
+	logger := slog.New(slog.DiscardHandler)
+	s := &site{store: st, origin: origin.New(st, shardSize, 100, logger), more: make(chan struct{})}
+	for _, data := range files {
+		s.broadcast(t, data)
+	}
+	handler := server.NewHandler(st, logger)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.paths = append(s.paths, r.URL.Path)
+		close(s.more)
+		s.more = make(chan struct{})
+		spoil := s.spoil
+		s.mu.Unlock()
+		if spoil == nil {
+			handler.ServeHTTP(w, r)
+		} else {
+			spoil(w, r, handler)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *site) broadcast(t *testing.T, data []byte) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "weights.bin")
+	require.NoError(t, os.WriteFile(path, data, 0o600))
+	_, err := s.origin.Broadcast(t.Context(), path)
+	require.NoError(t, err)
+}
+
+// retire takes version off the offer, and off the disk.
+func (s *site) retire(t *testing.T, version shard.Version) {
+	t.Helper()
+	w, err := s.store.Lock(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, w.Retire(version))
+	require.NoError(t, w.Unlock())
+}
+
+func (s *site) spoilWith(spoil spoiler) *site {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spoil = spoil
+	return s
+}
+
+// spoilPath has h answer requests for path.
+func (s *site) spoilPath(path string, h http.HandlerFunc) *site {
+	return s.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.URL.Path == path {
+			next = h
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// asked returns the paths asked for that contain part.
+func (s *site) asked(part string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.paths), func(path string) bool { return !strings.Contains(path, part) })
+}
+
+// awaitRounds waits until whoever follows s has asked for its distribution, done
+// what is to be done about the answer, and that once more.
+func (s *site) awaitRounds(t *testing.T) {
+	t.Helper()
+	want := len(s.asked("/distribution.txt")) + 3
+	await(t, "requests for the distribution", func() (bool, <-chan struct{}) {
+		got := len(s.asked("/distribution.txt"))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return got >= want, s.more
+	})
+}
+
+// await waits until done says so, which it is asked whenever its channel closes.
+func await(t *testing.T, what string, done func() (bool, <-chan struct{})) {
+	t.Helper()
+	late := time.After(patience)
+	for {
+		ok, more := done()
+		if ok {
+			return
+		}
+		select {
+		case <-more:
+		case <-late:
+			require.Fail(t, "nothing happens", "waiting for %s", what)
+		}
+	}
+}
+
+// logbook keeps what is logged, a line a record.
+type logbook struct {
+	mu    sync.Mutex // guards what follows
+	lines []string
+	more  chan struct{} // closed by the next record
+}
+
+func (l *logbook) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, string(line))
+	close(l.more)
+	l.more = make(chan struct{})
+	return len(line), nil
+}
+
+// await waits for a record with all parts.
+func (l *logbook) await(t *testing.T, parts ...string) { l.awaitTimes(t, 1, parts...) }
+
+// awaitTimes waits for so many records with all parts.
+func (l *logbook) awaitTimes(t *testing.T, times int, parts ...string) {
+	t.Helper()
+	await(t, strings.Join(parts, ", "), func() (bool, <-chan struct{}) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.with(parts...)) >= times, l.more
+	})
+}
+
+// with returns the lines that contain all parts. The caller holds mu, or is alone.
+func (l *logbook) with(parts ...string) (lines []string) {
+	for _, line := range l.lines {
+		if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) }) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// node is a middle that runs.
+type node struct {
+	url  string
+	log  *logbook
+	stop func() // stops it, and may be called again
+}
+
+// newPool returns a pool that gives up after two attempts.
+func newPool(t *testing.T, logger *slog.Logger, upstreams ...string) *fetch.Pool {
+	t.Helper()
+	opts := fetch.Options{Attempts: 2, FastWait: time.Millisecond, SlowWait: time.Millisecond, Logger: logger}
+	for _, upstream := range upstreams {
+		u, err := url.Parse(upstream)
+		require.NoError(t, err)
+		opts.Upstreams = append(opts.Upstreams, u)
+	}
+	pool, err := fetch.New(opts)
+	require.NoError(t, err)
+	return pool
+}
+
+// run runs a middle in dir that keeps 3 versions of what upstreams offer.
+func run(t *testing.T, dir string, upstreams ...string) *node {
+	t.Helper()
+	n := &node{log: &logbook{more: make(chan struct{})}}
+	logger := slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	pool := newPool(t, logger, upstreams...)
+	st, err := store.Open(dir, store.Middle)
+	require.NoError(t, err)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	n.url = "http://" + ln.Addr().String()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- middle.New(st, pool, interval, 3, logger).Serve(ctx, ln) }()
+	n.stop = sync.OnceFunc(func() {
+		cancel()
+		err := <-ended
+		pool.Close()
+		assert.NoError(t, errors.Join(err, st.Close()))
+	})
+	t.Cleanup(n.stop)
+	return n
+}
+
+// get returns what n answers.
+func (n *node) get(t *testing.T, path string) (status int, body []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.url+path, http.NoBody)
+	require.NoError(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err = io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, body
+}
+
+// versions returns what n offers.
+func (n *node) versions(t *testing.T) (versions []string) {
+	t.Helper()
+	_, text := n.get(t, "/distribution.txt")
+	entries, _, err := distfile.Parse(strings.NewReader(string(text)))
+	require.NoError(t, err)
+	for _, e := range entries {
+		versions = append(versions, e.Version.String())
+	}
+	return versions
+}
+
+// assertServes says that n serves version, with data as its content.
+func (n *node) assertServes(t *testing.T, version string, data []byte) {
+	t.Helper()
+	assert.Contains(t, n.versions(t), version)
+	var got []byte
+	for number := 1; len(got) < len(data); number++ {
+		status, body := n.get(t, "/"+version+"/"+shard.FileName(number))
+		require.Equal(t, http.StatusOK, status, "shard %d", number)
+		got = append(got, body...)
+	}
+	assert.True(t, bytes.Equal(data, got), "%s has other bytes", version)
+}

@@ -1,0 +1,94 @@
+package server
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+func TestOnlyReadersThatReadNothingAreBrokenOff(t *testing.T) {
+	t.Parallel()
+	const (
+		timeout  = time.Second
+		size     = 64 << 20 // more than the sockets take on their own
+		slow     = 100 << 10
+		interval = 100 * time.Millisecond
+		patience = 10 * time.Second
+	)
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "v1"), 0o755))
+	shard := filepath.Join(dir, "v1", "shard_001.bin")
+	require.NoError(t, os.WriteFile(shard, nil, 0o644))
+	require.NoError(t, os.Truncate(shard, size))
+	st, err := store.Open(dir, store.Origin)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = st.Close() })
+
+	ended := make(chan string, 2)
+	files := NewHandler(st, slog.New(slog.DiscardHandler))
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		files.ServeHTTP(w, r)
+		ended <- r.URL.RawQuery
+	}))
+	srv.Listener = stallListener{srv.Listener, timeout}
+	srv.Start()
+	t.Cleanup(srv.Close) // after the connections, or it would wait for them
+
+	ask := func(reader string) io.Reader {
+		conn, err := net.DialTimeout("tcp", srv.Listener.Addr().String(), patience)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+		tcp, ok := conn.(*net.TCPConn)
+		require.True(t, ok)
+		require.NoError(t, tcp.SetReadBuffer(slow/2))
+		_, err = fmt.Fprintf(conn, "GET /v1/shard_001.bin?%s HTTP/1.1\r\nHost: localhost\r\n\r\n", reader)
+		require.NoError(t, err)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = resp.Body.Close() })
+		require.EqualValues(t, size, resp.ContentLength)
+		return resp.Body
+	}
+	stalled, reading := ask("stalled"), ask("reading")
+
+	var got int64
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	enough := time.After(5 * timeout / 2)
+	late := time.After(patience)
+	for brokenOff := false; enough != nil || !brokenOff; {
+		select {
+		case <-ticker.C:
+			n, err := io.CopyN(io.Discard, reading, slow)
+			require.NoError(t, err, "who reads slowly is not broken off")
+			got += n
+		case reader := <-ended:
+			require.Equal(t, "stalled", reader)
+			brokenOff = true
+		case <-enough:
+			enough = nil
+		case <-late:
+			require.FailNow(t, "who reads nothing is not broken off")
+		}
+	}
+	rest, err := io.Copy(io.Discard, reading)
+	require.NoError(t, err)
+	assert.EqualValues(t, size, got+rest)
+	n, err := io.Copy(io.Discard, stalled)
+	require.Error(t, err, "what was cut short must not look whole")
+	assert.Less(t, n, int64(size))
+}

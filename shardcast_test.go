@@ -1,0 +1,224 @@
+package shardcast_test
+
+import (
+	"context"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast"
+)
+
+func TestOptionsOutOfRange(t *testing.T) {
+	here := []string{"host"}
+	origin := func(opts shardcast.OriginOptions) func() error {
+		return func() error { _, err := shardcast.NewOrigin(opts); return err }
+	}
+	middle := func(opts shardcast.MiddleOptions) func() error {
+		return func() error { _, err := shardcast.NewMiddle(opts); return err }
+	}
+	client := func(opts shardcast.ClientOptions) func() error {
+		return func() error { _, err := shardcast.NewClient(opts); return err }
+	}
+	for name, makeIt := range map[string]func() error{
+		"origin, shard size":          origin(shardcast.OriginOptions{ShardSize: -1}),
+		"origin, too few versions":    origin(shardcast.OriginOptions{MaxVersions: -1}),
+		"origin, too many versions":   origin(shardcast.OriginOptions{MaxVersions: 10_001}),
+		"origin, port":                origin(shardcast.OriginOptions{Port: 65_536}),
+		"middle, no upstream":         middle(shardcast.MiddleOptions{}),
+		"middle, not an upstream":     middle(shardcast.MiddleOptions{Upstreams: []string{"host", "ftp://host"}}),
+		"middle, upstream's port":     middle(shardcast.MiddleOptions{Upstreams: here, UpstreamPort: 65_536}),
+		"middle, negative port of it": middle(shardcast.MiddleOptions{Upstreams: here, UpstreamPort: -1}),
+		"middle, interval":            middle(shardcast.MiddleOptions{Upstreams: here, CheckInterval: -1}),
+		"middle, versions":            middle(shardcast.MiddleOptions{Upstreams: here, MaxVersions: -1}),
+		"middle, port":                middle(shardcast.MiddleOptions{Upstreams: here, Port: 65_536}),
+		"middle, timeout":             middle(shardcast.MiddleOptions{Upstreams: here, FetchOptions: shardcast.FetchOptions{Timeout: -1}}),
+		"client, no server":           client(shardcast.ClientOptions{}),
+		"client, empty server":        client(shardcast.ClientOptions{Servers: []string{""}}),
+		"client, server's port":       client(shardcast.ClientOptions{Servers: here, ServerPort: 65_536}),
+		"client, timeout":             client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{Timeout: -time.Second}}),
+		"client, attempts":            client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{Attempts: -1}}),
+		"client, fast attempts":       client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{FastAttempts: -1}}),
+		"client, fast wait":           client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{FastWait: -1}}),
+		"client, slow wait":           client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{SlowWait: -1}}),
+		"client, concurrency":         client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{Concurrency: -1}}),
+		"initialize, options twice": func() error {
+			return shardcast.Initialize("data", shardcast.OriginOptions{}, shardcast.OriginOptions{})
+		},
+		"initialize, bad option": func() error { return shardcast.Initialize("data", shardcast.OriginOptions{ShardSize: -1}) },
+		"initialize, port":       func() error { return shardcast.Initialize("data", shardcast.OriginOptions{Port: 65_536}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			require.ErrorIs(t, makeIt(), shardcast.ErrOptions)
+			left, err := os.ReadDir(".")
+			require.NoError(t, err)
+			assert.Empty(t, left, "made before its options were looked at")
+		})
+	}
+}
+
+func TestZeroOptionsAreThoseOfThePythonPackage(t *testing.T) {
+	t.Chdir(t.TempDir())
+	o, err := shardcast.NewOrigin(shardcast.OriginOptions{})
+	require.NoError(t, err)
+	require.NoError(t, o.Close())
+	assert.DirExists(t, "data")
+	m, err := shardcast.NewMiddle(shardcast.MiddleOptions{Upstreams: []string{"host"}})
+	require.NoError(t, err)
+	require.NoError(t, m.Close())
+	assert.DirExists(t, "middle_data")
+	assert.Equal(t, 8000, shardcast.DefaultPort)
+	assert.Equal(t, 50_000_000, shardcast.DefaultShardSize)
+	assert.Equal(t, 15, shardcast.DefaultMaxVersions)
+	assert.Equal(t, 30*time.Second, shardcast.DefaultCheckInterval)
+}
+
+func TestWithoutInitialize(t *testing.T) {
+	_, err := shardcast.Broadcast("weights.bin")
+	require.ErrorIs(t, err, shardcast.ErrNotInitialized)
+	require.ErrorIs(t, shardcast.Shutdown(), shardcast.ErrNotInitialized)
+}
+
+func TestInitializeBroadcastShutdown(t *testing.T) {
+	dir := t.TempDir()
+	anyPort := shardcast.OriginOptions{Port: -1}
+	for _, want := range []string{"v1", "v2"} {
+		require.NoError(t, shardcast.Initialize(dir, anyPort))
+		require.ErrorContains(t, shardcast.Initialize(dir, anyPort), "initialized already")
+		v, err := shardcast.Broadcast(file(t, want))
+		require.NoError(t, err)
+		assert.Equal(t, want, v)
+		_, err = shardcast.Broadcast(dir)
+		require.ErrorContains(t, err, "directory")
+		require.NoError(t, shardcast.Shutdown())
+		require.ErrorIs(t, shardcast.Shutdown(), shardcast.ErrNotInitialized)
+	}
+}
+
+func TestInitializeDoesNotLookAtTheOptionsDataDir(t *testing.T) {
+	dir, other := t.TempDir(), filepath.Join(t.TempDir(), "other")
+	require.NoError(t, shardcast.Initialize(dir, shardcast.OriginOptions{DataDir: other, Port: -1}))
+	require.NoError(t, shardcast.Shutdown())
+	assert.NoDirExists(t, other)
+}
+
+func TestInitializeThatFailsCanBeTriedAgain(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr, ok := taken.Addr().(*net.TCPAddr)
+	require.True(t, ok)
+	dir := t.TempDir()
+	opts := shardcast.OriginOptions{Host: "127.0.0.1", Port: addr.Port}
+	require.ErrorIs(t, shardcast.Initialize(dir, opts), syscall.EADDRINUSE)
+	_, err = shardcast.Broadcast("weights.bin")
+	require.ErrorIs(t, err, shardcast.ErrNotInitialized)
+
+	require.Error(t, shardcast.Initialize(file(t, "not a directory"), shardcast.OriginOptions{Port: -1}))
+
+	require.NoError(t, taken.Close())
+	require.NoError(t, shardcast.Initialize(dir, opts))
+	v, err := newClient(t, shardcast.ClientOptions{Servers: []string{addr.String()}}).List(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, v)
+	require.NoError(t, shardcast.Shutdown())
+}
+
+func TestInitializeSaysThatAnotherServesTheDirectory(t *testing.T) {
+	dir := t.TempDir()
+	_, address := newOrigin(t, dir)
+	_, err := newClient(t, shardcast.ClientOptions{Servers: []string{address}}).List(t.Context())
+	require.NoError(t, err, "it serves by now")
+	err = shardcast.Initialize(dir, shardcast.OriginOptions{Port: -1})
+	if err == nil {
+		// For the tests that follow.
+		defer func() { _ = shardcast.Shutdown() }()
+	}
+	require.ErrorIs(t, err, shardcast.ErrInUse)
+}
+
+func TestPortInUse(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, taken.Close()) }()
+	addr, ok := taken.Addr().(*net.TCPAddr)
+	require.True(t, ok)
+	o, err := shardcast.NewOrigin(shardcast.OriginOptions{DataDir: t.TempDir(), Host: "127.0.0.1", Port: addr.Port})
+	require.NoError(t, err)
+	_, err = o.Listen()
+	require.ErrorIs(t, err, syscall.EADDRINUSE)
+	require.NoError(t, o.Close())
+	m, err := shardcast.NewMiddle(shardcast.MiddleOptions{
+		Upstreams: []string{"host"}, DataDir: t.TempDir(), Host: "127.0.0.1", Port: addr.Port,
+	})
+	require.NoError(t, err)
+	_, err = m.Listen()
+	require.ErrorIs(t, err, syscall.EADDRINUSE)
+	require.NoError(t, m.Close())
+}
+
+func TestOneServerADirectory(t *testing.T) {
+	dir := t.TempDir()
+	_, address := newOrigin(t, dir)
+	_, err := newClient(t, shardcast.ClientOptions{Servers: []string{address}}).List(t.Context())
+	require.NoError(t, err, "it serves by now")
+	o, err := shardcast.NewOrigin(shardcast.OriginOptions{DataDir: dir, Port: -1})
+	require.NoError(t, err)
+	m, err := shardcast.NewMiddle(shardcast.MiddleOptions{Upstreams: []string{address}, DataDir: dir, Port: -1})
+	require.NoError(t, err)
+	for _, s := range []server{o, m} {
+		ln, err := s.Listen()
+		require.NoError(t, err)
+		require.ErrorIs(t, s.Serve(t.Context(), ln), shardcast.ErrInUse)
+		_, err = ln.Accept()
+		require.ErrorIs(t, err, net.ErrClosed)
+		require.NoError(t, s.Close())
+	}
+}
+
+func TestBroadcastBesideAServer(t *testing.T) {
+	dir := t.TempDir()
+	_, address := newOrigin(t, dir)
+	beside, err := shardcast.NewOrigin(shardcast.OriginOptions{DataDir: dir})
+	require.NoError(t, err)
+	v, err := beside.Broadcast(t.Context(), file(t, "from beside"))
+	require.NoError(t, err)
+	require.NoError(t, beside.Close())
+	got, err := newClient(t, shardcast.ClientOptions{Servers: []string{address}}).Download(t.Context(), v, filepath.Join(t.TempDir(), "copy"))
+	require.NoError(t, err)
+	assert.Equal(t, "from beside", read(t, got.Path))
+}
+
+func TestBroadcastIntoAMiddlesDirectory(t *testing.T) {
+	dir := t.TempDir()
+	_, upstream := newOrigin(t, t.TempDir())
+	m, err := shardcast.NewMiddle(shardcast.MiddleOptions{Upstreams: []string{upstream}, DataDir: dir, Host: "127.0.0.1", Port: -1})
+	require.NoError(t, err)
+	address := serve(t, m)
+	_, err = newClient(t, shardcast.ClientOptions{Servers: []string{address}}).List(t.Context())
+	require.NoError(t, err, "it serves by now")
+	o, err := shardcast.NewOrigin(shardcast.OriginOptions{DataDir: dir})
+	require.NoError(t, err)
+	_, err = o.Broadcast(t.Context(), file(t, "of another tier"))
+	require.ErrorIs(t, err, shardcast.ErrInUse)
+	require.NoError(t, o.Close())
+}
+
+func TestBroadcastErrors(t *testing.T) {
+	o, err := shardcast.NewOrigin(shardcast.OriginOptions{DataDir: t.TempDir()})
+	require.NoError(t, err)
+	_, err = o.Broadcast(t.Context(), "no/such/file")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = o.Broadcast(ctx, file(t, "too late"))
+	require.ErrorIs(t, err, context.Canceled)
+	require.NoError(t, o.Close())
+}
