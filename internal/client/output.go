@@ -112,8 +112,10 @@ type place struct {
 	shard shard.Shard
 }
 
-// Commit notes that the shard is right.
+// Commit notes that the shard is right, and has the disk begin with it.
 func (p *place) Commit() error {
+	// Where the file system cannot do that, the file's own commit does it all.
+	_ = p.out.file.Flush(p.shard.Offset, p.shard.Size)
 	p.out.mu.Lock()
 	defer p.out.mu.Unlock()
 	p.out.kept[p.shard.Number-1] = true

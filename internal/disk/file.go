@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 )
 
 // A File is written under a temporary name and gets its final one when it is
@@ -58,7 +59,7 @@ func (f *File) Close() error {
 }
 
 // WriteFile replaces the file final by one that holds data, on the disk when it
-// returns. It uses temp on the way; both are in root's own directory.
+// returns. It uses temp on the way, on the same file system.
 func WriteFile(root *os.Root, temp, final string, data []byte) error {
 	f, err := Create(root, temp, final)
 	if err != nil {
@@ -70,7 +71,7 @@ func WriteFile(root *os.Root, temp, final string, data []byte) error {
 	if err := f.Commit(); err != nil {
 		return err
 	}
-	return SyncDir(root, ".")
+	return SyncDir(root, path.Dir(final))
 }
 
 // SyncDir makes the names in the directory name last.

@@ -56,6 +56,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	// Like the Python package: a page of any site may read what is public anyway.
 	header.Set("Access-Control-Allow-Origin", "*")
+	header.Set("Cache-Control", "no-cache")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		header.Set("Allow", "GET, HEAD")
 		http.Error(w, "only GET and HEAD are answered here", http.StatusMethodNotAllowed)
@@ -128,7 +129,6 @@ func (h *handler) shard(w http.ResponseWriter, r *http.Request, version shard.Ve
 	if m, err := h.readManifest(version); err == nil && number <= len(m.Shards) {
 		header.Set("ETag", etag(m.Shards[number-1]))
 	}
-	header.Set("Cache-Control", "no-cache")
 	header.Set("Content-Type", "application/octet-stream")
 	http.ServeContent(w, r, "", time.Time{}, f)
 	return nil
@@ -148,7 +148,7 @@ func (h *handler) readManifest(version shard.Version) (shard.Manifest, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if c, ok := h.manifests[version]; ok && os.SameFile(c.file, info) && c.file.ModTime().Equal(info.ModTime()) {
+	if c, ok := h.manifests[version]; ok && sameFile(c.file, info) {
 		return c.manifest, nil
 	}
 	m, err := shard.ParseManifest(f)
@@ -158,6 +158,10 @@ func (h *handler) readManifest(version shard.Version) (shard.Manifest, error) {
 	h.forgetSurplus()
 	h.manifests[version] = cached{file: info, manifest: m}
 	return m, nil
+}
+
+func sameFile(a, b os.FileInfo) bool {
+	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
 
 // forgetSurplus makes room for one more manifest. The caller holds mu.
@@ -177,7 +181,6 @@ const maxManifests = 16
 func serveText(w http.ResponseWriter, r *http.Request, contentType string, text []byte) {
 	header := w.Header()
 	header.Set("ETag", etag(sha256.Sum256(text)))
-	header.Set("Cache-Control", "no-cache")
 	header.Set("Content-Type", contentType)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(text))
 }

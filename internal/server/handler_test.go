@@ -168,6 +168,7 @@ func TestAnythingElseIsNotFound(t *testing.T) {
 			for _, method := range []string{http.MethodGet, http.MethodHead} {
 				got := s.raw(t, method, path)
 				assert.Equal(t, http.StatusNotFound, got.status)
+				assert.Equal(t, "no-cache", got.header.Get("Cache-Control"), "it may come yet")
 				assert.Equal(t, "*", got.header.Get("Access-Control-Allow-Origin"))
 				assert.Empty(t, got.header.Get("ETag"))
 				if method == http.MethodGet {

@@ -112,7 +112,7 @@ func (d *Draft) finish(m shard.Manifest) error {
 	}
 	for _, f := range files {
 		if !wanted[f.Name()] {
-			err = errors.Join(err, d.store.root.Remove(path.Join(d.path(), f.Name())))
+			err = errors.Join(err, d.store.root.RemoveAll(path.Join(d.path(), f.Name())))
 		}
 		delete(wanted, f.Name())
 	}

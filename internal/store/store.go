@@ -154,19 +154,25 @@ func (s *Store) Claim(ctx context.Context) (release func() error, err error) {
 // Distribution returns the versions on offer, ascending, and nothing for a
 // directory that nothing has been published in.
 func (s *Store) Distribution() ([]distfile.Entry, error) {
+	entries, _, err := s.distribution()
+	return entries, err
+}
+
+// distribution returns the versions on offer and the lines that say nothing.
+func (s *Store) distribution() ([]distfile.Entry, []distfile.LineError, error) {
 	f, err := s.root.Open(distfile.FileName)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", s.dir, err)
+		return nil, nil, fmt.Errorf("data directory %s: %w", s.dir, err)
 	}
 	defer f.Close()
-	entries, _, err := distfile.Parse(f)
+	entries, skipped, err := distfile.Parse(f)
 	if err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", s.dir, err)
+		return nil, nil, fmt.Errorf("data directory %s: %w", s.dir, err)
 	}
-	return entries, nil
+	return entries, skipped, nil
 }
 
 // Manifest opens the manifest of v. The error matches [fs.ErrNotExist] if v is
@@ -223,17 +229,26 @@ func (s *Store) use(v shard.Version) *use {
 // bears the name and is not a file of ours is not there.
 func (s *Store) open(v shard.Version, name string) (*os.File, error) {
 	for _, place := range []string{".", retired} {
-		file := path.Join(place, v.String(), name)
-		info, err := s.root.Lstat(file)
+		f, err := s.openRegular(path.Join(place, v.String(), name))
 		var number syscall.Errno
-		switch {
-		case err == nil && info.Mode().IsRegular():
-			return s.root.Open(file)
-		case errors.As(err, &number) && !slices.Contains(absent, number):
-			return nil, err
+		if err == nil || errors.As(err, &number) && !slices.Contains(absent, number) {
+			return f, err
 		}
+		// It may just have been moved on to the next place.
 	}
 	return nil, &fs.PathError{Op: "open", Path: path.Join(v.String(), name), Err: fs.ErrNotExist}
+}
+
+// openRegular opens a file that is no link and no directory.
+func (s *Store) openRegular(name string) (*os.File, error) {
+	info, err := s.root.Lstat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.root.Open(name)
 }
 
 // absent are the system's ways to say that there is no such file; a link that

@@ -104,7 +104,7 @@ func (w *Writer) free(v shard.Version) (bool, error) {
 // draft is still there. A version that would itself be one of the oldest stays a
 // draft.
 func (w *Writer) Publish(d *Draft, m shard.Manifest, keep int) error {
-	held, err := w.Distribution()
+	held, err := w.listed()
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (w *Writer) Withdraw(v shard.Version) error {
 }
 
 func (w *Writer) remove(versions []shard.Version, where string) error {
-	held, err := w.Distribution()
+	held, err := w.listed()
 	if err != nil {
 		return err
 	}
@@ -158,6 +158,16 @@ func (w *Writer) remove(versions []shard.Version, where string) error {
 		return nil
 	}
 	return w.change(kept, nil, versionsOf(gone), where)
+}
+
+// listed returns the versions on offer, and an error if there are lines that say
+// nothing: to write the distribution again would lose them.
+func (w *Writer) listed() ([]distfile.Entry, error) {
+	entries, skipped, err := w.distribution()
+	if err == nil && skipped != nil {
+		err = fmt.Errorf("data directory %s: %w; mend or remove the line", w.dir, skipped[0])
+	}
+	return entries, err
 }
 
 // change makes offer the distribution. The draft, if any, is moved to its place
@@ -230,7 +240,7 @@ func (w *Writer) recover() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("data directory %s: %s: %w", w.dir, stateName, err)
 	}
-	held, err := w.Distribution()
+	held, err := w.listed()
 	if err != nil {
 		return err
 	}
