@@ -98,8 +98,8 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 	versions := make([]Version, len(listings))
 	for i, l := range listings {
 		versions[i] = Version{Name: l.Version.String(), Size: -1, Shards: cmp.Or(l.Count, -1), Digest: l.Digest.String()}
-		if l.Manifest != nil {
-			versions[i] = versionOf(l.Version, *l.Manifest)
+		if m := l.Manifest; m != nil {
+			versions[i].File, versions[i].Size, versions[i].Shards, versions[i].Date = m.Name, m.Size, l.Count, m.Date
 		}
 	}
 	return versions, nil
@@ -111,14 +111,14 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 // it, on the disk; on any error what stood at path is as it was before.
 //
 // Errors match [ErrOptions] if version is neither, [ErrNoVersion],
-// [ErrIntegrity] or [ErrUnreachable]; others are the file system's, what ended
-// ctx, or say what the servers answered.
+// [ErrIntegrity], [ErrUnreachable] or [ErrNoSpace]; others are the file system's,
+// what ended ctx, or say what the servers answered.
 func (c *Client) Download(ctx context.Context, version, path string) (Result, error) {
 	var number shard.Version
 	if version != Latest {
 		var err error
 		if number, err = shard.ParseVersion(version); err != nil {
-			return Result{}, fmt.Errorf("%w: %w", ErrOptions, err)
+			return Result{}, fmt.Errorf("%w: %w, or %s", ErrOptions, err, Latest)
 		}
 	}
 	entry, err := c.client.Find(ctx, number)

@@ -3,7 +3,6 @@ package shardcast
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -102,5 +101,5 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener) error { return m.mi
 // Close gives back what [NewMiddle] took.
 func (m *Middle) Close() error {
 	m.pool.Close()
-	return errors.Join(m.store.Close())
+	return m.store.Close()
 }

@@ -32,6 +32,10 @@ type OriginOptions struct {
 	// MaxVersions is how many versions are kept, up to 10,000. Zero means 15.
 	MaxVersions int
 
+	// Ready is called by [Origin.Serve] when the data directory is its own, before
+	// it takes connections. Nil calls nothing.
+	Ready func()
+
 	// Logger receives what happens. Nil discards it.
 	Logger *slog.Logger
 }
@@ -43,6 +47,7 @@ type Origin struct {
 	port   int
 	store  *store.Store
 	origin *origin.Origin
+	ready  func()
 }
 
 // NewOrigin opens the data directory. It returns an error matching [ErrOptions]
@@ -63,6 +68,7 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 		host:  opts.Host,
 		port:  serverPort(opts.Port),
 		store: st,
+		ready: opts.Ready,
 		origin: origin.New(st, cmp.Or(opts.ShardSize, DefaultShardSize),
 			cmp.Or(opts.MaxVersions, DefaultMaxVersions), loggerOr(opts.Logger)),
 	}, nil
@@ -75,8 +81,9 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 // at the same time, here or in other processes: each waits for its turn.
 //
 // On any error nothing is published, and nothing left on the disk. Errors match
-// [ErrChanged] if the file was written to meanwhile and [ErrInUse] if the data
-// directory is a middle's; others are the file system's, or what ended ctx.
+// [ErrChanged] if the file was written to meanwhile, [ErrNoSpace] if the disk has
+// no room for it and [ErrInUse] if the data directory is a middle's; others are
+// the file system's, or what ended ctx.
 func (o *Origin) Broadcast(ctx context.Context, path string) (version string, err error) {
 	v, err := o.origin.Broadcast(ctx, path)
 	if err != nil {
@@ -92,7 +99,9 @@ func (o *Origin) Listen() (net.Listener, error) { return listen(o.host, o.port) 
 // until ctx ends, then finishes what it is sending, for 30 seconds at most, and
 // returns nil. It returns an error matching [ErrInUse] if the data directory has
 // another server. It closes ln.
-func (o *Origin) Serve(ctx context.Context, ln net.Listener) error { return o.origin.Serve(ctx, ln) }
+func (o *Origin) Serve(ctx context.Context, ln net.Listener) error {
+	return o.origin.Serve(ctx, ln, o.ready)
+}
 
 // Close gives back what [NewOrigin] took.
 func (o *Origin) Close() error { return o.store.Close() }

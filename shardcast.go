@@ -24,9 +24,11 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strconv"
 	"sync"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
@@ -65,6 +67,9 @@ var (
 
 	// ErrChanged means that a file was written to while it was being broadcast.
 	ErrChanged = shard.ErrChanged
+
+	// ErrNoSpace means that the disk has no room for the file.
+	ErrNoSpace = disk.ErrNoSpace
 
 	// ErrInUse means that another server keeps the data directory.
 	ErrInUse = store.ErrInUse
@@ -125,9 +130,11 @@ func (o FetchOptions) pool(servers []string, defaultPort int, logger *slog.Logge
 
 // running is the Origin of [Initialize].
 type running struct {
-	origin *Origin
-	stop   context.CancelFunc
-	ended  chan error
+	origin     *Origin
+	ctx        context.Context //nolint:containedctx // its life, which Broadcast takes part in
+	stop       context.CancelFunc
+	ended      chan error
+	broadcasts sync.WaitGroup
 }
 
 var process struct {
@@ -138,7 +145,7 @@ var process struct {
 
 // Initialize opens the data directory and begins to serve it, on port 8000 of
 // all interfaces unless options say otherwise; at most one OriginOptions may be
-// given, whose DataDir is not looked at. It returns as soon as connections are
+// given, whose DataDir and Ready are not looked at. It returns as soon as connections are
 // taken. Errors match [ErrInUse] and [ErrOptions], or are those of the file
 // system and the network.
 func Initialize(dataDir string, options ...OriginOptions) error {
@@ -154,6 +161,8 @@ func Initialize(dataDir string, options ...OriginOptions) error {
 		opts = options[0]
 	}
 	opts.DataDir = dataDir
+	begun := make(chan struct{})
+	opts.Ready = func() { close(begun) }
 	o, err := NewOrigin(opts)
 	if err != nil {
 		return err
@@ -162,15 +171,12 @@ func Initialize(dataDir string, options ...OriginOptions) error {
 	if err != nil {
 		return errors.Join(err, o.Close())
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	r := &running{origin: o, stop: stop, ended: make(chan error, 1)}
-	begun := make(chan struct{})
-	go func() {
-		r.ended <- o.Serve(ctx, &beginning{Listener: ln, begin: sync.OnceFunc(func() { close(begun) })})
-	}()
+	r := &running{origin: o, ended: make(chan error, 1)}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	go func() { r.ended <- o.Serve(r.ctx, ln) }()
 	select {
 	case err := <-r.ended:
-		stop()
+		r.stop()
 		return errors.Join(err, o.Close())
 	case <-begun:
 		process.running = r
@@ -178,36 +184,25 @@ func Initialize(dataDir string, options ...OriginOptions) error {
 	}
 }
 
-// beginning is a listener that tells when connections are first asked for, which
-// is when the server has the data directory.
-type beginning struct {
-	net.Listener
-
-	begin func()
-}
-
-// Accept waits for the next connection.
-func (l *beginning) Accept() (net.Conn, error) {
-	l.begin()
-	return l.Listener.Accept()
-}
-
 // Broadcast publishes the file path and returns its version, such as "v1". See
 // [Origin.Broadcast] for the errors; before [Initialize] it is
-// [ErrNotInitialized].
+// [ErrNotInitialized]. [Shutdown] ends it.
 func Broadcast(path string) (version string, err error) {
 	process.Lock()
 	r := process.running
-	process.Unlock()
 	if r == nil {
+		process.Unlock()
 		return "", ErrNotInitialized
 	}
-	return r.origin.Broadcast(context.Background(), path)
+	r.broadcasts.Add(1)
+	process.Unlock()
+	defer r.broadcasts.Done()
+	return r.origin.Broadcast(r.ctx, path)
 }
 
-// Shutdown takes no new requests, finishes what is being sent, for 30 seconds at
-// most, and gives back what [Initialize] took. It returns what went wrong with
-// serving, and [ErrNotInitialized] if nothing was initialized.
+// Shutdown ends broadcasts, takes no new requests, finishes what is being sent,
+// for 30 seconds at most, and gives back what [Initialize] took. It returns what
+// went wrong with serving, and [ErrNotInitialized] if nothing was initialized.
 func Shutdown() error {
 	process.Lock()
 	defer process.Unlock()
@@ -217,14 +212,20 @@ func Shutdown() error {
 	}
 	process.running = nil
 	r.stop()
+	r.broadcasts.Wait()
 	return errors.Join(<-r.ended, r.origin.Close())
 }
 
 // listen listens on host and port.
 func listen(host string, port int) (net.Listener, error) {
-	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort(host, fmt.Sprint(port)))
+	address := net.JoinHostPort(host, strconv.Itoa(port))
+	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on port %d: %w", port, err)
+		// What the network package puts around the reason says the same again.
+		if op := new(net.OpError); errors.As(err, &op) {
+			err = op.Err
+		}
+		return nil, fmt.Errorf("listen on %s: %w; choose another host or port", address, err)
 	}
 	return ln, nil
 }

@@ -12,7 +12,7 @@
 //	code N COMMAND ARG...       run a command, whose exit code must be N
 //	proxy NAME UPSTREAM RULE... run an HTTP proxy, see faults_test.go, and set $NAME
 //	rules NAME RULE...          change what it does
-//	asked NAME REGEXP           wait until it has been asked for a path that matches
+//	asked NAME REGEXP [COUNT]   wait until it has been asked for a path that matches, COUNT times
 //	requests NAME REGEXP COUNT  it has been asked for such a path COUNT times
 //	static NAME DIR             serve DIR as plain files and set $NAME
 //	tls NAME DIR                the same over HTTPS, by a certificate that nobody trusts
@@ -193,6 +193,16 @@ func serverOf(ts *testscript.TestScript, name string) *server {
 	return s
 }
 
+// countOf is the number in args, or 1 if they are empty.
+func countOf(ts *testscript.TestScript, args []string) int {
+	if len(args) == 0 {
+		return 1
+	}
+	count, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	return count
+}
+
 var signals = map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL}
 
 func signal(ts *testscript.TestScript, neg bool, args []string) {
@@ -238,12 +248,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 || len(args) > 3 {
 		ts.Fatalf("usage: await NAME REGEXP [COUNT]")
 	}
-	count := 1
-	if len(args) == 3 {
-		var err error
-		count, err = strconv.Atoi(args[2])
-		ts.Check(err)
-	}
+	count := countOf(ts, args[2:])
 	s := serverOf(ts, args[0])
 	if found := s.log.waitFor(regexp.MustCompile(args[1]), count); len(found) < count {
 		ts.Fatalf("%s has not logged %q %d times:\n%s", args[0], args[1], count, s.log)
@@ -295,7 +300,7 @@ func settled(ts *testscript.TestScript, neg bool, args []string) {
 	var left []string
 	err := filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d fs.DirEntry, err error) error {
 		parent := filepath.Base(filepath.Dir(path))
-		unfinished := !d.IsDir() && (strings.HasSuffix(path, ".part") || strings.HasSuffix(path, ".tmp"))
+		unfinished := !d.IsDir() && (strings.HasSuffix(path, "part") || strings.HasSuffix(path, ".tmp"))
 		if unfinished || parent == "drafts" || parent == "retired" {
 			left = append(left, path)
 		}

@@ -119,12 +119,13 @@ func setRules(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func asked(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: asked NAME REGEXP")
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: asked NAME REGEXP [COUNT]")
 	}
 	p := proxyOf(ts, args[0])
-	if found := p.paths.wait(regexp.MustCompile("(?m:" + args[1] + ")")); found == nil {
-		ts.Fatalf("%s has not been asked for %s, but for:\n%s", args[0], args[1], p.paths)
+	count := countOf(ts, args[2:])
+	if found := p.paths.waitFor(regexp.MustCompile("(?m:"+args[1]+")"), count); len(found) < count {
+		ts.Fatalf("%s has not been asked for %s %d times, but for:\n%s", args[0], args[1], count, p.paths)
 	}
 }
 

@@ -27,14 +27,15 @@ type settings struct {
 	logger    func() *slog.Logger
 }
 
-// origin opens the data directory.
-func (s *settings) origin() (*shardcast.Origin, error) {
+// origin opens the data directory. ready is called when it is being served.
+func (s *settings) origin(ready func()) (*shardcast.Origin, error) {
 	return shardcast.NewOrigin(shardcast.OriginOptions{
 		DataDir:     s.dataDir,
 		Host:        s.server.Host,
 		Port:        s.server.Port.Option(),
 		ShardSize:   int64(s.shardSize),
 		MaxVersions: int(s.server.MaxVersions),
+		Ready:       ready,
 		Logger:      s.logger(),
 	})
 }
@@ -70,7 +71,12 @@ or without a server on it.`,
 		Long: `broadcast cuts FILE into the data directory as its next version, prints just the
 version on stdout, such as v3, and ends. Servers of the directory serve it at
 once. Any number of broadcasts may run at the same time; each waits for its turn.`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("broadcast takes the name of one FILE, and %d were given", len(args))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error { return s.broadcast(cmd, args[0]) },
 	})
 	return root
@@ -78,7 +84,8 @@ once. Any number of broadcasts may run at the same time; each waits for its turn
 
 // serve publishes files and serves until ctx ends.
 func (s *settings) serve(ctx context.Context, files []string) (err error) {
-	o, err := s.origin()
+	ready := make(chan struct{})
+	o, err := s.origin(func() { close(ready) })
 	if err != nil {
 		return err
 	}
@@ -90,6 +97,11 @@ func (s *settings) serve(ctx context.Context, files []string) (err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return o.Serve(ctx, ln) })
 	group.Go(func() error {
+		// A server that is refused the directory must not publish there either.
+		select {
+		case <-ready:
+		case <-ctx.Done():
+		}
 		for _, file := range files {
 			if _, err := o.Broadcast(ctx, file); err != nil && ctx.Err() == nil {
 				return err
@@ -102,7 +114,7 @@ func (s *settings) serve(ctx context.Context, files []string) (err error) {
 
 // broadcast publishes file and prints its version.
 func (s *settings) broadcast(cmd *cobra.Command, file string) (err error) {
-	o, err := s.origin()
+	o, err := s.origin(nil)
 	if err != nil {
 		return err
 	}

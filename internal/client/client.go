@@ -30,7 +30,8 @@ import (
 const manifestsAtOnce = 4
 
 // A Listing is one version on offer. Manifest is nil where no server has one to
-// give.
+// give; its shards' digests are left out, for there may be many versions, and
+// their number is in Count.
 type Listing struct {
 	distfile.Entry
 
@@ -61,9 +62,11 @@ func (c *Client) List(ctx context.Context) ([]Listing, error) {
 	for i, e := range offers {
 		group.Go(func() error {
 			listings[i].Entry = e
-			m, err := c.pool.Peek(ctx, e)
+			m, err := c.pool.Manifest(ctx, e)
 			switch {
 			case err == nil:
+				listings[i].Count = len(m.Shards)
+				m.Shards = nil
 				listings[i].Manifest = &m
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
@@ -115,23 +118,20 @@ func pick(offers []distfile.Entry, version shard.Version) (distfile.Entry, bool)
 // Download brings the version of e to the file path, and returns its manifest.
 // Directories that are missing on the way there are made. On any error, path is
 // as it was before and nothing is left beside it. Errors are those of
-// [fetch.Pool.Manifest] and [fetch.Pool.Fetch], and of the file system.
+// [fetch.Pool.Fetch] and of the file system.
 func (c *Client) Download(ctx context.Context, e distfile.Entry, path string) (shard.Manifest, error) {
 	start := time.Now()
-	m, err := c.pool.Manifest(ctx, e)
-	if err != nil {
-		return shard.Manifest{}, err
-	}
-	dir, err := openDir(path)
-	if err != nil {
-		return shard.Manifest{}, fmt.Errorf("write %s: %w", path, err)
-	}
-	defer dir.Close()
-	out, err := create(dir, path, m)
-	if err != nil {
-		return shard.Manifest{}, fmt.Errorf("write %s: %w", path, err)
-	}
-	err = c.pool.Fetch(ctx, e, m, out)
+	var out *output
+	m, err := c.pool.Fetch(ctx, e, func(m shard.Manifest) (fetch.Sink, error) {
+		err := out.close()
+		if err == nil {
+			out, err = create(path, m)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("write %s: %w", path, err)
+		}
+		return out, nil
+	})
 	if err == nil {
 		err = out.commit()
 	}

@@ -301,7 +301,7 @@ func TestDownloadTakesOverWhatAKilledOneHasLeft(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newClient(t, newSite(t, data))
 			dir := t.TempDir()
-			require.NoError(t, os.WriteFile(filepath.Join(dir, ".out.bin.part"), left, 0o600))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, ".out.bin.shardcast-part"), left, 0o600))
 			_, err := c.Download(t.Context(), find(t, c), filepath.Join(dir, "out.bin"))
 			require.NoError(t, err)
 			assertFiles(t, dir, map[string][]byte{"out.bin": data})

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -24,11 +26,23 @@ type output struct {
 	kept []bool     // by shard number - 1
 }
 
-// create makes the temporary neighbour of path, which is in dir, and locks it
-// against other downloads to the same place.
-func create(dir *os.Root, path string, m shard.Manifest) (*output, error) {
+// create makes the temporary neighbour of path, and locks it against other
+// downloads to the same place.
+func create(path string, m shard.Manifest) (*output, error) {
+	dir, err := openDir(path)
+	if err != nil {
+		return nil, err
+	}
+	out, err := createIn(dir, path, m)
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return out, nil
+}
+
+func createIn(dir *os.Root, path string, m shard.Manifest) (*output, error) {
 	base := filepath.Base(path)
-	temp := "." + base + ".part"
+	temp := tempName(base)
 	lock, err := lockFile(filepath.Join(dir.Name(), temp))
 	if err != nil {
 		return nil, err
@@ -44,10 +58,24 @@ func create(dir *os.Root, path string, m shard.Manifest) (*output, error) {
 		err = file.Truncate(m.Size)
 	}
 	if err != nil {
-		return nil, errors.Join(err, out.close())
+		return nil, errors.Join(err, file.Close(), lock.Close())
 	}
 	return out, nil
 }
+
+// tempName is what the file base is called until it is whole, so that the same
+// download finds it again, and nothing else has that name.
+func tempName(base string) string {
+	const suffix = ".shardcast-part"
+	if len(base) > maxName-len(".")-len(suffix) {
+		digest := sha256.Sum256([]byte(base))
+		base = hex.EncodeToString(digest[:])
+	}
+	return "." + base + suffix
+}
+
+// maxName is how long the name of a file may be, in bytes.
+const maxName = 255
 
 // lockFile makes the file name, if it is missing, and locks it. The lock is good
 // only while the file has that name: another download may have finished, and
@@ -83,9 +111,12 @@ func (o *output) commit() error {
 	return disk.SyncDir(o.dir, ".")
 }
 
-// close removes the file unless it was committed.
+// close removes the file unless it was committed. It may be called of none.
 func (o *output) close() error {
-	return errors.Join(o.file.Close(), o.lock.Close())
+	if o == nil {
+		return nil
+	}
+	return errors.Join(o.file.Close(), o.lock.Close(), o.dir.Close())
 }
 
 // Open reads the place of s.

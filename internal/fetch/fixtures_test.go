@@ -3,6 +3,7 @@ package fetch_test
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -316,3 +317,9 @@ func (s *memoryShard) Commit() error {
 }
 
 func (s *memoryShard) Close() error { return nil }
+
+// fetchTo fetches e to sink, whichever manifest is believed.
+func fetchTo(ctx context.Context, pool *fetch.Pool, e distfile.Entry, sink fetch.Sink) error {
+	_, err := pool.Fetch(ctx, e, func(shard.Manifest) (fetch.Sink, error) { return sink, nil })
+	return err
+}

@@ -29,9 +29,9 @@ func TestRedirectsAreErrorsAndNotFollowed(t *testing.T) {
 				err := pool.Refresh(t.Context(), fetch.All)
 				if err == nil {
 					e := pool.Offers()[0]
-					m, merr := pool.Manifest(t.Context(), e)
+					_, merr := pool.Manifest(t.Context(), e)
 					if err = merr; err == nil {
-						err = pool.Fetch(t.Context(), e, m, new(memory))
+						err = fetchTo(t.Context(), pool, e, new(memory))
 					}
 				}
 				require.ErrorContains(t, err, "redirects to")

@@ -54,7 +54,7 @@ func (p *Pool) Refresh(ctx context.Context, patience time.Duration) error {
 	if enough != nil {
 		return nil
 	}
-	return fmt.Errorf("ask for the versions: %w", allFailed(failed))
+	return fmt.Errorf("ask for the versions: %w", named(failures(failed)))
 }
 
 // Reach is [Pool.Refresh] with [Soon], made again after a wait while it fails, as many times
@@ -62,7 +62,7 @@ func (p *Pool) Refresh(ctx context.Context, patience time.Duration) error {
 func (p *Pool) Reach(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
 		err := p.Refresh(ctx, Soon)
-		if err == nil || ctx.Err() != nil || attempt >= p.opts.Attempts {
+		if err == nil || ctx.Err() != nil || attempt >= p.opts.Attempts || errors.Is(err, distfile.ErrTooLong) {
 			return err
 		}
 		if err := p.pause(ctx, attempt, err); err != nil {
@@ -97,6 +97,7 @@ func (p *Pool) ask(ctx context.Context, u *upstream) error {
 			p.opts.Logger.Warn("upstream is down", "upstream", u.name, "err", err)
 		}
 		u.failing = true
+		u.misses++
 		return err
 	}
 	if u.failing {
@@ -109,6 +110,7 @@ func (p *Pool) ask(ctx context.Context, u *upstream) error {
 		}
 	}
 	u.failing = false
+	u.heard = true
 	u.offered = entries
 	return nil
 }
@@ -151,6 +153,18 @@ func (p *Pool) Offers() []distfile.Entry {
 	return slices.CompactFunc(offers, func(a, b distfile.Entry) bool { return a.Version == b.Version })
 }
 
+// givenUp is how many times an upstream that was never heard may be asked before
+// nobody waits for what it has to say.
+const givenUp = 10
+
+// Heard reports whether every upstream has answered once, or failed to ten times,
+// so that a version that is not among the offers is none.
+func (p *Pool) Heard() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !slices.ContainsFunc(p.upstreams, func(u *upstream) bool { return !u.heard && u.misses < givenUp })
+}
+
 // offers reports whether u offered e when it was last asked.
 func (p *Pool) offers(u *upstream, e distfile.Entry) bool {
 	p.mu.Lock()
@@ -158,22 +172,11 @@ func (p *Pool) offers(u *upstream, e distfile.Entry) bool {
 	return slices.ContainsFunc(u.offered, e.Same)
 }
 
-// Manifest returns the manifest of e from one of the upstreams that offer it.
-// Errors match [fs.ErrNotExist] if those that answered have none, [ErrIntegrity]
-// if theirs contradict the distribution, [ErrUnreachable] if none answered, and
-// [ErrNoVersion] if none offers e any more.
+// Manifest returns the manifest of e from one of the upstreams that offer it, each
+// of which is asked once. Errors match [fs.ErrNotExist] if those that answered
+// have none, [ErrIntegrity] if theirs contradict the distribution,
+// [ErrUnreachable] if none answered, and [ErrNoVersion] if none offers e any more.
 func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, error) {
-	var m shard.Manifest
-	err := p.retry(ctx, e, new(refusals), func(u *upstream) (err error) {
-		m, err = p.manifest(ctx, u, e)
-		return err
-	})
-	return m, describe(e, err)
-}
-
-// Peek is [Pool.Manifest] for one who does not want to wait: each upstream is
-// asked once.
-func (p *Pool) Peek(ctx context.Context, e distfile.Entry) (shard.Manifest, error) {
 	var m shard.Manifest
 	refused := new(refusals)
 	failed, err := p.attempt(ctx, e, refused, func(u *upstream) (err error) {
@@ -186,20 +189,16 @@ func (p *Pool) Peek(ctx context.Context, e distfile.Entry) (shard.Manifest, erro
 	case err != nil:
 		err = outcome(e, append(failed, refused.errors()...))
 	}
-	return m, describe(e, err)
-}
-
-func describe(e distfile.Entry, err error) error {
 	if err != nil {
-		return fmt.Errorf("fetch the manifest of %s: %w", e.Version, err)
+		return shard.Manifest{}, fmt.Errorf("fetch the manifest of %s: %w", e.Version, named(err))
 	}
-	return nil
+	return m, nil
 }
 
 func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (shard.Manifest, error) {
 	body, _, err := p.get(ctx, u, e.Version.String(), "manifest.json")
 	if errors.Is(err, fs.ErrNotExist) {
-		err = refusal{err} // made by a program that writes none
+		err = refusal{fmt.Errorf("%w; without one a version can be listed but not fetched", err)}
 	}
 	if err != nil {
 		return shard.Manifest{}, err
@@ -211,6 +210,9 @@ func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (sha
 	}
 	if errors.Is(err, shard.ErrManifest) {
 		err = wrong(fmt.Errorf("%s: %w", u.name, err))
+	}
+	if err != nil && !errors.As(err, new(refusal)) {
+		err = fmt.Errorf("%s: %w", u.name, err)
 	}
 	return m, err
 }

@@ -305,7 +305,7 @@ func TestManifestIsThatOfTheDistribution(t *testing.T) {
 	assert.Len(t, m.Shards, 4)
 }
 
-func TestManifestIsAskedForAgainAfterTrouble(t *testing.T) {
+func TestFetchAsksForTheManifestAgainAfterTrouble(t *testing.T) {
 	for name, trouble := range map[string]spoiler{
 		"503":          by(status(http.StatusServiceUnavailable)),
 		"breaking off": by(breakOff),
@@ -313,7 +313,7 @@ func TestManifestIsAskedForAgainAfterTrouble(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, content(1, 10)).spoilWith(only("manifest.json", first(trouble)))
-			newest(t, newPool(t, fetch.Options{}, s))
+			require.NoError(t, newFetch(t, fetch.Options{}, new(memory), s))
 			assert.Equal(t, 2, s.asked("/v1/manifest.json"))
 		})
 	}
@@ -465,7 +465,7 @@ func (b *brink) Err() error {
 	return b.Context.Err()
 }
 
-func TestManifestIsNotEmptyWhereItsContextEndsBetweenTwoAttempts(t *testing.T) {
+func TestFetchEndsWhereItsContextEndsBetweenTwoAttempts(t *testing.T) {
 	ctx := new(brink)
 	ctx.Context, ctx.end = context.WithCancel(t.Context())
 	defer ctx.end()
@@ -480,6 +480,5 @@ func TestManifestIsNotEmptyWhereItsContextEndsBetweenTwoAttempts(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
-	m, err := pool.Manifest(ctx, pool.Offers()[0])
-	require.ErrorIs(t, err, context.Canceled, "got %+v", m)
+	require.ErrorIs(t, fetchTo(ctx, pool, pool.Offers()[0], new(memory)), context.Canceled)
 }

@@ -123,6 +123,8 @@ type upstream struct {
 	offered []distfile.Entry // the last distribution it sent
 	skipped string           // what was wrong with lines of it
 	failing bool             // it did not send one when it was last asked
+	heard   bool             // it has sent one before
+	misses  int              // how often it did not
 }
 
 // New returns a Pool of opts.Upstreams, of which there must be one or more;

@@ -186,15 +186,15 @@ func (f failures) Unwrap() []error {
 // offer it.
 func outcome(e distfile.Entry, errs []error) error {
 	if len(errs) == 0 {
-		return fmt.Errorf("%w: no server offers %s with digest %s any more", ErrNoVersion, e.Version, e.Digest)
+		return kind{fmt.Errorf("no server offers %s with digest %s any more", e.Version, e.Digest), ErrNoVersion}
 	}
-	return allFailed(errs)
+	return failures(errs)
 }
 
-// allFailed is the error for what has failed with every upstream.
-func allFailed(errs []error) error {
-	err := error(failures(errs))
-	for _, sort := range []error{ErrIntegrity, ErrUnreachable} {
+// named says in its text which of our errors err matches; for errors that leave
+// the package.
+func named(err error) error {
+	for _, sort := range []error{ErrNoVersion, ErrIntegrity, ErrUnreachable} {
 		if errors.Is(err, sort) {
 			return fmt.Errorf("%w: %w", sort, err)
 		}

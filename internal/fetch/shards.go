@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,35 +28,76 @@ type Sink interface {
 	Create(s shard.Shard) (shard.Writer, error)
 }
 
-// fetching is one run of [Pool.Fetch].
+// fetching is the fetch of one version by one manifest.
 type fetching struct {
 	*Pool
 
 	entry    distfile.Entry
 	manifest shard.Manifest
+	source   *upstream // of the manifest
 	sink     Sink
 	refused  refusals
 	kept     chan int // shards that are in the sink, right by their digests
 }
 
-// Fetch brings all shards of e to the sink, as its manifest m says, and returns
-// nil only if every shard agrees with m and the whole with e.Digest. What the
-// sink keeps already is checked, and fetched again if it is wrong. The shards are
-// begun in ascending order; the digest of the whole is computed from the sink as
-// soon as all shards before have come.
+// Fetch brings all shards of e to the sink that open returns for its manifest,
+// and returns that manifest, only if every shard agrees with it and the whole
+// with e.Digest. What the sink keeps already is checked, and fetched again if it
+// is wrong. The shards are begun in ascending order; the digest of the whole is
+// computed from the sink as soon as all shards before have come.
+//
+// A manifest is believed until the bytes do not fit: then its upstream is not
+// asked again, and open is called again for the manifest of another one.
 //
 // Errors match [ErrIntegrity] if no upstream has the right bytes, [ErrNoVersion]
-// if none offers e any more, and [ErrUnreachable] if none answers. Others are
-// those of the sink, what ended ctx, or say what the upstreams answered.
-func (p *Pool) Fetch(ctx context.Context, e distfile.Entry, m shard.Manifest, sink Sink) error {
-	f := &fetching{Pool: p, entry: e, manifest: m, sink: sink, kept: make(chan int, len(m.Shards))}
+// if none offers e any more, [ErrUnreachable] if none answers, and
+// [fs.ErrNotExist] if none has a manifest or a shard. Others are those of open
+// and of the sink, what ended ctx, or say what the upstreams answered.
+func (p *Pool) Fetch(ctx context.Context, e distfile.Entry, open func(shard.Manifest) (Sink, error)) (shard.Manifest, error) {
+	var distrusted refusals
+	var tried []shard.Manifest
+	for {
+		f := &fetching{Pool: p, entry: e}
+		err := p.retry(ctx, e, &distrusted, func(u *upstream) (err error) {
+			f.source = u
+			if f.manifest, err = p.manifest(ctx, u, e); err == nil && alreadyTried(tried, f.manifest) {
+				err = wrong(fmt.Errorf("%s: its manifest says the same", u.name))
+			}
+			return err
+		})
+		if err == nil {
+			f.sink, err = open(f.manifest)
+		}
+		if err != nil {
+			return shard.Manifest{}, fmt.Errorf("fetch %s: %w", e.Version, named(err))
+		}
+		err = f.run(ctx)
+		if err == nil {
+			return f.manifest, nil
+		}
+		if !errors.Is(err, ErrIntegrity) {
+			return shard.Manifest{}, fmt.Errorf("fetch %s: %w", e.Version, named(err))
+		}
+		p.opts.Logger.Warn("manifest not believed", "version", e.Version.String(), "upstream", f.source.name, "err", err)
+		tried = append(tried, f.manifest)
+		distrusted.add(f.source, fmt.Errorf("by the manifest of %s: %w", f.source.name, err))
+	}
+}
+
+// alreadyTried reports whether one of tried has the same shards as m.
+func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
+	return slices.ContainsFunc(tried, func(t shard.Manifest) bool {
+		return t.Size == m.Size && t.ShardSize == m.ShardSize && slices.Equal(t.Shards, m.Shards)
+	})
+}
+
+// run brings all shards to the sink.
+func (f *fetching) run(ctx context.Context) error {
+	f.kept = make(chan int, len(f.manifest.Shards))
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return f.fetchShards(ctx) })
 	group.Go(func() error { return f.checkWhole(ctx) })
-	if err := group.Wait(); err != nil {
-		return fmt.Errorf("fetch %s: %w", e.Version, err)
-	}
-	return nil
+	return group.Wait()
 }
 
 func (f *fetching) fetchShards(ctx context.Context) error {
@@ -172,8 +214,8 @@ func (f *fetching) checkWhole(ctx context.Context) error {
 		}
 	}
 	if got := shard.Digest(whole.Sum(nil)); got != f.entry.Digest {
-		return fmt.Errorf("%w: the file's digest is %s instead of %s, although every shard agrees with its manifest",
-			ErrIntegrity, got, f.entry.Digest)
+		return kind{fmt.Errorf("the file's digest is %s instead of %s, although every shard agrees with the manifest",
+			got, f.entry.Digest), ErrIntegrity}
 	}
 	return nil
 }

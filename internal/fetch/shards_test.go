@@ -26,9 +26,9 @@ func TestFetchBringsEveryByte(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			data := content(1, size)
 			pool := newPool(t, fetch.Options{}, newSite(t, content(9, 3), data))
-			e, m := newest(t, pool)
+			e, _ := newest(t, pool)
 			var got memory
-			require.NoError(t, pool.Fetch(t.Context(), e, m, &got))
+			require.NoError(t, fetchTo(t.Context(), pool, e, &got))
 			assert.Equal(t, digestOf(data), digestOf(got.bytes()))
 		})
 	}
@@ -45,8 +45,8 @@ func TestFetchBeginsShardsInOrderAndBoundsThem(t *testing.T) {
 		next.ServeHTTP(w, r)
 	}))
 	pool := newPool(t, fetch.Options{Concurrency: 3}, s)
-	e, m := newest(t, pool)
-	require.NoError(t, pool.Fetch(t.Context(), e, m, new(memory)))
+	e, _ := newest(t, pool)
+	require.NoError(t, fetchTo(t.Context(), pool, e, new(memory)))
 	assert.LessOrEqual(t, most.Load(), int64(3))
 
 	s.spoilWith(nil)
@@ -61,8 +61,10 @@ func TestFetchBeginsShardsInOrderAndBoundsThem(t *testing.T) {
 func newFetch(t *testing.T, opts fetch.Options, sink fetch.Sink, sites ...*site) error {
 	t.Helper()
 	pool := newPool(t, opts, sites...)
-	e, m := newest(t, pool)
-	return pool.Fetch(t.Context(), e, m, sink)
+	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
+	offers := pool.Offers()
+	require.NotEmpty(t, offers)
+	return fetchTo(t.Context(), pool, offers[len(offers)-1], sink)
 }
 
 // wrongs are ways to send a shard that is not the right one.
@@ -125,9 +127,9 @@ func TestFetchKeepsNoWrongShard(t *testing.T) {
 func TestFetchAsksAgainInTheNextFetch(t *testing.T) {
 	s := newSite(t, content(1, 10)).spoilWith(only("/v1/shard", first(tampered(flipped))))
 	pool := newPool(t, fetch.Options{}, s)
-	e, m := newest(t, pool)
-	require.ErrorIs(t, pool.Fetch(t.Context(), e, m, new(memory)), fetch.ErrIntegrity)
-	require.NoError(t, pool.Fetch(t.Context(), e, m, new(memory)))
+	e, _ := newest(t, pool)
+	require.ErrorIs(t, fetchTo(t.Context(), pool, e, new(memory)), fetch.ErrIntegrity)
+	require.NoError(t, fetchTo(t.Context(), pool, e, new(memory)))
 }
 
 func TestFetchGoesOnAfterTrouble(t *testing.T) {
@@ -216,9 +218,9 @@ func TestFetchOfAVersionRetiredMeanwhile(t *testing.T) {
 	var log logbook
 	s := newSite(t, content(1, 2*shardSize))
 	pool := newPool(t, fetch.Options{FastWait: never, Logger: log.logger()}, s)
-	e, m := newest(t, pool)
+	e, _ := newest(t, pool)
 	s.retire(t, e.Version)
-	require.ErrorIs(t, pool.Fetch(t.Context(), e, m, new(memory)), fetch.ErrNoVersion)
+	require.ErrorIs(t, fetchTo(t.Context(), pool, e, new(memory)), fetch.ErrNoVersion)
 	assert.Empty(t, log.with("level=WARN"), "nobody is to blame")
 }
 
@@ -226,10 +228,10 @@ func TestFetchOfAVersionRetiredByOneUpstream(t *testing.T) {
 	data := content(1, 2*shardSize)
 	retires, keeps := newSite(t, data), newSite(t, data)
 	pool := newPool(t, fetch.Options{FastWait: never}, retires, keeps)
-	e, m := newest(t, pool)
+	e, _ := newest(t, pool)
 	retires.retire(t, e.Version)
 	var got memory
-	require.NoError(t, pool.Fetch(t.Context(), e, m, &got))
+	require.NoError(t, fetchTo(t.Context(), pool, e, &got))
 	assert.Equal(t, data, got.bytes())
 }
 
@@ -241,9 +243,9 @@ func TestFetchOfAVersionReplacedMeanwhile(t *testing.T) {
 			var log logbook
 			s, restarted := newSite(t, content(1, sizes[0])), newSite(t, content(2, sizes[1]))
 			pool := newPool(t, fetch.Options{Concurrency: 1, FastWait: never, Logger: log.logger()}, s)
-			e, m := newest(t, pool)
+			e, _ := newest(t, pool)
 			s.spoilWith(by(restarted.Config.Handler.ServeHTTP))
-			err := pool.Fetch(t.Context(), e, m, new(memory))
+			err := fetchTo(t.Context(), pool, e, new(memory))
 			require.ErrorIs(t, err, fetch.ErrNoVersion)
 			require.NotErrorIs(t, err, fetch.ErrIntegrity)
 			assert.Empty(t, log.with("level=WARN"), "nobody is to blame")
@@ -287,8 +289,8 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 				at(w, r)
 			})))
 			pool := newPool(t, fetch.Options{Timeout: never, FastWait: never}, s)
-			e, m := newest(t, pool)
-			err := pool.Fetch(ctx, e, m, new(memory))
+			e, _ := newest(t, pool)
+			err := fetchTo(ctx, pool, e, new(memory))
 			require.ErrorIs(t, err, enough)
 			require.NotErrorIs(t, err, fetch.ErrIntegrity)
 		})
@@ -297,10 +299,10 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 
 func TestFetchOfNothingIsCancelledLikeAnyOther(t *testing.T) {
 	pool := newPool(t, fetch.Options{}, newSite(t, content(1, shardSize)))
-	e, m := newest(t, pool)
+	e, _ := newest(t, pool)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, pool.Fetch(ctx, e, m, new(memory)), context.Canceled)
+	require.ErrorIs(t, fetchTo(ctx, pool, e, new(memory)), context.Canceled)
 }
 
 func TestFetchChecksTheWholeAgainstTheDistribution(t *testing.T) {
@@ -323,10 +325,37 @@ func TestFetchChecksTheWholeAgainstTheDistribution(t *testing.T) {
 }
 
 func TestFetchChecksAnEmptyFileToo(t *testing.T) {
-	pool := newPool(t, fetch.Options{}, newSite(t, nil))
-	e, m := newest(t, pool)
-	e.Digest = one
-	require.ErrorIs(t, pool.Fetch(t.Context(), e, m, new(memory)), fetch.ErrIntegrity)
+	empty := shard.EmptyDigest().String()
+	lies := newSite(t, nil).spoilWith(tampered(func(text []byte) []byte {
+		return []byte(strings.ReplaceAll(string(text), empty, one.String()))
+	}))
+	require.ErrorIs(t, newFetch(t, fetch.Options{FastWait: never}, new(memory), lies), fetch.ErrIntegrity)
+}
+
+// Whose manifest has the digests of other bytes, and serves those, cannot keep a
+// download from the server that has the right ones.
+func TestFetchDropsAManifestThatDoesNotFitTheFile(t *testing.T) {
+	var log logbook
+	var got memory
+	data, other := content(1, 3*shardSize), content(2, 3*shardSize)
+	right, wrong := digestOf(data).String(), digestOf(other).String()
+	evil := newSite(t, other)
+	evil.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if strings.Contains(r.URL.Path, "shard") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		tampered(func(text []byte) []byte { return []byte(strings.ReplaceAll(string(text), wrong, right)) })(w, r, next)
+	})
+	good := newSite(t, data)
+	require.NoError(t, newFetch(t, fetch.Options{FastWait: never, Logger: log.logger()}, &got, evil, good))
+	assert.Equal(t, data, got.bytes())
+	assert.Len(t, log.with("manifest not believed", evil.URL), 1)
+	assert.Empty(t, log.with("manifest not believed", "upstream="+good.URL))
+
+	err := newFetch(t, fetch.Options{FastWait: never}, new(memory), evil)
+	require.ErrorIs(t, err, fetch.ErrIntegrity)
+	require.ErrorContains(t, err, evil.URL)
 }
 
 func TestFetchUsesWhatTheSinkHas(t *testing.T) {
@@ -346,24 +375,22 @@ func TestFetchUsesWhatTheSinkHas(t *testing.T) {
 	assert.Len(t, log.with("kept shard is fetched again", "shard=4 "), 1)
 }
 
-func TestFetchNeedsNoUpstreamForWhatTheSinkHas(t *testing.T) {
+func TestFetchAsksForNoShardThatTheSinkHas(t *testing.T) {
 	var got memory
 	data := content(1, 2*shardSize)
 	got.keep(1, data[:shardSize])
 	got.keep(2, data[shardSize:])
 	s := newSite(t, data)
-	pool := newPool(t, fetch.Options{FastWait: never}, s)
-	e, m := newest(t, pool)
-	s.Close()
-	require.NoError(t, pool.Fetch(t.Context(), e, m, &got))
+	require.NoError(t, newFetch(t, fetch.Options{FastWait: never}, &got, s))
+	assert.Empty(t, s.askedFor("/v1/shard"))
 }
 
 func TestFetchFromServersThatHaveGoneDown(t *testing.T) {
 	s := newSite(t, content(1, shardSize))
 	pool := newPool(t, fetch.Options{}, s)
-	e, m := newest(t, pool)
+	e, _ := newest(t, pool)
 	s.Close()
-	require.ErrorIs(t, pool.Fetch(t.Context(), e, m, new(memory)), fetch.ErrUnreachable)
+	require.ErrorIs(t, fetchTo(t.Context(), pool, e, new(memory)), fetch.ErrUnreachable)
 }
 
 func TestFetchFindsAnUpstreamThatComesBack(t *testing.T) {
@@ -383,11 +410,11 @@ func TestFetchFindsAnUpstreamThatComesBack(t *testing.T) {
 func TestManyFetchesAtOnceShareAPool(t *testing.T) {
 	data := content(1, 10*shardSize)
 	pool := newPool(t, fetch.Options{Concurrency: 2}, newSite(t, data), newSite(t, data))
-	e, m := newest(t, pool)
+	e, _ := newest(t, pool)
 	sinks := make([]memory, 8)
 	errs := make(chan error, len(sinks))
 	for i := range sinks {
-		go func() { errs <- pool.Fetch(t.Context(), e, m, &sinks[i]) }()
+		go func() { errs <- fetchTo(t.Context(), pool, e, &sinks[i]) }()
 	}
 	for range sinks {
 		require.NoError(t, <-errs)

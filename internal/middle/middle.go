@@ -4,9 +4,9 @@
 // The newest versions on offer are fetched, newest first and one at a time, as
 // many as are to be kept. A version is listed here when all of it is here and
 // agrees with its digests. It is retired when no upstream lists it any more by
-// what each has said last, or when there are more than to be kept. An upstream
-// that is down, or that lists nothing at all, has no say in that: what is here
-// stays. A version whose number comes back with another digest is replaced.
+// what each has said last, or when there are more than to be kept. Nothing is
+// retired before every upstream has been heard, or has failed ten times in a row;
+// and one that is down, or lists nothing at all, has no say: what is here stays. A version whose number comes back with another digest is replaced.
 //
 // What an earlier run has fetched of a version is checked and used. What it had
 // listed is listed again at once and checked beside the work; a shard that has
@@ -59,9 +59,7 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener) (err error) {
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	// To lock it undoes what a crash has left.
-	if err := m.change(ctx, func(*store.Writer) error { return nil }); err != nil {
-		return errors.Join(server.UnlessOver(ctx, err), ln.Close())
-	}
+	m.report(ctx, "tidy", m.change(ctx, func(w *store.Writer) error { return w.Trim(m.keep) }))
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, ln, m.store, m.logger) })
 	group.Go(func() error {
@@ -137,9 +135,11 @@ func (r *run) retire(ctx context.Context, offers []distfile.Entry) error {
 	if err != nil {
 		return err
 	}
+	everyone := r.pool.Heard()
 	var gone []shard.Version
 	for _, e := range held {
-		if !slices.ContainsFunc(offers, e.Same) {
+		replaced := slices.ContainsFunc(offers, func(o distfile.Entry) bool { return o.Version == e.Version && o.Digest != e.Digest })
+		if replaced || everyone && !slices.ContainsFunc(offers, e.Same) {
 			gone = append(gone, e.Version)
 		}
 	}
@@ -150,7 +150,7 @@ func (r *run) retire(ctx context.Context, offers []distfile.Entry) error {
 		r.logger.Info("retired", "versions", fmt.Sprint(gone))
 	}
 	return r.store.DiscardDrafts(func(v shard.Version) bool {
-		return v == r.current.Version || slices.ContainsFunc(offers, func(e distfile.Entry) bool { return e.Version == v })
+		return !everyone || v == r.current.Version || slices.ContainsFunc(offers, func(e distfile.Entry) bool { return e.Version == v })
 	})
 }
 
@@ -176,18 +176,23 @@ func (r *run) start(ctx context.Context, group *errgroup.Group) {
 	})
 }
 
-// next returns the newest of the versions to keep that is missing and has not
-// failed, or nothing.
+// next returns the newest of the versions to keep that is missing, or nothing.
+// One that has failed does not count, and an older one is kept in its place.
 func (r *run) next() (distfile.Entry, error) {
 	held, err := r.store.Distribution()
 	if err != nil {
 		return distfile.Entry{}, err
 	}
-	offers := r.pool.Offers()
-	for _, e := range slices.Backward(offers[max(0, len(offers)-r.keep):]) {
-		missing := !slices.ContainsFunc(held, func(h distfile.Entry) bool { return h.Version == e.Version })
-		if missing && !r.failed[e] {
+	kept := 0
+	for _, e := range slices.Backward(r.pool.Offers()) {
+		switch {
+		case r.failed[e]:
+			continue
+		case !slices.ContainsFunc(held, e.Same):
 			return e, nil
+		}
+		if kept++; kept == r.keep {
+			break
 		}
 	}
 	return distfile.Entry{}, nil
@@ -208,15 +213,13 @@ func (r *run) finished(ctx context.Context, err error) {
 // fetch brings e into the data directory.
 func (m *Middle) fetch(ctx context.Context, e distfile.Entry) error {
 	start := time.Now()
-	manifest, err := m.pool.Manifest(ctx, e)
+	var draft *store.Draft
+	manifest, err := m.pool.Fetch(ctx, e, func(manifest shard.Manifest) (fetch.Sink, error) {
+		var err error
+		draft, err = m.begin(e.Version, manifest)
+		return keeper{draft}, err
+	})
 	if err != nil {
-		return err
-	}
-	draft, err := m.begin(e.Version, manifest)
-	if err != nil {
-		return err
-	}
-	if err := m.pool.Fetch(ctx, e, manifest, keeper{draft}); err != nil {
 		return err
 	}
 	if err := m.change(ctx, func(w *store.Writer) error { return w.Publish(draft, manifest, m.keep) }); err != nil {
@@ -233,14 +236,13 @@ func (m *Middle) begin(v shard.Version, manifest shard.Manifest) (*store.Draft, 
 	if err != nil {
 		return nil, err
 	}
-	if old, err := draft.Manifest(); err == nil && old.Digest == manifest.Digest {
-		return draft, draft.SetManifest(manifest)
-	}
-	if err := draft.Discard(); err != nil {
-		return nil, err
-	}
-	if draft, err = m.store.Draft(v); err != nil {
-		return nil, err
+	if old, err := draft.Manifest(); err != nil || old.Digest != manifest.Digest {
+		if err := draft.Discard(); err != nil {
+			return nil, err
+		}
+		if draft, err = m.store.Draft(v); err != nil {
+			return nil, err
+		}
 	}
 	if err := draft.Need(manifest.Size); err != nil {
 		return nil, err

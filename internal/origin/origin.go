@@ -92,25 +92,28 @@ func (o *Origin) broadcast(ctx context.Context, path string) (version shard.Vers
 	return version, nil
 }
 
-// Serve serves the data directory on ln until ctx ends, and removes what an
-// interrupted broadcast has left there. It returns an error matching
-// [store.ErrInUse] if the directory has another server, and otherwise what
-// [server.Serve] does. It closes ln.
-func (o *Origin) Serve(ctx context.Context, ln net.Listener) (err error) {
+// Serve serves the data directory on ln until ctx ends, and puts it in order
+// first. It calls ready, unless that is nil, when the directory is its own. It
+// returns an error matching [store.ErrInUse] if the directory has another server,
+// and otherwise what [server.Serve] does. It closes ln.
+func (o *Origin) Serve(ctx context.Context, ln net.Listener, ready func()) (err error) {
 	release, err := o.store.Claim(ctx)
 	if err != nil {
 		return errors.Join(server.UnlessOver(ctx, err), ln.Close())
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	if err := o.cleanUp(ctx); err != nil {
-		return errors.Join(server.UnlessOver(ctx, err), ln.Close())
+	if err := o.tidy(ctx); err != nil && ctx.Err() == nil {
+		o.logger.Error("data directory failed", "task", "tidy", "err", err)
+	}
+	if ready != nil {
+		ready()
 	}
 	return server.Serve(ctx, ln, o.store, o.logger)
 }
 
-// cleanUp removes what an interrupted broadcast has left, unless another one is
-// under way, which has done so.
-func (o *Origin) cleanUp(ctx context.Context) error {
+// tidy removes what an interrupted broadcast has left, and versions beyond those
+// to keep, unless a broadcast is under way, which does so.
+func (o *Origin) tidy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, busy)
 	defer cancel()
 	w, err := o.store.Lock(ctx)
@@ -120,7 +123,7 @@ func (o *Origin) cleanUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(w.DiscardDrafts(func(shard.Version) bool { return false }), w.Unlock())
+	return errors.Join(w.DiscardDrafts(func(shard.Version) bool { return false }), w.Trim(o.keep), w.Unlock())
 }
 
 // busy is how long a lock is held at least by somebody who is cutting a file.

@@ -19,6 +19,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -41,10 +42,12 @@ type handler struct {
 	manifests map[shard.Version]cached
 }
 
-// cached is a manifest that was read, and the file that it was read from.
+// cached is what is needed of a manifest that was read, and the file that it was
+// read from.
 type cached struct {
-	file     os.FileInfo
-	manifest shard.Manifest
+	file   os.FileInfo
+	digest shard.Digest   // of the manifest's own text
+	shards []shard.Digest // of the shards
 }
 
 // NewHandler returns a handler that serves st.
@@ -57,6 +60,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Like the Python package: a page of any site may read what is public anyway.
 	header.Set("Access-Control-Allow-Origin", "*")
 	header.Set("Cache-Control", "no-cache")
+	if r.ContentLength != 0 {
+		// Nobody reads a body here, but the next request comes only after it.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerTimeout))
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		header.Set("Allow", "GET, HEAD")
 		http.Error(w, "only GET and HEAD are answered here", http.StatusMethodNotAllowed)
@@ -105,59 +112,72 @@ func (h *handler) distribution(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *handler) manifest(w http.ResponseWriter, r *http.Request, version shard.Version) error {
-	m, err := h.readManifest(version)
+	f, err := h.store.Manifest(version)
 	if err != nil {
 		return err
 	}
-	text, err := m.Encode()
+	defer f.Close()
+	m, err := h.readManifest(version, f)
 	if err != nil {
 		return err
 	}
-	serveText(w, r, "application/json", text)
+	// From the file, for readers that take their time hold no memory then.
+	serve(w, r, "application/json", m.digest, f)
 	return nil
 }
 
 func (h *handler) shard(w http.ResponseWriter, r *http.Request, version shard.Version, number int) error {
+	before := h.shardDigest(version, number)
 	f, done, err := h.store.Shard(version, number)
 	if err != nil {
 		return err
 	}
 	defer done()
 	defer f.Close()
-	header := w.Header()
-	// Where there is no manifest, made by another program, the shard has no ETag.
-	if m, err := h.readManifest(version); err == nil && number <= len(m.Shards) {
-		header.Set("ETag", etag(m.Shards[number-1]))
+	digest := h.shardDigest(version, number)
+	if digest != before {
+		digest = shard.Digest{} // the version was replaced just now
 	}
-	header.Set("Content-Type", "application/octet-stream")
-	http.ServeContent(w, r, "", time.Time{}, f)
+	serve(w, r, "application/octet-stream", digest, f)
 	return nil
 }
 
-// readManifest returns the manifest of version, from memory if the file is still
-// the same.
-func (h *handler) readManifest(version shard.Version) (shard.Manifest, error) {
+// shardDigest returns the digest of a shard, or zero where there is no manifest
+// to tell it, as in a directory of another program's.
+func (h *handler) shardDigest(version shard.Version, number int) shard.Digest {
 	f, err := h.store.Manifest(version)
 	if err != nil {
-		return shard.Manifest{}, err
+		return shard.Digest{}
 	}
 	defer f.Close()
+	m, err := h.readManifest(version, f)
+	if err != nil || number > len(m.shards) {
+		return shard.Digest{}
+	}
+	return m.shards[number-1]
+}
+
+// readManifest returns what is needed of the manifest f of version, from memory
+// if the file is still the same.
+func (h *handler) readManifest(version shard.Version, f *os.File) (cached, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return shard.Manifest{}, err
+		return cached{}, err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if c, ok := h.manifests[version]; ok && sameFile(c.file, info) {
-		return c.manifest, nil
+		return c, nil
 	}
-	m, err := shard.ParseManifest(f)
+	text := sha256.New()
+	m, err := shard.ParseManifest(io.TeeReader(f, text))
 	if err != nil {
-		return shard.Manifest{}, fmt.Errorf("%s: %w", version, err)
+		return cached{}, fmt.Errorf("%s: %w", version, err)
 	}
 	h.forgetSurplus()
-	h.manifests[version] = cached{file: info, manifest: m}
-	return m, nil
+	c := cached{file: info, digest: shard.Digest(text.Sum(nil)), shards: m.Shards}
+	h.manifests[version] = c
+	return c, nil
 }
 
 func sameFile(a, b os.FileInfo) bool {
@@ -179,15 +199,18 @@ func (h *handler) forgetSurplus() {
 const maxManifests = 16
 
 func serveText(w http.ResponseWriter, r *http.Request, contentType string, text []byte) {
-	header := w.Header()
-	header.Set("ETag", etag(sha256.Sum256(text)))
-	header.Set("Content-Type", contentType)
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(text))
+	serve(w, r, contentType, sha256.Sum256(text), bytes.NewReader(text))
 }
 
-// etag is a strong entity tag (RFC 9110, section 8.8.3).
-func etag(d shard.Digest) string {
-	return `"` + d.String() + `"`
+// serve sends content under its digest as a strong entity tag (RFC 9110, section
+// 8.8.3), or under none if the digest is zero.
+func serve(w http.ResponseWriter, r *http.Request, contentType string, digest shard.Digest, content io.ReadSeeker) {
+	header := w.Header()
+	if digest != (shard.Digest{}) {
+		header.Set("ETag", `"`+digest.String()+`"`)
+	}
+	header.Set("Content-Type", contentType)
+	http.ServeContent(w, r, "", time.Time{}, content)
 }
 
 // statusOf is the one place where errors become HTTP statuses.

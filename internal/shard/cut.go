@@ -54,11 +54,11 @@ func Cut(ctx context.Context, src io.Reader, size, shardSize int64, create func(
 	group, ctx := errgroup.WithContext(ctx)
 	c := &cut{
 		size: size, shardSize: shardSize,
-		free:   make(chan *piece, cutBuffers),
-		toFile: make(chan *piece, cutBuffers), toShards: make(chan *piece, cutBuffers), toDisk: make(chan *piece, cutBuffers),
+		free:   make(chan *buffer, cutBuffers),
+		toFile: make(chan *buffer, cutBuffers), toShards: make(chan *buffer, cutBuffers), toDisk: make(chan *buffer, cutBuffers),
 	}
 	for range cutBuffers {
-		c.free <- &piece{buf: make([]byte, cutBuffer)}
+		c.free <- &buffer{space: make([]byte, cutBuffer)}
 	}
 	group.Go(func() error { return c.read(ctx, src) })
 	group.Go(func() error {
@@ -95,38 +95,38 @@ func sum(h hash.Hash) (d Digest) {
 	return d
 }
 
-// cut is one run of [Cut]: every piece goes from the reader to three users and
+// cut is one run of [Cut]: every buffer goes from the reader to three users and
 // back to the free ones.
 type cut struct {
 	size, shardSize          int64
-	free                     chan *piece
-	toFile, toShards, toDisk chan *piece
+	free                     chan *buffer
+	toFile, toShards, toDisk chan *buffer
 }
 
-// piece is a part of one shard, never of two.
-type piece struct {
-	buf   []byte
-	data  []byte // what was read into buf
+// buffer holds a part of one shard, never of two.
+type buffer struct {
+	space []byte
+	data  []byte // what was read into space
 	shard int    // the number of the shard that data belongs to
 	last  bool   // the shard ends with data
 	users atomic.Int32
 }
 
 // release gives p back once all three users have done so.
-func (c *cut) release(p *piece) {
+func (c *cut) release(p *buffer) {
 	if p.users.Add(-1) == 0 {
 		c.free <- p
 	}
 }
 
-// read fills pieces from src and hands them out. It ends the other three by
+// read fills buffers from src and hands them out. It ends the other three by
 // closing their channels.
 func (c *cut) read(ctx context.Context, src io.Reader) error {
 	defer close(c.toFile)
 	defer close(c.toShards)
 	defer close(c.toDisk)
 	for offset := int64(0); offset < c.size; {
-		var p *piece
+		var p *buffer
 		select {
 		case p = <-c.free:
 		case <-ctx.Done():
@@ -134,7 +134,7 @@ func (c *cut) read(ctx context.Context, src io.Reader) error {
 		}
 		inShard := offset % c.shardSize
 		left := min(c.shardSize-inShard, c.size-offset)
-		p.data = p.buf[:min(int64(len(p.buf)), left)]
+		p.data = p.space[:min(int64(len(p.space)), left)]
 		p.shard = int(offset/c.shardSize) + 1
 		p.last = int64(len(p.data)) == left
 		if _, err := io.ReadFull(src, p.data); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -156,9 +156,9 @@ func (c *cut) read(ctx context.Context, src io.Reader) error {
 	return nil
 }
 
-// write writes pieces to their shards, and has group commit each that is whole.
+// write writes buffers to their shards, and has group commit each that is whole.
 // When it gives up, the reader is not held up: the channels have room for all
-// the pieces that there are.
+// the buffers that there are.
 func (c *cut) write(group *errgroup.Group, create func(number int) (Writer, error)) (err error) {
 	committing := make(chan struct{}, commitsBehind)
 	var out Writer

@@ -3,6 +3,7 @@ package shard
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"strings"
 )
@@ -39,9 +40,14 @@ func (d Digest) MarshalText() ([]byte, error) {
 	return []byte(d.String()), nil
 }
 
-// UnmarshalText reads what [ParseDigest] reads.
-func (d *Digest) UnmarshalText(text []byte) error {
-	parsed, err := ParseDigest(string(text))
+// UnmarshalJSON reads a string that [ParseDigest] reads, and nothing else: a null
+// must not become a digest.
+func (d *Digest) UnmarshalJSON(text []byte) error {
+	var s string
+	if err := json.Unmarshal(text, &s); err != nil {
+		return err
+	}
+	parsed, err := ParseDigest(s)
 	*d = parsed
 	return err
 }

@@ -3,6 +3,7 @@ package shard_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -30,7 +31,7 @@ func TestParseDigestReadsWhatStringWrites(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, text, string(marshaled))
 			var again shard.Digest
-			require.NoError(t, again.UnmarshalText(marshaled))
+			require.NoError(t, again.UnmarshalJSON([]byte(`"`+text+`"`)))
 			assert.Equal(t, want, again)
 		})
 	}
@@ -66,7 +67,7 @@ func TestParseDigestRefusesAllButLowerCaseHex(t *testing.T) {
 			assert.Less(t, len(err.Error()), 1000, "an error must not carry all that the network sent")
 
 			d = shard.EmptyDigest()
-			require.Error(t, d.UnmarshalText([]byte(text)))
+			require.Error(t, d.UnmarshalJSON([]byte(strconv.Quote(text))))
 		})
 	}
 }

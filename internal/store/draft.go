@@ -56,9 +56,18 @@ func (d *Draft) Open(number int) (*os.File, error) {
 	return d.store.root.Open(path.Join(d.path(), shard.FileName(number)))
 }
 
-// Need returns an error if the disk has less than size bytes left, see
-// [disk.Need].
+// Need returns an error if the disk has no room for what is missing of size bytes
+// in the draft, see [disk.Need].
 func (d *Draft) Need(size int64) error {
+	files, err := fs.ReadDir(d.store.root.FS(), d.path())
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if info, err := f.Info(); err == nil {
+			size -= info.Size()
+		}
+	}
 	return disk.Need(d.store.dir, size)
 }
 

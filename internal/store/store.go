@@ -98,6 +98,7 @@ type Store struct {
 	dir  string
 	role Role
 	root *os.Root
+	made bool // by Open
 
 	mu   sync.Mutex // guards uses
 	uses map[shard.Version]*use
@@ -112,6 +113,7 @@ type use struct {
 // Open opens the data directory dir for role, and makes it if it is missing.
 // Close gives it back.
 func Open(dir string, role Role) (*Store, error) {
+	_, missing := os.Lstat(dir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
@@ -124,12 +126,24 @@ func Open(dir string, role Role) (*Store, error) {
 			return nil, errors.Join(fmt.Errorf("data directory %s: %w", dir, err), root.Close())
 		}
 	}
-	return &Store{dir: dir, role: role, root: root, uses: make(map[shard.Version]*use)}, nil
+	return &Store{
+		dir: dir, role: role, root: root, uses: make(map[shard.Version]*use),
+		made: errors.Is(missing, fs.ErrNotExist),
+	}, nil
 }
 
-// Close gives back what [Open] took. It leaves files that were opened for
-// reading open.
-func (s *Store) Close() error { return s.root.Close() }
+// Close gives back what [Open] took, and removes the directory if that made it
+// and nothing has been put there. It leaves files that were opened for reading
+// open.
+func (s *Store) Close() error {
+	if s.made {
+		for _, name := range []string{drafts, retired, private} {
+			_ = s.root.Remove(name) // unless it is of use
+		}
+		_ = os.Remove(s.dir)
+	}
+	return s.root.Close()
+}
 
 // Dir returns the path that the store was opened with.
 func (s *Store) Dir() string { return s.dir }
@@ -355,5 +369,8 @@ func (s *Store) locked(name string) bool {
 
 // writeFile replaces a file in the data directory by way of the private one.
 func (s *Store) writeFile(name string, data []byte) error {
-	return disk.WriteFile(s.root, private+"/"+path.Base(name)+".tmp", name, data)
+	return disk.WriteFile(s.root, tempName(name), name, data)
 }
+
+// tempName is what the file name is called until it is whole.
+func tempName(name string) string { return private + "/" + path.Base(name) + ".tmp" }

@@ -129,6 +129,15 @@ func (w *Writer) Publish(d *Draft, m shard.Manifest, keep int) error {
 	return w.change(now[len(surplus):], d, surplus, retired)
 }
 
+// Trim retires the oldest versions of which there are more than keep.
+func (w *Writer) Trim(keep int) error {
+	held, err := w.listed()
+	if err != nil {
+		return err
+	}
+	return w.Retire(versionsOf(held[:max(0, len(held)-keep)])...)
+}
+
 // Retire takes those of versions that are on offer off it. Those who are reading
 // them may finish, see [Store.Sweep].
 func (w *Writer) Retire(versions ...shard.Version) error {
@@ -184,15 +193,21 @@ func (w *Writer) change(offer []distfile.Entry, draft *Draft, gone []shard.Versi
 	if err := w.put(offer, draft); err != nil {
 		return errors.Join(err, w.writeState(nil))
 	}
-	if err := w.moveAway(gone, where); err != nil {
-		return err
+	// It is done, for all to see. What fails from here on is in the state for the
+	// next writer to do again.
+	if w.moveAway(gone, where) == nil {
+		_ = w.writeState(nil)
 	}
-	return w.writeState(nil)
+	return nil
 }
 
 // put moves the draft, if any, to its place, and makes offer the distribution.
-// On an error the draft is where it was.
+// On an error the draft and the distribution are what they were.
 func (w *Writer) put(offer []distfile.Entry, draft *Draft) (err error) {
+	before, err := w.listed()
+	if err != nil {
+		return err
+	}
 	if draft != nil {
 		if err := w.root.Rename(draft.path(), draft.version.String()); err != nil {
 			return fmt.Errorf("publish %s: %w", draft.version, err)
@@ -206,7 +221,14 @@ func (w *Writer) put(offer []distfile.Entry, draft *Draft) (err error) {
 			return err
 		}
 	}
-	return w.writeFile(distfile.FileName, distfile.Encode(offer))
+	if err := w.writeFile(distfile.FileName, distfile.Encode(offer)); err != nil {
+		// It may have got its name all the same, and only not made that last.
+		if now, _ := w.Distribution(); !slices.Equal(now, before) {
+			err = errors.Join(err, w.writeFile(distfile.FileName, distfile.Encode(before)))
+		}
+		return err
+	}
+	return nil
 }
 
 // moveAway moves the directories of versions, as far as they are there, to the
@@ -229,8 +251,9 @@ func (w *Writer) moveAway(versions []shard.Version, where string) error {
 	return nil
 }
 
-// recover reads the state, and takes away the directories that a crash has left
-// unlisted.
+// recover reads the state, and takes away the directories and files that a crash
+// has left. An unlisted version becomes a draft again where it can be used, which
+// is with a middle.
 func (w *Writer) recover() error {
 	var st state
 	text, err := w.root.ReadFile(stateName)
@@ -244,6 +267,11 @@ func (w *Writer) recover() error {
 	if err != nil {
 		return err
 	}
+	for _, name := range []string{distfile.FileName, stateName} {
+		if err := w.root.Remove(tempName(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	w.last = st.Last
 	for _, e := range held {
 		w.last = max(w.last, e.Version)
@@ -252,7 +280,11 @@ func (w *Writer) recover() error {
 	if len(st.Moving) == 0 {
 		return nil
 	}
-	if err := w.moveAway(st.Moving, retired); err != nil {
+	where := retired
+	if w.role == Middle {
+		where = drafts
+	}
+	if err := w.moveAway(st.Moving, where); err != nil {
 		return err
 	}
 	return w.writeState(nil)
