@@ -223,3 +223,25 @@ func TestBroadcastErrors(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.NoError(t, o.Close())
 }
+
+func TestShutdownEndsABroadcastAndLeavesNothingOfIt(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(t.TempDir(), "large.bin")
+	require.NoError(t, os.WriteFile(path, make([]byte, 64<<20), 0o600))
+	require.NoError(t, shardcast.Initialize(dir, shardcast.OriginOptions{Host: "127.0.0.1", Port: -1, ShardSize: 4 << 10}))
+	failed := make(chan error)
+	go func() {
+		_, err := shardcast.Broadcast(path)
+		failed <- err
+	}()
+	drafts := filepath.Join(dir, ".shardcast", "drafts")
+	require.Eventually(t, func() bool {
+		found, err := os.ReadDir(drafts)
+		return err == nil && len(found) > 0
+	}, 30*time.Second, time.Millisecond)
+	require.NoError(t, shardcast.Shutdown())
+	require.ErrorIs(t, <-failed, context.Canceled)
+	left, err := os.ReadDir(drafts)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}

@@ -35,8 +35,9 @@ import (
 
 // handler answers requests from a store.
 type handler struct {
-	store  *store.Store
-	logger *slog.Logger
+	store       *store.Store
+	logger      *slog.Logger
+	bodyTimeout time.Duration // for what nobody reads of a request
 
 	mu        sync.Mutex // guards manifests
 	manifests map[shard.Version]cached
@@ -52,7 +53,7 @@ type cached struct {
 
 // NewHandler returns a handler that serves st.
 func NewHandler(st *store.Store, logger *slog.Logger) http.Handler {
-	return &handler{store: st, logger: logger, manifests: make(map[shard.Version]cached)}
+	return &handler{store: st, logger: logger, bodyTimeout: headerTimeout, manifests: make(map[shard.Version]cached)}
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -62,7 +63,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Cache-Control", "no-cache")
 	if r.ContentLength != 0 {
 		// Nobody reads a body here, but the next request comes only after it.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerTimeout))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.bodyTimeout))
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		header.Set("Allow", "GET, HEAD")

@@ -1,0 +1,31 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+func TestARequestWhoseBodyNeverComesIsNotWaitedForForEver(t *testing.T) {
+	st, err := store.Open(t.TempDir(), store.Origin)
+	require.NoError(t, err)
+	defer st.Close()
+	srv := httptest.NewServer(&handler{store: st, logger: slog.New(slog.DiscardHandler), bodyTimeout: 50 * time.Millisecond})
+	defer srv.Close()
+	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = fmt.Fprint(conn, "GET /distribution.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
+	_, err = io.ReadAll(conn)
+	require.NoError(t, err, "the server has not closed the connection")
+}
