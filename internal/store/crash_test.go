@@ -298,3 +298,23 @@ func publishForever(ctx context.Context, dir string) error {
 		fmt.Println(v)
 	}
 }
+
+// What a middle has verified is not fetched again because of a crash.
+func TestRecoveryOfAMiddleMakesADraftOfWhatIsNotListed(t *testing.T) {
+	dir := t.TempDir()
+	st := open(t, dir, store.Middle)
+	publishAs(t, st, 1, 5, textOf(1))
+	publishAs(t, st, 2, 5, textOf(2))
+	disk(dir).state(t, 2, 2)
+	disk(dir).offer(t, 1)
+
+	recoverCrash(t, open(t, dir, store.Middle))
+	requireWhole(t, st, 1)
+	d, err := st.Draft(2)
+	require.NoError(t, err)
+	_, err = d.Manifest()
+	require.NoError(t, err)
+	f, err := d.Open(1)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}

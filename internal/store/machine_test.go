@@ -263,7 +263,7 @@ func (m *machine) drop(versions ...shard.Version) {
 }
 
 func (m *machine) open(t *rapid.T) *store.Store {
-	st, err := store.Open(m.dir, store.Middle)
+	st, err := store.Open(m.dir, store.Origin)
 	require.NoError(t, err)
 	return st
 }
