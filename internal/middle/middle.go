@@ -5,8 +5,9 @@
 // many as are to be kept. A version is listed here when all of it is here and
 // agrees with its digests. It is retired when no upstream lists it any more by
 // what each has said last, or when there are more than to be kept. Nothing is
-// retired before every upstream has been heard, or has failed ten times in a row;
-// and one that is down, or lists nothing at all, has no say: what is here stays. A version whose number comes back with another digest is replaced.
+// retired before every upstream has been heard, or has failed ten times since the
+// start; and one that is down, or lists nothing at all, has no say: what is here
+// stays. A version whose number comes back with another digest is replaced.
 //
 // What an earlier run has fetched of a version is checked and used. What it had
 // listed is listed again at once and checked beside the work; a shard that has
