@@ -341,3 +341,30 @@ func TestDownloadTakesAnyServersFiles(t *testing.T) {
 	require.NoError(t, err)
 	assertFiles(t, dir, map[string][]byte{"out.bin": data})
 }
+
+func TestDownloadToTheLongestNameThereIs(t *testing.T) {
+	data := content(1, 2*shardSize)
+	c := newClient(t, newSite(t, data))
+	e, err := c.Find(t.Context(), 1)
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), strings.Repeat("x", 255))
+	_, err = c.Download(t.Context(), e, path)
+	require.NoError(t, err)
+	got, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, data, got)
+}
+
+func TestDownloadLeavesAFileBesideItAlone(t *testing.T) {
+	dir := t.TempDir()
+	c := newClient(t, newSite(t, content(1, 2*shardSize)))
+	e, err := c.Find(t.Context(), 1)
+	require.NoError(t, err)
+	theirs := filepath.Join(dir, ".out.bin.part")
+	require.NoError(t, os.WriteFile(theirs, []byte("precious"), 0o600))
+	_, err = c.Download(t.Context(), e, filepath.Join(dir, "out.bin"))
+	require.NoError(t, err)
+	kept, err := os.ReadFile(theirs)
+	require.NoError(t, err)
+	assert.Equal(t, "precious", string(kept))
+}
