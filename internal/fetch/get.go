@@ -28,45 +28,44 @@ type body struct {
 }
 
 // get asks u for a path below its URL. The error matches [fs.ErrNotExist] if u
-// says that there is no such thing, and [ErrUnreachable] if u does not answer;
-// size is -1 if u does not tell it. The caller closes the body.
-func (p *Pool) get(ctx context.Context, u *upstream, path ...string) (*body, int64, error) {
+// says that there is no such thing, and [ErrUnreachable] if u does not answer. The
+// caller closes the body.
+func (p *Pool) get(ctx context.Context, u *upstream, path ...string) (*body, error) {
 	target := u.url.JoinPath(path...)
 	ctx, cancel := context.WithCancelCause(ctx)
 	b := &body{ctx: ctx, cancel: cancel, timeout: p.opts.Timeout}
 	b.timer = time.AfterFunc(b.timeout, func() { cancel(fmt.Errorf("%w for %v", errSilent, b.timeout)) })
-	size, err := p.open(b, target.String())
-	if err != nil {
+	if err := p.open(b, target.String()); err != nil {
 		b.stop()
-		return nil, 0, fmt.Errorf("%s: %w", target.Redacted(), err)
+		return nil, fmt.Errorf("%s: %w", target.Redacted(), err)
 	}
-	return b, size, nil
+	return b, nil
 }
 
 // open makes the request and gives b what is answered.
-func (p *Pool) open(b *body, target string) (size int64, err error) {
+func (p *Pool) open(b *body, target string) error {
 	req, err := http.NewRequestWithContext(b.ctx, http.MethodGet, target, http.NoBody)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	req.Header.Set("User-Agent", "shardcast")
 	resp, err := p.client.Do(req)
 	if err != nil {
-		return 0, unanswered(b.cause(errors.Unwrap(err)))
+		return unanswered(b.cause(errors.Unwrap(err)))
 	}
 	if resp.StatusCode == http.StatusOK {
 		b.ReadCloser = resp.Body
-		return resp.ContentLength, nil
+		return nil
 	}
 	_, _ = io.CopyN(io.Discard, resp.Body, drained)
 	_ = resp.Body.Close()
 	switch {
 	case resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone:
-		return 0, fs.ErrNotExist
+		return fs.ErrNotExist
 	case resp.StatusCode/100 == 3:
-		return 0, fmt.Errorf("it redirects to %.200q, which is not followed", resp.Header.Get("Location"))
+		return fmt.Errorf("it redirects to %.200q, which is not followed", resp.Header.Get("Location"))
 	default:
-		return 0, fmt.Errorf("it answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+		return fmt.Errorf("it answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
 }
 

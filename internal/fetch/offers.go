@@ -117,7 +117,7 @@ func (p *Pool) ask(ctx context.Context, u *upstream) error {
 
 // distribution gets the distribution of u.
 func (p *Pool) distribution(ctx context.Context, u *upstream) ([]distfile.Entry, []distfile.LineError, error) {
-	body, _, err := p.get(ctx, u, distfile.FileName)
+	body, err := p.get(ctx, u, distfile.FileName)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -196,7 +196,7 @@ func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, 
 }
 
 func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (shard.Manifest, error) {
-	body, _, err := p.get(ctx, u, e.Version.String(), "manifest.json")
+	body, err := p.get(ctx, u, e.Version.String(), "manifest.json")
 	if errors.Is(err, fs.ErrNotExist) {
 		err = refusal{fmt.Errorf("%w; without one a version can be listed but not fetched", err)}
 	}

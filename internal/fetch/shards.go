@@ -145,15 +145,12 @@ func (f *fetching) keeps(s shard.Shard, buf []byte) bool {
 // something that is not s.
 func (f *fetching) transfer(ctx context.Context, u *upstream, s shard.Shard, buf []byte) error {
 	start := time.Now()
-	body, size, err := f.get(ctx, u, f.entry.Version.String(), shard.FileName(s.Number))
+	body, err := f.get(ctx, u, f.entry.Version.String(), shard.FileName(s.Number))
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	blame := func(err error) error { return wrong(fmt.Errorf("%s: %w", u.name, err)) }
-	if size >= 0 && size != s.Size {
-		return blame(fmt.Errorf("shard %d: %w: %d bytes instead of %d", s.Number, shard.ErrSize, size, s.Size))
-	}
 	out, err := f.sink.Create(s)
 	if err != nil {
 		return local{err}

@@ -49,15 +49,7 @@ func Serve(ctx context.Context, ln net.Listener, st *store.Store, logger *slog.L
 	if err := st.Sweep(0); err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	srv := &http.Server{
-		Handler:           NewHandler(st, logger),
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderSize,
-
-		DisableGeneralOptionsHandler: true, // our handler answers, with 405
-		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-	}
+	srv := newServer(NewHandler(st, logger), logger)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		logger.Info("listening", "addr", ln.Addr().String(), "data_dir", st.Dir())
@@ -82,6 +74,19 @@ func Serve(ctx context.Context, ln net.Listener, st *store.Store, logger *slog.L
 		return nil
 	})
 	return errors.Join(group.Wait(), st.Sweep(0))
+}
+
+// newServer returns a server of handler with our limits.
+func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderSize,
+
+		DisableGeneralOptionsHandler: true, // our handler answers, with 405
+		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
 }
 
 // UnlessOver returns err, or nil if err is what ended ctx: a server that is told
