@@ -17,7 +17,7 @@
 //	static NAME DIR             serve DIR as plain files and set $NAME
 //	tls NAME DIR                the same over HTTPS, by a certificate that nobody trusts
 //	crowd ADDRESS COUNT PATH    open COUNT connections that say nothing, and as many that ask for
-//	                            PATH and read none of it, until the script ends
+//	                            PATH and read one byte of it, until the script ends
 //	exists-soon FILE            wait until FILE exists
 //	settled DIR                 nothing unfinished is left in DIR or below
 package cmd_test

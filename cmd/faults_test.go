@@ -153,6 +153,8 @@ func crowd(ts *testscript.TestScript, neg bool, args []string) {
 		if i%2 == 0 {
 			_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: crowd\r\n\r\n", args[2])
 			ts.Check(err)
+			_, err = conn.Read(make([]byte, 1)) // the answer has begun
+			ts.Check(err)
 		}
 	}
 }
