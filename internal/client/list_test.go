@@ -24,6 +24,7 @@ func TestListTellsWhatManifestsSay(t *testing.T) {
 		assert.Equal(t, distfile.Entry{Version: shard.Version(i + 1), Digest: digestOf(data), Count: count}, got[i].Entry)
 		require.NotNil(t, got[i].Manifest)
 		assert.Equal(t, int64(len(data)), got[i].Manifest.Size)
+		assert.Nil(t, got[i].Manifest.Shards, "of many versions they would fill the memory")
 		assert.Equal(t, "weights.bin", got[i].Manifest.Name)
 	}
 }

@@ -18,7 +18,9 @@
 // nothing for the time-out has failed. One whose bytes do not agree with a
 // shard's digest or size is named in the log and not asked again in that fetch,
 // unless its distribution has changed meanwhile. One that answers 404 is asked
-// for its distribution, since the version may have been retired.
+// for its distribution, since the version may have been retired. A manifest that
+// the bytes do not fit is dropped, its upstream named, and all is begun again by
+// the manifest of another one.
 package fetch
 
 import (
