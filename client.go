@@ -33,6 +33,10 @@ type ClientOptions struct {
 	// FetchOptions say how shards are fetched.
 	FetchOptions
 
+	// Progress is called a few times a second during a download, and once at its
+	// end, never twice at the same time. Nil has a line logged every ten seconds.
+	Progress func(Progress)
+
 	// Logger receives what happens. Nil discards it.
 	Logger *slog.Logger
 }
@@ -51,6 +55,10 @@ type Version struct {
 	// Size is the file's, in bytes, and -1 if it is not known.
 	Size int64
 
+	// ShardSize is that of every shard but the last, in bytes, and -1 if it is not
+	// known.
+	ShardSize int64
+
 	// Shards is their number, and -1 if it is not known.
 	Shards int
 
@@ -67,6 +75,9 @@ type Result struct {
 
 	// Path is the file that holds it.
 	Path string
+
+	// Progress is how the download went.
+	Progress Progress
 }
 
 // A Client lists and downloads versions. Its methods may be called from any
@@ -97,9 +108,10 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 	}
 	versions := make([]Version, len(listings))
 	for i, l := range listings {
-		versions[i] = Version{Name: l.Version.String(), Size: -1, Shards: cmp.Or(l.Count, -1), Digest: l.Digest.String()}
+		versions[i] = Version{Name: l.Version.String(), Size: -1, ShardSize: -1, Shards: cmp.Or(l.Count, -1), Digest: l.Digest.String()}
 		if m := l.Manifest; m != nil {
-			versions[i].File, versions[i].Size, versions[i].Shards, versions[i].Date = m.Name, m.Size, l.Count, m.Date
+			versions[i] = versionOf(l.Version, *m)
+			versions[i].Shards = l.Count
 		}
 	}
 	return versions, nil
@@ -143,6 +155,7 @@ func (c *Client) Close() error {
 
 func versionOf(v shard.Version, m shard.Manifest) Version {
 	return Version{
-		Name: v.String(), File: m.Name, Size: m.Size, Shards: len(m.Shards), Date: m.Date, Digest: m.Digest.String(),
+		Name: v.String(), File: m.Name, Size: m.Size, ShardSize: m.ShardSize, Shards: len(m.Shards), Date: m.Date,
+		Digest: m.Digest.String(),
 	}
 }
