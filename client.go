@@ -33,6 +33,9 @@ type ClientOptions struct {
 	// FetchOptions say how shards are fetched.
 	FetchOptions
 
+	// NoResume has downloads begin afresh, without what an earlier one has left.
+	NoResume bool
+
 	// Progress is called a few times a second during a download, and once at its
 	// end, never twice at the same time. Nil has a line logged every ten seconds.
 	Progress func(Progress)
@@ -86,6 +89,8 @@ type Client struct {
 	pool      *fetch.Pool
 	client    *client.Client
 	outputDir string
+	noResume  bool
+	progress  func(Progress)
 }
 
 // NewClient returns a Client. It asks nothing of the servers yet. Errors match
@@ -96,7 +101,10 @@ func NewClient(opts ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{pool: pool, client: client.New(pool, logger), outputDir: cmp.Or(opts.OutputDir, DefaultOutputDir)}, nil
+	return &Client{
+		pool: pool, client: client.New(pool, logger), outputDir: cmp.Or(opts.OutputDir, DefaultOutputDir),
+		noResume: opts.NoResume, progress: opts.Progress,
+	}, nil
 }
 
 // List returns the versions on offer, ascending. It tries nothing again. The
@@ -120,7 +128,9 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 // Download brings a version, such as "v1" or [Latest], to the file path; an empty
 // path means download_v1.bin in the options' OutputDir. Directories on the way
 // are made. When it returns nil, the file is the one that was published, all of
-// it, on the disk; on any error what stood at path is as it was before.
+// it, on the disk; on any error what stood at path is as it was before, and what
+// has come is kept beside it for the next Download of the same file to the same
+// path, which goes on where this one stopped.
 //
 // Errors match [ErrOptions] if version is neither, [ErrNoVersion],
 // [ErrIntegrity], [ErrUnreachable] or [ErrNoSpace]; others are the file system's,
@@ -140,11 +150,30 @@ func (c *Client) Download(ctx context.Context, version, path string) (Result, er
 	if path == "" {
 		path = filepath.Join(c.outputDir, "download_"+entry.Version.String()+".bin")
 	}
-	m, err := c.client.Download(ctx, entry, path)
+	d := client.Download{Entry: entry, Path: path, Afresh: c.noResume}
+	if c.progress != nil {
+		d.Progress = func(p fetch.Progress) { c.progress(progressOf(p)) }
+	}
+	m, went, err := c.client.Download(ctx, d)
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Version: versionOf(entry.Version, m), Path: path}, nil
+	return Result{Version: versionOf(entry.Version, m), Path: path, Progress: progressOf(went)}, nil
+}
+
+func progressOf(p fetch.Progress) Progress {
+	q := Progress{
+		Version: p.Version.String(), Size: p.Size, Done: p.Done, Resumed: p.Resumed, Received: p.Received, Wasted: p.Wasted,
+		Elapsed: p.Elapsed, Speed: p.Speed,
+	}
+	for _, u := range p.Upstreams {
+		v := Upstream{URL: u.URL, State: u.State, Transfers: u.Transfers, Received: u.Received, Speed: u.Speed}
+		if u.Err != nil {
+			v.Err = u.Err.Error()
+		}
+		q.Upstreams = append(q.Upstreams, v)
+	}
+	return q
 }
 
 // Close gives back what [NewClient] took.

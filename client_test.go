@@ -107,7 +107,7 @@ func TestClientListsWhatIsKnownOfThePythonPackagesVersions(t *testing.T) {
 	got, err := newClient(t, shardcast.ClientOptions{Servers: []string{s.URL}}).List(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []shardcast.Version{
-		{Name: "v1", Size: -1, Shards: -1, Digest: digest}, {Name: "v2", Size: -1, Shards: 7, Digest: digest},
+		{Name: "v1", Size: -1, ShardSize: -1, Shards: -1, Digest: digest}, {Name: "v2", Size: -1, ShardSize: -1, Shards: 7, Digest: digest},
 	}, got)
 }
 

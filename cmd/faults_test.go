@@ -21,13 +21,16 @@ import (
 // rule is FAULT=REGEXP, for the paths that match:
 //
 //	corrupt    one bit of the body is flipped
-//	short      the body ends early, with a Content-Length that says so
+//	short      the body ends early, with a Content-Length that says so; ranges are not known
 //	long       the body goes on for too long, likewise
 //	cut        the connection ends in the middle of the body
 //	reset      the connection is reset before anything is answered
 //	hang       nothing is ever answered
 //	missing    404
 //	busy       503
+//	later      503, with Retry-After: 1
+//	stall      all but a hundredth of the body comes, and then nothing
+//	drip       one byte a second
 //	elsewhere  a redirect to the server itself
 //	hold       the answer waits until the rules change
 type proxy struct {
@@ -193,6 +196,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "busy":
 		http.Error(w, "busy", http.StatusServiceUnavailable)
 		return
+	case "later":
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "busy", http.StatusServiceUnavailable)
+		return
 	case "elsewhere":
 		http.Redirect(w, r, "http://"+p.upstream+r.URL.Path, http.StatusFound)
 		return
@@ -212,6 +219,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
+	if fault != "short" && fault != "long" {
+		req.Header["Range"] = r.Header["Range"]
+	}
 	resp, err := p.client.Do(req)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
@@ -223,6 +233,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	body = damage(fault, body)
+	w.Header()["Content-Range"] = resp.Header["Content-Range"]
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(resp.StatusCode)
 	if fault == "cut" {
@@ -230,7 +241,32 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	}
-	_, _ = w.Write(body)
+	switch fault {
+	case "stall":
+		_, _ = w.Write(body[:len(body)*99/100])
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	case "drip":
+		drip(r.Context(), w, body)
+	default:
+		_, _ = w.Write(body)
+	}
+}
+
+// drip sends a byte a second until ctx ends.
+func drip(ctx context.Context, w http.ResponseWriter, body []byte) {
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for i := range body {
+		if _, err := w.Write(body[i : i+1]); err != nil || http.NewResponseController(w).Flush() != nil {
+			return
+		}
+		select {
+		case <-second.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // damage does to body what fault says.

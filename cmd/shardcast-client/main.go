@@ -26,7 +26,7 @@ func main() {
 
 // settings are what the flags say.
 type settings struct {
-	list                           bool
+	list, noResume                 bool
 	version, outputFile, outputDir string
 	fetch                          cli.FetchFlags
 	logger                         func() *slog.Logger
@@ -54,6 +54,7 @@ printed on stdout; when anything fails, what stood there before is untouched.`,
 	flags.StringVar(&s.version, "version", "", "`VERSION` to download: v1, v2 and so on, or latest")
 	flags.StringVar(&s.outputFile, "output-file", "", "`FILE` to download to (default download_VERSION.bin in the output directory)")
 	flags.StringVar(&s.outputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` to download to; made if it is missing")
+	flags.BoolVar(&s.noResume, "no-resume", false, "begin afresh, without what an earlier download to the same file has left")
 	s.logger = cli.LogFlag(root.PersistentFlags())
 	return root
 }
@@ -71,6 +72,7 @@ func (s *settings) run(cmd *cobra.Command) (err error) {
 		ServerPort:   port,
 		OutputDir:    s.outputDir,
 		FetchOptions: fetching,
+		NoResume:     s.noResume,
 		Logger:       s.logger(),
 	})
 	if err != nil {

@@ -4,8 +4,12 @@
 // A download's bytes are written once, each at its place in a temporary file
 // beside the output file, which takes the final name only when the digest of the
 // whole has agreed and all of it is on the disk. Until then, whatever stood under
-// that name stays as it was. The temporary file of a download that was killed is
-// taken over by the next one to the same place.
+// that name stays as it was. The temporary file of a download that failed or was
+// killed stays, and the next one of the same file to the same place goes on with
+// it: what is there is told by the holes that are not, and believed when its
+// digests agree. It is replaced by a download of another file to that place, and
+// removed after a day in which nobody went on, by the next download into that
+// directory.
 package client
 
 import (
@@ -17,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -115,31 +120,87 @@ func pick(offers []distfile.Entry, version shard.Version) (distfile.Entry, bool)
 	return offers[i], true
 }
 
-// Download brings the version of e to the file path, and returns its manifest.
-// Directories that are missing on the way there are made. On any error, path is
-// as it was before and nothing is left beside it. Errors are those of
-// [fetch.Pool.Fetch] and of the file system.
-func (c *Client) Download(ctx context.Context, e distfile.Entry, path string) (shard.Manifest, error) {
+// A Download is what to fetch, and where to.
+type Download struct {
+	// Entry is the version, see [Client.Find].
+	Entry distfile.Entry
+
+	// Path is the file to bring it to. Directories that are missing on the way there
+	// are made.
+	Path string
+
+	// Afresh has what an earlier download left not used.
+	Afresh bool
+
+	// Progress is called as in [fetch.Task].
+	Progress func(fetch.Progress)
+}
+
+// Download brings a version to a file, and returns its manifest and how it went.
+// On any error, what stood at the path is as it was before, and what has come is
+// kept for the next download of the same file to it, unless no server has the
+// right bytes or the version any more. Errors are those of [fetch.Pool.Fetch] and
+// of the file system.
+func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetch.Progress, error) {
 	start := time.Now()
 	var out *output
-	m, err := c.pool.Fetch(ctx, e, func(m shard.Manifest) (fetch.Sink, error) {
-		err := out.close()
+	m, went, err := c.pool.Fetch(ctx, fetch.Task{Entry: d.Entry, Progress: d.Progress, Open: func(m shard.Manifest) (fetch.Sink, error) {
+		err := out.close(true)
+		afresh := d.Afresh && out == nil
+		out = nil
 		if err == nil {
-			out, err = create(path, m)
+			c.sweep(d.Path)
+			out, err = create(d.Path, m, afresh)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("write %s: %w", path, err)
+			return nil, fmt.Errorf("write %s: %w", d.Path, err)
 		}
 		return out, nil
-	})
+	}})
 	if err == nil {
 		err = out.commit()
 	}
-	if err := errors.Join(err, out.close()); err != nil {
-		return shard.Manifest{}, fmt.Errorf("download %s to %s: %w", e.Version, path, err)
+	hopeless := errors.Is(err, fetch.ErrIntegrity) || errors.Is(err, fetch.ErrNoVersion)
+	keep := err != nil && !hopeless && out != nil && (out.resumed || went.Done > 0)
+	if err := errors.Join(err, out.close(keep)); err != nil {
+		if keep {
+			c.logger.Info("unfinished download kept", "version", d.Entry.Version.String(), "file", d.Path, "bytes", went.Done)
+		}
+		return shard.Manifest{}, went, fmt.Errorf("download %s to %s: %w", d.Entry.Version, d.Path, err)
 	}
-	c.logger.Info("downloaded", "version", e.Version.String(), "file", path, "bytes", m.Size, "dur", time.Since(start))
-	return m, nil
+	c.logger.Info("downloaded", "version", d.Entry.Version.String(), "file", d.Path, "bytes", m.Size,
+		"resumed", went.Resumed, "wasted", went.Wasted, "dur", time.Since(start))
+	return m, went, nil
+}
+
+// abandoned is how long nobody goes on with an unfinished file before it is
+// removed.
+const abandoned = 24 * time.Hour
+
+// sweep removes what downloads have left in the directory of path and nobody goes
+// on with. What it cannot remove it leaves.
+func (c *Client) sweep(path string) {
+	dir := filepath.Dir(path)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		info, err := entry.Info()
+		if err != nil || name == tempName(filepath.Base(path)) || name[0] != '.' || !strings.HasSuffix(name, tempSuffix) ||
+			!info.Mode().IsRegular() || time.Since(info.ModTime()) < abandoned {
+			continue
+		}
+		name = filepath.Join(dir, name)
+		lock, err := lockFile(name)
+		if err != nil {
+			continue // it is in use after all
+		}
+		if err := errors.Join(os.Remove(name), lock.Close()); err == nil {
+			c.logger.Info("abandoned download removed", "file", name)
+		}
+	}
 }
 
 // openDir opens the directory of path, which it makes if it is missing.

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
@@ -28,7 +29,7 @@ func TestDownloadBringsTheFile(t *testing.T) {
 			data := content(1, size)
 			c := newClient(t, newSite(t, data))
 			dir := t.TempDir()
-			m, err := c.Download(t.Context(), find(t, c), filepath.Join(dir, "out.bin"))
+			m, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "out.bin")})
 			require.NoError(t, err)
 			assert.Equal(t, int64(size), m.Size)
 			assert.Equal(t, digestOf(data), m.Digest)
@@ -42,7 +43,7 @@ func TestDownloadReplacesAnOlderFileWhole(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out.bin")
 	require.NoError(t, os.WriteFile(path, content(9, 5*shardSize), 0o600))
-	_, err := c.Download(t.Context(), find(t, c), path)
+	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: path})
 	require.NoError(t, err)
 	assertFiles(t, dir, map[string][]byte{"out.bin": content(1, 2*shardSize)})
 }
@@ -50,7 +51,7 @@ func TestDownloadReplacesAnOlderFileWhole(t *testing.T) {
 func TestDownloadMakesMissingDirectories(t *testing.T) {
 	c := newClient(t, newSite(t, content(1, 10)))
 	dir := filepath.Join(t.TempDir(), "a", "b")
-	_, err := c.Download(t.Context(), find(t, c), filepath.Join(dir, "out.bin"))
+	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "out.bin")})
 	require.NoError(t, err)
 	assertFiles(t, dir, map[string][]byte{"out.bin": content(1, 10)})
 }
@@ -59,7 +60,7 @@ func TestDownloadTakesAPathInTheWorkingDirectory(t *testing.T) {
 	c := newClient(t, newSite(t, content(1, 10)))
 	dir := t.TempDir()
 	t.Chdir(dir)
-	_, err := c.Download(t.Context(), find(t, c), "out.bin")
+	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: "out.bin"})
 	require.NoError(t, err)
 	assertFiles(t, dir, map[string][]byte{"out.bin": content(1, 10)})
 }
@@ -119,7 +120,7 @@ func TestDownloadThatFailsLeavesNothing(t *testing.T) {
 				c := newClient(t, s)
 				e := find(t, c)
 				tc.fail(t, s, cancel)
-				_, err := c.Download(ctx, e, filepath.Join(dir, "out.bin"))
+				_, _, err := c.Download(ctx, client.Download{Entry: e, Path: filepath.Join(dir, "out.bin")})
 				require.ErrorIs(t, err, tc.want)
 				assertFiles(t, dir, before)
 			})
@@ -140,7 +141,7 @@ func TestDownloadThatFailsHalfwayLeavesNothing(t *testing.T) {
 	})
 	c := newClient(t, s)
 	dir := t.TempDir()
-	_, err := c.Download(t.Context(), find(t, c), filepath.Join(dir, "out.bin"))
+	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "out.bin")})
 	require.ErrorIs(t, err, fetch.ErrIntegrity)
 	assertFiles(t, dir, map[string][]byte{})
 }
@@ -150,7 +151,7 @@ func TestDownloadTakesWrongShardsFromAnotherServer(t *testing.T) {
 	bad := newSite(t, data).spoilShards(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content(3, shardSize)) })
 	c := newClient(t, bad, newSite(t, data))
 	dir := t.TempDir()
-	_, err := c.Download(t.Context(), find(t, c), filepath.Join(dir, "out.bin"))
+	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "out.bin")})
 	require.NoError(t, err)
 	assertFiles(t, dir, map[string][]byte{"out.bin": data})
 }
@@ -181,7 +182,7 @@ func TestDownloadIntoWhatIsNoFile(t *testing.T) {
 			path := makeIt(t, dir)
 			before, err := os.ReadDir(dir)
 			require.NoError(t, err)
-			_, err = c.Download(t.Context(), find(t, c), path)
+			_, _, err = c.Download(t.Context(), client.Download{Entry: find(t, c), Path: path})
 			require.Error(t, err)
 			after, err := os.ReadDir(dir)
 			require.NoError(t, err)
@@ -200,7 +201,7 @@ func TestDownloadLeavesNothingWhenItsNameIsTakenMeanwhile(t *testing.T) {
 		_, _ = w.Write(content(1, shardSize))
 	})
 	c := newClient(t, s)
-	_, err := c.Download(t.Context(), find(t, c), path)
+	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: path})
 	require.Error(t, err)
 	assertFiles(t, dir, map[string][]byte{"out.bin": nil})
 }
@@ -224,17 +225,17 @@ func TestDownloadsToOnePathAtOnce(t *testing.T) {
 	find(t, first)
 	done := make(chan error)
 	go func() {
-		_, err := first.Download(t.Context(), e, path)
+		_, _, err := first.Download(t.Context(), client.Download{Entry: e, Path: path})
 		done <- err
 	}()
 	<-asked
-	_, err := second.Download(t.Context(), e, path)
+	_, _, err := second.Download(t.Context(), client.Download{Entry: e, Path: path})
 	require.ErrorContains(t, err, "another download")
 	require.ErrorContains(t, err, path)
 	close(answer)
 	require.NoError(t, <-done)
 	assertFiles(t, dir, map[string][]byte{"out.bin": data})
-	_, err = second.Download(t.Context(), e, path)
+	_, _, err = second.Download(t.Context(), client.Download{Entry: e, Path: path})
 	require.NoError(t, err, "when the first has ended")
 }
 
@@ -252,7 +253,7 @@ func TestDownloadsToOnePathAtOnceNeverMix(t *testing.T) {
 	const downloads = 16
 	for i := range downloads {
 		go func() {
-			_, err := c.Download(t.Context(), offers[i%2], filepath.Join(dir, "out.bin"))
+			_, _, err := c.Download(t.Context(), client.Download{Entry: offers[i%2], Path: filepath.Join(dir, "out.bin")})
 			done <- err
 		}()
 	}
@@ -283,7 +284,7 @@ func TestDownloadsToManyPathsAtOnce(t *testing.T) {
 		name := fmt.Sprintf("out%d.bin", i)
 		want[name] = data
 		go func() {
-			_, err := c.Download(t.Context(), e, filepath.Join(dir, name))
+			_, _, err := c.Download(t.Context(), client.Download{Entry: e, Path: filepath.Join(dir, name)})
 			done <- err
 		}()
 	}
@@ -302,7 +303,7 @@ func TestDownloadTakesOverWhatAKilledOneHasLeft(t *testing.T) {
 			c := newClient(t, newSite(t, data))
 			dir := t.TempDir()
 			require.NoError(t, os.WriteFile(filepath.Join(dir, ".out.bin.shardcast-part"), left, 0o600))
-			_, err := c.Download(t.Context(), find(t, c), filepath.Join(dir, "out.bin"))
+			_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "out.bin")})
 			require.NoError(t, err)
 			assertFiles(t, dir, map[string][]byte{"out.bin": data})
 		})
@@ -319,7 +320,7 @@ func TestDownloadThatDoesNotFitAsksForNoShard(t *testing.T) {
 	})
 	c := newClient(t, s)
 	dir := t.TempDir()
-	_, err = c.Download(t.Context(), find(t, c), filepath.Join(dir, "out.bin"))
+	_, _, err = c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "out.bin")})
 	require.ErrorIs(t, err, disk.ErrNoSpace)
 	assert.Zero(t, s.shardsAsked())
 	assertFiles(t, dir, map[string][]byte{})
@@ -337,7 +338,7 @@ func TestDownloadTakesAnyServersFiles(t *testing.T) {
 		"v1/shard_001.bin": string(data[:shardSize]), "v1/shard_002.bin": string(data[shardSize:]),
 	}))
 	dir := t.TempDir()
-	_, err = c.Download(t.Context(), find(t, c), filepath.Join(dir, "out.bin"))
+	_, _, err = c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "out.bin")})
 	require.NoError(t, err)
 	assertFiles(t, dir, map[string][]byte{"out.bin": data})
 }
@@ -348,7 +349,7 @@ func TestDownloadToTheLongestNameThereIs(t *testing.T) {
 	e, err := c.Find(t.Context(), 1)
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), strings.Repeat("x", 255))
-	_, err = c.Download(t.Context(), e, path)
+	_, _, err = c.Download(t.Context(), client.Download{Entry: e, Path: path})
 	require.NoError(t, err)
 	got, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -362,7 +363,7 @@ func TestDownloadLeavesAFileBesideItAlone(t *testing.T) {
 	require.NoError(t, err)
 	theirs := filepath.Join(dir, ".out.bin.part")
 	require.NoError(t, os.WriteFile(theirs, []byte("precious"), 0o600))
-	_, err = c.Download(t.Context(), e, filepath.Join(dir, "out.bin"))
+	_, _, err = c.Download(t.Context(), client.Download{Entry: e, Path: filepath.Join(dir, "out.bin")})
 	require.NoError(t, err)
 	kept, err := os.ReadFile(theirs)
 	require.NoError(t, err)

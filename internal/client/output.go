@@ -4,74 +4,108 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"github.com/gofrs/flock"
 
 	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
 // output is the file that a download is written to, at each shard's place.
 type output struct {
-	dir  *os.Root
-	file *disk.File
-	lock *flock.Flock
-
-	mu   sync.Mutex // guards kept
-	kept []bool     // by shard number - 1
+	dir     *os.Root
+	file    *disk.File
+	lock    *flock.Flock
+	size    int64
+	resumed bool // what an earlier download left is in it
 }
 
-// create makes the temporary neighbour of path, and locks it against other
-// downloads to the same place.
-func create(path string, m shard.Manifest) (*output, error) {
+// create opens the temporary neighbour of path for what m says, and locks it
+// against other downloads to the same place. What an earlier download of the same
+// file has left there stays in it, unless afresh is set.
+func create(path string, m shard.Manifest, afresh bool) (*output, error) {
 	dir, err := openDir(path)
 	if err != nil {
 		return nil, err
 	}
-	out, err := createIn(dir, path, m)
-	if err != nil {
-		return nil, errors.Join(err, dir.Close())
-	}
-	return out, nil
-}
-
-func createIn(dir *os.Root, path string, m shard.Manifest) (*output, error) {
 	base := filepath.Base(path)
 	temp := tempName(base)
 	lock, err := lockFile(filepath.Join(dir.Name(), temp))
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, dir.Close())
 	}
-	file, err := disk.Create(dir, temp, base)
+	file, err := disk.Resume(dir, temp, base)
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, lock.Close(), dir.Close())
 	}
-	out := &output{dir: dir, file: file, lock: lock, kept: make([]bool, len(m.Shards))}
-	// Only now, when what a killed download had left there is gone.
-	err = disk.Need(dir.Name(), m.Size)
-	if err == nil {
-		err = file.Truncate(m.Size)
-	}
-	if err != nil {
-		return nil, errors.Join(err, file.Close(), lock.Close())
+	out := &output{dir: dir, file: file, lock: lock, size: m.Size}
+	if out.resumed, err = prepare(file, dir.Name(), m, afresh); err != nil {
+		return nil, errors.Join(err, out.close(out.resumed))
 	}
 	return out, nil
 }
 
+// prepare makes file ready for what m says, and reports whether something of it
+// may be there already.
+func prepare(file *disk.File, dir string, m shard.Manifest, afresh bool) (resumed bool, err error) {
+	info, err := file.Stat()
+	if err != nil {
+		return false, err
+	}
+	footer := footerOf(m.Digest)
+	resumed = !afresh && isOf(file, info.Size(), m, footer)
+	if !resumed {
+		if err := file.Truncate(0); err != nil {
+			return false, err
+		}
+		if info, err = file.Stat(); err != nil {
+			return false, err
+		}
+	}
+	if err := disk.Need(dir, m.Size-disk.Allocated(info)); err != nil {
+		return resumed, err
+	}
+	if err := file.Truncate(m.Size); err != nil {
+		return resumed, err
+	}
+	_, err = file.WriteAt([]byte(footer), m.Size)
+	return resumed, err
+}
+
+// footerOf is what stands behind the bytes of an unfinished file: whose they are
+// to become. It is taken off before the file gets its name. What has come is told
+// by the holes that are left, so that nothing has to be kept in step with it.
+func footerOf(digest shard.Digest) string {
+	return fmt.Sprintf("\nunfinished shardcast download of %s\n", digest)
+}
+
+// isOf reports whether file, of size bytes, was begun for m. Without a footer it
+// was about to get its name, or that is for the digests to say.
+func isOf(file io.ReaderAt, size int64, m shard.Manifest, footer string) bool {
+	if size == m.Size {
+		return size > 0
+	}
+	buf := make([]byte, len(footer)+1)
+	n, _ := file.ReadAt(buf, m.Size)
+	return string(buf[:n]) == footer
+}
+
+// tempSuffix ends the names of unfinished files.
+const tempSuffix = ".shardcast-part"
+
 // tempName is what the file base is called until it is whole, so that the same
 // download finds it again, and nothing else has that name.
 func tempName(base string) string {
-	const suffix = ".shardcast-part"
-	if len(base) > maxName-len(".")-len(suffix) {
+	if len(base) > maxName-len(".")-len(tempSuffix) {
 		digest := sha256.Sum256([]byte(base))
 		base = hex.EncodeToString(digest[:])
 	}
-	return "." + base + suffix
+	return "." + base + tempSuffix
 }
 
 // maxName is how long the name of a file may be, in bytes.
@@ -105,53 +139,60 @@ func lockFile(name string) (*flock.Flock, error) {
 
 // commit gives the file its final name.
 func (o *output) commit() error {
+	// Should it be killed before the end, all of it is there with or without footer.
+	if err := o.file.Sync(); err != nil {
+		return err
+	}
+	if err := o.file.Truncate(o.size); err != nil {
+		return err
+	}
 	if err := o.file.Commit(); err != nil {
 		return err
 	}
 	return disk.SyncDir(o.dir, ".")
 }
 
-// close removes the file unless it was committed. It may be called of none.
-func (o *output) close() error {
+// close ends the use of the file. Unless it was committed, it is left for a later
+// download if keep is set, and removed if not. It may be called of none.
+func (o *output) close(keep bool) error {
 	if o == nil {
 		return nil
 	}
-	return errors.Join(o.file.Close(), o.lock.Close(), o.dir.Close())
-}
-
-// Open reads the place of s.
-func (o *output) Open(s shard.Shard) (io.ReadCloser, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.kept[s.Number-1] {
-		return nil, fs.ErrNotExist
+	end := o.file.Close
+	if keep {
+		end = o.file.Leave
 	}
-	return io.NopCloser(io.NewSectionReader(o.file, s.Offset, s.Size)), nil
+	return errors.Join(end(), o.lock.Close(), o.dir.Close())
 }
 
-// Create writes to the place of s.
-func (o *output) Create(s shard.Shard) (shard.Writer, error) {
-	return &place{OffsetWriter: io.NewOffsetWriter(o.file, s.Offset), out: o, shard: s}, nil
+// Open opens the place of s.
+func (o *output) Open(s shard.Shard) (fetch.Place, error) {
+	return place{io.NewSectionReader(o.file, s.Offset, s.Size), io.NewOffsetWriter(o.file, s.Offset), o, s}, nil
 }
 
-// place is where one shard goes. The fetcher never writes more than it has room
-// for.
+// place is where one shard goes.
 type place struct {
-	*io.OffsetWriter
+	io.ReaderAt
+	io.WriterAt
 
 	out   *output
 	shard shard.Shard
 }
 
-// Commit notes that the shard is right, and has the disk begin with it.
-func (p *place) Commit() error {
+// Written returns what an earlier download may have left there.
+func (p place) Written() ([]disk.Range, error) {
+	if !p.out.resumed {
+		return nil, nil
+	}
+	return disk.Written(p.out.file.File, p.shard.Offset, p.shard.Offset+p.shard.Size)
+}
+
+// Commit has the disk begin with the shard.
+func (p place) Commit() error {
 	// Where the file system cannot do that, the file's own commit does it all.
 	_ = p.out.file.Flush(p.shard.Offset, p.shard.Size)
-	p.out.mu.Lock()
-	defer p.out.mu.Unlock()
-	p.out.kept[p.shard.Number-1] = true
 	return nil
 }
 
 // Close has nothing to give back.
-func (p *place) Close() error { return nil }
+func (p place) Close() error { return nil }

@@ -25,7 +25,19 @@ type File struct {
 
 // Create opens temp in root for writing, from its first byte.
 func Create(root *os.Root, temp, final string) (*File, error) {
-	f, err := root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := Resume(root, temp, final)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(0); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Resume is [Create], but leaves what is in temp.
+func Resume(root *os.Root, temp, final string) (*File, error) {
+	f, err := root.OpenFile(temp, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}
@@ -33,8 +45,8 @@ func Create(root *os.Root, temp, final string) (*File, error) {
 }
 
 // Commit writes the file through to the disk, closes it and gives it its final
-// name, replacing what bore that name before; on an error it is removed. The name itself is safe only after
-// [SyncDir].
+// name, replacing what bore that name before; on an error it is removed. The name
+// itself is safe only after [SyncDir].
 func (f *File) Commit() error {
 	if err := f.Sync(); err != nil {
 		return errors.Join(err, f.Close())
@@ -56,6 +68,16 @@ func (f *File) Close() error {
 	}
 	f.closed = true
 	return errors.Join(f.File.Close(), f.root.Remove(f.temp))
+}
+
+// Leave closes the file and leaves it under its temporary name, for [Resume]. It
+// does nothing after Commit and Close.
+func (f *File) Leave() error {
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	return f.File.Close()
 }
 
 // WriteFile replaces the file final by one that holds data, on the disk when it

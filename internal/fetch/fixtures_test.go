@@ -5,8 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
-	"io/fs"
 	"log"
 	"log/slog"
 	"maps"
@@ -26,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/origin"
@@ -253,20 +252,28 @@ func (l *logbook) with(parts ...string) []string {
 
 // memory is a sink in memory. Its errors, if any, are what its methods return.
 type memory struct {
-	createErr, writeErr, commitErr error
+	openErr, writeErr, commitErr error
 
 	mu     sync.Mutex // guards shards
-	shards map[int][]byte
+	shards map[int]*memoryShard
 }
 
-// keep puts a shard into m.
+// keep puts what an earlier fetch has left of a shard into m.
 func (m *memory) keep(number int, data []byte) {
+	m.shard(number).keep(data)
+}
+
+// shard returns the place of a shard.
+func (m *memory) shard(number int) *memoryShard {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.shards == nil {
-		m.shards = make(map[int][]byte)
+		m.shards = make(map[int]*memoryShard)
 	}
-	m.shards[number] = data
+	if m.shards[number] == nil {
+		m.shards[number] = &memoryShard{memory: m}
+	}
+	return m.shards[number]
 }
 
 // bytes returns the shards that were committed, one after the other.
@@ -275,51 +282,68 @@ func (m *memory) bytes() []byte {
 	defer m.mu.Unlock()
 	var all []byte
 	for _, number := range slices.Sorted(maps.Keys(m.shards)) {
-		all = append(all, m.shards[number]...)
+		if s := m.shards[number]; s.committed {
+			all = append(all, s.data...)
+		}
 	}
 	return all
 }
 
-func (m *memory) Open(s shard.Shard) (io.ReadCloser, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	data, ok := m.shards[s.Number]
-	if !ok {
-		return nil, fs.ErrNotExist
+func (m *memory) Open(s shard.Shard) (fetch.Place, error) {
+	place := m.shard(s.Number)
+	place.mu.Lock()
+	defer place.mu.Unlock()
+	if grow := int(s.Size) - len(place.data); grow > 0 {
+		place.data = append(place.data, make([]byte, grow)...)
 	}
-	return io.NopCloser(bytes.NewReader(data)), nil
-}
-
-func (m *memory) Create(s shard.Shard) (shard.Writer, error) {
-	return &memoryShard{memory: m, number: s.Number}, m.createErr
+	return place, m.openErr
 }
 
 type memoryShard struct {
-	bytes.Buffer
-
 	memory *memory
-	number int
+
+	mu        sync.Mutex // guards what follows
+	data      []byte
+	written   []disk.Range
+	committed bool
 }
 
-func (s *memoryShard) Write(p []byte) (int, error) {
-	if s.memory.writeErr != nil {
-		return 0, s.memory.writeErr
-	}
-	return s.Buffer.Write(p)
+func (s *memoryShard) keep(data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.data = data
+	s.written = []disk.Range{{To: int64(len(data))}}
+}
+
+func (s *memoryShard) Written() ([]disk.Range, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.written, nil
+}
+
+func (s *memoryShard) ReadAt(p []byte, offset int64) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bytes.NewReader(s.data).ReadAt(p, offset)
+}
+
+func (s *memoryShard) WriteAt(p []byte, offset int64) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return copy(s.data[offset:offset+int64(len(p))], p), s.memory.writeErr
 }
 
 func (s *memoryShard) Commit() error {
-	if s.memory.commitErr != nil {
-		return s.memory.commitErr
-	}
-	s.memory.keep(s.number, s.Bytes())
-	return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.committed = s.memory.commitErr == nil
+	return s.memory.commitErr
 }
 
 func (s *memoryShard) Close() error { return nil }
 
 // fetchTo fetches e to sink, whichever manifest is believed.
 func fetchTo(ctx context.Context, pool *fetch.Pool, e distfile.Entry, sink fetch.Sink) error {
-	_, err := pool.Fetch(ctx, e, func(shard.Manifest) (fetch.Sink, error) { return sink, nil })
+	_, _, err := pool.Fetch(ctx, fetch.Task{Entry: e, Open: func(shard.Manifest) (fetch.Sink, error) { return sink, nil }})
 	return err
 }

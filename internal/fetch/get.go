@@ -1,41 +1,60 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
+
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// errSilent is why a request was given up.
-var errSilent = errors.New("sent nothing")
+// Why a request was given up.
+var (
+	errSilent = errors.New("sent nothing")
+	errDrip   = errors.New("sent next to nothing")
+)
 
-// drained in bytes is what is read of an answer that nobody wants, for its
-// connection to be used again.
-const drained = 4 << 10
+const (
+	// drained in bytes is what is read of an answer that nobody wants, for its
+	// connection to be used again.
+	drained = 4 << 10
+
+	// maxRetryAfter bounds how long a server can tell us to wait.
+	maxRetryAfter = time.Minute
+)
 
 // body is what an upstream sends, with an end to its silences.
 type body struct {
 	io.ReadCloser
 
+	from    int64           // the offset of its first byte in what was asked for
+	size    int64           // of all that was asked for, of which it may be a part; -1 if not told
 	ctx     context.Context //nolint:containedctx // a request's life, as in http.Request
 	timer   *time.Timer
 	timeout time.Duration
 	cancel  context.CancelCauseFunc
+	limit   func(ctx context.Context, n int) error // nil for none
 }
 
-// get asks u for a path below its URL. The error matches [fs.ErrNotExist] if u
-// says that there is no such thing, and [ErrUnreachable] if u does not answer. The
-// caller closes the body.
-func (p *Pool) get(ctx context.Context, u *upstream, path ...string) (*body, error) {
+// get asks u for a path below its URL, from an offset on and up to another one,
+// or for all of it if to is 0. What comes may begin before that offset: not all
+// servers know ranges. The error matches [fs.ErrNotExist] if u says that there is
+// no such thing, [ErrUnreachable] if u does not answer, and is a busy if u says
+// when to come again. The caller closes the body.
+func (p *Pool) get(ctx context.Context, u *upstream, want disk.Range, path ...string) (*body, error) {
 	target := u.url.JoinPath(path...)
 	ctx, cancel := context.WithCancelCause(ctx)
 	b := &body{ctx: ctx, cancel: cancel, timeout: p.opts.Timeout}
 	b.timer = time.AfterFunc(b.timeout, func() { cancel(fmt.Errorf("%w for %v", errSilent, b.timeout)) })
-	if err := p.open(b, target.String()); err != nil {
+	if err := p.open(b, target.String(), want); err != nil {
 		b.stop()
 		return nil, fmt.Errorf("%s: %w", target.Redacted(), err)
 	}
@@ -43,37 +62,105 @@ func (p *Pool) get(ctx context.Context, u *upstream, path ...string) (*body, err
 }
 
 // open makes the request and gives b what is answered.
-func (p *Pool) open(b *body, target string) error {
+func (p *Pool) open(b *body, target string, want disk.Range) error {
 	req, err := http.NewRequestWithContext(b.ctx, http.MethodGet, target, http.NoBody)
 	if err != nil {
 		return err
 	}
 	req.Header.Set("User-Agent", "shardcast")
+	if want.From > 0 || want.To > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", want.From, want.To-1))
+	}
 	resp, err := p.client.Do(req)
 	if err != nil {
 		return unanswered(b.cause(errors.Unwrap(err)))
 	}
-	if resp.StatusCode == http.StatusOK {
-		b.ReadCloser = resp.Body
-		return nil
-	}
-	_, _ = io.CopyN(io.Discard, resp.Body, drained)
-	_ = resp.Body.Close()
+	b.size = resp.ContentLength
 	switch {
-	case resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone:
+	case resp.StatusCode == http.StatusPartialContent && want.To > 0:
+		b.from, b.size, err = parseContentRange(resp.Header.Get("Content-Range"))
+		if err == nil && b.from != want.From {
+			err = fmt.Errorf("it sends from byte %d on instead of %d", b.from, want.From)
+		}
+	case resp.StatusCode != http.StatusOK:
+		_, _ = io.CopyN(io.Discard, resp.Body, drained)
+		err = answered(resp)
+	}
+	if err != nil {
+		_ = resp.Body.Close()
+		return err
+	}
+	b.ReadCloser = resp.Body
+	return nil
+}
+
+// parseContentRange reads "bytes 5-9/20" (RFC 9110, section 14.4), where the
+// size may be *.
+func parseContentRange(text string) (from, size int64, err error) {
+	bounds, total, _ := strings.Cut(strings.TrimPrefix(text, "bytes "), "/")
+	first, _, _ := strings.Cut(bounds, "-")
+	from, err = strconv.ParseInt(first, 10, 64)
+	size = -1
+	if total != "*" {
+		var bad error
+		size, bad = strconv.ParseInt(total, 10, 64)
+		err = cmp.Or(err, bad)
+	}
+	if err != nil || from < 0 {
+		return 0, 0, fmt.Errorf("its Content-Range %.80q cannot be read", text)
+	}
+	return from, size, nil
+}
+
+// answered is the error for an answer that does not hold what was asked for.
+func answered(resp *http.Response) error {
+	switch code := resp.StatusCode; {
+	case code == http.StatusNotFound || code == http.StatusGone:
 		return fs.ErrNotExist
-	case resp.StatusCode/100 == 3:
+	case code/100 == 3:
 		return fmt.Errorf("it redirects to %.200q, which is not followed", resp.Header.Get("Location"))
+	case code == http.StatusRequestedRangeNotSatisfiable:
+		return wrong(fmt.Errorf("%w: it has fewer bytes", shard.ErrSize))
 	default:
-		return fmt.Errorf("it answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+		err := fmt.Errorf("it answers %d %s", code, http.StatusText(code))
+		if after := resp.Header.Get("Retry-After"); after != "" && (code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests) {
+			return busy{err, retryAfter(after)}
+		}
+		return err
 	}
 }
+
+// retryAfter reads Retry-After, a number of seconds or a date (RFC 9110, section
+// 10.2.3), and makes it a wait of up to a minute.
+func retryAfter(text string) time.Duration {
+	wait := time.Second
+	if seconds, err := strconv.ParseUint(text, 10, 32); err == nil {
+		wait = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(text); err == nil {
+		wait = time.Until(at)
+	}
+	return min(max(wait, 0), maxRetryAfter)
+}
+
+// busy is an answer that says to come again after a while.
+type busy struct {
+	error
+
+	wait time.Duration
+}
+
+func (e busy) Unwrap() error { return e.error }
 
 // Read reads on, and fails when nothing has come for the time-out.
 func (b *body) Read(buf []byte) (int, error) {
 	n, err := b.ReadCloser.Read(buf)
 	if n > 0 {
 		b.timer.Reset(b.timeout)
+	}
+	if n > 0 && b.limit != nil {
+		if err := b.limit(b.ctx, n); err != nil {
+			return n, b.cause(err)
+		}
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = b.cause(err)

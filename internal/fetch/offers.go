@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -65,7 +66,12 @@ func (p *Pool) Reach(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil || attempt >= p.opts.Attempts || errors.Is(err, distfile.ErrTooLong) {
 			return err
 		}
-		if err := p.pause(ctx, attempt, err); err != nil {
+		if later := (busy{}); errors.As(err, &later) {
+			err = sleep(ctx, later.wait, nil)
+		} else {
+			err = p.pause(ctx, attempt, err)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -89,9 +95,19 @@ func (p *Pool) refresh(ctx context.Context, u *upstream) error {
 
 // ask asks u for its distribution and notes what has become of that.
 func (p *Pool) ask(ctx context.Context, u *upstream) error {
+	p.mu.Lock()
+	if time.Now().Before(u.askLater) {
+		defer p.mu.Unlock()
+		return u.err
+	}
+	p.mu.Unlock()
 	entries, skipped, err := p.distribution(ctx, u)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	u.err = err
+	if later := (busy{}); errors.As(err, &later) {
+		u.askLater = time.Now().Add(later.wait)
+	}
 	if err != nil {
 		if !u.failing && p.life.Err() == nil {
 			p.opts.Logger.Warn("upstream is down", "upstream", u.name, "err", err)
@@ -117,7 +133,7 @@ func (p *Pool) ask(ctx context.Context, u *upstream) error {
 
 // distribution gets the distribution of u.
 func (p *Pool) distribution(ctx context.Context, u *upstream) ([]distfile.Entry, []distfile.LineError, error) {
-	body, err := p.get(ctx, u, distfile.FileName)
+	body, err := p.get(ctx, u, disk.Range{}, distfile.FileName)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -179,10 +195,10 @@ func (p *Pool) offers(u *upstream, e distfile.Entry) bool {
 func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, error) {
 	var m shard.Manifest
 	refused := new(refusals)
-	failed, err := p.attempt(ctx, e, refused, func(u *upstream) (err error) {
+	failed, _, err := p.attempt(ctx, quest{entry: e, refused: refused, try: func(u *upstream) (err error) {
 		m, err = p.manifest(ctx, u, e)
 		return err
-	})
+	}})
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
@@ -196,7 +212,7 @@ func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, 
 }
 
 func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (shard.Manifest, error) {
-	body, err := p.get(ctx, u, e.Version.String(), "manifest.json")
+	body, err := p.get(ctx, u, disk.Range{}, e.Version.String(), "manifest.json")
 	if errors.Is(err, fs.ErrNotExist) {
 		err = refusal{fmt.Errorf("%w; without one a version can be listed but not fetched", err)}
 	}

@@ -102,13 +102,16 @@ type Pool struct {
 	upstreams []*upstream
 	rank      *Ranking
 	client    *http.Client
-	buffers   sync.Pool // of *[]byte, copyBuffer long
+	buffers   sync.Pool                                  // of *[]byte, copyBuffer long
+	limit     func(ctx context.Context, bytes int) error // nil for none
 
 	asking singleflight.Group // requests for distributions, by upstream
 	life   context.Context    //nolint:containedctx // what is asked for several callers outlives each of them
 	end    context.CancelFunc // of life
 
-	mu sync.Mutex // guards what upstreams change
+	mu       sync.Mutex    // guards what follows, and what upstreams change
+	freed    chan struct{} // closed and replaced when a transfer ends
+	received time.Time     // when something of a shard came
 }
 
 // copyBuffer in bytes is what is received at once; memory is this times the
@@ -127,6 +130,13 @@ type upstream struct {
 	failing bool             // it did not send one when it was last asked
 	heard   bool             // it has sent one before
 	misses  int              // how often it did not
+
+	err       error     // what it failed with last; nil when it has answered since
+	rangeless bool      // it sends all when asked for a range
+	transfers int       // requests for shards and manifests under way
+	later     time.Time // when it may be asked for more than most things at once
+	most      int
+	askLater  time.Time // when it may be asked for its distribution
 }
 
 // New returns a Pool of opts.Upstreams, of which there must be one or more;
@@ -156,6 +166,7 @@ func New(opts Options) (*Pool, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		buffers: sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }},
+		freed:   make(chan struct{}),
 	}
 	seen := make(map[string]bool)
 	for _, u := range opts.Upstreams {

@@ -82,18 +82,28 @@ func (r *Ranking) Pick(ok func(i int) bool) int {
 	return picked
 }
 
+// Throughput returns the estimate for upstream i, in bytes per second, and 0 if
+// there is none yet.
+func (r *Ranking) Throughput(i int) float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.estimates[i].throughput
+}
+
 // Delivered records that upstream i sent bytes in dur, as it should.
 func (r *Ranking) Delivered(i int, bytes int64, dur time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := &r.estimates[i]
-	sample := float64(bytes) / max(dur, minSample).Seconds()
+	sample := max(float64(bytes)/max(dur, minSample).Seconds(), 1) // 0 is for no sample
 	if e.throughput == 0 {
 		e.throughput = sample
 	} else {
 		e.throughput = weight*sample + (1-weight)*e.throughput
 	}
-	e.settle(r.now(), 1)
+	if bytes > 0 {
+		e.settle(r.now(), 1)
+	}
 }
 
 // Failed records that upstream i did not send what it should.

@@ -57,11 +57,13 @@ func (r *refusals) add(u *upstream, err error) {
 	r.why[u] = err
 }
 
-func (r *refusals) has(u *upstream) bool {
+func (r *refusals) has(u *upstream) bool { return r.of(u) != nil }
+
+// of returns why u is not asked again, or nil.
+func (r *refusals) of(u *upstream) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_, ok := r.why[u]
-	return ok
+	return r.why[u]
 }
 
 func (r *refusals) errors() []error {
@@ -74,24 +76,55 @@ func (r *refusals) errors() []error {
 	return errs
 }
 
-// retry calls try with one upstream after the other of those that offer e, until
-// it returns nil, as the package comment says.
-func (p *Pool) retry(ctx context.Context, e distfile.Entry, refused *refusals, try func(*upstream) error) error {
+// moved is the failure of a transfer that got somewhere: it is continued, and
+// does not count as an attempt.
+type moved struct{ error }
+
+func (e moved) Unwrap() error { return e.error }
+
+// errNobody is why an attempt ends.
+var errNobody = errors.New("no upstream left")
+
+// quest is something to be got from one upstream of those that offer entry.
+type quest struct {
+	entry   distfile.Entry
+	refused *refusals
+	first   *upstream // to be tried before the others, or nil
+	try     func(*upstream) error
+}
+
+// busyPatience is how long upstreams can tell us to come again later, while
+// nothing at all comes.
+const busyPatience = 10 * time.Minute
+
+// retry tries the upstreams of q one after the other until one succeeds, as the
+// package comment says.
+func (p *Pool) retry(ctx context.Context, q quest) error {
+	start := time.Now()
 	for attempt := 1; ; attempt++ {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		failed, err := p.attempt(ctx, e, refused, try)
+		failed, got, err := p.attempt(ctx, q)
+		q.first = nil
 		switch {
-		case err == nil:
-			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.As(err, new(local)):
+		case !errors.Is(err, errNobody):
 			return err
+		case got:
+			attempt = 0
+			continue
+		}
+		if wait, freed := p.wait(q); wait > 0 && time.Since(p.lastByte(start)) < busyPatience {
+			attempt--
+			if err := sleep(ctx, wait, freed); err != nil {
+				return err
+			}
+			continue
 		}
 		if failed == nil || attempt >= p.opts.Attempts {
-			return outcome(e, append(failed, refused.errors()...))
+			return outcome(q.entry, append(failed, q.refused.errors()...))
 		}
 		if err := p.pause(ctx, attempt, failures(failed)); err != nil {
 			return err
@@ -101,41 +134,94 @@ func (p *Pool) retry(ctx context.Context, e distfile.Entry, refused *refusals, t
 	}
 }
 
-// attempt calls try with each upstream that offers e and has not refused, until
-// it returns nil. It returns how each of them failed, or a nil failed if there
-// is none to ask.
-func (p *Pool) attempt(ctx context.Context, e distfile.Entry, refused *refusals, try func(*upstream) error) (failed []error, err error) {
+// attempt calls q.try with each upstream that offers q.entry, has not refused and
+// is not busy, until it returns nil or an error of this machine's; otherwise it
+// returns errNobody, how each of them failed, and whether one got somewhere.
+func (p *Pool) attempt(ctx context.Context, q quest) (failed []error, got bool, err error) {
 	tried := make(map[*upstream]bool)
 	for {
-		i := p.rank.Pick(func(i int) bool {
-			u := p.upstreams[i]
-			return !tried[u] && !refused.has(u) && p.offers(u, e)
-		})
-		if i < 0 {
-			return failed, errors.New("no upstream left")
+		u := q.first
+		if q.first = nil; u == nil {
+			u = p.pick(func(u *upstream) bool { return !tried[u] && !q.refused.has(u) && p.offers(u, q.entry) && p.free(u) })
 		}
-		u := p.upstreams[i]
+		if u == nil {
+			return failed, got, errNobody
+		}
+		if !p.claim(u) {
+			continue
+		}
 		tried[u] = true
-		err := try(u)
+		err := q.try(u)
+		p.release(u, err)
 		if err == nil || ctx.Err() != nil || errors.As(err, new(local)) {
-			return nil, err
+			return nil, false, err
 		}
-		refuses := errors.As(err, new(refusal))
-		if refuses || errors.Is(err, fs.ErrNotExist) {
-			if p.refresh(ctx, u) == nil && !p.offers(u, e) {
-				continue // it was retired there, or replaced
-			}
-		}
-		p.rank.Failed(i)
-		if refuses {
-			if !errors.Is(err, fs.ErrNotExist) {
-				p.opts.Logger.Warn("upstream not asked again", "version", e.Version.String(), "upstream", u.name, "err", err)
-			}
-			refused.add(u, err)
-		} else {
-			p.opts.Logger.Debug("upstream failed", "version", e.Version.String(), "upstream", u.name, "err", err)
+		if p.judge(ctx, q, u, err) {
 			failed = append(failed, err)
 		}
+		got = got || errors.As(err, new(moved))
+	}
+}
+
+// pick draws one of the upstreams that ok approves of, or returns nil.
+func (p *Pool) pick(ok func(*upstream) bool) *upstream {
+	i := p.rank.Pick(func(i int) bool { return ok(p.upstreams[i]) })
+	if i < 0 {
+		return nil
+	}
+	return p.upstreams[i]
+}
+
+// judge notes that u has failed with err, and reports whether that counts.
+func (p *Pool) judge(ctx context.Context, q quest, u *upstream, err error) bool {
+	switch later := (busy{}); {
+	case errors.As(err, &later):
+		p.putOff(u, later)
+		return false
+	case errors.As(err, new(refusal)):
+		p.blame(ctx, q.entry, q.refused, u, err)
+		return false
+	case errors.Is(err, errCrawl):
+		p.opts.Logger.Info("transfer moved", "version", q.entry.Version.String(), "upstream", u.name, "err", err)
+		return false
+	case errors.Is(err, fs.ErrNotExist) && p.gone(ctx, q.entry, u):
+		return false
+	}
+	p.rank.Failed(u.index)
+	p.opts.Logger.Debug("upstream failed", "version", q.entry.Version.String(), "upstream", u.name, "err", err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u.err = err
+	return !errors.As(err, new(moved))
+}
+
+// gone reports whether u does not offer e any more: it was retired there, or
+// replaced.
+func (p *Pool) gone(ctx context.Context, e distfile.Entry, u *upstream) bool {
+	return p.refresh(ctx, u) == nil && !p.offers(u, e)
+}
+
+// blame has u not asked again for e, because of err, if it still offers e.
+func (p *Pool) blame(ctx context.Context, e distfile.Entry, refused *refusals, u *upstream, err error) {
+	if p.gone(ctx, e, u) {
+		return
+	}
+	p.rank.Failed(u.index)
+	if !errors.Is(err, fs.ErrNotExist) {
+		p.opts.Logger.Warn("upstream not asked again", "version", e.Version.String(), "upstream", u.name, "err", err)
+	}
+	refused.add(u, err)
+}
+
+// sleep waits, or until freed is closed. It returns what ended ctx.
+func sleep(ctx context.Context, wait time.Duration, freed <-chan struct{}) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-freed:
+		return nil
+	case <-time.After(wait):
+		return nil
 	}
 }
 
@@ -148,12 +234,7 @@ func (p *Pool) pause(ctx context.Context, attempt int, err error) error {
 	}
 	wait = time.Duration(float64(wait) * (0.75 + rand.Float64()/2))
 	p.opts.Logger.Info("trying again", "attempt", attempt, "wait", wait, "err", err)
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(wait):
-		return nil
-	}
+	return sleep(ctx, wait, nil)
 }
 
 // failures are the errors of several upstreams, as one sentence.

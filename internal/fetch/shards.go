@@ -6,9 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"slices"
-	"time"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,16 +15,17 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// A Sink keeps the shards of one version. Its methods are called for different
-// shards at the same time.
-type Sink interface {
-	// Open opens a shard that is kept, for reading. An error matching
-	// [fs.ErrNotExist] means that it is not kept. What it reads is checked, so it
-	// may be anything.
-	Open(s shard.Shard) (io.ReadCloser, error)
+// A Task is one version to be fetched. Entry and Open are required.
+type Task struct {
+	// Entry is one of [Pool.Offers].
+	Entry distfile.Entry
 
-	// Create returns a writer for a shard, which is kept once it is committed.
-	Create(s shard.Shard) (shard.Writer, error)
+	// Open returns the sink for what a manifest says.
+	Open func(shard.Manifest) (Sink, error)
+
+	// Progress is called every quarter of a second and once in the end, never twice
+	// at the same time. Nil has a line logged every ten seconds.
+	Progress func(Progress)
 }
 
 // fetching is the fetch of one version by one manifest.
@@ -34,51 +34,78 @@ type fetching struct {
 
 	entry    distfile.Entry
 	manifest shard.Manifest
-	source   *upstream // of the manifest
+	digests  []shard.Digest // those that the manifest has, or that were computed
+	source   *upstream      // of the manifest
 	sink     Sink
 	refused  refusals
 	kept     chan int // shards that are in the sink, right by their digests
+	tally    *tally
+
+	mu        sync.Mutex // guards what follows
+	begun     int        // shards
+	open      map[*arrival]bool
+	waiting   []*span // that nobody brings
+	transfers map[*transfer]bool
+	ended     []float64     // speeds of finished transfers, the newest last
+	changed   chan struct{} // closed and replaced when an idle worker may find something to do
 }
 
-// Fetch brings all shards of e to the sink that open returns for its manifest,
-// and returns that manifest, only if every shard agrees with it and the whole
-// with e.Digest. What the sink keeps already is checked, and fetched again if it
-// is wrong. The shards are begun in ascending order; the digest of the whole is
-// computed from the sink as soon as all shards before have come.
+// Fetch brings all shards of t.Entry to the sink that t.Open returns for its
+// manifest, and returns that manifest and how it went, only if every shard agrees with it and the
+// whole with the entry's digest. What the sink keeps already is checked, and used
+// if it is right. The shards are begun in ascending order; the digest of the whole
+// is computed from the sink as soon as all shards before have come.
 //
 // A manifest is believed until the bytes do not fit: then its upstream is not
-// asked again, and open is called again for the manifest of another one.
+// asked again, and t.Open is called again for the manifest of another one. It may
+// be called with the same one again.
 //
 // Errors match [ErrIntegrity] if no upstream has the right bytes, [ErrNoVersion]
 // if none offers e any more, [ErrUnreachable] if none answers, and
-// [fs.ErrNotExist] if none has a manifest or a shard. Others are those of open
+// [fs.ErrNotExist] if none has a manifest or a shard. Others are those of t.Open
 // and of the sink, what ended ctx, or say what the upstreams answered.
-func (p *Pool) Fetch(ctx context.Context, e distfile.Entry, open func(shard.Manifest) (Sink, error)) (shard.Manifest, error) {
+func (p *Pool) Fetch(ctx context.Context, t Task) (shard.Manifest, Progress, error) {
+	report := t.Progress
+	if report == nil {
+		report = p.logProgress()
+	}
+	tally := newTally(p, t.Entry, report)
+	m, err := p.fetch(ctx, t, tally)
+	end := tally.report(true)
+	if err != nil {
+		return shard.Manifest{}, end, fmt.Errorf("fetch %s: %w", t.Entry.Version, named(err))
+	}
+	return m, end, nil
+}
+
+func (p *Pool) fetch(ctx context.Context, t Task, tally *tally) (shard.Manifest, error) {
 	var distrusted refusals
 	var tried []shard.Manifest
 	for {
-		f := &fetching{Pool: p, entry: e}
-		err := p.retry(ctx, e, &distrusted, func(u *upstream) (err error) {
+		f := &fetching{
+			Pool: p, entry: t.Entry, tally: tally, open: make(map[*arrival]bool), transfers: make(map[*transfer]bool),
+			changed: make(chan struct{}),
+		}
+		err := p.retry(ctx, quest{entry: t.Entry, refused: &distrusted, try: func(u *upstream) (err error) {
 			f.source = u
-			if f.manifest, err = p.manifest(ctx, u, e); err == nil && alreadyTried(tried, f.manifest) {
+			if f.manifest, err = p.manifest(ctx, u, t.Entry); err == nil && alreadyTried(tried, f.manifest) {
 				err = wrong(fmt.Errorf("%s: its manifest says the same", u.name))
 			}
 			return err
-		})
+		}})
 		if err == nil {
-			f.sink, err = open(f.manifest)
+			f.sink, err = t.Open(f.manifest)
 		}
-		if err != nil {
-			return shard.Manifest{}, fmt.Errorf("fetch %s: %w", e.Version, named(err))
+		if err == nil {
+			err = f.run(ctx)
 		}
-		err = f.run(ctx)
 		if err == nil {
 			return f.manifest, nil
 		}
-		if !errors.Is(err, ErrIntegrity) {
-			return shard.Manifest{}, fmt.Errorf("fetch %s: %w", e.Version, named(err))
+		if f.sink == nil || !errors.Is(err, ErrIntegrity) {
+			return shard.Manifest{}, err
 		}
-		p.opts.Logger.Warn("manifest not believed", "version", e.Version.String(), "upstream", f.source.name, "err", err)
+		p.opts.Logger.Warn("manifest not believed", "version", t.Entry.Version.String(), "upstream", f.source.name, "err", err)
 		tried = append(tried, f.manifest)
 		distrusted.add(f.source, fmt.Errorf("by the manifest of %s: %w", f.source.name, err))
 	}
@@ -92,97 +119,31 @@ func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
 }
 
 // run brings all shards to the sink.
-func (f *fetching) run(ctx context.Context) error {
-	f.kept = make(chan int, len(f.manifest.Shards))
+func (f *fetching) run(ctx context.Context) (err error) {
+	f.digests = slices.Clone(f.manifest.Shards)
+	f.kept = make(chan int, len(f.digests))
+	f.tally.begin(f)
+	watched, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { f.watch(watched) })
+	defer watching.Wait()
+	defer stop()
+	defer func() { err = errors.Join(err, f.close()) }()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return f.fetchShards(ctx) })
+	for range f.opts.Concurrency {
+		group.Go(func() error { return f.work(ctx) })
+	}
 	group.Go(func() error { return f.checkWhole(ctx) })
 	return group.Wait()
 }
 
-func (f *fetching) fetchShards(ctx context.Context) error {
-	workers, ctx := errgroup.WithContext(ctx)
-	workers.SetLimit(f.opts.Concurrency)
-	for number := 1; number <= len(f.manifest.Shards) && ctx.Err() == nil; number++ {
-		workers.Go(func() error { return f.fetchShard(ctx, f.manifest.Shard(number)) })
+// close closes the places of shards that have not arrived.
+func (f *fetching) close() error {
+	var err error
+	for a := range f.open {
+		err = errors.Join(err, a.place.Close())
 	}
-	return workers.Wait()
-}
-
-// fetchShard brings one shard to the sink.
-func (f *fetching) fetchShard(ctx context.Context, s shard.Shard) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	buf, _ := f.buffers.Get().(*[]byte)
-	defer f.buffers.Put(buf)
-	if !f.keeps(s, *buf) {
-		err := f.retry(ctx, f.entry, &f.refused, func(u *upstream) error { return f.transfer(ctx, u, s, *buf) })
-		if err != nil {
-			return fmt.Errorf("shard %d: %w", s.Number, err)
-		}
-	}
-	f.kept <- s.Number
-	return nil
-}
-
-// keeps reports whether the sink has the right bytes of s.
-func (f *fetching) keeps(s shard.Shard, buf []byte) bool {
-	r, err := f.sink.Open(s)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false
-	}
-	if err == nil {
-		err = errors.Join(s.Verify(r, buf), r.Close())
-	}
-	if err != nil {
-		f.opts.Logger.Warn("kept shard is fetched again", "version", f.entry.Version.String(), "shard", s.Number, "err", err)
-	}
-	return err == nil
-}
-
-// transfer gets s from u into the sink. An error of u's is a refusal if u sent
-// something that is not s.
-func (f *fetching) transfer(ctx context.Context, u *upstream, s shard.Shard, buf []byte) error {
-	start := time.Now()
-	body, err := f.get(ctx, u, f.entry.Version.String(), shard.FileName(s.Number))
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	blame := func(err error) error { return wrong(fmt.Errorf("%s: %w", u.name, err)) }
-	out, err := f.sink.Create(s)
-	if err != nil {
-		return local{err}
-	}
-	defer out.Close()
-	check := shard.NewCheck(s)
-	for {
-		n, rerr := body.Read(buf)
-		if _, err := check.Write(buf[:n]); err != nil {
-			return blame(err)
-		}
-		if _, err := out.Write(buf[:n]); err != nil {
-			return local{err}
-		}
-		if errors.Is(rerr, io.EOF) {
-			break
-		}
-		if rerr != nil {
-			return fmt.Errorf("%s: shard %d broke off: %w", u.name, s.Number, rerr)
-		}
-	}
-	if err := check.Close(); err != nil {
-		return blame(err)
-	}
-	dur := time.Since(start)
-	if err := out.Commit(); err != nil {
-		return local{err}
-	}
-	f.rank.Delivered(u.index, s.Size, dur)
-	f.opts.Logger.Debug("shard fetched", "version", f.entry.Version.String(), "shard", s.Number,
-		"upstream", u.name, "bytes", s.Size, "dur", dur)
-	return nil
+	return err
 }
 
 // checkWhole computes the digest of the whole file, from the sink, behind the
@@ -201,12 +162,16 @@ func (f *fetching) checkWhole(ctx context.Context) error {
 				return context.Cause(ctx)
 			}
 		}
-		r, err := f.sink.Open(f.manifest.Shard(next + 1))
+		s := f.manifest.Shard(next + 1)
+		place, err := f.sink.Open(s)
 		if err != nil {
 			return err
 		}
-		_, err = io.CopyBuffer(whole, struct{ io.Reader }{r}, *buf)
-		if err := errors.Join(err, r.Close()); err != nil {
+		n, err := io.CopyBuffer(whole, struct{ io.Reader }{io.NewSectionReader(place, 0, s.Size)}, *buf)
+		if err == nil && n < s.Size {
+			err = io.ErrUnexpectedEOF
+		}
+		if err := errors.Join(err, place.Close()); err != nil {
 			return err
 		}
 	}

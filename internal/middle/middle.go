@@ -18,15 +18,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/server"
@@ -215,11 +216,11 @@ func (r *run) finished(ctx context.Context, err error) {
 func (m *Middle) fetch(ctx context.Context, e distfile.Entry) error {
 	start := time.Now()
 	var draft *store.Draft
-	manifest, err := m.pool.Fetch(ctx, e, func(manifest shard.Manifest) (fetch.Sink, error) {
+	manifest, went, err := m.pool.Fetch(ctx, fetch.Task{Entry: e, Open: func(manifest shard.Manifest) (fetch.Sink, error) {
 		var err error
 		draft, err = m.begin(e.Version, manifest)
 		return keeper{draft}, err
-	})
+	}})
 	if err != nil {
 		return err
 	}
@@ -227,7 +228,7 @@ func (m *Middle) fetch(ctx context.Context, e distfile.Entry) error {
 		return err
 	}
 	m.logger.Info("fetched", "version", e.Version.String(), "bytes", manifest.Size,
-		"shards", len(manifest.Shards), "dur", time.Since(start))
+		"shards", len(manifest.Shards), "resumed", went.Resumed, "wasted", went.Wasted, "dur", time.Since(start))
 	return nil
 }
 
@@ -272,10 +273,33 @@ func (m *Middle) report(ctx context.Context, task string, err error) {
 type keeper struct{ draft *store.Draft }
 
 // Open opens a shard of the draft.
-func (k keeper) Open(s shard.Shard) (io.ReadCloser, error) { return k.draft.Open(s.Number) }
+func (k keeper) Open(s shard.Shard) (fetch.Place, error) {
+	f, err := k.draft.Open(s.Number)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() > s.Size {
+		err = f.Truncate(s.Size) // by another manifest it was longer
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return place{f, s.Size}, nil
+}
 
-// Create creates a shard of the draft.
-func (k keeper) Create(s shard.Shard) (shard.Writer, error) { return k.draft.Create(s.Number) }
+// place is a shard's file.
+type place struct {
+	*os.File
+
+	size int64
+}
+
+// Written returns what is there.
+func (p place) Written() ([]disk.Range, error) { return disk.Written(p.File, 0, p.size) }
+
+// Commit writes the shard through to the disk.
+func (p place) Commit() error { return p.Sync() }
 
 // check reads all that was listed when it was called, the newest version first,
 // and sends those that do not agree with their manifest to damaged.

@@ -50,10 +50,10 @@ func (d *Draft) Create(number int) (shard.Writer, error) {
 	return f, nil
 }
 
-// Open opens shard number for reading. The error matches [fs.ErrNotExist] if it
-// has not been committed.
+// Open opens shard number for reading and writing in place, with what was written
+// of it before. Nothing says how much of it is right.
 func (d *Draft) Open(number int) (*os.File, error) {
-	return d.store.root.Open(path.Join(d.path(), shard.FileName(number)))
+	return d.store.root.OpenFile(path.Join(d.path(), shard.FileName(number)), os.O_RDWR|os.O_CREATE, 0o644)
 }
 
 // Need returns an error if the disk has no room for what is missing of size bytes
@@ -65,7 +65,7 @@ func (d *Draft) Need(size int64) error {
 	}
 	for _, f := range files {
 		if info, err := f.Info(); err == nil {
-			size -= info.Size()
+			size -= disk.Allocated(info)
 		}
 	}
 	return disk.Need(d.store.dir, size)

@@ -1,0 +1,325 @@
+package fetch
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// Why a transfer is ended before its time.
+var (
+	// errOver is for one whose bytes somebody else has brought.
+	errOver = errors.New("the bytes came from elsewhere")
+
+	// errCrawl is for one that is far slower than it might be.
+	errCrawl = errors.New("far slower than usual")
+)
+
+// arrival is one shard on its way into its place. It consists of spans, and its
+// bytes are hashed as they come, as long as they come in order; what comes ahead
+// of the order is read back in the end.
+type arrival struct {
+	*fetching
+
+	shard shard.Shard
+	place Place
+
+	mu       sync.Mutex // guards what follows, and the spans
+	spans    []*span    // what was missing at first, ascending
+	pending  int        // spans that are not over
+	finished bool       // somebody is checking the whole, or has
+	hash     hash.Hash
+	hashed   int64
+	owners   []owner // who sent what is in place; what nobody did was there before
+	present  int64   // bytes that were there before
+
+	// alone is set when bytes of several upstreams made a wrong shard: then it is
+	// brought by one alone, and what differs from before tells who was wrong.
+	alone   bool
+	differs map[*upstream]bool
+}
+
+// owner is who sent a range of a shard.
+type owner struct {
+	disk.Range
+
+	upstream *upstream
+}
+
+// span is a range of a shard that one worker brings, in order. Another one may
+// take over its end, or race it.
+type span struct {
+	*arrival
+
+	at, to    int64 // what is still to come
+	transfers []*transfer
+	crawls    int // how often a transfer was abandoned for being slow
+}
+
+// transfer is one request for the rest of a span.
+type transfer struct {
+	*span
+
+	upstream *upstream
+	from, to int64 // what is asked for
+	cancel   context.CancelCauseFunc
+	received int64 // since the last tick; guarded by the tally's mu
+	total    int64 // likewise, of all ticks
+	pace     pace  // for the watch alone
+}
+
+// arrival begins with s: with what is there of it, and with spans for the rest.
+func (f *fetching) arrival(s shard.Shard) (*arrival, error) {
+	place, err := f.sink.Open(s)
+	if err != nil {
+		return nil, err
+	}
+	a := &arrival{fetching: f, shard: s, place: place, hash: sha256.New()}
+	written, err := place.Written()
+	if err != nil {
+		return nil, errors.Join(err, place.Close())
+	}
+	at := int64(0)
+	for _, r := range append(written, disk.Range{From: s.Size, To: s.Size}) {
+		if at < r.From {
+			a.add(at, r.From)
+		}
+		a.present += r.To - r.From
+		at = r.To
+	}
+	f.tally.found(a.present)
+	return a, nil
+}
+
+// add adds a span. The caller holds mu, or the only reference.
+func (a *arrival) add(from, to int64) *span {
+	s := &span{arrival: a, at: from, to: to}
+	a.spans = append(a.spans, s)
+	a.pending++
+	return s
+}
+
+// readBack hashes from the place up to the offset to.
+func (a *arrival) readBack(to int64, buf []byte) error {
+	r := io.NewSectionReader(a.place, a.hashed, to-a.hashed)
+	n, err := io.CopyBuffer(a.hash, struct{ io.Reader }{r}, buf)
+	a.hashed += n
+	if err == nil && a.hashed < to {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// restart forgets what is there and returns a span for all of it. What is there
+// stays to be compared with if alone is set. The caller holds mu, or the only
+// reference.
+func (a *arrival) restart() *span {
+	a.spans, a.pending, a.finished = nil, 0, false
+	a.hash.Reset()
+	a.hashed, a.present = 0, 0
+	a.differs = make(map[*upstream]bool)
+	return a.add(0, a.shard.Size)
+}
+
+// over reports whether all of s has come. The caller holds mu.
+func (s *span) over() bool { return s.at >= s.to }
+
+// join registers a transfer of the rest of s from u. It returns nil if there is
+// nothing to do: all of it has come, or somebody else is bringing it and this is
+// not meant to be a race.
+func (s *span) join(u *upstream, race bool, cancel context.CancelCauseFunc) *transfer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over() || (len(s.transfers) > 0 && !race) {
+		return nil
+	}
+	if s.alone && s.at > 0 && !s.from(u) {
+		s.tally.wrong(0, s.at)
+		s.at, s.hashed, s.owners = 0, 0, nil
+		s.hash.Reset()
+		clear(s.differs)
+	}
+	t := &transfer{span: s, upstream: u, from: s.at, to: s.to, cancel: cancel}
+	s.transfers = append(s.transfers, t)
+	return t
+}
+
+// from reports whether all that has come of s since the restart was sent by u.
+func (s *span) from(u *upstream) bool {
+	return !slices.ContainsFunc(s.owners, func(o owner) bool { return o.From < s.at && o.upstream != u })
+}
+
+// leave ends t, and reports whether its span is over.
+func (t *transfer) leave() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.transfers = slices.DeleteFunc(t.transfers, func(o *transfer) bool { return o == t })
+	return t.over()
+}
+
+// take puts into place what t has received at offset, as far as it is wanted, and
+// returns how many bytes more are, after these.
+func (t *transfer) take(offset int64, data []byte) (left int64, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	end := offset + int64(len(data))
+	var used int64
+	if offset <= t.at && t.at < min(end, t.span.to) {
+		fresh := data[t.at-offset : min(end, t.span.to)-offset]
+		if err := t.put(t.at, fresh, t.upstream); err != nil {
+			return 0, err
+		}
+		used = int64(len(fresh))
+		t.at += used
+		if t.over() {
+			t.pending--
+			for _, other := range t.transfers {
+				if other != t {
+					other.cancel(errOver)
+				}
+			}
+		}
+	}
+	t.tally.took(t, int64(len(data)), used)
+	if t.over() {
+		return 0, nil
+	}
+	return t.span.to - end, nil
+}
+
+// put writes data, which u sent, and hashes it if it is next. The caller holds mu.
+func (a *arrival) put(offset int64, data []byte, u *upstream) error {
+	r := disk.Range{From: offset, To: offset + int64(len(data))}
+	if a.alone {
+		if err := a.compare(r, data); err != nil {
+			return err
+		}
+	}
+	if _, err := a.place.WriteAt(data, offset); err != nil {
+		return err
+	}
+	if offset == a.hashed {
+		a.hash.Write(data)
+		a.hashed = r.To
+	}
+	a.own(r, u)
+	return nil
+}
+
+// own notes that u has sent r.
+func (a *arrival) own(r disk.Range, u *upstream) {
+	if a.alone { // otherwise no byte is put twice
+		var others []owner
+		for _, o := range a.owners {
+			if o.From < r.From {
+				others = append(others, owner{disk.Range{From: o.From, To: min(o.To, r.From)}, o.upstream})
+			}
+			if o.To > r.To {
+				others = append(others, owner{disk.Range{From: max(o.From, r.To), To: o.To}, o.upstream})
+			}
+		}
+		a.owners = others
+	}
+	for i, o := range a.owners {
+		if o.upstream == u && o.To == r.From {
+			a.owners[i].To = r.To
+			return
+		}
+	}
+	a.owners = append(a.owners, owner{r, u})
+}
+
+// compare notes whose bytes data, which is to replace r, differs from.
+func (a *arrival) compare(r disk.Range, data []byte) error {
+	old := make([]byte, len(data))
+	if _, err := a.place.ReadAt(old, r.From); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	for _, o := range a.owners {
+		from, to := max(o.From, r.From), min(o.To, r.To)
+		if from < to && !slices.Equal(old[from-r.From:to-r.From], data[from-r.From:to-r.From]) {
+			a.differs[o.upstream] = true
+		}
+	}
+	return nil
+}
+
+// finish checks the shard if all of it has come and nobody else does so. It
+// returns a span if the shard is wrong, and is to be brought again.
+func (a *arrival) finish(ctx context.Context, buf []byte) (*span, error) {
+	a.mu.Lock()
+	if a.pending > 0 || a.finished {
+		a.mu.Unlock()
+		return nil, nil //nolint:nilnil // nothing to do
+	}
+	a.finished = true
+	a.mu.Unlock()
+	if err := a.readBack(a.shard.Size, buf); err != nil {
+		return nil, local{err}
+	}
+	got := shard.Digest(a.hash.Sum(nil))
+	if a.shard.Digest == (shard.Digest{}) {
+		a.digests[a.shard.Number-1] = got
+	} else if got != a.shard.Digest {
+		err := fmt.Errorf("%w: %s instead of %s", shard.ErrDigest, got, a.shard.Digest)
+		return a.mend(ctx, err), nil
+	}
+	for u := range a.differs {
+		a.blame(ctx, a.entry, &a.refused, u, wrong(fmt.Errorf("%s: shard %d: %w", u.name, a.shard.Number, shard.ErrDigest)))
+	}
+	if err := a.place.Commit(); err != nil {
+		return nil, local{err}
+	}
+	if err := a.place.Close(); err != nil {
+		return nil, local{err}
+	}
+	a.arrived(a)
+	return nil, nil //nolint:nilnil // nothing more to do
+}
+
+// mend finds out who is to blame for a shard whose digest is wrong, and returns
+// the span to bring again.
+func (a *arrival) mend(ctx context.Context, err error) *span {
+	senders := a.senders()
+	if len(senders) == 1 && a.present == 0 {
+		a.blame(ctx, a.entry, &a.refused, senders[0], wrong(fmt.Errorf("%s: %w", senders[0].name, err)))
+	} else {
+		a.opts.Logger.Warn("shard is fetched again", "version", a.entry.Version.String(), "shard", a.shard.Number,
+			"upstreams", names(senders), "resumed", a.present, "err", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.tally.wrong(a.present, a.shard.Size-a.present)
+	a.alone = len(senders) > 1 || len(senders) == 1 && a.present > 0
+	if !a.alone {
+		a.owners = nil
+	}
+	return a.restart()
+}
+
+// senders are the upstreams whose bytes are in place.
+func (a *arrival) senders() []*upstream {
+	var senders []*upstream
+	for _, o := range a.owners {
+		if !slices.Contains(senders, o.upstream) {
+			senders = append(senders, o.upstream)
+		}
+	}
+	return senders
+}
+
+func names(upstreams []*upstream) []string {
+	names := make([]string, len(upstreams))
+	for i, u := range upstreams {
+		names[i] = u.name
+	}
+	return names
+}

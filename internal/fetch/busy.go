@@ -1,0 +1,102 @@
+package fetch
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// An upstream that says to come again later is not asked before. If it is sending
+// us other things meanwhile, it is asked for no more than those at the same time,
+// and after the wait for one more.
+
+// putOff notes that u is not to be asked again before the time that it has said,
+// made up to a half longer, for those who were sent away together not to come
+// back together.
+func (p *Pool) putOff(u *upstream, b busy) {
+	wait := time.Duration(float64(max(b.wait, minBusy)) * (1 + rand.Float64()/2))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.opts.Logger.Debug("upstream is busy", "upstream", u.name, "wait", wait, "transfers", u.transfers, "err", b)
+	u.err = b
+	u.later = time.Now().Add(wait)
+	u.most = u.transfers
+}
+
+// minBusy is the least wait, for a server that says 0 not to be hammered.
+const minBusy = 100 * time.Millisecond
+
+// free reports whether u may be asked now, by what it has said.
+func (p *Pool) free(u *upstream) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return u.free()
+}
+
+// free is for holders of the pool's mu.
+func (u *upstream) free() bool {
+	return u.later.IsZero() || u.transfers < u.most || !time.Now().Before(u.later)
+}
+
+// claim notes that something is asked of u, unless it is busy. The caller calls
+// release when that has ended.
+func (p *Pool) claim(u *upstream) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !u.free() {
+		return false
+	}
+	if u.transfers++; u.transfers > u.most && !u.later.IsZero() {
+		// This one tries whether there is room for one more; the next does later.
+		u.most = u.transfers
+		u.later = time.Now().Add(probeEvery)
+	}
+	return true
+}
+
+// probeEvery is the wait between two tries to get more from an upstream that was
+// busy.
+const probeEvery = 2 * time.Second
+
+// release ends what claim has begun, and how that went.
+func (p *Pool) release(u *upstream, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u.transfers--
+	if err == nil {
+		u.err = nil
+	}
+	close(p.freed)
+	p.freed = make(chan struct{})
+}
+
+// wait returns how long the upstreams of q that are busy are so at least, and
+// what is closed when one may be free. It is 0 if none is busy.
+func (p *Pool) wait(q quest) (time.Duration, <-chan struct{}) {
+	p.mu.Lock()
+	freed := p.freed
+	p.mu.Unlock()
+	var wait time.Duration
+	for _, u := range p.upstreams {
+		if q.refused.has(u) || !p.offers(u, q.entry) || p.free(u) {
+			continue
+		}
+		p.mu.Lock()
+		left := max(time.Until(u.later), time.Millisecond)
+		p.mu.Unlock()
+		if wait == 0 || left < wait {
+			wait = left
+		}
+	}
+	return wait, freed
+}
+
+// lastByte returns when something came from any upstream, or start if that is
+// later.
+func (p *Pool) lastByte(start time.Time) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.received.After(start) {
+		return p.received
+	}
+	return start
+}

@@ -1,0 +1,104 @@
+package fetch
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	// sampled is the number of ticks that make a sample for the ranking.
+	sampled = 4
+
+	// floor in bytes per second is what counts as nothing, over the time-out.
+	floor = 64
+
+	// askAgain is the time between two questions to upstreams that are down.
+	askAgain = 10 * time.Second
+
+	// maxCrawls bounds the doublings of the patience with a slow span.
+	maxCrawls = 5
+)
+
+// watch looks at all transfers every tick: it measures them, gives up those that
+// are too slow, wakes idle workers to help, and reports progress.
+func (f *fetching) watch(ctx context.Context) {
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for count := 1; ; count++ {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		f.measure()
+		f.tally.report(false)
+		if time.Duration(count)*tick%askAgain == 0 {
+			for _, u := range f.down() {
+				asking.Go(func() { _ = f.refresh(ctx, u) }) // it has logged what was wrong
+			}
+		}
+	}
+}
+
+// down returns the upstreams that did not say what they offer when they were asked
+// last.
+func (p *Pool) down() (down []*upstream) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, u := range p.upstreams {
+		if u.failing {
+			down = append(down, u)
+		}
+	}
+	return down
+}
+
+// measure is one tick.
+func (f *fetching) measure() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tally.tick(f.transfers)
+	for t := range f.transfers {
+		if t.pace.count%sampled == 0 {
+			f.rank.Delivered(t.upstream.index, t.pace.last(sampled), sampled*tick)
+		}
+		if err := f.tooSlow(t); err != nil {
+			t.cancel(err)
+		}
+	}
+	f.wake()
+}
+
+// tooSlow says why t is to be given up, if it is. The caller holds mu.
+func (f *fetching) tooSlow(t *transfer) error {
+	if ticks := int(f.opts.Timeout / tick); t.pace.count > ticks {
+		window := min(ticks, history)
+		if bytes := t.pace.last(window); float64(bytes) < floor*float64(window)*tick.Seconds() {
+			return fmt.Errorf("%w in %v: %d bytes", errDrip, time.Duration(window)*tick, bytes)
+		}
+	}
+	peers := append([]float64(nil), f.ended...)
+	for peer := range f.transfers {
+		if peer != t && peer.pace.count >= sampled {
+			peers = append(peers, peer.pace.speed())
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.pace.crawls(peers, recent<<min(t.crawls, maxCrawls)) {
+		return nil
+	}
+	t.crawls++
+	return fmt.Errorf("%w: %.0f bytes a second", errCrawl, t.pace.speed())
+}
+
+// heardAt notes when something came.
+func (p *Pool) heardAt(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.received = now
+}

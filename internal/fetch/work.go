@@ -1,0 +1,299 @@
+package fetch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+const (
+	// helpAfter is the time that a transfer must still take for an idle worker to
+	// help it.
+	helpAfter = 500 * time.Millisecond
+
+	// minSplit in bytes is the least that a span is split into.
+	minSplit = 64 << 10
+
+	// maxRaced is the part of a file that races may bring twice.
+	maxRaced = 0.05
+
+	// progress in bytes is what a transfer must have brought for its failure not to
+	// count.
+	progress = 64 << 10
+)
+
+// work brings shards until all have come.
+func (f *fetching) work(ctx context.Context) error {
+	buf, _ := f.buffers.Get().(*[]byte)
+	defer f.buffers.Put(buf)
+	for {
+		s, first, err := f.next(ctx, *buf)
+		if s == nil || err != nil {
+			return err
+		}
+		for s != nil && err == nil {
+			number := s.shard.Number
+			if err = f.bring(ctx, s, first, *buf); err == nil {
+				s, err = s.finish(ctx, *buf)
+			}
+			if err != nil {
+				return fmt.Errorf("shard %d: %w", number, err)
+			}
+			first = nil
+		}
+	}
+}
+
+// next returns the next span to bring: of the shards in ascending order, and then
+// to help another worker, from upstream first if that is not nil. It waits for
+// something to do, and returns nil when all has come.
+func (f *fetching) next(ctx context.Context, buf []byte) (s *span, first *upstream, err error) {
+	for ctx.Err() == nil {
+		f.mu.Lock()
+		changed := f.changed
+		switch {
+		case len(f.waiting) > 0:
+			s = f.waiting[0]
+			f.waiting = f.waiting[1:]
+		case f.begun < len(f.digests):
+			f.begun++
+			number := f.begun
+			f.mu.Unlock()
+			if err := f.begin(ctx, f.manifest.Shard(number), buf); err != nil {
+				return nil, nil, fmt.Errorf("shard %d: %w", number, err)
+			}
+			continue
+		case len(f.open) == 0:
+			f.mu.Unlock()
+			return nil, nil, nil
+		default:
+			s, first = f.help()
+		}
+		f.mu.Unlock()
+		if s != nil {
+			return s, first, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+	return nil, nil, context.Cause(ctx)
+}
+
+// begin opens a shard, looks at what is there of it and has the rest brought.
+func (f *fetching) begin(ctx context.Context, s shard.Shard, buf []byte) error {
+	a, err := f.arrival(s)
+	if err != nil {
+		return local{err}
+	}
+	f.mu.Lock()
+	f.open[a] = true
+	f.mu.Unlock()
+	missing := slices.Clone(a.spans)
+	if len(missing) == 0 {
+		again, err := a.finish(ctx, buf)
+		if again == nil || err != nil {
+			return err
+		}
+		missing = append(missing, again)
+	} else if err := a.readBack(missing[0].at, buf); err != nil {
+		return local{err}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting = append(f.waiting, missing...)
+	return nil
+}
+
+// arrived notes that a is in its place, and right.
+func (f *fetching) arrived(a *arrival) {
+	f.tally.resume(a.present)
+	f.opts.Logger.Debug("shard fetched", "version", f.entry.Version.String(), "shard", a.shard.Number,
+		"upstreams", names(a.senders()), "bytes", a.shard.Size-a.present, "resumed", a.present)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.open, a)
+	f.kept <- a.shard.Number
+	f.wake()
+}
+
+// wake has idle workers look for something to do. The caller holds mu.
+func (f *fetching) wake() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// help finds something for an idle worker to do: the end of what the transfer that
+// takes longest has yet to bring, in proportion to how fast the upstream is that is
+// drawn for it; or, where that is too little to be split, all of it once more. The
+// caller holds mu.
+func (f *fetching) help() (*span, *upstream) {
+	slow := make([]*transfer, 0, len(f.transfers))
+	for t := range f.transfers {
+		if t.pace.count >= knownAfter {
+			slow = append(slow, t)
+		}
+	}
+	slices.SortFunc(slow, func(a, b *transfer) int { return cmp.Compare(b.left(), a.left()) })
+	for _, t := range slow {
+		if t.left() < helpAfter.Seconds() {
+			break
+		}
+		if s, u := f.helpWith(t); s != nil {
+			return s, u
+		}
+	}
+	return nil, nil
+}
+
+// left is how many seconds t still takes at its speed.
+func (t *transfer) left() float64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return float64(t.span.to-t.at) / max(t.pace.speed(), 1)
+}
+
+func (f *fetching) helpWith(t *transfer) (*span, *upstream) {
+	able := func(u *upstream) bool {
+		f.Pool.mu.Lock()
+		defer f.Pool.mu.Unlock()
+		return !u.rangeless && u.free()
+	}
+	can := func(u *upstream) bool { return able(u) && !f.refused.has(u) && f.offers(u, f.entry) }
+	// Not the same one again if there is another: it may be what is slow.
+	u := f.pick(func(u *upstream) bool { return u != t.upstream && can(u) })
+	if u == nil {
+		u = f.pick(can)
+	}
+	if u == nil {
+		return nil, nil
+	}
+	speed := t.pace.speed()
+	rate := cmp.Or(f.rank.Throughput(u.index), max(speed, 1))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	left := t.span.to - t.at
+	if t.alone || left <= 0 || len(t.transfers) > 1 {
+		return nil, nil
+	}
+	share := int64(float64(left) * rate / (rate + speed))
+	if share = min(share, left-minSplit); share >= minSplit {
+		return t.split(t.span, share), u
+	}
+	if rate > 2*speed && f.tally.race(left, f.manifest.Size) {
+		return t.span, u
+	}
+	return nil, nil
+}
+
+// split makes the last bytes of s a span of its own. The caller holds mu.
+func (a *arrival) split(s *span, bytes int64) *span {
+	from := s.to - bytes
+	end := a.add(from, s.to)
+	s.to = from
+	return end
+}
+
+// bring brings s, beginning with first if that is not nil. It may leave while
+// somebody else still brings it.
+func (f *fetching) bring(ctx context.Context, s *span, first *upstream, buf []byte) error {
+	return f.retry(ctx, quest{entry: f.entry, refused: &f.refused, first: first, try: func(u *upstream) error {
+		helping := u == first
+		first = nil
+		return f.transfer(ctx, s, u, helping, buf)
+	}})
+}
+
+// transfer gets the rest of s from u. It returns nil when there is nothing left
+// for the caller to bring.
+func (f *fetching) transfer(ctx context.Context, s *span, u *upstream, helping bool, buf []byte) error {
+	asking, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	t := s.join(u, helping, cancel)
+	if t == nil {
+		return nil
+	}
+	f.mu.Lock()
+	f.transfers[t] = true
+	f.mu.Unlock()
+	start := time.Now()
+	err := f.receive(asking, t, helping, buf)
+	f.transferred(t, time.Since(start))
+	switch {
+	case errors.As(err, new(local)):
+		t.leave()
+		return err
+	case t.leave():
+		return nil
+	case ctx.Err() == nil && errors.Is(err, errCrawl), f.tally.of(t) >= progress && !errors.As(err, new(refusal)):
+		return moved{err}
+	}
+	return err
+}
+
+// transferred takes note of how fast t was.
+func (f *fetching) transferred(t *transfer, dur time.Duration) {
+	bytes := f.tally.of(t)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.transfers, t)
+	if bytes == 0 {
+		return
+	}
+	if t.pace.count < sampled {
+		f.rank.Delivered(t.upstream.index, bytes, dur)
+	}
+	f.ended = append(f.ended, float64(bytes)/max(dur, minSample).Seconds())
+	f.ended = f.ended[max(0, len(f.ended)-remembered):]
+}
+
+// receive receives t until its span is over.
+func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf []byte) error {
+	want := disk.Range{From: t.from, To: t.to}
+	if want == (disk.Range{To: t.shard.Size}) {
+		want = disk.Range{}
+	}
+	u := t.upstream
+	blame := func(err error) error { return wrong(fmt.Errorf("%s: shard %d: %w", u.name, t.shard.Number, err)) }
+	body, err := f.get(ctx, u, want, f.entry.Version.String(), shard.FileName(t.shard.Number))
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	body.limit = f.limit
+	switch {
+	case body.size >= 0 && body.size != t.shard.Size:
+		return blame(fmt.Errorf("%w: %d bytes instead of %d", shard.ErrSize, body.size, t.shard.Size))
+	case body.from < t.from:
+		f.Pool.mu.Lock()
+		u.rangeless = true
+		f.Pool.mu.Unlock()
+		if helping {
+			return moved{fmt.Errorf("%s: it does not know ranges", u.name)}
+		}
+	}
+	offset, left := body.from, t.to-body.from
+	for left > 0 {
+		n, rerr := body.Read(buf[:min(int64(len(buf)), left)])
+		if left, err = t.take(offset, buf[:n]); err != nil {
+			return local{err}
+		}
+		offset += int64(n)
+		switch {
+		case left <= 0:
+		case errors.Is(rerr, io.EOF) && body.size < 0 && want == (disk.Range{}):
+			return blame(fmt.Errorf("%w: %d bytes instead of %d", shard.ErrSize, offset, t.shard.Size))
+		case rerr != nil:
+			return fmt.Errorf("%s: shard %d broke off: %w", u.name, t.shard.Number, rerr)
+		}
+	}
+	return nil
+}
