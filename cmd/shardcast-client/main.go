@@ -29,7 +29,7 @@ type settings struct {
 	list                           bool
 	version, outputFile, outputDir string
 	fetch                          cli.FetchFlags
-	logger                         func() *slog.Logger
+	logger                         func(io.Writer) *slog.Logger
 }
 
 func newCommand() *cobra.Command {
@@ -71,7 +71,7 @@ func (s *settings) run(cmd *cobra.Command) (err error) {
 		ServerPort:   port,
 		OutputDir:    s.outputDir,
 		FetchOptions: fetching,
-		Logger:       s.logger(),
+		Logger:       s.logger(os.Stderr),
 	})
 	if err != nil {
 		return err
