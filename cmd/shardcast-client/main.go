@@ -18,6 +18,7 @@ import (
 
 	"github.com/shardcast/shardcast"
 	"github.com/shardcast/shardcast/internal/cli"
+	"github.com/shardcast/shardcast/internal/progress"
 )
 
 func main() {
@@ -26,14 +27,15 @@ func main() {
 
 // settings are what the flags say.
 type settings struct {
-	list, noResume                 bool
+	list, json, noResume           bool
 	version, outputFile, outputDir string
+	progress                       progress.Mode
 	fetch                          cli.FetchFlags
-	logger                         func() *slog.Logger
+	logger                         func(io.Writer) *slog.Logger
 }
 
 func newCommand() *cobra.Command {
-	s := &settings{}
+	s := &settings{progress: progress.Auto}
 	root := &cobra.Command{
 		Use:   "shardcast-client",
 		Short: "List versions and download them",
@@ -41,20 +43,24 @@ func newCommand() *cobra.Command {
 its shards concurrently from the servers that prove fastest, verified one by one
 and as a whole. Any of the servers that is up is enough. The file appears under
 its name only when all of it is right and on the disk, and its path is then
-printed on stdout; when anything fails, what stood there before is untouched.`,
+printed on stdout; when anything fails, what stood there before is untouched.
+How it goes is shown on stderr.`,
 		Example: `  shardcast-client --servers 192.168.1.100,192.168.1.101 --list
   shardcast-client --servers 192.168.1.100 --version v1 --output-file ./file.bin
+  shardcast-client --servers 192.168.1.100 --version v1 --progress none --json
   IP_ADDR_LIST="192.168.1.100 192.168.1.101" shardcast-client --version latest`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
 	}
 	flags := root.Flags()
 	s.fetch.Add(flags, "servers", "servers to fetch from")
-	flags.BoolVar(&s.list, "list", false, "print a table of the versions on offer")
+	flags.BoolVar(&s.list, "list", false, "print the versions on offer, as a table or with --json")
 	flags.StringVar(&s.version, "version", "", "`VERSION` to download: v1, v2 and so on, or latest")
 	flags.StringVar(&s.outputFile, "output-file", "", "`FILE` to download to (default download_VERSION.bin in the output directory)")
 	flags.StringVar(&s.outputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` to download to; made if it is missing")
 	flags.BoolVar(&s.noResume, "no-resume", false, "begin afresh, without what an earlier download to the same file has left")
+	flags.BoolVar(&s.json, "json", false, "print results as JSON, one object a line")
+	flags.Var(&s.progress, "progress", "how to show a download on stderr: bar, plain (log lines), json (an object a line) or none; auto is bar on a terminal, else plain")
 	s.logger = cli.LogFlag(root.PersistentFlags())
 	return root
 }
@@ -67,34 +73,50 @@ func (s *settings) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	display := progress.New(s.progress, os.Stderr)
+	logger := s.logger(display)
 	c, err := shardcast.NewClient(shardcast.ClientOptions{
 		Servers:      servers,
 		ServerPort:   port,
 		OutputDir:    s.outputDir,
 		FetchOptions: fetching,
 		NoResume:     s.noResume,
-		Logger:       s.logger(),
+		Progress:     display.Update(),
+		Logger:       logger,
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
 	if s.list {
-		return list(cmd.Context(), c, cmd.OutOrStdout())
+		return s.printList(cmd.Context(), c, cmd.OutOrStdout())
 	}
 	got, err := c.Download(cmd.Context(), s.version, s.outputFile)
 	if err != nil {
+		display.Failed(err)
 		return err
+	}
+	display.Done(got, logger.Enabled(cmd.Context(), slog.LevelInfo))
+	if s.json {
+		return progress.WriteResult(cmd.OutOrStdout(), got)
 	}
 	_, err = fmt.Fprintln(cmd.OutOrStdout(), got.Path)
 	return err
 }
 
-// list prints the versions on offer as a table.
-func list(ctx context.Context, c *shardcast.Client, out io.Writer) error {
+// printList prints the versions on offer, as a table if not as JSON.
+func (s *settings) printList(ctx context.Context, c *shardcast.Client, out io.Writer) error {
 	versions, err := c.List(ctx)
 	if err != nil {
 		return err
+	}
+	if s.json {
+		for _, v := range versions {
+			if err := progress.WriteVersion(out, v); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "VERSION\tFILE\tSIZE\tSHARDS\tDATE\tDIGEST")

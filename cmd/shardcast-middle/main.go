@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"time"
@@ -24,7 +25,7 @@ type settings struct {
 	interval cli.Seconds
 	server   cli.ServerFlags
 	fetch    cli.FetchFlags
-	logger   func() *slog.Logger
+	logger   func(io.Writer) *slog.Logger
 }
 
 func newCommand() *cobra.Command {
@@ -67,7 +68,7 @@ func (s *settings) serve(ctx context.Context) (err error) {
 		CheckInterval: time.Duration(s.interval),
 		MaxVersions:   int(s.server.MaxVersions),
 		FetchOptions:  fetching,
-		Logger:        s.logger(),
+		Logger:        s.logger(os.Stderr),
 	})
 	if err != nil {
 		return err

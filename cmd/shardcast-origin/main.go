@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 
@@ -24,7 +25,7 @@ type settings struct {
 	dataDir   string
 	shardSize cli.Size
 	server    cli.ServerFlags
-	logger    func() *slog.Logger
+	logger    func(io.Writer) *slog.Logger
 }
 
 // origin opens the data directory. ready is called when it is being served.
@@ -36,7 +37,7 @@ func (s *settings) origin(ready func()) (*shardcast.Origin, error) {
 		ShardSize:   int64(s.shardSize),
 		MaxVersions: int(s.server.MaxVersions),
 		Ready:       ready,
-		Logger:      s.logger(),
+		Logger:      s.logger(os.Stderr),
 	})
 }
 

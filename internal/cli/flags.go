@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -48,14 +49,14 @@ func (l *level) String() string {
 // Type is what stands for the value in the help text.
 func (l *level) Type() string { return "LEVEL" }
 
-// LogFlag adds --log-level to flags and returns what makes the logger once they
-// are read.
-func LogFlag(flags *pflag.FlagSet) func() *slog.Logger {
+// LogFlag adds --log-level to flags and returns what makes the logger that writes
+// to w, which is stderr or a way there, once they are read.
+func LogFlag(flags *pflag.FlagSet) func(w io.Writer) *slog.Logger {
 	l := level(slog.LevelInfo)
 	flags.Var(&l, "log-level", "least level to log on stderr: DEBUG, INFO, WARNING, ERROR or CRITICAL")
 	Env(flags, "log-level", "SHARDCAST_LOG_LEVEL")
-	return func() *slog.Logger {
-		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.Level(l)}))
+	return func(w io.Writer) *slog.Logger {
+		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.Level(l)}))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -29,7 +30,7 @@ type command struct {
 	server cli.ServerFlags
 	fetch  cli.FetchFlags
 	size   cli.Size
-	logger func() *slog.Logger
+	logger func(io.Writer) *slog.Logger
 
 	ran    bool
 	stdout bytes.Buffer
@@ -106,7 +107,7 @@ func (c *command) settings(t *testing.T) settings {
 	return settings{
 		host: c.server.Host, port: c.server.Port, maxVersions: c.server.MaxVersions, size: c.size,
 		servers: servers, serverPort: port, fetch: fetch,
-		debug: c.logger().Enabled(t.Context(), slog.LevelDebug), info: c.logger().Enabled(t.Context(), slog.LevelInfo),
+		debug: c.logger(os.Stderr).Enabled(t.Context(), slog.LevelDebug), info: c.logger(os.Stderr).Enabled(t.Context(), slog.LevelInfo),
 	}
 }
 
@@ -252,7 +253,7 @@ func TestFetchOptionsRefuseAPortThatNoServerHas(t *testing.T) {
 func TestLoggerLeavesOutWhatIsBelowItsLevel(t *testing.T) {
 	c := newCommand(t, nil, nil)
 	c.RunE = func(*cobra.Command, []string) error {
-		logger := c.logger()
+		logger := c.logger(os.Stderr)
 		logger.Info("left out")
 		logger.Warn("worked, but not as hoped", "upstream", "a")
 		return nil

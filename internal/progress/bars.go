@@ -1,0 +1,113 @@
+package progress
+
+import (
+	"io"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/shardcast/shardcast"
+)
+
+// refresh is how often the bars are drawn: more cannot be read, less looks stuck.
+const refresh = 200 * time.Millisecond
+
+// bars draws a line for the file and one for each upstream. They stand on the
+// terminal from the first update to the end.
+type bars struct {
+	term *terminal
+	out  io.Writer // for lines when nothing is drawn
+
+	last atomic.Pointer[shardcast.Progress] // what is drawn; nil before the first update
+
+	mu       sync.Mutex // guards what follows; who holds it decides what is written next
+	progress *mpb.Progress
+	bar      *mpb.Bar
+}
+
+// update has p drawn from now on. It never waits for the terminal.
+func (b *bars) update(p shardcast.Progress) {
+	p.Upstreams = slices.Clone(p.Upstreams) // drawn when the caller's may have changed
+	if b.last.Swap(&p) == nil {
+		b.start(len(p.Upstreams))
+	}
+}
+
+func (b *bars) start(upstreams int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.progress = mpb.New(mpb.WithConsoleWriter(b.term), mpb.WithRefreshRate(refresh))
+	rows := make([]mpb.BarFiller, upstreams)
+	for i := range rows {
+		rows[i] = mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
+			_, err := io.WriteString(w, upstreamRow(b.last.Load(), i, s.AvailableWidth, b.term.height()-1))
+			return err
+		})
+	}
+	shape := mpb.BarStyle().Build()
+	// The bar has no total of its own, or it would end itself at 100%, although the
+	// last shard may turn out wrong. There is none if the terminal has gone already.
+	b.bar, _ = b.progress.Add(0,
+		mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
+			p := b.last.Load()
+			s.Completed = p.Done >= p.Size
+			s.Total, s.Current, s.Refill = p.Size, p.Done, min(p.Resumed, p.Done)
+			return shape.Fill(w, s)
+		}),
+		mpb.PrependDecorators(decor.Any(func(s decor.Statistics) string { return fileHead(b.last.Load(), s.AvailableWidth) })),
+		mpb.AppendDecorators(decor.Any(func(s decor.Statistics) string { return fileTail(b.last.Load(), s.AvailableWidth) })),
+		mpb.BarBtmExtender(rows...),
+	)
+}
+
+// Write writes whole lines above the bars.
+func (b *bars) Write(lines []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.progress != nil {
+		if n, err := b.progress.Write(lines); err == nil {
+			return n, nil
+		} // the bars have ended, or their terminal has gone
+	}
+	return b.out.Write(lines)
+}
+
+// end takes the bars off the terminal. Lines that were written before stand there
+// when it returns, and later ones go there directly: mpb would lose what it is
+// given after it has drawn the last time.
+func (b *bars) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.bar != nil {
+		b.bar.Abort(true)
+		b.progress.Wait()
+	}
+}
+
+// terminal is the terminal that mpb draws on.
+type terminal struct {
+	mpb.ConsoleWriter
+
+	rows atomic.Int64 // its height when last asked, in lines
+}
+
+// GetTermSize returns the size to draw in. That is a column less than there is,
+// for a line that ends in the last one is wrapped by some terminals, and no limit
+// to the lines: mpb loses count of them where there are more than it may draw, so
+// what does not fit is left out here.
+func (t *terminal) GetTermSize() (width, height int, err error) {
+	width, height, err = t.ConsoleWriter.GetTermSize()
+	if width == 0 || height == 0 { // not known
+		width, height = 80, 24
+	}
+	t.rows.Store(int64(height))
+	return max(width-1, 1), math.MaxInt32, err
+}
+
+// height is how many lines there is room for above the cursor's.
+func (t *terminal) height() int { return int(t.rows.Load()) - 1 }

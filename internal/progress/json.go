@@ -1,0 +1,156 @@
+package progress
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"math"
+	"strconv"
+	"time"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/shardcast/shardcast"
+)
+
+// versionObject is a version. Where a field means what one of manifest.json does,
+// it has its name. What is not known is left out.
+type versionObject struct {
+	Version    string    `json:"version"`
+	Name       string    `json:"name,omitempty"`
+	Date       time.Time `json:"date,omitzero"`
+	Size       *int64    `json:"size,omitempty"`
+	ShardSize  *int64    `json:"shard_size,omitempty"`
+	ShardCount *int64    `json:"shard_count,omitempty"`
+	Digest     string    `json:"digest"`
+}
+
+// resultObject is what a download has brought.
+type resultObject struct {
+	versionObject
+
+	Path     string         `json:"path"`
+	Progress progressObject `json:"progress"`
+}
+
+// progressObject is a line of progress.
+type progressObject struct {
+	Event     string           `json:"event"` // progress, done or failed
+	Version   string           `json:"version,omitempty"`
+	Size      *int64           `json:"size,omitempty"`
+	Done      int64            `json:"done"`
+	Resumed   int64            `json:"resumed"`
+	Received  int64            `json:"received"`
+	Wasted    int64            `json:"wasted"`
+	Seconds   float64          `json:"seconds"`
+	Speed     float64          `json:"speed"`
+	Upstreams []upstreamObject `json:"upstreams"`
+	Error     string           `json:"error,omitempty"` // of failed
+}
+
+// upstreamObject is one upstream's part in a line of progress.
+type upstreamObject struct {
+	Upstream  string  `json:"upstream"`
+	State     string  `json:"state"`
+	Error     string  `json:"error,omitempty"`
+	Transfers int     `json:"transfers"`
+	Received  int64   `json:"received"`
+	Speed     float64 `json:"speed"`
+}
+
+// WriteVersion writes v to w as JSON, on one line.
+func WriteVersion(w io.Writer, v shardcast.Version) error {
+	return writeLine(w, versionOf(v))
+}
+
+// WriteResult writes r to w as JSON, on one line.
+func WriteResult(w io.Writer, r shardcast.Result) error {
+	return writeLine(w, resultObject{versionOf(r.Version), r.Path, progressOf("done", r.Progress)})
+}
+
+func versionOf(v shardcast.Version) versionObject {
+	return versionObject{
+		Version: v.Name, Name: v.File, Date: v.Date.UTC(), Digest: v.Digest,
+		Size: known(v.Size), ShardSize: known(v.ShardSize), ShardCount: known(int64(v.Shards)),
+	}
+}
+
+func progressOf(event string, p shardcast.Progress) progressObject {
+	upstreams := make([]upstreamObject, len(p.Upstreams))
+	for i, u := range p.Upstreams {
+		upstreams[i] = upstreamObject{u.URL, u.State, u.Err, u.Transfers, u.Received, finite(u.Speed)}
+	}
+	return progressObject{
+		Event: event, Version: p.Version, Size: known(p.Size),
+		Done: p.Done, Resumed: p.Resumed, Received: p.Received, Wasted: p.Wasted,
+		Seconds: math.Round(p.Elapsed.Seconds()*1000) / 1000, Speed: finite(p.Speed), Upstreams: upstreams,
+	}
+}
+
+// known is n, or nothing if it is -1.
+func known(n int64) *int64 {
+	if n < 0 {
+		return nil
+	}
+	return &n
+}
+
+// writeLine writes object to w in one Write, with all that a terminal would not
+// print escaped, which JSON leaves as it is from U+007F on.
+func writeLine(w io.Writer, object any) error {
+	var line bytes.Buffer
+	encoder := json.NewEncoder(&line)
+	encoder.SetEscapeHTML(false) // a URL stays readable
+	if err := encoder.Encode(object); err != nil {
+		return err
+	}
+	_, err := w.Write(escapeJSON(line.Bytes()))
+	return err
+}
+
+func escapeJSON(line []byte) []byte {
+	var escaped []byte
+	for len(line) > 0 {
+		r, n := utf8.DecodeRune(line)
+		if r < 0x7f || strconv.IsPrint(r) {
+			escaped = append(escaped, line[:n]...)
+		} else {
+			for _, unit := range utf16.AppendRune(nil, r) {
+				escaped = append(escaped, `\u`...)
+				escaped = append(escaped, strconv.FormatInt(0x10000+int64(unit), 16)[1:]...)
+			}
+		}
+		line = line[n:]
+	}
+	return escaped
+}
+
+// lines writes progress as JSON lines.
+type lines struct {
+	out     io.Writer
+	last    shardcast.Progress // Size is -1 before the first update
+	written time.Time          // when the last line was
+}
+
+// update writes p, unless it is less than a second since the last line. It is not
+// called twice at the same time.
+func (l *lines) update(p shardcast.Progress) {
+	l.last = p
+	if now := time.Now(); now.Sub(l.written) >= time.Second {
+		l.written = now
+		l.write(progressOf("progress", p))
+	}
+}
+
+// end writes the last line.
+func (l *lines) end(event string, p shardcast.Progress, err error) {
+	object := progressOf(event, p)
+	if err != nil {
+		object.Error = err.Error()
+	}
+	l.write(object)
+}
+
+func (l *lines) write(object progressObject) {
+	_ = writeLine(l.out, object) // there is nobody else to tell
+}

@@ -1,0 +1,65 @@
+package progress
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast"
+)
+
+func TestModeTakesItsNamesAlone(t *testing.T) {
+	for _, name := range []string{"auto", "bar", "plain", "json", "none"} {
+		var m Mode
+		require.NoError(t, m.Set(name))
+		assert.Equal(t, name, m.String())
+	}
+	for _, name := range []string{"", "Bar", "bars", "bar "} {
+		m := Plain
+		require.EqualError(t, m.Set(name), "want auto, bar, plain, json or none")
+		assert.Equal(t, Plain, m)
+	}
+}
+
+func TestBarsAreLogLinesWhereThereIsNoTerminal(t *testing.T) {
+	for _, mode := range []Mode{Auto, Bar, Plain} {
+		t.Run(string(mode), func(t *testing.T) {
+			file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+			require.NoError(t, err)
+			defer file.Close()
+			d := New(mode, file)
+			assert.Nil(t, d.Update(), "the library logs")
+			_, err = d.Write([]byte("line\n"))
+			require.NoError(t, err)
+			d.Done(shardcast.Result{Version: shardcast.Version{Name: "v1"}}, true)
+			text, err := os.ReadFile(file.Name())
+			require.NoError(t, err)
+			assert.Equal(t, "line\nv1: 0 B in 0.0 s, 0 B/s, 0 shards\n", string(text))
+		})
+	}
+}
+
+func TestASummaryIsForThoseWhoWantOne(t *testing.T) {
+	for _, mode := range []Mode{Bar, Plain, None} {
+		var out strings.Builder
+		newDisplay(mode, &out, nil).Done(shardcast.Result{}, false)
+		assert.Empty(t, out.String(), mode)
+	}
+	var out strings.Builder
+	newDisplay(None, &out, nil).Done(shardcast.Result{}, true)
+	assert.Empty(t, out.String())
+}
+
+func TestNoneSaysNothing(t *testing.T) {
+	var out strings.Builder
+	d := newDisplay(None, &out, nil)
+	require.NotNil(t, d.Update(), "or the library would log")
+	d.Update()(halfway())
+	d.Failed(errors.New("over"))
+	assert.Empty(t, out.String())
+}

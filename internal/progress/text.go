@@ -1,0 +1,174 @@
+package progress
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/shardcast/shardcast"
+)
+
+// minBar is how many columns the bar keeps beside numbers.
+const minBar = 12
+
+// minColumns is the width below which an upstream's speed and state would leave
+// no room for its name.
+const minColumns = 45
+
+// fileHead is what stands before the file's bar.
+func fileHead(p *shardcast.Progress, width int) string {
+	done := "  --"
+	if p.Size >= 0 {
+		done = fmt.Sprintf("%3d%%", percent(p.Done, p.Size))
+	}
+	return cut(escape(p.Version)+" "+done, width)
+}
+
+// fileTail is what stands behind the file's bar, as much of it as there is room
+// for. Each part keeps its width, for the bar to keep its own.
+func fileTail(p *shardcast.Progress, width int) string {
+	tail := ""
+	for _, part := range []string{
+		fmt.Sprintf("%8s left", left(p)),
+		fmt.Sprintf("%9s", throughput(p.Speed)),
+		fmt.Sprintf("%7s/%s", size(p.Done), total(p)),
+	} { // what matters most is given room first, and stands last
+		if len(tail)+1+len(part)+minBar > width {
+			break
+		}
+		tail = part + " " + tail
+	}
+	return strings.TrimSuffix(tail, " ")
+}
+
+// upstreamRow is the line of upstream i, the first being 0, with its end; nothing
+// if there is no room for it in height lines, and in the last of them how many
+// others there is no room for.
+func upstreamRow(p *shardcast.Progress, i, width, height int) string {
+	switch more := len(p.Upstreams) - height; {
+	case i >= min(height, len(p.Upstreams)):
+		return ""
+	case more > 0 && i == height-1:
+		return cut(fmt.Sprintf("      and %d more", more+1), width) + "\n"
+	}
+	u := p.Upstreams[i]
+	if width < minColumns {
+		return cut(fmt.Sprintf("%4d%% %s", percent(u.Received, p.Received), named(u)), width) + "\n"
+	}
+	return cut(fmt.Sprintf("%4d%% %9s %-7s %s", percent(u.Received, p.Received), throughput(u.Speed), escape(u.State), named(u)), width) + "\n"
+}
+
+// summarize says how a download went, with a line for each upstream.
+func summarize(r shardcast.Result) string {
+	var b strings.Builder
+	p := r.Progress
+	plural := "s"
+	if r.Shards == 1 {
+		plural = ""
+	}
+	fmt.Fprintf(&b, "%s: %s in %s, %s, %d shard%s", escape(r.Name), size(r.Size), seconds(p.Elapsed), throughput(p.Speed), r.Shards, plural)
+	var extra []string
+	if p.Resumed > 0 {
+		extra = append(extra, "resumed "+size(p.Resumed))
+	}
+	if p.Wasted > 0 {
+		extra = append(extra, "wasted "+size(p.Wasted))
+	}
+	if extra != nil {
+		b.WriteString("; " + strings.Join(extra, ", "))
+	}
+	b.WriteByte('\n')
+	for _, u := range p.Upstreams {
+		fmt.Fprintf(&b, "%4d%% %7s %s", percent(u.Received, p.Received), size(u.Received), named(u))
+		if u.Err == "" && (u.State == "failing" || u.State == "refused") {
+			b.WriteString(": " + u.State)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// named is an upstream's URL, and why it is of no use.
+func named(u shardcast.Upstream) string {
+	if u.Err == "" {
+		return escape(u.URL)
+	}
+	return escape(u.URL + ": " + u.Err)
+}
+
+// left is the time that the rest takes at this speed.
+func left(p *shardcast.Progress) string {
+	seconds := math.Ceil(float64(p.Size-p.Done) / p.Speed)
+	if p.Size < 0 || p.Speed <= 0 || !(seconds < 100*3600) { // NaN too
+		return "--"
+	}
+	return (time.Duration(max(seconds, 0)) * time.Second).String()
+}
+
+// seconds is a duration with a tenth of a second, above a minute without.
+func seconds(d time.Duration) string {
+	if d >= time.Minute {
+		return d.Round(time.Second).String()
+	}
+	return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
+}
+
+// percent is how much of whole part is, rounded down so that 100 is all of it,
+// and of nothing 0.
+func percent(part, whole int64) int64 {
+	if part <= 0 || whole <= 0 {
+		return 0
+	}
+	return int64(min(float64(part)/float64(whole), 1) * 100)
+}
+
+func size(bytes int64) string { return humanize.Bytes(uint64(max(bytes, 0))) }
+
+func total(p *shardcast.Progress) string {
+	if p.Size < 0 {
+		return "?"
+	}
+	return size(p.Size)
+}
+
+// throughput is that of so many bytes per second.
+func throughput(speed float64) string { return size(int64(finite(speed))) + "/s" }
+
+// finite is a speed that can be written down: no NaN, which JSON does not know,
+// and nothing that is not a number of bytes.
+func finite(speed float64) float64 {
+	if !(speed >= 0 && speed < math.MaxInt64) {
+		return 0
+	}
+	return math.Round(speed)
+}
+
+// escape is text as it can stand on any terminal: in ASCII, with all else as in a
+// Go string. A byte of it takes a column.
+func escape(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r >= ' ' && r <= '~' {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+// cut is escaped text in no more than width columns.
+func cut(text string, width int) string {
+	switch {
+	case len(text) <= width:
+		return text
+	case width < 4:
+		return text[:max(width, 0)]
+	default:
+		return text[:width-3] + "..."
+	}
+}
