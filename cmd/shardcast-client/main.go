@@ -50,6 +50,7 @@ printed on stdout; when anything fails, what stood there before is untouched.`,
 	}
 	flags := root.Flags()
 	s.fetch.Add(flags, "servers", "servers to fetch from")
+	s.fetch.Limit(flags)
 	flags.BoolVar(&s.list, "list", false, "print a table of the versions on offer")
 	flags.StringVar(&s.version, "version", "", "`VERSION` to download: v1, v2 and so on, or latest")
 	flags.StringVar(&s.outputFile, "output-file", "", "`FILE` to download to (default download_VERSION.bin in the output directory)")
