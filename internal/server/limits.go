@@ -48,7 +48,7 @@ type gate struct {
 type client struct {
 	bucket  *bucket // or nil
 	sending int     // shards
-	timed   bool    // it is looked at later whether it can be forgotten
+	timed   bool    // a timer will look whether it can be forgotten; one is enough
 }
 
 func newGate(limits Limits) *gate {
@@ -77,7 +77,7 @@ func (g *gate) enter(remote string) (buckets []*bucket, leave func(), err error)
 	g.clients[addr] = c
 	g.sending++
 	c.sending++
-	// The client's own comes first: who waits for that keeps nobody else waiting.
+	// The client's own comes first: while it waits for that, others have the rest.
 	for _, b := range []*bucket{c.bucket, g.bucket} {
 		if b != nil {
 			buckets = append(buckets, b)

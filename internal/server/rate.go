@@ -54,18 +54,14 @@ func (b *bucket) take(ctx context.Context, n int) error {
 	return b.limiter.WaitN(ctx, n)
 }
 
-// untilFull is how long it takes for a bucket that nobody takes from to be full,
-// to within a byte; zero if it is, or is nil.
+// untilFull is how long it takes for a bucket that nobody takes from to be full, to
+// within a nanosecond; zero if it is, or is nil.
 func (b *bucket) untilFull() time.Duration {
 	if b == nil {
 		return 0
 	}
 	missing := float64(b.limiter.Burst()) - b.limiter.Tokens()
-	if missing < 1 {
-		return 0
-	}
-	seconds := missing / float64(b.limiter.Limit())
-	return max(time.Duration(seconds*float64(time.Second)), time.Millisecond)
+	return time.Duration(missing / float64(b.limiter.Limit()) * float64(time.Second))
 }
 
 // throttled reads a shard no faster than its buckets fill. It sits on this side of

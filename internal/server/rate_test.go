@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -62,8 +63,15 @@ func limited(t *testing.T, size int64, limits Limits, f func(t *testing.T, s sit
 		f(t, site{h})
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		assert.Empty(t, h.gate.clients, "of clients that have long left something is kept")
+		assert.Zero(t, site{h}.clients(), "of clients that have long left something is kept")
 	})
+}
+
+// clients is of how many clients something is known.
+func (s site) clients() int {
+	s.gate.mu.Lock()
+	defer s.gate.mu.Unlock()
+	return len(s.gate.clients)
 }
 
 // get has the client at addr read the shard, or a range of it.
@@ -194,14 +202,14 @@ func TestClientIsForgottenWhenItsBucketIsFull(t *testing.T) {
 		s.get(t.Context(), "10.0.0.1", "0-999") // 100 ms worth
 		time.Sleep(99 * time.Millisecond)
 		synctest.Wait()
-		assert.Len(t, s.gate.clients, 1)
+		assert.Equal(t, 1, s.clients())
 		time.Sleep(2 * time.Millisecond)
 		synctest.Wait()
-		assert.Empty(t, s.gate.clients)
+		assert.Zero(t, s.clients())
 	})
 	limited(t, perSecond, Limits{Rate: perSecond, Connections: 1, ConnectionsPerClient: 1}, func(t *testing.T, s site) {
 		s.get(t.Context(), "10.0.0.1", "0-999")
-		assert.Empty(t, s.gate.clients, "without a rate of its own")
+		assert.Zero(t, s.clients(), "without a rate of its own")
 	})
 }
 
@@ -211,15 +219,24 @@ func TestReaderThatLeavesIsLetGoAtOnce(t *testing.T) {
 		"one client": {RatePerClient: 1},
 	} {
 		limited(t, 1<<20, limits, func(t *testing.T, s site) {
-			ctx, cancel := context.WithCancel(t.Context())
 			start := time.Now()
-			var group sync.WaitGroup
-			for range 3 { // one at the bucket, and others behind it
-				group.Go(func() { s.get(ctx, "10.0.0.1", "") })
+			begin := func() (leave func()) {
+				ctx, cancel := context.WithCancel(t.Context())
+				gone := make(chan struct{})
+				go func() {
+					s.get(ctx, "10.0.0.1", "")
+					close(gone)
+				}()
+				synctest.Wait()
+				return func() {
+					cancel()
+					<-gone
+				}
 			}
-			synctest.Wait()
-			cancel()
-			group.Wait()
+			first, second, third := begin(), begin(), begin()
+			second() // it waits behind the first one
+			first()
+			third()
 			assert.Zero(t, time.Since(start), name)
 			assert.Zero(t, s.gate.sending, name)
 		})
@@ -240,6 +257,42 @@ func TestReadersThatLeaveTakeNothingFromOthers(t *testing.T) {
 		took := s.together(t, size, "10.0.0.2")[0]
 		assert.InEpsilon(t, expected(size, 0, perSecond), took.Seconds(), 0.01)
 	})
+}
+
+func TestClientThatWaitsForItsOwnRateKeepsNobodyWaiting(t *testing.T) {
+	limited(t, 1<<20, Limits{Rate: 100_000, RatePerClient: 1000}, func(t *testing.T, s site) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var group sync.WaitGroup
+		for range 100 {
+			group.Go(func() { s.get(ctx, "10.0.0.1", "") })
+		}
+		synctest.Wait()
+		start := time.Now()
+		s.get(t.Context(), "10.0.0.2", "0-511")
+		assert.Zero(t, time.Since(start))
+		cancel()
+		group.Wait()
+	})
+}
+
+func TestBucketIsFullWhenItSays(t *testing.T) {
+	for _, perSecond := range []int64{1, 3, 9_999, 1_234_567, 7_000_000_001, math.MaxInt64} {
+		t.Run(fmt.Sprint(perSecond), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBucket(perSecond)
+				assert.Zero(t, b.untilFull())
+				for _, n := range []int{b.limiter.Burst(), b.limiter.Burst()/3 + 1, 1} {
+					require.NoError(t, b.take(t.Context(), n))
+					wait := b.untilFull()
+					assert.InDelta(t, float64(n)/float64(perSecond), wait.Seconds(), 2e-9)
+					time.Sleep(wait)
+					assert.Zero(t, b.untilFull())
+				}
+			})
+		})
+	}
+	assert.Zero(t, newBucket(0).untilFull())
+	assert.Equal(t, math.MaxInt32, newBucket(math.MaxInt64).limiter.Burst(), "an int may be no larger")
 }
 
 func TestOnlyShardsAreSlowedDown(t *testing.T) {
