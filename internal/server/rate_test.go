@@ -105,12 +105,12 @@ func (s site) together(t *testing.T, size int, addrs ...string) []time.Duration 
 
 // expected is how long size bytes take at perSecond, of which the bucket held
 // burst.
-func expected(size, burst, perSecond int) float64 {
+func expected(size, burst, perSecond int64) float64 {
 	return float64(size-burst) / float64(perSecond)
 }
 
 func TestRateIsKept(t *testing.T) {
-	for name, tc := range map[string]struct{ rate, size, burst int }{
+	for name, tc := range map[string]struct{ rate, size, burst int64 }{
 		"10 kB/s":            {10_000, 100_000, 1024},
 		"a byte more a step": {20_481, 200_000, 1024},
 		"1 MB/s":             {1_000_000, 10_000_000, 50_000},
@@ -121,13 +121,13 @@ func TestRateIsKept(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for where, limits := range map[string]Limits{
-				"all":                   {Rate: int64(tc.rate)},
-				"one client":            {RatePerClient: int64(tc.rate)},
-				"all, below one client": {Rate: int64(tc.rate), RatePerClient: 3 * int64(tc.rate)},
-				"one client, below all": {Rate: 3 * int64(tc.rate), RatePerClient: int64(tc.rate)},
+				"all":                   {Rate: tc.rate},
+				"one client":            {RatePerClient: tc.rate},
+				"all, below one client": {Rate: tc.rate, RatePerClient: 3 * tc.rate},
+				"one client, below all": {Rate: 3 * tc.rate, RatePerClient: tc.rate},
 			} {
-				limited(t, int64(tc.size), limits, func(t *testing.T, s site) {
-					took := s.together(t, tc.size, "10.0.0.1")[0]
+				limited(t, tc.size, limits, func(t *testing.T, s site) {
+					took := s.together(t, int(tc.size), "10.0.0.1")[0]
 					assert.InEpsilon(t, expected(tc.size, tc.burst, tc.rate), took.Seconds(), 0.001, where)
 				})
 			}
