@@ -90,6 +90,9 @@ type Options struct {
 	// Concurrency bounds the shards in flight. Zero means 10.
 	Concurrency int
 
+	// LimitRate is in bytes per second at most; zero means no limit.
+	LimitRate int64
+
 	// Logger receives one record per shard at debug level, and one per upstream
 	// that misbehaves as a warning. Nil discards.
 	Logger *slog.Logger
@@ -156,6 +159,9 @@ func New(opts Options) (*Pool, error) {
 		opts.FastWait < 0 || opts.SlowWait < 0 || opts.Concurrency < 0 {
 		return nil, fmt.Errorf("a time-out, wait or number of attempts or shards is negative: %v, %v, %v, %d, %d, %d",
 			opts.Timeout, opts.FastWait, opts.SlowWait, opts.Attempts, opts.FastAttempts, opts.Concurrency)
+	}
+	if opts.LimitRate < 0 {
+		return nil, fmt.Errorf("a limit of %d bytes per second is negative", opts.LimitRate)
 	}
 	p := &Pool{
 		opts: opts,

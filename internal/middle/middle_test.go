@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/middle"
+	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
@@ -390,7 +391,7 @@ func TestMiddleHasItsDirectoryToItself(t *testing.T) {
 		require.NoError(t, err)
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
-		err = middle.New(st, pool, interval, 1, logger).Serve(t.Context(), ln)
+		err = middle.New(st, pool, interval, 1, logger).Serve(t.Context(), ln, server.Limits{})
 		require.ErrorIs(t, err, store.ErrInUse)
 		_, err = ln.Accept()
 		require.ErrorIs(t, err, net.ErrClosed)
@@ -409,7 +410,7 @@ func TestMiddleEndsWellHoweverSoon(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	assert.NoError(t, middle.New(st, pool, interval, 1, logger).Serve(ctx, ln))
+	assert.NoError(t, middle.New(st, pool, interval, 1, logger).Serve(ctx, ln, server.Limits{}))
 }
 
 func TestMiddleEndsWhileAnUpstreamHangs(t *testing.T) {
