@@ -268,6 +268,9 @@ func (a *arrival) finish(ctx context.Context, buf []byte) (*span, error) {
 	got := shard.Digest(a.hash.Sum(nil))
 	if a.shard.Digest == (shard.Digest{}) {
 		a.digests[a.shard.Number-1] = got
+		if senders := a.senders(); len(senders) == 1 && a.present == 0 {
+			a.sole[a.shard.Number-1] = senders[0]
+		}
 	} else if got != a.shard.Digest {
 		err := fmt.Errorf("%w: %s instead of %s", shard.ErrDigest, got, a.shard.Digest)
 		return a.mend(ctx, err), nil

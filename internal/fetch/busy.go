@@ -77,7 +77,7 @@ func (p *Pool) wait(q quest) (time.Duration, <-chan struct{}) {
 	p.mu.Unlock()
 	var wait time.Duration
 	for _, u := range p.upstreams {
-		if q.refused.has(u) || !p.offers(u, q.entry) || p.free(u) {
+		if !p.mayAsk(q, u) || p.free(u) {
 			continue
 		}
 		p.mu.Lock()

@@ -38,6 +38,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/distfile"
 )
 
@@ -90,7 +91,8 @@ type Options struct {
 	// Concurrency bounds the shards in flight. Zero means 10.
 	Concurrency int
 
-	// LimitRate is in bytes per second at most; zero means no limit.
+	// LimitRate is how much is received of shards, of all fetches together, in bytes
+	// per second at most. Zero means no limit.
 	LimitRate int64
 
 	// Logger receives one record per shard at debug level, and one per upstream
@@ -105,8 +107,8 @@ type Pool struct {
 	upstreams []*upstream
 	rank      *Ranking
 	client    *http.Client
-	buffers   sync.Pool                                  // of *[]byte, copyBuffer long
-	limit     func(ctx context.Context, bytes int) error // nil for none
+	buffers   sync.Pool      // of *[]byte, copyBuffer long
+	bucket    *bucket.Bucket // of all that is received of shards, or nil
 
 	asking singleflight.Group // requests for distributions, by upstream
 	life   context.Context    //nolint:containedctx // what is asked for several callers outlives each of them
@@ -164,7 +166,8 @@ func New(opts Options) (*Pool, error) {
 		return nil, fmt.Errorf("a limit of %d bytes per second is negative", opts.LimitRate)
 	}
 	p := &Pool{
-		opts: opts,
+		opts:   opts,
+		bucket: bucket.New(opts.LimitRate),
 		client: &http.Client{
 			Transport: newTransport(opts),
 			// Whoever is asked answers himself: where a redirect leads is nobody that

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -44,6 +45,8 @@ func (e local) Unwrap() error { return e.error }
 
 // refusals are the upstreams that are not asked again, with their reasons.
 type refusals struct {
+	quiet bool // they are not to be taken at their word
+
 	mu  sync.Mutex // guards why
 	why map[*upstream]error
 }
@@ -64,6 +67,11 @@ func (r *refusals) of(u *upstream) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.why[u]
+}
+
+// lack reports whether somebody does not have what was asked for.
+func (r *refusals) lack() bool {
+	return slices.ContainsFunc(r.errors(), func(err error) bool { return errors.Is(err, fs.ErrNotExist) })
 }
 
 func (r *refusals) errors() []error {
@@ -90,6 +98,7 @@ type quest struct {
 	entry   distfile.Entry
 	refused *refusals
 	first   *upstream // to be tried before the others, or nil
+	only    *upstream // to be tried and no other, or nil
 	try     func(*upstream) error
 }
 
@@ -142,7 +151,7 @@ func (p *Pool) attempt(ctx context.Context, q quest) (failed []error, got bool, 
 	for {
 		u := q.first
 		if q.first = nil; u == nil {
-			u = p.pick(func(u *upstream) bool { return !tried[u] && !q.refused.has(u) && p.offers(u, q.entry) && p.free(u) })
+			u = p.pick(func(u *upstream) bool { return !tried[u] && p.mayAsk(q, u) && p.free(u) })
 		}
 		if u == nil {
 			return failed, got, errNobody
@@ -170,6 +179,11 @@ func (p *Pool) pick(ok func(*upstream) bool) *upstream {
 		return nil
 	}
 	return p.upstreams[i]
+}
+
+// mayAsk reports whether u is one of those that q is about.
+func (p *Pool) mayAsk(q quest, u *upstream) bool {
+	return (q.only == nil || u == q.only) && !q.refused.has(u) && p.offers(u, q.entry)
 }
 
 // judge notes that u has failed with err, and reports whether that counts.
@@ -207,7 +221,7 @@ func (p *Pool) blame(ctx context.Context, e distfile.Entry, refused *refusals, u
 		return
 	}
 	p.rank.Failed(u.index)
-	if !errors.Is(err, fs.ErrNotExist) {
+	if !refused.quiet && !errors.Is(err, fs.ErrNotExist) {
 		p.opts.Logger.Warn("upstream not asked again", "version", e.Version.String(), "upstream", u.name, "err", err)
 	}
 	refused.add(u, err)

@@ -167,7 +167,7 @@ func (f *fetching) helpWith(t *transfer) (*span, *upstream) {
 		defer f.Pool.mu.Unlock()
 		return !u.rangeless && u.free()
 	}
-	can := func(u *upstream) bool { return able(u) && !f.refused.has(u) && f.offers(u, f.entry) }
+	can := func(u *upstream) bool { return able(u) && f.mayAsk(quest{entry: f.entry, refused: &f.refused}, u) }
 	// Not the same one again if there is another: it may be what is slow.
 	u := f.pick(func(u *upstream) bool { return u != t.upstream && can(u) })
 	if u == nil {
@@ -268,7 +268,7 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 		return err
 	}
 	defer body.Close()
-	body.limit = f.limit
+	body.bucket = f.bucket
 	switch {
 	case body.size >= 0 && body.size != t.shard.Size:
 		return blame(fmt.Errorf("%w: %d bytes instead of %d", shard.ErrSize, body.size, t.shard.Size))

@@ -249,6 +249,14 @@ func (m *Middle) begin(v shard.Version, manifest shard.Manifest) (*store.Draft, 
 	if err := draft.Need(manifest.Size); err != nil {
 		return nil, err
 	}
+	// Where no upstream has a manifest the shards' digests are not known yet. For a
+	// later run to know what the draft is of, the file's will do.
+	manifest.Shards = slices.Clone(manifest.Shards)
+	for i, digest := range manifest.Shards {
+		if digest == (shard.Digest{}) {
+			manifest.Shards[i] = manifest.Digest
+		}
+	}
 	return draft, draft.SetManifest(manifest)
 }
 

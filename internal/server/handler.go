@@ -39,6 +39,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
@@ -149,7 +150,7 @@ func (h *handler) manifest(w http.ResponseWriter, r *http.Request, version shard
 }
 
 func (h *handler) shard(w http.ResponseWriter, r *http.Request, version shard.Version, number int) error {
-	var buckets []*bucket
+	var buckets []*bucket.Bucket
 	if r.Method == http.MethodGet {
 		var leave func()
 		var err error

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/shardcast/shardcast/internal/bucket"
 )
 
 // Limits bound what a server sends of shards. Zero means no limit, and negative
@@ -36,7 +38,7 @@ var errBusy = errors.New("too many shards are being sent already")
 // gate keeps the limits: who wants to be sent a shard comes through it.
 type gate struct {
 	limits Limits
-	bucket *bucket // of all clients, or nil
+	bucket *bucket.Bucket // of all clients, or nil
 
 	mu      sync.Mutex // guards what follows
 	sending int        // shards
@@ -46,19 +48,19 @@ type gate struct {
 // client is an address that shards are being sent to, or whose bucket is not full
 // yet.
 type client struct {
-	bucket  *bucket // or nil
-	sending int     // shards
-	timed   bool    // a timer will look whether it can be forgotten; one is enough
+	bucket  *bucket.Bucket // or nil
+	sending int            // shards
+	timed   bool           // a timer will look whether it can be forgotten; one is enough
 }
 
 func newGate(limits Limits) *gate {
-	return &gate{limits: limits, bucket: newBucket(limits.Rate), clients: make(map[netip.Addr]*client)}
+	return &gate{limits: limits, bucket: bucket.New(limits.Rate), clients: make(map[netip.Addr]*client)}
 }
 
 // enter returns the buckets that a shard for the client at remote is to be paid
 // from, and what must be called when it has been sent. It returns an error
 // matching errBusy if too many are being sent already.
-func (g *gate) enter(remote string) (buckets []*bucket, leave func(), err error) {
+func (g *gate) enter(remote string) (buckets []*bucket.Bucket, leave func(), err error) {
 	// An address that cannot be read, as of another kind of socket, is one client.
 	addrPort, _ := netip.ParseAddrPort(remote)
 	addr := addrPort.Addr()
@@ -69,7 +71,7 @@ func (g *gate) enter(remote string) (buckets []*bucket, leave func(), err error)
 	}
 	c, ok := g.clients[addr]
 	if !ok {
-		c = &client{bucket: newBucket(g.limits.RatePerClient)}
+		c = &client{bucket: bucket.New(g.limits.RatePerClient)}
 	}
 	if most := g.limits.ConnectionsPerClient; most > 0 && c.sending >= most {
 		return nil, nil, fmt.Errorf("%w to %s", errBusy, addr)
@@ -78,7 +80,7 @@ func (g *gate) enter(remote string) (buckets []*bucket, leave func(), err error)
 	g.sending++
 	c.sending++
 	// The client's own comes first: while it waits for that, others have the rest.
-	for _, b := range []*bucket{c.bucket, g.bucket} {
+	for _, b := range []*bucket.Bucket{c.bucket, g.bucket} {
 		if b != nil {
 			buckets = append(buckets, b)
 		}
@@ -100,7 +102,7 @@ func (g *gate) forget(addr netip.Addr, c *client) {
 	if c.sending > 0 || c.timed {
 		return
 	}
-	wait := c.bucket.untilFull()
+	wait := c.bucket.UntilFull()
 	if wait == 0 {
 		delete(g.clients, addr)
 		return

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -273,26 +272,6 @@ func TestClientThatWaitsForItsOwnRateKeepsNobodyWaiting(t *testing.T) {
 		cancel()
 		group.Wait()
 	})
-}
-
-func TestBucketIsFullWhenItSays(t *testing.T) {
-	for _, perSecond := range []int64{1, 3, 9_999, 1_234_567, 7_000_000_001, math.MaxInt64} {
-		t.Run(fmt.Sprint(perSecond), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newBucket(perSecond)
-				assert.Zero(t, b.untilFull())
-				for _, n := range []int{b.limiter.Burst(), b.limiter.Burst()/3 + 1, 1} {
-					require.NoError(t, b.take(t.Context(), n))
-					wait := b.untilFull()
-					assert.InDelta(t, float64(n)/float64(perSecond), wait.Seconds(), 2e-9)
-					time.Sleep(wait)
-					assert.Zero(t, b.untilFull())
-				}
-			})
-		})
-	}
-	assert.Zero(t, newBucket(0).untilFull())
-	assert.Equal(t, math.MaxInt32, newBucket(math.MaxInt64).limiter.Burst(), "an int may be no larger")
 }
 
 func TestOnlyShardsAreSlowedDown(t *testing.T) {
