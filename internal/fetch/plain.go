@@ -133,7 +133,7 @@ func (p *Pool) fetchPlain(ctx context.Context, t Task, tally *tally) (shard.Mani
 		f := p.fetching(t, tally)
 		f.manifest = layout
 		f.manifest.Shards = guess
-		f.refused.quiet = true // it is a guess
+		f.says = says
 		err := f.run(ctx, t)
 		if err == nil {
 			f.accuse(says)
@@ -190,7 +190,7 @@ func (f *fetching) survey(ctx context.Context) ([]say, error) {
 
 // digestAt returns the digest of what u sends for s.
 func (f *fetching) digestAt(ctx context.Context, u *upstream, s shard.Shard) (d shard.Digest, err error) {
-	err = f.retry(ctx, quest{entry: f.entry, refused: new(refusals), only: u, try: func(u *upstream) error {
+	err = f.retry(ctx, quest{entry: f.entry, refused: new(refusals), may: func(o *upstream) bool { return o == u }, try: func(u *upstream) error {
 		body, err := f.get(ctx, u, disk.Range{}, f.entry.Version.String(), shard.FileName(s.Number))
 		if err != nil {
 			return err
@@ -255,6 +255,19 @@ func differing(says []say) (differing []difference) {
 		}
 	}
 	return differing
+}
+
+// may reports whether u is to be asked for a shard: in a guess, only who has what is
+// guessed.
+func (f *fetching) may(number int) func(u *upstream) bool {
+	if f.says == nil {
+		return nil
+	}
+	return func(u *upstream) bool {
+		return slices.ContainsFunc(f.says, func(s say) bool {
+			return s.upstream == u && s.digests[number-1] == f.manifest.Shards[number-1]
+		})
+	}
 }
 
 // accuse names the upstreams that send something else than what was right.

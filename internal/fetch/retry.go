@@ -45,8 +45,6 @@ func (e local) Unwrap() error { return e.error }
 
 // refusals are the upstreams that are not asked again, with their reasons.
 type refusals struct {
-	quiet bool // they are not to be taken at their word
-
 	mu  sync.Mutex // guards why
 	why map[*upstream]error
 }
@@ -97,8 +95,8 @@ var errNobody = errors.New("no upstream left")
 type quest struct {
 	entry   distfile.Entry
 	refused *refusals
-	first   *upstream // to be tried before the others, or nil
-	only    *upstream // to be tried and no other, or nil
+	first   *upstream            // to be tried before the others, or nil
+	may     func(*upstream) bool // be tried; nil is for all
 	try     func(*upstream) error
 }
 
@@ -183,7 +181,7 @@ func (p *Pool) pick(ok func(*upstream) bool) *upstream {
 
 // mayAsk reports whether u is one of those that q is about.
 func (p *Pool) mayAsk(q quest, u *upstream) bool {
-	return (q.only == nil || u == q.only) && !q.refused.has(u) && p.offers(u, q.entry)
+	return (q.may == nil || q.may(u)) && !q.refused.has(u) && p.offers(u, q.entry)
 }
 
 // judge notes that u has failed with err, and reports whether that counts.
@@ -221,7 +219,7 @@ func (p *Pool) blame(ctx context.Context, e distfile.Entry, refused *refusals, u
 		return
 	}
 	p.rank.Failed(u.index)
-	if !refused.quiet && !errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, fs.ErrNotExist) {
 		p.opts.Logger.Warn("upstream not asked again", "version", e.Version.String(), "upstream", u.name, "err", err)
 	}
 	refused.add(u, err)

@@ -36,6 +36,7 @@ type fetching struct {
 	manifest shard.Manifest
 	digests  []shard.Digest // those that the manifest has, or else of what has come
 	sole     []*upstream    // who sent all of such a shard
+	says     []say          // what upstreams have, if the digests are a guess
 	source   *upstream      // of the manifest
 	sink     Sink
 	refused  refusals

@@ -167,7 +167,7 @@ func (f *fetching) helpWith(t *transfer) (*span, *upstream) {
 		defer f.Pool.mu.Unlock()
 		return !u.rangeless && u.free()
 	}
-	can := func(u *upstream) bool { return able(u) && f.mayAsk(quest{entry: f.entry, refused: &f.refused}, u) }
+	can := func(u *upstream) bool { return able(u) && f.mayAsk(f.quest(t.shard.Number), u) }
 	// Not the same one again if there is another: it may be what is slow.
 	u := f.pick(func(u *upstream) bool { return u != t.upstream && can(u) })
 	if u == nil {
@@ -205,11 +205,19 @@ func (a *arrival) split(s *span, bytes int64) *span {
 // bring brings s, beginning with first if that is not nil. It may leave while
 // somebody else still brings it.
 func (f *fetching) bring(ctx context.Context, s *span, first *upstream, buf []byte) error {
-	return f.retry(ctx, quest{entry: f.entry, refused: &f.refused, first: first, try: func(u *upstream) error {
+	q := f.quest(s.shard.Number)
+	q.first = first
+	q.try = func(u *upstream) error {
 		helping := u == first
 		first = nil
 		return f.transfer(ctx, s, u, helping, buf)
-	}})
+	}
+	return f.retry(ctx, q)
+}
+
+// quest is for a shard, without anything to try.
+func (f *fetching) quest(number int) quest {
+	return quest{entry: f.entry, refused: &f.refused, may: f.may(number)}
 }
 
 // transfer gets the rest of s from u. It returns nil when there is nothing left
