@@ -299,6 +299,8 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 		case left <= 0:
 		case errors.Is(rerr, io.EOF) && body.size < 0 && want == (disk.Range{}):
 			return blame(fmt.Errorf("%w: %d bytes instead of %d", shard.ErrSize, offset, t.shard.Size))
+		case errors.Is(rerr, errCrawl):
+			return fmt.Errorf("%s: shard %d: %w", u.name, t.shard.Number, rerr)
 		case rerr != nil:
 			return fmt.Errorf("%s: shard %d broke off: %w", u.name, t.shard.Number, rerr)
 		}
