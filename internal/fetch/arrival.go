@@ -23,6 +23,11 @@ var (
 	errCrawl = errors.New("far slower than usual")
 )
 
+// move is why a transfer is ended to be continued by an upstream that is idle.
+type move struct{ upstream *upstream }
+
+func (m move) Error() string { return m.upstream.name + " is idle" }
+
 // arrival is one shard on its way into its place. It consists of spans, and its
 // bytes are hashed as they come, as long as they come in order; what comes ahead
 // of the order is read back in the end.

@@ -97,7 +97,7 @@ func TestFetchWithoutAManifestFindsWhereUpstreamsDiffer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var log logbook
 			var got memory
-			m, err := manifestOf(t, fetch.Options{FastWait: never, Logger: log.logger()}, &got, sites...)
+			m, err := manifestOf(t, fetch.Options{Concurrency: 1, FastWait: never, Logger: log.logger()}, &got, sites...)
 			require.NoError(t, err)
 			assert.Equal(t, data, got.bytes())
 			require.NoError(t, m.Validate())

@@ -11,11 +11,12 @@
 // # Choosing
 //
 // Each request goes to an upstream drawn in proportion to throughput × success,
-// see [Ranking]. A request that fails is repeated with the others first; when all
-// have failed that is one attempt, and the next is made after a wait (2 s for
-// the first ones, 15 s later, each up to a quarter shorter or longer, so that
-// those who failed together do not come back together). One that brought 64 KiB or
-// more before it failed is no attempt: it is continued at once. An upstream that
+// see [Ranking], of those that are good and have nothing to do if there are any. A
+// request that fails is repeated with the others first; when all have failed that is
+// one attempt, and the next is made after a wait (2 s for the first ones, 15 s
+// later, each up to a quarter shorter or longer, so that those who failed together
+// do not come back together). One that brought 64 KiB before it failed, or a quarter
+// of what it asked for, is no attempt: it is continued at once. An upstream that
 // answers 503 or 429 with Retry-After (RFC 9110, section 10.2.3) is not asked before
 // that time, up to a minute, which is made up to a half longer; what it is sending
 // us meanwhile it may go on with, and every 2 s one more is tried. Such waits are no
@@ -42,6 +43,10 @@
 //     other transfers and the last 8 finished ones bring, or of its own before. A
 //     span that was abandoned for this is given twice the time before it is again,
 //     up to 160 s.
+//
+// While all workers are busy and a good upstream is idle, the transfer that takes
+// longest, of one that has several, is moved to it when it has lasted 2 s and will
+// last 2 s more.
 //
 // When all shards are begun, a worker that has nothing to do helps the transfer
 // that takes longest, if that is half a second or more at its speed: it takes over
@@ -183,6 +188,7 @@ type upstream struct {
 	err       error     // what it failed with last; nil when it has answered since
 	rangeless bool      // it sends all when asked for a range
 	transfers int       // requests for shards and manifests under way
+	sending   int       // those of them for shards that it answers
 	later     time.Time // when it may be asked for more than most things at once
 	most      int
 	askLater  time.Time // when it may be asked for its distribution

@@ -134,7 +134,9 @@ func (t *tally) resume(bytes int64) {
 
 // took counts bytes that tr has received, and how many of them it could use.
 func (t *tally) took(tr *transfer, bytes, used int64) {
-	now := time.Now()
+	if bytes > 0 {
+		t.pool.heardAt(time.Now())
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.all.took(bytes)
@@ -142,7 +144,6 @@ func (t *tally) took(tr *transfer, bytes, used int64) {
 	tr.received += bytes
 	t.done += used
 	t.wasted += bytes - used
-	t.pool.heardAt(now)
 }
 
 // compared counts bytes of u that were only looked at.

@@ -123,7 +123,11 @@ func (p *Pool) retry(ctx context.Context, q quest) error {
 			attempt = 0
 			continue
 		}
-		if wait, freed := p.wait(q); wait > 0 && time.Since(p.lastByte(start)) < busyPatience {
+		wait, freed, busy := p.wait(q)
+		if busy != nil && time.Since(p.lastByte(start)) < busyPatience {
+			if failed != nil { // they are not asked again whenever something is freed
+				wait, freed = max(wait, p.opts.FastWait), nil
+			}
 			attempt--
 			if err := sleep(ctx, wait, freed); err != nil {
 				return err
@@ -131,7 +135,7 @@ func (p *Pool) retry(ctx context.Context, q quest) error {
 			continue
 		}
 		if failed == nil || attempt >= p.opts.Attempts {
-			return outcome(q.entry, append(failed, q.refused.errors()...))
+			return outcome(q.entry, slices.Concat(failed, busy, q.refused.errors()))
 		}
 		if err := p.pause(ctx, attempt, failures(failed)); err != nil {
 			return err
@@ -167,16 +171,36 @@ func (p *Pool) attempt(ctx context.Context, q quest) (failed []error, got bool, 
 			failed = append(failed, err)
 		}
 		got = got || errors.As(err, new(moved))
+		if to := (move{}); errors.As(err, &to) {
+			q.first = to.upstream
+		}
 	}
 }
 
-// pick draws one of the upstreams that ok approves of, or returns nil.
+// pick draws one of the upstreams that ok approves of, of those that are idle and
+// good if there are any, or returns nil.
 func (p *Pool) pick(ok func(*upstream) bool) *upstream {
-	i := p.rank.Pick(func(i int) bool { return ok(p.upstreams[i]) })
+	idle := p.idle()
+	i := p.rank.Pick(func(i int) bool { return slices.Contains(idle, p.upstreams[i]) && ok(p.upstreams[i]) })
+	if i < 0 {
+		i = p.rank.Pick(func(i int) bool { return ok(p.upstreams[i]) })
+	}
 	if i < 0 {
 		return nil
 	}
 	return p.upstreams[i]
+}
+
+// idle returns the good upstreams that nothing is asked of.
+func (p *Pool) idle() (idle []*upstream) {
+	p.mu.Lock()
+	for _, u := range p.upstreams {
+		if u.transfers == 0 && u.free() {
+			idle = append(idle, u)
+		}
+	}
+	p.mu.Unlock()
+	return slices.DeleteFunc(idle, func(u *upstream) bool { return !p.rank.Good(u.index) })
 }
 
 // mayAsk reports whether u is one of those that q is about.
@@ -193,8 +217,8 @@ func (p *Pool) judge(ctx context.Context, q quest, u *upstream, err error) bool 
 	case errors.As(err, new(refusal)):
 		p.blame(ctx, q.entry, q.refused, u, err)
 		return false
-	case errors.Is(err, errCrawl):
-		p.opts.Logger.Info("transfer moved", "version", q.entry.Version.String(), "upstream", u.name, "err", err)
+	case errors.Is(err, errCrawl), errors.As(err, new(move)):
+		p.opts.Logger.Debug("transfer moved", "version", q.entry.Version.String(), "upstream", u.name, "err", err)
 		return false
 	case errors.Is(err, fs.ErrNotExist) && p.gone(ctx, q.entry, u):
 		return false

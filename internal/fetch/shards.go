@@ -45,6 +45,8 @@ type fetching struct {
 
 	mu        sync.Mutex // guards what follows
 	begun     int        // shards
+	done      int        // shards
+	resting   int        // workers that have nothing to do
 	open      map[*arrival]bool
 	waiting   []*span // that nobody brings
 	transfers map[*transfer]bool

@@ -25,7 +25,7 @@ const (
 	maxRaced = 0.05
 
 	// progress in bytes is what a transfer must have brought for its failure not to
-	// count.
+	// count, or a quarter of what it was asked for.
 	progress = 64 << 10
 )
 
@@ -70,11 +70,14 @@ func (f *fetching) next(ctx context.Context, buf []byte) (s *span, first *upstre
 				return nil, nil, fmt.Errorf("shard %d: %w", number, err)
 			}
 			continue
-		case len(f.open) == 0:
+		case f.done == len(f.digests):
 			f.mu.Unlock()
 			return nil, nil, nil
 		default:
 			s, first = f.help()
+		}
+		if s == nil {
+			f.resting++
 		}
 		f.mu.Unlock()
 		if s != nil {
@@ -84,6 +87,9 @@ func (f *fetching) next(ctx context.Context, buf []byte) (s *span, first *upstre
 		case <-changed:
 		case <-ctx.Done():
 		}
+		f.mu.Lock()
+		f.resting--
+		f.mu.Unlock()
 	}
 	return nil, nil, context.Cause(ctx)
 }
@@ -121,6 +127,7 @@ func (f *fetching) arrived(a *arrival) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.open, a)
+	f.done++
 	f.kept <- a.shard.Number
 	f.wake()
 }
@@ -162,12 +169,8 @@ func (t *transfer) left() float64 {
 }
 
 func (f *fetching) helpWith(t *transfer) (*span, *upstream) {
-	able := func(u *upstream) bool {
-		f.Pool.mu.Lock()
-		defer f.Pool.mu.Unlock()
-		return !u.rangeless && u.free()
-	}
-	can := func(u *upstream) bool { return able(u) && f.mayAsk(f.quest(t.shard.Number), u) }
+	q := f.quest(t.shard.Number)
+	can := func(u *upstream) bool { return f.free(u) && !f.rangeless(u) && f.mayAsk(q, u) }
 	// Not the same one again if there is another: it may be what is slow.
 	u := f.pick(func(u *upstream) bool { return u != t.upstream && can(u) })
 	if u == nil {
@@ -192,6 +195,20 @@ func (f *fetching) helpWith(t *transfer) (*span, *upstream) {
 		return t.span, u
 	}
 	return nil, nil
+}
+
+// rangeless reports whether u is known to send all where a part is asked for.
+func (p *Pool) rangeless(u *upstream) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return u.rangeless
+}
+
+// isAlone reports whether only one upstream may bring a.
+func (a *arrival) isAlone() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.alone
 }
 
 // split makes the last bytes of s a span of its own. The caller holds mu.
@@ -241,7 +258,8 @@ func (f *fetching) transfer(ctx context.Context, s *span, u *upstream, helping b
 		return err
 	case t.leave():
 		return nil
-	case ctx.Err() == nil && errors.Is(err, errCrawl), f.tally.of(t) >= progress && !errors.As(err, new(refusal)):
+	case ctx.Err() == nil && (errors.Is(err, errCrawl) || errors.As(err, new(move))),
+		f.tally.of(t) >= min(progress, (t.to-t.from+3)/4) && !errors.As(err, new(refusal)):
 		return moved{err}
 	}
 	return err
@@ -276,6 +294,8 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 		return err
 	}
 	defer body.Close()
+	f.sends(u, 1)
+	defer f.sends(u, -1)
 	body.bucket = f.bucket
 	switch {
 	case body.size >= 0 && body.size != t.shard.Size:
@@ -299,7 +319,7 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 		case left <= 0:
 		case errors.Is(rerr, io.EOF) && body.size < 0 && want == (disk.Range{}):
 			return blame(fmt.Errorf("%w: %d bytes instead of %d", shard.ErrSize, offset, t.shard.Size))
-		case errors.Is(rerr, errCrawl):
+		case errors.Is(rerr, errCrawl), errors.As(rerr, new(move)):
 			return fmt.Errorf("%s: shard %d: %w", u.name, t.shard.Number, rerr)
 		case rerr != nil:
 			return fmt.Errorf("%s: shard %d broke off: %w", u.name, t.shard.Number, rerr)
