@@ -392,7 +392,8 @@ func oncePerPath(h spoiler) spoiler {
 	}
 }
 
-// client returns a pool of hosts that draws by a random source of its own.
+// client returns a pool of hosts that draws by a random source of its own, or, if
+// seed is 0, the first host that it may ask.
 func (n *network) client(t *testing.T, opts fetch.Options, seed uint64, hosts ...*host) *fetch.Pool {
 	t.Helper()
 	for _, h := range hosts {
@@ -401,7 +402,11 @@ func (n *network) client(t *testing.T, opts fetch.Options, seed uint64, hosts ..
 	pool, err := fetch.New(opts)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	pool.SetDraw(rand.New(rand.NewPCG(seed, seed)).Float64)
+	draw := rand.New(rand.NewPCG(seed, seed)).Float64
+	if seed == 0 {
+		draw = func() float64 { return 0 }
+	}
+	pool.SetDraw(draw)
 	pool.SetDial(n.dial)
 	return pool
 }
