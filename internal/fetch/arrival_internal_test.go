@@ -29,6 +29,7 @@ type slate struct {
 func (s *slate) ReadAt(p []byte, offset int64) (int, error) {
 	return bytes.NewReader(s.data).ReadAt(p, offset)
 }
+
 func (s *slate) WriteAt(p []byte, offset int64) (int, error) { return copy(s.data[offset:], p), nil }
 func (s *slate) Written() ([]disk.Range, error)              { return s.there, nil }
 func (s *slate) Commit() error                               { s.committed = true; return nil }
