@@ -219,7 +219,7 @@ func TestRacingTransfersBringEachByteOnce(t *testing.T) {
 				}
 			}
 			n, err := sendAll(tr, data, random, 5000)
-			assert.NoError(t, err)
+			assert.NoError(t, err) //nolint:testifylint // require may not be called from here
 			tr.leave()
 			mu.Lock()
 			defer mu.Unlock()
@@ -352,7 +352,9 @@ func TestTakeUsesOnlyWhatIsNext(t *testing.T) {
 	assert.Zero(t, left)
 	assert.Equal(t, map[string]error{"B": errOver}, ended)
 	assert.Equal(t, append(data[:90:90], make([]byte, 10)...), there.data, "what is another's span is left to that")
-	assert.True(t, one.leave())
+	used, over := one.leave()
+	assert.Equal(t, int64(50), used)
+	assert.True(t, over)
 	assert.Equal(t, int64(160), a.tally.all.received)
 	assert.Equal(t, int64(70), a.tally.wasted)
 	assert.Nil(t, join(upstreams[0]), "all has come")

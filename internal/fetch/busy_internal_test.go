@@ -82,10 +82,10 @@ func TestWaitIsUntilTheFirstBusyUpstreamMayBeAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, u := offering(t, Options{})
 		q := quest{entry: anEntry, refused: new(refusals)}
-		wait, freed, _ := p.wait(q)
+		wait, _, _ := p.wait(q)
 		assert.Zero(t, wait)
 		p.putOff(u, busy{errors.New("503"), 10 * time.Second})
-		wait, freed, _ = p.wait(q)
+		wait, freed, _ := p.wait(q)
 		assert.Equal(t, time.Until(u.later), wait)
 		select {
 		case <-freed:

@@ -162,7 +162,7 @@ func TestWhoSendsTheSameBeginAgainAndAgainIsGivenUp(t *testing.T) {
 func TestBlameForAShardOfSeveralUpstreams(t *testing.T) {
 	const half = megabyte / 2
 	// lies sends wrong bytes, and breaks off in the middle.
-	lies := func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	lies := func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		faultAt(half, cut)(w, r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			wrong := bytes.Clone(bytes.Repeat([]byte("lies"), megabyte/4))
 			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(wrong))

@@ -168,7 +168,7 @@ func TestATransferIsComparedWithOtherUpstreamsFirst(t *testing.T) {
 		tr.fetching.transfers[&transfer{span: tr.span, upstream: tr.upstream, pace: *paced([2]int64{20, 0})}] = true
 	}
 	require.NoError(t, tr.tooSlow(tr), "all are as slow")
-	tr.fetching.ended = deliveries(1000)
+	tr.ended = deliveries(1000)
 	require.ErrorIs(t, tr.tooSlow(tr), errCrawl)
 }
 
@@ -176,7 +176,7 @@ func TestPatienceWithASpanDoublesEachTimeItIsGivenUp(t *testing.T) {
 	for crawls, want := range []int{20, 40, 80, 160, 320, 640, 640, 640} {
 		tr := transferOf(t, Options{Timeout: time.Hour}, 1<<30, paced([2]int64{int64(want) - 2, 0}))
 		tr.crawls = crawls
-		tr.fetching.ended = deliveries(1 << 20)
+		tr.ended = deliveries(1 << 20)
 		tr.pace.add(0)
 		require.NoError(t, tr.tooSlow(tr), "%d crawls, a tick before", crawls)
 		tr.pace.add(0)
@@ -200,7 +200,7 @@ func TestATransferIsComparedWithTheOthersThatAreKnown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := transferOf(t, Options{Timeout: time.Hour}, 1<<30, paced([2]int64{20, 0}))
-			tr.fetching.ended = deliveries(tc.ended...)
+			tr.ended = deliveries(tc.ended...)
 			for _, p := range tc.peers {
 				tr.fetching.transfers[&transfer{span: tr.span, pace: *p}] = true
 			}

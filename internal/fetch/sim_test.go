@@ -76,7 +76,7 @@ func simulate(t *testing.T, version published, test func(t *testing.T, n *networ
 		defer func() {
 			close(n.end)
 			for _, h := range n.hosts {
-				assert.NoError(t, h.server.Close())
+				assert.NoError(t, h.server.Close()) //nolint:testifylint // all are to be closed
 			}
 			time.Sleep(time.Minute) // for who sleeps; the clock stops with this function
 		}()
