@@ -21,8 +21,9 @@ import (
 
 // proxy stands before a server and does to its answers what its rules say. It is
 // asked for paths, before which stands the Range if there is one, as in
-// "bytes=5-9 /v1/shard_001.bin", and before that "early" if it has told somebody
-// to come again later than this. A rule is FAULT=REGEXP, for the paths that match:
+// "bytes=5-9 /v1/shard_001.bin", and before that in its journal "early" if it has
+// told somebody to come again later than this. A rule is FAULT=REGEXP, for the
+// paths that match:
 //
 //	corrupt    one bit of the body is flipped
 //	short      the body ends early, with a Content-Length that says so; ranges are not known
@@ -190,21 +191,18 @@ func crowd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// note has the journal say that there is a request.
-func (p *proxy) note(r *http.Request) {
-	line := []string{r.URL.Path}
-	if wanted := r.Header.Get("Range"); wanted != "" {
-		line = slices.Insert(line, 0, wanted)
-	}
+// note has the journal say that path is asked for.
+func (p *proxy) note(path string) {
 	p.mu.Lock()
-	if time.Now().Before(p.later) {
-		line = slices.Insert(line, 0, "early")
-	}
+	early := time.Now().Before(p.later)
 	p.mu.Unlock()
-	fmt.Fprintln(p.paths, strings.Join(line, " "))
+	if early {
+		path = "early " + path
+	}
+	fmt.Fprintln(p.paths, path)
 }
 
-// ruleOf returns the rule for a path, and what is closed when that may have
+// ruleOf returns the rule for path, and what is closed when that may have
 // changed.
 func (p *proxy) ruleOf(path string) (rule, chan struct{}) {
 	p.mu.Lock()
@@ -218,15 +216,16 @@ func (p *proxy) ruleOf(path string) (rule, chan struct{}) {
 }
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.note(r)
-	rule, changed := p.ruleOf(r.URL.Path)
+	path := strings.TrimSpace(r.Header.Get("Range") + " " + r.URL.Path)
+	p.note(path)
+	rule, changed := p.ruleOf(path)
 	for rule.fault == "hold" {
 		select {
 		case <-changed:
 		case <-r.Context().Done():
 			return
 		}
-		rule, changed = p.ruleOf(r.URL.Path)
+		rule, changed = p.ruleOf(path)
 	}
 	switch rule.fault {
 	case "hang":
