@@ -10,6 +10,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/middle"
+	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -41,8 +42,10 @@ type MiddleOptions struct {
 	// MaxVersions is how many versions are kept, up to 10,000. Zero means 15.
 	MaxVersions int
 
-	// FetchOptions say how shards are fetched.
+	// FetchOptions say how shards are fetched, and ServerLimits bound what is sent.
+	// Each has its own LimitRate.
 	FetchOptions
+	ServerLimits
 
 	// Logger receives what happens. Nil discards it.
 	Logger *slog.Logger
@@ -55,6 +58,7 @@ type Middle struct {
 	port   int
 	store  *store.Store
 	pool   *fetch.Pool
+	limits server.Limits
 	middle *middle.Middle
 }
 
@@ -68,6 +72,10 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	if err := checkServer(opts.Port, opts.MaxVersions); err != nil {
 		return nil, err
 	}
+	limits, err := opts.limits()
+	if err != nil {
+		return nil, err
+	}
 	logger := loggerOr(opts.Logger)
 	pool, err := opts.pool(opts.Upstreams, cmp.Or(opts.UpstreamPort, DefaultPort), logger)
 	if err != nil {
@@ -79,10 +87,11 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 		return nil, err
 	}
 	return &Middle{
-		host:  opts.Host,
-		port:  serverPort(opts.Port),
-		store: st,
-		pool:  pool,
+		host:   opts.Host,
+		port:   serverPort(opts.Port),
+		store:  st,
+		pool:   pool,
+		limits: limits,
 		middle: middle.New(st, pool, cmp.Or(opts.CheckInterval, DefaultCheckInterval),
 			cmp.Or(opts.MaxVersions, DefaultMaxVersions), logger),
 	}, nil
@@ -96,7 +105,9 @@ func (m *Middle) Listen() (net.Listener, error) { return listen(m.host, m.port) 
 // seconds at most, and returns nil. It returns an error matching [ErrInUse] if
 // the data directory has another server. Trouble upstream is logged, and tried
 // again. It closes ln.
-func (m *Middle) Serve(ctx context.Context, ln net.Listener) error { return m.middle.Serve(ctx, ln) }
+func (m *Middle) Serve(ctx context.Context, ln net.Listener) error {
+	return m.middle.Serve(ctx, ln, m.limits)
+}
 
 // Close gives back what [NewMiddle] took.
 func (m *Middle) Close() error {

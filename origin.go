@@ -9,6 +9,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/origin"
+	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -32,6 +33,9 @@ type OriginOptions struct {
 	// MaxVersions is how many versions are kept, up to 10,000. Zero means 15.
 	MaxVersions int
 
+	// ServerLimits bound what is sent.
+	ServerLimits
+
 	// Ready is called by [Origin.Serve] when the data directory is its own, before
 	// it takes connections. Nil calls nothing.
 	Ready func()
@@ -47,6 +51,7 @@ type Origin struct {
 	port   int
 	store  *store.Store
 	origin *origin.Origin
+	limits server.Limits
 	ready  func()
 }
 
@@ -60,15 +65,20 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	if err := checkServer(opts.Port, opts.MaxVersions); err != nil {
 		return nil, err
 	}
+	limits, err := opts.limits()
+	if err != nil {
+		return nil, err
+	}
 	st, err := store.Open(cmp.Or(opts.DataDir, DefaultOriginDir), store.Origin)
 	if err != nil {
 		return nil, err
 	}
 	return &Origin{
-		host:  opts.Host,
-		port:  serverPort(opts.Port),
-		store: st,
-		ready: opts.Ready,
+		host:   opts.Host,
+		port:   serverPort(opts.Port),
+		store:  st,
+		limits: limits,
+		ready:  opts.Ready,
 		origin: origin.New(st, cmp.Or(opts.ShardSize, DefaultShardSize),
 			cmp.Or(opts.MaxVersions, DefaultMaxVersions), loggerOr(opts.Logger)),
 	}, nil
@@ -100,7 +110,7 @@ func (o *Origin) Listen() (net.Listener, error) { return listen(o.host, o.port) 
 // returns nil. It returns an error matching [ErrInUse] if the data directory has
 // another server. It closes ln.
 func (o *Origin) Serve(ctx context.Context, ln net.Listener) error {
-	return o.origin.Serve(ctx, ln, o.ready)
+	return o.origin.Serve(ctx, ln, o.limits, o.ready)
 }
 
 // Close gives back what [NewOrigin] took.

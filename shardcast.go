@@ -30,6 +30,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
@@ -103,6 +104,10 @@ type FetchOptions struct {
 
 	// Concurrency bounds the shards in flight. Zero means 10.
 	Concurrency int
+
+	// LimitRate is how much is fetched from all servers together, in bytes per
+	// second at most. Zero means no limit.
+	LimitRate int64
 }
 
 // pool returns the servers to fetch from.
@@ -120,12 +125,45 @@ func (o FetchOptions) pool(servers []string, defaultPort int, logger *slog.Logge
 	}
 	pool, err := fetch.New(fetch.Options{
 		Upstreams: upstreams, Timeout: o.Timeout, Attempts: o.Attempts, FastAttempts: o.FastAttempts,
-		FastWait: o.FastWait, SlowWait: o.SlowWait, Concurrency: o.Concurrency, Logger: logger,
+		FastWait: o.FastWait, SlowWait: o.SlowWait, Concurrency: o.Concurrency, LimitRate: o.LimitRate, Logger: logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	return pool, nil
+}
+
+// ServerLimits bound what an [Origin] or [Middle] sends of shards; what else it
+// is asked for is small, and not counted. The zero value sets no limit. Clients are
+// told apart by their IP address, so those behind one NAT or proxy count as one.
+type ServerLimits struct {
+	// LimitRate is how much is sent to all clients together, in bytes per second at
+	// most. Zero means no limit.
+	LimitRate int64
+
+	// LimitRatePerClient is how much is sent to one client, in bytes per second at
+	// most. Zero means no limit.
+	LimitRatePerClient int64
+
+	// MaxConnections bounds the shards that are being sent at the same time; who
+	// asks for one more is told to come again in 2 s. Zero means no limit.
+	MaxConnections int
+
+	// MaxConnectionsPerClient bounds the shards that are being sent to one client
+	// at the same time. Zero means no limit.
+	MaxConnectionsPerClient int
+}
+
+// limits returns what the server is to keep to.
+func (l ServerLimits) limits() (server.Limits, error) {
+	if l.LimitRate < 0 || l.LimitRatePerClient < 0 || l.MaxConnections < 0 || l.MaxConnectionsPerClient < 0 {
+		return server.Limits{}, fmt.Errorf("%w: a limit is negative: %d and %d bytes per second, %d and %d connections",
+			ErrOptions, l.LimitRate, l.LimitRatePerClient, l.MaxConnections, l.MaxConnectionsPerClient)
+	}
+	return server.Limits{
+		Rate: l.LimitRate, RatePerClient: l.LimitRatePerClient,
+		Connections: l.MaxConnections, ConnectionsPerClient: l.MaxConnectionsPerClient,
+	}, nil
 }
 
 // running is the Origin of [Initialize].

@@ -27,11 +27,20 @@ func TestOptionsOutOfRange(t *testing.T) {
 	client := func(opts shardcast.ClientOptions) func() error {
 		return func() error { _, err := shardcast.NewClient(opts); return err }
 	}
+	limited := func(limits shardcast.ServerLimits) shardcast.OriginOptions {
+		return shardcast.OriginOptions{ServerLimits: limits}
+	}
 	for name, makeIt := range map[string]func() error{
 		"origin, shard size":          origin(shardcast.OriginOptions{ShardSize: -1}),
 		"origin, too few versions":    origin(shardcast.OriginOptions{MaxVersions: -1}),
 		"origin, too many versions":   origin(shardcast.OriginOptions{MaxVersions: 10_001}),
 		"origin, port":                origin(shardcast.OriginOptions{Port: 65_536}),
+		"origin, rate":                origin(limited(shardcast.ServerLimits{LimitRate: -1})),
+		"origin, rate of a client":    origin(limited(shardcast.ServerLimits{LimitRatePerClient: -1})),
+		"origin, connections":         origin(limited(shardcast.ServerLimits{MaxConnections: -1})),
+		"origin, those of a client":   origin(limited(shardcast.ServerLimits{MaxConnectionsPerClient: -1})),
+		"middle, connections":         middle(shardcast.MiddleOptions{Upstreams: here, ServerLimits: shardcast.ServerLimits{MaxConnections: -1}}),
+		"middle, rate of fetching":    middle(shardcast.MiddleOptions{Upstreams: here, FetchOptions: shardcast.FetchOptions{LimitRate: -1}}),
 		"middle, no upstream":         middle(shardcast.MiddleOptions{}),
 		"middle, not an upstream":     middle(shardcast.MiddleOptions{Upstreams: []string{"host", "ftp://host"}}),
 		"middle, upstream's port":     middle(shardcast.MiddleOptions{Upstreams: here, UpstreamPort: 65_536}),
@@ -49,6 +58,7 @@ func TestOptionsOutOfRange(t *testing.T) {
 		"client, fast wait":           client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{FastWait: -1}}),
 		"client, slow wait":           client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{SlowWait: -1}}),
 		"client, concurrency":         client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{Concurrency: -1}}),
+		"client, rate":                client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{LimitRate: -1}}),
 		"initialize, options twice": func() error {
 			return shardcast.Initialize("data", shardcast.OriginOptions{}, shardcast.OriginOptions{})
 		},

@@ -18,6 +18,8 @@
 //	requests NAME REGEXP COUNT  it has been asked for such a path COUNT times; ..COUNT is at most
 //	static NAME DIR             serve DIR as plain files and set $NAME
 //	tls NAME DIR                the same over HTTPS, by a certificate that nobody trusts
+//	answer METHOD URL REGEXP    ask for the http:// URL; the answer, its header and then the
+//	                            beginning of its body, must match
 //	crowd ADDRESS COUNT PATH    open COUNT connections that say nothing, and as many that ask for
 //	                            PATH and read one byte of it, until the script ends
 //	exists-soon FILE [BYTES]    wait until FILE exists, and is BYTES long or longer
@@ -121,6 +123,7 @@ func TestScripts(t *testing.T) {
 			"requests":    requests,
 			"static":      static,
 			"tls":         secure,
+			"answer":      answer,
 			"crowd":       crowd,
 			"exists-soon": existsSoon,
 			"settled":     settled,

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"regexp"
 	"slices"
 	"strconv"
@@ -169,6 +170,29 @@ func requests(ts *testscript.TestScript, neg bool, args []string) {
 	found := regexp.MustCompile("(?m:"+args[1]+")").FindAllString(p.paths.String(), -1)
 	if len(found) > want || len(found) < want && !bound {
 		ts.Fatalf("%s has been asked for %s %d times instead of %s:\n%s", args[0], args[1], len(found), args[2], p.paths)
+	}
+}
+
+func answer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: answer METHOD URL REGEXP")
+	}
+	pattern, err := regexp.Compile(args[2])
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, args[0], args[1], http.NoBody)
+	ts.Check(err)
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	header, err := httputil.DumpResponse(resp, false)
+	ts.Check(err)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	ts.Check(err)
+	if text := append(header, body...); !pattern.Match(text) {
+		ts.Fatalf("the answer does not match %q:\n%q", args[2], text)
 	}
 }
 

@@ -54,6 +54,7 @@ How it goes is shown on stderr.`,
 	}
 	flags := root.Flags()
 	s.fetch.Add(flags, "servers", "servers to fetch from")
+	s.fetch.Limit(flags)
 	flags.BoolVar(&s.list, "list", false, "print the versions on offer, as a table or with --json")
 	flags.StringVar(&s.version, "version", "", "`VERSION` to download: v1, v2 and so on, or latest")
 	flags.StringVar(&s.outputFile, "output-file", "", "`FILE` to download to (default download_VERSION.bin in the output directory)")

@@ -49,6 +49,7 @@ had fetched of a version by then is used when it is started again.`,
 	s.server.Listen(flags)
 	flags.Var(&s.interval, "check-interval", "seconds between two looks at what upstreams offer, or a duration such as 1m30s")
 	s.server.Keep(flags)
+	s.server.Limit(flags, "of shards to send, and as many to fetch")
 	s.logger = cli.LogFlag(root.PersistentFlags())
 	return root
 }
@@ -59,6 +60,8 @@ func (s *settings) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	limits := s.server.Limits()
+	fetching.LimitRate = limits.LimitRate
 	m, err := shardcast.NewMiddle(shardcast.MiddleOptions{
 		Upstreams:     upstreams,
 		UpstreamPort:  port,
@@ -68,6 +71,7 @@ func (s *settings) serve(ctx context.Context) (err error) {
 		CheckInterval: time.Duration(s.interval),
 		MaxVersions:   int(s.server.MaxVersions),
 		FetchOptions:  fetching,
+		ServerLimits:  limits,
 		Logger:        s.logger(os.Stderr),
 	})
 	if err != nil {

@@ -31,13 +31,14 @@ type settings struct {
 // origin opens the data directory. ready is called when it is being served.
 func (s *settings) origin(ready func()) (*shardcast.Origin, error) {
 	return shardcast.NewOrigin(shardcast.OriginOptions{
-		DataDir:     s.dataDir,
-		Host:        s.server.Host,
-		Port:        s.server.Port.Option(),
-		ShardSize:   int64(s.shardSize),
-		MaxVersions: int(s.server.MaxVersions),
-		Ready:       ready,
-		Logger:      s.logger(os.Stderr),
+		DataDir:      s.dataDir,
+		Host:         s.server.Host,
+		Port:         s.server.Port.Option(),
+		ShardSize:    int64(s.shardSize),
+		MaxVersions:  int(s.server.MaxVersions),
+		ServerLimits: s.server.Limits(),
+		Ready:        ready,
+		Logger:       s.logger(os.Stderr),
 	})
 }
 
@@ -65,6 +66,7 @@ or without a server on it.`,
 	s.server.Keep(flags)
 	s.logger = cli.LogFlag(flags)
 	s.server.Listen(root.Flags())
+	s.server.Limit(root.Flags(), "of shards to send")
 	root.Flags().StringArrayVar(&files, "broadcast", nil, "`FILE` to publish as a new version at the start; may be given again")
 	root.AddCommand(&cobra.Command{
 		Use:   "broadcast FILE",

@@ -60,11 +60,19 @@ func LogFlag(flags *pflag.FlagSet) func(w io.Writer) *slog.Logger {
 	}
 }
 
-// ServerFlags are where a server listens and how much it keeps.
+// limitRate adds --limit-rate to flags, for what is sent or fetched.
+func limitRate(flags *pflag.FlagSet, value *Rate, what string) {
+	flags.Var(value, "limit-rate", "bytes per second "+what+", at most: 50MB/s, 64MiB/s or 50000000 (default no limit)")
+}
+
+// ServerFlags are where a server listens, how much it keeps and how much it sends.
 type ServerFlags struct {
 	Host        string
 	Port        Port
 	MaxVersions Count
+
+	rate, ratePerClient               Rate
+	connections, connectionsPerClient Count
 }
 
 // Listen adds --host and --port to flags.
@@ -82,6 +90,28 @@ func (f *ServerFlags) Keep(flags *pflag.FlagSet) {
 	Env(flags, "max-versions", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS")
 }
 
+// Limit adds to flags what bounds the shards that are sent; what is said to be
+// bounded by --limit-rate.
+func (f *ServerFlags) Limit(flags *pflag.FlagSet, what string) {
+	limitRate(flags, &f.rate, what)
+	flags.Var(&f.ratePerClient, "limit-rate-per-client",
+		"bytes per second of shards to send to one client, at most; clients behind one NAT or proxy count as one (default no limit)")
+	flags.Var(&f.connections, "max-connections",
+		"shards to send at the same time, beyond which 503 is answered; idle connections and small requests do not count (default no limit)")
+	flags.Var(&f.connectionsPerClient, "max-connections-per-client",
+		"shards to send to one client at the same time; clients behind one NAT or proxy count as one (default no limit)")
+}
+
+// Limits returns what the flags of Limit say.
+func (f *ServerFlags) Limits() shardcast.ServerLimits {
+	return shardcast.ServerLimits{
+		LimitRate:               int64(f.rate),
+		LimitRatePerClient:      int64(f.ratePerClient),
+		MaxConnections:          int(f.connections),
+		MaxConnectionsPerClient: int(f.connectionsPerClient),
+	}
+}
+
 // FetchFlags are how and from whom to fetch.
 type FetchFlags struct {
 	// Servers are who the list names.
@@ -89,6 +119,7 @@ type FetchFlags struct {
 
 	timeout, fastWait, slowWait         Seconds
 	attempts, fastAttempts, concurrency Count
+	rate                                Rate
 
 	name string // of the flag for Servers
 }
@@ -121,6 +152,11 @@ func (f *FetchFlags) Add(flags *pflag.FlagSet, name, usage string) {
 	}
 }
 
+// Limit adds --limit-rate to flags.
+func (f *FetchFlags) Limit(flags *pflag.FlagSet) {
+	limitRate(flags, &f.rate, "of shards to fetch")
+}
+
 func seconds(d time.Duration) string {
 	s := Seconds(d)
 	return s.String()
@@ -146,5 +182,6 @@ func (f *FetchFlags) Options() (servers []string, port int, opts shardcast.Fetch
 		FastWait:     time.Duration(f.fastWait),
 		SlowWait:     time.Duration(f.slowWait),
 		Concurrency:  int(f.concurrency),
+		LimitRate:    int64(f.rate),
 	}, nil
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -55,6 +56,7 @@ func newCommand(t *testing.T, env map[string]string, run func(ctx context.Contex
 	flags := c.Flags()
 	c.server.Listen(flags)
 	c.server.Keep(flags)
+	c.server.Limit(flags, "of shards to send")
 	c.fetch.Add(flags, "servers", "servers to fetch from")
 	flags.Var(&c.size, "shard-size", "size of a shard")
 	cli.Env(flags, "shard-size", "SHARDCAST_SHARD_SIZE")
@@ -97,6 +99,7 @@ type settings struct {
 	servers     []string
 	serverPort  int
 	fetch       shardcast.FetchOptions
+	limits      shardcast.ServerLimits
 	debug, info bool // whether these are logged
 }
 
@@ -106,7 +109,7 @@ func (c *command) settings(t *testing.T) settings {
 	require.NoError(t, err)
 	return settings{
 		host: c.server.Host, port: c.server.Port, maxVersions: c.server.MaxVersions, size: c.size,
-		servers: servers, serverPort: port, fetch: fetch,
+		servers: servers, serverPort: port, fetch: fetch, limits: c.server.Limits(),
 		debug: c.logger(os.Stderr).Enabled(t.Context(), slog.LevelDebug), info: c.logger(os.Stderr).Enabled(t.Context(), slog.LevelInfo),
 	}
 }
@@ -135,8 +138,12 @@ func TestSettingsComeFromFlagsThenTheEnvironmentThenDefaults(t *testing.T) {
 			[]string{
 				"--servers", "b,c", "--host", "::1", "--port", "0", "--max-versions", "3", "--shard-size", "64MiB", "--timeout", "1m30s", "--attempts", "7",
 				"--fast-attempts", "2", "--fast-interval", "0.5", "--slow-interval", "60", "--concurrency", "4", "--log-level", "debug",
+				"--limit-rate", "50MB/s", "--limit-rate-per-client", "1MiB/s", "--max-connections", "100", "--max-connections-per-client", "10",
 			},
 			func(s *settings) {
+				s.limits = shardcast.ServerLimits{
+					LimitRate: 50_000_000, LimitRatePerClient: 1 << 20, MaxConnections: 100, MaxConnectionsPerClient: 10,
+				}
 				s.servers, s.host, s.port, s.maxVersions, s.size, s.debug = []string{"b", "c"}, "::1", 0, 3, 64<<20, true
 				s.fetch = shardcast.FetchOptions{
 					Timeout: 90 * time.Second, Attempts: 7, FastAttempts: 2,
@@ -366,4 +373,15 @@ func TestRunEndsTheContextWithASignal(t *testing.T) {
 			assert.Equal(t, tc.want, code, stderr)
 		})
 	}
+}
+
+func TestLimitRateOfAClientIsOfWhatItFetches(t *testing.T) {
+	var f cli.FetchFlags
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	f.Add(flags, "servers", "servers to fetch from")
+	f.Limit(flags)
+	require.NoError(t, flags.Parse([]string{"--servers", "a", "--limit-rate", "64MiB/s"}))
+	_, _, opts, err := f.Options()
+	require.NoError(t, err)
+	assert.EqualValues(t, 64<<20, opts.LimitRate)
 }

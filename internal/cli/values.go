@@ -34,6 +34,26 @@ func (s *Size) String() string { return strconv.FormatInt(int64(*s), 10) }
 // Type is what stands for the value in the help text.
 func (s *Size) Type() string { return "SIZE" }
 
+// Rate is a flag's number of bytes per second, 1 or more: 50MB/s, 64MiB/s or
+// 50000000, where /s may be left out.
+type Rate int64
+
+// Set reads the flag.
+func (r *Rate) Set(text string) error {
+	var perSecond Size
+	if err := perSecond.Set(strings.TrimSuffix(text, "/s")); err != nil {
+		return errors.New("want 1 byte per second or more, such as 50MB/s, 64MiB/s or 50000000")
+	}
+	*r = Rate(perSecond)
+	return nil
+}
+
+// String returns the number of bytes.
+func (r *Rate) String() string { return strconv.FormatInt(int64(*r), 10) }
+
+// Type is what stands for the value in the help text.
+func (r *Rate) Type() string { return "RATE" }
+
 // maxWait bounds durations, for sums of them to stay in range.
 const maxWait = 365 * 24 * time.Hour
 

@@ -85,6 +85,51 @@ func TestSizeRefusesWhatIsNoSize(t *testing.T) {
 	})
 }
 
+func TestRateTakesBytesPerSecond(t *testing.T) {
+	for text, want := range map[string]cli.Rate{
+		"1":                     1,
+		"1/s":                   1,
+		"50000000":              50_000_000,
+		"50MB":                  50_000_000,
+		"50MB/s":                50_000_000,
+		"50 MB/s":               50_000_000,
+		"64MiB/s":               64 << 20,
+		"10kB/s":                10_000,
+		"1.5GB/s":               1_500_000_000,
+		"9223372036854775807/s": 1<<63 - 1,
+	} {
+		t.Run(text, func(t *testing.T) {
+			var r, again cli.Rate
+			require.NoError(t, r.Set(text))
+			assert.Equal(t, want, r)
+			require.NoError(t, again.Set(r.String()))
+			assert.Equal(t, r, again)
+		})
+	}
+}
+
+func TestRateRefusesWhatIsNoRate(t *testing.T) {
+	r := cli.Rate(5)
+	refuses(t, &r, map[string]string{
+		"nothing":            "",
+		"no number":          "/s",
+		"zero":               "0",
+		"zero per second":    "0MB/s",
+		"less than a byte":   "0.4/s",
+		"negative":           "-50MB/s",
+		"per second twice":   "50MB/s/s",
+		"per minute":         "50MB/m",
+		"another way":        "50MBps",
+		"bits":               "50Mbit/s",
+		"words":              "fast",
+		"comma":              "1,5MB/s",
+		"beyond int64":       "9223372036854775808",
+		"not a number":       "NaN",
+		"a very long number": strings.Repeat("9", 10_000) + "/s",
+	})
+	require.EqualError(t, r.Set("fast"), "want 1 byte per second or more, such as 50MB/s, 64MiB/s or 50000000")
+}
+
 func TestSecondsTakesNumbersAndDurations(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"30":          30 * time.Second,

@@ -139,7 +139,7 @@ type Download struct {
 // Download brings a version to a file, and returns its manifest and how it went.
 // On any error, what stood at the path is as it was before, and what has come is
 // kept for the next download of the same file to it, unless no server has the
-// right bytes or the version any more. Errors are those of [fetch.Pool.Fetch] and
+// version any more. Errors are those of [fetch.Pool.Fetch] and
 // of the file system.
 func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetch.Progress, error) {
 	start := time.Now()
@@ -160,8 +160,7 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	if err == nil {
 		err = out.commit()
 	}
-	hopeless := errors.Is(err, fetch.ErrIntegrity) || errors.Is(err, fetch.ErrNoVersion)
-	keep := err != nil && !hopeless && out != nil && (out.resumed || went.Done > 0)
+	keep := err != nil && !errors.Is(err, fetch.ErrNoVersion) && out != nil && (out.resumed || went.Done > 0)
 	if err := errors.Join(err, out.close(keep)); err != nil {
 		if keep {
 			c.logger.Info("unfinished download kept", "version", d.Entry.Version.String(), "file", d.Path, "bytes", went.Done)

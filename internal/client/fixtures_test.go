@@ -53,6 +53,7 @@ type site struct {
 
 	mu     sync.Mutex       // guards what follows
 	spoil  http.HandlerFunc // answers requests for shards, if any
+	only   string           // if not empty, only those for files of this name
 	shards int              // that were asked for
 }
 
@@ -68,7 +69,7 @@ func newSite(t *testing.T, files ...[]byte) *site {
 		_, err := origin.New(st, shardSize, 100, silent).Broadcast(t.Context(), path)
 		require.NoError(t, err)
 	}
-	s := serve(t, server.NewHandler(st, silent))
+	s := serve(t, server.NewHandler(st, server.Limits{}, silent))
 	s.store = st
 	return s
 }
@@ -92,7 +93,7 @@ func serve(t *testing.T, handler http.Handler) *site {
 		if strings.Contains(r.URL.Path, "shard_") {
 			s.mu.Lock()
 			s.shards++
-			if s.spoil != nil {
+			if s.spoil != nil && strings.HasSuffix(r.URL.Path, s.only) {
 				answer = s.spoil
 			}
 			s.mu.Unlock()
@@ -104,10 +105,13 @@ func serve(t *testing.T, handler http.Handler) *site {
 }
 
 // spoilShards has h answer requests for shards.
-func (s *site) spoilShards(h http.HandlerFunc) *site {
+func (s *site) spoilShards(h http.HandlerFunc) *site { return s.spoilShard("", h) }
+
+// spoilShard has h answer requests for the shard that is called name.
+func (s *site) spoilShard(name string, h http.HandlerFunc) *site {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.spoil = h
+	s.spoil, s.only = h, name
 	return s
 }
 

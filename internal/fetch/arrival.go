@@ -23,6 +23,11 @@ var (
 	errCrawl = errors.New("far slower than usual")
 )
 
+// move is why a transfer is ended to be continued by an upstream that is idle.
+type move struct{ upstream *upstream }
+
+func (m move) Error() string { return m.upstream.name + " is idle" }
+
 // arrival is one shard on its way into its place. It consists of spans, and its
 // bytes are hashed as they come, as long as they come in order; what comes ahead
 // of the order is read back in the end.
@@ -268,6 +273,9 @@ func (a *arrival) finish(ctx context.Context, buf []byte) (*span, error) {
 	got := shard.Digest(a.hash.Sum(nil))
 	if a.shard.Digest == (shard.Digest{}) {
 		a.digests[a.shard.Number-1] = got
+		if senders := a.senders(); len(senders) == 1 && a.present == 0 {
+			a.sole[a.shard.Number-1] = senders[0]
+		}
 	} else if got != a.shard.Digest {
 		err := fmt.Errorf("%w: %s instead of %s", shard.ErrDigest, got, a.shard.Digest)
 		return a.mend(ctx, err), nil

@@ -1,6 +1,8 @@
 package fetch
 
 import (
+	"cmp"
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -16,10 +18,10 @@ func (p *Pool) putOff(u *upstream, b busy) {
 	wait := time.Duration(float64(max(b.wait, minBusy)) * (1 + rand.Float64()/2))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.opts.Logger.Debug("upstream is busy", "upstream", u.name, "wait", wait, "transfers", u.transfers, "err", b)
+	p.opts.Logger.Debug("upstream is busy", "upstream", u.name, "wait", wait, "transfers", u.sending, "err", b)
 	u.err = b
 	u.later = time.Now().Add(wait)
-	u.most = u.transfers
+	u.most = u.sending
 }
 
 // minBusy is the least wait, for a server that says 0 not to be hammered.
@@ -69,26 +71,36 @@ func (p *Pool) release(u *upstream, err error) {
 	p.freed = make(chan struct{})
 }
 
-// wait returns how long the upstreams of q that are busy are so at least, and
-// what is closed when one may be free. It is 0 if none is busy.
-func (p *Pool) wait(q quest) (time.Duration, <-chan struct{}) {
+// sends notes that u sends so many shards more, or less.
+func (p *Pool) sends(u *upstream, more int) {
 	p.mu.Lock()
-	freed := p.freed
+	defer p.mu.Unlock()
+	u.sending += more
+}
+
+// wait returns how long the upstreams of q that are busy are so at least, what is
+// closed when one may be free, and what they have said, if there are any.
+func (p *Pool) wait(q quest) (wait time.Duration, freed <-chan struct{}, said []error) {
+	p.mu.Lock()
+	freed = p.freed
 	p.mu.Unlock()
-	var wait time.Duration
 	for _, u := range p.upstreams {
-		if q.refused.has(u) || !p.offers(u, q.entry) || p.free(u) {
+		if !p.mayAsk(q, u) || p.free(u) {
 			continue
 		}
 		p.mu.Lock()
 		left := max(time.Until(u.later), time.Millisecond)
+		said = append(said, cmp.Or(u.err, errBusy))
 		p.mu.Unlock()
 		if wait == 0 || left < wait {
 			wait = left
 		}
 	}
-	return wait, freed
+	return wait, freed, said
 }
+
+// errBusy is for an upstream that is at the bound of what it can bear.
+var errBusy = errors.New("it is busy")
 
 // lastByte returns when something came from any upstream, or start if that is
 // later.

@@ -75,7 +75,7 @@ func newSite(t *testing.T, files ...[]byte) *site {
 		require.NoError(t, err)
 	}
 	s := &site{store: st}
-	handler := server.NewHandler(st, logger)
+	handler := server.NewHandler(st, server.Limits{}, logger)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		spoil := s.spoil

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -41,7 +42,7 @@ type body struct {
 	timer   *time.Timer
 	timeout time.Duration
 	cancel  context.CancelCauseFunc
-	limit   func(ctx context.Context, n int) error // nil for none
+	bucket  *bucket.Bucket // what is read is taken from it, or nil
 }
 
 // get asks u for a path below its URL, from an offset on and up to another one,
@@ -153,14 +154,18 @@ func (e busy) Unwrap() error { return e.error }
 
 // Read reads on, and fails when nothing has come for the time-out.
 func (b *body) Read(buf []byte) (int, error) {
+	if b.bucket != nil {
+		buf = buf[:min(len(buf), b.bucket.Burst())]
+	}
 	n, err := b.ReadCloser.Read(buf)
+	if n > 0 && b.bucket != nil {
+		b.timer.Stop() // this silence is ours
+		if err := b.bucket.Take(b.ctx, n); err != nil {
+			return n, err
+		}
+	}
 	if n > 0 {
 		b.timer.Reset(b.timeout)
-	}
-	if n > 0 && b.limit != nil {
-		if err := b.limit(b.ctx, n); err != nil {
-			return n, b.cause(err)
-		}
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = b.cause(err)

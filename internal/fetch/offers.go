@@ -214,7 +214,7 @@ func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, 
 func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (shard.Manifest, error) {
 	body, err := p.get(ctx, u, disk.Range{}, e.Version.String(), "manifest.json")
 	if errors.Is(err, fs.ErrNotExist) {
-		err = refusal{fmt.Errorf("%w; without one a version can be listed but not fetched", err)}
+		err = refusal{err}
 	}
 	if err != nil {
 		return shard.Manifest{}, err

@@ -11,16 +11,65 @@
 // # Choosing
 //
 // Each request goes to an upstream drawn in proportion to throughput × success,
-// see [Ranking]. A request that fails is repeated with the others first; when all
-// have failed that is one attempt, and the next is made after a wait (2 s for
-// the first ones, 15 s later, each up to a quarter shorter or longer, so that
-// those who failed together do not come back together). An upstream that sends
-// nothing for the time-out has failed. One whose bytes do not agree with a
-// shard's digest or size is named in the log and not asked again in that fetch,
-// unless its distribution has changed meanwhile. One that answers 404 is asked
-// for its distribution, since the version may have been retired. A manifest that
-// the bytes do not fit is dropped, its upstream named, and all is begun again by
-// the manifest of another one.
+// see [Ranking], of those that are good and have nothing to do if there are any. A
+// request that fails is repeated with the others first; when all have failed that is
+// one attempt, and the next is made after a wait (2 s for the first ones, 15 s
+// later, each up to a quarter shorter or longer, so that those who failed together
+// do not come back together). One that brought 64 KiB before it failed, or a quarter
+// of what it asked for, is no attempt: it is continued at once. An upstream that
+// answers 503 or 429 with Retry-After (RFC 9110, section 10.2.3) is not asked before
+// that time, up to a minute, which is made up to a half longer; what it is sending
+// us meanwhile it may go on with, and every 2 s one more is tried. Such waits are no
+// attempts either, unless nothing has come from anybody for 10 min. One that
+// answers 404 is asked for its distribution, since the version may have been
+// retired. Upstreams that are down are asked again every 10 s.
+//
+// # Continuing
+//
+// A shard is brought in spans, at first one. What a transfer has brought of its
+// span stays, and the next one asks for the rest (RFC 9110, section 14), whichever
+// upstream it is from; from an upstream that knows no ranges it skips what is
+// there. So it is with what an earlier fetch has left in the sink: it is hashed
+// first, and used if the shard is right in the end.
+//
+// # Not waiting
+//
+// All transfers are looked at four times a second. One is abandoned and its span
+// continued, by another upstream if there is one, else over a fresh connection,
+//
+//   - when nothing has come for the time-out (30 s), or less than 64 bytes a second
+//     over that time;
+//   - when in the last 5 s it brought less than a tenth of the median of what the
+//     other transfers and the last 8 finished ones bring, or of its own before. A
+//     span that was abandoned for this is given twice the time before it is again,
+//     up to 160 s.
+//
+// While all workers are busy and a good upstream is idle, the transfer that takes
+// longest, of one that has several, is moved to it when it has lasted 2 s and will
+// last 2 s more.
+//
+// When all shards are begun, a worker that has nothing to do helps the transfer
+// that takes longest, if that is half a second or more at its speed: it takes over
+// the end of its span, as much as makes both be done at the same time, by another
+// upstream if there is one. Where less than 128 KiB are left it asks for all of them
+// too, if it is expected to be twice as fast: then who comes first wins, and what
+// races may bring twice is bounded by 5 % of the file.
+//
+// # Blame
+//
+// An upstream whose bytes do not agree with a shard's digest or size is named in
+// the log and not asked again in that fetch, unless its distribution has changed
+// meanwhile. Where several upstreams, or an earlier fetch, have brought a part of
+// the wrong shard, it is brought once more by one alone; if it is right then, those
+// whose bytes differ from it are to blame. A manifest that the bytes do not fit is
+// dropped, its upstream named, and all is begun again by the manifest of another
+// one.
+//
+// Where no upstream has a manifest, the number of shards is what the distribution
+// states, or those before the first that is missing; their size is the first one's,
+// and their digests are not known until all have come. If then the file is wrong,
+// all shards are asked of all upstreams, and where these differ, up to 64 mixtures
+// are tried.
 package fetch
 
 import (
@@ -38,6 +87,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/distfile"
 )
 
@@ -90,6 +140,10 @@ type Options struct {
 	// Concurrency bounds the shards in flight. Zero means 10.
 	Concurrency int
 
+	// LimitRate is how much is received of shards, of all fetches together, in bytes
+	// per second at most. Zero means no limit.
+	LimitRate int64
+
 	// Logger receives one record per shard at debug level, and one per upstream
 	// that misbehaves as a warning. Nil discards.
 	Logger *slog.Logger
@@ -102,8 +156,8 @@ type Pool struct {
 	upstreams []*upstream
 	rank      *Ranking
 	client    *http.Client
-	buffers   sync.Pool                                  // of *[]byte, copyBuffer long
-	limit     func(ctx context.Context, bytes int) error // nil for none
+	buffers   sync.Pool      // of *[]byte, copyBuffer long
+	bucket    *bucket.Bucket // of all that is received of shards, or nil
 
 	asking singleflight.Group // requests for distributions, by upstream
 	life   context.Context    //nolint:containedctx // what is asked for several callers outlives each of them
@@ -134,6 +188,7 @@ type upstream struct {
 	err       error     // what it failed with last; nil when it has answered since
 	rangeless bool      // it sends all when asked for a range
 	transfers int       // requests for shards and manifests under way
+	sending   int       // those of them for shards that it answers
 	later     time.Time // when it may be asked for more than most things at once
 	most      int
 	askLater  time.Time // when it may be asked for its distribution
@@ -157,8 +212,12 @@ func New(opts Options) (*Pool, error) {
 		return nil, fmt.Errorf("a time-out, wait or number of attempts or shards is negative: %v, %v, %v, %d, %d, %d",
 			opts.Timeout, opts.FastWait, opts.SlowWait, opts.Attempts, opts.FastAttempts, opts.Concurrency)
 	}
+	if opts.LimitRate < 0 {
+		return nil, fmt.Errorf("a limit of %d bytes per second is negative", opts.LimitRate)
+	}
 	p := &Pool{
-		opts: opts,
+		opts:   opts,
+		bucket: bucket.New(opts.LimitRate),
 		client: &http.Client{
 			Transport: newTransport(opts),
 			// Whoever is asked answers himself: where a redirect leads is nobody that

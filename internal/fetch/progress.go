@@ -77,6 +77,7 @@ type tally struct {
 
 	mu       sync.Mutex // guards what follows
 	fetching *fetching  // the one under way, or nil
+	again    bool       // it is not the first
 	size     int64
 	done     int64
 	resumed  int64
@@ -111,8 +112,8 @@ func newTally(p *Pool, e distfile.Entry, call func(Progress)) *tally {
 func (t *tally) begin(f *fetching) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.fetching, t.size = f, f.manifest.Size
-	t.done, t.resumed = 0, 0
+	t.again = t.fetching != nil
+	t.fetching, t.size, t.done = f, f.manifest.Size, 0
 }
 
 // found counts what was there of a shard; it may be wrong.
@@ -126,12 +127,16 @@ func (t *tally) found(bytes int64) {
 func (t *tally) resume(bytes int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.resumed += bytes
+	if !t.again { // or it has come in this fetch
+		t.resumed += bytes
+	}
 }
 
 // took counts bytes that tr has received, and how many of them it could use.
 func (t *tally) took(tr *transfer, bytes, used int64) {
-	now := time.Now()
+	if bytes > 0 {
+		t.pool.heardAt(time.Now())
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.all.took(bytes)
@@ -139,7 +144,15 @@ func (t *tally) took(tr *transfer, bytes, used int64) {
 	tr.received += bytes
 	t.done += used
 	t.wasted += bytes - used
-	t.pool.heardAt(now)
+}
+
+// compared counts bytes of u that were only looked at.
+func (t *tally) compared(u *upstream, bytes int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all.took(bytes)
+	t.sources[u.index].took(bytes)
+	t.wasted += bytes
 }
 
 // wrong takes back what was there, and what has come, of a shard.

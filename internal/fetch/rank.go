@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"math"
 	"sync"
 	"time"
@@ -15,6 +16,13 @@ const (
 	// which would keep an upstream first for ever.
 	minSample = time.Millisecond
 
+	// memory is how long a sample of throughput says something.
+	memory = time.Minute
+
+	// poor is the part of the best throughput below which an upstream gets only what
+	// is drawn for it.
+	poor = 0.1
+
 	// healing is the time in which half of what is missing to a full success
 	// estimate comes back by itself, so that an upstream that failed is tried
 	// again.
@@ -26,8 +34,8 @@ const (
 // with weight 0.3 for the newest sample; a failure lowers success and leaves
 // throughput as it is, so it never improves an estimate. Success heals with
 // time, by half of what is missing in 10 s. Upstreams are drawn in proportion to
-// the product. One without a sample counts as fast as the fastest, for it to be
-// tried.
+// the product. One without a sample in the last minute counts as fast as the
+// fastest, for it to be tried.
 //
 // Its methods may be called from any goroutine.
 type Ranking struct {
@@ -40,6 +48,7 @@ type Ranking struct {
 
 type estimate struct {
 	throughput float64 // 0: no sample yet
+	sampled    time.Time
 	success    float64 // as of the time at
 	at         time.Time
 }
@@ -56,19 +65,20 @@ func NewRanking(n int, now func() time.Time, draw func() float64) *Ranking {
 // Pick draws one of the upstreams that ok approves of, and returns -1 if it
 // approves of none.
 func (r *Ranking) Pick(ok func(i int) bool) int {
+	approved := make([]bool, len(r.estimates))
+	for i := range approved {
+		approved[i] = ok(i) // without the lock: it may have to wait for another
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var fastest float64
-	for _, e := range r.estimates {
-		fastest = max(fastest, e.throughput)
-	}
+	now, fastest := r.now(), cmp.Or(r.fastest(), 1) // without any sample all are alike
 	weights := make([]float64, len(r.estimates))
 	var total float64
 	picked := -1
 	for i, e := range r.estimates {
-		if ok(i) {
+		if approved[i] {
 			// Never quite 0, for the last one left must be drawn however bad it is.
-			weights[i] = max(e.rate(fastest)*e.successAt(r.now()), math.SmallestNonzeroFloat64)
+			weights[i] = max(e.rate(now, fastest)*e.successAt(now), math.SmallestNonzeroFloat64)
 			total += weights[i]
 			picked = i // where rounding leaves nothing for the draw
 		}
@@ -82,12 +92,31 @@ func (r *Ranking) Pick(ok func(i int) bool) int {
 	return picked
 }
 
+// fastest returns the best throughput, or 0 if there is no sample. The caller holds
+// mu.
+func (r *Ranking) fastest() (fastest float64) {
+	now := r.now()
+	for _, e := range r.estimates {
+		fastest = max(fastest, e.rate(now, 0))
+	}
+	return fastest
+}
+
 // Throughput returns the estimate for upstream i, in bytes per second, and 0 if
-// there is none yet.
+// there is none.
 func (r *Ranking) Throughput(i int) float64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.estimates[i].throughput
+	return r.estimates[i].rate(r.now(), 0)
+}
+
+// Good reports whether upstream i is not to be left idle: it succeeds more often
+// than not, and has a tenth of the best throughput, as far as that is known.
+func (r *Ranking) Good(i int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e, now, fastest := r.estimates[i], r.now(), r.fastest()
+	return e.successAt(now) >= 0.5 && e.rate(now, fastest) >= poor*fastest
 }
 
 // Delivered records that upstream i sent bytes in dur, as it should.
@@ -101,6 +130,7 @@ func (r *Ranking) Delivered(i int, bytes int64, dur time.Duration) {
 	} else {
 		e.throughput = weight*sample + (1-weight)*e.throughput
 	}
+	e.sampled = r.now()
 	if bytes > 0 {
 		e.settle(r.now(), 1)
 	}
@@ -113,17 +143,12 @@ func (r *Ranking) Failed(i int) {
 	r.estimates[i].settle(r.now(), 0)
 }
 
-// rate is the throughput, or fastest where there is no sample; where there is
-// none anywhere, all are alike.
-func (e estimate) rate(fastest float64) float64 {
-	switch {
-	case e.throughput > 0:
-		return e.throughput
-	case fastest > 0:
-		return fastest
-	default:
-		return 1
+// rate is the throughput, or unknown where there is no sample that says something.
+func (e estimate) rate(now time.Time, unknown float64) float64 {
+	if e.throughput == 0 || now.Sub(e.sampled) > memory {
+		return unknown
 	}
+	return e.throughput
 }
 
 func (e estimate) successAt(now time.Time) float64 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -66,6 +67,11 @@ func (r *refusals) of(u *upstream) error {
 	return r.why[u]
 }
 
+// lack reports whether somebody does not have what was asked for.
+func (r *refusals) lack() bool {
+	return slices.ContainsFunc(r.errors(), func(err error) bool { return errors.Is(err, fs.ErrNotExist) })
+}
+
 func (r *refusals) errors() []error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,7 +95,8 @@ var errNobody = errors.New("no upstream left")
 type quest struct {
 	entry   distfile.Entry
 	refused *refusals
-	first   *upstream // to be tried before the others, or nil
+	first   *upstream            // to be tried before the others, or nil
+	may     func(*upstream) bool // be tried; nil is for all
 	try     func(*upstream) error
 }
 
@@ -116,7 +123,11 @@ func (p *Pool) retry(ctx context.Context, q quest) error {
 			attempt = 0
 			continue
 		}
-		if wait, freed := p.wait(q); wait > 0 && time.Since(p.lastByte(start)) < busyPatience {
+		wait, freed, busy := p.wait(q)
+		if busy != nil && time.Since(p.lastByte(start)) < busyPatience {
+			if failed != nil { // they are not asked again whenever something is freed
+				wait, freed = max(wait, p.opts.FastWait), nil
+			}
 			attempt--
 			if err := sleep(ctx, wait, freed); err != nil {
 				return err
@@ -124,7 +135,7 @@ func (p *Pool) retry(ctx context.Context, q quest) error {
 			continue
 		}
 		if failed == nil || attempt >= p.opts.Attempts {
-			return outcome(q.entry, append(failed, q.refused.errors()...))
+			return outcome(q.entry, slices.Concat(failed, busy, q.refused.errors()))
 		}
 		if err := p.pause(ctx, attempt, failures(failed)); err != nil {
 			return err
@@ -142,7 +153,7 @@ func (p *Pool) attempt(ctx context.Context, q quest) (failed []error, got bool, 
 	for {
 		u := q.first
 		if q.first = nil; u == nil {
-			u = p.pick(func(u *upstream) bool { return !tried[u] && !q.refused.has(u) && p.offers(u, q.entry) && p.free(u) })
+			u = p.pick(func(u *upstream) bool { return !tried[u] && p.mayAsk(q, u) && p.free(u) })
 		}
 		if u == nil {
 			return failed, got, errNobody
@@ -160,16 +171,41 @@ func (p *Pool) attempt(ctx context.Context, q quest) (failed []error, got bool, 
 			failed = append(failed, err)
 		}
 		got = got || errors.As(err, new(moved))
+		if to := (move{}); errors.As(err, &to) {
+			q.first = to.upstream
+		}
 	}
 }
 
-// pick draws one of the upstreams that ok approves of, or returns nil.
+// pick draws one of the upstreams that ok approves of, of those that are idle and
+// good if there are any, or returns nil.
 func (p *Pool) pick(ok func(*upstream) bool) *upstream {
-	i := p.rank.Pick(func(i int) bool { return ok(p.upstreams[i]) })
+	idle := p.idle()
+	i := p.rank.Pick(func(i int) bool { return slices.Contains(idle, p.upstreams[i]) && ok(p.upstreams[i]) })
+	if i < 0 {
+		i = p.rank.Pick(func(i int) bool { return ok(p.upstreams[i]) })
+	}
 	if i < 0 {
 		return nil
 	}
 	return p.upstreams[i]
+}
+
+// idle returns the good upstreams that nothing is asked of.
+func (p *Pool) idle() (idle []*upstream) {
+	p.mu.Lock()
+	for _, u := range p.upstreams {
+		if u.transfers == 0 && u.free() {
+			idle = append(idle, u)
+		}
+	}
+	p.mu.Unlock()
+	return slices.DeleteFunc(idle, func(u *upstream) bool { return !p.rank.Good(u.index) })
+}
+
+// mayAsk reports whether u is one of those that q is about.
+func (p *Pool) mayAsk(q quest, u *upstream) bool {
+	return (q.may == nil || q.may(u)) && !q.refused.has(u) && p.offers(u, q.entry)
 }
 
 // judge notes that u has failed with err, and reports whether that counts.
@@ -181,8 +217,8 @@ func (p *Pool) judge(ctx context.Context, q quest, u *upstream, err error) bool 
 	case errors.As(err, new(refusal)):
 		p.blame(ctx, q.entry, q.refused, u, err)
 		return false
-	case errors.Is(err, errCrawl):
-		p.opts.Logger.Info("transfer moved", "version", q.entry.Version.String(), "upstream", u.name, "err", err)
+	case errors.Is(err, errCrawl), errors.As(err, new(move)):
+		p.opts.Logger.Debug("transfer moved", "version", q.entry.Version.String(), "upstream", u.name, "err", err)
 		return false
 	case errors.Is(err, fs.ErrNotExist) && p.gone(ctx, q.entry, u):
 		return false

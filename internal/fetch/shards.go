@@ -34,7 +34,9 @@ type fetching struct {
 
 	entry    distfile.Entry
 	manifest shard.Manifest
-	digests  []shard.Digest // those that the manifest has, or that were computed
+	digests  []shard.Digest // those that the manifest has, or else of what has come
+	sole     []*upstream    // who sent all of such a shard
+	says     []say          // what upstreams have, if the digests are a guess
 	source   *upstream      // of the manifest
 	sink     Sink
 	refused  refusals
@@ -43,6 +45,8 @@ type fetching struct {
 
 	mu        sync.Mutex // guards what follows
 	begun     int        // shards
+	done      int        // shards
+	resting   int        // workers that have nothing to do
 	open      map[*arrival]bool
 	waiting   []*span // that nobody brings
 	transfers map[*transfer]bool
@@ -82,10 +86,7 @@ func (p *Pool) fetch(ctx context.Context, t Task, tally *tally) (shard.Manifest,
 	var distrusted refusals
 	var tried []shard.Manifest
 	for {
-		f := &fetching{
-			Pool: p, entry: t.Entry, tally: tally, open: make(map[*arrival]bool), transfers: make(map[*transfer]bool),
-			changed: make(chan struct{}),
-		}
+		f := p.fetching(t, tally)
 		err := p.retry(ctx, quest{entry: t.Entry, refused: &distrusted, try: func(u *upstream) (err error) {
 			f.source = u
 			if f.manifest, err = p.manifest(ctx, u, t.Entry); err == nil && alreadyTried(tried, f.manifest) {
@@ -93,17 +94,15 @@ func (p *Pool) fetch(ctx context.Context, t Task, tally *tally) (shard.Manifest,
 			}
 			return err
 		}})
-		if err == nil {
-			f.sink, err = t.Open(f.manifest)
+		if err != nil && distrusted.lack() && ctx.Err() == nil {
+			return p.fetchPlain(ctx, t, tally)
 		}
-		if err == nil {
-			err = f.run(ctx)
-		}
-		if err == nil {
-			return f.manifest, nil
-		}
-		if f.sink == nil || !errors.Is(err, ErrIntegrity) {
+		if err != nil {
 			return shard.Manifest{}, err
+		}
+		err = f.run(ctx, t)
+		if !errors.Is(err, ErrIntegrity) {
+			return f.result(), err
 		}
 		p.opts.Logger.Warn("manifest not believed", "version", t.Entry.Version.String(), "upstream", f.source.name, "err", err)
 		tried = append(tried, f.manifest)
@@ -118,9 +117,27 @@ func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
 	})
 }
 
-// run brings all shards to the sink.
-func (f *fetching) run(ctx context.Context) (err error) {
+func (p *Pool) fetching(t Task, tally *tally) *fetching {
+	return &fetching{
+		Pool: p, entry: t.Entry, tally: tally, open: make(map[*arrival]bool), transfers: make(map[*transfer]bool),
+		changed: make(chan struct{}),
+	}
+}
+
+// result is the manifest, with all digests.
+func (f *fetching) result() shard.Manifest {
+	m := f.manifest
+	m.Shards = f.digests
+	return m
+}
+
+// run brings all shards to the sink that t opens.
+func (f *fetching) run(ctx context.Context, t Task) (err error) {
+	if f.sink, err = t.Open(f.manifest); err != nil {
+		return err
+	}
 	f.digests = slices.Clone(f.manifest.Shards)
+	f.sole = make([]*upstream, len(f.digests))
 	f.kept = make(chan int, len(f.digests))
 	f.tally.begin(f)
 	watched, stop := context.WithCancel(ctx)
@@ -176,7 +193,7 @@ func (f *fetching) checkWhole(ctx context.Context) error {
 		}
 	}
 	if got := shard.Digest(whole.Sum(nil)); got != f.entry.Digest {
-		return kind{fmt.Errorf("the file's digest is %s instead of %s, although every shard agrees with the manifest",
+		return kind{fmt.Errorf("the file's digest is %s instead of %s, although all its shards are there",
 			got, f.entry.Digest), ErrIntegrity}
 	}
 	return nil

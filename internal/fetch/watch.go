@@ -17,6 +17,10 @@ const (
 	// askAgain is the time between two questions to upstreams that are down.
 	askAgain = 10 * time.Second
 
+	// spreadAfter is the number of ticks after which a transfer may be moved to an
+	// upstream that is idle, if it takes as long again.
+	spreadAfter = 8
+
 	// maxCrawls bounds the doublings of the patience with a slow span.
 	maxCrawls = 5
 )
@@ -70,7 +74,46 @@ func (f *fetching) measure() {
 			t.cancel(err)
 		}
 	}
+	f.spread()
 	f.wake()
+}
+
+// spread has an upstream that is idle continue a transfer of one that has several:
+// of all workers none may be left to ask it. The caller holds mu.
+func (f *fetching) spread() {
+	idle := f.idle()
+	if f.resting > 0 || len(idle) == 0 {
+		return
+	}
+	var longest *transfer
+	for t := range f.transfers {
+		if t.pace.count >= spreadAfter && f.shares(t.upstream) && t.left() >= spreadAfter*tick.Seconds() &&
+			(longest == nil || t.left() > longest.left()) {
+			longest = t
+		}
+	}
+	if longest == nil {
+		return
+	}
+	q := f.quest(longest.shard.Number)
+	for _, u := range idle {
+		if f.mayAsk(q, u) && !f.rangeless(u) && !longest.isAlone() {
+			longest.cancel(move{u})
+			return
+		}
+	}
+}
+
+// shares reports whether several transfers from u are under way. The caller holds
+// mu.
+func (f *fetching) shares(u *upstream) bool {
+	count := 0
+	for t := range f.transfers {
+		if t.upstream == u {
+			count++
+		}
+	}
+	return count > 1
 }
 
 // tooSlow says why t is to be given up, if it is. The caller holds mu.

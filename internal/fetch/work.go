@@ -25,7 +25,7 @@ const (
 	maxRaced = 0.05
 
 	// progress in bytes is what a transfer must have brought for its failure not to
-	// count.
+	// count, or a quarter of what it was asked for.
 	progress = 64 << 10
 )
 
@@ -70,11 +70,14 @@ func (f *fetching) next(ctx context.Context, buf []byte) (s *span, first *upstre
 				return nil, nil, fmt.Errorf("shard %d: %w", number, err)
 			}
 			continue
-		case len(f.open) == 0:
+		case f.done == len(f.digests):
 			f.mu.Unlock()
 			return nil, nil, nil
 		default:
 			s, first = f.help()
+		}
+		if s == nil {
+			f.resting++
 		}
 		f.mu.Unlock()
 		if s != nil {
@@ -84,6 +87,9 @@ func (f *fetching) next(ctx context.Context, buf []byte) (s *span, first *upstre
 		case <-changed:
 		case <-ctx.Done():
 		}
+		f.mu.Lock()
+		f.resting--
+		f.mu.Unlock()
 	}
 	return nil, nil, context.Cause(ctx)
 }
@@ -121,6 +127,7 @@ func (f *fetching) arrived(a *arrival) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.open, a)
+	f.done++
 	f.kept <- a.shard.Number
 	f.wake()
 }
@@ -162,12 +169,8 @@ func (t *transfer) left() float64 {
 }
 
 func (f *fetching) helpWith(t *transfer) (*span, *upstream) {
-	able := func(u *upstream) bool {
-		f.Pool.mu.Lock()
-		defer f.Pool.mu.Unlock()
-		return !u.rangeless && u.free()
-	}
-	can := func(u *upstream) bool { return able(u) && !f.refused.has(u) && f.offers(u, f.entry) }
+	q := f.quest(t.shard.Number)
+	can := func(u *upstream) bool { return f.free(u) && !f.rangeless(u) && f.mayAsk(q, u) }
 	// Not the same one again if there is another: it may be what is slow.
 	u := f.pick(func(u *upstream) bool { return u != t.upstream && can(u) })
 	if u == nil {
@@ -194,6 +197,20 @@ func (f *fetching) helpWith(t *transfer) (*span, *upstream) {
 	return nil, nil
 }
 
+// rangeless reports whether u is known to send all where a part is asked for.
+func (p *Pool) rangeless(u *upstream) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return u.rangeless
+}
+
+// isAlone reports whether only one upstream may bring a.
+func (a *arrival) isAlone() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.alone
+}
+
 // split makes the last bytes of s a span of its own. The caller holds mu.
 func (a *arrival) split(s *span, bytes int64) *span {
 	from := s.to - bytes
@@ -205,11 +222,19 @@ func (a *arrival) split(s *span, bytes int64) *span {
 // bring brings s, beginning with first if that is not nil. It may leave while
 // somebody else still brings it.
 func (f *fetching) bring(ctx context.Context, s *span, first *upstream, buf []byte) error {
-	return f.retry(ctx, quest{entry: f.entry, refused: &f.refused, first: first, try: func(u *upstream) error {
+	q := f.quest(s.shard.Number)
+	q.first = first
+	q.try = func(u *upstream) error {
 		helping := u == first
 		first = nil
 		return f.transfer(ctx, s, u, helping, buf)
-	}})
+	}
+	return f.retry(ctx, q)
+}
+
+// quest is for a shard, without anything to try.
+func (f *fetching) quest(number int) quest {
+	return quest{entry: f.entry, refused: &f.refused, may: f.may(number)}
 }
 
 // transfer gets the rest of s from u. It returns nil when there is nothing left
@@ -233,7 +258,8 @@ func (f *fetching) transfer(ctx context.Context, s *span, u *upstream, helping b
 		return err
 	case t.leave():
 		return nil
-	case ctx.Err() == nil && errors.Is(err, errCrawl), f.tally.of(t) >= progress && !errors.As(err, new(refusal)):
+	case ctx.Err() == nil && (errors.Is(err, errCrawl) || errors.As(err, new(move))),
+		f.tally.of(t) >= min(progress, (t.to-t.from+3)/4) && !errors.As(err, new(refusal)):
 		return moved{err}
 	}
 	return err
@@ -268,7 +294,9 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 		return err
 	}
 	defer body.Close()
-	body.limit = f.limit
+	f.sends(u, 1)
+	defer f.sends(u, -1)
+	body.bucket = f.bucket
 	switch {
 	case body.size >= 0 && body.size != t.shard.Size:
 		return blame(fmt.Errorf("%w: %d bytes instead of %d", shard.ErrSize, body.size, t.shard.Size))
@@ -291,6 +319,8 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 		case left <= 0:
 		case errors.Is(rerr, io.EOF) && body.size < 0 && want == (disk.Range{}):
 			return blame(fmt.Errorf("%w: %d bytes instead of %d", shard.ErrSize, offset, t.shard.Size))
+		case errors.Is(rerr, errCrawl), errors.As(rerr, new(move)):
+			return fmt.Errorf("%s: shard %d: %w", u.name, t.shard.Number, rerr)
 		case rerr != nil:
 			return fmt.Errorf("%s: shard %d broke off: %w", u.name, t.shard.Number, rerr)
 		}

@@ -74,7 +74,7 @@ func newSite(t *testing.T, files ...[]byte) *site {
 	for _, data := range files {
 		s.broadcast(t, data)
 	}
-	handler := server.NewHandler(st, logger)
+	handler := server.NewHandler(st, server.Limits{}, logger)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.paths = append(s.paths, r.URL.Path)
@@ -236,7 +236,7 @@ func run(t *testing.T, dir string, upstreams ...string) *node {
 	n.url = "http://" + ln.Addr().String()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- middle.New(st, pool, interval, 3, logger).Serve(ctx, ln) }()
+	go func() { ended <- middle.New(st, pool, interval, 3, logger).Serve(ctx, ln, server.Limits{}) }()
 	n.stop = sync.OnceFunc(func() {
 		cancel()
 		err := <-ended

@@ -50,11 +50,11 @@ func New(st *store.Store, pool *fetch.Pool, interval time.Duration, keep int, lo
 	return &Middle{store: st, pool: pool, interval: interval, keep: keep, logger: logger}
 }
 
-// Serve follows the upstreams and serves what it has on ln until ctx ends. It
-// returns an error matching [store.ErrInUse] if the directory has another
+// Serve follows the upstreams and serves what it has on ln, within limits, until
+// ctx ends. It returns an error matching [store.ErrInUse] if the directory has another
 // server, and otherwise what [server.Serve] does; what goes wrong upstream is
 // logged. It closes ln.
-func (m *Middle) Serve(ctx context.Context, ln net.Listener) (err error) {
+func (m *Middle) Serve(ctx context.Context, ln net.Listener, limits server.Limits) (err error) {
 	release, err := m.store.Claim(ctx)
 	if err != nil {
 		return errors.Join(server.UnlessOver(ctx, err), ln.Close())
@@ -63,7 +63,7 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener) (err error) {
 	// To lock it undoes what a crash has left.
 	m.report(ctx, "tidy", m.change(ctx, func(w *store.Writer) error { return w.Trim(m.keep) }))
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return server.Serve(ctx, ln, m.store, m.logger) })
+	group.Go(func() error { return server.Serve(ctx, ln, m.store, limits, m.logger) })
 	group.Go(func() error {
 		m.follow(ctx)
 		return nil
@@ -248,6 +248,14 @@ func (m *Middle) begin(v shard.Version, manifest shard.Manifest) (*store.Draft, 
 	}
 	if err := draft.Need(manifest.Size); err != nil {
 		return nil, err
+	}
+	// Where no upstream has a manifest the shards' digests are not known yet. For a
+	// later run to know what the draft is of, the file's will do.
+	manifest.Shards = slices.Clone(manifest.Shards)
+	for i, digest := range manifest.Shards {
+		if digest == (shard.Digest{}) {
+			manifest.Shards[i] = manifest.Digest
+		}
 	}
 	return draft, draft.SetManifest(manifest)
 }

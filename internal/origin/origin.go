@@ -92,11 +92,11 @@ func (o *Origin) broadcast(ctx context.Context, path string) (version shard.Vers
 	return version, nil
 }
 
-// Serve serves the data directory on ln until ctx ends, and puts it in order
-// first. It calls ready, unless that is nil, when the directory is its own. It
+// Serve serves the data directory on ln within limits until ctx ends, and puts it
+// in order first. It calls ready, unless that is nil, when the directory is its own. It
 // returns an error matching [store.ErrInUse] if the directory has another server,
 // and otherwise what [server.Serve] does. It closes ln.
-func (o *Origin) Serve(ctx context.Context, ln net.Listener, ready func()) (err error) {
+func (o *Origin) Serve(ctx context.Context, ln net.Listener, limits server.Limits, ready func()) (err error) {
 	release, err := o.store.Claim(ctx)
 	if err != nil {
 		return errors.Join(server.UnlessOver(ctx, err), ln.Close())
@@ -108,7 +108,7 @@ func (o *Origin) Serve(ctx context.Context, ln net.Listener, ready func()) (err 
 	if ready != nil {
 		ready()
 	}
-	return server.Serve(ctx, ln, o.store, o.logger)
+	return server.Serve(ctx, ln, o.store, limits, o.logger)
 }
 
 // tidy removes what an interrupted broadcast has left, and versions beyond those

@@ -11,7 +11,18 @@
 // with 405, any other path with 404. Answers carry an ETag that is a digest of
 // what they hold, and Cache-Control: no-cache, since a version number can come
 // back with other bytes when its origin has lost its data directory. Shards are
-// sent by the kernel, from the page cache to the socket.
+// sent by the kernel, from the page cache to the socket, unless a rate is set.
+//
+// # Limits
+//
+// [Limits] hold for GETs of shards; all else is small and answered always. A GET
+// beyond the number of them that may be under way is answered with 503 and
+// Retry-After, before anything of the shard is opened. A rate is kept by a bucket
+// that holds 50 ms of it, 1 KiB at least, and is full at first; shards are sent
+// from it in steps of at most that and 32 KiB. Readers that share a bucket take
+// turns, so each gets the same, and one that leaves gives up its turn. Where two
+// rates apply, the lower one wins. Of a client, which is an IP address, nothing is
+// known any more once nothing is being sent to it and its bucket is full again.
 package server
 
 import (
@@ -28,6 +39,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
@@ -37,6 +49,7 @@ import (
 type handler struct {
 	store       *store.Store
 	logger      *slog.Logger
+	gate        *gate
 	bodyTimeout time.Duration // for what nobody reads of a request
 
 	mu        sync.Mutex // guards manifests
@@ -51,9 +64,12 @@ type cached struct {
 	shards []shard.Digest // of the shards
 }
 
-// NewHandler returns a handler that serves st.
-func NewHandler(st *store.Store, logger *slog.Logger) http.Handler {
-	return &handler{store: st, logger: logger, bodyTimeout: headerTimeout, manifests: make(map[shard.Version]cached)}
+// NewHandler returns a handler that serves st within limits.
+func NewHandler(st *store.Store, limits Limits, logger *slog.Logger) http.Handler {
+	return &handler{
+		store: st, logger: logger, gate: newGate(limits),
+		bodyTimeout: headerTimeout, manifests: make(map[shard.Version]cached),
+	}
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -72,10 +88,16 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := h.serve(w, r); err != nil {
 		status := statusOf(err)
-		if status == http.StatusInternalServerError {
+		text := http.StatusText(status)
+		switch status {
+		case http.StatusInternalServerError:
 			h.logger.Error("request failed", "path", r.URL.Path, "err", err)
+		case http.StatusServiceUnavailable:
+			h.logger.Debug("shard refused", "path", r.URL.Path, "client", r.RemoteAddr, "err", err)
+			header.Set("Retry-After", retryAfter)
+			text = err.Error()
 		}
-		http.Error(w, http.StatusText(status), status)
+		http.Error(w, text, status)
 	}
 }
 
@@ -128,6 +150,15 @@ func (h *handler) manifest(w http.ResponseWriter, r *http.Request, version shard
 }
 
 func (h *handler) shard(w http.ResponseWriter, r *http.Request, version shard.Version, number int) error {
+	var buckets []*bucket.Bucket
+	if r.Method == http.MethodGet {
+		var leave func()
+		var err error
+		if buckets, leave, err = h.gate.enter(r.RemoteAddr); err != nil {
+			return err
+		}
+		defer leave()
+	}
 	before := h.shardDigest(version, number)
 	f, done, err := h.store.Shard(version, number)
 	if err != nil {
@@ -139,7 +170,7 @@ func (h *handler) shard(w http.ResponseWriter, r *http.Request, version shard.Ve
 	if digest != before {
 		digest = shard.Digest{} // the version was replaced just now
 	}
-	serve(w, r, "application/octet-stream", digest, f)
+	serve(w, r, "application/octet-stream", digest, throttle(r.Context(), f, buckets))
 	return nil
 }
 
@@ -216,8 +247,12 @@ func serve(w http.ResponseWriter, r *http.Request, contentType string, digest sh
 
 // statusOf is the one place where errors become HTTP statuses.
 func statusOf(err error) int {
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return http.StatusNotFound
+	case errors.Is(err, errBusy):
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusInternalServerError
 	}
-	return http.StatusInternalServerError
 }

@@ -103,10 +103,15 @@ type site struct {
 	client *http.Client
 }
 
-// newSite serves st.
+// newSite serves st without limits.
 func newSite(t *testing.T, st *store.Store) site {
 	t.Helper()
-	srv := httptest.NewServer(server.NewHandler(st, slog.New(slog.DiscardHandler)))
+	return newLimitedSite(t, st, server.Limits{})
+}
+
+func newLimitedSite(t *testing.T, st *store.Store, limits server.Limits) site {
+	t.Helper()
+	srv := httptest.NewServer(server.NewHandler(st, limits, slog.New(slog.DiscardHandler)))
 	t.Cleanup(srv.Close)
 	return site{srv.URL, srv.Client()}
 }

@@ -41,15 +41,15 @@ const (
 	sweepIdle  = time.Minute
 )
 
-// Serve answers requests on ln from st until ctx ends. Then it takes no new
+// Serve answers requests on ln from st within limits until ctx ends. Then it takes no new
 // ones, finishes what it is sending, for 30 seconds at most, and returns nil. It
 // closes ln. While it runs it also removes retired versions that nobody has read
 // for a minute, and all of them before and after.
-func Serve(ctx context.Context, ln net.Listener, st *store.Store, logger *slog.Logger) error {
+func Serve(ctx context.Context, ln net.Listener, st *store.Store, limits Limits, logger *slog.Logger) error {
 	if err := st.Sweep(0); err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	srv := newServer(NewHandler(st, logger), logger)
+	srv := newServer(NewHandler(st, limits, logger), logger)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		logger.Info("listening", "addr", ln.Addr().String(), "data_dir", st.Dir())

@@ -48,7 +48,7 @@ func serve(t *testing.T, st *store.Store) *running {
 		addr: ln.Addr().String(), end: cancel, done: make(chan error, 1),
 	}
 	go func() {
-		r.done <- server.Serve(ctx, ln, st, slog.New(slog.DiscardHandler))
+		r.done <- server.Serve(ctx, ln, st, server.Limits{}, slog.New(slog.DiscardHandler))
 		close(r.done)
 	}()
 	t.Cleanup(func() {
@@ -147,7 +147,7 @@ func TestServeReturnsWhyItCannotServe(t *testing.T) {
 			require.NoError(t, err)
 			spoil(t, ln, st)
 			done := make(chan error, 1)
-			go func() { done <- server.Serve(t.Context(), ln, st, slog.New(slog.DiscardHandler)) }()
+			go func() { done <- server.Serve(t.Context(), ln, st, server.Limits{}, slog.New(slog.DiscardHandler)) }()
 			select {
 			case err := <-done:
 				require.Error(t, err)
@@ -283,7 +283,7 @@ func TestManyDownloadsAtOnceAreAllWhole(t *testing.T) {
 	t.Parallel()
 	st := open(t, t.TempDir())
 	publish(t, st, 1, text)
-	srv := httptest.NewServer(server.NewHandler(st, slog.New(slog.DiscardHandler)))
+	srv := httptest.NewServer(server.NewHandler(st, server.Limits{}, slog.New(slog.DiscardHandler)))
 	defer srv.Close()
 	s := site{srv.URL, srv.Client()}
 	t.Run("downloads", func(t *testing.T) {

@@ -38,7 +38,7 @@ func TestOnlyReadersThatReadNothingAreBrokenOff(t *testing.T) {
 	t.Cleanup(func() { _ = st.Close() })
 
 	ended := make(chan string, 2)
-	files := NewHandler(st, slog.New(slog.DiscardHandler))
+	files := NewHandler(st, Limits{}, slog.New(slog.DiscardHandler))
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		files.ServeHTTP(w, r)
 		ended <- r.URL.RawQuery

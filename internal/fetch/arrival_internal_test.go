@@ -1,0 +1,314 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// slate is a place in memory. It does not look after itself, for the race detector to
+// see who writes what nobody else may.
+type slate struct {
+	data      []byte
+	there     []disk.Range
+	committed bool
+}
+
+func (s *slate) ReadAt(p []byte, offset int64) (int, error) {
+	return bytes.NewReader(s.data).ReadAt(p, offset)
+}
+func (s *slate) WriteAt(p []byte, offset int64) (int, error) { return copy(s.data[offset:], p), nil }
+func (s *slate) Written() ([]disk.Range, error)              { return s.there, nil }
+func (s *slate) Commit() error                               { s.committed = true; return nil }
+func (s *slate) Close() error                                { return nil }
+func (s *slate) Open(shard.Shard) (Place, error)             { return s, nil }
+
+// landing is an arrival of data at a slate, from so many upstreams.
+func landing(data []byte, upstreams int, there *slate) (*arrival, []*upstream, error) {
+	p := &Pool{opts: Options{Logger: slog.New(slog.DiscardHandler), Timeout: time.Hour}, life: context.Background()}
+	for i := range upstreams {
+		// None is ever asked anything.
+		p.upstreams = append(p.upstreams, &upstream{
+			index: i, name: string(rune('A' + i)), err: errSilent, askLater: time.Now().Add(time.Hour),
+		})
+	}
+	p.rank = NewRanking(upstreams, time.Now, func() float64 { return 0 })
+	f := &fetching{
+		Pool: p, entry: anEntry, sink: there, open: make(map[*arrival]bool), transfers: make(map[*transfer]bool),
+		changed: make(chan struct{}), kept: make(chan int, 1),
+	}
+	f.tally = newTally(p, anEntry, func(Progress) {})
+	a, err := f.arrival(shard.Shard{Number: 1, Size: int64(len(data)), Digest: sha256.Sum256(data)})
+	return a, p.upstreams, err
+}
+
+func noise(seed byte, size int) []byte {
+	data := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{seed}).Read(data)
+	return data
+}
+
+func TestArrivalBeginsWithWhatIsMissing(t *testing.T) {
+	data := noise(1, 100)
+	for name, tc := range map[string]struct {
+		there []disk.Range
+		want  []disk.Range
+	}{
+		"nothing is there": {nil, []disk.Range{{From: 0, To: 100}}},
+		"all is there":     {[]disk.Range{{From: 0, To: 100}}, nil},
+		"the begin":        {[]disk.Range{{From: 0, To: 40}}, []disk.Range{{From: 40, To: 100}}},
+		"the end":          {[]disk.Range{{From: 40, To: 100}}, []disk.Range{{From: 0, To: 40}}},
+		"both ends":        {[]disk.Range{{From: 0, To: 10}, {From: 99, To: 100}}, []disk.Range{{From: 10, To: 99}}},
+		"the middle":       {[]disk.Range{{From: 10, To: 20}, {From: 30, To: 40}}, []disk.Range{{From: 0, To: 10}, {From: 20, To: 30}, {From: 40, To: 100}}},
+		"two that border":  {[]disk.Range{{From: 10, To: 20}, {From: 20, To: 40}}, []disk.Range{{From: 0, To: 10}, {From: 40, To: 100}}},
+		"an empty one":     {[]disk.Range{{From: 10, To: 10}}, []disk.Range{{From: 0, To: 10}, {From: 10, To: 100}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, _, err := landing(data, 1, &slate{data: make([]byte, 100), there: tc.there})
+			require.NoError(t, err)
+			var got []disk.Range
+			var missing int64
+			for _, s := range a.spans {
+				got = append(got, disk.Range{From: s.at, To: s.to})
+				missing += s.to - s.at
+			}
+			assert.Equal(t, tc.want, got)
+			assert.Equal(t, len(tc.want), a.pending)
+			assert.Equal(t, 100-missing, a.present)
+			assert.Equal(t, a.present, a.tally.done)
+		})
+	}
+}
+
+// own is compared with a table of who sent each byte.
+func TestOwnKnowsWhoSentEachByte(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const size = 40
+		upstreams := []*upstream{{name: "A"}, {name: "B"}, {name: "C"}}
+		a := &arrival{alone: true}
+		var table [size]*upstream
+		for range rapid.IntRange(0, 30).Draw(t, "writes") {
+			from := rapid.Int64Range(0, size-1).Draw(t, "from")
+			to := rapid.Int64Range(from+1, size).Draw(t, "to")
+			u := rapid.SampledFrom(upstreams).Draw(t, "upstream")
+			a.own(disk.Range{From: from, To: to}, u)
+			for i := from; i < to; i++ {
+				table[i] = u
+			}
+			var got [size]*upstream
+			for _, o := range a.owners {
+				require.Less(t, o.From, o.To, "an empty range")
+				for i := o.From; i < o.To; i++ {
+					require.Nil(t, got[i], "byte %d has two owners", i)
+					got[i] = o.upstream
+				}
+			}
+			require.Equal(t, table, got)
+			sent := make(map[*upstream]bool)
+			for _, u := range table {
+				if u != nil {
+					sent[u] = true
+				}
+			}
+			require.Len(t, a.senders(), len(sent))
+		}
+	})
+}
+
+func TestOwnKeepsOneRangeForWhatComesInOrder(t *testing.T) {
+	for _, alone := range []bool{false, true} {
+		a := &arrival{alone: alone}
+		u, v := &upstream{name: "A"}, &upstream{name: "B"}
+		for i := range int64(50) {
+			a.own(disk.Range{From: i, To: i + 1}, u)
+			a.own(disk.Range{From: 100 + i, To: 101 + i}, v)
+		}
+		assert.Equal(t, []owner{{disk.Range{To: 50}, u}, {disk.Range{From: 100, To: 150}, v}}, a.owners)
+	}
+}
+
+func TestCompareFindsWhoseBytesDiffer(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const size = 30
+		upstreams := []*upstream{{name: "A"}, {name: "B"}, {name: "C"}}
+		old := rapid.SliceOfN(rapid.ByteRange(0, 1), size, size).Draw(t, "old")
+		a := &arrival{alone: true, place: &slate{data: old}, differs: make(map[*upstream]bool)}
+		var table [size]*upstream
+		for i := 0; i < size; {
+			to := rapid.IntRange(i+1, size).Draw(t, "to")
+			if u := rapid.SampledFrom(append(upstreams, nil)).Draw(t, "upstream"); u != nil {
+				a.own(disk.Range{From: int64(i), To: int64(to)}, u)
+				for j := i; j < to; j++ {
+					table[j] = u
+				}
+			}
+			i = to
+		}
+		from := rapid.IntRange(0, size-1).Draw(t, "from")
+		to := rapid.IntRange(from+1, size).Draw(t, "to")
+		data := rapid.SliceOfN(rapid.ByteRange(0, 1), to-from, to-from).Draw(t, "new")
+		want := make(map[*upstream]bool)
+		for i := from; i < to; i++ {
+			if table[i] != nil && old[i] != data[i-from] {
+				want[table[i]] = true
+			}
+		}
+		require.NoError(t, a.compare(disk.Range{From: int64(from), To: int64(to)}, data))
+		assert.Equal(t, want, a.differs)
+	})
+}
+
+// sendAll has t receive what data holds of it, in pieces of random sizes, and
+// returns how much that was.
+func sendAll(tr *transfer, data []byte, random *rand.Rand, most int) (sent int64, err error) {
+	offset, left := tr.from, tr.to-tr.from
+	for left > 0 {
+		n := min(int64(1+random.IntN(most)), left)
+		sent += n
+		if left, err = tr.take(offset, data[offset:offset+n]); err != nil {
+			return sent, err
+		}
+		offset += n
+	}
+	return sent, nil
+}
+
+// Many transfers of the same spans, which are split meanwhile, put each byte into
+// place once, and count the others.
+func TestRacingTransfersBringEachByteOnce(t *testing.T) {
+	for seed := range byte(20) {
+		const size, racers = 1 << 18, 6
+		data := noise(seed, size)
+		there := &slate{data: make([]byte, size), there: []disk.Range{{From: 1000, To: 50_000}}}
+		copy(there.data[1000:50_000], data[1000:])
+		a, upstreams, err := landing(data, racers, there)
+		require.NoError(t, err)
+		var mu sync.Mutex
+		var sent int64
+		var all sync.WaitGroup
+		var bring func(s *span, i int)
+		bring = func(s *span, i int) {
+			random := rand.New(rand.NewPCG(uint64(seed), uint64(i)))
+			tr := s.join(upstreams[i%racers], true, func(error) {})
+			if tr == nil {
+				return
+			}
+			if random.IntN(2) == 0 {
+				a.mu.Lock()
+				var end *span
+				if left := s.to - s.at; left > 1 {
+					end = a.split(s, 1+random.Int64N(left-1))
+				}
+				a.mu.Unlock()
+				if end != nil {
+					all.Go(func() { bring(end, i+1) })
+					all.Go(func() { bring(end, i+2) })
+				}
+			}
+			n, err := sendAll(tr, data, random, 5000)
+			assert.NoError(t, err)
+			tr.leave()
+			mu.Lock()
+			defer mu.Unlock()
+			sent += n
+		}
+		for i, s := range append([]*span(nil), a.spans...) {
+			for j := range racers {
+				all.Go(func() { bring(s, i+j) })
+			}
+		}
+		all.Wait()
+		assert.Zero(t, a.pending)
+		assert.Equal(t, data, there.data)
+		again, err := a.finish(t.Context(), make([]byte, 1000))
+		require.NoError(t, err)
+		assert.Nil(t, again)
+		assert.True(t, there.committed)
+		assert.Equal(t, sent, a.tally.all.received)
+		assert.Equal(t, int64(size), a.tally.done)
+		assert.Equal(t, sent-(size-49_000), a.tally.wasted)
+		assert.Equal(t, int64(49_000), a.tally.resumed)
+	}
+}
+
+// A shard comes in whatever pieces, from whatever upstreams, in whatever order: it
+// is committed only right, and an upstream that sent nothing wrong is not named.
+func TestArrivalIsRightOrBroughtAgain(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const size, many = 200, 3
+		data := noise(7, size)
+		bad := noise(8, size)
+		lies := make([]bool, many)
+		for i := range many - 1 { // the last is honest
+			lies[i] = rapid.Bool().Draw(t, "lies")
+		}
+		there := &slate{data: make([]byte, size)}
+		a, upstreams, err := landing(data, many, there)
+		require.NoError(t, err)
+		who := rapid.IntRange(0, many-1)
+		buf := make([]byte, 64)
+		lied := make(map[*upstream]bool)
+		waiting := append([]*span(nil), a.spans...)
+		for rounds := 0; len(waiting) > 0; {
+			s := waiting[0]
+			i := who.Draw(t, "upstream")
+			if rounds++; rounds > 60 {
+				i = many - 1
+			}
+			if a.refused.has(upstreams[i]) {
+				continue
+			}
+			tr := s.join(upstreams[i], false, func(error) {})
+			require.NotNil(t, tr)
+			content := data
+			if lies[i] {
+				content = bad
+			}
+			offset, left := tr.from, tr.to-tr.from
+			for left > 0 && (rounds > 60 || rapid.IntRange(0, 5).Draw(t, "cut") > 0) {
+				n := min(rapid.Int64Range(1, 80).Draw(t, "bytes"), left)
+				lied[upstreams[i]] = lied[upstreams[i]] || lies[i]
+				left, err = tr.take(offset, content[offset:offset+n])
+				require.NoError(t, err)
+				offset += n
+				if !a.alone && left > 1 && rapid.IntRange(0, 9).Draw(t, "split") == 0 {
+					a.mu.Lock()
+					waiting = append(waiting, a.split(s, rapid.Int64Range(1, s.to-s.at-1).Draw(t, "share")))
+					a.mu.Unlock()
+					left = s.to - offset
+				}
+			}
+			tr.leave()
+			if s.over() {
+				waiting = waiting[1:]
+				again, err := a.finish(context.Background(), buf)
+				require.NoError(t, err)
+				if again != nil {
+					require.Empty(t, waiting)
+					waiting = append(waiting, again)
+				}
+			}
+		}
+		assert.True(t, there.committed)
+		assert.Equal(t, data, there.data)
+		assert.Equal(t, int64(size), a.tally.done)
+		assert.Equal(t, a.tally.all.received, a.tally.done+a.tally.wasted)
+		for _, u := range upstreams {
+			if a.refused.has(u) {
+				assert.True(t, lied[u], "%s is named, but sent nothing wrong", u.name)
+			}
+		}
+	})
+}

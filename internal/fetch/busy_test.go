@@ -1,0 +1,172 @@
+package fetch_test
+
+import (
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/fetch"
+)
+
+// busyUntil has h answer 503 until a time since the begin, and to say to come again after
+// some seconds.
+func busyUntil(h *host, until time.Duration, seconds int) spoiler {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if time.Since(h.network.start) < until {
+			tooBusy(w, seconds)
+			return
+		}
+		next.ServeHTTP(w, r)
+	}
+}
+
+func tooBusy(w http.ResponseWriter, seconds int) {
+	w.Header().Set("Retry-After", strconv.Itoa(seconds))
+	w.WriteHeader(http.StatusServiceUnavailable)
+}
+
+// allowing has h answer 503 to more than so many requests at the same time.
+func allowing(h *host, most, seconds int) spoiler {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		h.mu.Lock()
+		tooMany := h.now > most
+		h.mu.Unlock()
+		if tooMany {
+			tooBusy(w, seconds)
+			return
+		}
+		next.ServeHTTP(w, r)
+	}
+}
+
+func TestABusyUpstreamIsNotAskedBeforeTheTimeItSays(t *testing.T) {
+	const wait = 7 * time.Second
+	for name, tc := range map[string]struct {
+		concurrency int
+		until       time.Duration
+	}{
+		"one at a time":    {1, 20 * time.Second},
+		"more than once":   {1, 2 * time.Minute}, // more than five attempts
+		"many at the time": {10, 20 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, publish(t, 10*megabyte, megabyte), func(t *testing.T, n *network) {
+				only := n.host("only", 2*megabyte)
+				only.spoilWith(busyUntil(only, tc.until, int(wait.Seconds())))
+				got := n.fetch(t, fetch.Options{Concurrency: tc.concurrency}, only)
+				requests := only.asked()
+				var first, last time.Duration = -1, -1 // that were sent away, of this round
+				for _, r := range requests {
+					if first >= 0 && r.at > first+latency {
+						assert.GreaterOrEqual(t, r.at, last+wait, "asked again too early")
+					}
+					switch {
+					case r.status != http.StatusServiceUnavailable:
+						first = -1
+					case first < 0 || r.at >= first+wait:
+						first, last = r.at, r.at
+					default:
+						last = r.at
+					}
+				}
+				away := len(only.answered(http.StatusServiceUnavailable))
+				t.Logf("took %v, sent away %d times", got.took, away)
+				assert.LessOrEqual(t, got.took, tc.until+wait*3/2+8*time.Second)
+				assert.Empty(t, got.log.with("trying again"), "waiting is no attempt")
+				assert.Zero(t, got.Wasted)
+			})
+		})
+	}
+}
+
+func TestABusyUpstreamLeavesTheOthersToWork(t *testing.T) {
+	simulate(t, publish(t, 20*megabyte, megabyte), func(t *testing.T, n *network) {
+		good := n.host("good", 2*megabyte)
+		busy := n.host("busy", 2*megabyte)
+		busy.spoilWith(busyUntil(busy, time.Hour, 60))
+		got := n.fetch(t, fetch.Options{}, good, busy)
+		t.Logf("took %v, sent away %d times", got.took, len(busy.asked()))
+		assert.LessOrEqual(t, got.took, 12*time.Second)
+		assert.LessOrEqual(t, len(busy.asked()), 10)
+	})
+}
+
+func TestAServerThatAllowsTwoAtATime(t *testing.T) {
+	for name, tc := range map[string]struct {
+		others, seconds int
+		most            time.Duration // at 2 MB/s a server
+	}{
+		"alone":             {0, 5, 18 * time.Second},
+		"with another":      {1, 5, 10 * time.Second},
+		"and says a minute": {0, 60, 18 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, publish(t, 30*megabyte, megabyte/2), func(t *testing.T, n *network) {
+				two := n.host("two", 2*megabyte)
+				two.spoilWith(allowing(two, 2, tc.seconds))
+				hosts := []*host{two}
+				for range tc.others {
+					hosts = append(hosts, n.host("other", 2*megabyte))
+				}
+				got := n.fetch(t, fetch.Options{}, hosts...)
+				away := len(two.answered(http.StatusServiceUnavailable))
+				t.Logf("took %v, %d requests, sent away %d times", got.took, len(two.asked()), away)
+				assert.LessOrEqual(t, got.took, tc.most)
+				// The eight workers too many at first, and then one now and then who tries.
+				assert.LessOrEqual(t, away, 8+int(got.took/(2*time.Second)))
+				assert.LessOrEqual(t, got.wastedPercent(), 5.)
+			})
+		})
+	}
+}
+
+func TestWhoIsBusyForEverIsNoMissingVersion(t *testing.T) {
+	fetch.Fails(t, "it is said that no server offers the version")
+	simulate(t, publish(t, megabyte, megabyte), func(t *testing.T, n *network) {
+		only := n.host("only", 2*megabyte)
+		only.spoilWith(busyUntil(only, 100*time.Hour, 30))
+		got, err := n.tryFetch(t, fetch.Options{Concurrency: 1}, 1, new(memory), only)
+		require.Error(t, err)
+		assert.InDelta(t, 10*time.Minute, got.took, float64(time.Minute))
+		require.NotErrorIs(t, err, fetch.ErrNoVersion)
+		assert.ErrorContains(t, err, "503")
+	})
+}
+
+// One that is busy is waited for. One that fails meanwhile is not asked over and
+// over.
+func TestABusyUpstreamHasNoOtherHammered(t *testing.T) {
+	fetch.Fails(t, "whoever is released wakes all who wait, and they ask again at once")
+	simulate(t, publish(t, 10*megabyte, megabyte), func(t *testing.T, n *network) {
+		busy := n.host("busy", 2*megabyte)
+		busy.spoilWith(busyUntil(busy, 30*time.Second, 30))
+		broken := n.host("broken", 2*megabyte).spoilWith(by(status(http.StatusInternalServerError)))
+		got, err := n.tryFetch(t, fetch.Options{}, 1, new(memory), busy, broken)
+		t.Logf("took %v, %v, asked the broken one %d times", got.took, err, len(broken.asked()))
+		require.NoError(t, err)
+		assert.LessOrEqual(t, len(broken.asked()), 300)
+	})
+}
+
+func TestABusyUpstreamDoesNotKeepAFailingFetchAlive(t *testing.T) {
+	fetch.Fails(t, "an answer without bytes counts as something that came")
+	simulate(t, publish(t, megabyte, megabyte), func(t *testing.T, n *network) {
+		busy := n.host("busy", 2*megabyte)
+		busy.spoilWith(busyUntil(busy, 1000*time.Hour, 30))
+		broken := n.host("broken", 2*megabyte).spoilWith(faultAt(0, cut))
+		ended := false
+		time.AfterFunc(time.Hour, func() {
+			if !ended {
+				busy.spoilWith(nil)
+			}
+		})
+		got, _ := n.tryFetch(t, fetch.Options{Concurrency: 1}, 1, new(memory), busy, broken)
+		ended = true
+		t.Logf("took %v, asked the broken one %d times", got.took, len(broken.asked()))
+		assert.LessOrEqual(t, got.took, 12*time.Minute)
+	})
+}

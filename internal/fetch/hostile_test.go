@@ -1,0 +1,222 @@
+package fetch_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/fetch"
+)
+
+// answer answers with a status, a Content-Range if that is not empty, and a body.
+func answer(w http.ResponseWriter, status int, contentRange string, body []byte) {
+	if contentRange != "" {
+		w.Header().Set("Content-Range", contentRange)
+	}
+	w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// What an upstream makes of a request for a range: the file is right in the end,
+// and who sent what cannot be right is named, but nobody else.
+func TestFetchFromWhoDoesNotKnowRangesWell(t *testing.T) {
+	const size, there = megabyte, 300_000
+	const rest = size - there
+	version := publish(t, 2*size, size)
+	data := version.data[:size]
+	span := func(from, to, total int) string { return fmt.Sprintf("bytes %d-%d/%d", from, to-1, total) }
+	for name, tc := range map[string]struct {
+		evil   func(w http.ResponseWriter)
+		blamed bool
+		wasted int64
+		used   bool // the good one is not asked for the shard
+	}{
+		"another begin": {func(w http.ResponseWriter) {
+			answer(w, http.StatusPartialContent, span(0, rest, size), data[:rest])
+		}, false, 0, false},
+		"a begin a byte before": {func(w http.ResponseWriter) {
+			answer(w, http.StatusPartialContent, span(there-1, size, size), data[there-1:])
+		}, false, 0, false},
+		"a begin a byte after": {func(w http.ResponseWriter) {
+			answer(w, http.StatusPartialContent, span(there+1, size, size), data[there+1:])
+		}, false, 0, false},
+		"another size": {func(w http.ResponseWriter) {
+			answer(w, http.StatusPartialContent, span(there, size, size+1), data[there:])
+		}, true, 0, false},
+		"a size that is not told": {func(w http.ResponseWriter) {
+			answer(w, http.StatusPartialContent, fmt.Sprintf("bytes %d-%d/*", there, size-1), data[there:])
+		}, false, 0, true},
+		"no Content-Range": {func(w http.ResponseWriter) {
+			answer(w, http.StatusPartialContent, "", data[there:])
+		}, false, 0, false},
+		"an unreadable Content-Range": {func(w http.ResponseWriter) {
+			answer(w, http.StatusPartialContent, "bytes all/of them", data[there:])
+		}, false, 0, false},
+		"several parts": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "multipart/byteranges; boundary=x")
+			answer(w, http.StatusPartialContent, "", []byte("--x\r\n\r\n"))
+		}, false, 0, false},
+		"all of it": {func(w http.ResponseWriter) {
+			answer(w, http.StatusOK, "", data)
+		}, false, there, true},
+		"all of it, with no length": {func(w http.ResponseWriter) {
+			_ = http.NewResponseController(w).Flush()
+			_, _ = w.Write(data)
+		}, false, there, true},
+		"all of something else": {func(w http.ResponseWriter) {
+			answer(w, http.StatusOK, "", data[:1000])
+		}, true, 0, false},
+		"not satisfiable": {func(w http.ResponseWriter) {
+			answer(w, http.StatusRequestedRangeNotSatisfiable, fmt.Sprintf("bytes */%d", there), nil)
+		}, true, 0, false},
+		"more than was asked for": {func(w http.ResponseWriter) {
+			answer(w, http.StatusPartialContent, span(there, size, size), append(bytes.Clone(data[there:]), data[:5000]...))
+		}, false, 0, true},
+		"less than was asked for": {func(w http.ResponseWriter) {
+			answer(w, http.StatusPartialContent, span(there, size-5000, size), data[there:size-5000])
+		}, false, 0, false},
+		"nothing": {func(w http.ResponseWriter) {
+			answer(w, http.StatusPartialContent, span(there, size, size), nil)
+		}, false, 0, false},
+		"other bytes": {func(w http.ResponseWriter) {
+			answer(w, http.StatusPartialContent, span(there, size, size), flipped(bytes.Clone(data[there:])))
+		}, true, rest + size, false}, // once these, and then all once more, from the beginning
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, version, func(t *testing.T, n *network) {
+				evil := n.host("evil", 4*megabyte)
+				evil.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+					switch {
+					case r.URL.Path != "/v1/shard_001.bin":
+						next.ServeHTTP(w, r)
+					case r.Header.Get("Range") == "" && tc.blamed:
+						tampered(flipped)(w, r, next)
+					default:
+						tc.evil(w)
+					}
+				})
+				good := n.host("good", 4*megabyte)
+				var got memory
+				got.keep(1, bytes.Clone(data[:there]))
+				end, err := n.tryFetch(t, fetch.Options{Concurrency: 1}, 0, &got, evil, good)
+				require.NoError(t, err)
+				assert.Equal(t, tc.wasted, end.Wasted)
+				blamed := end.log.with("level=WARN", "not asked again")
+				if tc.blamed {
+					require.Len(t, blamed, 1)
+					assert.Contains(t, blamed[0], "upstream=http://evil:80")
+					assert.Len(t, evil.asked(), 1+map[bool]int{true: 1}[name == "other bytes"])
+				} else {
+					assert.Empty(t, blamed)
+				}
+				assert.Equal(t, fmt.Sprintf("bytes=%d-%d", there, size-1), evil.asked()[0].asked)
+				for _, r := range good.asked() {
+					assert.False(t, tc.used && r.path == "/v1/shard_001.bin", "the good one was asked too")
+				}
+				assert.LessOrEqual(t, end.took, 10*time.Second)
+			})
+		})
+	}
+}
+
+func TestAPartOfWhatWasAskedForInFullIsNotUsed(t *testing.T) {
+	simulate(t, publish(t, megabyte, megabyte), func(t *testing.T, n *network) {
+		evil := n.host("evil", 4*megabyte).spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			r.Header.Set("Range", "bytes=0-")
+			next.ServeHTTP(w, r)
+		})
+		good := n.host("good", 4*megabyte)
+		end, err := n.tryFetch(t, fetch.Options{Concurrency: 1}, 0, new(memory), evil, good)
+		require.NoError(t, err)
+		assert.Zero(t, end.Wasted)
+		assert.Empty(t, end.log.with("level=WARN"))
+		assert.Len(t, good.asked(), 1)
+	})
+}
+
+// Who does not know ranges and never gets to the end is not asked for ever.
+func TestWhoSendsTheSameBeginAgainAndAgainIsGivenUp(t *testing.T) {
+	fetch.Fails(t, "what was skipped counts as progress")
+	simulate(t, publish(t, megabyte, megabyte), func(t *testing.T, n *network) {
+		cuts := faultAt(100<<10, cut)
+		evil := n.host("evil", 4*megabyte).spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			r.Header.Del("Range")
+			if time.Since(n.start) < 5*time.Minute {
+				cuts(w, r, next)
+				return
+			}
+			next.ServeHTTP(w, r) // for this to end
+		})
+		end, err := n.tryFetch(t, fetch.Options{}, 0, new(memory), evil)
+		t.Logf("took %v, %d requests, %d bytes received of %d", end.took, len(evil.asked()), end.Received, end.Size)
+		require.Error(t, err)
+		assert.LessOrEqual(t, len(evil.asked()), 10)
+	})
+}
+
+func TestBlameForAShardOfSeveralUpstreams(t *testing.T) {
+	const half = megabyte / 2
+	// lies sends wrong bytes, and breaks off in the middle.
+	lies := func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		faultAt(half, cut)(w, r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			wrong := bytes.Clone(bytes.Repeat([]byte("lies"), megabyte/4))
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(wrong))
+		}))
+	}
+	cuts := faultAt(half, cut)
+	for name, tc := range map[string]struct {
+		first, second, third spoiler
+		guilty               []string
+		bug                  string
+	}{
+		"the first sends wrong bytes, once": {first(lies), nil, nil, []string{"one"}, ""},
+		"the first always sends wrong bytes": {
+			lies, nil, nil, []string{"one"},
+			"who brings it alone after the guilty one has forgotten what that one sent",
+		},
+		"the second does": {first(cuts), tampered206, nil, []string{"two"}, ""},
+		"both do":         {lies, tampered206, nil, []string{"one", "two"}, "likewise"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fetch.Fails(t, tc.bug)
+			simulate(t, publish(t, 3*megabyte, megabyte), func(t *testing.T, n *network) {
+				var hosts []*host
+				for i, s := range []spoiler{tc.first, tc.second, tc.third} {
+					hosts = append(hosts, n.host([]string{"one", "two", "three"}[i], 4*megabyte))
+					if s != nil {
+						hosts[i].spoilWith(only("/v1/shard_001.bin", s))
+					}
+				}
+				end, err := n.tryFetch(t, fetch.Options{Concurrency: 1}, 0, new(memory), hosts...)
+				require.NoError(t, err)
+				for _, h := range hosts {
+					want := 0
+					for _, guilty := range tc.guilty {
+						if guilty == h.name {
+							want = 1
+						}
+					}
+					assert.Len(t, end.log.with("not asked again", "upstream=http://"+h.name+":80"), want, h.name)
+				}
+				assert.NotEmpty(t, end.log.with("shard is fetched again", "shard=1 "))
+			})
+		})
+	}
+}
+
+// tampered206 sends the last byte of what is asked for wrong.
+func tampered206(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	next.ServeHTTP(&flipper{w}, r)
+}
+
+type flipper struct{ http.ResponseWriter }
+
+func (f *flipper) Write(data []byte) (int, error) {
+	return f.ResponseWriter.Write(flipped(bytes.Clone(data)))
+}

@@ -1,0 +1,282 @@
+package fetch
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"math"
+	"slices"
+	"sort"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// A plain upstream has shards and no manifest, like a server of the Python
+// package. How its versions are cut it tells by its answers; whether the bytes are
+// right, the digest of the whole alone.
+
+// layout finds out how e is cut at u: a manifest without name, date and the
+// digests of shards. Errors match [fs.ErrNotExist] if u has no shard of it.
+func (p *Pool) layout(ctx context.Context, u *upstream, e distfile.Entry) (shard.Manifest, error) {
+	m := shard.Manifest{Digest: e.Digest, ShardSize: 1}
+	if e.Digest == shard.EmptyDigest() {
+		return m, nil
+	}
+	var err error
+	if m.ShardSize, err = p.shardSize(ctx, u, e, 1); err != nil {
+		return m, err
+	}
+	count := e.Count
+	if count == 0 {
+		if count, err = p.count(ctx, u, e); err != nil {
+			return m, err
+		}
+	}
+	last, err := p.shardSize(ctx, u, e, count)
+	if err != nil {
+		return m, err
+	}
+	if m.ShardSize < 1 || last < 1 || last > m.ShardSize || m.ShardSize > math.MaxInt64/shard.MaxShards {
+		return m, wrong(fmt.Errorf("%s: %s: %w: the first of %d shards has %d bytes, and the last has %d",
+			u.name, e.Version, shard.ErrSize, count, m.ShardSize, last))
+	}
+	m.Size = m.ShardSize*int64(count-1) + last
+	m.Shards = make([]shard.Digest, count)
+	if count == 1 {
+		m.Shards[0] = e.Digest
+	}
+	return m, nil
+}
+
+// count finds the first shard that u does not have, and returns the number of
+// those before it, 1 or more.
+func (p *Pool) count(ctx context.Context, u *upstream, e distfile.Entry) (int, error) {
+	var failed error
+	missing := func(number int) bool {
+		if failed != nil || number > shard.MaxShards {
+			return true
+		}
+		_, err := p.shardSize(ctx, u, e, number)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = err
+		}
+		return err != nil
+	}
+	most := 2
+	for !missing(most) {
+		most *= 2
+	}
+	least := most / 2
+	// Those up to least are there, and most is not.
+	return least + sort.Search(most-least-1, func(i int) bool { return missing(least + 1 + i) }), failed
+}
+
+// shardSize asks u for the size of a shard.
+func (p *Pool) shardSize(ctx context.Context, u *upstream, e distfile.Entry, number int) (int64, error) {
+	// Of all servers' answers to HEAD and to ranges, this one is always understood.
+	body, err := p.get(ctx, u, disk.Range{To: 1}, e.Version.String(), shard.FileName(number))
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	if body.size < 0 {
+		return 0, refusal{fmt.Errorf("%s: it does not say how long shard %d of %s is", u.name, number, e.Version)}
+	}
+	return body.size, nil
+}
+
+// maxGuesses bounds how many ways to put a file together are tried.
+const maxGuesses = 64
+
+// fetchPlain is the fetch of a version for which no upstream has a manifest. When
+// what has come is not the file, all shards are asked of all upstreams, and where
+// they differ one after the other is tried.
+func (p *Pool) fetchPlain(ctx context.Context, t Task, tally *tally) (shard.Manifest, error) {
+	var layout shard.Manifest
+	var refused refusals
+	f := p.fetching(t, tally)
+	err := p.retry(ctx, quest{entry: t.Entry, refused: &refused, try: func(u *upstream) (err error) {
+		f.source = u
+		layout, err = p.layout(ctx, u, t.Entry)
+		return err
+	}})
+	if err != nil {
+		return shard.Manifest{}, err
+	}
+	f.manifest = layout
+	whole := f.run(ctx, t)
+	if !errors.Is(whole, ErrIntegrity) {
+		return f.result(), whole
+	}
+	p.opts.Logger.Warn("file is wrong, looking for where upstreams differ", "version", t.Entry.Version.String(), "err", whole)
+	says, err := f.survey(ctx)
+	if err != nil {
+		return shard.Manifest{}, err
+	}
+	if len(says) == 0 {
+		return shard.Manifest{}, whole
+	}
+	tried := [][]shard.Digest{f.digests}
+	for guess := range guesses(says) {
+		if slices.ContainsFunc(tried, func(t []shard.Digest) bool { return slices.Equal(t, guess) }) {
+			continue
+		}
+		tried = append(tried, guess)
+		f := p.fetching(t, tally)
+		f.manifest = layout
+		f.manifest.Shards = guess
+		f.says = says
+		err := f.run(ctx, t)
+		if err == nil {
+			f.accuse(says)
+		}
+		if err == nil || !errors.Is(err, ErrIntegrity) {
+			return f.result(), err
+		}
+	}
+	if len(says) == 1 {
+		return shard.Manifest{}, kind{fmt.Errorf("%s: %w; no second server has all shards, to compare it with", says[0].upstream.name, whole), ErrIntegrity}
+	}
+	return shard.Manifest{}, kind{fmt.Errorf("%w; %d servers have all shards, differ in %d, and no mixture of theirs is right",
+		whole, len(says), len(differing(says))), ErrIntegrity}
+}
+
+// say is what one upstream sends for each shard.
+type say struct {
+	upstream *upstream
+	digests  []shard.Digest
+}
+
+// survey asks all upstreams for all shards. Those that do not have them all are
+// left out.
+func (f *fetching) survey(ctx context.Context) ([]say, error) {
+	var says []say
+	for _, u := range f.upstreams {
+		if !f.offers(u, f.entry) || f.refused.has(u) {
+			continue
+		}
+		s := say{u, make([]shard.Digest, len(f.digests))}
+		group, asking := errgroup.WithContext(ctx)
+		group.SetLimit(f.opts.Concurrency)
+		for i := range s.digests {
+			if f.sole[i] == u {
+				s.digests[i] = f.digests[i]
+				continue
+			}
+			group.Go(func() (err error) {
+				s.digests[i], err = f.digestAt(asking, u, f.manifest.Shard(i+1))
+				return err
+			})
+		}
+		switch err := group.Wait(); {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case err != nil:
+			f.opts.Logger.Debug("upstream not compared", "version", f.entry.Version.String(), "upstream", u.name, "err", err)
+		default:
+			says = append(says, s)
+		}
+	}
+	return says, nil
+}
+
+// digestAt returns the digest of what u sends for s.
+func (f *fetching) digestAt(ctx context.Context, u *upstream, s shard.Shard) (d shard.Digest, err error) {
+	err = f.retry(ctx, quest{entry: f.entry, refused: new(refusals), may: func(o *upstream) bool { return o == u }, try: func(u *upstream) error {
+		body, err := f.get(ctx, u, disk.Range{}, f.entry.Version.String(), shard.FileName(s.Number))
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		body.bucket = f.bucket
+		buf, _ := f.buffers.Get().(*[]byte)
+		defer f.buffers.Put(buf)
+		hash := sha256.New()
+		n, err := io.CopyBuffer(hash, io.LimitReader(body, s.Size+1), *buf)
+		f.tally.compared(u, n)
+		if err == nil && n != s.Size {
+			err = wrong(fmt.Errorf("%s: shard %d: %w", u.name, s.Number, shard.ErrSize))
+		}
+		hash.Sum(d[:0])
+		return err
+	}})
+	return d, err
+}
+
+// guesses yields what the shards may be by what upstreams say: all as the first
+// says, all as the second says and so on, then all mixtures, but not more than
+// maxGuesses of those.
+func guesses(says []say) iter.Seq[[]shard.Digest] {
+	return func(yield func([]shard.Digest) bool) {
+		for _, s := range says {
+			if !yield(s.digests) {
+				return
+			}
+		}
+		differing := differing(says)
+		for n := range maxGuesses {
+			guess := slices.Clone(says[0].digests)
+			for _, d := range differing {
+				guess[d.index] = d.variants[n%len(d.variants)]
+				n /= len(d.variants)
+			}
+			if n > 0 || !yield(guess) {
+				return // all have been
+			}
+		}
+	}
+}
+
+// difference is a shard in which upstreams differ.
+type difference struct {
+	index    int
+	variants []shard.Digest
+}
+
+// differing returns where says differ, of which there must be one.
+func differing(says []say) (differing []difference) {
+	for i := range says[0].digests {
+		d := difference{index: i}
+		for _, s := range says {
+			if !slices.Contains(d.variants, s.digests[i]) {
+				d.variants = append(d.variants, s.digests[i])
+			}
+		}
+		if len(d.variants) > 1 {
+			differing = append(differing, d)
+		}
+	}
+	return differing
+}
+
+// may reports whether u is to be asked for a shard: in a guess, only who has what is
+// guessed.
+func (f *fetching) may(number int) func(u *upstream) bool {
+	if f.says == nil {
+		return nil
+	}
+	return func(u *upstream) bool {
+		return slices.ContainsFunc(f.says, func(s say) bool {
+			return s.upstream == u && s.digests[number-1] == f.manifest.Shards[number-1]
+		})
+	}
+}
+
+// accuse names the upstreams that send something else than what was right.
+func (f *fetching) accuse(says []say) {
+	for _, s := range says {
+		for i, d := range s.digests {
+			if d != f.digests[i] {
+				f.opts.Logger.Warn("upstream has wrong bytes", "version", f.entry.Version.String(), "upstream", s.upstream.name, "shard", i+1)
+			}
+		}
+	}
+}
