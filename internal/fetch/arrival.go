@@ -78,6 +78,7 @@ type transfer struct {
 	cancel   context.CancelCauseFunc
 	received int64 // since the last tick; guarded by the tally's mu
 	total    int64 // likewise, of all ticks
+	used     int64 // what its span got by it; guarded by the arrival's mu
 	pace     pace  // for the watch alone
 }
 
@@ -148,7 +149,7 @@ func (s *span) join(u *upstream, race bool, cancel context.CancelCauseFunc) *tra
 	}
 	if s.alone && s.at > 0 && !s.from(u) {
 		s.tally.wrong(0, s.at)
-		s.at, s.hashed, s.owners = 0, 0, nil
+		s.at, s.hashed = 0, 0
 		s.hash.Reset()
 		clear(s.differs)
 	}
@@ -162,12 +163,12 @@ func (s *span) from(u *upstream) bool {
 	return !slices.ContainsFunc(s.owners, func(o owner) bool { return o.From < s.at && o.upstream != u })
 }
 
-// leave ends t, and reports whether its span is over.
-func (t *transfer) leave() bool {
+// leave ends t, and reports how much it brought and whether its span is over.
+func (t *transfer) leave() (used int64, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.transfers = slices.DeleteFunc(t.transfers, func(o *transfer) bool { return o == t })
-	return t.over()
+	return t.used, t.over()
 }
 
 // take puts into place what t has received at offset, as far as it is wanted, and
@@ -184,6 +185,7 @@ func (t *transfer) take(offset int64, data []byte) (left int64, err error) {
 		}
 		used = int64(len(fresh))
 		t.at += used
+		t.used += used
 		if t.over() {
 			t.pending--
 			for _, other := range t.transfers {

@@ -29,6 +29,7 @@ type slate struct {
 func (s *slate) ReadAt(p []byte, offset int64) (int, error) {
 	return bytes.NewReader(s.data).ReadAt(p, offset)
 }
+
 func (s *slate) WriteAt(p []byte, offset int64) (int, error) { return copy(s.data[offset:], p), nil }
 func (s *slate) Written() ([]disk.Range, error)              { return s.there, nil }
 func (s *slate) Commit() error                               { s.committed = true; return nil }
@@ -311,4 +312,77 @@ func TestArrivalIsRightOrBroughtAgain(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestTakeUsesOnlyWhatIsNext(t *testing.T) {
+	data := noise(1, 100)
+	there := &slate{data: make([]byte, 100)}
+	a, upstreams, err := landing(data, 2, there)
+	require.NoError(t, err)
+	s := a.spans[0]
+	ended := make(map[string]error)
+	join := func(u *upstream) *transfer {
+		return s.join(u, true, func(err error) { ended[u.name] = err })
+	}
+	one, two := join(upstreams[0]), join(upstreams[1])
+	assert.Nil(t, s.join(upstreams[1], false, nil), "it is no race")
+	for _, step := range []struct {
+		tr       *transfer
+		from, to int64
+		left, at int64 // after it
+	}{
+		{one, 0, 10, 90, 10},
+		{two, 0, 5, 95, 10},  // nothing new
+		{two, 5, 30, 70, 30}, // the second half of it
+		{one, 10, 40, 60, 40},
+		{two, 30, 40, 60, 40},
+	} {
+		left, err := step.tr.take(step.from, data[step.from:step.to])
+		require.NoError(t, err)
+		assert.Equal(t, step.left, left)
+		assert.Equal(t, step.at, s.at)
+		assert.Equal(t, data[:step.at], there.data[:step.at])
+	}
+	a.split(s, 10)
+	left, err := two.take(40, data[40:60])
+	require.NoError(t, err)
+	assert.Equal(t, int64(30), left, "up to where it is split")
+	left, err = one.take(40, data[40:100])
+	require.NoError(t, err)
+	assert.Zero(t, left)
+	assert.Equal(t, map[string]error{"B": errOver}, ended)
+	assert.Equal(t, append(data[:90:90], make([]byte, 10)...), there.data, "what is another's span is left to that")
+	assert.True(t, one.leave())
+	assert.Equal(t, int64(160), a.tally.all.received)
+	assert.Equal(t, int64(70), a.tally.wasted)
+	assert.Nil(t, join(upstreams[0]), "all has come")
+}
+
+// Who brings a shard alone begins at its begin, however far another one has come.
+func TestWhoBringsAShardAloneBringsAllOfIt(t *testing.T) {
+	data := noise(1, 100)
+	a, upstreams, err := landing(data, 2, &slate{data: make([]byte, 100)})
+	require.NoError(t, err)
+	take := func(s *span, u *upstream, from, to int64, data []byte) {
+		tr := s.join(u, false, func(error) {})
+		require.NotNil(t, tr)
+		assert.Equal(t, from, tr.from)
+		_, err := tr.take(from, data[from:to])
+		require.NoError(t, err)
+		tr.leave()
+	}
+	take(a.spans[0], upstreams[0], 0, 50, noise(2, 100))
+	take(a.spans[0], upstreams[1], 50, 100, data)
+	s, err := a.finish(t.Context(), make([]byte, 10))
+	require.NoError(t, err)
+	require.NotNil(t, s)
+	take(s, upstreams[0], 0, 20, noise(2, 100))
+	take(s, upstreams[0], 20, 30, noise(2, 100)) // the same one goes on
+	take(s, upstreams[1], 0, 100, data)
+	s, err = a.finish(t.Context(), make([]byte, 10))
+	require.NoError(t, err)
+	require.Nil(t, s)
+	assert.False(t, a.refused.has(upstreams[1]))
+	assert.Equal(t, int64(230), a.tally.all.received)
+	assert.Equal(t, int64(130), a.tally.wasted)
 }

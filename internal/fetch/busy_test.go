@@ -125,7 +125,6 @@ func TestAServerThatAllowsTwoAtATime(t *testing.T) {
 }
 
 func TestWhoIsBusyForEverIsNoMissingVersion(t *testing.T) {
-	fetch.Fails(t, "it is said that no server offers the version")
 	simulate(t, publish(t, megabyte, megabyte), func(t *testing.T, n *network) {
 		only := n.host("only", 2*megabyte)
 		only.spoilWith(busyUntil(only, 100*time.Hour, 30))
@@ -140,7 +139,6 @@ func TestWhoIsBusyForEverIsNoMissingVersion(t *testing.T) {
 // One that is busy is waited for. One that fails meanwhile is not asked over and
 // over.
 func TestABusyUpstreamHasNoOtherHammered(t *testing.T) {
-	fetch.Fails(t, "whoever is released wakes all who wait, and they ask again at once")
 	simulate(t, publish(t, 10*megabyte, megabyte), func(t *testing.T, n *network) {
 		busy := n.host("busy", 2*megabyte)
 		busy.spoilWith(busyUntil(busy, 30*time.Second, 30))
@@ -153,7 +151,6 @@ func TestABusyUpstreamHasNoOtherHammered(t *testing.T) {
 }
 
 func TestABusyUpstreamDoesNotKeepAFailingFetchAlive(t *testing.T) {
-	fetch.Fails(t, "an answer without bytes counts as something that came")
 	simulate(t, publish(t, megabyte, megabyte), func(t *testing.T, n *network) {
 		busy := n.host("busy", 2*megabyte)
 		busy.spoilWith(busyUntil(busy, 1000*time.Hour, 30))

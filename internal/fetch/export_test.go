@@ -4,8 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"os"
-	"testing"
 	"time"
 )
 
@@ -18,12 +16,4 @@ func (p *Pool) SetDraw(draw func() float64) {
 func (p *Pool) SetDial(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
 	transport, _ := p.client.Transport.(*http.Transport)
 	transport.DialContext, transport.Proxy = dial, nil
-}
-
-// Fails skips a test that shows a bug, unless the environment asks for those.
-func Fails(t *testing.T, bug string) {
-	t.Helper()
-	if bug != "" && os.Getenv("SHARDCAST_FAILING") == "" {
-		t.Skip("bug: " + bug)
-	}
 }

@@ -153,11 +153,30 @@ func transferOf(t *testing.T, opts Options, left int64, p *pace) *transfer {
 	return tr
 }
 
+// deliveries are finished transfers from another upstream.
+func deliveries(speeds ...float64) (ds []delivery) {
+	for _, speed := range speeds {
+		ds = append(ds, delivery{speed: speed})
+	}
+	return ds
+}
+
+// Where many transfers stall, it may be their upstream that does.
+func TestATransferIsComparedWithOtherUpstreamsFirst(t *testing.T) {
+	tr := transferOf(t, Options{Timeout: time.Hour}, 1<<30, paced([2]int64{20, 0}))
+	for range 9 {
+		tr.fetching.transfers[&transfer{span: tr.span, upstream: tr.upstream, pace: *paced([2]int64{20, 0})}] = true
+	}
+	require.NoError(t, tr.tooSlow(tr), "all are as slow")
+	tr.fetching.ended = deliveries(1000)
+	require.ErrorIs(t, tr.tooSlow(tr), errCrawl)
+}
+
 func TestPatienceWithASpanDoublesEachTimeItIsGivenUp(t *testing.T) {
 	for crawls, want := range []int{20, 40, 80, 160, 320, 640, 640, 640} {
 		tr := transferOf(t, Options{Timeout: time.Hour}, 1<<30, paced([2]int64{int64(want) - 2, 0}))
 		tr.crawls = crawls
-		tr.fetching.ended = []float64{1 << 20}
+		tr.fetching.ended = deliveries(1 << 20)
 		tr.pace.add(0)
 		require.NoError(t, tr.tooSlow(tr), "%d crawls, a tick before", crawls)
 		tr.pace.add(0)
@@ -181,7 +200,7 @@ func TestATransferIsComparedWithTheOthersThatAreKnown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := transferOf(t, Options{Timeout: time.Hour}, 1<<30, paced([2]int64{20, 0}))
-			tr.fetching.ended = tc.ended
+			tr.fetching.ended = deliveries(tc.ended...)
 			for _, p := range tc.peers {
 				tr.fetching.transfers[&transfer{span: tr.span, pace: *p}] = true
 			}
@@ -244,7 +263,7 @@ func TestHelpTakesAShareOfWhatIsLeft(t *testing.T) {
 			tr := transferOf(t, Options{}, tc.left, paced([2]int64{20, 1000}))
 			tr.manifest.Size = 1 << 30
 			if tc.rate > 0 {
-				tr.rank.estimates[0].throughput = tc.rate
+				tr.rank.estimates[0].throughput, tr.rank.estimates[0].sampled = tc.rate, time.Now()
 			}
 			s, u := tr.helpWith(tr)
 			switch {
@@ -271,7 +290,7 @@ func TestHelpTakesAShareOfWhatIsLeft(t *testing.T) {
 func TestRacesBringNoMoreThanATwentiethTwice(t *testing.T) {
 	tr := transferOf(t, Options{}, 50_000, paced([2]int64{20, 1}))
 	tr.manifest.Size = 2_000_000
-	tr.rank.estimates[0].throughput = 1e9
+	tr.rank.estimates[0].throughput, tr.rank.estimates[0].sampled = 1e9, time.Now()
 	for range 2 {
 		s, _ := tr.helpWith(tr)
 		assert.NotNil(t, s)

@@ -39,10 +39,11 @@
 //
 //   - when nothing has come for the time-out (30 s), or less than 64 bytes a second
 //     over that time;
-//   - when in the last 5 s it brought less than a tenth of the median of what the
-//     other transfers and the last 8 finished ones bring, or of its own before. A
-//     span that was abandoned for this is given twice the time before it is again,
-//     up to 160 s.
+//   - when in the last 5 s it brought less than a tenth of what it used to bring
+//     before, or of what transfers from other upstreams bring, among those under way
+//     and the last 8 finished ones; if none of these is from another upstream, all
+//     are compared with. Of each the median counts. A span that was abandoned for
+//     this is given twice the time before it is again, up to 160 s.
 //
 // While all workers are busy and a good upstream is idle, the transfer that takes
 // longest, of one that has several, is moved to it when it has lasted 2 s and will

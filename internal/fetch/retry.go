@@ -163,13 +163,14 @@ func (p *Pool) attempt(ctx context.Context, q quest) (failed []error, got bool, 
 		}
 		tried[u] = true
 		err := q.try(u)
-		p.release(u, err)
 		if err == nil || ctx.Err() != nil || errors.As(err, new(local)) {
+			p.release(u, err)
 			return nil, false, err
 		}
 		if p.judge(ctx, q, u, err) {
 			failed = append(failed, err)
 		}
+		p.release(u, err) // now, for nobody to ask it before it is known to be busy
 		got = got || errors.As(err, new(moved))
 		if to := (move{}); errors.As(err, &to) {
 			q.first = to.upstream

@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"errors"
+	"net"
 	"net/url"
 	"testing"
 	"testing/synctest"
@@ -59,5 +60,21 @@ func TestPauseEndsWithItsContext(t *testing.T) {
 		start := time.Now()
 		require.ErrorIs(t, p.pause(ctx, 1, errors.New("no luck")), enough)
 		assert.Equal(t, time.Second, time.Since(start))
+	})
+}
+
+func TestWhatGetsSomewhereBeginsTheAttemptsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := offering(t, Options{Attempts: 3})
+		p.SetDial(func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no network") })
+		failed := errors.New("broke off")
+		outcomes := []error{failed, failed, moved{failed}, failed, failed, moved{failed}, moved{failed}, failed, failed, failed, nil}
+		tried := 0
+		err := p.retry(t.Context(), quest{entry: anEntry, refused: new(refusals), try: func(*upstream) error {
+			tried++
+			return outcomes[tried-1]
+		}})
+		require.ErrorIs(t, err, failed)
+		assert.Equal(t, len(outcomes)-1, tried, "three that get nowhere, one after the other, are the end")
 	})
 }

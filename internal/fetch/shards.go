@@ -50,7 +50,7 @@ type fetching struct {
 	open      map[*arrival]bool
 	waiting   []*span // that nobody brings
 	transfers map[*transfer]bool
-	ended     []float64     // speeds of finished transfers, the newest last
+	ended     []delivery    // finished transfers, the newest last
 	changed   chan struct{} // closed and replaced when an idle worker may find something to do
 }
 

@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -124,19 +125,36 @@ func (f *fetching) tooSlow(t *transfer) error {
 			return fmt.Errorf("%w in %v: %d bytes", errDrip, time.Duration(window)*tick, bytes)
 		}
 	}
-	peers := append([]float64(nil), f.ended...)
-	for peer := range f.transfers {
-		if peer != t && peer.pace.count >= sampled {
-			peers = append(peers, peer.pace.speed())
-		}
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.pace.crawls(peers, recent<<min(t.crawls, maxCrawls)) {
+	if !t.pace.crawls(f.peers(t), recent<<min(t.crawls, maxCrawls)) {
 		return nil
 	}
 	t.crawls++
 	return fmt.Errorf("%w: %.0f bytes a second", errCrawl, t.pace.speed())
+}
+
+// peers returns the speeds that t is compared with: those of other upstreams'
+// transfers, for it may be its own that is slow, and if there are none of all. The
+// caller holds mu.
+func (f *fetching) peers(t *transfer) []float64 {
+	deliveries := slices.Clone(f.ended)
+	for peer := range f.transfers {
+		if peer != t && peer.pace.count >= sampled {
+			deliveries = append(deliveries, delivery{peer.upstream, peer.pace.speed()})
+		}
+	}
+	var others, all []float64
+	for _, d := range deliveries {
+		all = append(all, d.speed)
+		if d.upstream != t.upstream {
+			others = append(others, d.speed)
+		}
+	}
+	if others == nil {
+		return all
+	}
+	return others
 }
 
 // heardAt notes when something came.

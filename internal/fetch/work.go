@@ -252,17 +252,23 @@ func (f *fetching) transfer(ctx context.Context, s *span, u *upstream, helping b
 	start := time.Now()
 	err := f.receive(asking, t, helping, buf)
 	f.transferred(t, time.Since(start))
+	used, over := t.leave()
 	switch {
 	case errors.As(err, new(local)):
-		t.leave()
 		return err
-	case t.leave():
+	case over:
 		return nil
 	case ctx.Err() == nil && (errors.Is(err, errCrawl) || errors.As(err, new(move))),
-		f.tally.of(t) >= min(progress, (t.to-t.from+3)/4) && !errors.As(err, new(refusal)):
+		used >= min(progress, (t.to-t.from+3)/4) && !errors.As(err, new(refusal)):
 		return moved{err}
 	}
 	return err
+}
+
+// delivery is how fast a transfer was, in bytes per second.
+type delivery struct {
+	upstream *upstream
+	speed    float64
 }
 
 // transferred takes note of how fast t was.
@@ -277,7 +283,7 @@ func (f *fetching) transferred(t *transfer, dur time.Duration) {
 	if t.pace.count < sampled {
 		f.rank.Delivered(t.upstream.index, bytes, dur)
 	}
-	f.ended = append(f.ended, float64(bytes)/max(dur, minSample).Seconds())
+	f.ended = append(f.ended, delivery{t.upstream, float64(bytes) / max(dur, minSample).Seconds()})
 	f.ended = f.ended[max(0, len(f.ended)-remembered):]
 }
 
