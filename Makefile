@@ -4,7 +4,7 @@ TOOL      = go tool -modfile=tools/go.mod
 FUZZTIME ?= 3s
 PACKAGES ?= ./...
 
-.PHONY: help build test race e2e fuzz bench lint vet fmt check demo clean
+.PHONY: help build test race e2e fuzz bench killloop lint vet fmt check demo clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ fuzz: ## Run every fuzz target for FUZZTIME (3s)
 
 bench: ## Measure speed against openssl and curl, and memory on 4 GiB
 	scripts/bench
+
+killloop: build ## Kill 100 clients and 100 middles on the way to 1 GiB; they go on (SIZE, KILLS, SEED, DIR)
+	go run ./scripts/killloop
 
 lint: ## Lint, with the versions in tools/go.mod
 	$(TOOL) golangci-lint run

@@ -5,6 +5,8 @@
 //	mkfile FILE SIZE [SEED]     make a file of random bytes, the same for the same seed
 //	start NAME COMMAND ARG...   run a server on a free loopback port, wait until it listens,
 //	                            and set $NAME to its address; a later start of NAME uses the same port
+//	run NAME COMMAND ARG...     run a command that is no server in the background; its log is all it writes
+//	ended NAME [CODE]           wait for its end, with exit code 0 or CODE
 //	halt NAME [SIGNAL [CODE]]   send TERM or SIGNAL and wait for the end; after TERM and INT
 //	                            the exit code must be 0 or CODE
 //	signal NAME SIGNAL          send SIGNAL
@@ -13,20 +15,23 @@
 //	proxy NAME UPSTREAM RULE... run an HTTP proxy, see faults_test.go, and set $NAME
 //	rules NAME RULE...          change what it does
 //	asked NAME REGEXP [COUNT]   wait until it has been asked for a path that matches, COUNT times
-//	requests NAME REGEXP COUNT  it has been asked for such a path COUNT times
+//	requests NAME REGEXP COUNT  it has been asked for such a path COUNT times; ..COUNT is at most
 //	static NAME DIR             serve DIR as plain files and set $NAME
 //	tls NAME DIR                the same over HTTPS, by a certificate that nobody trusts
 //	answer METHOD URL REGEXP    ask for the http:// URL; the answer, its header and then the
 //	                            beginning of its body, must match
 //	crowd ADDRESS COUNT PATH    open COUNT connections that say nothing, and as many that ask for
 //	                            PATH and read one byte of it, until the script ends
-//	exists-soon FILE            wait until FILE exists
+//	exists-soon FILE [BYTES]    wait until FILE exists, and is BYTES long or longer
+//	tally FILE [PERCENT]        the numbers in FILE, which a download has written with --json, agree with
+//	                            one another, and what was wasted is at most PERCENT (0) of the size
 //	settled DIR                 nothing unfinished is left in DIR or below
 package cmd_test
 
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -106,6 +111,8 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"mkfile":      mkfile,
 			"start":       start,
+			"run":         runClient,
+			"ended":       ended,
 			"halt":        halt,
 			"signal":      signal,
 			"await":       await,
@@ -120,6 +127,7 @@ func TestScripts(t *testing.T) {
 			"crowd":       crowd,
 			"exists-soon": existsSoon,
 			"settled":     settled,
+			"tally":       tally,
 		},
 	})
 }
@@ -167,7 +175,23 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	if address := ts.Getenv(name); address != "" {
 		_, port, _ = net.SplitHostPort(address)
 	}
-	argv = append(argv, "--host", "127.0.0.1", "--port", port)
+	s := launch(ts, name, append(argv, "--host", "127.0.0.1", "--port", port))
+	found := s.log.wait(regexp.MustCompile(`msg=listening addr=(\S+)`))
+	if found == nil {
+		ts.Fatalf("%s does not listen:\n%s", name, s.log)
+	}
+	ts.Setenv(name, string(found[0][1]))
+}
+
+func runClient(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: run NAME COMMAND ARG...")
+	}
+	launch(ts, args[0], args[1:])
+}
+
+// launch has argv run in the background as name, until the script ends.
+func launch(ts *testscript.TestScript, name string, argv []string) *server {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	if full, err := exec.LookPath(filepath.Join(binaries, argv[0])); err == nil {
 		cmd.Path, cmd.Err = full, nil
@@ -187,11 +211,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 		s.log.wait(nil) // until it has ended
 		ts.Logf("log of %s:\n%s", name, s.log)
 	})
-	found := s.log.wait(regexp.MustCompile(`msg=listening addr=(\S+)`))
-	if found == nil {
-		ts.Fatalf("%s does not listen:\n%s", name, s.log)
-	}
-	ts.Setenv(name, string(found[0][1]))
+	return s
 }
 
 func serverOf(ts *testscript.TestScript, name string) *server {
@@ -232,12 +252,26 @@ func halt(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) > 2 {
 		want = args[2]
 	}
+	if sent == "KILL" {
+		want = "137"
+	}
 	signal(ts, false, []string{name, sent})
+	ended(ts, false, []string{name, want})
+}
+
+func ended(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: ended NAME [CODE]")
+	}
+	name, want := args[0], "0"
+	if len(args) > 1 {
+		want = args[1]
+	}
 	s := serverOf(ts, name)
 	select {
 	case err := <-s.ended:
 		s.ended <- err
-		if got := strconv.Itoa(exitCode(s.cmd.ProcessState)); got != want && sent != "KILL" {
+		if got := strconv.Itoa(exitCode(s.cmd.ProcessState)); got != want {
 			ts.Fatalf("%s ended with exit code %s instead of %s:\n%s", name, got, want, s.log)
 		}
 	case <-time.After(patience):
@@ -282,8 +316,12 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func existsSoon(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: exists-soon FILE")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: exists-soon FILE [BYTES]")
+	}
+	bytes := 0
+	if len(args) > 1 {
+		bytes = countOf(ts, args[1:])
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -291,7 +329,9 @@ func existsSoon(ts *testscript.TestScript, neg bool, args []string) {
 	defer tick.Stop()
 	for {
 		if found, err := filepath.Glob(ts.MkAbs(args[0])); err == nil && found != nil {
-			return
+			if info, err := os.Stat(found[0]); err == nil && info.Size() >= int64(bytes) {
+				return
+			}
 		}
 		select {
 		case <-tick.C:
@@ -318,6 +358,37 @@ func settled(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if left != nil {
 		ts.Fatalf("left behind: %s", strings.Join(left, " "))
+	}
+}
+
+// tally checks the account of a download.
+func tally(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: tally FILE [PERCENT]")
+	}
+	percent := int64(0)
+	if len(args) > 1 {
+		percent = int64(countOf(ts, args[1:]))
+	}
+	var result struct {
+		Size     int64
+		Progress struct {
+			Size, Done, Resumed, Received, Wasted int64
+			Upstreams                             []struct{ Received int64 }
+		}
+	}
+	text := ts.ReadFile(args[0])
+	ts.Check(json.Unmarshal([]byte(text), &result))
+	p := result.Progress
+	var sum int64
+	for _, u := range p.Upstreams {
+		sum += u.Received
+	}
+	if p.Size != result.Size || p.Done != p.Size || sum != p.Received || p.Resumed+p.Received-p.Wasted != p.Size {
+		ts.Fatalf("these numbers do not agree: %s", text)
+	}
+	if p.Wasted*100 > percent*p.Size {
+		ts.Fatalf("more than %d%% was wasted: %s", percent, text)
 	}
 }
 

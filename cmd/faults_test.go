@@ -2,6 +2,7 @@ package cmd_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,13 +20,18 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// proxy stands before a server and does to its answers what its rules say. A
-// rule is FAULT=REGEXP, for the paths that match:
+// proxy stands before a server and does to its answers what its rules say. It is
+// asked for paths, before which stands the Range if there is one, as in
+// "bytes=5-9 /v1/shard_001.bin", and before that in its journal "early" if it has
+// told somebody to come again later than this. A rule is FAULT=REGEXP, for the
+// paths that match:
 //
 //	corrupt    one bit of the body is flipped
 //	short      the body ends early, with a Content-Length that says so; ranges are not known
 //	long       the body goes on for too long, likewise
 //	cut        the connection ends in the middle of the body
+//	cut:BYTES  the connection ends after so much of the body
+//	half       half of the body comes, and the rest when the rules change
 //	reset      the connection is reset before anything is answered
 //	hang       nothing is ever answered
 //	missing    404
@@ -32,6 +39,7 @@ import (
 //	later      503, with Retry-After: 1
 //	stall      all but a hundredth of the body comes, and then nothing
 //	drip       one byte a second
+//	rate:BYTES so many bytes a second, for all together that had this rule when they asked
 //	elsewhere  a redirect to the server itself
 //	hold       the answer waits until the rules change
 type proxy struct {
@@ -41,23 +49,42 @@ type proxy struct {
 	mu      sync.Mutex // guards what follows
 	rules   []rule
 	changed chan struct{} // closed and replaced when the rules change
+	later   time.Time     // before which nobody is to ask
 	paths   *journal      // a line for each request
 }
 
+// retryAfter is what the fault later says.
+const retryAfter = time.Second
+
 type rule struct {
 	fault string
+	bytes int64
 	path  *regexp.Regexp
+	lane  *lane // of rate
+}
+
+// faults are those that there are.
+var faults = []string{
+	"corrupt", "short", "long", "cut", "half", "reset", "hang", "missing", "busy", "later", "stall", "drip", "rate", "elsewhere", "hold",
 }
 
 func parseRules(ts *testscript.TestScript, args []string) []rule {
 	var rules []rule
 	for _, arg := range args {
 		fault, path, ok := strings.Cut(arg, "=")
-		pattern, err := regexp.Compile(path)
-		if !ok || err != nil {
+		r := rule{}
+		var number string
+		var err error
+		if r.fault, number, _ = strings.Cut(fault, ":"); number != "" {
+			r.bytes, err = strconv.ParseInt(number, 10, 64)
+			ts.Check(err)
+		}
+		r.path, err = regexp.Compile(path)
+		if !ok || err != nil || !slices.Contains(faults, r.fault) {
 			ts.Fatalf("bad rule %q: %v", arg, err)
 		}
-		rules = append(rules, rule{fault, pattern})
+		r.lane = &lane{rate: r.bytes}
+		rules = append(rules, r)
 	}
 	return rules
 }
@@ -138,8 +165,10 @@ func requests(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: requests NAME REGEXP COUNT")
 	}
 	p := proxyOf(ts, args[0])
+	most, bound := strings.CutPrefix(args[2], "..")
+	want := countOf(ts, []string{most})
 	found := regexp.MustCompile("(?m:"+args[1]+")").FindAllString(p.paths.String(), -1)
-	if strconv.Itoa(len(found)) != args[2] {
+	if len(found) > want || len(found) < want && !bound {
 		ts.Fatalf("%s has been asked for %s %d times instead of %s:\n%s", args[0], args[1], len(found), args[2], p.paths)
 	}
 }
@@ -186,47 +215,57 @@ func crowd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// faultOf returns the fault for a path, and what is closed when that may have
+// note has the journal say that path is asked for.
+func (p *proxy) note(path string) {
+	p.mu.Lock()
+	early := time.Now().Before(p.later)
+	p.mu.Unlock()
+	if early {
+		path = "early " + path
+	}
+	fmt.Fprintln(p.paths, path)
+}
+
+// ruleOf returns the rule for path, and what is closed when that may have
 // changed.
-func (p *proxy) faultOf(path string) (string, chan struct{}) {
+func (p *proxy) ruleOf(path string) (rule, chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range p.rules {
 		if r.path.MatchString(path) {
-			return r.fault, p.changed
+			return r, p.changed
 		}
 	}
-	return "", p.changed
+	return rule{}, p.changed
 }
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	fmt.Fprintln(p.paths, r.URL.Path)
-	fault, changed := p.faultOf(r.URL.Path)
-	for fault == "hold" {
+	path := strings.TrimSpace(r.Header.Get("Range") + " " + r.URL.Path)
+	p.note(path)
+	rule, changed := p.ruleOf(path)
+	for rule.fault == "hold" {
 		select {
 		case <-changed:
 		case <-r.Context().Done():
 			return
 		}
-		fault, changed = p.faultOf(r.URL.Path)
+		rule, changed = p.ruleOf(path)
 	}
-	switch fault {
+	switch rule.fault {
 	case "hang":
 		<-r.Context().Done()
-		return
 	case "missing":
 		http.NotFound(w, r)
-		return
 	case "busy":
 		http.Error(w, "busy", http.StatusServiceUnavailable)
-		return
 	case "later":
-		w.Header().Set("Retry-After", "1")
+		p.mu.Lock()
+		p.later = time.Now().Add(retryAfter)
+		p.mu.Unlock()
+		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
 		http.Error(w, "busy", http.StatusServiceUnavailable)
-		return
 	case "elsewhere":
 		http.Redirect(w, r, "http://"+p.upstream+r.URL.Path, http.StatusFound)
-		return
 	case "reset":
 		if conn, _, err := w.(http.Hijacker).Hijack(); err == nil {
 			if tcp, ok := conn.(*net.TCPConn); ok {
@@ -234,8 +273,13 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 			_ = conn.Close()
 		}
-		return
+	default:
+		p.pass(w, r, rule, changed)
 	}
+}
+
+// pass answers what upstream does, but for what rule does to the body.
+func (p *proxy) pass(w http.ResponseWriter, r *http.Request, rule rule, changed <-chan struct{}) {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, r.Method, "http://"+p.upstream+r.URL.Path, http.NoBody)
@@ -243,7 +287,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
-	if fault != "short" && fault != "long" {
+	if rule.fault != "short" && rule.fault != "long" {
 		req.Header["Range"] = r.Header["Range"]
 	}
 	resp, err := p.client.Do(req)
@@ -256,40 +300,71 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	body = damage(fault, body)
+	body = damage(rule.fault, body)
 	w.Header()["Content-Range"] = resp.Header["Content-Range"]
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(resp.StatusCode)
-	if fault == "cut" {
-		_, _ = w.Write(body[:len(body)/2])
+	part := func(size int) {
+		_, _ = w.Write(body[:size])
 		_ = http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler)
+		body = body[size:]
 	}
-	switch fault {
+	switch size := len(body); rule.fault {
+	case "cut":
+		part(min(int(cmp.Or(rule.bytes, int64(size/2))), size))
+		if len(body) > 0 {
+			panic(http.ErrAbortHandler)
+		}
+	case "half":
+		part(size / 2)
+		select {
+		case <-changed:
+			part(len(body))
+		case <-r.Context().Done():
+		}
 	case "stall":
-		_, _ = w.Write(body[:len(body)*99/100])
-		_ = http.NewResponseController(w).Flush()
+		part(size * 99 / 100)
 		<-r.Context().Done()
 	case "drip":
-		drip(r.Context(), w, body)
+		slowly(r.Context(), size, 1, part, func(int) time.Duration { return time.Second })
+	case "rate":
+		slowly(r.Context(), size, 4<<10, part, rule.lane.wait)
 	default:
-		_, _ = w.Write(body)
+		part(size)
 	}
 }
 
-// drip sends a byte a second until ctx ends.
-func drip(ctx context.Context, w http.ResponseWriter, body []byte) {
-	second := time.NewTicker(time.Second)
-	defer second.Stop()
-	for i := range body {
-		if _, err := w.Write(body[i : i+1]); err != nil || http.NewResponseController(w).Flush() != nil {
-			return
-		}
+// lane is what several share that is so many bytes a second wide.
+type lane struct {
+	rate int64
+
+	mu   sync.Mutex // guards free
+	free time.Time
+}
+
+// wait is how long to wait before so many bytes are sent.
+func (l *lane) wait(bytes int) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); l.free.Before(now) {
+		l.free = now
+	}
+	l.free = l.free.Add(time.Duration(bytes) * time.Second / time.Duration(l.rate))
+	return time.Until(l.free)
+}
+
+// slowly sends a body of so many bytes in parts, each after as much time as wait
+// says, until ctx ends.
+func slowly(ctx context.Context, left, most int, part func(size int), wait func(bytes int) time.Duration) {
+	for left > 0 {
+		size := min(left, most)
 		select {
-		case <-second.C:
+		case <-time.After(wait(size)):
 		case <-ctx.Done():
 			return
 		}
+		part(size)
+		left -= size
 	}
 }
 
