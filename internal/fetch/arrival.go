@@ -80,6 +80,7 @@ type transfer struct {
 	total    int64 // likewise, of all ticks
 	used     int64 // what its span got by it; guarded by the arrival's mu
 	pace     pace  // for the watch alone
+	given    bool  // up; likewise
 }
 
 // arrival begins with s: with what is there of it, and with spans for the rest.

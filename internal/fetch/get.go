@@ -29,7 +29,7 @@ const (
 	drained = 4 << 10
 
 	// maxRetryAfter bounds how long a server can tell us to wait.
-	maxRetryAfter = time.Minute
+	maxRetryAfter = busyPatience
 )
 
 // body is what an upstream sends, with an end to its silences.
@@ -132,7 +132,7 @@ func answered(resp *http.Response) error {
 }
 
 // retryAfter reads Retry-After, a number of seconds or a date (RFC 9110, section
-// 10.2.3), and makes it a wait of up to a minute.
+// 10.2.3), and makes it a wait of up to ten minutes.
 func retryAfter(text string) time.Duration {
 	wait := time.Second
 	if seconds, err := strconv.ParseUint(text, 10, 32); err == nil {

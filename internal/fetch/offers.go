@@ -98,7 +98,7 @@ func (p *Pool) ask(ctx context.Context, u *upstream) error {
 	p.mu.Lock()
 	if time.Now().Before(u.askLater) {
 		defer p.mu.Unlock()
-		return u.err
+		return u.askErr
 	}
 	p.mu.Unlock()
 	entries, skipped, err := p.distribution(ctx, u)
@@ -106,7 +106,7 @@ func (p *Pool) ask(ctx context.Context, u *upstream) error {
 	defer p.mu.Unlock()
 	u.err = err
 	if later := (busy{}); errors.As(err, &later) {
-		u.askLater = time.Now().Add(later.wait)
+		u.askLater, u.askErr = time.Now().Add(later.wait), err
 	}
 	if err != nil {
 		if !u.failing && p.life.Err() == nil {

@@ -353,8 +353,8 @@ func TestRetryAfter(t *testing.T) {
 			"7":                      7 * time.Second,
 			"007":                    7 * time.Second,
 			"60":                     time.Minute,
-			"61":                     time.Minute,
-			"4294967295":             time.Minute,
+			"61":                     61 * time.Second,
+			"4294967295":             10 * time.Minute,
 			"4294967296":             time.Second, // nonsense
 			"99999999999999999999":   time.Second,
 			"-1":                     time.Second,
@@ -363,11 +363,11 @@ func TestRetryAfter(t *testing.T) {
 			"1e3":                    time.Second,
 			"Fri, 99 Foo 2000 0:0:0": time.Second,
 			time.Now().Add(9 * time.Second).UTC().Format(http.TimeFormat):            9 * time.Second,
-			time.Now().Add(time.Hour).UTC().Format(http.TimeFormat):                  time.Minute,
+			time.Now().Add(time.Hour).UTC().Format(http.TimeFormat):                  10 * time.Minute,
 			time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat):                 0,
 			time.Now().Add(9 * time.Second).UTC().Format(time.RFC850):                9 * time.Second,
-			time.Now().Add(200 * 365 * 24 * time.Hour).UTC().Format(http.TimeFormat): time.Minute,
-			"Fri, 31 Dec 9999 23:59:59 GMT":                                          time.Minute,
+			time.Now().Add(200 * 365 * 24 * time.Hour).UTC().Format(http.TimeFormat): 10 * time.Minute,
+			"Fri, 31 Dec 9999 23:59:59 GMT":                                          10 * time.Minute,
 			"Mon, 01 Jan 0001 00:00:00 GMT":                                          0,
 		} {
 			assert.Equal(t, want, retryAfter(text), text)

@@ -18,7 +18,7 @@
 // do not come back together). One that brought 64 KiB before it failed, or a quarter
 // of what it asked for, is no attempt: it is continued at once. An upstream that
 // answers 503 or 429 with Retry-After (RFC 9110, section 10.2.3) is not asked before
-// that time, up to a minute, which is made up to a half longer; what it is sending
+// that time, up to 10 min, which is made up to a half longer; what it is sending
 // us meanwhile it may go on with, and every 2 s one more is tried. Such waits are no
 // attempts either, unless nothing has come from anybody for 10 min. One that
 // answers 404 is asked for its distribution, since the version may have been
@@ -193,6 +193,7 @@ type upstream struct {
 	later     time.Time // when it may be asked for more than most things at once
 	most      int
 	askLater  time.Time // when it may be asked for its distribution
+	askErr    error     // why not before
 }
 
 // New returns a Pool of opts.Upstreams, of which there must be one or more;

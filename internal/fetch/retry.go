@@ -134,6 +134,10 @@ func (p *Pool) retry(ctx context.Context, q quest) error {
 			}
 			continue
 		}
+		if failed == nil && busy == nil && slices.ContainsFunc(p.upstreams, func(u *upstream) bool { return p.mayAsk(q, u) }) {
+			attempt-- // it was busy, and is not any more
+			continue
+		}
 		if failed == nil || attempt >= p.opts.Attempts {
 			return outcome(q.entry, slices.Concat(failed, busy, q.refused.errors()))
 		}

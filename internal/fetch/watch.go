@@ -71,12 +71,21 @@ func (f *fetching) measure() {
 		if t.pace.count%sampled == 0 {
 			f.rank.Delivered(t.upstream.index, t.pace.last(sampled), sampled*tick)
 		}
+		if t.given {
+			continue
+		}
 		if err := f.tooSlow(t); err != nil {
-			t.cancel(err)
+			t.giveUp(err)
 		}
 	}
 	f.spread()
 	f.wake()
+}
+
+// giveUp ends t for its span to be continued elsewhere.
+func (t *transfer) giveUp(why error) {
+	t.given = true
+	t.cancel(why)
 }
 
 // spread has an upstream that is idle continue a transfer of one that has several:
@@ -88,7 +97,7 @@ func (f *fetching) spread() {
 	}
 	var longest *transfer
 	for t := range f.transfers {
-		if t.pace.count >= spreadAfter && f.shares(t.upstream) && t.left() >= spreadAfter*tick.Seconds() &&
+		if !t.given && t.pace.count >= spreadAfter && f.shares(t.upstream) && t.left() >= spreadAfter*tick.Seconds() &&
 			(longest == nil || t.left() > longest.left()) {
 			longest = t
 		}
@@ -99,7 +108,7 @@ func (f *fetching) spread() {
 	q := f.quest(longest.shard.Number)
 	for _, u := range idle {
 		if f.mayAsk(q, u) && !f.rangeless(u) && !longest.isAlone() {
-			longest.cancel(move{u})
+			longest.giveUp(move{u})
 			return
 		}
 	}
