@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/client"
@@ -169,7 +170,7 @@ func progressOf(p fetch.Progress) Progress {
 	for _, u := range p.Upstreams {
 		v := Upstream{URL: u.URL, State: u.State, Transfers: u.Transfers, Received: u.Received, Speed: u.Speed}
 		if u.Err != nil {
-			v.Err = u.Err.Error()
+			v.Err = strings.TrimPrefix(strings.TrimPrefix(u.Err.Error(), u.URL), ": ")
 		}
 		q.Upstreams = append(q.Upstreams, v)
 	}

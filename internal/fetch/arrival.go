@@ -23,10 +23,10 @@ var (
 	errCrawl = errors.New("far slower than usual")
 )
 
-// move is why a transfer is ended to be continued by an upstream that is idle.
+// move says which upstream is to continue a transfer.
 type move struct{ upstream *upstream }
 
-func (m move) Error() string { return m.upstream.name + " is idle" }
+func (m move) Error() string { return "continued by " + m.upstream.name }
 
 // arrival is one shard on its way into its place. It consists of spans, and its
 // bytes are hashed as they come, as long as they come in order; what comes ahead
@@ -50,6 +50,7 @@ type arrival struct {
 	// brought by one alone, and what differs from before tells who was wrong.
 	alone   bool
 	differs map[*upstream]bool
+	best    int64 // how far anybody alone has come
 }
 
 // owner is who sent a range of a shard.
@@ -131,7 +132,7 @@ func (a *arrival) readBack(to int64, buf []byte) error {
 func (a *arrival) restart() *span {
 	a.spans, a.pending, a.finished = nil, 0, false
 	a.hash.Reset()
-	a.hashed, a.present = 0, 0
+	a.hashed, a.present, a.best = 0, 0, 0
 	a.differs = make(map[*upstream]bool)
 	return a.add(0, a.shard.Size)
 }
@@ -164,12 +165,18 @@ func (s *span) from(u *upstream) bool {
 	return !slices.ContainsFunc(s.owners, func(o owner) bool { return o.From < s.at && o.upstream != u })
 }
 
-// leave ends t, and reports how much it brought and whether its span is over.
-func (t *transfer) leave() (used int64, over bool) {
+// leave ends t, and reports how much was gained by it and whether its span is over.
+// Who brings a shard alone gains only what nobody alone has come to before.
+func (t *transfer) leave() (gained int64, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.transfers = slices.DeleteFunc(t.transfers, func(o *transfer) bool { return o == t })
-	return t.used, t.over()
+	gained = t.used
+	if t.alone {
+		gained = max(0, t.at-t.best)
+		t.best = max(t.best, t.at)
+	}
+	return gained, t.over()
 }
 
 // take puts into place what t has received at offset, as far as it is wanted, and
@@ -301,7 +308,7 @@ func (a *arrival) finish(ctx context.Context, buf []byte) (*span, error) {
 func (a *arrival) mend(ctx context.Context, err error) *span {
 	senders := a.senders()
 	if len(senders) == 1 && a.present == 0 {
-		a.blame(ctx, a.entry, &a.refused, senders[0], wrong(fmt.Errorf("%s: %w", senders[0].name, err)))
+		a.blame(ctx, a.entry, &a.refused, senders[0], wrong(fmt.Errorf("%s: shard %d: %w", senders[0].name, a.shard.Number, err)))
 	} else {
 		a.opts.Logger.Warn("shard is fetched again", "version", a.entry.Version.String(), "shard", a.shard.Number,
 			"upstreams", names(senders), "resumed", a.present, "err", err)

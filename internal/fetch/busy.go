@@ -78,9 +78,9 @@ func (p *Pool) sends(u *upstream, more int) {
 	u.sending += more
 }
 
-// wait returns how long the upstreams of q that are busy are so at least, what is
-// closed when one may be free, and what they have said, if there are any.
-func (p *Pool) wait(q quest) (wait time.Duration, freed <-chan struct{}, said []error) {
+// wait returns how long the upstreams of q that are busy are so at least, or 0 if
+// none is, and what is closed when one may be free.
+func (p *Pool) wait(q quest) (wait time.Duration, freed <-chan struct{}) {
 	p.mu.Lock()
 	freed = p.freed
 	p.mu.Unlock()
@@ -90,13 +90,24 @@ func (p *Pool) wait(q quest) (wait time.Duration, freed <-chan struct{}, said []
 		}
 		p.mu.Lock()
 		left := max(time.Until(u.later), time.Millisecond)
-		said = append(said, cmp.Or(u.err, errBusy))
 		p.mu.Unlock()
 		if wait == 0 || left < wait {
 			wait = left
 		}
 	}
-	return wait, freed, said
+	return wait, freed
+}
+
+// busy returns what the upstreams of q that are busy have said.
+func (p *Pool) busy(q quest) (said []error) {
+	for _, u := range p.upstreams {
+		if p.mayAsk(q, u) && !p.free(u) {
+			p.mu.Lock()
+			said = append(said, cmp.Or(u.err, errBusy))
+			p.mu.Unlock()
+		}
+	}
+	return said
 }
 
 // errBusy is for an upstream that is at the bound of what it can bear.

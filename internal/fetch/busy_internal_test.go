@@ -82,10 +82,10 @@ func TestWaitIsUntilTheFirstBusyUpstreamMayBeAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, u := offering(t, Options{})
 		q := quest{entry: anEntry, refused: new(refusals)}
-		wait, _, _ := p.wait(q)
+		wait, _ := p.wait(q)
 		assert.Zero(t, wait)
 		p.putOff(u, busy{errors.New("503"), 10 * time.Second})
-		wait, freed, _ := p.wait(q)
+		wait, freed := p.wait(q)
 		assert.Equal(t, time.Until(u.later), wait)
 		select {
 		case <-freed:
@@ -96,10 +96,10 @@ func TestWaitIsUntilTheFirstBusyUpstreamMayBeAsked(t *testing.T) {
 		p.release(u, nil)
 		<-freed
 
-		wait, _, _ = p.wait(quest{entry: distfile.Entry{Version: 2}, refused: noRefusal})
+		wait, _ = p.wait(quest{entry: distfile.Entry{Version: 2}, refused: noRefusal})
 		assert.Zero(t, wait, "it does not offer that")
 		q.refused.add(u, errors.New("wrong bytes"))
-		wait, _, _ = p.wait(q)
+		wait, _ = p.wait(q)
 		assert.Zero(t, wait, "it is not asked again")
 	})
 }
@@ -186,4 +186,25 @@ func TestRetryEndsWithItsContextWhileItWaits(t *testing.T) {
 		require.ErrorIs(t, p.retry(ctx, quest{entry: anEntry, refused: new(refusals), try: func(*upstream) error { return sentAway(time.Minute) }}), enough)
 		assert.Equal(t, 3*time.Second, time.Since(start))
 	})
+}
+
+func TestAnUpstreamThatBecomesFreeAfterItWasPassedOverIsAsked(t *testing.T) {
+	p, u := offering(t, Options{Attempts: 1})
+	u.later = time.Now().Add(time.Hour)
+	looked := 0
+	may := func(*upstream) bool {
+		if looked++; looked == 2 { // the attempt is over, and nobody waits yet
+			p.mu.Lock()
+			u.later = time.Time{}
+			p.mu.Unlock()
+		}
+		return true
+	}
+	asked := 0
+	err := p.retry(t.Context(), quest{entry: anEntry, refused: noRefusal, may: may, try: func(*upstream) error {
+		asked++
+		return nil
+	}})
+	require.NoError(t, err)
+	assert.Equal(t, 1, asked)
 }

@@ -217,3 +217,19 @@ type flipper struct{ http.ResponseWriter }
 func (f *flipper) Write(data []byte) (int, error) {
 	return f.ResponseWriter.Write(flipped(bytes.Clone(data)))
 }
+
+// Two that break off before a shard's end would begin it anew for ever, each in
+// place of the other.
+func TestAShardIsBroughtAloneByUpstreamsThatBreakOff(t *testing.T) {
+	simulate(t, publish(t, 2*megabyte, megabyte), func(t *testing.T, n *network) {
+		var there memory
+		there.keep(1, flipped(bytes.Clone(n.version.data[:megabyte/2])))
+		one := n.host("one", 4*megabyte).spoilWith(faultAt(300<<10, cut))
+		two := n.host("two", 4*megabyte).spoilWith(faultAt(300<<10, cut))
+		end, err := n.tryFetch(t, fetch.Options{}, 1, &there, one, two)
+		require.NoError(t, err)
+		assert.LessOrEqual(t, len(one.asked())+len(two.asked()), 20)
+		assert.NotEmpty(t, end.log.with("shard is fetched again", "shard=1 "))
+		assert.Empty(t, end.log.with("not asked again"))
+	})
+}

@@ -195,15 +195,16 @@ func (p *Pool) offers(u *upstream, e distfile.Entry) bool {
 func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, error) {
 	var m shard.Manifest
 	refused := new(refusals)
-	failed, _, err := p.attempt(ctx, quest{entry: e, refused: refused, try: func(u *upstream) (err error) {
+	q := quest{entry: e, refused: refused, try: func(u *upstream) (err error) {
 		m, err = p.manifest(ctx, u, e)
 		return err
-	}})
+	}}
+	failed, _, err := p.attempt(ctx, q)
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case err != nil:
-		err = outcome(e, append(failed, refused.errors()...))
+		err = outcome(e, slices.Concat(failed, p.busy(q), refused.errors()))
 	}
 	if err != nil {
 		return shard.Manifest{}, fmt.Errorf("fetch the manifest of %s: %w", e.Version, named(err))

@@ -235,7 +235,7 @@ func (p *Pool) state(u *upstream, f *fetching) (state string, transfers int, err
 		return Refused, u.transfers, refused
 	case u.transfers > 0:
 		return Sending, u.transfers, nil
-	case time.Now().Before(u.later):
+	case u.err != nil && time.Now().Before(u.later):
 		return Busy, 0, u.err
 	case u.err != nil:
 		return Failing, 0, u.err

@@ -49,13 +49,18 @@ type refusals struct {
 	why map[*upstream]error
 }
 
-func (r *refusals) add(u *upstream, err error) {
+// add notes why u is not asked again, and reports whether that is new.
+func (r *refusals) add(u *upstream, err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.why == nil {
 		r.why = make(map[*upstream]error)
 	}
+	if r.why[u] != nil {
+		return false
+	}
 	r.why[u] = err
+	return true
 }
 
 func (r *refusals) has(u *upstream) bool { return r.of(u) != nil }
@@ -123,23 +128,16 @@ func (p *Pool) retry(ctx context.Context, q quest) error {
 			attempt = 0
 			continue
 		}
-		wait, freed, busy := p.wait(q)
-		if busy != nil && time.Since(p.lastByte(start)) < busyPatience {
-			if failed != nil { // they are not asked again whenever something is freed
-				wait, freed = max(wait, p.opts.FastWait), nil
-			}
-			attempt--
-			if err := sleep(ctx, wait, freed); err != nil {
-				return err
-			}
-			continue
+		again, err := p.await(ctx, q, start, failed != nil)
+		if err != nil {
+			return err
 		}
-		if failed == nil && busy == nil && slices.ContainsFunc(p.upstreams, func(u *upstream) bool { return p.mayAsk(q, u) }) {
-			attempt-- // it was busy, and is not any more
+		if again {
+			attempt--
 			continue
 		}
 		if failed == nil || attempt >= p.opts.Attempts {
-			return outcome(q.entry, slices.Concat(failed, busy, q.refused.errors()))
+			return outcome(q.entry, slices.Concat(failed, p.busy(q), q.refused.errors()))
 		}
 		if err := p.pause(ctx, attempt, failures(failed)); err != nil {
 			return err
@@ -147,6 +145,21 @@ func (p *Pool) retry(ctx context.Context, q quest) error {
 		// One that did not answer at first may be back, and have the version.
 		_ = p.Refresh(ctx, Soon) // it has logged who is down
 	}
+}
+
+// await waits for upstreams of q that are busy, and reports whether to ask again. If
+// others have failed, those are given some time as well.
+func (p *Pool) await(ctx context.Context, q quest, start time.Time, failed bool) (again bool, err error) {
+	wait, freed := p.wait(q)
+	switch {
+	case wait == 0: // unless there is one that was busy, and is not any more
+		return !failed && slices.ContainsFunc(p.upstreams, func(u *upstream) bool { return p.mayAsk(q, u) }), nil
+	case time.Since(p.lastByte(start)) >= busyPatience:
+		return false, nil
+	case failed: // they are not asked again whenever something is freed
+		wait, freed = max(wait, p.opts.FastWait), nil
+	}
+	return true, sleep(ctx, wait, freed)
 }
 
 // attempt calls q.try with each upstream that offers q.entry, has not refused and
@@ -248,10 +261,9 @@ func (p *Pool) blame(ctx context.Context, e distfile.Entry, refused *refusals, u
 		return
 	}
 	p.rank.Failed(u.index)
-	if !errors.Is(err, fs.ErrNotExist) {
+	if refused.add(u, err) && !errors.Is(err, fs.ErrNotExist) {
 		p.opts.Logger.Warn("upstream not asked again", "version", e.Version.String(), "upstream", u.name, "err", err)
 	}
-	refused.add(u, err)
 }
 
 // sleep waits, or until freed is closed. It returns what ended ctx.

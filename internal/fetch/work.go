@@ -252,14 +252,17 @@ func (f *fetching) transfer(ctx context.Context, s *span, u *upstream, helping b
 	start := time.Now()
 	err := f.receive(asking, t, helping, buf)
 	f.transferred(t, time.Since(start))
-	used, over := t.leave()
+	gained, over := t.leave()
 	switch {
 	case errors.As(err, new(local)):
 		return err
 	case over:
 		return nil
 	case ctx.Err() == nil && (errors.Is(err, errCrawl) || errors.As(err, new(move))),
-		used >= min(progress, (t.to-t.from+3)/4) && !errors.As(err, new(refusal)):
+		gained >= min(progress, (t.to-t.from+3)/4) && !errors.As(err, new(refusal)):
+		if t.isAlone() && !errors.Is(err, errCrawl) { // another one would have to begin anew
+			err = fmt.Errorf("%w, %w", err, move{u})
+		}
 		return moved{err}
 	}
 	return err
