@@ -150,7 +150,7 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 		out = nil
 		if err == nil {
 			c.sweep(d.Path)
-			out, err = create(d.Path, m, afresh)
+			out, err = create(ctx, d.Path, m, afresh)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("write %s: %w", d.Path, err)
@@ -184,6 +184,8 @@ func (c *Client) sweep(path string) {
 	if err != nil {
 		return
 	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel() // nobody is waited for
 	for _, entry := range entries {
 		name := entry.Name()
 		info, err := entry.Info()
@@ -192,7 +194,7 @@ func (c *Client) sweep(path string) {
 			continue
 		}
 		name = filepath.Join(dir, name)
-		lock, err := lockFile(name)
+		lock, err := lockFile(ended, name)
 		if err != nil {
 			continue // it is in use after all
 		}

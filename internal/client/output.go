@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -28,14 +30,16 @@ type output struct {
 // create opens the temporary neighbour of path for what m says, and locks it
 // against other downloads to the same place. What an earlier download of the same
 // file has left there stays in it, unless afresh is set.
-func create(path string, m shard.Manifest, afresh bool) (*output, error) {
+func create(ctx context.Context, path string, m shard.Manifest, afresh bool) (*output, error) {
 	dir, err := openDir(path)
 	if err != nil {
 		return nil, err
 	}
 	base := filepath.Base(path)
 	temp := tempName(base)
-	lock, err := lockFile(filepath.Join(dir.Name(), temp))
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	lock, err := lockFile(ctx, filepath.Join(dir.Name(), temp))
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
@@ -111,15 +115,28 @@ func tempName(base string) string {
 // maxName is how long the name of a file may be, in bytes.
 const maxName = 255
 
+// How long a download waits for another one to the same place, and how often it
+// looks.
+const (
+	lockWait  = time.Second
+	lockRetry = 20 * time.Millisecond
+)
+
 // lockFile makes the file name, if it is missing, and locks it. The lock is good
 // only while the file has that name: another download may have finished, and
-// renamed it, between opening and locking.
-func lockFile(name string) (*flock.Flock, error) {
+// renamed it, between opening and locking. One that is locked is waited for until
+// ctx ends: who was killed may not be quite dead yet.
+func lockFile(ctx context.Context, name string) (*flock.Flock, error) {
 	for {
 		lock := flock.New(name, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
 		ok, err := lock.TryLock()
 		if err == nil && !ok {
-			err = errors.New("another download to it is under way")
+			select {
+			case <-time.After(lockRetry):
+				continue
+			case <-ctx.Done():
+				err = errors.New("another download to it is under way")
+			}
 		}
 		if err != nil {
 			return nil, errors.Join(err, lock.Close())

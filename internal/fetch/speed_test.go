@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/fetch"
 )
@@ -40,4 +42,35 @@ func TestFetchIsAsFastAsAllUpstreamsTogether(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestFetchKeepsToItsRate(t *testing.T) {
+	for _, rate := range []int64{10_000, megabyte / 2, 3 * megabyte} {
+		t.Run(fmt.Sprint(rate), func(t *testing.T) {
+			size := int(min(20*rate, 20*megabyte))
+			simulate(t, publish(t, size, megabyte), func(t *testing.T, n *network) {
+				one, two := n.host("one", 4*megabyte), n.host("two", 4*megabyte)
+				got := n.fetch(t, fetch.Options{LimitRate: rate}, one, two)
+				t.Logf("took %v", got.took)
+				assert.InEpsilon(t, float64(size)/float64(rate), got.took.Seconds(), 0.05)
+				assert.LessOrEqual(t, got.wastedPercent(), 5.)
+			})
+		})
+	}
+}
+
+func TestFetchesOfAPoolShareItsRate(t *testing.T) {
+	simulate(t, publish(t, 5*megabyte, megabyte), func(t *testing.T, n *network) {
+		pool := n.client(t, fetch.Options{LimitRate: megabyte}, 1, n.host("one", 4*megabyte))
+		require.NoError(t, pool.Refresh(t.Context(), fetch.All))
+		e := pool.Offers()[0]
+		start := time.Now()
+		errs := make(chan error)
+		for range 2 {
+			go func() { errs <- fetchTo(t.Context(), pool, e, new(memory)) }()
+		}
+		require.NoError(t, <-errs)
+		require.NoError(t, <-errs)
+		assert.InEpsilon(t, 10, time.Since(start).Seconds(), 0.05)
+	})
 }
