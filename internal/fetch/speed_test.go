@@ -13,9 +13,10 @@ import (
 )
 
 func TestFetchIsAsFastAsAllUpstreamsTogether(t *testing.T) {
+	const unit = megabyte / 3 // enough to take ten seconds, and little enough to be quick
 	for name, tc := range map[string]struct {
-		speeds          []float64 // in megabytes per second
-		size, shardSize int       // in megabytes; 0 for a quarter
+		speeds          []float64 // in units per second
+		size, shardSize int       // in units; 0 for a third
 	}{
 		"100 : 20 : 1":              {[]float64{5, 1, 0.05}, 60, 1},
 		"100 : 20 : 1, many shards": {[]float64{5, 1, 0.05}, 60, 0},
@@ -28,13 +29,13 @@ func TestFetchIsAsFastAsAllUpstreamsTogether(t *testing.T) {
 		"eight, and few shards":     {[]float64{1, 1, 1, 1, 1, 1, 1, 1}, 60, 20},
 	} {
 		t.Run(name, func(t *testing.T) {
-			shardSize := cmp.Or(tc.shardSize*megabyte, megabyte/4)
-			simulate(t, publish(t, tc.size*megabyte, shardSize), func(t *testing.T, n *network) {
+			shardSize := cmp.Or(tc.shardSize*unit, unit/3)
+			simulate(t, publish(t, tc.size*unit, shardSize), func(t *testing.T, n *network) {
 				var hosts []*host
 				var sum float64
 				for i, speed := range tc.speeds {
-					hosts = append(hosts, n.host(fmt.Sprint("host", i), speed*megabyte))
-					sum += speed * megabyte
+					hosts = append(hosts, n.host(fmt.Sprint("host", i), speed*unit))
+					sum += speed * unit
 				}
 				got := n.fetch(t, fetch.Options{}, hosts...)
 				got.assertWithin(t, 1.15, sum)

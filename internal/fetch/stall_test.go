@@ -43,15 +43,15 @@ func TestFetchGoesRoundAStall(t *testing.T) {
 		"stops at 99 %, at first":    {oncePerPath(partOf(0.99, hang)), 20 * time.Second},
 		"stops in the middle":        {partOf(0.5, hang), 20 * time.Second},
 		"a byte a second":            {drip(0), 20 * time.Second},
-		"a byte a second in the end": {drip(megabyte - 10), 20 * time.Second},
+		"a byte a second in the end": {drip(megabyte/2 - 10), 20 * time.Second},
 		"never answers":              {whole(hang), 20 * time.Second},
 		"breaks off in the middle":   {partOf(0.5, cut), 20 * time.Second},
 		"breaks off at once":         {whole(cut), 20 * time.Second},
 	} {
 		t.Run("one of two "+name, func(t *testing.T) {
-			simulate(t, publish(t, 20*megabyte, megabyte), func(t *testing.T, n *network) {
-				good := n.host("good", 2*megabyte)
-				bad := n.host("bad", 2*megabyte).spoilWith(tc.bad)
+			simulate(t, publish(t, 10*megabyte, megabyte/2), func(t *testing.T, n *network) {
+				good := n.host("good", megabyte)
+				bad := n.host("bad", megabyte).spoilWith(tc.bad)
 				got := n.fetch(t, fetch.Options{}, good, bad)
 				t.Logf("took %v, %.2f %% wasted, %d and %d requests", got.took, got.wastedPercent(), len(good.asked()), len(bad.asked()))
 				assert.LessOrEqual(t, got.took, tc.most)
@@ -71,7 +71,7 @@ func TestFetchRetriesASingleUpstreamThatStalls(t *testing.T) {
 		"the first stops at 99 %":       {first(partOf(0.99, hang)), 20 * time.Second},
 		"a byte a second":               {oncePerPath(drip(0)), 90 * time.Second},
 		"the first a byte a second":     {first(drip(0)), 20 * time.Second},
-		"a byte a second, later":        {oncePerPath(drip(megabyte / 2)), 60 * time.Second},
+		"a byte a second, later":        {oncePerPath(drip(megabyte / 4)), 60 * time.Second},
 		"never answers":                 {oncePerPath(whole(hang)), 90 * time.Second},
 		"the first never answers":       {first(whole(hang)), 20 * time.Second},
 		"breaks off in the middle":      {oncePerPath(partOf(0.5, cut)), 15 * time.Second},
@@ -79,8 +79,8 @@ func TestFetchRetriesASingleUpstreamThatStalls(t *testing.T) {
 		"breaks off in the middle each": {partOf(0.5, cut), 60 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			simulate(t, publish(t, 20*megabyte, megabyte), func(t *testing.T, n *network) {
-				only := n.host("only", 2*megabyte).spoilWith(tc.bad)
+			simulate(t, publish(t, 10*megabyte, megabyte/2), func(t *testing.T, n *network) {
+				only := n.host("only", megabyte).spoilWith(tc.bad)
 				got := n.fetch(t, fetch.Options{}, only)
 				t.Logf("took %v, %.2f %% wasted, %d requests", got.took, got.wastedPercent(), len(only.asked()))
 				assert.LessOrEqual(t, got.took, tc.most)
@@ -135,8 +135,8 @@ func TestFetchUsesAnUpstreamAgainAfterAnOutage(t *testing.T) {
 }
 
 func TestFetchSurvivesAnOutageOfTheOnlyUpstream(t *testing.T) {
-	simulate(t, publish(t, 20*megabyte, megabyte), func(t *testing.T, n *network) {
-		flaky := n.host("flaky", 2*megabyte).outage(5*time.Second, 15*time.Second)
+	simulate(t, publish(t, 10*megabyte, megabyte/2), func(t *testing.T, n *network) {
+		flaky := n.host("flaky", megabyte).outage(5*time.Second, 15*time.Second)
 		got := n.fetch(t, fetch.Options{}, flaky)
 		t.Logf("took %v", got.took)
 		assert.LessOrEqual(t, got.took, 45*time.Second)
