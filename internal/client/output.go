@@ -77,7 +77,7 @@ func prepare(file *disk.File, dir string, m shard.Manifest, afresh bool) (resume
 	if err := file.Truncate(m.Size); err != nil {
 		return resumed, err
 	}
-	_, err = file.WriteAt([]byte(footer), m.Size)
+	_, err = file.WriteAt([]byte(footer), footerAt(m.Size))
 	return resumed, err
 }
 
@@ -88,6 +88,13 @@ func footerOf(digest shard.Digest) string {
 	return fmt.Sprintf("\nunfinished shardcast download of %s\n", digest)
 }
 
+// footerAt is where the footer of a file of size bytes stands: not in a block that
+// holds bytes of the file, which would not be a hole for it.
+func footerAt(size int64) int64 {
+	const largest = 1 << 20 // block that a file system deals in
+	return (size/largest + 1) * largest
+}
+
 // isOf reports whether file, of size bytes, was begun for m. Without a footer it
 // was about to get its name, or that is for the digests to say.
 func isOf(file io.ReaderAt, size int64, m shard.Manifest, footer string) bool {
@@ -95,7 +102,7 @@ func isOf(file io.ReaderAt, size int64, m shard.Manifest, footer string) bool {
 		return size > 0
 	}
 	buf := make([]byte, len(footer)+1)
-	n, _ := file.ReadAt(buf, m.Size)
+	n, _ := file.ReadAt(buf, footerAt(m.Size))
 	return string(buf[:n]) == footer
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"log/slog"
 	"slices"
 	"sync"
 
@@ -172,7 +173,7 @@ func (t *transfer) leave() (gained int64, over bool) {
 	defer t.mu.Unlock()
 	t.transfers = slices.DeleteFunc(t.transfers, func(o *transfer) bool { return o == t })
 	gained = t.used
-	if t.alone {
+	if t.alone && slices.Contains(t.spans, t.span) {
 		gained = max(0, t.at-t.best)
 		t.best = max(t.best, t.at)
 	}
@@ -310,7 +311,11 @@ func (a *arrival) mend(ctx context.Context, err error) *span {
 	if len(senders) == 1 && a.present == 0 {
 		a.blame(ctx, a.entry, &a.refused, senders[0], wrong(fmt.Errorf("%s: shard %d: %w", senders[0].name, a.shard.Number, err)))
 	} else {
-		a.opts.Logger.Warn("shard is fetched again", "version", a.entry.Version.String(), "shard", a.shard.Number,
+		level := slog.LevelWarn
+		if a.tally.isAgain() {
+			level = slog.LevelDebug // it came by another manifest
+		}
+		a.opts.Logger.Log(ctx, level, "shard is fetched again", "version", a.entry.Version.String(), "shard", a.shard.Number,
 			"upstreams", names(senders), "resumed", a.present, "err", err)
 	}
 	a.mu.Lock()

@@ -16,9 +16,9 @@ import (
 // back together.
 func (p *Pool) putOff(u *upstream, b busy) {
 	wait := time.Duration(float64(max(b.wait, minBusy)) * (1 + rand.Float64()/2))
+	p.opts.Logger.Debug("upstream is busy", "upstream", u.name, "wait", wait, "err", b)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.opts.Logger.Debug("upstream is busy", "upstream", u.name, "wait", wait, "transfers", u.sending, "err", b)
 	u.err = b
 	u.later = time.Now().Add(wait)
 	u.most = u.sending
@@ -116,10 +116,8 @@ var errBusy = errors.New("it is busy")
 // lastByte returns when something came from any upstream, or start if that is
 // later.
 func (p *Pool) lastByte(start time.Time) time.Time {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.received.After(start) {
-		return p.received
+	if last := time.Unix(0, p.received.Load()); last.After(start) {
+		return last
 	}
 	return start
 }

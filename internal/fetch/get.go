@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/bucket"
@@ -21,12 +22,17 @@ import (
 var (
 	errSilent = errors.New("sent nothing")
 	errDrip   = errors.New("sent next to nothing")
+
+	errRangeless = errors.New("does not know ranges")
 )
 
 const (
 	// drained in bytes is what is read of an answer that nobody wants, for its
 	// connection to be used again.
 	drained = 4 << 10
+
+	// floor in bytes per second is what counts as nothing, over the time-out.
+	floor = 64
 
 	// maxRetryAfter bounds how long a server can tell us to wait.
 	maxRetryAfter = busyPatience
@@ -41,8 +47,10 @@ type body struct {
 	ctx     context.Context //nolint:containedctx // a request's life, as in http.Request
 	timer   *time.Timer
 	timeout time.Duration
+	came    atomic.Int64 // bytes since the timer was set
 	cancel  context.CancelCauseFunc
 	bucket  *bucket.Bucket // what is read is taken from it, or nil
+	step    int            // the most that is read at once then
 }
 
 // get asks u for a path below its URL, from an offset on and up to another one,
@@ -54,7 +62,12 @@ func (p *Pool) get(ctx context.Context, u *upstream, want disk.Range, path ...st
 	target := u.url.JoinPath(path...)
 	ctx, cancel := context.WithCancelCause(ctx)
 	b := &body{ctx: ctx, cancel: cancel, timeout: p.opts.Timeout}
-	b.timer = time.AfterFunc(b.timeout, func() { cancel(fmt.Errorf("%w for %v", errSilent, b.timeout)) })
+	b.timer = time.AfterFunc(b.timeout, func() {
+		if came := b.came.Load(); came > 0 {
+			cancel(fmt.Errorf("%w in %v: %d bytes", errDrip, b.timeout, came))
+		}
+		cancel(fmt.Errorf("%w for %v", errSilent, b.timeout))
+	})
 	if err := p.open(b, target.String(), want); err != nil {
 		b.stop()
 		return nil, fmt.Errorf("%s: %w", target.Redacted(), err)
@@ -152,10 +165,11 @@ type busy struct {
 
 func (e busy) Unwrap() error { return e.error }
 
-// Read reads on, and fails when nothing has come for the time-out.
+// Read reads on, and fails when nothing, or less than the floor, has come for the
+// time-out.
 func (b *body) Read(buf []byte) (int, error) {
 	if b.bucket != nil {
-		buf = buf[:min(len(buf), b.bucket.Burst())]
+		buf = buf[:min(len(buf), b.step)]
 	}
 	n, err := b.ReadCloser.Read(buf)
 	if n > 0 && b.bucket != nil {
@@ -163,8 +177,10 @@ func (b *body) Read(buf []byte) (int, error) {
 		if err := b.bucket.Take(b.ctx, n); err != nil {
 			return n, err
 		}
+		b.timer.Reset(b.timeout)
 	}
-	if n > 0 {
+	if n > 0 && float64(b.came.Add(int64(n))) >= floor*b.timeout.Seconds() {
+		b.came.Store(0)
 		b.timer.Reset(b.timeout)
 	}
 	if err != nil && !errors.Is(err, io.EOF) {

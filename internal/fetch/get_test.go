@@ -147,3 +147,25 @@ func TestAServerThatSpeaksNoHTTPIsAnError(t *testing.T) {
 	require.NoError(t, ln.Close())
 	<-ended
 }
+
+// One byte now and then is no life: the time-out is for at least 64 bytes a second.
+func TestWhatDripsIsGotFromAnother(t *testing.T) {
+	data := content(1, 3*shardSize)
+	for _, what := range []string{"manifest.json", "shard_002.bin"} {
+		t.Run(what, func(t *testing.T) {
+			bad, good := newSite(t, data), newSite(t, data)
+			bad.spoilWith(only(what, func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+				ticker := time.NewTicker(20 * time.Millisecond)
+				defer ticker.Stop()
+				for r.Context().Err() == nil {
+					_, _ = w.Write([]byte(" "))
+					_ = http.NewResponseController(w).Flush()
+					<-ticker.C
+				}
+			}))
+			var got memory
+			require.NoError(t, newFetch(t, fetch.Options{Timeout: 400 * time.Millisecond, Concurrency: 1, FastWait: never}, &got, bad, good))
+			assert.Equal(t, data, got.bytes())
+		})
+	}
+}

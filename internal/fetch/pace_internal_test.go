@@ -209,34 +209,6 @@ func TestATransferIsComparedWithTheOthersThatAreKnown(t *testing.T) {
 	}
 }
 
-func TestLessThan64BytesASecondAreNothing(t *testing.T) {
-	for name, tc := range map[string]struct {
-		timeout time.Duration
-		ticks   int64
-		bytes   int64 // a tick
-		want    bool
-	}{
-		"nothing, until the time-out":  {30 * time.Second, 120, 0, false},
-		"nothing, and a tick more":     {30 * time.Second, 121, 0, true},
-		"16 a tick":                    {30 * time.Second, 200, 16, false},
-		"15 a tick":                    {30 * time.Second, 121, 15, true},
-		"a longer time-out":            {10 * time.Minute, 2400, 15, false},
-		"a longer one, and a tick":     {10 * time.Minute, 2401, 15, true},
-		"16 a tick, in a long one":     {10 * time.Minute, 2401, 16, false},
-		"shorter than a tick is never": {time.Millisecond, 1000, 0, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			tr := transferOf(t, Options{Timeout: tc.timeout}, 1<<30, paced([2]int64{tc.ticks, tc.bytes}))
-			err := tr.tooSlow(tr)
-			if tc.want {
-				require.ErrorIs(t, err, errDrip)
-			} else {
-				require.NoError(t, err)
-			}
-		})
-	}
-}
-
 func TestHelpTakesAShareOfWhatIsLeft(t *testing.T) {
 	const speed = 4000. // of the transfer, in bytes per second
 	for name, tc := range map[string]struct {

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -96,21 +99,56 @@ func (p *Pool) shardSize(ctx context.Context, u *upstream, e distfile.Entry, num
 // maxGuesses bounds how many ways to put a file together are tried.
 const maxGuesses = 64
 
-// fetchPlain is the fetch of a version for which no upstream has a manifest. When
-// what has come is not the file, all shards are asked of all upstreams, and where
-// they differ one after the other is tried.
-func (p *Pool) fetchPlain(ctx context.Context, t Task, tally *tally) (shard.Manifest, error) {
-	var layout shard.Manifest
-	var refused refusals
-	f := p.fetching(t, tally)
-	err := p.retry(ctx, quest{entry: t.Entry, refused: &refused, try: func(u *upstream) (err error) {
-		f.source = u
-		layout, err = p.layout(ctx, u, t.Entry)
-		return err
-	}})
+// fetchPlain is the fetch of a version for which no upstream has a manifest.
+func (p *Pool) fetchPlain(ctx context.Context, t Task, tally *tally) (m shard.Manifest, err error) {
+	layouts, err := p.layouts(ctx, t.Entry)
 	if err != nil {
 		return shard.Manifest{}, err
 	}
+	for _, layout := range layouts {
+		if m, err = p.fetchAs(ctx, t, tally, layout); !errors.Is(err, ErrIntegrity) {
+			break
+		}
+	}
+	return m, err
+}
+
+// layouts returns how e is cut by what upstreams have of it: what most say first,
+// and of those that as many say the largest, for another one may not be whole.
+func (p *Pool) layouts(ctx context.Context, e distfile.Entry) ([]shard.Manifest, error) {
+	asked := make(map[*upstream]bool)
+	votes := make(map[[2]int64]int)
+	var layouts []shard.Manifest
+	size := func(m shard.Manifest) [2]int64 { return [2]int64{m.Size, m.ShardSize} }
+	q := quest{entry: e, refused: new(refusals), may: func(u *upstream) bool { return !asked[u] }, try: func(u *upstream) error {
+		layout, err := p.layout(ctx, u, e)
+		if err != nil {
+			return err
+		}
+		asked[u] = true
+		if votes[size(layout)]++; votes[size(layout)] == 1 {
+			layouts = append(layouts, layout)
+		}
+		return nil
+	}}
+	err := p.retry(ctx, q)
+	for err == nil { // the others once
+		_, _, err = p.attempt(ctx, q)
+	}
+	if layouts == nil || ctx.Err() != nil {
+		return nil, err
+	}
+	slices.SortFunc(layouts, func(a, b shard.Manifest) int {
+		return cmp.Or(votes[size(b)]-votes[size(a)], cmp.Compare(b.Size, a.Size))
+	})
+	return layouts, nil
+}
+
+// fetchAs fetches a version that is cut like layout. When what has come is not the
+// file, all shards are asked of all upstreams, and where they differ one after the
+// other is tried.
+func (p *Pool) fetchAs(ctx context.Context, t Task, tally *tally, layout shard.Manifest) (shard.Manifest, error) {
+	f := p.fetching(t, tally)
 	f.manifest = layout
 	whole := f.run(ctx, t)
 	if !errors.Is(whole, ErrIntegrity) {
@@ -120,9 +158,6 @@ func (p *Pool) fetchPlain(ctx context.Context, t Task, tally *tally) (shard.Mani
 	says, err := f.survey(ctx)
 	if err != nil {
 		return shard.Manifest{}, err
-	}
-	if len(says) == 0 {
-		return shard.Manifest{}, whole
 	}
 	tried := [][]shard.Digest{f.digests}
 	for guess := range guesses(says) {
@@ -142,11 +177,28 @@ func (p *Pool) fetchPlain(ctx context.Context, t Task, tally *tally) (shard.Mani
 			return f.result(), err
 		}
 	}
-	if len(says) == 1 {
-		return shard.Manifest{}, kind{fmt.Errorf("%s: %w; no second server has all shards, to compare it with", says[0].upstream.name, whole), ErrIntegrity}
+	return shard.Manifest{}, kind{fmt.Errorf("%w; %s", whole, told(says)), ErrIntegrity}
+}
+
+// told says what upstreams have, none of which is right.
+func told(says []say) string {
+	switch len(says) {
+	case 0:
+		return "no server has all shards, to compare with"
+	case 1:
+		return "no server but " + says[0].upstream.name + " has all shards, to compare it with"
 	}
-	return shard.Manifest{}, kind{fmt.Errorf("%w; %d servers have all shards, differ in %d, and no mixture of theirs is right",
-		whole, len(says), len(differing(says))), ErrIntegrity}
+	var names, numbers []string
+	for _, s := range says {
+		names = append(names, s.upstream.name)
+	}
+	for _, d := range differing(says) {
+		numbers = append(numbers, strconv.Itoa(d.index+1))
+	}
+	if numbers == nil {
+		return strings.Join(names, " and ") + " have the same shards"
+	}
+	return fmt.Sprintf("%s differ in shard %.200s, and no mixture of theirs is right", strings.Join(names, " and "), strings.Join(numbers, ", "))
 }
 
 // say is what one upstream sends for each shard.
@@ -196,7 +248,7 @@ func (f *fetching) digestAt(ctx context.Context, u *upstream, s shard.Shard) (d 
 			return err
 		}
 		defer body.Close()
-		body.bucket = f.bucket
+		body.bucket, body.step = f.bucket, f.step
 		buf, _ := f.buffers.Get().(*[]byte)
 		defer f.buffers.Put(buf)
 		hash := sha256.New()
@@ -220,6 +272,9 @@ func guesses(says []say) iter.Seq[[]shard.Digest] {
 			if !yield(s.digests) {
 				return
 			}
+		}
+		if len(says) == 0 {
+			return
 		}
 		differing := differing(says)
 		for n := range maxGuesses {
@@ -276,6 +331,7 @@ func (f *fetching) accuse(says []say) {
 		for i, d := range s.digests {
 			if d != f.digests[i] {
 				f.opts.Logger.Warn("upstream has wrong bytes", "version", f.entry.Version.String(), "upstream", s.upstream.name, "shard", i+1)
+				f.refused.add(s.upstream, wrong(fmt.Errorf("%s: shard %d: %w", s.upstream.name, i+1, shard.ErrDigest)))
 			}
 		}
 	}

@@ -102,6 +102,7 @@ func TestFetchWithoutAManifestFindsWhereUpstreamsDiffer(t *testing.T) {
 			assert.Equal(t, data, got.bytes())
 			require.NoError(t, m.Validate())
 			assert.NotEmpty(t, log.with("level=WARN", "upstream has wrong bytes", sites[0].URL))
+			assert.Empty(t, log.with("level=WARN", "shard is fetched again"), "it may be a wrong guess")
 			assert.Empty(t, log.with("not asked again"))
 		})
 	}
@@ -155,6 +156,30 @@ func TestFetchWithoutAManifestFromHostileUpstreams(t *testing.T) {
 			err := newFetch(t, fetch.Options{Attempts: 1}, new(memory), hostile)
 			require.Error(t, err)
 			assert.Less(t, hostile.asked("/v1/shard"), 300)
+		})
+	}
+}
+
+// A server of which some shards are missing says that it has fewer; another one may
+// be whole.
+func TestFetchWithoutAManifestWhereOneHasFewerShards(t *testing.T) {
+	data := content(1, 6*shardSize)
+	for name, order := range map[string]bool{"first": true, "last": false} {
+		t.Run(name, func(t *testing.T) {
+			fewer, whole := newSite(t, data), plain(newSite(t, data))
+			fewer.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				if strings.HasSuffix(r.URL.Path, "manifest.json") || r.URL.Path > "/v1/shard_003.bin" && strings.Contains(r.URL.Path, "shard") {
+					next = http.NotFoundHandler()
+				}
+				next.ServeHTTP(w, r)
+			})
+			sites := []*site{fewer, whole}
+			if !order {
+				sites = []*site{whole, fewer}
+			}
+			var got memory
+			require.NoError(t, newFetch(t, fetch.Options{FastWait: never}, &got, sites...))
+			assert.Equal(t, data, got.bytes())
 		})
 	}
 }

@@ -84,6 +84,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -159,14 +160,16 @@ type Pool struct {
 	client    *http.Client
 	buffers   sync.Pool      // of *[]byte, copyBuffer long
 	bucket    *bucket.Bucket // of all that is received of shards, or nil
+	step      int            // in bytes, what is taken from it at once
 
 	asking singleflight.Group // requests for distributions, by upstream
 	life   context.Context    //nolint:containedctx // what is asked for several callers outlives each of them
 	end    context.CancelFunc // of life
 
-	mu       sync.Mutex    // guards what follows, and what upstreams change
-	freed    chan struct{} // closed and replaced when a transfer ends
-	received time.Time     // when something of a shard came
+	mu    sync.Mutex    // guards what follows, and what upstreams change
+	freed chan struct{} // closed and replaced when a transfer ends
+
+	received atomic.Int64 // when something of a shard came, in nanoseconds since 1970
 }
 
 // copyBuffer in bytes is what is received at once; memory is this times the
@@ -228,6 +231,10 @@ func New(opts Options) (*Pool, error) {
 		},
 		buffers: sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }},
 		freed:   make(chan struct{}),
+	}
+	if p.bucket != nil {
+		// For everybody to have his turn twice a second, or he would seem to stall.
+		p.step = min(p.bucket.Burst(), int(max(1, opts.LimitRate/int64(2*opts.Concurrency))))
 	}
 	seen := make(map[string]bool)
 	for _, u := range opts.Upstreams {

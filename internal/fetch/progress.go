@@ -1,7 +1,10 @@
 package fetch
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -78,6 +81,7 @@ type tally struct {
 	mu       sync.Mutex // guards what follows
 	fetching *fetching  // the one under way, or nil
 	again    bool       // it is not the first
+	ended    bool       // well
 	size     int64
 	done     int64
 	resumed  int64
@@ -116,6 +120,13 @@ func (t *tally) begin(f *fetching) {
 	t.fetching, t.size, t.done = f, f.manifest.Size, 0
 }
 
+// isAgain reports whether all was begun anew.
+func (t *tally) isAgain() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.again
+}
+
 // found counts what was there of a shard; it may be wrong.
 func (t *tally) found(bytes int64) {
 	t.mu.Lock()
@@ -135,7 +146,7 @@ func (t *tally) resume(bytes int64) {
 // took counts bytes that tr has received, and how many of them it could use.
 func (t *tally) took(tr *transfer, bytes, used int64) {
 	if bytes > 0 {
-		t.pool.heardAt(time.Now())
+		t.pool.received.Store(time.Now().UnixNano())
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -181,19 +192,43 @@ func (t *tally) of(tr *transfer) int64 {
 	return tr.total + tr.received
 }
 
-// tick makes what has come since the last one part of all paces.
+// follow reports how things are every tick, until ctx ends.
+func (t *tally) follow(ctx context.Context) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		t.mu.Lock()
+		t.all.tick()
+		for i := range t.sources {
+			t.sources[i].tick()
+		}
+		t.mu.Unlock()
+		t.report(false)
+	}
+}
+
+// tick makes what has come since the last one part of the transfers' paces.
 func (t *tally) tick(transfers map[*transfer]bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.all.tick()
-	for i := range t.sources {
-		t.sources[i].tick()
-	}
 	for tr := range transfers {
 		tr.pace.add(tr.received)
 		tr.total += tr.received
 		tr.received = 0
 	}
+}
+
+// end reports how a fetch has ended.
+func (t *tally) end(well bool) Progress {
+	t.mu.Lock()
+	t.ended = well
+	t.mu.Unlock()
+	return t.report(true)
 }
 
 // report calls back with how things are, or in the end with how they were.
@@ -208,6 +243,10 @@ func (t *tally) report(end bool) Progress {
 			return float64(s.received) / max(p.Elapsed, minSample).Seconds()
 		}
 		return s.pace.speed()
+	}
+	if t.ended {
+		// Exactly, whatever was dropped and found again on the way.
+		p.Wasted = max(0, p.Received-(p.Done-p.Resumed))
 	}
 	p.Speed = speed(&t.all)
 	for i, u := range t.pool.upstreams {
@@ -226,7 +265,12 @@ func (t *tally) report(end bool) Progress {
 func (p *Pool) state(u *upstream, f *fetching) (state string, transfers int, err error) {
 	var refused error
 	if f != nil {
-		refused = f.refused.of(u)
+		if refused = f.refused.of(u); refused == nil {
+			refused = f.distrusted.of(u)
+		}
+		if errors.Is(refused, fs.ErrNotExist) {
+			refused = nil // it has no manifest, or not this shard
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -16,9 +16,6 @@ const (
 	// which would keep an upstream first for ever.
 	minSample = time.Millisecond
 
-	// memory is how long a sample of throughput says something.
-	memory = time.Minute
-
 	// poor is the part of the best throughput below which an upstream gets only what
 	// is drawn for it.
 	poor = 0.1
@@ -34,8 +31,8 @@ const (
 // with weight 0.3 for the newest sample; a failure lowers success and leaves
 // throughput as it is, so it never improves an estimate. Success heals with
 // time, by half of what is missing in 10 s. Upstreams are drawn in proportion to
-// the product. One without a sample in the last minute counts as fast as the
-// fastest, for it to be tried.
+// the product. One without a sample counts as fast as the fastest, for it to be
+// tried.
 //
 // Its methods may be called from any goroutine.
 type Ranking struct {
@@ -78,7 +75,7 @@ func (r *Ranking) Pick(ok func(i int) bool) int {
 	for i, e := range r.estimates {
 		if approved[i] {
 			// Never quite 0, for the last one left must be drawn however bad it is.
-			weights[i] = max(e.rate(now, fastest)*e.successAt(now), math.SmallestNonzeroFloat64)
+			weights[i] = max(e.rate(fastest)*e.successAt(now), math.SmallestNonzeroFloat64)
 			total += weights[i]
 			picked = i // where rounding leaves nothing for the draw
 		}
@@ -95,9 +92,8 @@ func (r *Ranking) Pick(ok func(i int) bool) int {
 // fastest returns the best throughput, or 0 if there is no sample. The caller holds
 // mu.
 func (r *Ranking) fastest() (fastest float64) {
-	now := r.now()
 	for _, e := range r.estimates {
-		fastest = max(fastest, e.rate(now, 0))
+		fastest = max(fastest, e.throughput)
 	}
 	return fastest
 }
@@ -107,16 +103,17 @@ func (r *Ranking) fastest() (fastest float64) {
 func (r *Ranking) Throughput(i int) float64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.estimates[i].rate(r.now(), 0)
+	return r.estimates[i].throughput
 }
 
 // Good reports whether upstream i is not to be left idle: it succeeds more often
-// than not, and has a tenth of the best throughput, as far as that is known.
+// than not, and had a tenth of the best throughput in the last 10 s, as far as that
+// is known. One that had less is tried again then.
 func (r *Ranking) Good(i int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e, now, fastest := r.estimates[i], r.now(), r.fastest()
-	return e.successAt(now) >= 0.5 && e.rate(now, fastest) >= poor*fastest
+	return e.successAt(now) >= 0.5 && (e.rate(fastest) >= poor*fastest || now.Sub(e.sampled) > healing)
 }
 
 // Delivered records that upstream i sent bytes in dur, as it should.
@@ -143,13 +140,8 @@ func (r *Ranking) Failed(i int) {
 	r.estimates[i].settle(r.now(), 0)
 }
 
-// rate is the throughput, or unknown where there is no sample that says something.
-func (e estimate) rate(now time.Time, unknown float64) float64 {
-	if e.throughput == 0 || now.Sub(e.sampled) > memory {
-		return unknown
-	}
-	return e.throughput
-}
+// rate is the throughput, or unknown where there is no sample.
+func (e estimate) rate(unknown float64) float64 { return cmp.Or(e.throughput, unknown) }
 
 func (e estimate) successAt(now time.Time) float64 {
 	return 1 - (1-e.success)*math.Exp2(-now.Sub(e.at).Seconds()/healing.Seconds())

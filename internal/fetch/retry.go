@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -81,8 +82,8 @@ func (r *refusals) errors() []error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var errs []error
-	for _, err := range r.why {
-		errs = append(errs, err)
+	for _, u := range slices.SortedFunc(maps.Keys(r.why), func(a, b *upstream) int { return a.index - b.index }) {
+		errs = append(errs, r.why[u])
 	}
 	return errs
 }
@@ -238,7 +239,7 @@ func (p *Pool) judge(ctx context.Context, q quest, u *upstream, err error) bool 
 	case errors.Is(err, errCrawl), errors.As(err, new(move)):
 		p.opts.Logger.Debug("transfer moved", "version", q.entry.Version.String(), "upstream", u.name, "err", err)
 		return false
-	case errors.Is(err, fs.ErrNotExist) && p.gone(ctx, q.entry, u):
+	case errors.Is(err, fs.ErrNotExist) && p.gone(ctx, q.entry, u), errors.Is(err, errRangeless):
 		return false
 	}
 	p.rank.Failed(u.index)
@@ -286,7 +287,7 @@ func (p *Pool) pause(ctx context.Context, attempt int, err error) error {
 		wait = p.opts.FastWait
 	}
 	wait = time.Duration(float64(wait) * (0.75 + rand.Float64()/2))
-	p.opts.Logger.Info("trying again", "attempt", attempt, "wait", wait, "err", err)
+	p.opts.Logger.Debug("trying again", "attempt", attempt, "wait", wait, "err", err)
 	return sleep(ctx, wait, nil)
 }
 

@@ -40,8 +40,10 @@ type fetching struct {
 	source   *upstream      // of the manifest
 	sink     Sink
 	refused  refusals
-	kept     chan int // shards that are in the sink, right by their digests
-	tally    *tally
+	// Those whose manifests did not fit.
+	distrusted *refusals
+	kept       chan int // shards that are in the sink, right by their digests
+	tally      *tally
 
 	mu        sync.Mutex // guards what follows
 	begun     int        // shards
@@ -61,7 +63,7 @@ type fetching struct {
 // is computed from the sink as soon as all shards before have come.
 //
 // A manifest is believed until the bytes do not fit: then its upstream is not
-// asked again, and t.Open is called again for the manifest of another one. It may
+// asked for one again, and t.Open is called again for the manifest of another one. It may
 // be called with the same one again.
 //
 // Errors match [ErrIntegrity] if no upstream has the right bytes, [ErrNoVersion]
@@ -74,8 +76,13 @@ func (p *Pool) Fetch(ctx context.Context, t Task) (shard.Manifest, Progress, err
 		report = p.logProgress()
 	}
 	tally := newTally(p, t.Entry, report)
+	following, stop := context.WithCancel(ctx)
+	var reports sync.WaitGroup
+	reports.Go(func() { tally.follow(following) })
 	m, err := p.fetch(ctx, t, tally)
-	end := tally.report(true)
+	stop()
+	reports.Wait()
+	end := tally.end(err == nil)
 	if err != nil {
 		return shard.Manifest{}, end, fmt.Errorf("fetch %s: %w", t.Entry.Version, named(err))
 	}
@@ -87,6 +94,7 @@ func (p *Pool) fetch(ctx context.Context, t Task, tally *tally) (shard.Manifest,
 	var tried []shard.Manifest
 	for {
 		f := p.fetching(t, tally)
+		f.distrusted = &distrusted
 		err := p.retry(ctx, quest{entry: t.Entry, refused: &distrusted, try: func(u *upstream) (err error) {
 			f.source = u
 			if f.manifest, err = p.manifest(ctx, u, t.Entry); err == nil && alreadyTried(tried, f.manifest) {
@@ -120,7 +128,7 @@ func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
 func (p *Pool) fetching(t Task, tally *tally) *fetching {
 	return &fetching{
 		Pool: p, entry: t.Entry, tally: tally, open: make(map[*arrival]bool), transfers: make(map[*transfer]bool),
-		changed: make(chan struct{}),
+		changed: make(chan struct{}), distrusted: new(refusals),
 	}
 }
 

@@ -134,6 +134,25 @@ func TestFetchUsesAnUpstreamAgainAfterAnOutage(t *testing.T) {
 	}
 }
 
+// An upstream that hung is tried again as soon as one that refused.
+func TestFetchUsesAnUpstreamAgainThatHadHung(t *testing.T) {
+	const from, to = 5 * time.Second, 25 * time.Second
+	simulate(t, publish(t, 30*megabyte, megabyte/2), func(t *testing.T, n *network) {
+		steady := n.host("steady", megabyte/4)
+		hangs := n.host("hangs", megabyte).varies(func(since time.Duration) float64 {
+			if since >= from && since < to {
+				return 500
+			}
+			return megabyte
+		})
+		got := n.fetch(t, fetch.Options{}, steady, hangs)
+		t.Logf("took %v", got.took)
+		// 6 MB until it hangs, 5 MB while it does, and 19 MB in 15 s after that.
+		assert.LessOrEqual(t, got.took, 60*time.Second)
+		assert.LessOrEqual(t, got.wastedPercent(), 5.)
+	})
+}
+
 func TestFetchSurvivesAnOutageOfTheOnlyUpstream(t *testing.T) {
 	simulate(t, publish(t, 10*megabyte, megabyte/2), func(t *testing.T, n *network) {
 		flaky := n.host("flaky", megabyte).outage(5*time.Second, 15*time.Second)

@@ -12,9 +12,6 @@ const (
 	// sampled is the number of ticks that make a sample for the ranking.
 	sampled = 4
 
-	// floor in bytes per second is what counts as nothing, over the time-out.
-	floor = 64
-
 	// askAgain is the time between two questions to upstreams that are down.
 	askAgain = 10 * time.Second
 
@@ -27,7 +24,7 @@ const (
 )
 
 // watch looks at all transfers every tick: it measures them, gives up those that
-// are too slow, wakes idle workers to help, and reports progress.
+// are too slow, and wakes idle workers to help.
 func (f *fetching) watch(ctx context.Context) {
 	var asking sync.WaitGroup
 	defer asking.Wait()
@@ -40,7 +37,6 @@ func (f *fetching) watch(ctx context.Context) {
 			return
 		}
 		f.measure()
-		f.tally.report(false)
 		if time.Duration(count)*tick%askAgain == 0 {
 			for _, u := range f.down() {
 				asking.Go(func() { _ = f.refresh(ctx, u) }) // it has logged what was wrong
@@ -128,12 +124,6 @@ func (f *fetching) shares(u *upstream) bool {
 
 // tooSlow says why t is to be given up, if it is. The caller holds mu.
 func (f *fetching) tooSlow(t *transfer) error {
-	if ticks := int(f.opts.Timeout / tick); t.pace.count > ticks {
-		window := min(ticks, history)
-		if bytes := t.pace.last(window); float64(bytes) < floor*float64(window)*tick.Seconds() {
-			return fmt.Errorf("%w in %v: %d bytes", errDrip, time.Duration(window)*tick, bytes)
-		}
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.pace.crawls(f.peers(t), recent<<min(t.crawls, maxCrawls)) {
@@ -164,11 +154,4 @@ func (f *fetching) peers(t *transfer) []float64 {
 		return all
 	}
 	return others
-}
-
-// heardAt notes when something came.
-func (p *Pool) heardAt(now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.received = now
 }

@@ -24,9 +24,9 @@ const (
 	// maxRaced is the part of a file that races may bring twice.
 	maxRaced = 0.05
 
-	// progress in bytes is what a transfer must have brought for its failure not to
+	// minGain in bytes is what a transfer must have brought for its failure not to
 	// count, or a quarter of what it was asked for.
-	progress = 64 << 10
+	minGain = 64 << 10
 )
 
 // work brings shards until all have come.
@@ -259,7 +259,7 @@ func (f *fetching) transfer(ctx context.Context, s *span, u *upstream, helping b
 	case over:
 		return nil
 	case ctx.Err() == nil && (errors.Is(err, errCrawl) || errors.As(err, new(move))),
-		gained >= min(progress, (t.to-t.from+3)/4) && !errors.As(err, new(refusal)):
+		gained >= min(minGain, (t.to-t.from+3)/4) && !errors.As(err, new(refusal)):
 		if t.isAlone() && !errors.Is(err, errCrawl) { // another one would have to begin anew
 			err = fmt.Errorf("%w, %w", err, move{u})
 		}
@@ -305,7 +305,7 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 	defer body.Close()
 	f.sends(u, 1)
 	defer f.sends(u, -1)
-	body.bucket = f.bucket
+	body.bucket, body.step = f.bucket, f.step
 	switch {
 	case body.size >= 0 && body.size != t.shard.Size:
 		return blame(fmt.Errorf("%w: %d bytes instead of %d", shard.ErrSize, body.size, t.shard.Size))
@@ -314,7 +314,7 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 		u.rangeless = true
 		f.Pool.mu.Unlock()
 		if helping {
-			return moved{fmt.Errorf("%s: it does not know ranges", u.name)}
+			return moved{fmt.Errorf("%s: %w", u.name, errRangeless)}
 		}
 	}
 	offset, left := body.from, t.to-body.from
