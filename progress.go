@@ -43,7 +43,7 @@ type Upstream struct {
 	// "refused" (it is not asked again for this version).
 	State string
 
-	// Err says why a server is failing or refused, and is empty otherwise.
+	// Err says why a server is busy, failing or refused, and is empty otherwise.
 	Err string
 
 	// Transfers is how many are under way.

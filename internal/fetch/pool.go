@@ -38,7 +38,7 @@
 // continued, by another upstream if there is one, else over a fresh connection,
 //
 //   - when nothing has come for the time-out (30 s), or less than 64 bytes a second
-//     over that time;
+//     over that time; this goes for all else that is asked, too;
 //   - when in the last 5 s it brought less than a tenth of what it used to bring
 //     before, or of what transfers from other upstreams bring, among those under way
 //     and the last 8 finished ones; if none of these is from another upstream, all
@@ -67,10 +67,11 @@
 // one.
 //
 // Where no upstream has a manifest, the number of shards is what the distribution
-// states, or those before the first that is missing; their size is the first one's,
-// and their digests are not known until all have come. If then the file is wrong,
-// all shards are asked of all upstreams, and where these differ, up to 64 mixtures
-// are tried.
+// states, or those before the first that is missing; their size is the first one's.
+// Of upstreams that differ in this most are believed, and of as many those that have
+// more, the others later. The digests of shards are not known until all have come. If
+// then the file is wrong, all shards are asked of all upstreams, and where these
+// differ, up to 64 mixtures are tried.
 package fetch
 
 import (
