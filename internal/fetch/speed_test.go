@@ -46,12 +46,20 @@ func TestFetchIsAsFastAsAllUpstreamsTogether(t *testing.T) {
 }
 
 func TestFetchKeepsToItsRate(t *testing.T) {
-	for _, rate := range []int64{10_000, megabyte / 2, 3 * megabyte} {
-		t.Run(fmt.Sprint(rate), func(t *testing.T) {
-			size := int(min(20*rate, 20*megabyte))
-			simulate(t, publish(t, size, megabyte), func(t *testing.T, n *network) {
+	for name, tc := range map[string]struct {
+		rate               int64
+		shardSize, workers int
+	}{
+		"slow": {10_000, megabyte, 10}, "medium": {megabyte / 2, megabyte, 10}, "fast": {3 * megabyte, megabyte, 10},
+		// With so many workers each has his turn seldom, and is not to seem to stall.
+		"very slow": {500, 500, 10}, "slow, by many": {5000, 1000, 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rate := tc.rate
+			size := int(min(60*rate, 20*megabyte))
+			simulate(t, publish(t, size, tc.shardSize), func(t *testing.T, n *network) {
 				one, two := n.host("one", 4*megabyte), n.host("two", 4*megabyte)
-				got := n.fetch(t, fetch.Options{LimitRate: rate}, one, two)
+				got := n.fetch(t, fetch.Options{LimitRate: rate, Concurrency: tc.workers}, one, two)
 				t.Logf("took %v", got.took)
 				assert.InEpsilon(t, float64(size)/float64(rate), got.took.Seconds(), 0.05)
 				assert.LessOrEqual(t, got.wastedPercent(), 5.)
