@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"testing"
@@ -166,4 +167,45 @@ func TestABusyUpstreamDoesNotKeepAFailingFetchAlive(t *testing.T) {
 		t.Logf("took %v, asked the broken one %d times", got.took, len(broken.asked()))
 		assert.LessOrEqual(t, got.took, 12*time.Minute)
 	})
+}
+
+func TestABusyServerIsNotAskedForItsDistributionBeforeTheTimeItSays(t *testing.T) {
+	const wait = 7 * time.Second
+	for name, tc := range map[string]struct {
+		ask func(context.Context, *fetch.Pool) error
+		err string
+	}{
+		"once":            {func(ctx context.Context, p *fetch.Pool) error { return p.Refresh(ctx, fetch.Soon) }, "503"},
+		"until it may be": {func(ctx context.Context, p *fetch.Pool) error { return p.Reach(ctx) }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, publish(t, 10, 10), func(t *testing.T, n *network) {
+				only := n.host("only", megabyte)
+				var asked []time.Duration
+				only.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					asked = append(asked, time.Since(n.start))
+					if len(asked) == 1 {
+						tooBusy(w, int(wait.Seconds()))
+						return
+					}
+					only.ServeHTTP(w, r)
+				})
+				pool := n.client(t, fetch.Options{}, 1, only)
+				require.ErrorContains(t, pool.Refresh(t.Context(), fetch.Soon), "503")
+				time.Sleep(wait - time.Second)
+				if err := tc.ask(t.Context(), pool); tc.err == "" {
+					require.NoError(t, err)
+				} else {
+					require.ErrorContains(t, err, tc.err)
+					assert.Len(t, asked, 1)
+					time.Sleep(time.Second)
+					require.NoError(t, tc.ask(t.Context(), pool))
+				}
+				require.Len(t, asked, 2)
+				assert.GreaterOrEqual(t, asked[1], wait)
+				assert.LessOrEqual(t, asked[1], 2*wait)
+				assert.Len(t, pool.Offers(), 1)
+			})
+		})
+	}
 }

@@ -233,3 +233,32 @@ func TestAShardIsBroughtAloneByUpstreamsThatBreakOff(t *testing.T) {
 		assert.Empty(t, end.log.with("not asked again"))
 	})
 }
+
+// To come as far as another one has come before is no progress where a shard is
+// brought by one alone.
+func TestAShardThatNobodyAloneBringsToItsEndIsGivenUp(t *testing.T) {
+	const end = 300 << 10
+	simulate(t, publish(t, megabyte, megabyte), func(t *testing.T, n *network) {
+		var there memory
+		there.keep(1, flipped(bytes.Clone(n.version.data[:megabyte/2]))) // so that it is brought by one alone
+		cuts := func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			switch asked := r.Header.Get("Range"); {
+			case time.Since(n.start) > 2*time.Minute: // for this to end
+				next.ServeHTTP(w, r)
+			case asked == "":
+				faultAt(end, cut)(w, r, next)
+			case asked == fmt.Sprintf("bytes=%d-%d", end, megabyte-1):
+				cut(w, r)
+			default:
+				next.ServeHTTP(w, r)
+			}
+		}
+		one, two := n.host("one", 4*megabyte).spoilWith(cuts), n.host("two", 4*megabyte).spoilWith(cuts)
+		got, err := n.tryFetch(t, fetch.Options{}, 1, &there, one, two)
+		t.Logf("took %v, %d and %d requests, %d bytes received", got.took, len(one.asked()), len(two.asked()), got.Received)
+		require.ErrorContains(t, err, "shard 1 broke off")
+		assert.NotEmpty(t, got.log.with("shard is fetched again", "shard=1 "))
+		assert.LessOrEqual(t, got.took, time.Minute)
+		assert.LessOrEqual(t, len(one.asked())+len(two.asked()), 40)
+	})
+}

@@ -296,6 +296,43 @@ func TestHelpIsNotGiven(t *testing.T) {
 	}
 }
 
+// An upstream that is idle gets a transfer of one that has several, unless that would
+// be for nothing.
+func TestWhatIsMovedToAnIdleUpstream(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(tr *transfer, idle *upstream)
+		moved  bool
+	}{
+		"what takes long":            {func(*transfer, *upstream) {}, true},
+		"not what one brings alone":  {func(tr *transfer, _ *upstream) { tr.alone = true }, false},
+		"not what does not last":     {func(tr *transfer, _ *upstream) { tr.at = tr.span.to - 1000 }, false},
+		"not what has just begun":    {func(tr *transfer, _ *upstream) { tr.pace = *paced([2]int64{spreadAfter - 1, 1000}) }, false},
+		"not what is given up":       {func(tr *transfer, _ *upstream) { tr.given = true }, false},
+		"not while workers rest":     {func(tr *transfer, _ *upstream) { tr.resting = 1 }, false},
+		"not to who knows no ranges": {func(_ *transfer, idle *upstream) { idle.rangeless = true }, false},
+		"not to who lacks it":        {func(_ *transfer, idle *upstream) { idle.offered = nil }, false},
+		"not to who is not idle":     {func(_ *transfer, idle *upstream) { idle.transfers = 1 }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := transferOf(t, Options{}, 1<<20, paced([2]int64{spreadAfter, 1000}))
+			from, idle := tr.upstream, &upstream{index: 1, name: "idle", offered: tr.upstream.offered}
+			tr.upstreams = append(tr.upstreams, idle)
+			tr.rank = NewRanking(2, time.Now, func() float64 { return 0 })
+			from.transfers = 2
+			tr.fetching.transfers[&transfer{span: tr.span, upstream: from, given: true}] = true
+			var why error
+			tr.cancel = func(err error) { why = err }
+			tc.change(tr, idle)
+			tr.spread()
+			if tc.moved {
+				assert.Equal(t, move{idle}, why)
+			} else {
+				assert.NoError(t, why)
+			}
+		})
+	}
+}
+
 func TestParseContentRange(t *testing.T) {
 	for text, want := range map[string][2]int64{
 		"bytes 5-9/20": {5, 20},

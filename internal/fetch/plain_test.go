@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -116,6 +117,39 @@ func TestFetchWithoutAManifestFindsWhereUpstreamsDiffer(t *testing.T) {
 		require.ErrorIs(t, err, fetch.ErrIntegrity)
 		require.ErrorContains(t, err, s.URL)
 	})
+}
+
+// Who was found out before is not compared with the others: that would cost as much as
+// all of the file.
+func TestFetchWithoutAManifestDoesNotCompareWhoIsNotAskedAgain(t *testing.T) {
+	data := content(1, 4*shardSize)
+	// Sites have no manifest, and each spoils one shard where it is asked for in full.
+	spoiling := func(file string, h spoiler) (*site, *atomic.Int64) {
+		var inFull atomic.Int64
+		return newSite(t, data).spoilWith(only("/v1/", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			switch {
+			case strings.HasSuffix(r.URL.Path, "manifest.json"):
+				http.NotFound(w, r)
+				return
+			case r.Header.Get("Range") == "":
+				inFull.Add(1)
+				only(file, h)(w, r, next)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})), &inFull
+	}
+	var log logbook
+	var got memory
+	short, asked := spoiling(shard.FileName(1), first(tampered(func(data []byte) []byte { return data[1:] })))
+	flips, _ := spoiling(shard.FileName(2), tampered(flipped))
+	opts := fetch.Options{Concurrency: 1, FastWait: never, Logger: log.logger()}
+	_, err := manifestOf(t, opts, &got, short, flips, plain(newSite(t, data)))
+	require.NoError(t, err)
+	assert.Equal(t, data, got.bytes())
+	assert.Len(t, log.with("not asked again", "upstream="+short.URL), 1)
+	assert.NotEmpty(t, log.with("upstream has wrong bytes", flips.URL))
+	assert.Equal(t, int64(1), asked.Load(), "asked again after it was found out")
 }
 
 // What an earlier fetch has left cannot be checked by itself. If the whole is wrong

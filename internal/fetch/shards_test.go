@@ -331,22 +331,26 @@ func TestFetchChecksAnEmptyFileToo(t *testing.T) {
 	require.ErrorIs(t, newFetch(t, fetch.Options{FastWait: never}, new(memory), lies), fetch.ErrIntegrity)
 }
 
+// passingOff is a site that says of a file that it is another one.
+func passingOff(t *testing.T, file, as []byte) *site {
+	t.Helper()
+	is, said := digestOf(file).String(), digestOf(as).String()
+	return newSite(t, file).spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if strings.Contains(r.URL.Path, "shard") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		tampered(func(text []byte) []byte { return []byte(strings.ReplaceAll(string(text), is, said)) })(w, r, next)
+	})
+}
+
 // Whose manifest has the digests of other bytes, and serves those, cannot keep a
 // download from the server that has the right ones.
 func TestFetchDropsAManifestThatDoesNotFitTheFile(t *testing.T) {
 	var log logbook
 	var got memory
 	data, other := content(1, 3*shardSize), content(2, 3*shardSize)
-	right, wrong := digestOf(data).String(), digestOf(other).String()
-	evil := newSite(t, other)
-	evil.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		if strings.Contains(r.URL.Path, "shard") {
-			next.ServeHTTP(w, r)
-			return
-		}
-		tampered(func(text []byte) []byte { return []byte(strings.ReplaceAll(string(text), wrong, right)) })(w, r, next)
-	})
-	good := newSite(t, data)
+	evil, good := passingOff(t, other, data), newSite(t, data)
 	require.NoError(t, newFetch(t, fetch.Options{FastWait: never, Logger: log.logger()}, &got, evil, good))
 	assert.Equal(t, data, got.bytes())
 	assert.Len(t, log.with("manifest not believed", evil.URL), 1)
@@ -355,6 +359,22 @@ func TestFetchDropsAManifestThatDoesNotFitTheFile(t *testing.T) {
 	err := newFetch(t, fetch.Options{FastWait: never}, new(memory), evil)
 	require.ErrorIs(t, err, fetch.ErrIntegrity)
 	require.ErrorContains(t, err, evil.URL)
+}
+
+// However many have the same wrong manifest, all shards are fetched by it once.
+func TestAManifestThatDoesNotFitIsNotTriedAgainFromAnother(t *testing.T) {
+	const shards = 3
+	data, other := content(1, shards*shardSize), content(2, shards*shardSize)
+	var log logbook
+	var got memory
+	one, two, good := passingOff(t, other, data), passingOff(t, other, data), newSite(t, data)
+	opts := fetch.Options{Concurrency: 1, FastWait: never, Logger: log.logger()}
+	require.NoError(t, newFetch(t, opts, &got, one, two, good))
+	assert.Equal(t, data, got.bytes())
+	assert.Len(t, log.with("manifest not believed"), 1)
+	assert.Len(t, log.with("its manifest says the same", two.URL), 1)
+	// By the right manifest each liar is asked for one shard.
+	assert.LessOrEqual(t, one.asked("/v1/shard")+two.asked("/v1/shard"), shards+2)
 }
 
 func TestFetchUsesWhatTheSinkHas(t *testing.T) {

@@ -68,6 +68,18 @@ func TestFetchKeepsToItsRate(t *testing.T) {
 	}
 }
 
+// What is received at once may be paid for longer than a server may be silent.
+func TestWhoWaitsForItsRateDoesNotTakeItForSilence(t *testing.T) {
+	const rate = 2000 // half a second for a KiB, the least that is received at once
+	simulate(t, publish(t, 10_000, 10_000), func(t *testing.T, n *network) {
+		only := n.host("only", megabyte)
+		got := n.fetch(t, fetch.Options{LimitRate: rate, Timeout: 200 * time.Millisecond}, only)
+		assert.Len(t, only.asked(), 1)
+		assert.Zero(t, got.Wasted)
+		assert.LessOrEqual(t, got.took, 5*time.Second)
+	})
+}
+
 func TestFetchesOfAPoolShareItsRate(t *testing.T) {
 	simulate(t, publish(t, 5*megabyte, megabyte), func(t *testing.T, n *network) {
 		pool := n.client(t, fetch.Options{LimitRate: megabyte}, 1, n.host("one", 4*megabyte))

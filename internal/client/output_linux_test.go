@@ -1,0 +1,50 @@
+package client
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"testing"
+
+	"github.com/gofrs/flock"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// What another download renames between opening and locking has come to its end: a
+// lock on it keeps nobody from the file that has the name then. A lease holds who
+// opens the file up until that has happened.
+func TestALockIsOnTheFileThatHasTheName(t *testing.T) {
+	opening := make(chan os.Signal, 1)
+	signal.Notify(opening, unix.SIGIO)
+	defer signal.Stop(opening)
+	name := filepath.Join(t.TempDir(), "unfinished")
+	theirs, err := os.Create(name)
+	require.NoError(t, err)
+	if _, err := unix.FcntlInt(theirs.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		require.NoError(t, theirs.Close())
+		t.Skipf("no leases here: %v", err)
+	}
+	type locked struct {
+		lock *flock.Flock
+		err  error
+	}
+	done := make(chan locked)
+	go func() {
+		lock, err := lockFile(context.Background(), name)
+		done <- locked{lock, err}
+	}()
+	<-opening
+	assert.NoError(t, os.Rename(name, name+" no more"))
+	assert.NoError(t, theirs.Close()) // and the lease with it
+	got := <-done
+	require.NoError(t, got.err)
+	defer func() { assert.NoError(t, got.lock.Close()) }()
+	ours, err := got.lock.Stat()
+	require.NoError(t, err)
+	named, err := os.Stat(name)
+	require.NoError(t, err, "there is a new file")
+	assert.True(t, os.SameFile(ours, named), "another one is locked")
+}
