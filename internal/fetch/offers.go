@@ -96,9 +96,9 @@ func (p *Pool) refresh(ctx context.Context, u *upstream) error {
 // ask asks u for its distribution and notes what has become of that.
 func (p *Pool) ask(ctx context.Context, u *upstream) error {
 	p.mu.Lock()
-	if time.Now().Before(u.askLater) {
+	if left := time.Until(u.askLater); left > 0 {
 		defer p.mu.Unlock()
-		return u.askErr
+		return busy{u.askErr, left}
 	}
 	p.mu.Unlock()
 	entries, skipped, err := p.distribution(ctx, u)
