@@ -21,7 +21,7 @@ func (p *Pool) putOff(u *upstream, b busy) {
 	defer p.mu.Unlock()
 	u.err = b
 	u.later = time.Now().Add(wait)
-	u.most = u.sending
+	u.most = max(u.sending, b.had)
 }
 
 // minBusy is the least wait, for a server that says 0 not to be hammered.
@@ -76,6 +76,16 @@ func (p *Pool) sends(u *upstream, more int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	u.sending += more
+	if time.Now().Before(u.later) {
+		u.most = max(u.most, u.sending) // it was asked before that was said
+	}
+}
+
+// sending returns how many shards u is sending.
+func (p *Pool) sending(u *upstream) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return u.sending
 }
 
 // wait returns how long the upstreams of q that are busy are so at least, or 0 if

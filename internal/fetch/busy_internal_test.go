@@ -16,7 +16,7 @@ import (
 
 var (
 	anEntry   = distfile.Entry{Version: 1}
-	sentAway  = func(wait time.Duration) error { return busy{errors.New("it answers 503"), wait} }
+	sentAway  = func(wait time.Duration) error { return busy{error: errors.New("it answers 503"), wait: wait} }
 	noRefusal = new(refusals)
 )
 
@@ -38,7 +38,7 @@ func TestClaimKeepsToWhatABusyUpstreamBears(t *testing.T) {
 			p.release(u, nil)
 		}
 		p.sends(u, 2)
-		p.putOff(u, busy{errors.New("503"), 10 * time.Second})
+		p.putOff(u, busy{error: errors.New("503"), wait: 10 * time.Second})
 		left := time.Until(u.later)
 		assert.GreaterOrEqual(t, left, 10*time.Second)
 		assert.LessOrEqual(t, left, 15*time.Second)
@@ -60,7 +60,7 @@ func TestClaimKeepsToWhatABusyUpstreamBears(t *testing.T) {
 		require.False(t, p.claim(u))
 		assert.Equal(t, 4, u.transfers)
 
-		p.putOff(u, busy{errors.New("503"), 0})
+		p.putOff(u, busy{error: errors.New("503"), wait: 0})
 		assert.GreaterOrEqual(t, time.Until(u.later), 100*time.Millisecond, "0 is no wait")
 		assert.LessOrEqual(t, time.Until(u.later), 150*time.Millisecond)
 	})
@@ -71,7 +71,7 @@ func TestThoseWhoWereSentAwayTogetherComeBackOneByOne(t *testing.T) {
 		different := make(map[time.Time]bool)
 		for range 20 {
 			p, u := offering(t, Options{})
-			p.putOff(u, busy{errors.New("503"), time.Second})
+			p.putOff(u, busy{error: errors.New("503"), wait: time.Second})
 			different[u.later] = true
 		}
 		assert.Greater(t, len(different), 1)
@@ -84,7 +84,7 @@ func TestWaitIsUntilTheFirstBusyUpstreamMayBeAsked(t *testing.T) {
 		q := quest{entry: anEntry, refused: new(refusals)}
 		wait, _ := p.wait(q)
 		assert.Zero(t, wait)
-		p.putOff(u, busy{errors.New("503"), 10 * time.Second})
+		p.putOff(u, busy{error: errors.New("503"), wait: 10 * time.Second})
 		wait, freed := p.wait(q)
 		assert.Equal(t, time.Until(u.later), wait)
 		select {
@@ -146,7 +146,7 @@ func TestRetryWaitsForABusyUpstream(t *testing.T) {
 		p, u := offering(t, Options{Attempts: 1})
 		require.True(t, p.claim(u))
 		p.sends(u, 1)
-		p.putOff(u, busy{errors.New("503"), time.Minute})
+		p.putOff(u, busy{error: errors.New("503"), wait: time.Minute})
 		ended := make(chan time.Duration)
 		start := time.Now()
 		go func() {

@@ -138,7 +138,7 @@ func answered(resp *http.Response) error {
 	default:
 		err := fmt.Errorf("it answers %d %s", code, http.StatusText(code))
 		if after := resp.Header.Get("Retry-After"); after != "" && (code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests) {
-			return busy{err, retryAfter(after)}
+			return busy{error: err, wait: retryAfter(after)}
 		}
 		return err
 	}
@@ -161,6 +161,7 @@ type busy struct {
 	error
 
 	wait time.Duration
+	had  int // shards that it was sending us when it was asked
 }
 
 func (e busy) Unwrap() error { return e.error }

@@ -98,7 +98,7 @@ func (p *Pool) ask(ctx context.Context, u *upstream) error {
 	p.mu.Lock()
 	if left := time.Until(u.askLater); left > 0 {
 		defer p.mu.Unlock()
-		return busy{u.askErr, left}
+		return busy{error: u.askErr, wait: left}
 	}
 	p.mu.Unlock()
 	entries, skipped, err := p.distribution(ctx, u)

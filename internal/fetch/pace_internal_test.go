@@ -280,7 +280,7 @@ func TestHelpIsNotGiven(t *testing.T) {
 		"by who does not know ranges":     func(tr *transfer) { tr.upstream.rangeless = true },
 		"by who is not asked again":       func(tr *transfer) { tr.refused.add(tr.upstream, errSilent) },
 		"by who does not have it":         func(tr *transfer) { tr.upstream.offered = nil },
-		"by who is busy":                  func(tr *transfer) { tr.putOff(tr.upstream, busy{errSilent, time.Second}) },
+		"by who is busy":                  func(tr *transfer) { tr.putOff(tr.upstream, busy{error: errSilent, wait: time.Second}) },
 		"to who is not known":             func(tr *transfer) { tr.pace = *paced([2]int64{1, 1000}) },
 		"to who is done in half a second": func(tr *transfer) { tr.pace = *paced([2]int64{20, 1<<19 + 1}) },
 	} {

@@ -180,7 +180,12 @@ func (p *Pool) attempt(ctx context.Context, q quest) (failed []error, got bool, 
 			continue
 		}
 		tried[u] = true
+		had := p.sending(u)
 		err := q.try(u)
+		if later := (busy{}); errors.As(err, &later) {
+			later.error, later.had = err, had
+			err = later
+		}
 		if err == nil || ctx.Err() != nil || errors.As(err, new(local)) {
 			p.release(u, err)
 			return nil, false, err
