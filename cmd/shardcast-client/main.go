@@ -43,7 +43,8 @@ func newCommand() *cobra.Command {
 its shards concurrently from the servers that prove fastest, verified one by one
 and as a whole. Any of the servers that is up is enough. The file appears under
 its name only when all of it is right and on the disk, and its path is then
-printed on stdout; when anything fails, what stood there before is untouched.
+printed on stdout; when anything fails, what stood there before is untouched, and
+what has come is kept for the next download of it to the same file to go on with.
 How it goes is shown on stderr.`,
 		Example: `  shardcast-client --servers 192.168.1.100,192.168.1.101 --list
   shardcast-client --servers 192.168.1.100 --version v1 --output-file ./file.bin
