@@ -171,7 +171,7 @@ func (o *Origin) cut(ctx context.Context, src *source, draft *store.Draft) (shar
 		ShardSize: o.shardSize,
 	}
 	var err error
-	if m.Digest, m.Shards, err = shard.Cut(ctx, src, m.Size, m.ShardSize, draft.Create); err != nil {
+	if m.Digest, m.Shards, err = shard.Cut(ctx, src, shard.Plan{Size: m.Size, ShardSize: m.ShardSize, Create: draft.Create}); err != nil {
 		return shard.Manifest{}, err
 	}
 	after, err := src.Stat()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -39,21 +40,39 @@ type Writer interface {
 	Commit() error
 }
 
-// Cut reads size bytes from src, which must end there, and writes them as shards
-// of shardSize to the writers that create returns, one call a shard, in order.
-// It returns the digest of the whole and of each shard. One pass is made: the
-// file's digest, the shards' digests and the writing run beside one another, and
-// shards are committed while later ones are cut.
+// A Plan says how a file is to be cut.
+type Plan struct {
+	// Size is the file's, in bytes.
+	Size int64
+
+	// ShardSize is that of every shard but the last, in bytes.
+	ShardSize int64
+
+	// Create returns the writer of a shard. It is called once a shard, in order.
+	Create func(number int) (Writer, error)
+
+	// Report is told that a shard is committed and has the digest d: once a shard,
+	// in any order, one at a time, and not after [Cut] has returned. What it is told
+	// stays true if the cut fails later. It must not take long. Nil is for nobody.
+	Report func(number int, d Digest)
+}
+
+// Cut reads plan.Size bytes from src, which must end there, and writes them as
+// shards to the writers that plan.Create returns. It returns the digest of the
+// whole and of each shard. One pass is made: the file's digest, the shards' digests
+// and the writing run beside one another, and shards are committed while later ones
+// are cut. None of them waits for plan.Report to learn of a shard: whichever of its
+// commit and its digest comes last tells it.
 //
-// Errors are those of src, of create and of its writers, [ErrChanged] if src
-// holds more or less than size bytes, and what ended ctx.
-func Cut(ctx context.Context, src io.Reader, size, shardSize int64, create func(number int) (Writer, error)) (file Digest, shards []Digest, err error) {
-	if err := CheckSize(size, shardSize); err != nil {
+// Errors are those of src, of plan.Create and of its writers, [ErrChanged] if src
+// holds more or less than plan.Size bytes, and what ended ctx.
+func Cut(ctx context.Context, src io.Reader, plan Plan) (file Digest, shards []Digest, err error) {
+	if err := CheckSize(plan.Size, plan.ShardSize); err != nil {
 		return Digest{}, nil, err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	c := &cut{
-		size: size, shardSize: shardSize,
+		Plan: plan, halves: make(map[int]Digest),
 		free:   make(chan *buffer, cutBuffers),
 		toFile: make(chan *buffer, cutBuffers), toShards: make(chan *buffer, cutBuffers), toDisk: make(chan *buffer, cutBuffers),
 	}
@@ -75,14 +94,16 @@ func Cut(ctx context.Context, src io.Reader, size, shardSize int64, create func(
 		for p := range c.toShards {
 			one.Write(p.data)
 			if p.last {
-				shards = append(shards, sum(one))
+				digest := sum(one)
+				shards = append(shards, digest)
 				one.Reset()
+				c.half(p.shard, digest)
 			}
 			c.release(p)
 		}
 		return nil
 	})
-	group.Go(func() error { return c.write(group, create) })
+	group.Go(func() error { return c.write(group) })
 	if err := group.Wait(); err != nil {
 		return Digest{}, nil, err
 	}
@@ -98,9 +119,33 @@ func sum(h hash.Hash) (d Digest) {
 // cut is one run of [Cut]: every buffer goes from the reader to three users and
 // back to the free ones.
 type cut struct {
-	size, shardSize          int64
+	Plan
+
 	free                     chan *buffer
 	toFile, toShards, toDisk chan *buffer
+
+	mu     sync.Mutex     // guards halves, and is held while Report is called
+	halves map[int]Digest // of shards that are hashed, or committed, which is the zero digest, and not yet the other
+}
+
+// half is called when shard number is committed, with the zero digest, and when it
+// is known to have the digest d. The second of the two calls reports the shard.
+func (c *cut) half(number int, d Digest) {
+	if c.Report == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	other, second := c.halves[number]
+	if !second {
+		c.halves[number] = d
+		return
+	}
+	delete(c.halves, number)
+	if d == (Digest{}) {
+		d = other
+	}
+	c.Report(number, d)
 }
 
 // buffer holds a part of one shard, never of two.
@@ -125,20 +170,20 @@ func (c *cut) read(ctx context.Context, src io.Reader) error {
 	defer close(c.toFile)
 	defer close(c.toShards)
 	defer close(c.toDisk)
-	for offset := int64(0); offset < c.size; {
+	for offset := int64(0); offset < c.Size; {
 		var p *buffer
 		select {
 		case p = <-c.free:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		inShard := offset % c.shardSize
-		left := min(c.shardSize-inShard, c.size-offset)
+		inShard := offset % c.ShardSize
+		left := min(c.ShardSize-inShard, c.Size-offset)
 		p.data = p.space[:min(int64(len(p.space)), left)]
-		p.shard = int(offset/c.shardSize) + 1
+		p.shard = int(offset/c.ShardSize) + 1
 		p.last = int64(len(p.data)) == left
 		if _, err := io.ReadFull(src, p.data); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("%w: it ends before its %d bytes", ErrChanged, c.size)
+			return fmt.Errorf("%w: it ends before its %d bytes", ErrChanged, c.Size)
 		} else if err != nil {
 			return err
 		}
@@ -149,7 +194,7 @@ func (c *cut) read(ctx context.Context, src io.Reader) error {
 		c.toDisk <- p
 	}
 	if n, err := io.ReadFull(src, make([]byte, 1)); n > 0 {
-		return fmt.Errorf("%w: it goes on after its %d bytes", ErrChanged, c.size)
+		return fmt.Errorf("%w: it goes on after its %d bytes", ErrChanged, c.Size)
 	} else if !errors.Is(err, io.EOF) {
 		return err
 	}
@@ -159,7 +204,7 @@ func (c *cut) read(ctx context.Context, src io.Reader) error {
 // write writes buffers to their shards, and has group commit each that is whole.
 // When it gives up, the reader is not held up: the channels have room for all
 // the buffers that there are.
-func (c *cut) write(group *errgroup.Group, create func(number int) (Writer, error)) (err error) {
+func (c *cut) write(group *errgroup.Group) (err error) {
 	committing := make(chan struct{}, commitsBehind)
 	var out Writer
 	defer func() {
@@ -169,7 +214,7 @@ func (c *cut) write(group *errgroup.Group, create func(number int) (Writer, erro
 	}()
 	for p := range c.toDisk {
 		if out == nil {
-			if out, err = create(p.shard); err != nil {
+			if out, err = c.Create(p.shard); err != nil {
 				return err
 			}
 		}
@@ -177,12 +222,16 @@ func (c *cut) write(group *errgroup.Group, create func(number int) (Writer, erro
 			return err
 		}
 		if p.last {
-			whole := out
+			whole, number := out, p.shard
 			out = nil
 			committing <- struct{}{}
 			group.Go(func() error {
-				defer func() { <-committing }()
-				return errors.Join(whole.Commit(), whole.Close())
+				err := errors.Join(whole.Commit(), whole.Close())
+				<-committing
+				if err == nil {
+					c.half(number, Digest{})
+				}
+				return err
 			})
 		}
 		c.release(p)

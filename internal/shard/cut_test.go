@@ -97,10 +97,13 @@ func noise(size int) []byte {
 	return p
 }
 
-// checkCut fails t unless a cut of whole does what slicing and hashing it does.
+// checkCut fails t unless a cut of whole does what slicing and hashing it does, and
+// reports each shard once.
 func checkCut(ctx context.Context, t require.TestingT, src io.Reader, whole []byte, shardSize int) {
 	var s shelf
-	digest, shards, err := shard.Cut(ctx, src, int64(len(whole)), int64(shardSize), s.create)
+	var reported reports
+	digest, shards, err := shard.Cut(ctx, src,
+		shard.Plan{Size: int64(len(whole)), ShardSize: int64(shardSize), Create: s.create, Report: reported.add})
 	require.NoError(t, err)
 	require.Equal(t, shard.Digest(sha256.Sum256(whole)), digest)
 	var want []shard.Digest
@@ -114,7 +117,21 @@ func checkCut(ctx context.Context, t require.TestingT, src io.Reader, whole []by
 	for _, f := range s.files {
 		require.True(t, f.committed)
 	}
+	require.Len(t, reported, len(want))
+	for i, d := range want {
+		require.Contains(t, reported, report{i + 1, d})
+	}
 }
+
+type report struct {
+	number int
+	digest shard.Digest
+}
+
+// reports are what a cut has reported, in that order.
+type reports []report
+
+func (r *reports) add(number int, d shard.Digest) { *r = append(*r, report{number, d}) }
 
 func TestCutDoesWhatSlicingAndHashingDo(t *testing.T) {
 	ctx := t.Context()
@@ -161,7 +178,7 @@ func TestCutTakesHoweverMuchAReaderGives(t *testing.T) {
 
 func TestCutOfNothingHasNoShards(t *testing.T) {
 	none := func(int) (shard.Writer, error) { return nil, assert.AnError }
-	digest, shards, err := shard.Cut(t.Context(), bytes.NewReader(nil), 0, 10, none)
+	digest, shards, err := shard.Cut(t.Context(), bytes.NewReader(nil), shard.Plan{ShardSize: 10, Create: none})
 	require.NoError(t, err)
 	assert.Equal(t, shard.EmptyDigest(), digest)
 	assert.Empty(t, shards)
@@ -182,7 +199,8 @@ func TestCutReportsAFileThatShrinks(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var s shelf
 				whole := noise(size)
-				digest, shards, err := shard.Cut(t.Context(), bytes.NewReader(whole[:tc.holds]), size, int64(tc.shardSize), s.create)
+				digest, shards, err := shard.Cut(t.Context(), bytes.NewReader(whole[:tc.holds]),
+					shard.Plan{Size: size, ShardSize: int64(tc.shardSize), Create: s.create})
 				require.ErrorIs(t, err, shard.ErrChanged)
 				assert.Zero(t, digest)
 				assert.Nil(t, shards)
@@ -203,7 +221,8 @@ func TestCutReportsAFileThatGrows(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var s shelf
 				whole := noise(tc.holds)
-				digest, shards, err := shard.Cut(t.Context(), bytes.NewReader(whole), int64(tc.size), int64(tc.shardSize), s.create)
+				digest, shards, err := shard.Cut(t.Context(), bytes.NewReader(whole),
+					shard.Plan{Size: int64(tc.size), ShardSize: int64(tc.shardSize), Create: s.create})
 				require.ErrorIs(t, err, shard.ErrChanged)
 				assert.Zero(t, digest)
 				assert.Nil(t, shards)
@@ -228,7 +247,7 @@ func TestCutReturnsTheErrorOfItsReader(t *testing.T) {
 				var s shelf
 				whole := noise(size)
 				src := io.MultiReader(bytes.NewReader(whole[:readable]), iotest.ErrReader(errBroken))
-				_, _, err := shard.Cut(t.Context(), src, size, shardSize, s.create)
+				_, _, err := shard.Cut(t.Context(), src, shard.Plan{Size: size, ShardSize: shardSize, Create: s.create})
 				require.ErrorIs(t, err, errBroken)
 				require.NotErrorIs(t, err, shard.ErrChanged)
 				s.tidy(t, whole, shardSize)
@@ -256,7 +275,8 @@ func TestCutReturnsTheErrorOfAWriterAndClosesAll(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var s shelf
 					fail(&s, number)
-					digest, shards, err := shard.Cut(t.Context(), bytes.NewReader(whole), int64(len(whole)), shardSize, s.create)
+					digest, shards, err := shard.Cut(t.Context(), bytes.NewReader(whole),
+						shard.Plan{Size: int64(len(whole)), ShardSize: shardSize, Create: s.create})
 					require.ErrorIs(t, err, errBroken)
 					assert.Zero(t, digest)
 					assert.Nil(t, shards)
@@ -275,7 +295,8 @@ func TestCutReturnsTheErrorOfAWriteInTheMiddleOfAShard(t *testing.T) {
 			w, err := s.create(number)
 			return &shortOfSpace{Writer: w, left: 1 << 20}, err
 		}
-		_, _, err := shard.Cut(t.Context(), io.LimitReader(endless('x'), size), size, size, create)
+		_, _, err := shard.Cut(t.Context(), io.LimitReader(endless('x'), size),
+			shard.Plan{Size: size, ShardSize: size, Create: create})
 		require.ErrorIs(t, err, errBroken)
 		require.Len(t, s.files, 1)
 		assert.True(t, s.files[0].closed)
@@ -329,7 +350,8 @@ func TestCutEndsWithItsContext(t *testing.T) {
 				defer cancel(nil)
 				var s shelf
 				src := &cancelling{cancel: cancel, last: tc.last}
-				digest, shards, err := shard.Cut(ctx, src, 60_000*tc.shardSize, tc.shardSize, s.create)
+				digest, shards, err := shard.Cut(ctx, src,
+					shard.Plan{Size: 60_000 * tc.shardSize, ShardSize: tc.shardSize, Create: s.create})
 				require.ErrorIs(t, err, errBroken, "the cause, not merely that it was cancelled")
 				assert.Zero(t, digest)
 				assert.Nil(t, shards)
@@ -345,7 +367,7 @@ func TestCutDoesNotBeginWhenItsContextIsOver(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var s shelf
-	_, _, err := shard.Cut(ctx, endless(0), 10_000, 1, s.create)
+	_, _, err := shard.Cut(ctx, endless(0), shard.Plan{Size: 10_000, ShardSize: 1, Create: s.create})
 	require.ErrorIs(t, err, context.Canceled)
 	assert.Less(t, len(s.files), 100)
 }
@@ -364,7 +386,7 @@ func TestCutCommitsAShardWhileTheNextIsCut(t *testing.T) {
 			}
 			return s.create(number)
 		}
-		_, shards, err := shard.Cut(t.Context(), bytes.NewReader(noise(20)), 20, 10, create)
+		_, shards, err := shard.Cut(t.Context(), bytes.NewReader(noise(20)), shard.Plan{Size: 20, ShardSize: 10, Create: create})
 		require.NoError(t, err)
 		assert.Len(t, shards, 2)
 	})
@@ -378,7 +400,7 @@ func TestCutWaitsForASlowDisk(t *testing.T) {
 		s := &shelf{onCommit: func(int) { <-synced }}
 		ended := make(chan error)
 		go func() {
-			_, _, err := shard.Cut(t.Context(), bytes.NewReader(whole), count, 1, s.create)
+			_, _, err := shard.Cut(t.Context(), bytes.NewReader(whole), shard.Plan{Size: count, ShardSize: 1, Create: s.create})
 			ended <- err
 		}()
 		synctest.Wait()
@@ -396,13 +418,107 @@ func TestCutReturnsOnlyWhenAllIsCommitted(t *testing.T) {
 		s := &shelf{onCommit: func(int) { <-synced }}
 		ended := make(chan error, 1)
 		go func() {
-			_, _, err := shard.Cut(t.Context(), bytes.NewReader(noise(3)), 3, 1, s.create)
+			_, _, err := shard.Cut(t.Context(), bytes.NewReader(noise(3)), shard.Plan{Size: 3, ShardSize: 1, Create: s.create})
 			ended <- err
 		}()
 		synctest.Wait()
 		assert.Empty(t, ended)
 		close(synced)
 		require.NoError(t, <-ended)
+	})
+}
+
+func TestCutReportsAShardBeforeTheNextIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		whole := noise(25)
+		src, feed := io.Pipe()
+		var s shelf
+		var reported reports
+		ended := make(chan error, 1)
+		go func() {
+			_, _, err := shard.Cut(t.Context(), src, shard.Plan{Size: 25, ShardSize: 10, Create: s.create, Report: reported.add})
+			ended <- err
+		}()
+		for i, part := range slices.Collect(slices.Chunk(whole, 10)) {
+			_, err := feed.Write(part)
+			require.NoError(t, err)
+			synctest.Wait()
+			require.Len(t, reported, i+1)
+			assert.Equal(t, report{i + 1, sha256.Sum256(part)}, reported[i])
+		}
+		require.NoError(t, feed.Close())
+		require.NoError(t, <-ended)
+	})
+}
+
+func TestCutReportsAShardOnlyWhenItIsCommitted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		whole := noise(30)
+		synced := make(chan struct{})
+		s := &shelf{onCommit: func(number int) {
+			if number == 1 {
+				<-synced
+			}
+		}}
+		var reported reports
+		ended := make(chan error, 1)
+		go func() {
+			_, _, err := shard.Cut(t.Context(), bytes.NewReader(whole), shard.Plan{Size: 30, ShardSize: 10, Create: s.create, Report: reported.add})
+			ended <- err
+		}()
+		synctest.Wait()
+		assert.ElementsMatch(t, reports{{2, sha256.Sum256(whole[10:20])}, {3, sha256.Sum256(whole[20:])}}, reported,
+			"those that are in place, and no others")
+		close(synced)
+		require.NoError(t, <-ended)
+		require.Len(t, reported, 3)
+		assert.Equal(t, report{1, sha256.Sum256(whole[:10])}, reported[2])
+	})
+}
+
+func TestCutDoesNotReportAShardThatIsNotKept(t *testing.T) {
+	whole := noise(30)
+	for name, fail := range map[string]func(s *shelf){
+		"commit": func(s *shelf) { s.fail.commit = 2 },
+		"close":  func(s *shelf) { s.fail.close = 2 },
+		"write":  func(s *shelf) { s.fail.write = 2 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var s shelf
+				fail(&s)
+				var reported reports
+				_, _, err := shard.Cut(t.Context(), bytes.NewReader(whole), shard.Plan{Size: 30, ShardSize: 10, Create: s.create, Report: reported.add})
+				require.ErrorIs(t, err, errBroken)
+				count := len(reported)
+				for _, r := range reported {
+					assert.NotEqual(t, 2, r.number)
+				}
+				synctest.Wait()
+				assert.Len(t, reported, count, "reported after the end")
+			})
+		})
+	}
+}
+
+func TestCutThatEndsHasReportedWhatIsCommitted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		whole := noise(20)
+		src, feed := io.Pipe()
+		var s shelf
+		var reported reports
+		ended := make(chan error, 1)
+		go func() {
+			_, _, err := shard.Cut(ctx, src, shard.Plan{Size: 1000, ShardSize: 10, Create: s.create, Report: reported.add})
+			ended <- err
+		}()
+		_, err := feed.Write(whole[:15])
+		require.NoError(t, err)
+		cancel(errBroken)
+		require.NoError(t, feed.CloseWithError(errBroken))
+		require.ErrorIs(t, <-ended, errBroken)
+		assert.Equal(t, reports{{1, sha256.Sum256(whole[:10])}}, reported)
 	})
 }
 
@@ -418,7 +534,7 @@ func TestCutRefusesSizesThatCannotBeCut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var s shelf
-			_, _, err := shard.Cut(t.Context(), bytes.NewReader(nil), tc.size, tc.shardSize, s.create)
+			_, _, err := shard.Cut(t.Context(), bytes.NewReader(nil), shard.Plan{Size: tc.size, ShardSize: tc.shardSize, Create: s.create})
 			require.Error(t, err)
 			assert.Empty(t, s.files)
 			assert.Error(t, shard.CheckSize(tc.size, tc.shardSize))

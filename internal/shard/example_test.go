@@ -22,7 +22,8 @@ func ExampleCut() {
 		kept = append(kept, &inMemory{})
 		return kept[len(kept)-1], nil
 	}
-	digest, shards, err := shard.Cut(context.Background(), strings.NewReader(text), int64(len(text)), 8, create)
+	digest, shards, err := shard.Cut(context.Background(), strings.NewReader(text),
+		shard.Plan{Size: int64(len(text)), ShardSize: 8, Create: create})
 	if err != nil {
 		fmt.Println(err)
 		return

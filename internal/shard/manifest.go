@@ -70,7 +70,10 @@ func ParseManifest(r io.Reader) (Manifest, error) {
 	if len(text) > maxManifestSize {
 		return Manifest{}, fmt.Errorf("%w: longer than %d bytes", ErrManifest, maxManifestSize)
 	}
-	m, err := decode(text)
+	var m Manifest
+	err = decode(text, map[string]any{
+		"name": &m.Name, "date": &m.Date, "size": &m.Size, "shard_size": &m.ShardSize, "digest": &m.Digest, "shards": &m.Shards,
+	})
 	if err != nil {
 		return Manifest{}, fmt.Errorf("%w: %w", ErrManifest, err)
 	}
@@ -80,23 +83,21 @@ func ParseManifest(r io.Reader) (Manifest, error) {
 	return m, nil
 }
 
-// decode reads the members by their names. To read them into a Manifest at once
-// would also take names that differ in case.
-func decode(text []byte) (m Manifest, err error) {
+// decode reads the members of a JSON object by their names, each into its place. To
+// read them into a struct at once would also take names that differ in case.
+func decode(text []byte, places map[string]any) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(text, &members); err != nil {
-		return Manifest{}, err
+		return err
 	}
-	for name, value := range map[string]any{
-		"name": &m.Name, "date": &m.Date, "size": &m.Size, "shard_size": &m.ShardSize, "digest": &m.Digest, "shards": &m.Shards,
-	} {
+	for name, place := range places {
 		if raw, ok := members[name]; ok {
-			if err := json.Unmarshal(raw, value); err != nil {
-				return Manifest{}, fmt.Errorf("%s: %w", name, err)
+			if err := json.Unmarshal(raw, place); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
 			}
 		}
 	}
-	return m, nil
+	return nil
 }
 
 // Encode writes the manifest in the form that [ParseManifest] reads, and that
@@ -119,22 +120,33 @@ func (m Manifest) Encode() ([]byte, error) {
 // shards, that every digest is there, and that the name is UTF-8. Errors match
 // [ErrManifest].
 func (m Manifest) Validate() error {
+	err := m.validateOutline()
+	switch {
+	case err != nil:
+	case m.Digest == Digest{} || slices.Contains(m.Shards, Digest{}):
+		err = errors.New("a digest is missing")
+	case m.Size == 0 && m.Digest != EmptyDigest(), len(m.Shards) == 1 && m.Shards[0] != m.Digest:
+		err = fmt.Errorf("the file's digest %s is not that of its shards", m.Digest)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrManifest, err)
+	}
+	return nil
+}
+
+// validateOutline checks all but the digests.
+func (m Manifest) validateOutline() error {
 	switch count := countShards(m.Size, m.ShardSize); {
 	case m.Size < 0:
-		return fmt.Errorf("%w: size %d is negative", ErrManifest, m.Size)
+		return fmt.Errorf("size %d is negative", m.Size)
 	case m.ShardSize < 1:
-		return fmt.Errorf("%w: shard size %d is less than 1", ErrManifest, m.ShardSize)
+		return fmt.Errorf("shard size %d is less than 1", m.ShardSize)
 	case count > MaxShards:
-		return fmt.Errorf("%w: %d shards of %d bytes, at most %d are allowed", ErrManifest, count, m.ShardSize, MaxShards)
+		return fmt.Errorf("%d shards of %d bytes, at most %d are allowed", count, m.ShardSize, MaxShards)
 	case int64(len(m.Shards)) != count:
-		return fmt.Errorf("%w: %d digests for %d bytes in shards of %d, which are %d shards",
-			ErrManifest, len(m.Shards), m.Size, m.ShardSize, count)
+		return fmt.Errorf("%d digests for %d bytes in shards of %d, which are %d shards", len(m.Shards), m.Size, m.ShardSize, count)
 	case len(m.Name) > maxNameSize || !utf8.ValidString(m.Name):
-		return fmt.Errorf("%w: the file's name is longer than %d bytes, or not UTF-8", ErrManifest, maxNameSize)
-	case m.Digest == Digest{} || slices.Contains(m.Shards, Digest{}):
-		return fmt.Errorf("%w: a digest is missing", ErrManifest)
-	case m.Size == 0 && m.Digest != EmptyDigest(), len(m.Shards) == 1 && m.Shards[0] != m.Digest:
-		return fmt.Errorf("%w: the file's digest %s is not that of its shards", ErrManifest, m.Digest)
+		return fmt.Errorf("the file's name is longer than %d bytes, or not UTF-8", maxNameSize)
 	}
 	return nil
 }

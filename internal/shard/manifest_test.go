@@ -172,7 +172,7 @@ func TestEncodeWritesTheDocumentedForm(t *testing.T) {
 }
 
 func TestEncodeWritesAnArrayOfShardsForAnEmptyFile(t *testing.T) {
-	digest, shards, err := shard.Cut(t.Context(), strings.NewReader(""), 0, 10, nil)
+	digest, shards, err := shard.Cut(t.Context(), strings.NewReader(""), shard.Plan{ShardSize: 10})
 	require.NoError(t, err)
 	encoded, err := shard.Manifest{Name: "empty", ShardSize: 10, Digest: digest, Shards: shards}.Encode()
 	require.NoError(t, err)

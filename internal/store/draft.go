@@ -27,17 +27,30 @@ func (s *Store) Draft(v shard.Version) (*Draft, error) {
 	return d, nil
 }
 
+// Drafts returns the drafts that there are, ascending.
+func (s *Store) Drafts() ([]*Draft, error) {
+	versions, err := s.versionsIn(drafts)
+	found := make([]*Draft, len(versions))
+	for i, v := range versions {
+		found[i] = &Draft{store: s, version: v}
+	}
+	return found, err
+}
+
 // DiscardDrafts removes the drafts that keep does not approve of. Nobody may be
 // writing to them.
 func (s *Store) DiscardDrafts(keep func(shard.Version) bool) error {
-	versions, err := s.versionsIn(drafts)
-	for _, v := range versions {
-		if !keep(v) {
-			err = errors.Join(err, (&Draft{store: s, version: v}).Discard())
+	found, err := s.Drafts()
+	for _, d := range found {
+		if !keep(d.version) {
+			err = errors.Join(err, d.Discard())
 		}
 	}
 	return err
 }
+
+// Version is the one that it is to become.
+func (d *Draft) Version() shard.Version { return d.version }
 
 // Create returns a writer for shard number, which replaces what the draft holds
 // of it when it is committed.
@@ -54,6 +67,17 @@ func (d *Draft) Create(number int) (shard.Writer, error) {
 // of it before. Nothing says how much of it is right.
 func (d *Draft) Open(number int) (*os.File, error) {
 	return d.store.root.OpenFile(path.Join(d.path(), shard.FileName(number)), os.O_RDWR|os.O_CREATE, 0o644)
+}
+
+// Read opens shard number for reading, in the draft or where the version is held
+// once the draft has been published. The error matches [fs.ErrNotExist] if nothing
+// was ever written of it.
+func (d *Draft) Read(number int) (*os.File, error) {
+	f, err := d.store.openRegular(path.Join(d.path(), shard.FileName(number)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return d.store.open(d.version, shard.FileName(number))
+	}
+	return f, err
 }
 
 // Need returns an error if the disk has no room for what is missing of size bytes
@@ -102,6 +126,8 @@ func (d *Draft) SetManifest(m shard.Manifest) error {
 
 // Discard removes the draft and all that is in it.
 func (d *Draft) Discard() error {
+	// What tells of it goes first, for the rest may take long.
+	_ = d.store.root.Remove(path.Join(d.path(), unfinishedName))
 	return d.store.root.RemoveAll(d.path())
 }
 

@@ -47,7 +47,8 @@ func publishAndRead(ctx context.Context, dir, text string) error {
 		return err
 	}
 	m := shard.Manifest{Name: "hello.txt", Date: time.Now(), Size: int64(len(text)), ShardSize: 7}
-	m.Digest, m.Shards, err = shard.Cut(ctx, strings.NewReader(text), m.Size, m.ShardSize, draft.Create)
+	m.Digest, m.Shards, err = shard.Cut(ctx, strings.NewReader(text),
+		shard.Plan{Size: m.Size, ShardSize: m.ShardSize, Create: draft.Create})
 	if err != nil {
 		return err
 	}

@@ -109,7 +109,8 @@ func cut(ctx context.Context, d *store.Draft, text string) (shard.Manifest, erro
 		ShardSize: 16,
 	}
 	var err error
-	m.Digest, m.Shards, err = shard.Cut(ctx, strings.NewReader(text), m.Size, m.ShardSize, d.Create)
+	m.Digest, m.Shards, err = shard.Cut(ctx, strings.NewReader(text),
+		shard.Plan{Size: m.Size, ShardSize: m.ShardSize, Create: d.Create})
 	return m, err
 }
 

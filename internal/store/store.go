@@ -10,6 +10,7 @@
 //	    write.lock         held by whoever publishes or retires
 //	    state.json         the highest version number used, and what is being moved
 //	    drafts/v2/         a version that is not whole yet
+//	        unfinished.jsonl   how far it is, while its file is being cut, see package shard
 //	    retired/v1/        a version that is not on offer any more, but still being read
 //
 // What a reader may lean on: a version directory appears whole and synced, by
@@ -21,7 +22,9 @@
 // ever touched.
 //
 // Several processes may use a directory at once. The locks are advisory (flock),
-// and end with the process that holds them.
+// and end with the process that holds them. So does what a process tells of the draft
+// that it is cutting: unfinished.jsonl counts only while write.lock is held, and who
+// holds that next has drafts of his own, and discards the others.
 package store
 
 import (
@@ -148,6 +151,9 @@ func (s *Store) Close() error {
 // Dir returns the path that the store was opened with.
 func (s *Store) Dir() string { return s.dir }
 
+// Role returns the role that the store was opened for.
+func (s *Store) Role() Role { return s.role }
+
 // Claim makes this process the one server of the directory until release is
 // called. It returns an error matching [ErrInUse] if another process is that.
 func (s *Store) Claim(ctx context.Context) (release func() error, err error) {
@@ -171,6 +177,10 @@ func (s *Store) Distribution() ([]distfile.Entry, error) {
 	entries, _, err := s.distribution()
 	return entries, err
 }
+
+// StatDistribution describes the file that [Store.Distribution] reads. The error
+// matches [fs.ErrNotExist] if there is none.
+func (s *Store) StatDistribution() (fs.FileInfo, error) { return s.root.Stat(distfile.FileName) }
 
 // distribution returns the versions on offer and the lines that say nothing.
 func (s *Store) distribution() ([]distfile.Entry, []distfile.LineError, error) {

@@ -31,6 +31,19 @@ func TestOpenMakesTheDirectory(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
+func TestStatDistributionDescribesWhatDistributionReads(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	st := open(t, dir, store.Origin)
+	_, err := st.StatDistribution()
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	moved := dir + "-moved"
+	require.NoError(t, os.Rename(dir, moved))
+	write(t, moved, distfile.FileName, "v1: \n")
+	info, err := st.StatDistribution()
+	require.NoError(t, err)
+	assert.EqualValues(t, 5, info.Size())
+}
+
 func TestOpenRefusesWhatCannotBeADataDirectory(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "file", "kept")
