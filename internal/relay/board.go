@@ -1,0 +1,222 @@
+// Package relay is what is on its way into a data directory: versions whose shards
+// are read by others while they arrive here. It knows nothing of HTTP, nor of who
+// brings the bytes. A version may begin to arrive while its file is still being cut,
+// see [Board.BeginUnfinished]; it is not in the list of what is on offer then.
+//
+// What a reader may lean on: no shard is read to its end before its digest has
+// agreed, since the last [HeldBack] bytes are kept until then; and when it does not
+// agree, or the rest is not to come, every reader of it gets [ErrBroken]. What a
+// writer may lean on: no reader, however slow, holds it up.
+package relay
+
+import (
+	"cmp"
+	"errors"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// HeldBack in bytes is what nobody gets of a shard's end before its digest agrees.
+const HeldBack = 64 << 10
+
+// ErrBroken means that a shard, or the rest of one, does not come: it was wrong, or
+// nobody brings it any more.
+var ErrBroken = errors.New("what was arriving here does not come")
+
+// A Board is what is arriving at one data directory. Its methods may be called from
+// any goroutine.
+type Board struct {
+	mu       sync.Mutex // guards what follows
+	listed   map[shard.Version]distfile.Entry
+	arriving map[shard.Version]*Version
+	changed  chan struct{} // closed and replaced when listed changes
+	growing  chan struct{} // closed and replaced when arriving, or who is unfinished in it, changes
+}
+
+// NewBoard returns a board with nothing on it.
+func NewBoard() *Board {
+	return &Board{
+		listed: make(map[shard.Version]distfile.Entry), arriving: make(map[shard.Version]*Version),
+		changed: make(chan struct{}), growing: make(chan struct{}),
+	}
+}
+
+// List puts e on offer before it is held, also while nobody brings it.
+func (b *Board) List(e distfile.Entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e.Count = 0
+	if b.listed[e.Version] != e {
+		b.listed[e.Version] = e
+		b.wake()
+	}
+}
+
+// Unlist takes v off the offer: it is held now, or does not come.
+func (b *Board) Unlist(v shard.Version) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.listed[v]; ok {
+		delete(b.listed, v)
+		b.wake()
+	}
+}
+
+// Listed returns what is on offer, ascending, and a channel that is closed when
+// that changes.
+func (b *Board) Listed() ([]distfile.Entry, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	entries := make([]distfile.Entry, 0, len(b.listed))
+	for _, e := range b.listed {
+		entries = append(entries, e)
+	}
+	slices.SortFunc(entries, func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) })
+	return entries, b.changed
+}
+
+// Lists reports whether v is on offer.
+func (b *Board) Lists(v shard.Version) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, ok := b.listed[v]
+	return ok
+}
+
+// wake tells those who look at the board. The caller holds mu.
+func (b *Board) wake() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// Begin says that somebody begins to bring e, which consists of what m says, over so
+// many tiers of servers, in place of what was arriving under that number. open opens
+// a shard that something has been written of; after [Version.End] it may open another.
+func (b *Board) Begin(e distfile.Entry, m shard.Manifest, tier int, open func(number int) (*os.File, error)) *Version {
+	v := newVersion(e, m, tier, open)
+	b.begin(v)
+	return v
+}
+
+func newVersion(e distfile.Entry, m shard.Manifest, tier int, open func(number int) (*os.File, error)) *Version {
+	v := &Version{
+		Entry: e, Manifest: m, Tier: tier,
+		open: open, shards: make([]*Shard, len(m.Shards)), wanted: make(chan int, len(m.Shards)),
+	}
+	v.text = sync.OnceValues(func() ([]byte, error) {
+		whole, _ := v.Whole()
+		return whole.Encode()
+	})
+	return v
+}
+
+// begin puts v on the board.
+func (b *Board) begin(v *Version) {
+	v.board = b
+	b.mu.Lock()
+	before := b.arriving[v.Entry.Version]
+	b.arriving[v.Entry.Version] = v
+	b.mu.Unlock()
+	if before != nil {
+		before.End()
+	}
+	b.wakeUnfinished()
+}
+
+// Version returns what is arriving of v, or nil.
+func (b *Board) Version(v shard.Version) *Version {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.arriving[v]
+}
+
+// A Version is one that is arriving. Its exported fields are not changed.
+type Version struct {
+	// Entry is what the distribution will say of it, but that of a version which was
+	// begun unfinished has the ID of the cut as its digest.
+	Entry distfile.Entry
+
+	// Manifest is all that was known at the beginning: that of a version which was
+	// begun unfinished has zero digests, see [Version.Digest] and [Version.Whole].
+	Manifest shard.Manifest
+
+	// Tier is how many servers it comes through up to here, this one counted.
+	Tier int
+
+	board  *Board
+	open   func(number int) (*os.File, error)
+	wanted chan int
+	text   func() ([]byte, error) // of the manifest
+
+	mu     sync.Mutex // guards what follows
+	shards []*Shard   // nil where nobody has asked
+	ended  bool
+
+	// Of a version that was begun unfinished, see [Version.Growth].
+	unfinished bool           // still
+	digests    []shard.Digest // of shard i at index i-1, or zero
+	known      []shard.Known  // the same, in the order in which they became known
+	digest     shard.Digest   // of the whole file, or zero
+	told       chan struct{}  // closed and replaced when one of these changes, or ended
+}
+
+// Wanted yields the numbers of shards that somebody waits for and nobody has begun
+// to bring.
+func (v *Version) Wanted() <-chan int { return v.wanted }
+
+// Shard returns shard number, from 1 to the number of shards.
+func (v *Version) Shard(number int) *Shard {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s := v.shards[number-1]
+	if s == nil {
+		s = &Shard{version: v, number: number, size: v.Manifest.Shard(number).Size, ended: v.ended}
+		v.shards[number-1] = s
+	}
+	return s
+}
+
+// Text returns the manifest as it is written, which is to be asked only when all its
+// digests are known.
+func (v *Version) Text() ([]byte, error) { return v.text() }
+
+// Open opens a shard that something has been written of. It returns [ErrBroken] after
+// [Version.End]: then the shard is held, or does not come.
+func (v *Version) Open(number int) (*os.File, error) {
+	f, err := v.open(number)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.ended {
+		return nil, errors.Join(ErrBroken, f.Close())
+	}
+	return f, nil
+}
+
+// End says that nothing more comes: readers of what is not verified get
+// [ErrBroken].
+func (v *Version) End() {
+	v.mu.Lock()
+	v.ended = true
+	v.unfinished = false
+	v.tell()
+	shards := slices.Clone(v.shards)
+	v.mu.Unlock()
+	for _, s := range shards {
+		if s != nil {
+			s.end()
+		}
+	}
+	v.board.mu.Lock()
+	if v.board.arriving[v.Entry.Version] == v {
+		delete(v.board.arriving, v.Entry.Version)
+	}
+	v.board.mu.Unlock()
+	v.board.wakeUnfinished()
+}
