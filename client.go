@@ -34,6 +34,10 @@ type ClientOptions struct {
 	// FetchOptions say how shards are fetched.
 	FetchOptions
 
+	// Wait is how long a download waits for its version to be offered, and for a
+	// server that answers. Zero means not at all: it fails when there is none.
+	Wait time.Duration
+
 	// NoResume has downloads begin afresh, without what an earlier one has left.
 	NoResume bool
 
@@ -90,6 +94,7 @@ type Client struct {
 	pool      *fetch.Pool
 	client    *client.Client
 	outputDir string
+	wait      time.Duration
 	noResume  bool
 	progress  func(Progress)
 }
@@ -97,6 +102,9 @@ type Client struct {
 // NewClient returns a Client. It asks nothing of the servers yet. Errors match
 // [ErrOptions]. The caller closes the Client.
 func NewClient(opts ClientOptions) (*Client, error) {
+	if opts.Wait < 0 {
+		return nil, fmt.Errorf("%w: wait %v is negative", ErrOptions, opts.Wait)
+	}
 	logger := loggerOr(opts.Logger)
 	pool, err := opts.pool(opts.Servers, cmp.Or(opts.ServerPort, DefaultPort), logger)
 	if err != nil {
@@ -104,7 +112,7 @@ func NewClient(opts ClientOptions) (*Client, error) {
 	}
 	return &Client{
 		pool: pool, client: client.New(pool, logger), outputDir: cmp.Or(opts.OutputDir, DefaultOutputDir),
-		noResume: opts.NoResume, progress: opts.Progress,
+		wait: opts.Wait, noResume: opts.NoResume, progress: opts.Progress,
 	}, nil
 }
 
@@ -131,7 +139,8 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 // are made. When it returns nil, the file is the one that was published, all of
 // it, on the disk; on any error what stood at path is as it was before, and what
 // has come is kept beside it for the next Download of the same file to the same
-// path, which goes on where this one stopped.
+// path, which goes on where this one stopped. What is not offered yet it waits for,
+// as long as the options say.
 //
 // Errors match [ErrOptions] if version is neither, [ErrNoVersion],
 // [ErrIntegrity], [ErrUnreachable] or [ErrNoSpace]; others are the file system's,
@@ -144,7 +153,7 @@ func (c *Client) Download(ctx context.Context, version, path string) (Result, er
 			return Result{}, fmt.Errorf("%w: %w, or %s", ErrOptions, err, Latest)
 		}
 	}
-	entry, err := c.client.Find(ctx, number)
+	entry, err := c.client.Await(ctx, number, c.wait)
 	if err != nil {
 		return Result{}, err
 	}

@@ -1,6 +1,7 @@
 package shardcast_test
 
 import (
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -61,6 +62,31 @@ func TestClientRefusesWhatIsNotAVersion(t *testing.T) {
 		_, err := c.Download(t.Context(), version, filepath.Join(t.TempDir(), "copy"))
 		assert.ErrorIs(t, err, shardcast.ErrOptions, version)
 	}
+}
+
+// publisher is a log that publishes when there is a line about waiting.
+type publisher struct{ publish func() }
+
+func (p publisher) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), "waiting for the version") {
+		p.publish()
+	}
+	return len(line), nil
+}
+
+func TestClientWaitsForAVersion(t *testing.T) {
+	o, address := newOrigin(t, t.TempDir())
+	path := file(t, "the first")
+	log := publisher{func() {
+		_, err := o.Broadcast(t.Context(), path)
+		assert.NoError(t, err)
+	}}
+	c := newClient(t, shardcast.ClientOptions{
+		Servers: []string{address}, Wait: time.Hour, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	got, err := c.Download(t.Context(), "v1", filepath.Join(t.TempDir(), "copy"))
+	require.NoError(t, err)
+	assert.Equal(t, "the first", read(t, got.Path))
 }
 
 func TestClientErrors(t *testing.T) {

@@ -35,8 +35,8 @@ type MiddleOptions struct {
 	// that is free.
 	Port int
 
-	// CheckInterval is the time between two looks at what upstreams offer. Zero
-	// means 30 s.
+	// CheckInterval is the time between two looks at upstreams that do not tell what
+	// is new, and until what has failed is tried again. Zero means 30 s.
 	CheckInterval time.Duration
 
 	// MaxVersions is how many versions are kept, up to 10,000. Zero means 15.
@@ -52,7 +52,8 @@ type MiddleOptions struct {
 }
 
 // A Middle follows upstreams, keeps what they offer in a data directory, each
-// version once all of it has been verified, and serves that.
+// version once all of it has been verified, and serves that, and what is on its way
+// there.
 type Middle struct {
 	host   string
 	port   int

@@ -59,6 +59,7 @@ func TestOptionsOutOfRange(t *testing.T) {
 		"client, slow wait":           client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{SlowWait: -1}}),
 		"client, concurrency":         client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{Concurrency: -1}}),
 		"client, rate":                client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{LimitRate: -1}}),
+		"client, wait":                client(shardcast.ClientOptions{Servers: here, Wait: -1}),
 		"initialize, options twice": func() error {
 			return shardcast.Initialize("data", shardcast.OriginOptions{}, shardcast.OriginOptions{})
 		},

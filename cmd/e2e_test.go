@@ -18,8 +18,12 @@
 //	requests NAME REGEXP COUNT  it has been asked for such a path COUNT times; ..COUNT is at most
 //	static NAME DIR             serve DIR as plain files and set $NAME
 //	tls NAME DIR                the same over HTTPS, by a certificate that nobody trusts
-//	answer METHOD URL REGEXP    ask for the http:// URL; the answer, its header and then the
+//	answer METHOD URL [FIELD:VALUE...] REGEXP
+//	                            ask for the http:// URL; the answer, its header and then the
 //	                            beginning of its body, must match
+//	request NAME METHOD URL [FIELD:VALUE...]
+//	                            the same, without waiting for the answer
+//	answered NAME REGEXP        wait for it; it must match
 //	crowd ADDRESS COUNT PATH    open COUNT connections that say nothing, and as many that ask for
 //	                            PATH and read one byte of it, until the script ends
 //	exists-soon FILE [BYTES]    wait until FILE exists, and is BYTES long or longer
@@ -96,7 +100,9 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", binaries+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("GORACE", os.Getenv("GORACE"))
-			env.Values[worldKey{}] = &world{servers: make(map[string]*server), proxies: make(map[string]*proxy)}
+			env.Values[worldKey{}] = &world{
+				servers: make(map[string]*server), proxies: make(map[string]*proxy), answers: make(map[string]<-chan string),
+			}
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
@@ -124,6 +130,8 @@ func TestScripts(t *testing.T) {
 			"static":      static,
 			"tls":         secure,
 			"answer":      answer,
+			"request":     request,
+			"answered":    answered,
 			"crowd":       crowd,
 			"exists-soon": existsSoon,
 			"settled":     settled,
@@ -136,6 +144,7 @@ func TestScripts(t *testing.T) {
 type world struct {
 	servers map[string]*server
 	proxies map[string]*proxy
+	answers map[string]<-chan string // to requests
 }
 
 type worldKey struct{}

@@ -174,25 +174,65 @@ func requests(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func answer(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: answer METHOD URL REGEXP")
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: answer METHOD URL [FIELD:VALUE...] REGEXP")
 	}
-	pattern, err := regexp.Compile(args[2])
-	ts.Check(err)
+	last := len(args) - 1
+	name := "of " + strings.Join(args[:last], " ")
+	request(ts, false, append([]string{name}, args[:last]...))
+	answered(ts, false, []string{name, args[last]})
+}
+
+func request(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: request NAME METHOD URL [FIELD:VALUE...]")
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, args[0], args[1], http.NoBody)
+	ts.Defer(cancel)
+	req, err := http.NewRequestWithContext(ctx, args[1], args[2], http.NoBody)
 	ts.Check(err)
 	req.Close = true
+	for _, field := range args[3:] {
+		name, value, _ := strings.Cut(field, ":")
+		req.Header.Add(name, value)
+	}
+	text := make(chan string, 1)
+	worldOf(ts).answers[args[0]] = text
+	go func() { text <- answerTo(req) }()
+}
+
+// answerTo returns what req is answered with, the header and the beginning of the
+// body, or why it is not.
+func answerTo(req *http.Request) string {
 	resp, err := http.DefaultClient.Do(req)
-	ts.Check(err)
+	if err != nil {
+		return err.Error()
+	}
 	defer resp.Body.Close()
 	header, err := httputil.DumpResponse(resp, false)
-	ts.Check(err)
+	if err != nil {
+		return err.Error()
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	if err != nil {
+		return err.Error()
+	}
+	return string(header) + string(body)
+}
+
+func answered(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: answered NAME REGEXP")
+	}
+	pattern, err := regexp.Compile(args[1])
 	ts.Check(err)
-	if text := append(header, body...); !pattern.Match(text) {
-		ts.Fatalf("the answer does not match %q:\n%q", args[2], text)
+	text, ok := worldOf(ts).answers[args[0]]
+	if !ok {
+		ts.Fatalf("there is no request %s", args[0])
+	}
+	// It comes, or the request's own time is over.
+	if text := <-text; !pattern.MatchString(text) {
+		ts.Fatalf("the answer does not match %q:\n%q", args[1], text)
 	}
 }
 

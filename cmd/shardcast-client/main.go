@@ -29,6 +29,7 @@ func main() {
 type settings struct {
 	list, json, noResume           bool
 	version, outputFile, outputDir string
+	wait                           cli.Patience
 	progress                       progress.Mode
 	fetch                          cli.FetchFlags
 	logger                         func(io.Writer) *slog.Logger
@@ -45,9 +46,11 @@ and as a whole. Any of the servers that is up is enough. The file appears under
 its name only when all of it is right and on the disk, and its path is then
 printed on stdout; when anything fails, what stood there before is untouched, and
 what has come is kept for the next download of it to the same file to go on with.
-How it goes is shown on stderr.`,
+With --wait a version may be asked for before there is one. How it goes is shown
+on stderr.`,
 		Example: `  shardcast-client --servers 192.168.1.100,192.168.1.101 --list
   shardcast-client --servers 192.168.1.100 --version v1 --output-file ./file.bin
+  shardcast-client --servers 192.168.1.100 --version v2 --wait 10m
   shardcast-client --servers 192.168.1.100 --version v1 --progress none --json
   IP_ADDR_LIST="192.168.1.100 192.168.1.101" shardcast-client --version latest`,
 		Args: cobra.NoArgs,
@@ -58,6 +61,8 @@ How it goes is shown on stderr.`,
 	s.fetch.Limit(flags)
 	flags.BoolVar(&s.list, "list", false, "print the versions on offer, as a table or with --json")
 	flags.StringVar(&s.version, "version", "", "`VERSION` to download: v1, v2 and so on, or latest")
+	flags.Var(&s.wait, "wait", "seconds to wait with --version for it, or any for latest, to be offered, and for a server that answers (default 0: fail at once)")
+	cli.Env(flags, "wait", "SHARDCAST_WAIT")
 	flags.StringVar(&s.outputFile, "output-file", "", "`FILE` to download to (default download_VERSION.bin in the output directory)")
 	flags.StringVar(&s.outputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` to download to; made if it is missing")
 	flags.BoolVar(&s.noResume, "no-resume", false, "begin afresh, without what an earlier download to the same file has left")
@@ -82,6 +87,7 @@ func (s *settings) run(cmd *cobra.Command) (err error) {
 		ServerPort:   port,
 		OutputDir:    s.outputDir,
 		FetchOptions: fetching,
+		Wait:         time.Duration(s.wait),
 		NoResume:     s.noResume,
 		Progress:     display.Update(),
 		Logger:       logger,

@@ -35,9 +35,10 @@ func newCommand() *cobra.Command {
 		Short: "Fetch what upstreams offer and serve it again",
 		Long: `shardcast-middle follows its upstreams, origins or other middles: it fetches every
 version that they list, verifies each shard and each file, serves it over HTTP
-like an origin, and retires what they have retired. Any of the upstreams that is
-up is enough. It goes on until it is told to end by SIGINT or SIGTERM; what it
-had fetched of a version by then is used when it is started again.`,
+like an origin, already while it arrives, and retires what they have retired. Any
+of the upstreams that is up is enough. It goes on until it is told to end by SIGINT
+or SIGTERM; what it had fetched of a version by then is used when it is started
+again.`,
 		Example: `  shardcast-middle --upstream 192.168.1.100,192.168.1.101 --data-dir ./middle_data --port 8001
   IP_ADDR_LIST="192.168.1.100 192.168.1.101" shardcast-middle`,
 		Args: cobra.NoArgs,
@@ -47,7 +48,7 @@ had fetched of a version by then is used when it is started again.`,
 	s.fetch.Add(flags, "upstream", "servers to follow")
 	flags.StringVar(&s.dataDir, "data-dir", shardcast.DefaultMiddleDir, "`DIRECTORY` to keep versions in; made if it is missing")
 	s.server.Listen(flags)
-	flags.Var(&s.interval, "check-interval", "seconds between two looks at what upstreams offer, or a duration such as 1m30s")
+	flags.Var(&s.interval, "check-interval", "seconds between two looks at upstreams that do not tell what is new, or a duration such as 1m30s")
 	s.server.Keep(flags)
 	s.server.Limit(flags, "of shards to send, and as many to fetch")
 	s.logger = cli.LogFlag(root.PersistentFlags())

@@ -63,18 +63,28 @@ type Seconds time.Duration
 
 // Set reads the flag.
 func (s *Seconds) Set(text string) error {
-	dur, err := time.ParseDuration(text)
-	if err != nil {
-		var n float64
-		if n, err = strconv.ParseFloat(text, 64); err == nil && n <= maxWait.Seconds() {
-			dur = time.Duration(n * float64(time.Second))
-		}
-	}
-	if err != nil || dur <= 0 || dur > maxWait {
+	dur, err := parseWait(text)
+	if err != nil || dur <= 0 {
 		return errors.New("want a number of seconds above 0 and up to a year, or a duration such as 1m30s")
 	}
 	*s = Seconds(dur)
 	return nil
+}
+
+// parseWait reads a duration from 0 up to a year.
+func parseWait(text string) (time.Duration, error) {
+	dur, err := time.ParseDuration(text)
+	if err != nil {
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil || math.IsNaN(n) || n > maxWait.Seconds() {
+			return 0, errors.New("not a time to wait")
+		}
+		dur = time.Duration(max(n, -1) * float64(time.Second))
+	}
+	if dur < 0 || dur > maxWait {
+		return 0, errors.New("out of range")
+	}
+	return dur, nil
 }
 
 // String returns the number of seconds.
@@ -84,6 +94,25 @@ func (s *Seconds) String() string {
 
 // Type is what stands for the value in the help text.
 func (s *Seconds) Type() string { return "SECONDS" }
+
+// Patience is a flag's duration as [Seconds] has them, or 0 for none.
+type Patience time.Duration
+
+// Set reads the flag.
+func (p *Patience) Set(text string) error {
+	dur, err := parseWait(text)
+	if err != nil {
+		return errors.New("want a number of seconds from 0 up to a year, or a duration such as 1m30s")
+	}
+	*p = Patience(dur)
+	return nil
+}
+
+// String returns the number of seconds.
+func (p *Patience) String() string { return seconds(time.Duration(*p)) }
+
+// Type is what stands for the value in the help text.
+func (p *Patience) Type() string { return "SECONDS" }
 
 // maxCount is far above any number of things that makes sense here.
 const maxCount = 1_000_000

@@ -195,6 +195,25 @@ func TestSecondsBoundsDurationsWithAUnitToo(t *testing.T) {
 	require.Error(t, s.Set("8761h"), "a year and an hour, where as many seconds are refused")
 }
 
+func TestPatienceTakesNoneAndWhatSecondsTakes(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"0": 0, "0s": 0, "0.0": 0, "30": 30 * time.Second, "10m": 10 * time.Minute, "0.25": 250 * time.Millisecond, "31536000": 365 * 24 * time.Hour,
+	} {
+		t.Run(text, func(t *testing.T) {
+			var p, again cli.Patience
+			require.NoError(t, p.Set(text))
+			assert.Equal(t, want, time.Duration(p))
+			require.NoError(t, again.Set(p.String()))
+			assert.Equal(t, p, again)
+		})
+	}
+	p := cli.Patience(time.Second)
+	refuses(t, &p, map[string]string{
+		"nothing": "", "negative": "-1", "negative with a unit": "-1s", "not a number": "NaN", "infinity": "Inf", "less than infinity": "-Inf",
+		"more than a year": "31536001", "more with a unit": "8761h", "overflow": "1e300", "overflow of the float": "1e999", "words": "long",
+	})
+}
+
 func TestCountTakesOneToAMillion(t *testing.T) {
 	for text, want := range map[string]cli.Count{"1": 1, "15": 15, "1000000": 1_000_000} {
 		t.Run(text, func(t *testing.T) {

@@ -88,7 +88,12 @@ func (c *Client) List(ctx context.Context) ([]Listing, error) {
 // it says that there is none it waits for all servers. Errors match
 // [fetch.ErrNoVersion], or are those of [fetch.Pool.Reach].
 func (c *Client) Find(ctx context.Context, version shard.Version) (distfile.Entry, error) {
-	if err := c.pool.Reach(ctx); err != nil {
+	return c.find(ctx, version, c.pool.Reach)
+}
+
+// find is Find, which first asks by ask.
+func (c *Client) find(ctx context.Context, version shard.Version, ask func(context.Context) error) (distfile.Entry, error) {
+	if err := ask(ctx); err != nil {
 		return distfile.Entry{}, err
 	}
 	if e, ok := pick(c.pool.Offers(), version); ok {
@@ -106,6 +111,53 @@ func (c *Client) Find(ctx context.Context, version shard.Version) (distfile.Entr
 	}
 	return distfile.Entry{}, fmt.Errorf("%w: %s is not among the %d on offer, from %s to %s",
 		fetch.ErrNoVersion, version, len(offers), offers[0].Version, offers[len(offers)-1].Version)
+}
+
+// Await is [Client.Find], but waits up to a time for what it would say that there is
+// not yet: the version, any version, or a server that answers. It returns when one
+// of the servers offers it.
+func (c *Client) Await(ctx context.Context, version shard.Version, wait time.Duration) (distfile.Entry, error) {
+	if wait <= 0 {
+		return c.Find(ctx, version)
+	}
+	if e, ok := c.follow(ctx, version, wait); ok || ctx.Err() != nil {
+		return e, context.Cause(ctx)
+	}
+	// Once more, and not as often as the options allow: the time is over.
+	return c.find(ctx, version, func(ctx context.Context) error { return c.pool.Refresh(ctx, fetch.Soon) })
+}
+
+// follow follows the servers until one of them offers version, or for so long.
+func (c *Client) follow(ctx context.Context, version shard.Version, wait time.Duration) (e distfile.Entry, ok bool) {
+	ctx, found := context.WithTimeout(ctx, wait)
+	defer found()
+	waiting := false
+	c.pool.Follow(ctx, pollEvery, func() {
+		// What is known may be from long ago, or from the quickest server alone.
+		if _, known := pick(c.pool.Offers(), version); known && c.pool.Refresh(ctx, fetch.Soon) == nil {
+			e, ok = pick(c.pool.Offers(), version)
+		}
+		switch {
+		case ok:
+			found()
+		case !waiting:
+			waiting = true
+			c.logger.Info("waiting for the version", "version", name(version), "dur", wait)
+		}
+	})
+	return e, ok
+}
+
+// pollEvery is the time between two looks while a version is waited for, at servers
+// that do not say themselves when there is one.
+const pollEvery = 2 * time.Second
+
+// name is what version is called where 0 is the newest one.
+func name(version shard.Version) string {
+	if version == 0 {
+		return "latest"
+	}
+	return version.String()
 }
 
 // pick returns version among offers, or the last one for 0.
@@ -144,7 +196,7 @@ type Download struct {
 func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetch.Progress, error) {
 	start := time.Now()
 	var out *output
-	m, went, err := c.pool.Fetch(ctx, fetch.Task{Entry: d.Entry, Progress: d.Progress, Open: func(m shard.Manifest) (fetch.Sink, error) {
+	m, went, err := c.pool.Fetch(ctx, fetch.Task{Entry: d.Entry, Progress: d.Progress, Open: func(m shard.Manifest, _ int) (fetch.Sink, error) {
 		err := out.close(true)
 		afresh := d.Afresh && out == nil
 		out = nil

@@ -69,7 +69,7 @@ func newSite(t *testing.T, files ...[]byte) *site {
 		_, err := origin.New(st, shardSize, 100, silent).Broadcast(t.Context(), path)
 		require.NoError(t, err)
 	}
-	s := serve(t, server.NewHandler(st, server.Limits{}, silent))
+	s := serve(t, server.NewHandler(server.Options{Store: st, Logger: silent}))
 	s.store = st
 	return s
 }

@@ -194,6 +194,9 @@ func (o *output) Open(s shard.Shard) (fetch.Place, error) {
 	return place{io.NewSectionReader(o.file, s.Offset, s.Size), io.NewOffsetWriter(o.file, s.Offset), o, s}, nil
 }
 
+// Wanted is for nobody: who waits for the file waits for all of it.
+func (o *output) Wanted() <-chan int { return nil }
+
 // place is where one shard goes.
 type place struct {
 	io.ReaderAt
@@ -210,6 +213,9 @@ func (p place) Written() ([]disk.Range, error) {
 	}
 	return disk.Written(p.out.file.File, p.shard.Offset, p.shard.Offset+p.shard.Size)
 }
+
+// Forget has nothing to do: nobody reads the file before it is right.
+func (p place) Forget() {}
 
 // Commit has the disk begin with the shard.
 func (p place) Commit() error {

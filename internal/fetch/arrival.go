@@ -44,6 +44,8 @@ type arrival struct {
 	finished bool       // somebody is checking the whole, or has
 	hash     hash.Hash
 	hashed   int64
+	parts    int     // transfers that have brought something since it was begun anew
+	wrongs   int     // how often it was wrong
 	owners   []owner // who sent what is in place; what nobody did was there before
 	present  int64   // bytes that were there before
 
@@ -59,6 +61,7 @@ type owner struct {
 	disk.Range
 
 	upstream *upstream
+	relayed  bool // before it could know whether it was right
 }
 
 // span is a range of a shard that one worker brings, in order. Another one may
@@ -78,6 +81,7 @@ type transfer struct {
 	upstream *upstream
 	from, to int64 // what is asked for
 	cancel   context.CancelCauseFunc
+	relayed  bool  // see owner
 	received int64 // since the last tick; guarded by the tally's mu
 	total    int64 // likewise, of all ticks
 	used     int64 // what its span got by it; guarded by the arrival's mu
@@ -131,7 +135,8 @@ func (a *arrival) readBack(to int64, buf []byte) error {
 // stays to be compared with if alone is set. The caller holds mu, or the only
 // reference.
 func (a *arrival) restart() *span {
-	a.spans, a.pending, a.finished = nil, 0, false
+	a.spans, a.pending, a.finished, a.parts = nil, 0, false, 0
+	a.place.Forget()
 	a.hash.Reset()
 	a.hashed, a.present, a.best = 0, 0, 0
 	a.differs = make(map[*upstream]bool)
@@ -152,7 +157,8 @@ func (s *span) join(u *upstream, race bool, cancel context.CancelCauseFunc) *tra
 	}
 	if s.alone && s.at > 0 && !s.from(u) {
 		s.tally.wrong(0, s.at)
-		s.at, s.hashed = 0, 0
+		s.place.Forget()
+		s.at, s.hashed, s.parts = 0, 0, 0
 		s.hash.Reset()
 		clear(s.differs)
 	}
@@ -189,10 +195,13 @@ func (t *transfer) take(offset int64, data []byte) (left int64, err error) {
 	var used int64
 	if offset <= t.at && t.at < min(end, t.span.to) {
 		fresh := data[t.at-offset : min(end, t.span.to)-offset]
-		if err := t.put(t.at, fresh, t.upstream); err != nil {
+		if err := t.put(t.at, fresh); err != nil {
 			return 0, err
 		}
 		used = int64(len(fresh))
+		if t.used == 0 {
+			t.parts++
+		}
 		t.at += used
 		t.used += used
 		if t.over() {
@@ -211,8 +220,9 @@ func (t *transfer) take(offset int64, data []byte) (left int64, err error) {
 	return t.span.to - end, nil
 }
 
-// put writes data, which u sent, and hashes it if it is next. The caller holds mu.
-func (a *arrival) put(offset int64, data []byte, u *upstream) error {
+// put writes data and hashes it if it is next. The caller holds mu.
+func (t *transfer) put(offset int64, data []byte) error {
+	a := t.arrival
 	r := disk.Range{From: offset, To: offset + int64(len(data))}
 	if a.alone {
 		if err := a.compare(r, data); err != nil {
@@ -226,34 +236,35 @@ func (a *arrival) put(offset int64, data []byte, u *upstream) error {
 		a.hash.Write(data)
 		a.hashed = r.To
 	}
-	a.own(r, u)
+	a.own(owner{r, t.upstream, t.relayed})
 	return nil
 }
 
-// own notes that u has sent r.
-func (a *arrival) own(r disk.Range, u *upstream) {
+// own notes who has sent r.
+func (a *arrival) own(r owner) {
 	if a.alone { // otherwise no byte is put twice
 		var others []owner
 		for _, o := range a.owners {
 			if o.From < r.From {
-				others = append(others, owner{disk.Range{From: o.From, To: min(o.To, r.From)}, o.upstream})
+				others = append(others, owner{disk.Range{From: o.From, To: min(o.To, r.From)}, o.upstream, o.relayed})
 			}
 			if o.To > r.To {
-				others = append(others, owner{disk.Range{From: max(o.From, r.To), To: o.To}, o.upstream})
+				others = append(others, owner{disk.Range{From: max(o.From, r.To), To: o.To}, o.upstream, o.relayed})
 			}
 		}
 		a.owners = others
 	}
 	for i, o := range a.owners {
-		if o.upstream == u && o.To == r.From {
+		if o.upstream == r.upstream && o.relayed == r.relayed && o.To == r.From {
 			a.owners[i].To = r.To
 			return
 		}
 	}
-	a.owners = append(a.owners, owner{r, u})
+	a.owners = append(a.owners, r)
 }
 
-// compare notes whose bytes data, which is to replace r, differs from.
+// compare notes whose bytes data, which is to replace r, differs from. A relay that
+// sent what it could not know to be wrong is not meant.
 func (a *arrival) compare(r disk.Range, data []byte) error {
 	old := make([]byte, len(data))
 	if _, err := a.place.ReadAt(old, r.From); err != nil && !errors.Is(err, io.EOF) {
@@ -261,7 +272,7 @@ func (a *arrival) compare(r disk.Range, data []byte) error {
 	}
 	for _, o := range a.owners {
 		from, to := max(o.From, r.From), min(o.To, r.To)
-		if from < to && !slices.Equal(old[from-r.From:to-r.From], data[from-r.From:to-r.From]) {
+		if from < to && !o.relayed && !slices.Equal(old[from-r.From:to-r.From], data[from-r.From:to-r.From]) {
 			a.differs[o.upstream] = true
 		}
 	}
@@ -304,11 +315,21 @@ func (a *arrival) finish(ctx context.Context, buf []byte) (*span, error) {
 	return nil, nil //nolint:nilnil // nothing more to do
 }
 
+// maxWrong is how often a shard that came from one upstream in several parts may be
+// wrong before that is to blame. A relay that finds a shard wrong breaks off and has
+// it come again, so that what it sent before and after does not fit; in one part it
+// never sends a wrong one.
+const maxWrong = 3
+
 // mend finds out who is to blame for a shard whose digest is wrong, and returns
 // the span to bring again.
 func (a *arrival) mend(ctx context.Context, err error) *span {
 	senders := a.senders()
-	if len(senders) == 1 && a.present == 0 {
+	a.mu.Lock()
+	a.wrongs++
+	found := len(senders) == 1 && a.present == 0 && (a.parts == 1 || a.wrongs >= maxWrong)
+	a.mu.Unlock()
+	if found {
 		a.blame(ctx, a.entry, &a.refused, senders[0], wrong(fmt.Errorf("%s: shard %d: %w", senders[0].name, a.shard.Number, err)))
 	} else {
 		level := slog.LevelWarn
@@ -321,7 +342,7 @@ func (a *arrival) mend(ctx context.Context, err error) *span {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.tally.wrong(a.present, a.shard.Size-a.present)
-	a.alone = len(senders) > 1 || len(senders) == 1 && a.present > 0
+	a.alone = len(senders) > 0 && !found
 	if !a.alone {
 		a.owners = nil
 	}

@@ -33,6 +33,8 @@ func (s *slate) ReadAt(p []byte, offset int64) (int, error) {
 func (s *slate) WriteAt(p []byte, offset int64) (int, error) { return copy(s.data[offset:], p), nil }
 func (s *slate) Written() ([]disk.Range, error)              { return s.there, nil }
 func (s *slate) Commit() error                               { s.committed = true; return nil }
+func (s *slate) Forget()                                     {}
+func (s *slate) Wanted() <-chan int                          { return nil }
 func (s *slate) Close() error                                { return nil }
 func (s *slate) Open(shard.Shard) (Place, error)             { return s, nil }
 
@@ -104,7 +106,7 @@ func TestOwnKnowsWhoSentEachByte(t *testing.T) {
 			from := rapid.Int64Range(0, size-1).Draw(t, "from")
 			to := rapid.Int64Range(from+1, size).Draw(t, "to")
 			u := rapid.SampledFrom(upstreams).Draw(t, "upstream")
-			a.own(disk.Range{From: from, To: to}, u)
+			a.own(owner{disk.Range{From: from, To: to}, u, rapid.Bool().Draw(t, "relayed")})
 			for i := from; i < to; i++ {
 				table[i] = u
 			}
@@ -133,10 +135,10 @@ func TestOwnKeepsOneRangeForWhatComesInOrder(t *testing.T) {
 		a := &arrival{alone: alone}
 		u, v := &upstream{name: "A"}, &upstream{name: "B"}
 		for i := range int64(50) {
-			a.own(disk.Range{From: i, To: i + 1}, u)
-			a.own(disk.Range{From: 100 + i, To: 101 + i}, v)
+			a.own(owner{disk.Range{From: i, To: i + 1}, u, alone})
+			a.own(owner{disk.Range{From: 100 + i, To: 101 + i}, v, false})
 		}
-		assert.Equal(t, []owner{{disk.Range{To: 50}, u}, {disk.Range{From: 100, To: 150}, v}}, a.owners)
+		assert.Equal(t, []owner{{disk.Range{To: 50}, u, alone}, {disk.Range{From: 100, To: 150}, v, false}}, a.owners)
 	}
 }
 
@@ -146,12 +148,13 @@ func TestCompareFindsWhoseBytesDiffer(t *testing.T) {
 		upstreams := []*upstream{{name: "A"}, {name: "B"}, {name: "C"}}
 		old := rapid.SliceOfN(rapid.ByteRange(0, 1), size, size).Draw(t, "old")
 		a := &arrival{alone: true, place: &slate{data: old}, differs: make(map[*upstream]bool)}
-		var table [size]*upstream
+		var table [size]*upstream // who sent each byte, and could have known that it was right
 		for i := 0; i < size; {
 			to := rapid.IntRange(i+1, size).Draw(t, "to")
 			if u := rapid.SampledFrom(append(upstreams, nil)).Draw(t, "upstream"); u != nil {
-				a.own(disk.Range{From: int64(i), To: int64(to)}, u)
-				for j := i; j < to; j++ {
+				relayed := rapid.Bool().Draw(t, "relayed")
+				a.own(owner{disk.Range{From: int64(i), To: int64(to)}, u, relayed})
+				for j := i; j < to && !relayed; j++ {
 					table[j] = u
 				}
 			}

@@ -75,7 +75,7 @@ func newSite(t *testing.T, files ...[]byte) *site {
 		require.NoError(t, err)
 	}
 	s := &site{store: st}
-	handler := server.NewHandler(st, server.Limits{}, logger)
+	handler := server.NewHandler(server.Options{Store: st, Logger: logger})
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		spoil := s.spoil
@@ -252,6 +252,7 @@ func (l *logbook) with(parts ...string) []string {
 
 // memory is a sink in memory. Its errors, if any, are what its methods return.
 type memory struct {
+	wanted                       chan int
 	openErr, writeErr, commitErr error
 
 	mu     sync.Mutex // guards shards
@@ -340,10 +341,12 @@ func (s *memoryShard) Commit() error {
 	return s.memory.commitErr
 }
 
-func (s *memoryShard) Close() error { return nil }
+func (s *memoryShard) Forget()       {}
+func (s *memoryShard) Close() error  { return nil }
+func (m *memory) Wanted() <-chan int { return m.wanted }
 
 // fetchTo fetches e to sink, whichever manifest is believed.
 func fetchTo(ctx context.Context, pool *fetch.Pool, e distfile.Entry, sink fetch.Sink) error {
-	_, _, err := pool.Fetch(ctx, fetch.Task{Entry: e, Open: func(shard.Manifest) (fetch.Sink, error) { return sink, nil }})
+	_, _, err := pool.Fetch(ctx, fetch.Task{Entry: e, Open: func(shard.Manifest, int) (fetch.Sink, error) { return sink, nil }})
 	return err
 }

@@ -42,33 +42,51 @@ const (
 type body struct {
 	io.ReadCloser
 
-	from    int64           // the offset of its first byte in what was asked for
-	size    int64           // of all that was asked for, of which it may be a part; -1 if not told
-	ctx     context.Context //nolint:containedctx // a request's life, as in http.Request
-	timer   *time.Timer
-	timeout time.Duration
-	came    atomic.Int64 // bytes since the timer was set
-	cancel  context.CancelCauseFunc
-	bucket  *bucket.Bucket // what is read is taken from it, or nil
-	step    int            // the most that is read at once then
+	from      int64 // the offset of its first byte in what was asked for
+	size      int64 // of all that was asked for, of which it may be a part; -1 if not told
+	header    http.Header
+	empty     bool            // there is nothing, and none is sent
+	unchanged bool            // what was asked for has the ETag that was asked with; nothing is sent
+	ctx       context.Context //nolint:containedctx // a request's life, as in http.Request
+	timer     *time.Timer
+	timeout   time.Duration
+	floor     float64      // see the constant
+	came      atomic.Int64 // bytes since the timer was set
+	cancel    context.CancelCauseFunc
+	bucket    *bucket.Bucket // what is read is taken from it, or nil
+	step      int            // the most that is read at once then
 }
 
-// get asks u for a path below its URL, from an offset on and up to another one,
-// or for all of it if to is 0. What comes may begin before that offset: not all
+// request is what to ask an upstream for.
+type request struct {
+	path   []string          // below its URL
+	want   disk.Range        // of it; zero is for all
+	header map[string]string // more of it than is always sent
+	hold   time.Duration     // how long the answer may be held back
+
+	// trickles says that little may come, and pauses be as long as hold.
+	trickles bool
+}
+
+// get makes the request r to u. What comes may begin before what is wanted: not all
 // servers know ranges. The error matches [fs.ErrNotExist] if u says that there is
 // no such thing, [ErrUnreachable] if u does not answer, and is a busy if u says
 // when to come again. The caller closes the body.
-func (p *Pool) get(ctx context.Context, u *upstream, want disk.Range, path ...string) (*body, error) {
-	target := u.url.JoinPath(path...)
+func (p *Pool) get(ctx context.Context, u *upstream, r request) (*body, error) {
+	target := u.url.JoinPath(r.path...)
 	ctx, cancel := context.WithCancelCause(ctx)
-	b := &body{ctx: ctx, cancel: cancel, timeout: p.opts.Timeout}
-	b.timer = time.AfterFunc(b.timeout, func() {
+	b := &body{ctx: ctx, cancel: cancel, timeout: p.opts.Timeout, floor: floor}
+	silence := b.timeout + r.hold
+	if r.trickles {
+		b.timeout, b.floor = silence, 0
+	}
+	b.timer = time.AfterFunc(silence, func() {
 		if came := b.came.Load(); came > 0 {
-			cancel(fmt.Errorf("%w in %v: %d bytes", errDrip, b.timeout, came))
+			cancel(fmt.Errorf("%w in %v: %d bytes", errDrip, silence, came))
 		}
-		cancel(fmt.Errorf("%w for %v", errSilent, b.timeout))
+		cancel(fmt.Errorf("%w for %v", errSilent, silence))
 	})
-	if err := p.open(b, target.String(), want); err != nil {
+	if err := p.open(b, target.String(), r); err != nil {
 		b.stop()
 		return nil, fmt.Errorf("%s: %w", target.Redacted(), err)
 	}
@@ -76,26 +94,33 @@ func (p *Pool) get(ctx context.Context, u *upstream, want disk.Range, path ...st
 }
 
 // open makes the request and gives b what is answered.
-func (p *Pool) open(b *body, target string, want disk.Range) error {
+func (p *Pool) open(b *body, target string, r request) error {
 	req, err := http.NewRequestWithContext(b.ctx, http.MethodGet, target, http.NoBody)
 	if err != nil {
 		return err
 	}
 	req.Header.Set("User-Agent", "shardcast")
-	if want.From > 0 || want.To > 0 {
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", want.From, want.To-1))
+	for name, value := range r.header {
+		req.Header.Set(name, value)
+	}
+	if r.want.From > 0 || r.want.To > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.want.From, r.want.To-1))
 	}
 	resp, err := p.client.Do(req)
 	if err != nil {
 		return unanswered(b.cause(errors.Unwrap(err)))
 	}
-	b.size = resp.ContentLength
+	b.size, b.header = resp.ContentLength, resp.Header
 	switch {
-	case resp.StatusCode == http.StatusPartialContent && want.To > 0:
+	case resp.StatusCode == http.StatusPartialContent && r.want.To > 0:
 		b.from, b.size, err = parseContentRange(resp.Header.Get("Content-Range"))
-		if err == nil && b.from != want.From {
-			err = fmt.Errorf("it sends from byte %d on instead of %d", b.from, want.From)
+		if err == nil && b.from != r.want.From {
+			err = fmt.Errorf("it sends from byte %d on instead of %d", b.from, r.want.From)
 		}
+	case resp.StatusCode == http.StatusNotModified && r.header["If-None-Match"] != "":
+		b.unchanged = true
+	case resp.StatusCode == http.StatusNoContent && r.trickles:
+		b.empty = true
 	case resp.StatusCode != http.StatusOK:
 		_, _ = io.CopyN(io.Discard, resp.Body, drained)
 		err = answered(resp)
@@ -126,6 +151,17 @@ func parseContentRange(text string) (from, size int64, err error) {
 	return from, size, nil
 }
 
+// tierHeader is how many servers a version comes through while it arrives at a
+// server: a small number, missing where the server holds all of it. In a request for
+// a shard, who asks is that far from the origin himself.
+const tierHeader = "Shardcast-Tier"
+
+// tierOf reads the tier in the header of an answer.
+func tierOf(header http.Header) int {
+	tier, _ := strconv.ParseUint(header.Get(tierHeader), 10, 16)
+	return int(tier)
+}
+
 // answered is the error for an answer that does not hold what was asked for.
 func answered(resp *http.Response) error {
 	switch code := resp.StatusCode; {
@@ -136,12 +172,20 @@ func answered(resp *http.Response) error {
 	case code == http.StatusRequestedRangeNotSatisfiable:
 		return wrong(fmt.Errorf("%w: it has fewer bytes", shard.ErrSize))
 	default:
-		err := fmt.Errorf("it answers %d %s", code, http.StatusText(code))
+		var err error = status(code)
 		if after := resp.Header.Get("Retry-After"); after != "" && (code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests) {
 			return busy{error: err, wait: retryAfter(after)}
 		}
 		return err
 	}
+}
+
+// status is an answer that says no more than its code.
+type status int
+
+// Error says what it says.
+func (s status) Error() string {
+	return fmt.Sprintf("it answers %d %s", int(s), http.StatusText(int(s)))
 }
 
 // retryAfter reads Retry-After, a number of seconds or a date (RFC 9110, section
@@ -180,7 +224,7 @@ func (b *body) Read(buf []byte) (int, error) {
 		}
 		b.timer.Reset(b.timeout)
 	}
-	if n > 0 && float64(b.came.Add(int64(n))) >= floor*b.timeout.Seconds() {
+	if n > 0 && float64(b.came.Add(int64(n))) >= b.floor*b.timeout.Seconds() {
 		b.came.Store(0)
 		b.timer.Reset(b.timeout)
 	}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -80,10 +79,8 @@ func (p *Pool) Reach(ctx context.Context) error {
 // refresh asks u for its distribution, once for all who want to know.
 func (p *Pool) refresh(ctx context.Context, u *upstream) error {
 	answer := p.asking.DoChan(u.name, func() (any, error) {
-		late := fmt.Errorf("not answered within %v", p.opts.Timeout)
-		ctx, cancel := context.WithTimeoutCause(p.life, p.opts.Timeout, late)
-		defer cancel()
-		return nil, p.ask(ctx, u)
+		_, err := p.ask(p.life, u, question{})
+		return nil, err
 	})
 	select {
 	case <-ctx.Done():
@@ -93,56 +90,121 @@ func (p *Pool) refresh(ctx context.Context, u *upstream) error {
 	}
 }
 
-// ask asks u for its distribution and notes what has become of that.
-func (p *Pool) ask(ctx context.Context, u *upstream) error {
+// question is how to ask for a distribution. The zero value has it sent at once.
+type question struct {
+	etag string        // of the one that is known
+	wait time.Duration // how long the answer may be held back while it is that one
+}
+
+// reply is what came of a question.
+type reply struct {
+	unchanged bool // it has the ETag that was asked with; only this and waits are set then
+	entries   []distfile.Entry
+	skipped   []distfile.LineError
+	etag      string        // or empty
+	waits     bool          // the upstream holds answers back when asked to
+	held      time.Duration // how long it kept us waiting, also where an error came in the end
+	changed   bool          // something else is offered than before
+	told      bool          // those who follow were told of it
+}
+
+// ask asks u for its distribution and notes what has become of that, unless it was
+// cut off or ctx has ended: then nothing is known.
+func (p *Pool) ask(ctx context.Context, u *upstream, q question) (reply, error) {
 	p.mu.Lock()
 	if left := time.Until(u.askLater); left > 0 {
 		defer p.mu.Unlock()
-		return busy{error: u.askErr, wait: left}
+		return reply{}, busy{error: u.askErr, wait: left}
 	}
 	p.mu.Unlock()
-	entries, skipped, err := p.distribution(ctx, u)
+	patience := p.opts.Timeout + q.wait
+	late := fmt.Errorf("not answered within %v", patience)
+	bounded, cancel := context.WithTimeoutCause(ctx, patience, late)
+	defer cancel()
+	began := time.Now()
+	r, err := p.distribution(bounded, u, q)
+	if ctx.Err() != nil || errors.Is(err, errCutOff) {
+		return r, err
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	u.err = err
+	if err != nil {
+		r.told = p.missed(u, err)
+		return r, err
+	}
+	if q.wait == 0 && began.Before(u.changed) {
+		// What was held back has come meanwhile, and may be newer than this.
+		r.unchanged = true
+	}
+	p.noted(u, &r)
+	return r, nil
+}
+
+// missed notes that u did not answer, and reports whether it has told those who
+// follow; for holders of the pool's mu.
+func (p *Pool) missed(u *upstream, err error) (told bool) {
 	if later := (busy{}); errors.As(err, &later) {
 		u.askLater, u.askErr = time.Now().Add(later.wait), err
 	}
-	if err != nil {
-		if !u.failing && p.life.Err() == nil {
-			p.opts.Logger.Warn("upstream is down", "upstream", u.name, "err", err)
-		}
-		u.failing = true
-		u.misses++
-		return err
+	u.misses++
+	if !u.failing {
+		p.opts.Logger.Warn("upstream is down", "upstream", u.name, "err", err)
 	}
+	if told = !u.failing || !u.heard && u.misses == givenUp; told {
+		p.tell()
+	}
+	u.failing = true
+	return told
+}
+
+// noted notes what u has answered, for holders of the pool's mu.
+func (p *Pool) noted(u *upstream, r *reply) {
 	if u.failing {
 		p.opts.Logger.Info("upstream is back", "upstream", u.name)
 	}
-	if now := fmt.Sprint(skipped); now != u.skipped {
-		u.skipped = now
-		for _, line := range skipped {
-			p.opts.Logger.Warn("line skipped", "upstream", u.name, "err", line)
+	if !r.unchanged {
+		if now := fmt.Sprint(r.skipped); now != u.skipped {
+			u.skipped = now
+			for _, line := range r.skipped {
+				p.opts.Logger.Warn("line skipped", "upstream", u.name, "err", line)
+			}
 		}
+		r.changed = !slices.Equal(u.offered, r.entries)
+		u.offered, u.etag = r.entries, r.etag
+	}
+	if r.changed {
+		u.changed = time.Now()
+	}
+	if r.told = r.changed || u.failing || !u.heard; r.told {
+		p.tell()
 	}
 	u.failing = false
 	u.heard = true
-	u.offered = entries
-	return nil
 }
 
 // distribution gets the distribution of u.
-func (p *Pool) distribution(ctx context.Context, u *upstream) ([]distfile.Entry, []distfile.LineError, error) {
-	body, err := p.get(ctx, u, disk.Range{}, distfile.FileName)
+func (p *Pool) distribution(ctx context.Context, u *upstream, q question) (r reply, err error) {
+	req := request{path: []string{distfile.FileName}}
+	if q.wait > 0 {
+		req.header, req.hold = q.header(), q.wait
+		var w *waiting
+		ctx, w = p.watchWait(ctx, q)
+		defer func() { r.held, err = w.ended(err) }()
+	}
+	body, err := p.get(ctx, u, req)
 	if err != nil {
-		return nil, nil, err
+		return reply{}, err
 	}
 	defer body.Close()
-	entries, skipped, err := distfile.Parse(body)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", u.url.JoinPath(distfile.FileName).Redacted(), err)
+	r = reply{unchanged: body.unchanged, etag: body.header.Get("ETag"), waits: waitApplied(body.header)}
+	if r.unchanged {
+		return r, nil
 	}
-	return entries, skipped, nil
+	if r.entries, r.skipped, err = distfile.Parse(body); err != nil {
+		return reply{}, fmt.Errorf("%s: %w", u.url.JoinPath(distfile.FileName).Redacted(), err)
+	}
+	return r, nil
 }
 
 // Offers returns the versions that upstreams offered when they were last asked,
@@ -185,7 +247,7 @@ func (p *Pool) Heard() bool {
 func (p *Pool) offers(u *upstream, e distfile.Entry) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.ContainsFunc(u.offered, e.Same)
+	return slices.ContainsFunc(u.offered, e.Same) || u.cut != nil && u.cut.Entry().Same(e) && !u.cut.over()
 }
 
 // Manifest returns the manifest of e from one of the upstreams that offer it, each
@@ -196,7 +258,7 @@ func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, 
 	var m shard.Manifest
 	refused := new(refusals)
 	q := quest{entry: e, refused: refused, try: func(u *upstream) (err error) {
-		m, err = p.manifest(ctx, u, e)
+		m, _, err = p.manifest(ctx, u, e)
 		return err
 	}}
 	failed, _, err := p.attempt(ctx, q)
@@ -212,16 +274,18 @@ func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, 
 	return m, nil
 }
 
-func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (shard.Manifest, error) {
-	body, err := p.get(ctx, u, disk.Range{}, e.Version.String(), "manifest.json")
+// manifest gets the manifest of e from u, and through how many servers e comes on
+// its way to u: 0 if u holds all of it.
+func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (m shard.Manifest, tier int, err error) {
+	body, err := p.get(ctx, u, request{path: []string{e.Version.String(), "manifest.json"}})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = refusal{err}
 	}
 	if err != nil {
-		return shard.Manifest{}, err
+		return shard.Manifest{}, 0, err
 	}
 	defer body.Close()
-	m, err := shard.ParseManifest(body)
+	m, err = shard.ParseManifest(body)
 	if err == nil && m.Digest != e.Digest {
 		err = fmt.Errorf("%w: the file's digest is %s there, and %s in the distribution", shard.ErrManifest, m.Digest, e.Digest)
 	}
@@ -231,5 +295,5 @@ func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (sha
 	if err != nil && !errors.As(err, new(refusal)) {
 		err = fmt.Errorf("%s: %w", u.name, err)
 	}
-	return m, err
+	return m, tierOf(body.header), err
 }

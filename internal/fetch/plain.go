@@ -82,10 +82,15 @@ func (p *Pool) count(ctx context.Context, u *upstream, e distfile.Entry) (int, e
 	return least + sort.Search(most-least-1, func(i int) bool { return missing(least + 1 + i) }), failed
 }
 
+// shardPath is where a server has a shard of e.
+func shardPath(e distfile.Entry, number int) []string {
+	return []string{e.Version.String(), shard.FileName(number)}
+}
+
 // shardSize asks u for the size of a shard.
 func (p *Pool) shardSize(ctx context.Context, u *upstream, e distfile.Entry, number int) (int64, error) {
 	// Of all servers' answers to HEAD and to ranges, this one is always understood.
-	body, err := p.get(ctx, u, disk.Range{To: 1}, e.Version.String(), shard.FileName(number))
+	body, err := p.get(ctx, u, request{path: shardPath(e, number), want: disk.Range{To: 1}})
 	if err != nil {
 		return 0, err
 	}
@@ -243,7 +248,7 @@ func (f *fetching) survey(ctx context.Context) ([]say, error) {
 // digestAt returns the digest of what u sends for s.
 func (f *fetching) digestAt(ctx context.Context, u *upstream, s shard.Shard) (d shard.Digest, err error) {
 	err = f.retry(ctx, quest{entry: f.entry, refused: new(refusals), may: func(o *upstream) bool { return o == u }, try: func(u *upstream) error {
-		body, err := f.get(ctx, u, disk.Range{}, f.entry.Version.String(), shard.FileName(s.Number))
+		body, err := f.get(ctx, u, request{path: shardPath(f.entry, s.Number)})
 		if err != nil {
 			return err
 		}

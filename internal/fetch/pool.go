@@ -56,6 +56,36 @@
 // too, if it is expected to be twice as fast: then who comes first wins, and what
 // races may bring twice is bounded by 5 % of the file.
 //
+// # Following
+//
+// [Pool.Follow] asks each upstream again and again, independently of the others, and
+// of the questions that all else asks. Once it has a distribution with an ETag, it
+// asks for another one with If-None-Match and Prefer: wait=55 (RFC 7240, section
+// 4.3), below the 60 s at which common proxies cut. Where the answer says
+// Preference-Applied, it has come when there was something new, or after the wait,
+// and the next question is asked at once; after 50 answers in a row, though, four
+// times a second at most. After one that took less than a second and brought nothing
+// it is asked half a second later, then a second, and so on up to 30 s or the
+// interval. Where the answer does not say it, the
+// upstream is polled every interval, without the ETag, since a web server's can be
+// the same for two texts of one second; it is asked to wait again after 10 min, and
+// after a failure.
+//
+// A question that waited for 2 s or more and then ended without an answer, or by 502,
+// 504 or 408, no later than 3 s after its wait, is no failure: somebody on the way
+// cuts. It is asked again after up to a second with half the wait, down to 5 s; when
+// that was cut too, the upstream is polled. Every 10 min twice the wait is tried, up
+// to 55 s. Any other failure of a question that waits halves the wait as well. Beyond
+// its wait a question is given the time-out.
+//
+// An upstream that fails is asked again after 1 s, 2 s, 4 s and so on up to 30 s or
+// the interval, whichever is less, and not before Retry-After, which is made up to a
+// half longer; at first not to wait, for it to be known soon that it is back. All
+// these pauses but the interval are made up to a quarter shorter or longer.
+//
+// What was asked to be sent at once is not believed if something else has come since
+// it was asked: that may be newer.
+//
 // # Blame
 //
 // An upstream whose bytes do not agree with a shard's digest or size is named in
@@ -169,6 +199,7 @@ type Pool struct {
 
 	mu    sync.Mutex    // guards what follows, and what upstreams change
 	freed chan struct{} // closed and replaced when a transfer ends
+	news  chan struct{} // closed and replaced when there is something to tell who follows
 
 	received atomic.Int64 // when something of a shard came, in nanoseconds since 1970
 }
@@ -185,10 +216,13 @@ type upstream struct {
 
 	// What follows changes, under the pool's mu.
 	offered []distfile.Entry // the last distribution it sent
+	etag    string           // of that, or empty
+	changed time.Time        // when it became another one
 	skipped string           // what was wrong with lines of it
 	failing bool             // it did not send one when it was last asked
 	heard   bool             // it has sent one before
 	misses  int              // how often it did not
+	cut     *Cut             // that it tells of, or told of last
 
 	err       error     // what it failed with last; nil when it has answered since
 	rangeless bool      // it sends all when asked for a range
@@ -232,6 +266,7 @@ func New(opts Options) (*Pool, error) {
 		},
 		buffers: sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }},
 		freed:   make(chan struct{}),
+		news:    make(chan struct{}),
 	}
 	if p.bucket != nil {
 		// For everybody to have his turn twice a second, or he would seem to stall.

@@ -291,9 +291,14 @@ func (p *Pool) pause(ctx context.Context, attempt int, err error) error {
 	if attempt <= p.opts.FastAttempts {
 		wait = p.opts.FastWait
 	}
-	wait = time.Duration(float64(wait) * (0.75 + rand.Float64()/2))
+	wait = aQuarter(wait)
 	p.opts.Logger.Debug("trying again", "attempt", attempt, "wait", wait, "err", err)
 	return sleep(ctx, wait, nil)
+}
+
+// aQuarter returns wait, made up to a quarter shorter or longer.
+func aQuarter(wait time.Duration) time.Duration {
+	return time.Duration(float64(wait) * (0.75 + rand.Float64()/2))
 }
 
 // failures are the errors of several upstreams, as one sentence.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,8 +21,19 @@ type Task struct {
 	// Entry is one of [Pool.Offers].
 	Entry distfile.Entry
 
-	// Open returns the sink for what a manifest says.
-	Open func(shard.Manifest) (Sink, error)
+	// Cut is what Entry stands for, where that is a version that is still being cut.
+	// Nil is for one that is on offer.
+	Cut *Cut
+
+	// Open returns the sink for what a manifest says, without digests if it is of a
+	// cut. The tier is how many servers the version comes through: 1 if the manifest's
+	// upstream holds all of it.
+	Open func(m shard.Manifest, tier int) (Sink, error)
+
+	// Relay says that others are given what comes while it comes. Then nothing is
+	// taken on the way through who is not nearer to the origin, or two could wait
+	// for one another.
+	Relay bool
 
 	// Progress is called every quarter of a second and once in the end, never twice
 	// at the same time. Nil has a line logged every ten seconds.
@@ -38,6 +50,9 @@ type fetching struct {
 	sole     []*upstream    // who sent all of such a shard
 	says     []say          // what upstreams have, if the digests are a guess
 	source   *upstream      // of the manifest
+	tier     int            // how many servers it comes through, see [Task]
+	relay    bool
+	cut      *Cut // or nil
 	sink     Sink
 	refused  refusals
 	// Those whose manifests did not fit.
@@ -46,7 +61,8 @@ type fetching struct {
 	tally      *tally
 
 	mu        sync.Mutex // guards what follows
-	begun     int        // shards
+	begun     []bool     // by shard
+	cursor    int        // those of the shards before it are true
 	done      int        // shards
 	resting   int        // workers that have nothing to do
 	open      map[*arrival]bool
@@ -59,7 +75,7 @@ type fetching struct {
 // Fetch brings all shards of t.Entry to the sink that t.Open returns for its
 // manifest, and returns that manifest and how it went, only if every shard agrees with it and the
 // whole with the entry's digest. What the sink keeps already is checked, and used
-// if it is right. The shards are begun in ascending order; the digest of the whole
+// if it is right. The digest of the whole
 // is computed from the sink as soon as all shards before have come.
 //
 // A manifest is believed until the bytes do not fit: then its upstream is not
@@ -90,22 +106,26 @@ func (p *Pool) Fetch(ctx context.Context, t Task) (shard.Manifest, Progress, err
 }
 
 func (p *Pool) fetch(ctx context.Context, t Task, tally *tally) (shard.Manifest, error) {
+	if t.Cut != nil {
+		f := p.fetching(t, tally)
+		f.manifest, f.tier = t.Cut.Outline.Manifest(), t.Cut.Tier
+		err := f.run(ctx, t)
+		return f.result(), err
+	}
 	var distrusted refusals
 	var tried []shard.Manifest
+	var last error // of those tried
 	for {
 		f := p.fetching(t, tally)
 		f.distrusted = &distrusted
-		err := p.retry(ctx, quest{entry: t.Entry, refused: &distrusted, try: func(u *upstream) (err error) {
-			f.source = u
-			if f.manifest, err = p.manifest(ctx, u, t.Entry); err == nil && alreadyTried(tried, f.manifest) {
-				err = wrong(fmt.Errorf("%s: its manifest says the same", u.name))
-			}
-			return err
-		}})
-		if err != nil && distrusted.lack() && ctx.Err() == nil {
+		err := f.choose(ctx, tried)
+		switch {
+		case err == nil:
+		case distrusted.lack() && ctx.Err() == nil:
 			return p.fetchPlain(ctx, t, tally)
-		}
-		if err != nil {
+		case last != nil && errors.Is(err, ErrNoVersion):
+			return shard.Manifest{}, last // which is why it is not offered any more
+		default:
 			return shard.Manifest{}, err
 		}
 		err = f.run(ctx, t)
@@ -113,10 +133,35 @@ func (p *Pool) fetch(ctx context.Context, t Task, tally *tally) (shard.Manifest,
 			return f.result(), err
 		}
 		p.opts.Logger.Warn("manifest not believed", "version", t.Entry.Version.String(), "upstream", f.source.name, "err", err)
-		tried = append(tried, f.manifest)
-		distrusted.add(f.source, fmt.Errorf("by the manifest of %s: %w", f.source.name, err))
+		tried, last = append(tried, f.manifest), fmt.Errorf("by the manifest of %s: %w", f.source.name, err)
+		if f.tier == 1 {
+			distrusted.add(f.source, last)
+		}
 	}
 }
+
+// choose gets a manifest that was not tried, of an upstream that is not distrusted.
+func (f *fetching) choose(ctx context.Context, tried []shard.Manifest) error {
+	return f.retry(ctx, quest{entry: f.entry, refused: f.distrusted, try: func(u *upstream) (err error) {
+		f.source = u
+		var passed int
+		if f.manifest, passed, err = f.Pool.manifest(ctx, u, f.entry); err != nil {
+			return err
+		}
+		f.tier = passed + 1
+		if !alreadyTried(tried, f.manifest) {
+			return nil
+		}
+		if err = fmt.Errorf("%s: its manifest says the same", u.name); passed > 0 {
+			return busy{error: err, wait: relayAgain}
+		}
+		return wrong(err)
+	}})
+}
+
+// relayAgain is when a relay is asked again that has passed on a manifest which was
+// not right: it finds that out as we do, and gets another one.
+const relayAgain = 2 * time.Second
 
 // alreadyTried reports whether one of tried has the same shards as m.
 func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
@@ -127,7 +172,7 @@ func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
 
 func (p *Pool) fetching(t Task, tally *tally) *fetching {
 	return &fetching{
-		Pool: p, entry: t.Entry, tally: tally, open: make(map[*arrival]bool), transfers: make(map[*transfer]bool),
+		Pool: p, entry: t.Entry, relay: t.Relay, cut: t.Cut, tier: 1, tally: tally, open: make(map[*arrival]bool), transfers: make(map[*transfer]bool),
 		changed: make(chan struct{}), distrusted: new(refusals),
 	}
 }
@@ -141,10 +186,11 @@ func (f *fetching) result() shard.Manifest {
 
 // run brings all shards to the sink that t opens.
 func (f *fetching) run(ctx context.Context, t Task) (err error) {
-	if f.sink, err = t.Open(f.manifest); err != nil {
+	if f.sink, err = t.Open(f.manifest, f.tier); err != nil {
 		return err
 	}
 	f.digests = slices.Clone(f.manifest.Shards)
+	f.begun = make([]bool, len(f.digests))
 	f.sole = make([]*upstream, len(f.digests))
 	f.kept = make(chan int, len(f.digests))
 	f.tally.begin(f)
@@ -159,6 +205,9 @@ func (f *fetching) run(ctx context.Context, t Task) (err error) {
 		group.Go(func() error { return f.work(ctx) })
 	}
 	group.Go(func() error { return f.checkWhole(ctx) })
+	if f.cut != nil {
+		group.Go(func() error { return f.hearOf(ctx, f.cut) })
+	}
 	return group.Wait()
 }
 
@@ -200,9 +249,16 @@ func (f *fetching) checkWhole(ctx context.Context) error {
 			return err
 		}
 	}
-	if got := shard.Digest(whole.Sum(nil)); got != f.entry.Digest {
-		return kind{fmt.Errorf("the file's digest is %s instead of %s, although all its shards are there",
-			got, f.entry.Digest), ErrIntegrity}
+	want := f.entry.Digest
+	if f.cut != nil {
+		var err error
+		if want, err = f.cut.Await(ctx); err != nil {
+			return err
+		}
+		f.manifest.Digest = want
+	}
+	if got := shard.Digest(whole.Sum(nil)); got != want {
+		return kind{fmt.Errorf("the file's digest is %s instead of %s, although all its shards are there", got, want), ErrIntegrity}
 	}
 	return nil
 }

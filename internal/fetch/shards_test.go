@@ -361,6 +361,30 @@ func TestFetchDropsAManifestThatDoesNotFitTheFile(t *testing.T) {
 	require.ErrorContains(t, err, evil.URL)
 }
 
+// A relay knows no better than we do whether a manifest is right before it has all.
+func TestARelayMayFindABetterManifest(t *testing.T) {
+	var log logbook
+	var got memory
+	data, other := content(1, 3*shardSize), content(2, 3*shardSize)
+	evil, good := passingOff(t, other, data), newSite(t, data)
+	asked := 0
+	relay := newSite(t).spoilWith(func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		if r.URL.Path == "/v1/manifest.json" {
+			asked++
+		}
+		source := good
+		if asked < 2 {
+			w.Header().Set("Shardcast-Tier", "1")
+			source = evil
+		}
+		source.Config.Handler.ServeHTTP(w, r)
+	})
+	require.NoError(t, newFetch(t, fetch.Options{FastWait: never, Concurrency: 1, Logger: log.logger()}, &got, relay))
+	assert.Equal(t, data, got.bytes())
+	assert.Len(t, log.with("manifest not believed", relay.URL), 1)
+	assert.Empty(t, log.with("upstream not asked again"))
+}
+
 // However many have the same wrong manifest, all shards are fetched by it once.
 func TestAManifestThatDoesNotFitIsNotTriedAgainFromAnother(t *testing.T) {
 	const shards = 3

@@ -436,7 +436,7 @@ func (n *network) tryFetch(t *testing.T, opts fetch.Options, seed uint64, sink *
 	start := time.Now()
 	_, end, err := pool.Fetch(t.Context(), fetch.Task{
 		Entry:    pool.Offers()[0],
-		Open:     func(shard.Manifest) (fetch.Sink, error) { return sink, nil },
+		Open:     func(shard.Manifest, int) (fetch.Sink, error) { return sink, nil },
 		Progress: func(fetch.Progress) {},
 	})
 	took := time.Since(start)

@@ -12,6 +12,10 @@ import (
 type Sink interface {
 	// Open returns the place of s, with whatever an earlier fetch has left there.
 	Open(s shard.Shard) (Place, error)
+
+	// Wanted yields the numbers of shards that somebody waits for, which are begun
+	// before others. It never blocks for long, and may be nil.
+	Wanted() <-chan int
 }
 
 // A Place is where one shard is kept. Offsets count from the begin of the shard,
@@ -24,6 +28,10 @@ type Place interface {
 	// Written returns what may have been written, in ascending order. It is not
 	// believed, so it may name too much, and what it leaves out is fetched again.
 	Written() ([]disk.Range, error)
+
+	// Forget says that what was written is wrong, and is written again. What was
+	// there before may have been part of it.
+	Forget()
 
 	// Commit says that all of the shard is in its place and right.
 	Commit() error

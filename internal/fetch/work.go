@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/disk"
@@ -58,30 +59,32 @@ func (f *fetching) next(ctx context.Context, buf []byte) (s *span, first *upstre
 	for ctx.Err() == nil {
 		f.mu.Lock()
 		changed := f.changed
+		var fresh shard.Shard
 		switch {
 		case len(f.waiting) > 0:
 			s = f.waiting[0]
 			f.waiting = f.waiting[1:]
-		case f.begun < len(f.digests):
-			f.begun++
-			number := f.begun
-			f.mu.Unlock()
-			if err := f.begin(ctx, f.manifest.Shard(number), buf); err != nil {
-				return nil, nil, fmt.Errorf("shard %d: %w", number, err)
-			}
-			continue
 		case f.done == len(f.digests):
 			f.mu.Unlock()
 			return nil, nil, nil
 		default:
-			s, first = f.help()
+			if fresh = f.fresh(); fresh.Number == 0 {
+				s, first = f.help()
+			}
 		}
-		if s == nil {
+		idle := s == nil && fresh.Number == 0
+		if idle {
 			f.resting++
 		}
 		f.mu.Unlock()
-		if s != nil {
+		switch {
+		case s != nil:
 			return s, first, nil
+		case !idle:
+			if err := f.begin(ctx, fresh, buf); err != nil {
+				return nil, nil, fmt.Errorf("shard %d: %w", fresh.Number, err)
+			}
+			continue
 		}
 		select {
 		case <-changed:
@@ -92,6 +95,44 @@ func (f *fetching) next(ctx context.Context, buf []byte) (s *span, first *upstre
 		f.mu.Unlock()
 	}
 	return nil, nil, context.Cause(ctx)
+}
+
+// fresh returns the shard to begin: the first that somebody waits for, or else that
+// is missing, or none. The caller holds mu.
+func (f *fetching) fresh() shard.Shard {
+	for asked := true; asked; {
+		select {
+		case number := <-f.sink.Wanted():
+			if f.canBegin(number) {
+				return f.shard(number)
+			}
+		default:
+			asked = false
+		}
+	}
+	for f.cursor < len(f.begun) && f.begun[f.cursor] {
+		f.cursor++
+	}
+	for number := f.cursor + 1; number <= len(f.begun); number++ {
+		if f.canBegin(number) {
+			return f.shard(number)
+		}
+	}
+	return shard.Shard{}
+}
+
+// canBegin reports whether nobody has begun shard number, and it has been cut. The
+// caller holds mu.
+func (f *fetching) canBegin(number int) bool {
+	return !f.begun[number-1] && (f.cut == nil || f.digests[number-1] != shard.Digest{})
+}
+
+// shard returns shard number, which is begun. The caller holds mu.
+func (f *fetching) shard(number int) shard.Shard {
+	f.begun[number-1] = true
+	s := f.manifest.Shard(number)
+	s.Digest = f.digests[number-1]
+	return s
 }
 
 // begin opens a shard, looks at what is there of it and has the rest brought.
@@ -290,6 +331,22 @@ func (f *fetching) transferred(t *transfer, dur time.Duration) {
 	f.ended = f.ended[max(0, len(f.ended)-remembered):]
 }
 
+// header is what is said beside a request for a shard: how long to wait for bytes
+// that are still on their way to the upstream, which is to say so before the silence
+// is too long; and, if others wait for us, how far from the origin we are.
+func (f *fetching) header() map[string]string {
+	patience := min(max(f.opts.Timeout/3, time.Second), maxShardWait)
+	header := map[string]string{"Prefer": fmt.Sprintf("wait=%d", int(patience.Seconds()))}
+	if f.relay {
+		header[tierHeader] = strconv.Itoa(f.tier)
+	}
+	return header
+}
+
+// maxShardWait is how long an upstream may wait for the first bytes of a shard, or
+// for more of them.
+const maxShardWait = 10 * time.Second
+
 // receive receives t until its span is over.
 func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf []byte) error {
 	want := disk.Range{From: t.from, To: t.to}
@@ -298,7 +355,7 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 	}
 	u := t.upstream
 	blame := func(err error) error { return wrong(fmt.Errorf("%s: shard %d: %w", u.name, t.shard.Number, err)) }
-	body, err := f.get(ctx, u, want, f.entry.Version.String(), shard.FileName(t.shard.Number))
+	body, err := f.get(ctx, u, request{path: shardPath(f.entry, t.shard.Number), want: want, header: f.header()})
 	if err != nil {
 		return err
 	}
@@ -306,6 +363,7 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 	f.sends(u, 1)
 	defer f.sends(u, -1)
 	body.bucket, body.step = f.bucket, f.step
+	t.relayed = body.header.Get(tierHeader) != ""
 	switch {
 	case body.size >= 0 && body.size != t.shard.Size:
 		return blame(fmt.Errorf("%w: %d bytes instead of %d", shard.ErrSize, body.size, t.shard.Size))

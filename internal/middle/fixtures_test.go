@@ -66,15 +66,21 @@ type site struct {
 // newSite returns a site that offers files as v1, v2 and so on.
 func newSite(t *testing.T, files ...[]byte) *site {
 	t.Helper()
+	return newSiteOf(t, shardSize, files...)
+}
+
+// newSiteOf is newSite with shards of size bytes.
+func newSiteOf(t *testing.T, size int64, files ...[]byte) *site {
+	t.Helper()
 	st, err := store.Open(t.TempDir(), store.Origin)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, st.Close()) })
 	logger := slog.New(slog.DiscardHandler)
-	s := &site{store: st, origin: origin.New(st, shardSize, 100, logger), more: make(chan struct{})}
+	s := &site{store: st, origin: origin.New(st, size, 100, logger), more: make(chan struct{})}
 	for _, data := range files {
 		s.broadcast(t, data)
 	}
-	handler := server.NewHandler(st, server.Limits{}, logger)
+	handler := server.NewHandler(server.Options{Store: st, Logger: logger})
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.paths = append(s.paths, r.URL.Path)

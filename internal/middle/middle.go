@@ -1,16 +1,26 @@
 // Package middle follows upstreams: it keeps in a data directory what they
 // offer, and serves that. It knows nothing of flags, nor of how bytes travel.
 //
-// The newest versions on offer are fetched, newest first and one at a time, as
-// many as are to be kept. A version is listed here when all of it is here and
-// agrees with its digests. It is retired when no upstream lists it any more by
-// what each has said last, or when there are more than to be kept. Nothing is
+// The newest versions on offer are fetched, as many as are to be kept. One that is
+// newer than all that are being fetched begins at once, up to four at the same time;
+// older ones follow, newest first and one at a time.
+//
+// A version is listed as soon as its manifest is known, and its shards are passed on
+// while they arrive, see package relay; those that somebody asks for are fetched
+// first. On the disk it is published only when all of it is there and agrees with its
+// digests. It stays listed while its upstreams have trouble, also when this process
+// is started again: who reads it waits, and asks again. It is listed no more when its
+// bytes are wrong everywhere, or cannot be kept here. Where no upstream has a manifest
+// a version is listed when it is published.
+//
+// A version is retired when no upstream lists it any more
+// by what each has said last, or when there are more than to be kept. Nothing is
 // retired before every upstream has been heard, or has failed ten times since the
 // start; and one that is down, or lists nothing at all, has no say: what is here
 // stays. A version whose number comes back with another digest is replaced.
 //
 // What an earlier run has fetched of a version is checked and used. What it had
-// listed is listed again at once and checked beside the work; a shard that has
+// published is listed again at once and checked beside the work; a shard that has
 // gone bad on the disk is fetched again.
 package middle
 
@@ -20,16 +30,17 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
-	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
@@ -38,6 +49,7 @@ import (
 // A Middle follows the upstreams of a pool into a data directory.
 type Middle struct {
 	store    *store.Store
+	board    *relay.Board
 	pool     *fetch.Pool
 	interval time.Duration
 	keep     int
@@ -45,9 +57,9 @@ type Middle struct {
 }
 
 // New returns a Middle that keeps in st the newest keep versions of those that
-// pool offers, 1 or more, and asks for them every interval.
+// pool offers, 1 or more, and asks for them every interval where it is not told.
 func New(st *store.Store, pool *fetch.Pool, interval time.Duration, keep int, logger *slog.Logger) *Middle {
-	return &Middle{store: st, pool: pool, interval: interval, keep: keep, logger: logger}
+	return &Middle{store: st, board: relay.NewBoard(), pool: pool, interval: interval, keep: keep, logger: logger}
 }
 
 // Serve follows the upstreams and serves what it has on ln, within limits, until
@@ -62,8 +74,11 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener, limits server.Limit
 	defer func() { err = errors.Join(err, release()) }()
 	// To lock it undoes what a crash has left.
 	m.report(ctx, "tidy", m.change(ctx, func(w *store.Writer) error { return w.Trim(m.keep) }))
+	m.report(ctx, "read drafts", m.relist())
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return server.Serve(ctx, ln, m.store, limits, m.logger) })
+	group.Go(func() error {
+		return server.Serve(ctx, ln, server.Options{Store: m.store, Board: m.board, Limits: limits, Logger: m.logger})
+	})
 	group.Go(func() error {
 		m.follow(ctx)
 		return nil
@@ -71,62 +86,112 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener, limits server.Limit
 	return group.Wait()
 }
 
+// relist puts on offer again what was arriving when an earlier run ended: who was
+// reading it then is not to think that it was retired.
+func (m *Middle) relist() error {
+	drafts, err := m.store.Drafts()
+	for _, d := range drafts {
+		manifest, err := d.Manifest()
+		if err == nil && !isPlain(manifest) {
+			m.board.List(distfile.Entry{Version: d.Version(), Digest: manifest.Digest})
+		}
+	}
+	return err
+}
+
+// mostAtOnce bounds the versions that are fetched at the same time.
+const mostAtOnce = 4
+
 // run is what follow knows between two of its steps.
 type run struct {
 	*Middle
 
-	failed  map[distfile.Entry]bool // since the upstreams were last asked
-	current distfile.Entry          // being fetched, or zero
-	cancel  context.CancelCauseFunc // ends the fetch of current
-	fetched chan error              // how it ended
-	damaged chan shard.Version      // a listed version with a bad shard
+	failed   map[distfile.Entry]error // lately, and why
+	fetching map[distfile.Entry]task
+	fetched  chan outcome
+	damaged  chan shard.Version // a listed version with a bad shard
 }
 
-// follow asks, retires and fetches until ctx ends.
+// task is a fetch that is under way.
+type task struct {
+	end context.CancelCauseFunc
+	cut *fetch.Cut // nil if the version was on offer when it began
+}
+
+// outcome is how a fetch has ended.
+type outcome struct {
+	entry distfile.Entry
+	err   error
+}
+
+// follow listens, retires and fetches until ctx ends.
 func (m *Middle) follow(ctx context.Context) {
-	r := &run{Middle: m, failed: make(map[distfile.Entry]bool), fetched: make(chan error), damaged: make(chan shard.Version)}
+	r := &run{
+		Middle: m, failed: make(map[distfile.Entry]error), fetching: make(map[distfile.Entry]task),
+		fetched: make(chan outcome), damaged: make(chan shard.Version),
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	defer func() { _ = group.Wait() }()
 	group.Go(func() error {
 		m.check(ctx, r.damaged)
 		return nil
 	})
+	news := make(chan struct{}, 1)
+	group.Go(func() error {
+		m.pool.Follow(ctx, m.interval, func() {
+			select {
+			case news <- struct{}{}:
+			default: // it is known that there are some
+			}
+		})
+		return nil
+	})
+	cuts := make(chan *fetch.Cut)
+	group.Go(func() error {
+		m.pool.FollowCuts(ctx, func(c *fetch.Cut) {
+			select {
+			case cuts <- c:
+			case <-ctx.Done():
+			}
+		})
+		return nil
+	})
 	ticker := time.NewTicker(m.interval)
 	defer ticker.Stop()
-	r.ask(ctx)
 	for {
 		r.start(ctx, group)
 		select {
 		case <-ctx.Done():
-			if r.cancel != nil {
+			for len(r.fetching) > 0 {
 				r.finished(ctx, <-r.fetched)
 			}
 			return
 		case <-ticker.C:
-			r.ask(ctx)
-		case err := <-r.fetched:
-			r.finished(ctx, err)
+			clear(r.failed)
+		case <-news:
+			// Who has sent wrong bytes is given time.
+			maps.DeleteFunc(r.failed, func(_ distfile.Entry, err error) bool { return !errors.Is(err, fetch.ErrIntegrity) })
+			r.update(ctx)
+		case c := <-cuts:
+			r.startCut(ctx, group, c)
+		case o := <-r.fetched:
+			r.finished(ctx, o)
 		case v := <-r.damaged:
 			r.report(ctx, "withdraw", r.change(ctx, func(w *store.Writer) error { return w.Withdraw(v) }))
 		}
 	}
 }
 
-// ask asks the upstreams what they offer, and does away with what they do not.
-func (r *run) ask(ctx context.Context) {
-	clear(r.failed)
-	if err := r.pool.Refresh(ctx, fetch.Soon); err != nil {
-		if ctx.Err() == nil {
-			r.logger.Warn("upstreams not followed", "err", err)
-		}
-		return
-	}
+// update does away with what the upstreams do not offer any more.
+func (r *run) update(ctx context.Context) {
 	offers := r.pool.Offers()
 	if len(offers) == 0 {
 		return
 	}
-	if r.cancel != nil && !slices.ContainsFunc(offers, r.current.Same) {
-		r.cancel(fmt.Errorf("%w: the upstreams do not list it any more", fetch.ErrNoVersion))
+	for e, t := range r.fetching {
+		if t.cut == nil && !slices.ContainsFunc(offers, e.Same) {
+			t.end(fmt.Errorf("%w: the upstreams do not list it any more", fetch.ErrNoVersion))
+		}
 	}
 	r.report(ctx, "retire", r.retire(ctx, offers))
 }
@@ -138,10 +203,19 @@ func (r *run) retire(ctx context.Context, offers []distfile.Entry) error {
 		return err
 	}
 	everyone := r.pool.Heard()
+	over := func(e distfile.Entry) bool {
+		replaced := slices.ContainsFunc(offers, func(o distfile.Entry) bool { return o.Version == e.Version && o.Digest != e.Digest })
+		return replaced || everyone && !slices.ContainsFunc(offers, e.Same)
+	}
+	listed, _ := r.board.Listed()
+	for _, e := range listed {
+		if over(e) || everyone && !slices.ContainsFunc(offers[max(0, len(offers)-r.keep):], e.Same) {
+			r.board.Unlist(e.Version)
+		}
+	}
 	var gone []shard.Version
 	for _, e := range held {
-		replaced := slices.ContainsFunc(offers, func(o distfile.Entry) bool { return o.Version == e.Version && o.Digest != e.Digest })
-		if replaced || everyone && !slices.ContainsFunc(offers, e.Same) {
+		if over(e) {
 			gone = append(gone, e.Version)
 		}
 	}
@@ -152,14 +226,14 @@ func (r *run) retire(ctx context.Context, offers []distfile.Entry) error {
 		r.logger.Info("retired", "versions", fmt.Sprint(gone))
 	}
 	return r.store.DiscardDrafts(func(v shard.Version) bool {
-		return !everyone || v == r.current.Version || slices.ContainsFunc(offers, func(e distfile.Entry) bool { return e.Version == v })
+		return !everyone || r.isFetching(v) || slices.ContainsFunc(offers, func(e distfile.Entry) bool { return e.Version == v })
 	})
 }
 
-// start begins to fetch the newest version that is missing, unless one is being
-// fetched.
+// start begins to fetch the newest version that is missing, if none is being fetched
+// or all that are being fetched are older.
 func (r *run) start(ctx context.Context, group *errgroup.Group) {
-	if r.cancel != nil || ctx.Err() != nil {
+	if len(r.fetching) == mostAtOnce || ctx.Err() != nil {
 		return
 	}
 	next, err := r.next()
@@ -170,10 +244,39 @@ func (r *run) start(ctx context.Context, group *errgroup.Group) {
 	if next == (distfile.Entry{}) {
 		return
 	}
-	ctx, r.cancel = context.WithCancelCause(ctx)
-	r.current = next
+	for e := range r.fetching {
+		if e.Version >= next.Version {
+			return
+		}
+	}
+	r.begin(ctx, group, next, nil)
+}
+
+// startCut begins to fetch a version that is being cut, if it will be the newest. Else
+// it comes in its turn, when it is on offer.
+func (r *run) startCut(ctx context.Context, group *errgroup.Group, c *fetch.Cut) {
+	held, err := r.store.Distribution()
+	if err != nil {
+		r.report(ctx, "read", err)
+		return
+	}
+	newest := c.Entry().Version
+	for _, e := range slices.Concat(held, r.pool.Offers(), slices.Collect(maps.Keys(r.fetching))) {
+		if e.Version >= newest {
+			return
+		}
+	}
+	if len(r.fetching) < mostAtOnce {
+		r.begin(ctx, group, c.Entry(), c)
+	}
+}
+
+// begin begins to fetch e, which stands for a cut if that is not nil.
+func (r *run) begin(ctx context.Context, group *errgroup.Group, e distfile.Entry, cut *fetch.Cut) {
+	ctx, end := context.WithCancelCause(ctx)
+	r.fetching[e] = task{end, cut}
 	group.Go(func() error {
-		r.fetched <- r.fetch(ctx, next)
+		r.fetched <- outcome{e, r.fetch(ctx, e, cut)}
 		return nil
 	})
 }
@@ -188,9 +291,9 @@ func (r *run) next() (distfile.Entry, error) {
 	kept := 0
 	for _, e := range slices.Backward(r.pool.Offers()) {
 		switch {
-		case r.failed[e]:
+		case r.failed[e] != nil:
 			continue
-		case !slices.ContainsFunc(held, e.Same):
+		case !slices.ContainsFunc(held, e.Same) && !r.isFetching(e.Version):
 			return e, nil
 		}
 		if kept++; kept == r.keep {
@@ -200,40 +303,126 @@ func (r *run) next() (distfile.Entry, error) {
 	return distfile.Entry{}, nil
 }
 
-// finished takes note of how a fetch has ended.
-func (r *run) finished(ctx context.Context, err error) {
-	if err != nil {
-		r.failed[r.current] = true
-		if ctx.Err() == nil {
-			r.logger.Warn("version not fetched", "version", r.current.Version.String(), "err", err)
+// isFetching reports whether v is being fetched, maybe another file of that number:
+// then that is to end first.
+func (r *run) isFetching(v shard.Version) bool {
+	for e := range r.fetching {
+		if e.Version == v {
+			return true
 		}
 	}
-	r.cancel(nil)
-	r.cancel, r.current = nil, distfile.Entry{}
+	return false
 }
 
-// fetch brings e into the data directory.
-func (m *Middle) fetch(ctx context.Context, e distfile.Entry) error {
+// finished takes note of how a fetch has ended.
+func (r *run) finished(ctx context.Context, o outcome) {
+	cut := r.fetching[o.entry].cut
+	r.fetching[o.entry].end(nil)
+	delete(r.fetching, o.entry)
+	if o.err == nil || ctx.Err() != nil {
+		return
+	}
+	r.failed[o.entry] = o.err
+	r.logger.Warn("version not fetched", "version", o.entry.Version.String(), "err", o.err)
+	if final(o.err) {
+		r.board.Unlist(o.entry.Version)
+	}
+	if cut != nil && errors.Is(o.err, fetch.ErrNoVersion) {
+		// It will never be on offer, and so is no draft of anything.
+		r.report(ctx, "discard", r.store.DiscardDrafts(func(v shard.Version) bool { return v != o.entry.Version }))
+	}
+	r.update(ctx) // what was fetched of it may go now
+}
+
+// final reports whether err is no mere trouble of upstreams, after which others are
+// better served by somebody else. After such they wait with us.
+func final(err error) bool {
+	return errors.Is(err, fetch.ErrIntegrity) || errors.Is(err, fetch.ErrNoVersion) ||
+		errors.As(err, new(local)) || errors.As(err, new(*fs.PathError))
+}
+
+// local is an error of the data directory's.
+type local struct{ error }
+
+func (e local) Unwrap() error { return e.error }
+
+// fetch brings e, which stands for a cut if that is not nil, into the data directory.
+func (m *Middle) fetch(ctx context.Context, e distfile.Entry, cut *fetch.Cut) error {
 	start := time.Now()
 	var draft *store.Draft
-	manifest, went, err := m.pool.Fetch(ctx, fetch.Task{Entry: e, Open: func(manifest shard.Manifest) (fetch.Sink, error) {
+	var version *relay.Version
+	var telling sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	defer telling.Wait()
+	defer cancel()
+	defer func() {
+		if version != nil {
+			version.End()
+		}
+	}()
+	manifest, went, err := m.pool.Fetch(ctx, fetch.Task{Entry: e, Cut: cut, Relay: true, Open: func(manifest shard.Manifest, tier int) (fetch.Sink, error) {
 		var err error
-		draft, err = m.begin(e.Version, manifest)
-		return keeper{draft}, err
+		if draft, err = m.draft(e.Version, manifest); err != nil {
+			return nil, local{err}
+		}
+		m.logger.Info("arriving", "version", e.Version.String(), "bytes", manifest.Size, "shards", len(manifest.Shards),
+			"tier", tier, "unfinished", cut != nil)
+		if cut != nil {
+			version = m.board.BeginUnfinished(cut.Outline, tier, draft.Read)
+			telling.Go(func() { m.tell(ctx, cut, version, draft) })
+			return keeper{draft, version}, nil
+		}
+		board := m.board
+		if isPlain(manifest) {
+			board = relay.NewBoard() // nobody looks at it: no shard is known to be right before all have come
+		}
+		version = board.Begin(e, manifest, tier, draft.Read)
+		board.List(e)
+		return keeper{draft, version}, draft.SetManifest(known(manifest))
 	}})
 	if err != nil {
 		return err
 	}
+	telling.Wait() // all has become known
 	if err := m.change(ctx, func(w *store.Writer) error { return w.Publish(draft, manifest, m.keep) }); err != nil {
-		return err
+		return local{err}
 	}
+	m.board.Unlist(e.Version)
 	m.logger.Info("fetched", "version", e.Version.String(), "bytes", manifest.Size,
 		"shards", len(manifest.Shards), "resumed", went.Resumed, "wasted", went.Wasted, "dur", time.Since(start))
 	return nil
 }
 
-// begin returns the draft of v, without what is there of another file.
-func (m *Middle) begin(v shard.Version, manifest shard.Manifest) (*store.Draft, error) {
+// tell tells others what becomes known of a version while it is cut, and lists it when
+// all is known, until ctx ends.
+func (m *Middle) tell(ctx context.Context, cut *fetch.Cut, version *relay.Version, draft *store.Draft) {
+	for had := 0; ; {
+		news := cut.News(had)
+		had += len(news.Shards)
+		for _, k := range news.Shards {
+			version.Know(k.Shard, k.Digest)
+		}
+		if news.Err != nil {
+			return
+		}
+		if news.Digest != (shard.Digest{}) {
+			version.Finish(news.Digest)
+			if manifest, ok := version.Whole(); ok {
+				m.board.List(distfile.Entry{Version: version.Entry.Version, Digest: news.Digest})
+				m.report(ctx, "keep manifest", draft.SetManifest(manifest))
+			}
+			return
+		}
+		select {
+		case <-news.More:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// draft returns the draft of v, without what is there of another file.
+func (m *Middle) draft(v shard.Version, manifest shard.Manifest) (*store.Draft, error) {
 	draft, err := m.store.Draft(v)
 	if err != nil {
 		return nil, err
@@ -246,18 +435,25 @@ func (m *Middle) begin(v shard.Version, manifest shard.Manifest) (*store.Draft, 
 			return nil, err
 		}
 	}
-	if err := draft.Need(manifest.Size); err != nil {
-		return nil, err
-	}
-	// Where no upstream has a manifest the shards' digests are not known yet. For a
-	// later run to know what the draft is of, the file's will do.
-	manifest.Shards = slices.Clone(manifest.Shards)
-	for i, digest := range manifest.Shards {
+	return draft, draft.Need(manifest.Size)
+}
+
+// isPlain reports whether the digests of m's shards are not known, as where no
+// upstream has a manifest, or have been filled up by known.
+func isPlain(m shard.Manifest) bool {
+	return len(m.Shards) > 1 && (m.Shards[0] == shard.Digest{} || m.Shards[0] == m.Digest)
+}
+
+// known returns m with digests for all shards. For a later run to know what a draft
+// is of, the file's will do.
+func known(m shard.Manifest) shard.Manifest {
+	m.Shards = slices.Clone(m.Shards)
+	for i, digest := range m.Shards {
 		if digest == (shard.Digest{}) {
-			manifest.Shards[i] = manifest.Digest
+			m.Shards[i] = m.Digest
 		}
 	}
-	return draft, draft.SetManifest(manifest)
+	return m
 }
 
 // change makes a change to the data directory as its one writer.
@@ -276,38 +472,6 @@ func (m *Middle) report(ctx context.Context, task string, err error) {
 		m.logger.Error("data directory failed", "task", task, "err", err)
 	}
 }
-
-// keeper is a draft as the fetcher wants it.
-type keeper struct{ draft *store.Draft }
-
-// Open opens a shard of the draft.
-func (k keeper) Open(s shard.Shard) (fetch.Place, error) {
-	f, err := k.draft.Open(s.Number)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && info.Size() > s.Size {
-		err = f.Truncate(s.Size) // by another manifest it was longer
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return place{f, s.Size}, nil
-}
-
-// place is a shard's file.
-type place struct {
-	*os.File
-
-	size int64
-}
-
-// Written returns what is there.
-func (p place) Written() ([]disk.Range, error) { return disk.Written(p.File, 0, p.size) }
-
-// Commit writes the shard through to the disk.
-func (p place) Commit() error { return p.Sync() }
 
 // check reads all that was listed when it was called, the newest version first,
 // and sends those that do not agree with their manifest to damaged.

@@ -108,7 +108,7 @@ func (o *Origin) Serve(ctx context.Context, ln net.Listener, limits server.Limit
 	if ready != nil {
 		ready()
 	}
-	return server.Serve(ctx, ln, o.store, limits, o.logger)
+	return server.Serve(ctx, ln, server.Options{Store: o.store, Limits: limits, Logger: o.logger})
 }
 
 // tidy removes what an interrupted broadcast has left, and versions beyond those

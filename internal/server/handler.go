@@ -1,6 +1,7 @@
 // Package server is the HTTP face of a data directory. It answers from what is
-// on the disk at the moment of the request, so that whatever another process
-// publishes there is served at once, and knows nothing of how it came there.
+// on the disk, and arriving there, at the moment of the request, so that whatever
+// another process publishes there is served at once, and knows nothing of how it
+// came there.
 //
 //	GET /distribution.txt       the versions on offer
 //	GET /v1/manifest.json       what version 1 consists of
@@ -12,6 +13,16 @@
 // what they hold, and Cache-Control: no-cache, since a version number can come
 // back with other bytes when its origin has lost its data directory. Shards are
 // sent by the kernel, from the page cache to the socket, unless a rate is set.
+//
+// # Waiting
+//
+// A GET of distribution.txt with If-None-Match and Prefer: wait=N (RFC 7240, section
+// 4.3) is held, while a server runs ([Serve]), until the text is none of those that
+// If-None-Match names, and for N seconds, or 300, at most; N is 1 or more. Then, or at
+// once where there is nothing to wait for, it is answered like any other, with 200 or
+// 304, and with Preference-Applied: wait=N, by which a client knows that this server
+// can wait. A server that is told to end answers those that it holds. They count for
+// no limit.
 //
 // # Limits
 //
@@ -27,6 +38,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -41,6 +53,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
@@ -48,6 +61,8 @@ import (
 // handler answers requests from a store.
 type handler struct {
 	store       *store.Store
+	board       *relay.Board
+	listing     *listing
 	logger      *slog.Logger
 	gate        *gate
 	bodyTimeout time.Duration // for what nobody reads of a request
@@ -64,10 +79,28 @@ type cached struct {
 	shards []shard.Digest // of the shards
 }
 
-// NewHandler returns a handler that serves st within limits.
-func NewHandler(st *store.Store, limits Limits, logger *slog.Logger) http.Handler {
+// Options say what is served. Store and Logger are required.
+type Options struct {
+	// Store is the data directory.
+	Store *store.Store
+
+	// Board is what is arriving there. Nil is for nothing.
+	Board *relay.Board
+
+	// Limits bound what is sent. The zero value sets no limit.
+	Limits Limits
+
+	// Logger receives what happens.
+	Logger *slog.Logger
+}
+
+// NewHandler returns a handler that serves what opts say.
+func NewHandler(opts Options) http.Handler { return newHandler(opts) }
+
+func newHandler(opts Options) *handler {
+	opts.Board = cmp.Or(opts.Board, relay.NewBoard())
 	return &handler{
-		store: st, logger: logger, gate: newGate(limits),
+		store: opts.Store, board: opts.Board, listing: newListing(opts), logger: opts.Logger, gate: newGate(opts.Limits),
 		bodyTimeout: headerTimeout, manifests: make(map[shard.Version]cached),
 	}
 }
@@ -126,15 +159,18 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *handler) distribution(w http.ResponseWriter, r *http.Request) error {
-	entries, err := h.store.Distribution()
+	o, err := h.offered(w, r)
 	if err != nil {
 		return err
 	}
-	serveText(w, r, "text/plain; charset=utf-8", distfile.Encode(entries))
+	serve(w, r, "text/plain; charset=utf-8", o.digest, bytes.NewReader(o.text))
 	return nil
 }
 
 func (h *handler) manifest(w http.ResponseWriter, r *http.Request, version shard.Version) error {
+	if found, err := h.arrivingManifest(w, r, version); found {
+		return err
+	}
 	f, err := h.store.Manifest(version)
 	if err != nil {
 		return err
@@ -158,6 +194,9 @@ func (h *handler) shard(w http.ResponseWriter, r *http.Request, version shard.Ve
 			return err
 		}
 		defer leave()
+	}
+	if found, err := h.arrivingShard(w, r, version, number, buckets); found {
+		return err
 	}
 	before := h.shardDigest(version, number)
 	f, done, err := h.store.Shard(version, number)
@@ -250,7 +289,7 @@ func statusOf(err error) int {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return http.StatusNotFound
-	case errors.Is(err, errBusy):
+	case errors.Is(err, errBusy), errors.Is(err, errLater):
 		return http.StatusServiceUnavailable
 	default:
 		return http.StatusInternalServerError

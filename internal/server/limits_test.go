@@ -122,7 +122,7 @@ func TestConnectionsOfOneAddressAreNotAnothers(t *testing.T) {
 	publish(t, st, 1, text)
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	handler := server.NewHandler(st, server.Limits{Connections: 5, ConnectionsPerClient: 2}, logger)
+	handler := server.NewHandler(server.Options{Store: st, Limits: server.Limits{Connections: 5, ConnectionsPerClient: 2}, Logger: logger})
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	defer group.Wait()

@@ -58,7 +58,8 @@ func publish(t *testing.T, st *store.Store, v shard.Version, text string) shard.
 		Size:      int64(len(text)),
 		ShardSize: 10,
 	}
-	m.Digest, m.Shards, err = shard.Cut(t.Context(), strings.NewReader(text), m.Size, m.ShardSize, d.Create)
+	m.Digest, m.Shards, err = shard.Cut(t.Context(), strings.NewReader(text),
+		shard.Plan{Size: m.Size, ShardSize: m.ShardSize, Create: d.Create})
 	require.NoError(t, err)
 	w, err := st.Lock(t.Context())
 	require.NoError(t, err)
@@ -111,7 +112,7 @@ func newSite(t *testing.T, st *store.Store) site {
 
 func newLimitedSite(t *testing.T, st *store.Store, limits server.Limits) site {
 	t.Helper()
-	srv := httptest.NewServer(server.NewHandler(st, limits, slog.New(slog.DiscardHandler)))
+	srv := httptest.NewServer(server.NewHandler(server.Options{Store: st, Limits: limits, Logger: slog.New(slog.DiscardHandler)}))
 	t.Cleanup(srv.Close)
 	return site{srv.URL, srv.Client()}
 }

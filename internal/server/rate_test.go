@@ -57,7 +57,7 @@ func limited(t *testing.T, size int64, limits Limits, f func(t *testing.T, s sit
 		st, err := store.Open(dir, store.Origin)
 		require.NoError(t, err)
 		defer st.Close() //nolint:errcheck // of what was only read
-		h, ok := NewHandler(st, limits, slog.New(slog.DiscardHandler)).(*handler)
+		h, ok := NewHandler(Options{Store: st, Limits: limits, Logger: slog.New(slog.DiscardHandler)}).(*handler)
 		require.True(t, ok)
 		f(t, site{h})
 		time.Sleep(time.Hour)

@@ -41,21 +41,28 @@ const (
 	sweepIdle  = time.Minute
 )
 
-// Serve answers requests on ln from st within limits until ctx ends. Then it takes no new
-// ones, finishes what it is sending, for 30 seconds at most, and returns nil. It
-// closes ln. While it runs it also removes retired versions that nobody has read
+// Serve answers requests on ln, as opts say, until ctx ends. Then it takes no new
+// ones, answers those that it holds, finishes what it is sending, for 30 seconds at
+// most, and returns nil. It closes ln. While it runs it also removes retired versions that nobody has read
 // for a minute, and all of them before and after.
-func Serve(ctx context.Context, ln net.Listener, st *store.Store, limits Limits, logger *slog.Logger) error {
+func Serve(ctx context.Context, ln net.Listener, opts Options) error {
+	st, logger := opts.Store, opts.Logger
 	if err := st.Sweep(0); err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	srv := newServer(NewHandler(st, limits, logger), logger)
 	group, ctx := errgroup.WithContext(ctx)
+	handler := newHandler(opts)
+	handler.listing.over = ctx.Done()
+	srv := newServer(handler, logger)
 	group.Go(func() error {
 		logger.Info("listening", "addr", ln.Addr().String(), "data_dir", st.Dir())
 		if err := srv.Serve(stallListener{ln, stallTimeout}); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
 		}
+		return nil
+	})
+	group.Go(func() error {
+		handler.listing.watch(ctx)
 		return nil
 	})
 	group.Go(func() error {

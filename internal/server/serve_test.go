@@ -39,6 +39,12 @@ type running struct {
 // serve serves st until the test ends.
 func serve(t *testing.T, st *store.Store) *running {
 	t.Helper()
+	return serveAs(t, server.Options{Store: st, Logger: slog.New(slog.DiscardHandler)})
+}
+
+// serveAs serves what opts say until the test ends.
+func serveAs(t *testing.T, opts server.Options) *running {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -48,7 +54,7 @@ func serve(t *testing.T, st *store.Store) *running {
 		addr: ln.Addr().String(), end: cancel, done: make(chan error, 1),
 	}
 	go func() {
-		r.done <- server.Serve(ctx, ln, st, server.Limits{}, slog.New(slog.DiscardHandler))
+		r.done <- server.Serve(ctx, ln, opts)
 		close(r.done)
 	}()
 	t.Cleanup(func() {
@@ -147,7 +153,9 @@ func TestServeReturnsWhyItCannotServe(t *testing.T) {
 			require.NoError(t, err)
 			spoil(t, ln, st)
 			done := make(chan error, 1)
-			go func() { done <- server.Serve(t.Context(), ln, st, server.Limits{}, slog.New(slog.DiscardHandler)) }()
+			go func() {
+				done <- server.Serve(t.Context(), ln, server.Options{Store: st, Logger: slog.New(slog.DiscardHandler)})
+			}()
 			select {
 			case err := <-done:
 				require.Error(t, err)
@@ -283,7 +291,7 @@ func TestManyDownloadsAtOnceAreAllWhole(t *testing.T) {
 	t.Parallel()
 	st := open(t, t.TempDir())
 	publish(t, st, 1, text)
-	srv := httptest.NewServer(server.NewHandler(st, server.Limits{}, slog.New(slog.DiscardHandler)))
+	srv := httptest.NewServer(server.NewHandler(server.Options{Store: st, Logger: slog.New(slog.DiscardHandler)}))
 	defer srv.Close()
 	s := site{srv.URL, srv.Client()}
 	t.Run("downloads", func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/shardcast/shardcast/internal/store"
 )
@@ -38,7 +39,7 @@ func TestOnlyReadersThatReadNothingAreBrokenOff(t *testing.T) {
 	t.Cleanup(func() { _ = st.Close() })
 
 	ended := make(chan string, 2)
-	files := NewHandler(st, Limits{}, slog.New(slog.DiscardHandler))
+	files := NewHandler(Options{Store: st, Limits: Limits{}, Logger: slog.New(slog.DiscardHandler)})
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		files.ServeHTTP(w, r)
 		ended <- r.URL.RawQuery
@@ -91,4 +92,33 @@ func TestOnlyReadersThatReadNothingAreBrokenOff(t *testing.T) {
 	n, err := io.Copy(io.Discard, stalled)
 	require.Error(t, err, "what was cut short must not look whole")
 	assert.Less(t, n, int64(size))
+}
+
+// A waiter that has gone without a word, its machine or its network, is found by
+// nothing else.
+func TestConnectionsAreKeptAlive(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = ln.Close() }()
+	peer, err := net.Dial("tcp", ln.Addr().String())
+	require.NoError(t, err)
+	defer func() { _ = peer.Close() }()
+	conn, err := stallListener{ln, stallTimeout}.Accept()
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	tcp, ok := conn.(*net.TCPConn)
+	require.True(t, ok)
+	raw, err := tcp.SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		for option, most := range map[int]int{unix.TCP_KEEPIDLE: 60, unix.TCP_KEEPINTVL: 60} {
+			seconds, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, option)
+			require.NoError(t, err)
+			assert.LessOrEqual(t, seconds, most)
+		}
+		on, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+		require.NoError(t, err)
+		assert.Equal(t, 1, on)
+	}))
 }

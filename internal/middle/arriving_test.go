@@ -1,0 +1,101 @@
+package middle_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/relay"
+)
+
+// slowSite is a site whose first shard of the newest version comes as a test lets it.
+type slowSite struct {
+	*site
+
+	data []byte
+	more chan int // up to which offset it is sent
+}
+
+const bigShard = 4 * relay.HeldBack
+
+func newSlowSite(t *testing.T) *slowSite {
+	t.Helper()
+	s := &slowSite{data: content(9, bigShard), more: make(chan int)}
+	s.site = newSiteOf(t, bigShard, s.data)
+	s.spoilPath("/v1/shard_001.bin", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Range") != "" {
+			http.Error(w, "only once", http.StatusTooManyRequests)
+			return
+		}
+		at := 0
+		for at < len(s.data) {
+			select {
+			case to := <-s.more:
+				_, _ = w.Write(s.data[at:to])
+				_ = http.NewResponseController(w).Flush()
+				at = to
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+	return s
+}
+
+// open asks n for the first shard of version 1, and returns what comes.
+func (n *node) open(t *testing.T) io.Reader {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.url+"/v1/shard_001.bin", http.NoBody)
+	require.NoError(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	return resp.Body
+}
+
+// read says that all of bodies go on with the bytes of s from one offset to another.
+func (s *slowSite) read(t *testing.T, bodies []io.Reader, from, to int) {
+	t.Helper()
+	for _, body := range bodies {
+		got := make([]byte, to-from)
+		_, err := io.ReadFull(body, got)
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(s.data[from:to], got), "other bytes")
+	}
+}
+
+func TestMiddlesPassAShardOnWhileItArrives(t *testing.T) {
+	s := newSlowSite(t)
+	var nodes []*node
+	upstream := s.URL
+	for range 3 {
+		n := run(t, t.TempDir(), upstream)
+		n.log.await(t, "msg=arriving", "version=v1")
+		nodes = append(nodes, n)
+		upstream = n.url
+	}
+	assert.Equal(t, []string{"v1"}, nodes[2].versions(t))
+	s.more <- 100
+	var bodies []io.Reader
+	for range 20 {
+		bodies = append(bodies, nodes[2].open(t))
+	}
+	s.read(t, bodies, 0, 100)
+	s.more <- 100_000
+	s.read(t, bodies, 100, 100_000)
+	s.more <- bigShard
+	s.read(t, bodies, 100_000, bigShard)
+	for _, n := range nodes {
+		n.log.await(t, "msg=fetched", "version=v1")
+		n.assertServes(t, "v1", s.data)
+	}
+	assert.Len(t, s.asked("/v1/shard_"), 1)
+}

@@ -1,0 +1,168 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/bucket"
+	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// tierHeader says through how many servers a version comes up to here, while it
+// arrives; it is missing once all of it is held. In a request for a shard it says the
+// same of who asks, so that two who read from one another do not wait for ever: what
+// has not arrived yet is given only to those who are farther from the origin.
+const tierHeader = "Shardcast-Tier"
+
+// shardWait is how long a request for a shard waits for bytes that have yet to
+// arrive, unless it prefers otherwise (RFC 7240, section 4.3).
+const shardWait = 10 * time.Second
+
+// errLater means that a shard is on offer, and not to be had now.
+var errLater = errors.New("the shard has not arrived yet")
+
+// arrivingManifest answers with the manifest of a version that is on offer before it
+// is held, and reports whether it is that.
+func (h *handler) arrivingManifest(w http.ResponseWriter, r *http.Request, version shard.Version) (bool, error) {
+	if !h.board.Lists(version) {
+		return false, nil
+	}
+	v := h.board.Version(version)
+	if v == nil {
+		return true, fmt.Errorf("%w, nor the manifest", errLater)
+	}
+	text, err := v.Text()
+	if err != nil {
+		return true, err
+	}
+	w.Header().Set(tierHeader, strconv.Itoa(v.Tier))
+	serveText(w, r, "application/json", text)
+	return true, nil
+}
+
+// arrivingShard answers with a shard of a version that is arriving, and reports
+// whether it is that.
+func (h *handler) arrivingShard(w http.ResponseWriter, r *http.Request, version shard.Version, number int, buckets []*bucket.Bucket) (bool, error) {
+	v := h.board.Version(version)
+	switch {
+	case v == nil && h.board.Lists(version):
+		return true, errLater
+	case v == nil || number > len(v.Manifest.Shards):
+		return false, nil
+	}
+	s := v.Shard(number)
+	digest := v.Digest(number)
+	if digest == (shard.Digest{}) {
+		return true, errLater // it has not been cut
+	}
+	if s.Verified() {
+		f, err := v.Open(number)
+		if errors.Is(err, relay.ErrBroken) {
+			return h.board.Lists(version), errLater
+		}
+		if err != nil {
+			return true, err
+		}
+		defer f.Close()
+		serve(w, r, "application/octet-stream", digest, throttle(r.Context(), f, buckets))
+		return true, nil
+	}
+	if asker, err := strconv.Atoi(r.Header.Get(tierHeader)); err == nil && asker <= v.Tier {
+		return true, errLater
+	}
+	reader := s.Reader()
+	defer reader.Close()
+	patience := shardWait
+	if seconds, ok := preferredWait(r.Header.Values("Prefer")); ok {
+		patience = time.Duration(seconds) * time.Second
+	}
+	w.Header().Set(tierHeader, strconv.Itoa(v.Tier))
+	late := &lateStatus{ResponseWriter: w}
+	content := &arriving{
+		ReadSeeker: throttle(r.Context(), io.NewSectionReader(reader, 0, s.Size()), buckets),
+		ctx:        r.Context(), reader: reader, patience: patience, flush: late.flush,
+	}
+	serve(late, r, "application/octet-stream", digest, content)
+	if content.err != nil && !late.sent {
+		for _, name := range []string{"Content-Range", "ETag", tierHeader} {
+			w.Header().Del(name)
+		}
+		return true, fmt.Errorf("%w: %w", errLater, content.err)
+	}
+	// An answer that is shorter than it was announced to be has its connection broken
+	// off by the server, so that it does not look like a whole one.
+	late.send()
+	return true, nil
+}
+
+// arriving reads a shard while it arrives.
+type arriving struct {
+	io.ReadSeeker // what has arrived
+
+	ctx      context.Context //nolint:containedctx // of the request, whose end frees who waits
+	reader   *relay.Reader
+	offset   int64
+	patience time.Duration
+	flush    func() // sends what has been read
+	err      error  // why the rest does not come
+}
+
+// Seek goes to an offset, without waiting for what is there.
+func (a *arriving) Seek(offset int64, whence int) (int64, error) {
+	var err error
+	a.offset, err = a.ReadSeeker.Seek(offset, whence)
+	return a.offset, err
+}
+
+// Read reads what there is as soon as there is something.
+func (a *arriving) Read(p []byte) (int, error) {
+	ready := a.reader.Ready(a.offset)
+	if ready == 0 {
+		a.flush()
+	}
+	if ready, a.err = a.reader.Await(a.ctx, a.offset, a.patience); a.err != nil {
+		return 0, a.err
+	}
+	n, err := a.ReadSeeker.Read(p[:min(int64(len(p)), ready)])
+	a.offset += int64(n)
+	return n, err
+}
+
+// lateStatus sends a status with the first byte of what it announces, so that
+// another one can be sent if that does not come.
+type lateStatus struct {
+	http.ResponseWriter
+
+	status int
+	sent   bool
+}
+
+// WriteHeader takes note of the status.
+func (l *lateStatus) WriteHeader(status int) { l.status = status }
+
+// Write sends p, and the status before it.
+func (l *lateStatus) Write(p []byte) (int, error) {
+	l.send()
+	return l.ResponseWriter.Write(p)
+}
+
+// flush has what was written go on its way.
+func (l *lateStatus) flush() {
+	if l.sent {
+		_ = http.NewResponseController(l.ResponseWriter).Flush() // the next write fails as well
+	}
+}
+
+// send sends the status, unless that has been done.
+func (l *lateStatus) send() {
+	if !l.sent {
+		l.sent = true
+		l.ResponseWriter.WriteHeader(l.status)
+	}
+}

@@ -1,0 +1,436 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 30 * time.Second
+
+func TestPreferredWait(t *testing.T) {
+	for field, want := range map[string]int{
+		"wait=1":                           1,
+		"wait=60":                          60,
+		"wait=007":                         7,
+		"wait=300":                         300,
+		"wait=301":                         300,
+		"wait=0":                           0,
+		"WAIT=5":                           5,
+		`wait="30"`:                        30,
+		"wait = 5":                         5,
+		"\twait\t=\t\"5\"\t":               5,
+		"wait=5;foo=bar":                   5,
+		"wait=5 ; foo":                     5,
+		"respond-async, wait=5":            5,
+		"respond-async,,wait=5,":           5,
+		"wait=5, wait=9":                   5,
+		`foo="a, wait=9", wait=5`:          5,
+		`foo="a\", wait=9", wait=5`:        5,
+		`foo; x="wait=9, ", wait=5`:        5,
+		"wait=" + strings.Repeat("9", 999): 300,
+		"wait=" + strings.Repeat("0", 999): 0,
+		"wait=18446744073709551617":        300,
+		// What says nothing.
+		"":                       -1,
+		",":                      -1,
+		"=":                      -1,
+		"=5":                     -1,
+		"5":                      -1,
+		"wait":                   -1,
+		"wait=":                  -1,
+		`wait=""`:                -1,
+		`wait="`:                 -1,
+		`wait="5`:                -1,
+		`wait=5"`:                -1,
+		"wait=-5":                -1,
+		"wait=+5":                -1,
+		"wait=5.5":               -1,
+		"wait=5s":                -1,
+		"wait=1 0":               -1,
+		"wait=0x10":              -1,
+		"wait=\xd9\xa5":          -1,
+		"wait==5":                -1,
+		"wait:5":                 -1,
+		"await=5":                -1,
+		"foo;wait=5":             -1,
+		`foo="wait=5"`:           -1,
+		`foo=", wait=5`:          -1,
+		`foo="\`:                 -1,
+		"wait=soon, wait=5":      -1,
+		strings.Repeat(",", 999): -1,
+		strings.Repeat(`"`, 999): -1,
+	} {
+		seconds, ok := preferredWait([]string{field})
+		if want < 0 {
+			assert.False(t, ok, "%q", field)
+			continue
+		}
+		assert.True(t, ok, "%q", field)
+		assert.Equal(t, want, seconds, "%q", field)
+	}
+	seconds, ok := preferredWait([]string{"respond-async", `foo="`, "wait=5", "wait=6"})
+	assert.True(t, ok)
+	assert.Equal(t, 5, seconds)
+	_, ok = preferredWait(nil)
+	assert.False(t, ok)
+}
+
+func FuzzPreferredWait(f *testing.F) {
+	f.Add(`foo="a, wait=9";x=y, wait="30"`)
+	f.Add("wait=99999999999999999999")
+	f.Fuzz(func(t *testing.T, field string) {
+		seconds, ok := preferredWait([]string{field})
+		require.GreaterOrEqual(t, seconds, 0)
+		require.LessOrEqual(t, seconds, maxWait)
+		if ok {
+			again, ok := preferredWait([]string{"wait=" + strconv.Itoa(seconds)})
+			require.True(t, ok)
+			require.Equal(t, seconds, again)
+		}
+	})
+}
+
+func TestListsTag(t *testing.T) {
+	digest := shard.Digest(sha256.Sum256(nil))
+	tag := `"` + digest.String() + `"`
+	for list, want := range map[string]bool{
+		tag:                      true,
+		"W/" + tag:               true,
+		`"a", ` + tag:            true,
+		`"a",W/"b",` + tag + ",": true,
+		`"", ` + tag:             true,
+		`"a,b" , ` + tag:         true,
+		" ,\t, " + tag:           true,
+		"":                       false,
+		"*":                      false,
+		"* , " + tag:             false,
+		`"*"`:                    false,
+		`"a"`:                    false,
+		digest.String():          false,
+		tag[1:]:                  false,
+		tag[:len(tag)-1]:         false,
+		"w/" + tag:               false,
+		"a, " + tag:              false,
+		strings.ToUpper(tag):     false,
+		`W/`:                     false,
+		`"`:                      false,
+	} {
+		assert.Equal(t, want, listsTag(list, digest), "%q", list)
+	}
+}
+
+// newTestListing returns a listing of a new data directory that nothing looks at
+// every second, and in which a test may wait.
+func newTestListing(t *testing.T) (*listing, string) {
+	t.Helper()
+	dir := t.TempDir()
+	st, err := store.Open(dir, store.Origin)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = st.Close() })
+	l := newListing(Options{Store: st, Board: relay.NewBoard(), Logger: slog.New(slog.DiscardHandler)})
+	l.over, l.every = t.Context().Done(), time.Hour
+	return l, filepath.Join(dir, distfile.FileName)
+}
+
+// watch runs the watch of l until the test ends, and returns when it has looked.
+func watch(t *testing.T, l *listing) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.watch(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	require.Eventually(t, func() bool { return l.latest.Load() != nil }, patience, time.Millisecond)
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(name+".new", []byte(text), 0o644))
+	require.NoError(t, os.Rename(name+".new", name))
+}
+
+func textOf(content string) string {
+	return fmt.Sprintf("v1: %s\n", shard.Digest(sha256.Sum256([]byte(content))))
+}
+
+func tag(o *offer) string { return `"` + o.digest.String() + `"` }
+
+// replacedSoon waits until there is another text than o, and returns it.
+func replacedSoon(t *testing.T, l *listing, o *offer) string {
+	t.Helper()
+	select {
+	case <-o.replaced:
+		return string(l.latest.Load().text)
+	case <-time.After(patience):
+		require.FailNow(t, "the change is not noticed")
+		return ""
+	}
+}
+
+func TestSystemTellsOfChanges(t *testing.T) {
+	t.Parallel()
+	l, name := newTestListing(t)
+	watch(t, l)
+	for _, content := range []string{"one", "two", "three"} {
+		before := l.latest.Load()
+		write(t, name, textOf(content))
+		assert.Equal(t, textOf(content), replacedSoon(t, l, before))
+	}
+}
+
+func TestBoardTellsOfChanges(t *testing.T) {
+	t.Parallel()
+	l, _ := newTestListing(t)
+	watch(t, l)
+	for v := range 3 {
+		before := l.latest.Load()
+		l.board.List(distfile.Entry{Version: shard.Version(v + 1)})
+		assert.Len(t, strings.Split(replacedSoon(t, l, before), "\n"), v+2)
+	}
+}
+
+// Two writes within one tick of a file system's clock look the same.
+func TestChangeThatDoesNotShowIsFound(t *testing.T) {
+	t.Parallel()
+	l, name := newTestListing(t)
+	write(t, name, textOf("one"))
+	// The system would tell; it is not asked.
+	moved := l.store.Dir() + "-moved"
+	require.NoError(t, os.Rename(l.store.Dir(), moved))
+	name = filepath.Join(moved, distfile.FileName)
+	info, err := os.Stat(name)
+	require.NoError(t, err)
+	l.every = 100 * time.Millisecond
+	watch(t, l)
+	before := l.latest.Load()
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteString(textOf("two"))
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	require.NoError(t, os.Chtimes(name, info.ModTime(), info.ModTime()))
+	assert.Equal(t, textOf("two"), replacedSoon(t, l, before))
+}
+
+func TestSettledFileIsNotRead(t *testing.T) {
+	t.Parallel()
+	l, name := newTestListing(t)
+	var g glance
+	assert.False(t, g.fresh(l.store), "there was none before")
+	write(t, name, textOf("one"))
+	assert.True(t, g.fresh(l.store), "it is new")
+	assert.True(t, g.fresh(l.store), "it has just been new")
+	g.since = g.since.Add(-settleTime)
+	assert.False(t, g.fresh(l.store))
+	write(t, name, textOf("two"))
+	assert.True(t, g.fresh(l.store), "it is new")
+	g.since = g.since.Add(-settleTime)
+	require.NoError(t, os.Remove(name))
+	assert.True(t, g.fresh(l.store), "it has gone")
+	g.since = g.since.Add(-settleTime)
+	assert.False(t, g.fresh(l.store))
+}
+
+// What has failed for a reason that does not show in the file is tried again.
+func TestFailedLookIsRepeated(t *testing.T) {
+	t.Parallel()
+	l, _ := newTestListing(t)
+	l.every = 10 * time.Millisecond
+	watch(t, l)
+	before := l.latest.Load()
+	l.latest.Store(nil)
+	require.Eventually(t, func() bool { return l.latest.Load() != nil }, patience, time.Millisecond)
+	assert.Same(t, before, l.latest.Load(), "nobody is woken by the same text")
+}
+
+func TestManyChangesAreLookedAtTogether(t *testing.T) {
+	t.Parallel()
+	l, _ := newTestListing(t)
+	watch(t, l)
+	ctx, cancel := context.WithCancel(t.Context())
+	looks := make(chan int, 1)
+	go func() {
+		count := 0
+		for {
+			select {
+			case <-l.latest.Load().replaced:
+				count++
+			case <-ctx.Done():
+				looks <- count
+				return
+			}
+		}
+	}()
+	start := time.Now()
+	for v := range distfile.MaxEntries / 2 {
+		l.board.List(distfile.Entry{Version: shard.Version(v + 1)})
+	}
+	want := distfile.MaxEntries / 2
+	require.Eventually(t, func() bool { return strings.Count(string(l.latest.Load().text), "\n") == want }, patience, time.Millisecond)
+	elapsed := time.Since(start)
+	cancel()
+	assert.LessOrEqual(t, <-looks, int(elapsed/lookPause)+2)
+}
+
+// Thousands that are woken together would have the file read thousands of times.
+func TestWaitersDoNotLookForThemselves(t *testing.T) {
+	t.Parallel()
+	l, name := newTestListing(t)
+	before, err := l.look()
+	require.NoError(t, err)
+	held, got := make(chan struct{}), make(chan *offer)
+	l.mu.Lock() // whoever looks is held up now
+	go func() {
+		o, _ := l.await(t.Context(), tag(before), time.Hour, func() { close(held) })
+		got <- o
+	}()
+	<-held
+	after := &offer{replaced: make(chan struct{})}
+	l.last = after
+	l.latest.Store(after)
+	close(before.replaced)
+	select {
+	case o := <-got:
+		assert.Same(t, after, o)
+	case <-time.After(patience):
+		assert.Fail(t, "it looks")
+	}
+	o, err := l.await(t.Context(), tag(after), time.Millisecond, func() {})
+	require.NoError(t, err)
+	assert.Same(t, after, o)
+	l.mu.Unlock()
+	write(t, name, textOf("one"))
+	o, err = l.await(t.Context(), tag(before), time.Hour, func() {})
+	require.NoError(t, err)
+	assert.Equal(t, textOf("one"), string(o.text), "who knows something else gets what is there now")
+}
+
+func TestWhoKnowsTheNewTextTooGoesOnWaiting(t *testing.T) {
+	t.Parallel()
+	l, name := newTestListing(t)
+	one, err := l.look()
+	require.NoError(t, err)
+	write(t, name, textOf("two"))
+	two, err := l.look()
+	require.NoError(t, err)
+	held, got := make(chan struct{}), make(chan *offer)
+	go func() {
+		o, _ := l.await(t.Context(), tag(one)+", "+tag(two), time.Hour, func() { close(held) })
+		got <- o
+	}()
+	<-held
+	for _, text := range []string{"", textOf("two"), "", textOf("three")} {
+		write(t, name, text)
+		_, err = l.look()
+		require.NoError(t, err)
+	}
+	assert.Equal(t, textOf("three"), string((<-got).text))
+}
+
+func TestFirstWaiterAfterAChangeIsHeldToo(t *testing.T) {
+	t.Parallel()
+	l, name := newTestListing(t)
+	for _, text := range []string{"", textOf("one")} { // not seen by anybody yet
+		write(t, name, text)
+		held, got := make(chan struct{}), make(chan *offer)
+		go func() {
+			o, _ := l.await(t.Context(), `"`+shard.Digest(sha256.Sum256([]byte(text))).String()+`"`, time.Hour, func() { close(held) })
+			got <- o
+		}()
+		select {
+		case <-held:
+		case <-got:
+			require.FailNow(t, "it is not held")
+		}
+		write(t, name, textOf("two"))
+		_, err := l.look()
+		require.NoError(t, err)
+		assert.Equal(t, textOf("two"), string((<-got).text))
+	}
+}
+
+func TestNobodyIsHeldAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	l, name := newTestListing(t)
+	before, err := l.look()
+	require.NoError(t, err)
+	over := make(chan struct{})
+	close(over)
+	l.over = over
+	o, err := l.await(t.Context(), tag(before), time.Hour, func() {})
+	require.NoError(t, err)
+	assert.Same(t, before, o)
+	write(t, name, textOf("one"))
+	o, err = l.await(t.Context(), tag(before), time.Hour, func() { assert.Fail(t, "it is held") })
+	require.NoError(t, err)
+	assert.Equal(t, textOf("one"), string(o.text), "nobody else looks any more")
+}
+
+func TestRequestIsNotHeldForAClientThatHasGone(t *testing.T) {
+	t.Parallel()
+	l, _ := newTestListing(t)
+	_, err := l.look()
+	require.NoError(t, err)
+	held := make(chan struct{}, 1)
+	h := newHandler(Options{Store: l.store, Logger: slog.New(heldHandler{slog.DiscardHandler, held})})
+	h.listing.over = l.over
+	_, err = h.listing.look()
+	require.NoError(t, err)
+	ended := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(ended)
+		h.ServeHTTP(w, r)
+	}))
+	defer srv.Close()
+	conn, err := net.DialTimeout("tcp", srv.Listener.Addr().String(), patience)
+	require.NoError(t, err)
+	_, err = fmt.Fprintf(conn, "GET /distribution.txt HTTP/1.1\r\nHost: h\r\nIf-None-Match: %s\r\nPrefer: wait=300\r\n\r\n", tag(l.last))
+	require.NoError(t, err)
+	<-held
+	require.NoError(t, conn.Close())
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		require.FailNow(t, "it is held for nobody")
+	}
+}
+
+type heldHandler struct {
+	slog.Handler
+
+	held chan<- struct{}
+}
+
+func (h heldHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h heldHandler) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "request held" {
+		h.held <- struct{}{}
+	}
+	return nil
+}
