@@ -4,10 +4,10 @@ TOOL      = go tool -modfile=tools/go.mod
 FUZZTIME ?= 3s
 PACKAGES ?= ./...
 
-.PHONY: help build test race e2e fuzz bench killloop lint vet fmt check demo clean
+.PHONY: help build test race e2e fuzz bench bench-chain killloop lint vet fmt check demo clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the three commands into bin/, without C
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
@@ -26,6 +26,9 @@ fuzz: ## Run every fuzz target for FUZZTIME (3s)
 
 bench: ## Measure speed against openssl and curl, and memory on 4 GiB
 	scripts/bench
+
+bench-chain: build ## Measure a chain of middles, and one with many readers (ARGS, such as '-rounds 1 -report')
+	go run ./scripts/benchchain $(ARGS)
 
 killloop: build ## Kill 100 clients and 100 middles on the way to 1 GiB; they go on (SIZE, KILLS, SEED, DIR)
 	go run ./scripts/killloop

@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/shardcast/shardcast/scripts/internal/process"
 )
 
 const (
@@ -92,12 +94,12 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer origin.kill()
-	address, err := origin.await(`msg=listening addr=(\S+)`)
+	defer origin.Kill()
+	address, err := origin.Await(`msg=listening addr=(\S+)`)
 	if err != nil {
 		return err
 	}
-	if _, err := origin.await(`msg=published`); err != nil {
+	if _, err := origin.Await(`msg=published`); err != nil {
 		return err
 	}
 	for i := range uint64(2) {
@@ -106,6 +108,11 @@ func run(ctx context.Context) (err error) {
 		l.proxies = append(l.proxies, p)
 	}
 	return errors.Join(l.rounds(ctx, "client", l.client), l.rounds(ctx, "middle", l.middle))
+}
+
+// start starts one of the commands.
+func (l *loop) start(ctx context.Context, name string, args ...string) (*process.Process, error) {
+	return process.Start(ctx, filepath.Join(l.bin, name), args...)
 }
 
 func (l *loop) path(name string) string { return filepath.Join(l.dir, name) }
@@ -148,26 +155,26 @@ func (l *loop) moment() moment {
 var errEarly = errors.New("it has ended before it was killed")
 
 // killAt kills p at m, unless done matches its log before, or it ends.
-func (l *loop) killAt(p *process, m moment, done string) error {
-	defer p.kill()
+func (l *loop) killAt(p *process.Process, m moment, done string) error {
+	defer p.Kill()
 	before := l.sent()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for l.sent()-before < m.bytes {
 		select {
 		case <-tick.C:
-			if p.logged(done) {
+			if p.Logged(done) {
 				return errEarly
 			}
-		case <-p.ended:
+		case <-p.Ended():
 			return errEarly
 		}
 	}
 	select {
 	case <-time.After(m.delay):
-	case <-p.ended:
+	case <-p.Ended():
 	}
-	if p.logged(done) {
+	if p.Logged(done) {
 		return errEarly
 	}
 	return nil
@@ -237,11 +244,11 @@ func (l *loop) client(ctx context.Context, m moment) error {
 	if p, err = l.start(ctx, "shardcast-client", args...); err != nil {
 		return err
 	}
-	defer p.kill()
-	if _, err := p.await("msg=downloaded"); err != nil {
+	defer p.Kill()
+	if _, err := p.Await("msg=downloaded"); err != nil {
 		return err
 	}
-	if err := p.wait(); err != nil {
+	if _, err := p.Wait(); err != nil {
 		return err
 	}
 	names, err := filepath.Glob(filepath.Join(dir, ".*"))
@@ -271,11 +278,11 @@ func (l *loop) middle(ctx context.Context, m moment) error {
 	if p, err = l.start(ctx, "shardcast-middle", args...); err != nil {
 		return err
 	}
-	defer p.kill()
-	if _, err := p.await("msg=fetched version=v1"); err != nil {
+	defer p.Kill()
+	if _, err := p.Await("msg=fetched version=v1"); err != nil {
 		return err
 	}
-	p.kill()
+	p.Kill()
 	shards, err := filepath.Glob(filepath.Join(dir, "v1", "shard_*.bin"))
 	if err != nil {
 		return err
