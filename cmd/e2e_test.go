@@ -26,7 +26,7 @@
 //	answered NAME REGEXP        wait for it; it must match
 //	crowd ADDRESS COUNT PATH    open COUNT connections that say nothing, and as many that ask for
 //	                            PATH and read one byte of it, until the script ends
-//	exists-soon FILE [BYTES]    wait until FILE exists, and is BYTES long or longer
+//	exists-soon FILE [BYTES]    wait until FILE exists, and is BYTES long or longer; with !, until it is gone
 //	tally FILE [PERCENT]        the numbers in FILE, which a download has written with --json, agree with
 //	                            one another, and what was wasted is at most PERCENT (0) of the size
 //	settled DIR                 nothing unfinished is left in DIR or below
@@ -325,8 +325,8 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func existsSoon(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 1 || len(args) > 2 {
-		ts.Fatalf("usage: exists-soon FILE [BYTES]")
+	if len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: [!] exists-soon FILE [BYTES]")
 	}
 	bytes := 0
 	if len(args) > 1 {
@@ -337,15 +337,18 @@ func existsSoon(ts *testscript.TestScript, neg bool, args []string) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
+		there := false
 		if found, err := filepath.Glob(ts.MkAbs(args[0])); err == nil && found != nil {
-			if info, err := os.Stat(found[0]); err == nil && info.Size() >= int64(bytes) {
-				return
-			}
+			info, err := os.Stat(found[0])
+			there = err == nil && info.Size() >= int64(bytes)
+		}
+		if there != neg {
+			return
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			ts.Fatalf("%s does not come", args[0])
+			ts.Fatalf("%s does not come, or go", args[0])
 		}
 	}
 }

@@ -15,9 +15,6 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// cutsName is where a server tells of a version that is being cut.
-const cutsName = "unfinished.jsonl"
-
 const (
 	// cutPatience is how long nobody may tell of a version that was being cut before
 	// it is given up.
@@ -185,7 +182,7 @@ func (p *Pool) FollowCuts(ctx context.Context, found func(*Cut)) {
 func (p *Pool) hearCut(ctx context.Context, u *upstream, found func(*Cut)) time.Duration {
 	began := time.Now()
 	body, err := p.get(ctx, u, request{
-		path: []string{cutsName}, header: question{wait: longestWait}.header(), hold: longestWait, trickles: true,
+		path: []string{shard.OutlineName}, header: question{wait: longestWait}.header(), hold: longestWait, trickles: true,
 	})
 	if err == nil {
 		defer body.Close()

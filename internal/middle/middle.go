@@ -421,13 +421,14 @@ func (m *Middle) tell(ctx context.Context, cut *fetch.Cut, version *relay.Versio
 	}
 }
 
-// draft returns the draft of v, without what is there of another file.
+// draft returns the draft of v, without what is there of another file. What is there
+// of an unknown one, which was being cut when an earlier run ended, is looked at.
 func (m *Middle) draft(v shard.Version, manifest shard.Manifest) (*store.Draft, error) {
 	draft, err := m.store.Draft(v)
 	if err != nil {
 		return nil, err
 	}
-	if old, err := draft.Manifest(); err != nil || old.Digest != manifest.Digest {
+	if old, err := draft.Manifest(); err == nil && old.Digest != manifest.Digest {
 		if err := draft.Discard(); err != nil {
 			return nil, err
 		}

@@ -247,7 +247,7 @@ func TestMiddleFetchesAgainWhatWentBadOnTheDisk(t *testing.T) {
 	all := []string{"/v1/shard_001.bin", "/v1/shard_002.bin", "/v1/shard_003.bin"}
 	for name, tc := range map[string]struct {
 		damage func(dir string) error
-		again  []string
+		again  []string // shards; nil if not even the manifest
 	}{
 		"flipped byte": {func(dir string) error {
 			data := content(1, 3*shardSize)[shardSize : 2*shardSize]
@@ -256,8 +256,8 @@ func TestMiddleFetchesAgainWhatWentBadOnTheDisk(t *testing.T) {
 		}, all[1:2]},
 		"cut short":     {func(dir string) error { return os.Truncate(filepath.Join(dir, "shard_003.bin"), 10) }, all[2:]},
 		"missing":       {func(dir string) error { return os.Remove(filepath.Join(dir, "shard_001.bin")) }, all[:1]},
-		"no manifest":   {func(dir string) error { return os.Remove(filepath.Join(dir, "manifest.json")) }, all},
-		"bad manifest":  {func(dir string) error { return os.WriteFile(filepath.Join(dir, "manifest.json"), nil, 0o600) }, all},
+		"no manifest":   {func(dir string) error { return os.Remove(filepath.Join(dir, "manifest.json")) }, []string{}},
+		"bad manifest":  {func(dir string) error { return os.WriteFile(filepath.Join(dir, "manifest.json"), nil, 0o600) }, []string{}},
 		"no directory":  {os.RemoveAll, all},
 		"nothing at it": {func(string) error { return nil }, nil},
 	} {

@@ -4,6 +4,7 @@ package origin
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -80,7 +81,7 @@ func (o *Origin) broadcast(ctx context.Context, path string) (version shard.Vers
 	if err != nil {
 		return 0, err
 	}
-	m, err := o.cut(ctx, src, draft)
+	m, err := o.cut(ctx, src, version, draft)
 	if err != nil {
 		return 0, err
 	}
@@ -157,9 +158,9 @@ func open(path string) (*source, error) {
 	return &source{File: f, info: info}, nil
 }
 
-// cut cuts src into draft and returns the manifest. The file must be the same
-// afterwards as when it was opened.
-func (o *Origin) cut(ctx context.Context, src *source, draft *store.Draft) (shard.Manifest, error) {
+// cut cuts src into the draft of version, tells of each shard that is in place, and
+// returns the manifest. The file must be the same afterwards as when it was opened.
+func (o *Origin) cut(ctx context.Context, src *source, version shard.Version, draft *store.Draft) (shard.Manifest, error) {
 	if err := draft.Need(src.info.Size()); err != nil {
 		return shard.Manifest{}, err
 	}
@@ -170,8 +171,19 @@ func (o *Origin) cut(ctx context.Context, src *source, draft *store.Draft) (shar
 		Size:      src.info.Size(),
 		ShardSize: o.shardSize,
 	}
-	var err error
-	if m.Digest, m.Shards, err = shard.Cut(ctx, src, shard.Plan{Size: m.Size, ShardSize: m.ShardSize, Create: draft.Create}); err != nil {
+	outline := shard.Outline{Version: version, Name: m.Name, Date: m.Date, Size: m.Size, ShardSize: m.ShardSize}
+	rand.Read(outline.ID[:])
+	telling, err := draft.Announce(outline)
+	if err != nil {
+		return shard.Manifest{}, err
+	}
+	m.Digest, m.Shards, err = shard.Cut(ctx, src, shard.Plan{
+		Size: m.Size, ShardSize: m.ShardSize, Create: draft.Create, Report: telling.Know,
+	})
+	if err := telling.Close(); err != nil {
+		o.logger.Warn("others not told of the cut", "version", version.String(), "err", err)
+	}
+	if err != nil {
 		return shard.Manifest{}, err
 	}
 	after, err := src.Stat()

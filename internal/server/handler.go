@@ -4,6 +4,7 @@
 // came there.
 //
 //	GET /distribution.txt       the versions on offer
+//	GET /unfinished.jsonl       what is known of one that is being cut, while it becomes known
 //	GET /v1/manifest.json       what version 1 consists of
 //	GET /v1/shard_001.bin       one shard, also as shard_00001.bin
 //	GET /healthz                200 while the server runs
@@ -23,6 +24,10 @@
 // 304, and with Preference-Applied: wait=N, by which a client knows that this server
 // can wait. A server that is told to end answers those that it holds. They count for
 // no limit.
+//
+// A GET of unfinished.jsonl is held likewise with Prefer: wait=N alone, until a version
+// is being cut, and is answered with 204 otherwise. The answer goes on until the version
+// is on offer, which its last line says, or no more becomes known.
 //
 // # Limits
 //
@@ -139,6 +144,8 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 	switch r.URL.Path {
 	case "/" + distfile.FileName:
 		return h.distribution(w, r)
+	case "/" + shard.OutlineName:
+		return h.unfinished(w, r)
 	case "/healthz":
 		serveText(w, r, "text/plain; charset=utf-8", []byte("ok\n"))
 		return nil

@@ -65,6 +65,12 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 		handler.listing.watch(ctx)
 		return nil
 	})
+	if st.Role() == store.Origin {
+		group.Go(func() error {
+			handler.followCuts(ctx)
+			return nil
+		})
+	}
 	group.Go(func() error {
 		sweep(ctx, st, logger)
 		return nil

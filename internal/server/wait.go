@@ -18,14 +18,12 @@ const maxWait = 300
 // know (RFC 7240, section 4.3). The header says whether that preference was heeded,
 // which it was also when there was no need to wait.
 func (h *handler) offered(w http.ResponseWriter, r *http.Request) (*offer, error) {
-	seconds, ok := preferredWait(r.Header.Values("Prefer"))
-	// The end of a connection is noticed only after a request's body, if it has one.
-	if !ok || h.listing.over == nil || r.Method != http.MethodGet || r.ContentLength != 0 {
+	patience, ok := h.mayHold(r)
+	if !ok {
 		return h.listing.look()
 	}
-	patience := time.Duration(seconds) * time.Second
 	known := r.Header.Get("If-None-Match")
-	if seconds == 0 {
+	if patience == 0 {
 		known = ""
 	}
 	// Who has gone gets an answer too, for it may only have said that it asks for
@@ -36,11 +34,28 @@ func (h *handler) offered(w http.ResponseWriter, r *http.Request) (*offer, error
 	if err != nil {
 		return nil, err
 	}
-	w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(seconds))
+	heeded(w, patience)
 	if isClosed(h.listing.over) {
 		w.Header().Set("Connection", "close")
 	}
 	return o, nil
+}
+
+// mayHold returns how long the client prefers to wait for an answer, and whether that
+// can be heeded.
+func (h *handler) mayHold(r *http.Request) (patience time.Duration, ok bool) {
+	seconds, ok := preferredWait(r.Header.Values("Prefer"))
+	// The end of a connection is noticed only after a request's body, if it has one.
+	if !ok || h.listing.over == nil || r.Method != http.MethodGet || r.ContentLength != 0 {
+		return 0, false
+	}
+	return time.Duration(seconds) * time.Second, true
+}
+
+// heeded has the answer say that the client's preference was heeded (RFC 7240,
+// section 3).
+func heeded(w http.ResponseWriter, patience time.Duration) {
+	w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(patience.Seconds())))
 }
 
 // preferredWait returns how many seconds, [maxWait] at most, the fields named

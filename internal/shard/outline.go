@@ -7,6 +7,10 @@ import (
 	"time"
 )
 
+// OutlineName is the name of unfinished.jsonl in a draft, and of what a server
+// answers with.
+const OutlineName = "unfinished.jsonl"
+
 // MaxOutlineLine bounds a line of unfinished.jsonl, in bytes: there is room for the
 // longest name, and for members that later writers may add.
 const MaxOutlineLine = 8 << 10

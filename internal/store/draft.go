@@ -127,7 +127,7 @@ func (d *Draft) SetManifest(m shard.Manifest) error {
 // Discard removes the draft and all that is in it.
 func (d *Draft) Discard() error {
 	// What tells of it goes first, for the rest may take long.
-	_ = d.store.root.Remove(path.Join(d.path(), unfinishedName))
+	_ = d.store.root.Remove(path.Join(d.path(), shard.OutlineName))
 	return d.store.root.RemoveAll(d.path())
 }
 

@@ -14,10 +14,6 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// unfinishedName is the file in a draft that tells whoever serves the directory how
-// far a cut is. [Draft.finish] takes it away.
-const unfinishedName = "unfinished.jsonl"
-
 // readAtOnce in bytes bounds what is taken from that file in one turn.
 const readAtOnce = 1 << 20
 
@@ -36,7 +32,7 @@ func (d *Draft) Announce(o shard.Outline) (*Announcement, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := d.store.root.OpenFile(path.Join(d.path(), unfinishedName), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o644)
+	f, err := d.store.root.OpenFile(path.Join(d.path(), shard.OutlineName), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +95,7 @@ func (s *Store) Unfinished() (*Unfinished, error) {
 // unfinished returns the draft of v if it is announced and being cut, or nil.
 func (s *Store) unfinished(v shard.Version) (*Unfinished, error) {
 	place := path.Join(drafts, v.String())
-	if _, err := s.root.Lstat(path.Join(place, unfinishedName)); err != nil {
+	if _, err := s.root.Lstat(path.Join(place, shard.OutlineName)); err != nil {
 		return nil, nil //nolint:nilnil,nilerr // most drafts are not announced
 	}
 	u, err := s.openUnfinished(place)
@@ -122,10 +118,10 @@ func (s *Store) openUnfinished(place string) (*Unfinished, error) {
 		return nil, err
 	}
 	u := &Unfinished{store: s, dir: dir}
-	if info, err := dir.Lstat(unfinishedName); err != nil || !info.Mode().IsRegular() {
+	if info, err := dir.Lstat(shard.OutlineName); err != nil || !info.Mode().IsRegular() {
 		return nil, errors.Join(fs.ErrNotExist, dir.Close())
 	}
-	if u.file, err = dir.Open(unfinishedName); err != nil {
+	if u.file, err = dir.Open(shard.OutlineName); err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
 	err = u.read(shard.MaxOutlineLine, func(line []byte) bool {
@@ -186,7 +182,7 @@ func (u *Unfinished) Growing() bool {
 	// Who holds the lock is who cuts this draft, unless that is discarded now, for which
 	// its file goes first. It goes also when the draft is published, but a manifest comes
 	// before that.
-	for _, name := range []string{unfinishedName, manifestName} {
+	for _, name := range []string{shard.OutlineName, manifestName} {
 		if _, err := u.dir.Lstat(name); err == nil {
 			return u.store.locked(writeLock)
 		}
@@ -199,7 +195,7 @@ func (u *Unfinished) Growing() bool {
 // false, it says whether the cut has gone well.
 func (u *Unfinished) Published() (shard.Manifest, error) {
 	v := u.Outline.Version
-	if _, err := u.dir.Lstat(unfinishedName); err == nil {
+	if _, err := u.dir.Lstat(shard.OutlineName); err == nil {
 		return shard.Manifest{}, fs.ErrNotExist // to read the distribution costs more
 	}
 	// Another draft may have been published under that number, if this one has failed.
