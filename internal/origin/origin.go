@@ -164,22 +164,23 @@ func (o *Origin) cut(ctx context.Context, src *source, version shard.Version, dr
 	if err := draft.Need(src.info.Size()); err != nil {
 		return shard.Manifest{}, err
 	}
-	m := shard.Manifest{
+	outline := shard.Outline{
+		Version: version,
 		// Names on disk may be any bytes; in a manifest they are text.
 		Name:      strings.ToValidUTF8(filepath.Base(src.Name()), "_"),
 		Date:      time.Now().UTC().Truncate(time.Second),
 		Size:      src.info.Size(),
 		ShardSize: o.shardSize,
 	}
-	outline := shard.Outline{Version: version, Name: m.Name, Date: m.Date, Size: m.Size, ShardSize: m.ShardSize}
 	rand.Read(outline.ID[:])
 	telling, err := draft.Announce(outline)
 	if err != nil {
 		return shard.Manifest{}, err
 	}
-	m.Digest, m.Shards, err = shard.Cut(ctx, src, shard.Plan{
-		Size: m.Size, ShardSize: m.ShardSize, Create: draft.Create, Report: telling.Know,
+	m, err := shard.Cut(ctx, src, shard.Plan{
+		Size: outline.Size, ShardSize: outline.ShardSize, Create: draft.Create, Report: telling.Know,
 	})
+	m.Name, m.Date = outline.Name, outline.Date
 	if err := telling.Close(); err != nil {
 		o.logger.Warn("others not told of the cut", "version", version.String(), "err", err)
 	}

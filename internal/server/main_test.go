@@ -52,15 +52,10 @@ func publish(t *testing.T, st *store.Store, v shard.Version, text string) shard.
 	t.Helper()
 	d, err := st.Draft(v)
 	require.NoError(t, err)
-	m := shard.Manifest{
-		Name:      "file.bin",
-		Date:      time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC),
-		Size:      int64(len(text)),
-		ShardSize: 10,
-	}
-	m.Digest, m.Shards, err = shard.Cut(t.Context(), strings.NewReader(text),
-		shard.Plan{Size: m.Size, ShardSize: m.ShardSize, Create: d.Create})
+	m, err := shard.Cut(t.Context(), strings.NewReader(text),
+		shard.Plan{Size: int64(len(text)), ShardSize: 10, Create: d.Create})
 	require.NoError(t, err)
+	m.Name, m.Date = "file.bin", time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	w, err := st.Lock(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, w.Publish(d, m, 100))

@@ -45,10 +45,10 @@ func beginCut(t *testing.T, dir string) *cutting {
 	require.NoError(t, err)
 	c.telling, err = c.draft.Announce(c.outline)
 	require.NoError(t, err)
-	c.manifest = c.outline.Manifest()
-	c.manifest.Digest, c.manifest.Shards, err = shard.Cut(t.Context(), strings.NewReader(cutText),
+	c.manifest, err = shard.Cut(t.Context(), strings.NewReader(cutText),
 		shard.Plan{Size: c.outline.Size, ShardSize: 10, Create: c.draft.Create})
 	require.NoError(t, err)
+	c.manifest.Name, c.manifest.Date = c.outline.Name, c.outline.Date
 	return c
 }
 

@@ -58,35 +58,37 @@ type Plan struct {
 }
 
 // Cut reads plan.Size bytes from src, which must end there, and writes them as
-// shards to the writers that plan.Create returns. It returns the digest of the
-// whole and of each shard. One pass is made: the file's digest, the shards' digests
-// and the writing run beside one another, and shards are committed while later ones
-// are cut. None of them waits for plan.Report to learn of a shard: whichever of its
-// commit and its digest comes last tells it.
+// shards to the writers that plan.Create returns. It returns a manifest without name
+// and date. One pass is made: the file's two digests, the shards' digests and the
+// writing run beside one another, and shards are committed while later ones are cut.
+// None of them waits for plan.Report to learn of a shard: whichever of its commit and
+// its digest comes last tells it.
 //
 // Errors are those of src, of plan.Create and of its writers, [ErrChanged] if src
 // holds more or less than plan.Size bytes, and what ended ctx.
-func Cut(ctx context.Context, src io.Reader, plan Plan) (file Digest, shards []Digest, err error) {
+func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 	if err := CheckSize(plan.Size, plan.ShardSize); err != nil {
-		return Digest{}, nil, err
+		return Manifest{}, err
 	}
+	m := Manifest{Size: plan.Size, ShardSize: plan.ShardSize}
 	group, ctx := errgroup.WithContext(ctx)
 	c := &cut{
 		Plan: plan, halves: make(map[int]Digest),
 		free:   make(chan *buffer, cutBuffers),
-		toFile: make(chan *buffer, cutBuffers), toShards: make(chan *buffer, cutBuffers), toDisk: make(chan *buffer, cutBuffers),
+	}
+	for _, to := range []*chan *buffer{&c.toFile, &c.toBLAKE3, &c.toShards, &c.toDisk} {
+		*to = make(chan *buffer, cutBuffers)
 	}
 	for range cutBuffers {
 		c.free <- &buffer{space: make([]byte, cutBuffer)}
 	}
 	group.Go(func() error { return c.read(ctx, src) })
 	group.Go(func() error {
-		whole := sha256.New()
-		for p := range c.toFile {
-			whole.Write(p.data)
-			c.release(p)
-		}
-		whole.Sum(file[:0])
+		m.Digest = c.sum(sha256.New(), c.toFile)
+		return nil
+	})
+	group.Go(func() error {
+		m.BLAKE3 = c.sum(NewBLAKE3(), c.toBLAKE3)
 		return nil
 	})
 	group.Go(func() error {
@@ -95,7 +97,7 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (file Digest, shards []D
 			one.Write(p.data)
 			if p.last {
 				digest := sum(one)
-				shards = append(shards, digest)
+				m.Shards = append(m.Shards, digest)
 				one.Reset()
 				c.half(p.shard, digest)
 			}
@@ -105,9 +107,18 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (file Digest, shards []D
 	})
 	group.Go(func() error { return c.write(group) })
 	if err := group.Wait(); err != nil {
-		return Digest{}, nil, err
+		return Manifest{}, err
 	}
-	return file, shards, nil
+	return m, nil
+}
+
+// sum returns what h makes of all buffers that come.
+func (c *cut) sum(h hash.Hash, buffers <-chan *buffer) Digest {
+	for p := range buffers {
+		h.Write(p.data)
+		c.release(p)
+	}
+	return sum(h)
 }
 
 // sum returns what h has hashed so far.
@@ -116,13 +127,13 @@ func sum(h hash.Hash) (d Digest) {
 	return d
 }
 
-// cut is one run of [Cut]: every buffer goes from the reader to three users and
+// cut is one run of [Cut]: every buffer goes from the reader to four users and
 // back to the free ones.
 type cut struct {
 	Plan
 
-	free                     chan *buffer
-	toFile, toShards, toDisk chan *buffer
+	free                               chan *buffer
+	toFile, toBLAKE3, toShards, toDisk chan *buffer
 
 	mu     sync.Mutex     // guards halves, and is held while Report is called
 	halves map[int]Digest // of shards that are hashed, or committed, which is the zero digest, and not yet the other
@@ -157,17 +168,18 @@ type buffer struct {
 	users atomic.Int32
 }
 
-// release gives p back once all three users have done so.
+// release gives p back once all four users have done so.
 func (c *cut) release(p *buffer) {
 	if p.users.Add(-1) == 0 {
 		c.free <- p
 	}
 }
 
-// read fills buffers from src and hands them out. It ends the other three by
+// read fills buffers from src and hands them out. It ends the other four by
 // closing their channels.
 func (c *cut) read(ctx context.Context, src io.Reader) error {
 	defer close(c.toFile)
+	defer close(c.toBLAKE3)
 	defer close(c.toShards)
 	defer close(c.toDisk)
 	for offset := int64(0); offset < c.Size; {
@@ -188,8 +200,9 @@ func (c *cut) read(ctx context.Context, src io.Reader) error {
 			return err
 		}
 		offset += int64(len(p.data))
-		p.users.Store(3)
+		p.users.Store(4)
 		c.toFile <- p
+		c.toBLAKE3 <- p
 		c.toShards <- p
 		c.toDisk <- p
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"lukechampine.com/blake3"
+
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -97,21 +99,27 @@ func noise(size int) []byte {
 	return p
 }
 
+func cut(ctx context.Context, src io.Reader, plan shard.Plan) (digest shard.Digest, shards []shard.Digest, err error) {
+	m, err := shard.Cut(ctx, src, plan)
+	return m.Digest, m.Shards, err
+}
+
 // checkCut fails t unless a cut of whole does what slicing and hashing it does, and
 // reports each shard once.
 func checkCut(ctx context.Context, t require.TestingT, src io.Reader, whole []byte, shardSize int) {
 	var s shelf
 	var reported reports
-	digest, shards, err := shard.Cut(ctx, src,
+	m, err := shard.Cut(ctx, src,
 		shard.Plan{Size: int64(len(whole)), ShardSize: int64(shardSize), Create: s.create, Report: reported.add})
 	require.NoError(t, err)
-	require.Equal(t, shard.Digest(sha256.Sum256(whole)), digest)
+	require.Equal(t, shard.Digest(sha256.Sum256(whole)), m.Digest)
+	require.Equal(t, shard.Digest(blake3.Sum256(whole)), m.BLAKE3)
 	var want []shard.Digest
 	for part := range slices.Chunk(whole, shardSize) {
 		want = append(want, sha256.Sum256(part))
 	}
-	require.Len(t, shards, len(want))
-	require.True(t, slices.Equal(want, shards))
+	require.Len(t, m.Shards, len(want))
+	require.True(t, slices.Equal(want, m.Shards))
 	s.tidy(t, whole, shardSize)
 	require.Len(t, s.files, len(want))
 	for _, f := range s.files {
@@ -178,7 +186,7 @@ func TestCutTakesHoweverMuchAReaderGives(t *testing.T) {
 
 func TestCutOfNothingHasNoShards(t *testing.T) {
 	none := func(int) (shard.Writer, error) { return nil, assert.AnError }
-	digest, shards, err := shard.Cut(t.Context(), bytes.NewReader(nil), shard.Plan{ShardSize: 10, Create: none})
+	digest, shards, err := cut(t.Context(), bytes.NewReader(nil), shard.Plan{ShardSize: 10, Create: none})
 	require.NoError(t, err)
 	assert.Equal(t, shard.EmptyDigest(), digest)
 	assert.Empty(t, shards)
@@ -199,7 +207,7 @@ func TestCutReportsAFileThatShrinks(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var s shelf
 				whole := noise(size)
-				digest, shards, err := shard.Cut(t.Context(), bytes.NewReader(whole[:tc.holds]),
+				digest, shards, err := cut(t.Context(), bytes.NewReader(whole[:tc.holds]),
 					shard.Plan{Size: size, ShardSize: int64(tc.shardSize), Create: s.create})
 				require.ErrorIs(t, err, shard.ErrChanged)
 				assert.Zero(t, digest)
@@ -221,7 +229,7 @@ func TestCutReportsAFileThatGrows(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var s shelf
 				whole := noise(tc.holds)
-				digest, shards, err := shard.Cut(t.Context(), bytes.NewReader(whole),
+				digest, shards, err := cut(t.Context(), bytes.NewReader(whole),
 					shard.Plan{Size: int64(tc.size), ShardSize: int64(tc.shardSize), Create: s.create})
 				require.ErrorIs(t, err, shard.ErrChanged)
 				assert.Zero(t, digest)
@@ -247,7 +255,7 @@ func TestCutReturnsTheErrorOfItsReader(t *testing.T) {
 				var s shelf
 				whole := noise(size)
 				src := io.MultiReader(bytes.NewReader(whole[:readable]), iotest.ErrReader(errBroken))
-				_, _, err := shard.Cut(t.Context(), src, shard.Plan{Size: size, ShardSize: shardSize, Create: s.create})
+				_, _, err := cut(t.Context(), src, shard.Plan{Size: size, ShardSize: shardSize, Create: s.create})
 				require.ErrorIs(t, err, errBroken)
 				require.NotErrorIs(t, err, shard.ErrChanged)
 				s.tidy(t, whole, shardSize)
@@ -275,7 +283,7 @@ func TestCutReturnsTheErrorOfAWriterAndClosesAll(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var s shelf
 					fail(&s, number)
-					digest, shards, err := shard.Cut(t.Context(), bytes.NewReader(whole),
+					digest, shards, err := cut(t.Context(), bytes.NewReader(whole),
 						shard.Plan{Size: int64(len(whole)), ShardSize: shardSize, Create: s.create})
 					require.ErrorIs(t, err, errBroken)
 					assert.Zero(t, digest)
@@ -295,7 +303,7 @@ func TestCutReturnsTheErrorOfAWriteInTheMiddleOfAShard(t *testing.T) {
 			w, err := s.create(number)
 			return &shortOfSpace{Writer: w, left: 1 << 20}, err
 		}
-		_, _, err := shard.Cut(t.Context(), io.LimitReader(endless('x'), size),
+		_, _, err := cut(t.Context(), io.LimitReader(endless('x'), size),
 			shard.Plan{Size: size, ShardSize: size, Create: create})
 		require.ErrorIs(t, err, errBroken)
 		require.Len(t, s.files, 1)
@@ -350,7 +358,7 @@ func TestCutEndsWithItsContext(t *testing.T) {
 				defer cancel(nil)
 				var s shelf
 				src := &cancelling{cancel: cancel, last: tc.last}
-				digest, shards, err := shard.Cut(ctx, src,
+				digest, shards, err := cut(ctx, src,
 					shard.Plan{Size: 60_000 * tc.shardSize, ShardSize: tc.shardSize, Create: s.create})
 				require.ErrorIs(t, err, errBroken, "the cause, not merely that it was cancelled")
 				assert.Zero(t, digest)
@@ -367,7 +375,7 @@ func TestCutDoesNotBeginWhenItsContextIsOver(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var s shelf
-	_, _, err := shard.Cut(ctx, endless(0), shard.Plan{Size: 10_000, ShardSize: 1, Create: s.create})
+	_, _, err := cut(ctx, endless(0), shard.Plan{Size: 10_000, ShardSize: 1, Create: s.create})
 	require.ErrorIs(t, err, context.Canceled)
 	assert.Less(t, len(s.files), 100)
 }
@@ -386,7 +394,7 @@ func TestCutCommitsAShardWhileTheNextIsCut(t *testing.T) {
 			}
 			return s.create(number)
 		}
-		_, shards, err := shard.Cut(t.Context(), bytes.NewReader(noise(20)), shard.Plan{Size: 20, ShardSize: 10, Create: create})
+		_, shards, err := cut(t.Context(), bytes.NewReader(noise(20)), shard.Plan{Size: 20, ShardSize: 10, Create: create})
 		require.NoError(t, err)
 		assert.Len(t, shards, 2)
 	})
@@ -400,7 +408,7 @@ func TestCutWaitsForASlowDisk(t *testing.T) {
 		s := &shelf{onCommit: func(int) { <-synced }}
 		ended := make(chan error)
 		go func() {
-			_, _, err := shard.Cut(t.Context(), bytes.NewReader(whole), shard.Plan{Size: count, ShardSize: 1, Create: s.create})
+			_, _, err := cut(t.Context(), bytes.NewReader(whole), shard.Plan{Size: count, ShardSize: 1, Create: s.create})
 			ended <- err
 		}()
 		synctest.Wait()
@@ -418,7 +426,7 @@ func TestCutReturnsOnlyWhenAllIsCommitted(t *testing.T) {
 		s := &shelf{onCommit: func(int) { <-synced }}
 		ended := make(chan error, 1)
 		go func() {
-			_, _, err := shard.Cut(t.Context(), bytes.NewReader(noise(3)), shard.Plan{Size: 3, ShardSize: 1, Create: s.create})
+			_, _, err := cut(t.Context(), bytes.NewReader(noise(3)), shard.Plan{Size: 3, ShardSize: 1, Create: s.create})
 			ended <- err
 		}()
 		synctest.Wait()
@@ -436,7 +444,7 @@ func TestCutReportsAShardBeforeTheNextIsRead(t *testing.T) {
 		var reported reports
 		ended := make(chan error, 1)
 		go func() {
-			_, _, err := shard.Cut(t.Context(), src, shard.Plan{Size: 25, ShardSize: 10, Create: s.create, Report: reported.add})
+			_, _, err := cut(t.Context(), src, shard.Plan{Size: 25, ShardSize: 10, Create: s.create, Report: reported.add})
 			ended <- err
 		}()
 		for i, part := range slices.Collect(slices.Chunk(whole, 10)) {
@@ -463,7 +471,7 @@ func TestCutReportsAShardOnlyWhenItIsCommitted(t *testing.T) {
 		var reported reports
 		ended := make(chan error, 1)
 		go func() {
-			_, _, err := shard.Cut(t.Context(), bytes.NewReader(whole), shard.Plan{Size: 30, ShardSize: 10, Create: s.create, Report: reported.add})
+			_, _, err := cut(t.Context(), bytes.NewReader(whole), shard.Plan{Size: 30, ShardSize: 10, Create: s.create, Report: reported.add})
 			ended <- err
 		}()
 		synctest.Wait()
@@ -488,7 +496,7 @@ func TestCutDoesNotReportAShardThatIsNotKept(t *testing.T) {
 				var s shelf
 				fail(&s)
 				var reported reports
-				_, _, err := shard.Cut(t.Context(), bytes.NewReader(whole), shard.Plan{Size: 30, ShardSize: 10, Create: s.create, Report: reported.add})
+				_, _, err := cut(t.Context(), bytes.NewReader(whole), shard.Plan{Size: 30, ShardSize: 10, Create: s.create, Report: reported.add})
 				require.ErrorIs(t, err, errBroken)
 				count := len(reported)
 				for _, r := range reported {
@@ -510,7 +518,7 @@ func TestCutThatEndsHasReportedWhatIsCommitted(t *testing.T) {
 		var reported reports
 		ended := make(chan error, 1)
 		go func() {
-			_, _, err := shard.Cut(ctx, src, shard.Plan{Size: 1000, ShardSize: 10, Create: s.create, Report: reported.add})
+			_, _, err := cut(ctx, src, shard.Plan{Size: 1000, ShardSize: 10, Create: s.create, Report: reported.add})
 			ended <- err
 		}()
 		_, err := feed.Write(whole[:15])
@@ -534,7 +542,7 @@ func TestCutRefusesSizesThatCannotBeCut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var s shelf
-			_, _, err := shard.Cut(t.Context(), bytes.NewReader(nil), shard.Plan{Size: tc.size, ShardSize: tc.shardSize, Create: s.create})
+			_, _, err := cut(t.Context(), bytes.NewReader(nil), shard.Plan{Size: tc.size, ShardSize: tc.shardSize, Create: s.create})
 			require.Error(t, err)
 			assert.Empty(t, s.files)
 			assert.Error(t, shard.CheckSize(tc.size, tc.shardSize))

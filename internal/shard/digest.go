@@ -5,16 +5,30 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash"
 	"strings"
+
+	"lukechampine.com/blake3"
 )
 
-// Digest is the SHA-256 of a shard or of a whole file.
+// Digest is the SHA-256 of a shard or of a whole file, or the BLAKE3 of a whole file
+// where it says so.
 type Digest [sha256.Size]byte
 
 // EmptyDigest is the digest of no bytes at all, by which an empty file is known
 // even where nobody tells its size.
 func EmptyDigest() Digest {
 	return sha256.Sum256(nil)
+}
+
+// EmptyBLAKE3 is the BLAKE3 of no bytes at all.
+func EmptyBLAKE3() Digest {
+	return blake3.Sum256(nil)
+}
+
+// NewBLAKE3 returns a hash that makes the BLAKE3 of a file, of 32 bytes.
+func NewBLAKE3() hash.Hash {
+	return blake3.New(len(Digest{}), nil)
 }
 
 // ParseDigest reads a digest in the form that [Digest.String] writes: 64

@@ -10,7 +10,7 @@
 //	shard   = "shard_" digits ".bin"     the shard's number, padded to three digits
 //
 // A manifest is a JSON object (RFC 8259); times are RFC 3339, digests are
-// SHA-256 (FIPS 180-4) in lower-case hex:
+// SHA-256 (FIPS 180-4) in lower-case hex, but for blake3, which may be missing:
 //
 //	{
 //	  "name": "weights.safetensors",
@@ -18,6 +18,7 @@
 //	  "size": 120000000,
 //	  "shard_size": 50000000,
 //	  "digest": "<digest of the whole file>",
+//	  "blake3": "<BLAKE3 of the whole file>",
 //	  "shards": ["<digest of shard 1>", "<digest of shard 2>", "<digest of shard 3>"]
 //	}
 //

@@ -22,14 +22,13 @@ func ExampleCut() {
 		kept = append(kept, &inMemory{})
 		return kept[len(kept)-1], nil
 	}
-	digest, shards, err := shard.Cut(context.Background(), strings.NewReader(text),
+	m, err := shard.Cut(context.Background(), strings.NewReader(text),
 		shard.Plan{Size: int64(len(text)), ShardSize: 8, Create: create})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println("file:", digest.String()[:8])
-	m := shard.Manifest{Name: "text", Size: int64(len(text)), ShardSize: 8, Digest: digest, Shards: shards}
+	fmt.Println("file:", m.Digest.String()[:8])
 	for i := range m.Shards {
 		s := m.Shard(i + 1)
 		fmt.Printf("%s: %q from byte %2d, %s\n", shard.FileName(s.Number), kept[i], s.Offset, s.Digest.String()[:8])

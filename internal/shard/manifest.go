@@ -41,6 +41,10 @@ type Manifest struct {
 	// Digest is the whole file's.
 	Digest Digest `json:"digest"`
 
+	// BLAKE3 is the whole file's BLAKE3, by which other programs know it, or zero if
+	// it is not known.
+	BLAKE3 Digest `json:"blake3,omitzero"`
+
 	// Shards holds the digest of shard i at index i-1.
 	Shards []Digest `json:"shards"`
 }
@@ -72,7 +76,7 @@ func ParseManifest(r io.Reader) (Manifest, error) {
 	}
 	var m Manifest
 	err = decode(text, map[string]any{
-		"name": &m.Name, "date": &m.Date, "size": &m.Size, "shard_size": &m.ShardSize, "digest": &m.Digest, "shards": &m.Shards,
+		"name": &m.Name, "date": &m.Date, "size": &m.Size, "shard_size": &m.ShardSize, "digest": &m.Digest, "blake3": &m.BLAKE3, "shards": &m.Shards,
 	})
 	if err != nil {
 		return Manifest{}, fmt.Errorf("%w: %w", ErrManifest, err)
@@ -125,7 +129,7 @@ func (m Manifest) Validate() error {
 	case err != nil:
 	case m.Digest == Digest{} || slices.Contains(m.Shards, Digest{}):
 		err = errors.New("a digest is missing")
-	case m.Size == 0 && m.Digest != EmptyDigest(), len(m.Shards) == 1 && m.Shards[0] != m.Digest:
+	case m.Size == 0 && (m.Digest != EmptyDigest() || m.BLAKE3 != Digest{} && m.BLAKE3 != EmptyBLAKE3()), len(m.Shards) == 1 && m.Shards[0] != m.Digest:
 		err = fmt.Errorf("the file's digest %s is not that of its shards", m.Digest)
 	}
 	if err != nil {

@@ -171,10 +171,25 @@ func TestEncodeWritesTheDocumentedForm(t *testing.T) {
 `, string(encoded))
 }
 
-func TestEncodeWritesAnArrayOfShardsForAnEmptyFile(t *testing.T) {
-	digest, shards, err := shard.Cut(t.Context(), strings.NewReader(""), shard.Plan{ShardSize: 10})
+func TestManifestKeepsTheFilesBLAKE3(t *testing.T) {
+	m, err := shard.Cut(t.Context(), strings.NewReader(""), shard.Plan{ShardSize: 10})
 	require.NoError(t, err)
-	encoded, err := shard.Manifest{Name: "empty", ShardSize: 10, Digest: digest, Shards: shards}.Encode()
+	m.Name = "empty"
+	require.Equal(t, shard.EmptyBLAKE3(), m.BLAKE3)
+	encoded, err := m.Encode()
+	require.NoError(t, err)
+	again, err := shard.ParseManifest(bytes.NewReader(encoded))
+	require.NoError(t, err)
+	assert.Equal(t, m.BLAKE3, again.BLAKE3)
+	m.BLAKE3 = shard.Digest{1}
+	require.ErrorIs(t, m.Validate(), shard.ErrManifest, "no bytes have that one")
+}
+
+func TestEncodeWritesAnArrayOfShardsForAnEmptyFile(t *testing.T) {
+	m, err := shard.Cut(t.Context(), strings.NewReader(""), shard.Plan{ShardSize: 10})
+	require.NoError(t, err)
+	m.Name = "empty"
+	encoded, err := m.Encode()
 	require.NoError(t, err)
 	var members map[string]json.RawMessage
 	require.NoError(t, json.Unmarshal(encoded, &members))

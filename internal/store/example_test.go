@@ -46,12 +46,12 @@ func publishAndRead(ctx context.Context, dir, text string) error {
 	if err != nil {
 		return err
 	}
-	m := shard.Manifest{Name: "hello.txt", Date: time.Now(), Size: int64(len(text)), ShardSize: 7}
-	m.Digest, m.Shards, err = shard.Cut(ctx, strings.NewReader(text),
-		shard.Plan{Size: m.Size, ShardSize: m.ShardSize, Create: draft.Create})
+	m, err := shard.Cut(ctx, strings.NewReader(text),
+		shard.Plan{Size: int64(len(text)), ShardSize: 7, Create: draft.Create})
 	if err != nil {
 		return err
 	}
+	m.Name, m.Date = "hello.txt", time.Now()
 	const keep = 15
 	if err := w.Publish(draft, m, keep); err != nil {
 		return err

@@ -102,15 +102,8 @@ func textOf(v shard.Version) string {
 
 // cut writes text to d, in shards of 16 bytes.
 func cut(ctx context.Context, d *store.Draft, text string) (shard.Manifest, error) {
-	m := shard.Manifest{
-		Name:      "file.bin",
-		Date:      time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC),
-		Size:      int64(len(text)),
-		ShardSize: 16,
-	}
-	var err error
-	m.Digest, m.Shards, err = shard.Cut(ctx, strings.NewReader(text),
-		shard.Plan{Size: m.Size, ShardSize: m.ShardSize, Create: d.Create})
+	m, err := shard.Cut(ctx, strings.NewReader(text), shard.Plan{Size: int64(len(text)), ShardSize: 16, Create: d.Create})
+	m.Name, m.Date = "file.bin", time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	return m, err
 }
 
