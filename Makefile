@@ -18,7 +18,8 @@ test: ## Run all tests
 race: ## Run all tests with the race detector (needs a C compiler), and sum them up
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 $(PACKAGES)
 
-e2e: ## Run the stories with the real commands
+e2e: ## Run the stories with the real commands, and with nginx, curl and others (from Debian, as root)
+	scripts/peers
 	go test -count=1 ./cmd
 
 fuzz: ## Run every fuzz target for FUZZTIME (3s)

@@ -42,6 +42,11 @@ type MiddleOptions struct {
 	// MaxVersions is how many versions are kept, up to 10,000. Zero means 15.
 	MaxVersions int
 
+	// Dialect is that of the release of the Python package which the root of the server
+	// answers like, "0.1" or "0.3". Either is answered below /py01 and /py03 too. Empty
+	// means "0.1".
+	Dialect string
+
 	// FetchOptions say how shards are fetched, and ServerLimits bound what is sent.
 	// Each has its own LimitRate.
 	FetchOptions
@@ -55,12 +60,12 @@ type MiddleOptions struct {
 // version once all of it has been verified, and serves that, and what is on its way
 // there.
 type Middle struct {
-	host   string
-	port   int
-	store  *store.Store
-	pool   *fetch.Pool
-	limits server.Limits
-	middle *middle.Middle
+	host    string
+	port    int
+	store   *store.Store
+	pool    *fetch.Pool
+	serving server.Options
+	middle  *middle.Middle
 }
 
 // NewMiddle opens the data directory. It returns an error matching [ErrOptions]
@@ -73,7 +78,7 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	if err := checkServer(opts.Port, opts.MaxVersions); err != nil {
 		return nil, err
 	}
-	limits, err := opts.limits()
+	serving, err := opts.serving(opts.Dialect)
 	if err != nil {
 		return nil, err
 	}
@@ -88,11 +93,11 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 		return nil, err
 	}
 	return &Middle{
-		host:   opts.Host,
-		port:   serverPort(opts.Port),
-		store:  st,
-		pool:   pool,
-		limits: limits,
+		host:    opts.Host,
+		port:    serverPort(opts.Port),
+		store:   st,
+		pool:    pool,
+		serving: serving,
 		middle: middle.New(st, pool, cmp.Or(opts.CheckInterval, DefaultCheckInterval),
 			cmp.Or(opts.MaxVersions, DefaultMaxVersions), logger),
 	}, nil
@@ -107,7 +112,7 @@ func (m *Middle) Listen() (net.Listener, error) { return listen(m.host, m.port) 
 // the data directory has another server. Trouble upstream is logged, and tried
 // again. It closes ln.
 func (m *Middle) Serve(ctx context.Context, ln net.Listener) error {
-	return m.middle.Serve(ctx, ln, m.limits)
+	return m.middle.Serve(ctx, ln, m.serving)
 }
 
 // Close gives back what [NewMiddle] took.

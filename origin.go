@@ -33,6 +33,11 @@ type OriginOptions struct {
 	// MaxVersions is how many versions are kept, up to 10,000. Zero means 15.
 	MaxVersions int
 
+	// Dialect is that of the release of the Python package which the root of the server
+	// answers like, "0.1" or "0.3". Either is answered below /py01 and /py03 too. Empty
+	// means "0.1".
+	Dialect string
+
 	// ServerLimits bound what is sent.
 	ServerLimits
 
@@ -47,12 +52,12 @@ type OriginOptions struct {
 // An Origin publishes files as versions in a data directory, and serves that
 // directory. Its methods may be called from any goroutine.
 type Origin struct {
-	host   string
-	port   int
-	store  *store.Store
-	origin *origin.Origin
-	limits server.Limits
-	ready  func()
+	host    string
+	port    int
+	store   *store.Store
+	origin  *origin.Origin
+	serving server.Options
+	ready   func()
 }
 
 // NewOrigin opens the data directory. It returns an error matching [ErrOptions]
@@ -65,7 +70,7 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	if err := checkServer(opts.Port, opts.MaxVersions); err != nil {
 		return nil, err
 	}
-	limits, err := opts.limits()
+	serving, err := opts.serving(opts.Dialect)
 	if err != nil {
 		return nil, err
 	}
@@ -74,11 +79,11 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 		return nil, err
 	}
 	return &Origin{
-		host:   opts.Host,
-		port:   serverPort(opts.Port),
-		store:  st,
-		limits: limits,
-		ready:  opts.Ready,
+		host:    opts.Host,
+		port:    serverPort(opts.Port),
+		store:   st,
+		serving: serving,
+		ready:   opts.Ready,
 		origin: origin.New(st, cmp.Or(opts.ShardSize, DefaultShardSize),
 			cmp.Or(opts.MaxVersions, DefaultMaxVersions), loggerOr(opts.Logger)),
 	}, nil
@@ -110,7 +115,7 @@ func (o *Origin) Listen() (net.Listener, error) { return listen(o.host, o.port) 
 // returns nil. It returns an error matching [ErrInUse] if the data directory has
 // another server. It closes ln.
 func (o *Origin) Serve(ctx context.Context, ln net.Listener) error {
-	return o.origin.Serve(ctx, ln, o.limits, o.ready)
+	return o.origin.Serve(ctx, ln, o.serving, o.ready)
 }
 
 // Close gives back what [NewOrigin] took.

@@ -19,6 +19,7 @@ package shardcast
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -108,6 +109,10 @@ type FetchOptions struct {
 	// LimitRate is how much is fetched from all servers together, in bytes per
 	// second at most. Zero means no limit.
 	LimitRate int64
+
+	// RootCAs are those who are trusted to sign the certificates of https:// servers. Nil
+	// is for those that the system trusts.
+	RootCAs *x509.CertPool
 }
 
 // pool returns the servers to fetch from.
@@ -125,7 +130,8 @@ func (o FetchOptions) pool(servers []string, defaultPort int, logger *slog.Logge
 	}
 	pool, err := fetch.New(fetch.Options{
 		Upstreams: upstreams, Timeout: o.Timeout, Attempts: o.Attempts, FastAttempts: o.FastAttempts,
-		FastWait: o.FastWait, SlowWait: o.SlowWait, Concurrency: o.Concurrency, LimitRate: o.LimitRate, Logger: logger,
+		FastWait: o.FastWait, SlowWait: o.SlowWait, Concurrency: o.Concurrency, LimitRate: o.LimitRate,
+		RootCAs: o.RootCAs, Logger: logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
@@ -154,16 +160,20 @@ type ServerLimits struct {
 	MaxConnectionsPerClient int
 }
 
-// limits returns what the server is to keep to.
-func (l ServerLimits) limits() (server.Limits, error) {
+// serving returns what the server is to keep to, and which dialect it is to speak.
+func (l ServerLimits) serving(dialect string) (server.Options, error) {
+	spoken, err := server.ParseDialect(dialect)
+	if err != nil {
+		return server.Options{}, fmt.Errorf("%w: %w", ErrOptions, err)
+	}
 	if l.LimitRate < 0 || l.LimitRatePerClient < 0 || l.MaxConnections < 0 || l.MaxConnectionsPerClient < 0 {
-		return server.Limits{}, fmt.Errorf("%w: a limit is negative: %d and %d bytes per second, %d and %d connections",
+		return server.Options{}, fmt.Errorf("%w: a limit is negative: %d and %d bytes per second, %d and %d connections",
 			ErrOptions, l.LimitRate, l.LimitRatePerClient, l.MaxConnections, l.MaxConnectionsPerClient)
 	}
-	return server.Limits{
+	return server.Options{Dialect: spoken, Limits: server.Limits{
 		Rate: l.LimitRate, RatePerClient: l.LimitRatePerClient,
 		Connections: l.MaxConnections, ConnectionsPerClient: l.MaxConnectionsPerClient,
-	}, nil
+	}}, nil
 }
 
 // running is the Origin of [Initialize].

@@ -10,7 +10,8 @@
 //	halt NAME [SIGNAL [CODE]]   send TERM or SIGNAL and wait for the end; after TERM and INT
 //	                            the exit code must be 0 or CODE
 //	signal NAME SIGNAL          send SIGNAL
-//	await NAME REGEXP [COUNT]   wait until the log of NAME matches, COUNT times
+//	await NAME REGEXP [COUNT]   wait until the log of NAME matches, COUNT times; with ! it must not
+//	                            match, as far as it has come
 //	code N COMMAND ARG...       run a command, whose exit code must be N
 //	proxy NAME UPSTREAM RULE... run an HTTP proxy, see faults_test.go, and set $NAME
 //	rules NAME RULE...          change what it does
@@ -30,6 +31,28 @@
 //	tally FILE [PERCENT]        the numbers in FILE, which a download has written with --json, agree with
 //	                            one another, and what was wasted is at most PERCENT (0) of the size
 //	settled DIR                 nothing unfinished is left in DIR or below
+//
+// and, of what others run, for which $FIXTURE is a directory that the Python package
+// has written (see peers_test.go and python_test.go):
+//
+//	nginx NAME FILE             run nginx with the servers in FILE, one of which listens at $ADDRESS,
+//	                            and set $NAME to that; its log has "METHOD PATH PROTOCOL STATUS BYTES
+//	                            cache=STATUS" for each answer
+//	httpserver NAME DIR         serve DIR with python3 -m http.server
+//	certify DIR HOST...         make DIR/cert.pem and key.pem for a server, and ca.pem to know it by
+//	forward NAME [HOST=ADDRESS...]
+//	                            run a forward proxy that knows where hosts are; asked and requests
+//	                            know it as "METHOD URL" and "CONNECT HOST:PORT"
+//	pydata DIR DIALECT SHARDSIZE FILE...
+//	                            make a data directory of the Python package, with FILEs as v1, v2 ...;
+//	                            DIALECT is 0.1, 0.1c (which says how many shards there are) or 0.3
+//	pyorigin NAME DIR           serve DIR as its origin does; a line "METHOD PATH STATUS" for each request
+//	                            can be awaited
+//	pymiddle NAME DIALECT UPSTREAM
+//	                            follow UPSTREAM as its middle does, into the directory NAME; also
+//	                            logs "fetched v1"
+//	pyclient DIALECT SERVER,... VERSION OUTPUT
+//	                            download as its client does; with ! it must fail, and say why on stderr
 package cmd_test
 
 import (
@@ -103,7 +126,7 @@ func TestScripts(t *testing.T) {
 			env.Values[worldKey{}] = &world{
 				servers: make(map[string]*server), proxies: make(map[string]*proxy), answers: make(map[string]<-chan string),
 			}
-			return nil
+			return setupPeers(env)
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
@@ -136,6 +159,14 @@ func TestScripts(t *testing.T) {
 			"exists-soon": existsSoon,
 			"settled":     settled,
 			"tally":       tally,
+			"nginx":       nginx,
+			"httpserver":  httpServer,
+			"certify":     certify,
+			"forward":     forward,
+			"pydata":      pyData,
+			"pyorigin":    pyOrigin,
+			"pymiddle":    startPyMiddle,
+			"pyclient":    pyClient,
 		},
 	})
 }
@@ -297,11 +328,17 @@ func exitCode(state *os.ProcessState) int {
 }
 
 func await(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 || len(args) > 3 {
-		ts.Fatalf("usage: await NAME REGEXP [COUNT]")
+	if len(args) < 2 || len(args) > 3 || neg && len(args) > 2 {
+		ts.Fatalf("usage: [!] await NAME REGEXP [COUNT]")
 	}
 	count := countOf(ts, args[2:])
 	s := serverOf(ts, args[0])
+	if neg {
+		if regexp.MustCompile(args[1]).MatchString(s.log.String()) {
+			ts.Fatalf("%s has logged %q:\n%s", args[0], args[1], s.log)
+		}
+		return
+	}
 	if found := s.log.waitFor(regexp.MustCompile(args[1]), count); len(found) < count {
 		ts.Fatalf("%s has not logged %q %d times:\n%s", args[0], args[1], count, s.log)
 	}

@@ -71,6 +71,7 @@ func (s *settings) serve(ctx context.Context) (err error) {
 		Port:          s.server.Port.Option(),
 		CheckInterval: time.Duration(s.interval),
 		MaxVersions:   int(s.server.MaxVersions),
+		Dialect:       string(s.server.Dialect),
 		FetchOptions:  fetching,
 		ServerLimits:  limits,
 		Logger:        s.logger(os.Stderr),

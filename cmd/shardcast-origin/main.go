@@ -36,6 +36,7 @@ func (s *settings) origin(ready func()) (*shardcast.Origin, error) {
 		Port:         s.server.Port.Option(),
 		ShardSize:    int64(s.shardSize),
 		MaxVersions:  int(s.server.MaxVersions),
+		Dialect:      string(s.server.Dialect),
 		ServerLimits: s.server.Limits(),
 		Ready:        ready,
 		Logger:       s.logger(os.Stderr),

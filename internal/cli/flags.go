@@ -65,22 +65,28 @@ func limitRate(flags *pflag.FlagSet, value *Rate, what string) {
 	flags.Var(value, "limit-rate", "bytes per second "+what+", at most: 50MB/s, 64MiB/s or 50000000 (default no limit)")
 }
 
-// ServerFlags are where a server listens, how much it keeps and how much it sends.
+// ServerFlags are where a server listens, how it answers, how much it keeps and how much
+// it sends.
 type ServerFlags struct {
 	Host        string
 	Port        Port
+	Dialect     Dialect
 	MaxVersions Count
 
 	rate, ratePerClient               Rate
 	connections, connectionsPerClient Count
 }
 
-// Listen adds --host and --port to flags.
+// Listen adds --host, --port and --dialect to flags.
 func (f *ServerFlags) Listen(flags *pflag.FlagSet) {
 	f.Port = shardcast.DefaultPort
 	flags.StringVar(&f.Host, "host", "", "`NAME` or address of the interface to listen on (default all)")
 	flags.Var(&f.Port, "port", "TCP port to listen on; 0 is any that is free")
 	Env(flags, "port", "SHARDCAST_HTTP_PORT")
+	f.Dialect = "0.1"
+	flags.Var(&f.Dialect, "dialect",
+		"release of the Python package, 0.1 or 0.3, whose clients and middles are answered at the root; those of both are at /py01 and /py03")
+	Env(flags, "dialect", "SHARDCAST_DIALECT")
 }
 
 // Keep adds --max-versions to flags.
@@ -120,6 +126,7 @@ type FetchFlags struct {
 	timeout, fastWait, slowWait         Seconds
 	attempts, fastAttempts, concurrency Count
 	rate                                Rate
+	roots                               Roots
 
 	name string // of the flag for Servers
 }
@@ -150,6 +157,8 @@ func (f *FetchFlags) Add(flags *pflag.FlagSet, name, usage string) {
 		flags.Var(flag.value, flag.name, flag.usage)
 		Env(flags, flag.name, flag.variable)
 	}
+	flags.Var(&f.roots, "ca-file", "certificates in PEM that https:// servers are verified by, instead of the system's")
+	Env(flags, "ca-file", "SHARDCAST_CA_FILE")
 }
 
 // Limit adds --limit-rate to flags.
@@ -183,5 +192,6 @@ func (f *FetchFlags) Options() (servers []string, port int, opts shardcast.Fetch
 		SlowWait:     time.Duration(f.slowWait),
 		Concurrency:  int(f.concurrency),
 		LimitRate:    int64(f.rate),
+		RootCAs:      f.roots.Pool,
 	}, nil
 }

@@ -94,6 +94,7 @@ func (c *command) run(t *testing.T, args ...string) (code int, stderr string) {
 type settings struct {
 	host        string
 	port        cli.Port
+	dialect     cli.Dialect
 	maxVersions cli.Count
 	size        cli.Size
 	servers     []string
@@ -108,7 +109,7 @@ func (c *command) settings(t *testing.T) settings {
 	servers, port, fetch, err := c.fetch.Options()
 	require.NoError(t, err)
 	return settings{
-		host: c.server.Host, port: c.server.Port, maxVersions: c.server.MaxVersions, size: c.size,
+		host: c.server.Host, port: c.server.Port, dialect: c.server.Dialect, maxVersions: c.server.MaxVersions, size: c.size,
 		servers: servers, serverPort: port, fetch: fetch, limits: c.server.Limits(),
 		debug: c.logger(os.Stderr).Enabled(t.Context(), slog.LevelDebug), info: c.logger(os.Stderr).Enabled(t.Context(), slog.LevelInfo),
 	}
@@ -117,7 +118,7 @@ func (c *command) settings(t *testing.T) settings {
 // defaults are the settings when there is nothing but a server to fetch from.
 func defaults() settings {
 	return settings{
-		port: 8000, maxVersions: 15, size: 5, servers: []string{"a"}, serverPort: 8000, info: true,
+		port: 8000, dialect: "0.1", maxVersions: 15, size: 5, servers: []string{"a"}, serverPort: 8000, info: true,
 		fetch: shardcast.FetchOptions{
 			Timeout: 30 * time.Second, Attempts: 5, FastAttempts: 3,
 			FastWait: 2 * time.Second, SlowWait: 15 * time.Second, Concurrency: 10,
@@ -139,11 +140,13 @@ func TestSettingsComeFromFlagsThenTheEnvironmentThenDefaults(t *testing.T) {
 				"--servers", "b,c", "--host", "::1", "--port", "0", "--max-versions", "3", "--shard-size", "64MiB", "--timeout", "1m30s", "--attempts", "7",
 				"--fast-attempts", "2", "--fast-interval", "0.5", "--slow-interval", "60", "--concurrency", "4", "--log-level", "debug",
 				"--limit-rate", "50MB/s", "--limit-rate-per-client", "1MiB/s", "--max-connections", "100", "--max-connections-per-client", "10",
+				"--dialect", "0.3",
 			},
 			func(s *settings) {
 				s.limits = shardcast.ServerLimits{
 					LimitRate: 50_000_000, LimitRatePerClient: 1 << 20, MaxConnections: 100, MaxConnectionsPerClient: 10,
 				}
+				s.dialect = "0.3"
 				s.servers, s.host, s.port, s.maxVersions, s.size, s.debug = []string{"b", "c"}, "::1", 0, 3, 64<<20, true
 				s.fetch = shardcast.FetchOptions{
 					Timeout: 90 * time.Second, Attempts: 7, FastAttempts: 2,
@@ -156,10 +159,11 @@ func TestSettingsComeFromFlagsThenTheEnvironmentThenDefaults(t *testing.T) {
 				"IP_ADDR_LIST": `("b" "c")`, "SHARDCAST_HTTP_PORT": "9000", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "3", "SHARDCAST_SHARD_SIZE": "1000",
 				"SHARDCAST_HTTP_TIMEOUT": "90", "SHARDCAST_RETRY_ATTEMPTS": "7", "SHARDCAST_FAST_RETRY_ATTEMPTS": "2",
 				"SHARDCAST_FAST_RETRY_INTERVAL": "0.5", "SHARDCAST_SLOW_RETRY_INTERVAL": "60", "SHARDCAST_MAX_CONCURRENT_DOWNLOADS": "4",
-				"SHARDCAST_LOG_LEVEL": "ERROR",
+				"SHARDCAST_LOG_LEVEL": "ERROR", "SHARDCAST_DIALECT": "0.3",
 			},
 			nil,
 			func(s *settings) {
+				s.dialect = "0.3"
 				s.servers, s.port, s.serverPort, s.maxVersions, s.size, s.info = []string{"b", "c"}, 9000, 9000, 3, 1000, false
 				s.fetch = shardcast.FetchOptions{
 					Timeout: 90 * time.Second, Attempts: 7, FastAttempts: 2,
@@ -206,6 +210,7 @@ func TestABadValueInTheEnvironmentNamesItsVariable(t *testing.T) {
 		"IP_ADDR_LIST":                       `("a"`,
 		"SHARDCAST_LOG_LEVEL":                "loud",
 		"SHARDCAST_HTTP_PORT":                "70000",
+		"SHARDCAST_DIALECT":                  "0.2",
 		"SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "0",
 		"SHARDCAST_HTTP_TIMEOUT":             "soon",
 		"SHARDCAST_RETRY_ATTEMPTS":           "-1",

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -163,6 +165,53 @@ func (p *Port) Option() int {
 	}
 	return int(*p)
 }
+
+// Dialect is a flag's release of the Python package, as the options of the library take
+// it: 0.1 or 0.3.
+type Dialect string
+
+// Set reads the flag.
+func (d *Dialect) Set(text string) error {
+	if text != "0.1" && text != "0.3" {
+		return errors.New("want 0.1 or 0.3")
+	}
+	*d = Dialect(text)
+	return nil
+}
+
+// String returns the release.
+func (d *Dialect) String() string { return string(*d) }
+
+// Type is what stands for the value in the help text.
+func (d *Dialect) Type() string { return "RELEASE" }
+
+// Roots is a flag's file of certificates, in PEM (RFC 7468), of those who are trusted to
+// sign a server's.
+type Roots struct {
+	// Pool has the certificates, or is nil without the flag.
+	Pool *x509.CertPool
+
+	file string
+}
+
+// Set reads the file.
+func (r *Roots) Set(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	r.Pool, r.file = x509.NewCertPool(), file
+	if !r.Pool.AppendCertsFromPEM(text) {
+		return errors.New("want a file with certificates in PEM")
+	}
+	return nil
+}
+
+// String returns the file's name.
+func (r *Roots) String() string { return r.file }
+
+// Type is what stands for the value in the help text.
+func (r *Roots) Type() string { return "FILE" }
 
 // Addresses is a flag's list of servers, see [ParseList].
 type Addresses []string

@@ -1,6 +1,13 @@
 package cli_test
 
 import (
+	"crypto/x509"
+	"encoding/pem"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -388,4 +395,31 @@ func FuzzSize(f *testing.F) {
 		require.NoError(t, again.Set(s.String()))
 		require.Equal(t, s, again)
 	})
+}
+
+func TestDialectIsThatOfARelease(t *testing.T) {
+	var d cli.Dialect
+	require.NoError(t, d.Set("0.3"))
+	assert.Equal(t, "0.3", d.String())
+	refuses(t, &d, map[string]string{
+		"nothing": "", "no release": "0.2", "a later one": "0.3.2", "a comma": "0,3", "a space": " 0.1", "its path": "py03",
+	})
+	require.NoError(t, d.Set("0.1"))
+	assert.Equal(t, cli.Dialect("0.1"), d)
+}
+
+func TestRootsReadsAFileOfCertificates(t *testing.T) {
+	srv := httptest.NewTLSServer(http.NotFoundHandler())
+	defer srv.Close()
+	name := filepath.Join(t.TempDir(), "ca.pem")
+	var r cli.Roots
+	require.ErrorIs(t, r.Set(name), fs.ErrNotExist)
+	require.NoError(t, os.WriteFile(name, []byte("no certificate"), 0o600))
+	require.ErrorContains(t, r.Set(name), "PEM")
+	certificate := srv.Certificate()
+	require.NoError(t, os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}), 0o600))
+	require.NoError(t, r.Set(name))
+	_, err := certificate.Verify(x509.VerifyOptions{Roots: r.Pool, DNSName: "example.com"})
+	require.NoError(t, err)
+	assert.Equal(t, name, r.String())
 }

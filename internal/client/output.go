@@ -197,6 +197,9 @@ func (o *output) Open(s shard.Shard) (fetch.Place, error) {
 // Wanted is for nobody: who waits for the file waits for all of it.
 func (o *output) Wanted() <-chan int { return nil }
 
+// Asked is true for no shard, likewise.
+func (o *output) Asked(int) bool { return false }
+
 // place is where one shard goes.
 type place struct {
 	io.ReaderAt

@@ -5,11 +5,13 @@
 //	line    = version ":" SP digest [ "|" count ] LF
 //	version = "v" number                  see package shard
 //	digest  = 64 lower-case hex digits    SHA-256, FIPS 180-4
-//	count   = the number of shards        some writers state it; never written here
+//	count   = the number of shards        some writers state it
+//
+// In some writers' texts the digest is a BLAKE3; nothing in a line says so.
 //
 // A text has at most [MaxSize] bytes. [Parse] also takes lines that end in CR LF and any spaces around the parts.
-// What [Encode] writes of up to [MaxEntries] is always the form above without a
-// count, ascending by version, and parses back to the same entries.
+// What [Encode] writes of up to [MaxEntries] is always the form above, with a count
+// where an entry has one, ascending by version, and parses back to the same entries.
 package distfile
 
 import (
@@ -117,7 +119,11 @@ func Encode(entries []Entry) []byte {
 	sortEntries(sorted)
 	var text bytes.Buffer
 	for _, e := range sorted {
-		fmt.Fprintf(&text, "%s: %s\n", e.Version, e.Digest)
+		fmt.Fprintf(&text, "%s: %s", e.Version, e.Digest)
+		if e.Count != 0 {
+			fmt.Fprintf(&text, "|%d", e.Count)
+		}
+		text.WriteByte('\n')
 	}
 	return text.Bytes()
 }

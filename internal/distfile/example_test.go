@@ -29,5 +29,5 @@ latest: v2
 	// v2 2c26b46b 7
 	// distribution.txt, line 3: "latest" is not a version: want v1, v2, v3 and so on
 	// v1: fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9
-	// v2: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae
+	// v2: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae|7
 }

@@ -303,7 +303,7 @@ func (a *arrival) finish(ctx context.Context, buf []byte) (*span, error) {
 		return a.mend(ctx, err), nil
 	}
 	for u := range a.differs {
-		a.blame(ctx, a.entry, &a.refused, u, wrong(fmt.Errorf("%s: shard %d: %w", u.name, a.shard.Number, shard.ErrDigest)))
+		a.blame(ctx, a.quest(a.shard.Number), u, wrong(fmt.Errorf("%s: shard %d: %w", u.name, a.shard.Number, shard.ErrDigest)))
 	}
 	if err := a.place.Commit(); err != nil {
 		return nil, local{err}
@@ -330,7 +330,7 @@ func (a *arrival) mend(ctx context.Context, err error) *span {
 	found := len(senders) == 1 && a.present == 0 && (a.parts == 1 || a.wrongs >= maxWrong)
 	a.mu.Unlock()
 	if found {
-		a.blame(ctx, a.entry, &a.refused, senders[0], wrong(fmt.Errorf("%s: shard %d: %w", senders[0].name, a.shard.Number, err)))
+		a.blame(ctx, a.quest(a.shard.Number), senders[0], wrong(fmt.Errorf("%s: shard %d: %w", senders[0].name, a.shard.Number, err)))
 	} else {
 		level := slog.LevelWarn
 		if a.tally.isAgain() {

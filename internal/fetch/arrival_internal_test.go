@@ -35,6 +35,7 @@ func (s *slate) Written() ([]disk.Range, error)              { return s.there, n
 func (s *slate) Commit() error                               { s.committed = true; return nil }
 func (s *slate) Forget()                                     {}
 func (s *slate) Wanted() <-chan int                          { return nil }
+func (s *slate) Asked(int) bool                              { return false }
 func (s *slate) Close() error                                { return nil }
 func (s *slate) Open(shard.Shard) (Place, error)             { return s, nil }
 

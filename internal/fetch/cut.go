@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -49,6 +51,11 @@ type Cut struct {
 // tells this cut from others.
 func (c *Cut) Entry() distfile.Entry {
 	return distfile.Entry{Version: c.Outline.Version, Digest: c.Outline.ID}
+}
+
+// offer is what c is on offer as in the end.
+func (c *Cut) offer() distfile.Entry {
+	return distfile.Entry{Version: c.Outline.Version, Digest: c.News(0).Digest}
 }
 
 // News are what has become known of a [Cut].
@@ -191,8 +198,11 @@ func (p *Pool) hearCut(ctx context.Context, u *upstream, found func(*Cut)) time.
 	if err != nil && ctx.Err() == nil {
 		p.opts.Logger.Debug("what is being cut is not told", "upstream", u.name, "err", err)
 	}
+	later := busy{}
 	switch {
-	case errors.Is(err, fs.ErrNotExist), err == nil && !waitApplied(body.header) && body.empty:
+	case errors.As(err, &later):
+		return max(aQuarter(cutsPause), time.Duration(float64(later.wait)*(1+rand.Float64()/2)))
+	case err == nil && !waitApplied(body.header) && body.empty, doesNotTell(err):
 		return aQuarter(cutsAgain)
 	case err != nil || time.Since(began) < hurried:
 		return aQuarter(cutsPause)
@@ -201,10 +211,20 @@ func (p *Pool) hearCut(ctx context.Context, u *upstream, found func(*Cut)) time.
 	}
 }
 
+// doesNotTell reports whether err says that an upstream knows nothing of cuts, or tells
+// of them in a way that we do not understand. A bucket may say 403 of what is not there,
+// and whoever has a page for that says 200.
+func doesNotTell(err error) bool {
+	var code status
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, shard.ErrOutline) || errors.Is(err, bufio.ErrTooLong) ||
+		errors.As(err, &code) && (code == http.StatusNotImplemented || code/100 == 4 && code != http.StatusRequestTimeout)
+}
+
 // readCut reads what u tells of a cut, to the end.
 func (p *Pool) readCut(u *upstream, tier int, text io.Reader, found func(*Cut)) error {
 	lines := bufio.NewScanner(text)
 	lines.Buffer(nil, shard.MaxOutlineLine)
+	lines.Split(func(data []byte, _ bool) (int, []byte, error) { return bufio.ScanLines(data, false) }) // half a line is none
 	if !lines.Scan() {
 		return lines.Err()
 	}
@@ -216,13 +236,19 @@ func (p *Pool) readCut(u *upstream, tier int, text io.Reader, found func(*Cut)) 
 	c.tell(1)
 	defer c.tell(-1)
 	count := len(outline.Manifest().Shards)
-	for lines.Scan() {
+	for told := 0; lines.Scan(); told++ {
 		k, err := shard.ParseKnown(lines.Bytes(), count)
+		if err == nil && told > count {
+			err = fmt.Errorf("%w: more of them than shards", shard.ErrOutline)
+		}
 		if err != nil {
 			return err
 		}
 		if k.Shard == 0 {
 			p.listed(u, distfile.Entry{Version: outline.Version, Digest: k.Digest})
+			c.learn(k)
+			_, _ = io.CopyN(io.Discard, text, drained) // nothing follows, and none of it would be believed
+			return nil
 		}
 		c.learn(k)
 	}

@@ -126,11 +126,18 @@ func (s *site) retire(t *testing.T, version shard.Version) {
 	require.NoError(t, w.Unlock())
 }
 
+// withoutQuery is r without the digest that it asks for: who lies does not say so.
+func withoutQuery(r *http.Request) *http.Request {
+	r = r.Clone(r.Context())
+	r.URL.RawQuery = ""
+	return r
+}
+
 // tampered passes a request on and changes the body of the answer.
 func tampered(change func([]byte) []byte) spoiler {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		rec := httptest.NewRecorder()
-		next.ServeHTTP(rec, r)
+		next.ServeHTTP(rec, withoutQuery(r))
 		if rec.Code != http.StatusOK {
 			w.WriteHeader(rec.Code)
 		}
@@ -253,6 +260,7 @@ func (l *logbook) with(parts ...string) []string {
 // memory is a sink in memory. Its errors, if any, are what its methods return.
 type memory struct {
 	wanted                       chan int
+	asked                        map[int]bool // not changed
 	openErr, writeErr, commitErr error
 
 	mu     sync.Mutex // guards shards
@@ -344,6 +352,8 @@ func (s *memoryShard) Commit() error {
 func (s *memoryShard) Forget()       {}
 func (s *memoryShard) Close() error  { return nil }
 func (m *memory) Wanted() <-chan int { return m.wanted }
+
+func (m *memory) Asked(number int) bool { return m.asked[number] }
 
 // fetchTo fetches e to sink, whichever manifest is believed.
 func fetchTo(ctx context.Context, pool *fetch.Pool, e distfile.Entry, sink fetch.Sink) error {

@@ -201,7 +201,11 @@ func (f *follower) shorten() {
 
 // header says q, see RFC 7240, section 4.3.
 func (q question) header() map[string]string {
-	return map[string]string{"If-None-Match": q.etag, "Prefer": fmt.Sprintf("wait=%d", int(q.wait.Seconds()))}
+	header := map[string]string{"Prefer": fmt.Sprintf("wait=%d", int(q.wait.Seconds()))}
+	if q.etag != "" {
+		header["If-None-Match"] = q.etag
+	}
+	return header
 }
 
 // waitApplied reports whether an upstream says that it waits when asked to (RFC

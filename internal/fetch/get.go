@@ -60,6 +60,7 @@ type body struct {
 // request is what to ask an upstream for.
 type request struct {
 	path   []string          // below its URL
+	digest shard.Digest      // of the file, or the shard, or zero if it is not known
 	want   disk.Range        // of it; zero is for all
 	header map[string]string // more of it than is always sent
 	hold   time.Duration     // how long the answer may be held back
@@ -74,6 +75,11 @@ type request struct {
 // when to come again. The caller closes the body.
 func (p *Pool) get(ctx context.Context, u *upstream, r request) (*body, error) {
 	target := u.url.JoinPath(r.path...)
+	name := target.Redacted()
+	if r.digest != (shard.Digest{}) {
+		// For a cache on the way not to take this for another file of the same number.
+		target.RawQuery = "digest=" + r.digest.String()
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	b := &body{ctx: ctx, cancel: cancel, timeout: p.opts.Timeout, floor: floor}
 	silence := b.timeout + r.hold
@@ -88,7 +94,7 @@ func (p *Pool) get(ctx context.Context, u *upstream, r request) (*body, error) {
 	})
 	if err := p.open(b, target.String(), r); err != nil {
 		b.stop()
-		return nil, fmt.Errorf("%s: %w", target.Redacted(), err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return b, nil
 }

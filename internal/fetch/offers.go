@@ -209,7 +209,8 @@ func (p *Pool) distribution(ctx context.Context, u *upstream, q question) (r rep
 
 // Offers returns the versions that upstreams offered when they were last asked,
 // ascending. Where they disagree on a version's digest, the one that most of
-// them state counts, and of those the one of the upstream that comes first.
+// them state counts, and of those the one of the upstream that comes first. What is
+// known by two digests, see [Pool.Know], is offered by its SHA-256.
 func (p *Pool) Offers() []distfile.Entry {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -217,6 +218,7 @@ func (p *Pool) Offers() []distfile.Entry {
 	votes := make(map[distfile.Entry]int) // without the count, which not all state
 	for _, u := range p.upstreams {
 		for _, e := range u.offered {
+			e = p.canonical(e)
 			votes[distfile.Entry{Version: e.Version, Digest: e.Digest}]++
 			offers = append(offers, e)
 		}
@@ -247,7 +249,8 @@ func (p *Pool) Heard() bool {
 func (p *Pool) offers(u *upstream, e distfile.Entry) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.ContainsFunc(u.offered, e.Same) || u.cut != nil && u.cut.Entry().Same(e) && !u.cut.over()
+	e = p.canonical(e)
+	return slices.ContainsFunc(u.offered, func(o distfile.Entry) bool { return p.canonical(o).Same(e) }) || u.cut != nil && u.cut.Entry().Same(e) && !u.cut.over()
 }
 
 // Manifest returns the manifest of e from one of the upstreams that offer it, each
@@ -262,6 +265,11 @@ func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, 
 		return err
 	}}
 	failed, _, err := p.attempt(ctx, q)
+	if err != nil && refused.lack() {
+		if twin, _, _, another := p.twin(ctx, e, refused); another == nil {
+			m, err = twin, nil
+		}
+	}
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
@@ -274,10 +282,11 @@ func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, 
 	return m, nil
 }
 
-// manifest gets the manifest of e from u, and through how many servers e comes on
-// its way to u: 0 if u holds all of it.
+// manifest gets the manifest of e from u, which may offer it by another digest, and
+// through how many servers e comes on its way to u: 0 if u holds all of it.
 func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (m shard.Manifest, tier int, err error) {
-	body, err := p.get(ctx, u, request{path: []string{e.Version.String(), "manifest.json"}})
+	offered := p.offeredBy(u, e)
+	body, err := p.get(ctx, u, request{path: []string{e.Version.String(), "manifest.json"}, digest: offered.Digest})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = refusal{err}
 	}
@@ -286,8 +295,12 @@ func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (m s
 	}
 	defer body.Close()
 	m, err = shard.ParseManifest(body)
-	if err == nil && m.Digest != e.Digest {
-		err = fmt.Errorf("%w: the file's digest is %s there, and %s in the distribution", shard.ErrManifest, m.Digest, e.Digest)
+	switch {
+	case err != nil:
+	case !isOf(m, offered):
+		err = fmt.Errorf("%w: the file's digest is %s there, and %s in the distribution", shard.ErrManifest, m.Digest, offered.Digest)
+	case !isOf(m, e):
+		return m, 0, refusal{fmt.Errorf("%s: %w: its %s is another file", u.name, fs.ErrNotExist, e.Version)}
 	}
 	if errors.Is(err, shard.ErrManifest) {
 		err = wrong(fmt.Errorf("%s: %w", u.name, err))
@@ -296,4 +309,21 @@ func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (m s
 		err = fmt.Errorf("%s: %w", u.name, err)
 	}
 	return m, tierOf(body.header), err
+}
+
+// isOf reports whether m is of the file that e states a digest of.
+func isOf(m shard.Manifest, e distfile.Entry) bool {
+	return m.Digest == e.Digest || m.BLAKE3 == e.Digest && e.Digest != (shard.Digest{})
+}
+
+// offeredBy returns what u offers as e's version, which is e if it offers e.
+func (p *Pool) offeredBy(u *upstream, e distfile.Entry) distfile.Entry {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, o := range u.offered {
+		if o.Version == e.Version && p.canonical(o).Digest != p.canonical(e).Digest {
+			return o
+		}
+	}
+	return e
 }

@@ -30,7 +30,7 @@ import (
 // digests of shards. Errors match [fs.ErrNotExist] if u has no shard of it.
 func (p *Pool) layout(ctx context.Context, u *upstream, e distfile.Entry) (shard.Manifest, error) {
 	m := shard.Manifest{Digest: e.Digest, ShardSize: 1}
-	if e.Digest == shard.EmptyDigest() {
+	if e.Digest == shard.EmptyDigest() || e.Digest == shard.EmptyBLAKE3() {
 		return m, nil
 	}
 	var err error
@@ -53,9 +53,6 @@ func (p *Pool) layout(ctx context.Context, u *upstream, e distfile.Entry) (shard
 	}
 	m.Size = m.ShardSize*int64(count-1) + last
 	m.Shards = make([]shard.Digest, count)
-	if count == 1 {
-		m.Shards[0] = e.Digest
-	}
 	return m, nil
 }
 
@@ -82,15 +79,38 @@ func (p *Pool) count(ctx context.Context, u *upstream, e distfile.Entry) (int, e
 	return least + sort.Search(most-least-1, func(i int) bool { return missing(least + 1 + i) }), failed
 }
 
-// shardPath is where a server has a shard of e.
-func shardPath(e distfile.Entry, number int) []string {
-	return []string{e.Version.String(), shard.FileName(number)}
+// getShard is get for shard number of e, by whichever of its names u has it. Who offers
+// by the digest of a manifest has them all by the first.
+func (p *Pool) getShard(ctx context.Context, u *upstream, e distfile.Entry, number int, r request) (*body, error) {
+	p.mu.Lock()
+	long := u.long
+	p.mu.Unlock()
+	names := []string{shard.FileName(number), shard.LongFileName(number)}
+	if long {
+		slices.Reverse(names)
+	}
+	r.path = []string{e.Version.String(), names[0]}
+	b, err := p.get(ctx, u, r)
+	if !errors.Is(err, fs.ErrNotExist) || names[0] == names[1] || r.digest != (shard.Digest{}) && p.offers(u, e) {
+		return b, err
+	}
+	r.path = []string{e.Version.String(), names[1]}
+	b, other := p.get(ctx, u, r)
+	switch {
+	case other == nil:
+		p.mu.Lock()
+		u.long = !long
+		p.mu.Unlock()
+	case errors.Is(other, fs.ErrNotExist):
+		other = err
+	}
+	return b, other
 }
 
 // shardSize asks u for the size of a shard.
 func (p *Pool) shardSize(ctx context.Context, u *upstream, e distfile.Entry, number int) (int64, error) {
 	// Of all servers' answers to HEAD and to ranges, this one is always understood.
-	body, err := p.get(ctx, u, request{path: shardPath(e, number), want: disk.Range{To: 1}})
+	body, err := p.getShard(ctx, u, e, number, request{want: disk.Range{To: 1}})
 	if err != nil {
 		return 0, err
 	}
@@ -248,7 +268,7 @@ func (f *fetching) survey(ctx context.Context) ([]say, error) {
 // digestAt returns the digest of what u sends for s.
 func (f *fetching) digestAt(ctx context.Context, u *upstream, s shard.Shard) (d shard.Digest, err error) {
 	err = f.retry(ctx, quest{entry: f.entry, refused: new(refusals), may: func(o *upstream) bool { return o == u }, try: func(u *upstream) error {
-		body, err := f.get(ctx, u, request{path: shardPath(f.entry, s.Number)})
+		body, err := f.getShard(ctx, u, f.entry, s.Number, request{})
 		if err != nil {
 			return err
 		}

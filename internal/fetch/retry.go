@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/shard"
 )
 
 // kind is an error that matches is, without saying so in its text.
@@ -100,6 +101,9 @@ var errNobody = errors.New("no upstream left")
 // quest is something to be got from one upstream of those that offer entry.
 type quest struct {
 	entry   distfile.Entry
+	cut     *Cut           // that entry stands for, or nil
+	twins   []shard.Digest // by which the same file may be offered as well
+	others  bool           // those that offer entry's version by another digest, instead
 	refused *refusals
 	first   *upstream            // to be tried before the others, or nil
 	may     func(*upstream) bool // be tried; nil is for all
@@ -229,7 +233,21 @@ func (p *Pool) idle() (idle []*upstream) {
 
 // mayAsk reports whether u is one of those that q is about.
 func (p *Pool) mayAsk(q quest, u *upstream) bool {
-	return (q.may == nil || q.may(u)) && !q.refused.has(u) && p.offers(u, q.entry)
+	return (q.may == nil || q.may(u)) && !q.refused.has(u) && p.offered(q, u)
+}
+
+// offered reports whether u offers what q is about. It tells of no cut that is done
+// while it tells of the next one.
+func (p *Pool) offered(q quest, u *upstream) bool {
+	if q.others {
+		return p.byAnother(u, q.entry)
+	}
+	for _, digest := range q.twins {
+		if p.offers(u, distfile.Entry{Version: q.entry.Version, Digest: digest}) {
+			return true
+		}
+	}
+	return p.offers(u, q.entry) || q.cut != nil && p.offers(u, q.cut.offer())
 }
 
 // judge notes that u has failed with err, and reports whether that counts.
@@ -239,12 +257,12 @@ func (p *Pool) judge(ctx context.Context, q quest, u *upstream, err error) bool 
 		p.putOff(u, later)
 		return false
 	case errors.As(err, new(refusal)):
-		p.blame(ctx, q.entry, q.refused, u, err)
+		p.blame(ctx, q, u, err)
 		return false
 	case errors.Is(err, errCrawl), errors.As(err, new(move)):
 		p.opts.Logger.Debug("transfer moved", "version", q.entry.Version.String(), "upstream", u.name, "err", err)
 		return false
-	case errors.Is(err, fs.ErrNotExist) && p.gone(ctx, q.entry, u), errors.Is(err, errRangeless):
+	case errors.Is(err, fs.ErrNotExist) && p.gone(ctx, q, u), errors.Is(err, errRangeless):
 		return false
 	}
 	p.rank.Failed(u.index)
@@ -255,20 +273,21 @@ func (p *Pool) judge(ctx context.Context, q quest, u *upstream, err error) bool 
 	return !errors.As(err, new(moved))
 }
 
-// gone reports whether u does not offer e any more: it was retired there, or
-// replaced.
-func (p *Pool) gone(ctx context.Context, e distfile.Entry, u *upstream) bool {
-	return p.refresh(ctx, u) == nil && !p.offers(u, e)
+// gone reports whether u does not offer what q is about any more: it was retired
+// there, or replaced.
+func (p *Pool) gone(ctx context.Context, q quest, u *upstream) bool {
+	return p.refresh(ctx, u) == nil && !p.offered(q, u)
 }
 
-// blame has u not asked again for e, because of err, if it still offers e.
-func (p *Pool) blame(ctx context.Context, e distfile.Entry, refused *refusals, u *upstream, err error) {
-	if p.gone(ctx, e, u) {
+// blame has u not asked again for what q is about, because of err, if it still offers
+// that.
+func (p *Pool) blame(ctx context.Context, q quest, u *upstream, err error) {
+	if p.gone(ctx, q, u) {
 		return
 	}
 	p.rank.Failed(u.index)
-	if refused.add(u, err) && !errors.Is(err, fs.ErrNotExist) {
-		p.opts.Logger.Warn("upstream not asked again", "version", e.Version.String(), "upstream", u.name, "err", err)
+	if q.refused.add(u, err) && !errors.Is(err, fs.ErrNotExist) {
+		p.opts.Logger.Warn("upstream not asked again", "version", q.entry.Version.String(), "upstream", u.name, "err", err)
 	}
 }
 

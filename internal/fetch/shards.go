@@ -1,8 +1,8 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -46,11 +46,12 @@ type fetching struct {
 
 	entry    distfile.Entry
 	manifest shard.Manifest
-	digests  []shard.Digest // those that the manifest has, or else of what has come
-	sole     []*upstream    // who sent all of such a shard
-	says     []say          // what upstreams have, if the digests are a guess
-	source   *upstream      // of the manifest
-	tier     int            // how many servers it comes through, see [Task]
+	digests  []shard.Digest  // those that the manifest has, or else of what has come
+	sole     []*upstream     // who sent all of such a shard
+	says     []say           // what upstreams have, if the digests are a guess
+	source   *upstream       // of the manifest, or nil if that is what upstreams tell without one
+	twins    [2]shard.Digest // the file's in the manifest of source
+	tier     int             // how many servers it comes through, see [Task]
 	relay    bool
 	cut      *Cut // or nil
 	sink     Sink
@@ -62,6 +63,7 @@ type fetching struct {
 
 	mu        sync.Mutex // guards what follows
 	begun     []bool     // by shard
+	wanted    []int      // numbers of shards that somebody waits for
 	cursor    int        // those of the shards before it are true
 	done      int        // shards
 	resting   int        // workers that have nothing to do
@@ -119,10 +121,13 @@ func (p *Pool) fetch(ctx context.Context, t Task, tally *tally) (shard.Manifest,
 		f := p.fetching(t, tally)
 		f.distrusted = &distrusted
 		err := f.choose(ctx, tried)
+		if err != nil && distrusted.lack() && ctx.Err() == nil {
+			if err = f.chooseTwin(ctx); err != nil && ctx.Err() == nil {
+				return p.fetchPlain(ctx, t, tally)
+			}
+		}
 		switch {
 		case err == nil:
-		case distrusted.lack() && ctx.Err() == nil:
-			return p.fetchPlain(ctx, t, tally)
 		case last != nil && errors.Is(err, ErrNoVersion):
 			return shard.Manifest{}, last // which is why it is not offered any more
 		default:
@@ -134,7 +139,7 @@ func (p *Pool) fetch(ctx context.Context, t Task, tally *tally) (shard.Manifest,
 		}
 		p.opts.Logger.Warn("manifest not believed", "version", t.Entry.Version.String(), "upstream", f.source.name, "err", err)
 		tried, last = append(tried, f.manifest), fmt.Errorf("by the manifest of %s: %w", f.source.name, err)
-		if f.tier == 1 {
+		if f.tier == 1 || !f.offers(f.source, t.Entry) {
 			distrusted.add(f.source, last)
 		}
 	}
@@ -157,6 +162,16 @@ func (f *fetching) choose(ctx context.Context, tried []shard.Manifest) error {
 		}
 		return wrong(err)
 	}})
+}
+
+// chooseTwin gets the manifest of an upstream that offers the same file by its other
+// digest.
+func (f *fetching) chooseTwin(ctx context.Context) error {
+	m, passed, source, err := f.twin(ctx, f.entry, f.distrusted)
+	if err == nil {
+		f.manifest, f.tier, f.source = m, passed+1, source
+	}
+	return err
 }
 
 // relayAgain is when a relay is asked again that has passed on a manifest which was
@@ -190,6 +205,7 @@ func (f *fetching) run(ctx context.Context, t Task) (err error) {
 		return err
 	}
 	f.digests = slices.Clone(f.manifest.Shards)
+	f.twins = [2]shard.Digest{f.manifest.Digest, cmp.Or(f.manifest.BLAKE3, f.manifest.Digest)}
 	f.begun = make([]bool, len(f.digests))
 	f.sole = make([]*upstream, len(f.digests))
 	f.kept = make(chan int, len(f.digests))
@@ -220,12 +236,14 @@ func (f *fetching) close() error {
 	return err
 }
 
-// checkWhole computes the digest of the whole file, from the sink, behind the
-// shards as they come.
+// checkWhole computes the digests of the whole file, from the sink, behind the shards
+// as they come. The BLAKE3 is computed only where it may be what the distribution
+// states, or others will be told of it.
 func (f *fetching) checkWhole(ctx context.Context) error {
 	buf, _ := f.buffers.Get().(*[]byte)
 	defer f.buffers.Put(buf)
-	whole := sha256.New()
+	whole := newSums(f.relay || f.source == nil || f.manifest.Digest != f.entry.Digest)
+	defer whole.close()
 	kept := make([]bool, len(f.manifest.Shards))
 	for next := 0; next < len(kept); next++ {
 		for !kept[next] {
@@ -249,16 +267,28 @@ func (f *fetching) checkWhole(ctx context.Context) error {
 			return err
 		}
 	}
+	return f.compare(ctx, whole)
+}
+
+// compare returns nil if the digests of the whole file are those that it must have, and
+// notes them in the manifest.
+func (f *fetching) compare(ctx context.Context, whole *sums) error {
 	want := f.entry.Digest
 	if f.cut != nil {
 		var err error
 		if want, err = f.cut.Await(ctx); err != nil {
 			return err
 		}
-		f.manifest.Digest = want
 	}
-	if got := shard.Digest(whole.Sum(nil)); got != want {
-		return kind{fmt.Errorf("the file's digest is %s instead of %s, although all its shards are there", got, want), ErrIntegrity}
+	sha, blake := whole.digests()
+	said := f.manifest
+	f.manifest.Digest, f.manifest.BLAKE3 = sha, cmp.Or(blake, said.BLAKE3)
+	switch {
+	case sha != want && (blake != want || f.cut != nil):
+		return kind{fmt.Errorf("the file's digest is %s instead of %s, although all its shards are there", sha, want), ErrIntegrity}
+	case f.source != nil && (sha != said.Digest || said.BLAKE3 != f.manifest.BLAKE3 && said.BLAKE3 != (shard.Digest{})):
+		return kind{fmt.Errorf("the file is what is offered, but its manifest has other digests: %s, and %s by BLAKE3",
+			said.Digest, said.BLAKE3), ErrIntegrity}
 	}
 	return nil
 }

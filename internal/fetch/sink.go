@@ -16,6 +16,9 @@ type Sink interface {
 	// Wanted yields the numbers of shards that somebody waits for, which are begun
 	// before others. It never blocks for long, and may be nil.
 	Wanted() <-chan int
+
+	// Asked reports whether anybody has waited for shard number.
+	Asked(number int) bool
 }
 
 // A Place is where one shard is kept. Offsets count from the begin of the shard,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -88,9 +89,13 @@ func (f *fetching) next(ctx context.Context, buf []byte) (s *span, first *upstre
 		}
 		select {
 		case <-changed:
+			f.mu.Lock()
+		case number := <-f.sink.Wanted():
+			f.mu.Lock()
+			f.wanted = append(f.wanted, number)
 		case <-ctx.Done():
+			f.mu.Lock()
 		}
-		f.mu.Lock()
 		f.resting--
 		f.mu.Unlock()
 	}
@@ -103,12 +108,20 @@ func (f *fetching) fresh() shard.Shard {
 	for asked := true; asked; {
 		select {
 		case number := <-f.sink.Wanted():
-			if f.canBegin(number) {
-				return f.shard(number)
-			}
+			f.wanted = append(f.wanted, number)
 		default:
 			asked = false
 		}
+	}
+	for len(f.wanted) > 0 {
+		number := f.wanted[0]
+		f.wanted = f.wanted[1:]
+		if f.canBegin(number) {
+			return f.shard(number)
+		}
+	}
+	if f.isReserved() {
+		return shard.Shard{}
 	}
 	for f.cursor < len(f.begun) && f.begun[f.cursor] {
 		f.cursor++
@@ -119,6 +132,22 @@ func (f *fetching) fresh() shard.Shard {
 		}
 	}
 	return shard.Shard{}
+}
+
+// mostUnasked is how many shards that nobody has waited for are brought at the same
+// time, while somebody waits for others.
+const mostUnasked = 2
+
+// isReserved reports whether what there is of workers and rate is for those who wait.
+// The caller holds mu.
+func (f *fetching) isReserved() bool {
+	unasked := 0
+	for a := range f.open {
+		if !f.sink.Asked(a.shard.Number) {
+			unasked++
+		}
+	}
+	return unasked >= mostUnasked && unasked < len(f.open)
 }
 
 // canBegin reports whether nobody has begun shard number, and it has been cut. The
@@ -275,7 +304,27 @@ func (f *fetching) bring(ctx context.Context, s *span, first *upstream, buf []by
 
 // quest is for a shard, without anything to try.
 func (f *fetching) quest(number int) quest {
-	return quest{entry: f.entry, refused: &f.refused, may: f.may(number)}
+	q := quest{entry: f.entry, cut: f.cut, refused: &f.refused, may: f.may(number)}
+	if f.source != nil {
+		q.twins = f.twins[:]
+	}
+	return q
+}
+
+// manifested returns what the file is offered as by those who have a manifest of it.
+func (f *fetching) manifested() distfile.Entry {
+	return distfile.Entry{Version: f.entry.Version, Digest: f.twins[0]}
+}
+
+// told returns the digest of a if an upstream has told of it, or zero if that is not
+// known, or guessed, or if what came was wrong: a cache may hold it by that digest.
+func (f *fetching) told(a *arrival) shard.Digest {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if f.source == nil || a.wrongs > 0 {
+		return shard.Digest{}
+	}
+	return a.shard.Digest
 }
 
 // transfer gets the rest of s from u. It returns nil when there is nothing left
@@ -355,7 +404,7 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 	}
 	u := t.upstream
 	blame := func(err error) error { return wrong(fmt.Errorf("%s: shard %d: %w", u.name, t.shard.Number, err)) }
-	body, err := f.get(ctx, u, request{path: shardPath(f.entry, t.shard.Number), want: want, header: f.header()})
+	body, err := f.getShard(ctx, u, f.manifested(), t.shard.Number, request{digest: f.told(t.arrival), want: want, header: f.header()})
 	if err != nil {
 		return err
 	}

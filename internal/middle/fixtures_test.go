@@ -242,7 +242,7 @@ func run(t *testing.T, dir string, upstreams ...string) *node {
 	n.url = "http://" + ln.Addr().String()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- middle.New(st, pool, interval, 3, logger).Serve(ctx, ln, server.Limits{}) }()
+	go func() { ended <- middle.New(st, pool, interval, 3, logger).Serve(ctx, ln, server.Options{}) }()
 	n.stop = sync.OnceFunc(func() {
 		cancel()
 		err := <-ended

@@ -38,6 +38,9 @@ func (k keeper) Open(s shard.Shard) (fetch.Place, error) {
 // Wanted yields the shards that others wait for.
 func (k keeper) Wanted() <-chan int { return k.version.Wanted() }
 
+// Asked reports whether others have waited for shard number.
+func (k keeper) Asked(number int) bool { return k.version.Shard(number).Asked() }
+
 // place is a shard's file, and what others are told of it.
 type place struct {
 	*os.File

@@ -13,6 +13,10 @@
 // bytes are wrong everywhere, or cannot be kept here. Where no upstream has a manifest
 // a version is listed when it is published.
 //
+// What upstreams without a manifest have is served with one that is computed here. A
+// file that some know by its SHA-256 and others by its BLAKE3 is the same here as soon as
+// it has been fetched once.
+//
 // A version is retired when no upstream lists it any more
 // by what each has said last, or when there are more than to be kept. Nothing is
 // retired before every upstream has been heard, or has failed ten times since the
@@ -62,11 +66,11 @@ func New(st *store.Store, pool *fetch.Pool, interval time.Duration, keep int, lo
 	return &Middle{store: st, board: relay.NewBoard(), pool: pool, interval: interval, keep: keep, logger: logger}
 }
 
-// Serve follows the upstreams and serves what it has on ln, within limits, until
-// ctx ends. It returns an error matching [store.ErrInUse] if the directory has another
+// Serve follows the upstreams and serves what it has on ln until ctx ends, as opts say,
+// whose Store, Board and Logger are not looked at. It returns an error matching [store.ErrInUse] if the directory has another
 // server, and otherwise what [server.Serve] does; what goes wrong upstream is
 // logged. It closes ln.
-func (m *Middle) Serve(ctx context.Context, ln net.Listener, limits server.Limits) (err error) {
+func (m *Middle) Serve(ctx context.Context, ln net.Listener, opts server.Options) (err error) {
 	release, err := m.store.Claim(ctx)
 	if err != nil {
 		return errors.Join(server.UnlessOver(ctx, err), ln.Close())
@@ -75,9 +79,11 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener, limits server.Limit
 	// To lock it undoes what a crash has left.
 	m.report(ctx, "tidy", m.change(ctx, func(w *store.Writer) error { return w.Trim(m.keep) }))
 	m.report(ctx, "read drafts", m.relist())
+	m.report(ctx, "read manifests", m.know())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return server.Serve(ctx, ln, server.Options{Store: m.store, Board: m.board, Limits: limits, Logger: m.logger})
+		opts.Store, opts.Board, opts.Logger = m.store, m.board, m.logger
+		return server.Serve(ctx, ln, opts)
 	})
 	group.Go(func() error {
 		m.follow(ctx)
@@ -97,6 +103,27 @@ func (m *Middle) relist() error {
 		}
 	}
 	return err
+}
+
+// know tells the pool by which digests upstreams may offer what is held.
+func (m *Middle) know() error {
+	held, err := m.store.Distribution()
+	for _, e := range held {
+		if manifest, err := m.manifest(e.Version); err == nil { // what cannot be read is found out by check
+			m.pool.Know(e.Version, manifest)
+		}
+	}
+	return err
+}
+
+// manifest reads that of v, which is held.
+func (m *Middle) manifest(v shard.Version) (shard.Manifest, error) {
+	f, err := m.store.Manifest(v)
+	if err != nil {
+		return shard.Manifest{}, err
+	}
+	defer f.Close()
+	return shard.ParseManifest(f)
 }
 
 // mostAtOnce bounds the versions that are fetched at the same time.
@@ -189,7 +216,7 @@ func (r *run) update(ctx context.Context) {
 		return
 	}
 	for e, t := range r.fetching {
-		if t.cut == nil && !slices.ContainsFunc(offers, e.Same) {
+		if t.cut == nil && !slices.ContainsFunc(offers, r.pool.Canonical(e).Same) {
 			t.end(fmt.Errorf("%w: the upstreams do not list it any more", fetch.ErrNoVersion))
 		}
 	}
@@ -209,6 +236,9 @@ func (r *run) retire(ctx context.Context, offers []distfile.Entry) error {
 	}
 	listed, _ := r.board.Listed()
 	for _, e := range listed {
+		if r.isFetching(e.Version) {
+			continue // perhaps by its other digest; else it is over when that has ended
+		}
 		if over(e) || everyone && !slices.ContainsFunc(offers[max(0, len(offers)-r.keep):], e.Same) {
 			r.board.Unlist(e.Version)
 		}
@@ -376,14 +406,16 @@ func (m *Middle) fetch(ctx context.Context, e distfile.Entry, cut *fetch.Cut) er
 		if isPlain(manifest) {
 			board = relay.NewBoard() // nobody looks at it: no shard is known to be right before all have come
 		}
-		version = board.Begin(e, manifest, tier, draft.Read)
-		board.List(e)
+		listed := distfile.Entry{Version: e.Version, Digest: manifest.Digest} // by its SHA-256, whatever e states
+		version = board.Begin(listed, manifest, tier, draft.Read)
+		board.List(listed)
 		return keeper{draft, version}, draft.SetManifest(known(manifest))
 	}})
 	if err != nil {
 		return err
 	}
 	telling.Wait() // all has become known
+	m.pool.Know(e.Version, manifest)
 	if err := m.change(ctx, func(w *store.Writer) error { return w.Publish(draft, manifest, m.keep) }); err != nil {
 		return local{err}
 	}
@@ -440,9 +472,9 @@ func (m *Middle) draft(v shard.Version, manifest shard.Manifest) (*store.Draft, 
 }
 
 // isPlain reports whether the digests of m's shards are not known, as where no
-// upstream has a manifest, or have been filled up by known.
+// upstream has a manifest and so none tells a date, or have been filled up by known.
 func isPlain(m shard.Manifest) bool {
-	return len(m.Shards) > 1 && (m.Shards[0] == shard.Digest{} || m.Shards[0] == m.Digest)
+	return len(m.Shards) > 0 && (m.Shards[0] == shard.Digest{} || m.Shards[0] == m.Digest && m.Date.IsZero())
 }
 
 // known returns m with digests for all shards. For a later run to know what a draft
@@ -507,12 +539,8 @@ func (m *Middle) lists(e distfile.Entry) bool {
 
 // checkVersion reads the shards of v.
 func (m *Middle) checkVersion(ctx context.Context, v shard.Version) error {
-	f, err := m.store.Manifest(v)
+	manifest, err := m.manifest(v)
 	if err != nil {
-		return err
-	}
-	manifest, err := shard.ParseManifest(f)
-	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	buf := make([]byte, checkBuffer)

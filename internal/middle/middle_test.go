@@ -388,7 +388,7 @@ func TestMiddleHasItsDirectoryToItself(t *testing.T) {
 		require.NoError(t, err)
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
-		err = middle.New(st, pool, interval, 1, logger).Serve(t.Context(), ln, server.Limits{})
+		err = middle.New(st, pool, interval, 1, logger).Serve(t.Context(), ln, server.Options{})
 		require.ErrorIs(t, err, store.ErrInUse)
 		_, err = ln.Accept()
 		require.ErrorIs(t, err, net.ErrClosed)
@@ -407,7 +407,7 @@ func TestMiddleEndsWellHoweverSoon(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	assert.NoError(t, middle.New(st, pool, interval, 1, logger).Serve(ctx, ln, server.Limits{}))
+	assert.NoError(t, middle.New(st, pool, interval, 1, logger).Serve(ctx, ln, server.Options{}))
 }
 
 func TestMiddleEndsWhileAnUpstreamHangs(t *testing.T) {

@@ -93,11 +93,11 @@ func (o *Origin) broadcast(ctx context.Context, path string) (version shard.Vers
 	return version, nil
 }
 
-// Serve serves the data directory on ln within limits until ctx ends, and puts it
-// in order first. It calls ready, unless that is nil, when the directory is its own. It
-// returns an error matching [store.ErrInUse] if the directory has another server,
+// Serve serves the data directory on ln until ctx ends, as opts say, whose Store and
+// Logger are not looked at, and puts it in order first. It calls ready, unless that is
+// nil, when the directory is its own. It returns an error matching [store.ErrInUse] if the directory has another server,
 // and otherwise what [server.Serve] does. It closes ln.
-func (o *Origin) Serve(ctx context.Context, ln net.Listener, limits server.Limits, ready func()) (err error) {
+func (o *Origin) Serve(ctx context.Context, ln net.Listener, opts server.Options, ready func()) (err error) {
 	release, err := o.store.Claim(ctx)
 	if err != nil {
 		return errors.Join(server.UnlessOver(ctx, err), ln.Close())
@@ -109,7 +109,8 @@ func (o *Origin) Serve(ctx context.Context, ln net.Listener, limits server.Limit
 	if ready != nil {
 		ready()
 	}
-	return server.Serve(ctx, ln, server.Options{Store: o.store, Limits: limits, Logger: o.logger})
+	opts.Store, opts.Logger = o.store, o.logger
+	return server.Serve(ctx, ln, opts)
 }
 
 // tidy removes what an interrupted broadcast has left, and versions beyond those

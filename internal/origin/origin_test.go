@@ -304,7 +304,7 @@ func TestBroadcastRemovesWhatAnInterruptedOneHasLeft(t *testing.T) {
 	assert.Equal(t, content(1, shardSize), got)
 	left, err := os.ReadDir(filepath.Join(st.Dir(), "v1"))
 	require.NoError(t, err)
-	assert.Len(t, left, 2, "the manifest and one shard")
+	assert.Len(t, left, 3, "the manifest, the sums and one shard")
 }
 
 // interrupted leaves what a broadcast that was killed leaves.
@@ -351,7 +351,7 @@ func TestServeServesWhatIsBroadcast(t *testing.T) {
 	defer cancel()
 	ln := listen(t)
 	ended := make(chan error, 1)
-	go func() { ended <- o.Serve(ctx, ln, server.Limits{}, nil) }()
+	go func() { ended <- o.Serve(ctx, ln, server.Options{}, nil) }()
 	get := func() string {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://%s/distribution.txt", ln.Addr()), http.NoBody)
 		require.NoError(t, err)
@@ -370,7 +370,7 @@ func TestServeServesWhatIsBroadcast(t *testing.T) {
 
 	another := open(t, st.Dir())
 	refused := listen(t)
-	require.ErrorIs(t, newOrigin(another, 3).Serve(t.Context(), refused, server.Limits{}, nil), store.ErrInUse)
+	require.ErrorIs(t, newOrigin(another, 3).Serve(t.Context(), refused, server.Options{}, nil), store.ErrInUse)
 	_, err = refused.Accept()
 	require.ErrorIs(t, err, net.ErrClosed)
 
@@ -388,7 +388,7 @@ func TestServeBeginsWhileAnotherProcessPublishes(t *testing.T) {
 	ln := listen(t)
 	o := newOrigin(open(t, dir), 3)
 	ended := make(chan error, 1)
-	go func() { ended <- o.Serve(ctx, ln, server.Limits{}, nil) }()
+	go func() { ended <- o.Serve(ctx, ln, server.Options{}, nil) }()
 	resp, err := http.Get("http://" + ln.Addr().String() + "/healthz")
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
@@ -401,7 +401,7 @@ func TestServeBeginsWhileAnotherProcessPublishes(t *testing.T) {
 func TestServeEndsWellBeforeItHasBegun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.NoError(t, newOrigin(open(t, t.TempDir()), 3).Serve(ctx, listen(t), server.Limits{}, nil))
+	require.NoError(t, newOrigin(open(t, t.TempDir()), 3).Serve(ctx, listen(t), server.Options{}, nil))
 }
 
 func TestServeEndsWellWhileAnotherProcessPublishes(t *testing.T) {
@@ -410,6 +410,6 @@ func TestServeEndsWellWhileAnotherProcessPublishes(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(20*time.Millisecond, cancel)
-	assert.NoError(t, newOrigin(open(t, dir), 3).Serve(ctx, listen(t), server.Limits{}, nil))
+	assert.NoError(t, newOrigin(open(t, dir), 3).Serve(ctx, listen(t), server.Options{}, nil))
 	require.NoError(t, w.Unlock())
 }

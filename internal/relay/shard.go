@@ -18,6 +18,7 @@ type Shard struct {
 
 	mu       sync.Mutex    // guards what follows
 	begun    bool          // somebody brings it, or has been asked to
+	asked    bool          // somebody has waited for it
 	have     []disk.Range  // ascending, none borders on another
 	verified bool          // all of it
 	turn     int           // how often it was wrong
@@ -89,6 +90,13 @@ func (s *Shard) Verified() bool {
 	return s.verified
 }
 
+// Asked reports whether a reader has waited for any of it.
+func (s *Shard) Asked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}
+
 // Reader returns a reader of the shard.
 func (s *Shard) Reader() *Reader {
 	s.mu.Lock()
@@ -125,6 +133,7 @@ func (r *Reader) Await(ctx context.Context, offset int64, patience time.Duration
 			s.changed = make(chan struct{})
 		}
 		changed := s.changed
+		s.asked = s.asked || n == 0 && !broken
 		if !s.begun && !broken && n == 0 {
 			s.begun = true
 			s.version.wanted <- s.number // has room for each once

@@ -27,23 +27,44 @@ const shardWait = 10 * time.Second
 // errLater means that a shard is on offer, and not to be had now.
 var errLater = errors.New("the shard has not arrived yet")
 
+// arrives says in an answer's header that v is still arriving, so that what is
+// answered may yet turn out wrong.
+func arrives(w http.ResponseWriter, v *relay.Version) {
+	w.Header().Set(tierHeader, strconv.Itoa(v.Tier))
+	w.Header().Set("Cache-Control", noCache)
+}
+
 // arrivingManifest answers with the manifest of a version that is on offer before it
 // is held, and reports whether it is that.
 func (h *handler) arrivingManifest(w http.ResponseWriter, r *http.Request, version shard.Version) (bool, error) {
-	if !h.board.Lists(version) {
-		return false, nil
-	}
-	v := h.board.Version(version)
+	v, m, err := h.arrivingVersion(version)
 	if v == nil {
-		return true, fmt.Errorf("%w, nor the manifest", errLater)
+		return err != nil, err
 	}
 	text, err := v.Text()
 	if err != nil {
 		return true, err
 	}
-	w.Header().Set(tierHeader, strconv.Itoa(v.Tier))
+	if err := pin(w, r, m.Digest, m.BLAKE3); err != nil {
+		return true, err
+	}
+	arrives(w, v)
 	serveText(w, r, "application/json", text)
 	return true, nil
+}
+
+// arrivingVersion returns a version that is on offer before it is held, with its
+// manifest, or nil if it is not that.
+func (h *handler) arrivingVersion(version shard.Version) (*relay.Version, shard.Manifest, error) {
+	if !h.board.Lists(version) {
+		return nil, shard.Manifest{}, nil
+	}
+	if v := h.board.Version(version); v != nil {
+		if m, ok := v.Whole(); ok {
+			return v, m, nil
+		}
+	}
+	return nil, shard.Manifest{}, fmt.Errorf("%w, nor the manifest", errLater)
 }
 
 // arrivingShard answers with a shard of a version that is arriving, and reports
@@ -60,6 +81,9 @@ func (h *handler) arrivingShard(w http.ResponseWriter, r *http.Request, version 
 	digest := v.Digest(number)
 	if digest == (shard.Digest{}) {
 		return true, errLater // it has not been cut
+	}
+	if err := pin(w, r, digest); err != nil {
+		return true, err
 	}
 	if s.Verified() {
 		f, err := v.Open(number)
@@ -82,7 +106,7 @@ func (h *handler) arrivingShard(w http.ResponseWriter, r *http.Request, version 
 	if seconds, ok := preferredWait(r.Header.Values("Prefer")); ok {
 		patience = time.Duration(seconds) * time.Second
 	}
-	w.Header().Set(tierHeader, strconv.Itoa(v.Tier))
+	arrives(w, v)
 	late := &lateStatus{ResponseWriter: w}
 	content := &arriving{
 		ReadSeeker: throttle(r.Context(), io.NewSectionReader(reader, 0, s.Size()), buckets),

@@ -6,14 +6,36 @@
 //	GET /distribution.txt       the versions on offer
 //	GET /unfinished.jsonl       what is known of one that is being cut, while it becomes known
 //	GET /v1/manifest.json       what version 1 consists of
+//	GET /v1/SHA256SUMS          the digests of its shards, for sha256sum -c
 //	GET /v1/shard_001.bin       one shard, also as shard_00001.bin
 //	GET /healthz                200 while the server runs
+//	GET /data1.bin              bytes to measure the server by; in the dialect of 0.3
 //
 // HEAD is answered wherever GET is (RFC 9110, section 9.3.2), any other method
-// with 405, any other path with 404. Answers carry an ETag that is a digest of
-// what they hold, and Cache-Control: no-cache, since a version number can come
-// back with other bytes when its origin has lost its data directory. Shards are
-// sent by the kernel, from the page cache to the socket, unless a rate is set.
+// with 405, but for what a browser asks before a page's request (OPTIONS), and any
+// other path with 404. Answers carry an ETag that is a digest of what they hold. Shards
+// are sent by the kernel, from the page cache to the socket, unless a rate is set.
+//
+// # Dialects
+//
+// The Python package knows a version by the SHA-256 of its file up to 0.1, and by the
+// BLAKE3 and the number of shards from 0.3 on. All paths are answered in one [Dialect]
+// below /py01, in the other below /py03, and at the root in that of [Options]. They
+// differ in distribution.txt and data1.bin. The text of 0.3 is made of manifests; a
+// version whose BLAKE3 stands in none is left out of it. One without a manifest was put
+// there by another program, and is listed in both dialects as that one lists it, but for
+// the number in that of 0.1.
+//
+// # Caches
+//
+// Cache-Control is no-cache, since a version number can come back with other bytes when
+// its origin has lost its data directory. Who names what he asks for, by the digest of
+// the shard or, for a manifest, either digest of the file, as in
+//
+//	GET /v1/shard_001.bin?digest=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+//
+// gets an answer that may be kept for ever, unless it is still arriving, or 404 if what is
+// here is something else, or not known to be that.
 //
 // # Waiting
 //
@@ -31,7 +53,8 @@
 //
 // # Limits
 //
-// [Limits] hold for GETs of shards; all else is small and answered always. A GET
+// [Limits] hold for GETs of shards; all else is small and answered always, data1.bin at
+// the rate of shards. A GET
 // beyond the number of them that may be under way is answered with 503 and
 // Retry-After, before anything of the shard is opened. A rate is kept by a bucket
 // that holds 50 ms of it, 1 KiB at least, and is full at first; shards are sent
@@ -67,21 +90,25 @@ import (
 type handler struct {
 	store       *store.Store
 	board       *relay.Board
-	listing     *listing
+	dialect     Dialect    // at the root
+	listings    []*listing // by dialect
 	logger      *slog.Logger
 	gate        *gate
-	bodyTimeout time.Duration // for what nobody reads of a request
+	probe       func() ([]byte, shard.Digest)
+	every       time.Duration   // the data directory is looked at; see lookEvery
+	bodyTimeout time.Duration   // for what nobody reads of a request
+	over        <-chan struct{} // closed when no request may be held any more, or nil if none may be
 
 	mu        sync.Mutex // guards manifests
 	manifests map[shard.Version]cached
 }
 
-// cached is what is needed of a manifest that was read, and the file that it was
-// read from.
+// cached is a manifest that was read, and the file that it was read from.
 type cached struct {
-	file   os.FileInfo
-	digest shard.Digest   // of the manifest's own text
-	shards []shard.Digest // of the shards
+	shard.Manifest
+
+	file os.FileInfo
+	tag  shard.Digest // of the manifest's own text
 }
 
 // Options say what is served. Store and Logger are required.
@@ -91,6 +118,9 @@ type Options struct {
 
 	// Board is what is arriving there. Nil is for nothing.
 	Board *relay.Board
+
+	// Dialect is what is spoken where a path does not say which. Zero is Dialect01.
+	Dialect Dialect
 
 	// Limits bound what is sent. The zero value sets no limit.
 	Limits Limits
@@ -104,20 +134,29 @@ func NewHandler(opts Options) http.Handler { return newHandler(opts) }
 
 func newHandler(opts Options) *handler {
 	opts.Board = cmp.Or(opts.Board, relay.NewBoard())
-	return &handler{
-		store: opts.Store, board: opts.Board, listing: newListing(opts), logger: opts.Logger, gate: newGate(opts.Limits),
-		bodyTimeout: headerTimeout, manifests: make(map[shard.Version]cached),
+	h := &handler{
+		store: opts.Store, board: opts.Board, dialect: opts.Dialect, logger: opts.Logger, gate: newGate(opts.Limits),
+		probe: sync.OnceValues(newProbe), every: lookEvery, bodyTimeout: headerTimeout, manifests: make(map[shard.Version]cached),
 	}
+	for d := range dialects {
+		h.listings = append(h.listings, newListing(opts, d))
+	}
+	return h
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	// Like the Python package: a page of any site may read what is public anyway.
 	header.Set("Access-Control-Allow-Origin", "*")
-	header.Set("Cache-Control", "no-cache")
+	header.Set("Access-Control-Expose-Headers", exposed)
+	header.Set("Cache-Control", noCache)
 	if r.ContentLength != 0 {
 		// Nobody reads a body here, but the next request comes only after it.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.bodyTimeout))
+	}
+	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		preflight(w)
+		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		header.Set("Allow", "GET, HEAD")
@@ -125,6 +164,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := h.serve(w, r); err != nil {
+		header.Set("Cache-Control", noCache)
 		status := statusOf(err)
 		text := http.StatusText(status)
 		switch status {
@@ -141,22 +181,28 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve answers a GET or HEAD, or returns an error before it has sent anything.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
-	switch r.URL.Path {
-	case "/" + distfile.FileName:
-		return h.distribution(w, r)
-	case "/" + shard.OutlineName:
+	dialect, path := h.spoken(r.URL.Path)
+	switch path {
+	case distfile.FileName:
+		return h.distribution(w, r, dialect)
+	case shard.OutlineName:
 		return h.unfinished(w, r)
-	case "/healthz":
-		serveText(w, r, "text/plain; charset=utf-8", []byte("ok\n"))
+	case "healthz":
+		serveText(w, r, plainText, []byte("ok\n"))
 		return nil
+	case probeName:
+		return h.measure(w, r, dialect)
 	}
-	directory, file, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	directory, file, _ := strings.Cut(path, "/")
 	version, err := shard.ParseVersion(directory)
 	if err != nil {
 		return fs.ErrNotExist
 	}
-	if file == "manifest.json" {
+	switch file {
+	case "manifest.json":
 		return h.manifest(w, r, version)
+	case store.SumsName:
+		return h.sums(w, r, version)
 	}
 	number, err := shard.ParseFileName(file)
 	if err != nil {
@@ -165,12 +211,12 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 	return h.shard(w, r, version, number)
 }
 
-func (h *handler) distribution(w http.ResponseWriter, r *http.Request) error {
-	o, err := h.offered(w, r)
+func (h *handler) distribution(w http.ResponseWriter, r *http.Request, dialect Dialect) error {
+	o, err := h.offered(w, r, h.listings[dialect])
 	if err != nil {
 		return err
 	}
-	serve(w, r, "text/plain; charset=utf-8", o.digest, bytes.NewReader(o.text))
+	serve(w, r, plainText, o.digest, bytes.NewReader(o.text))
 	return nil
 }
 
@@ -187,8 +233,35 @@ func (h *handler) manifest(w http.ResponseWriter, r *http.Request, version shard
 	if err != nil {
 		return err
 	}
+	if err := pin(w, r, m.Digest, m.BLAKE3); err != nil {
+		return err
+	}
 	// From the file, for readers that take their time hold no memory then.
-	serve(w, r, "application/json", m.digest, f)
+	serve(w, r, "application/json", m.tag, f)
+	return nil
+}
+
+// sums answers with the digests of a version's shards, for sha256sum -c.
+func (h *handler) sums(w http.ResponseWriter, r *http.Request, version shard.Version) error {
+	v, m, err := h.arrivingVersion(version)
+	switch {
+	case err != nil:
+		return err
+	case v != nil:
+		arrives(w, v)
+	default:
+		f, err := h.store.Manifest(version)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		c, err := h.readManifest(version, f)
+		if err != nil {
+			return err
+		}
+		m = c.Manifest
+	}
+	serveText(w, r, plainText, store.Sums(m.Shards))
 	return nil
 }
 
@@ -216,6 +289,9 @@ func (h *handler) shard(w http.ResponseWriter, r *http.Request, version shard.Ve
 	if digest != before {
 		digest = shard.Digest{} // the version was replaced just now
 	}
+	if err := pin(w, r, digest); err != nil {
+		return err
+	}
 	serve(w, r, "application/octet-stream", digest, throttle(r.Context(), f, buckets))
 	return nil
 }
@@ -229,14 +305,14 @@ func (h *handler) shardDigest(version shard.Version, number int) shard.Digest {
 	}
 	defer f.Close()
 	m, err := h.readManifest(version, f)
-	if err != nil || number > len(m.shards) {
+	if err != nil || number > len(m.Shards) {
 		return shard.Digest{}
 	}
-	return m.shards[number-1]
+	return m.Shards[number-1]
 }
 
-// readManifest returns what is needed of the manifest f of version, from memory
-// if the file is still the same.
+// readManifest returns the manifest f of version, from memory if the file is still the
+// same.
 func (h *handler) readManifest(version shard.Version, f *os.File) (cached, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -253,7 +329,7 @@ func (h *handler) readManifest(version shard.Version, f *os.File) (cached, error
 		return cached{}, fmt.Errorf("%s: %w", version, err)
 	}
 	h.forgetSurplus()
-	c := cached{file: info, digest: shard.Digest(text.Sum(nil)), shards: m.Shards}
+	c := cached{Manifest: m, file: info, tag: shard.Digest(text.Sum(nil))}
 	h.manifests[version] = c
 	return c, nil
 }
@@ -275,6 +351,9 @@ func (h *handler) forgetSurplus() {
 // maxManifests bounds the memory that manifests take: most have a few thousand
 // digests of 32 bytes, the largest possible ones 2 MiB of them.
 const maxManifests = 16
+
+// plainText is the content type of text for people and simple programs.
+const plainText = "text/plain; charset=utf-8"
 
 func serveText(w http.ResponseWriter, r *http.Request, contentType string, text []byte) {
 	serve(w, r, contentType, sha256.Sum256(text), bytes.NewReader(text))

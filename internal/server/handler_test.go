@@ -15,6 +15,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/store"
 )
 
 // text is what the tests publish: two shards and a bit.
@@ -43,7 +44,10 @@ func TestEveryRouteAnswersGetAndHead(t *testing.T) {
 		"/v1/shard_003.bin":      {"application/octet-stream", "xyz", m.Shards[2]},
 		"/v1/shard_00000003.bin": {"application/octet-stream", "xyz", m.Shards[2]},
 		"/v1/shard_003.bin?a=b":  {"application/octet-stream", "xyz", m.Shards[2]},
-		"/healthz":               {"text/plain; charset=utf-8", "ok\n", sha256.Sum256([]byte("ok\n"))},
+		"/v1/SHA256SUMS": {
+			"text/plain; charset=utf-8", string(store.Sums(m.Shards)), sha256.Sum256(store.Sums(m.Shards)),
+		},
+		"/healthz": {"text/plain; charset=utf-8", "ok\n", sha256.Sum256([]byte("ok\n"))},
 	} {
 		t.Run(path, func(t *testing.T) {
 			for _, method := range []string{http.MethodGet, http.MethodHead} {
@@ -148,9 +152,11 @@ func TestAnythingElseIsNotFound(t *testing.T) {
 	s := newSite(t, st)
 	for _, path := range []string{
 		"/v1", "/v1/", "/v1/.", "/v1/..", "/v2/", "/.shardcast", "/.shardcast/",
-		"/distribution.txt/", "/Distribution.txt", "//distribution.txt", "/./distribution.txt", "/v1/distribution.txt",
+		"/distribution.txt/", "/Distribution.txt", "/./distribution.txt", "/v1/distribution.txt",
 		"/notes.txt", "/data1.bin", "/v1/notes.txt",
-		"/v2/manifest.json", "/v2/shard_001.bin",
+		"/v2/manifest.json", "/v2/shard_001.bin", "/v2/SHA256SUMS", "/v1/sha256sums", "/SHA256SUMS",
+		"/py01", "/py03", "/py01/", "/py03/", "/py02/distribution.txt", "/py01/py01/distribution.txt", "/py01/py03/distribution.txt",
+		"/v1/py03/manifest.json", "/PY03/distribution.txt", "/py01/data1.bin", "/py03/notes.txt",
 		"/v0/manifest.json", "/v01/manifest.json", "/V1/manifest.json", "/v-1/manifest.json", "/v+1/manifest.json",
 		"/1/manifest.json", "/v/manifest.json", "/v1/manifest", "/v1/manifest.json/", "/v1/Manifest.json", "/v1//manifest.json",
 		"/v1/shard_0.bin", "/v1/shard_000.bin", "/v1/shard_1.bin", "/v1/shard_01.bin", "/v1/shard_004.bin", "/v1/shard_-01.bin",
@@ -222,7 +228,7 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 		http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions, http.MethodTrace, "PROPFIND", "get",
 	} {
 		t.Run(method, func(t *testing.T) {
-			for _, path := range []string{"/distribution.txt", "/v1/manifest.json", "/v1/shard_001.bin", "/healthz", "/missing"} {
+			for _, path := range []string{"/distribution.txt", "/v1/manifest.json", "/v1/shard_001.bin", "/healthz", "/py03/data1.bin", "/missing"} {
 				got := s.raw(t, method, path)
 				assert.Equal(t, http.StatusMethodNotAllowed, got.status, path)
 				assert.Equal(t, "GET, HEAD", got.header.Get("Allow"))
@@ -320,48 +326,5 @@ func TestManyVersionsAreServedWhateverIsRemembered(t *testing.T) {
 			assert.Equal(t, quoted(m.Shards[1]), got.header.Get("ETag"))
 			assert.Equal(t, shard.Digest(sha256.Sum256([]byte(got.body))), m.Shards[1])
 		}
-	}
-}
-
-// The Python package writes no manifest, and numbers shards by five digits from
-// 0.3 on and by three before.
-func TestDirectoryWithoutManifestsIsServed(t *testing.T) {
-	dir := t.TempDir()
-	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/python-0.3.2")))
-	shards, err := filepath.Glob(filepath.Join(dir, "v*", "shard_*.bin"))
-	require.NoError(t, err)
-	require.Len(t, shards, 5)
-	for _, name := range shards {
-		require.NoError(t, os.Rename(name, strings.Replace(name, "shard_00", "shard_", 1)))
-	}
-	s := newSite(t, open(t, dir))
-
-	listed, err := os.ReadFile(filepath.Join(dir, distfile.FileName))
-	require.NoError(t, err)
-	want, _, err := distfile.Parse(strings.NewReader(string(listed)))
-	require.NoError(t, err)
-	got, skipped, err := distfile.Parse(strings.NewReader(s.get(t, "/distribution.txt").body))
-	require.NoError(t, err)
-	assert.Empty(t, skipped)
-	require.Len(t, got, len(want))
-	for i := range want {
-		assert.True(t, want[i].Same(got[i]))
-	}
-
-	for path, size := range map[string]int{
-		"/v1/shard_001.bin": 100_000, "/v1/shard_002.bin": 100_000, "/v1/shard_003.bin": 50_000,
-		"/v2/shard_001.bin": 100_000, "/v2/shard_00002.bin": 20_001,
-	} {
-		got := s.get(t, path)
-		assert.Equal(t, http.StatusOK, got.status, path)
-		assert.Len(t, got.body, size)
-		assert.Empty(t, got.header.Get("ETag"), "a digest is not known")
-		assert.Equal(t, "no-cache", got.header.Get("Cache-Control"))
-		part := s.get(t, path, "Range", "bytes=-1")
-		assert.Equal(t, http.StatusPartialContent, part.status, path)
-		assert.Equal(t, got.body[size-1:], part.body)
-	}
-	for _, path := range []string{"/v1/manifest.json", "/v2/manifest.json", "/v1/shard_004.bin", "/v2/shard_003.bin", "/data1.bin"} {
-		assert.Equal(t, http.StatusNotFound, s.get(t, path).status, path)
 	}
 }

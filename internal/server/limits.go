@@ -61,21 +61,39 @@ func newGate(limits Limits) *gate {
 // from, and what must be called when it has been sent. It returns an error
 // matching errBusy if too many are being sent already.
 func (g *gate) enter(remote string) (buckets []*bucket.Bucket, leave func(), err error) {
-	// An address that cannot be read, as of another kind of socket, is one client.
-	addrPort, _ := netip.ParseAddrPort(remote)
-	addr := addrPort.Addr()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if most := g.limits.Connections; most > 0 && g.sending >= most {
 		return nil, nil, errBusy
 	}
-	c, ok := g.clients[addr]
-	if !ok {
-		c = &client{bucket: bucket.New(g.limits.RatePerClient)}
-	}
+	addr, c := g.client(remote)
 	if most := g.limits.ConnectionsPerClient; most > 0 && c.sending >= most {
 		return nil, nil, fmt.Errorf("%w to %s", errBusy, addr)
 	}
+	buckets, leave = g.admit(addr, c)
+	return buckets, leave, nil
+}
+
+// enterAlways is enter for what is not a shard, of which there are never too many.
+func (g *gate) enterAlways(remote string) (buckets []*bucket.Bucket, leave func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.admit(g.client(remote))
+}
+
+// client returns who is at remote. The caller holds mu.
+func (g *gate) client(remote string) (netip.Addr, *client) {
+	// An address that cannot be read, as of another kind of socket, is one client.
+	addrPort, _ := netip.ParseAddrPort(remote)
+	c, ok := g.clients[addrPort.Addr()]
+	if !ok {
+		c = &client{bucket: bucket.New(g.limits.RatePerClient)}
+	}
+	return addrPort.Addr(), c
+}
+
+// admit begins to send to c, which is at addr. The caller holds mu.
+func (g *gate) admit(addr netip.Addr, c *client) (buckets []*bucket.Bucket, leave func()) {
 	g.clients[addr] = c
 	g.sending++
 	c.sending++
@@ -85,7 +103,7 @@ func (g *gate) enter(remote string) (buckets []*bucket.Bucket, leave func(), err
 			buckets = append(buckets, b)
 		}
 	}
-	return buckets, func() { g.leave(addr, c) }, nil
+	return buckets, func() { g.leave(addr, c) }
 }
 
 func (g *gate) leave(addr netip.Addr, c *client) {

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io/fs"
-	"log/slog"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -39,21 +38,22 @@ const (
 	settleTime = 3 * time.Second
 )
 
-// A listing is the text of the distribution: what is held, and what is arriving.
-// What it says at the moment is got by [listing.look]; those who know that already
-// wait in [listing.await] for it to change.
+// A listing is the text of the distribution in one dialect: what is held, and what is
+// arriving. What it says at the moment is got by [listing.look]; those who know that
+// already wait in [listing.await] for it to change.
 type listing struct {
-	store  *store.Store
-	board  *relay.Board
-	logger *slog.Logger
-	every  time.Duration // the file is looked at; see lookEvery
+	dialect Dialect
+	store   *store.Store
+	board   *relay.Board
+	asked   atomic.Bool // somebody has looked; until then nobody need watch
 
 	// over is closed when nobody may wait any more. Nil is for nobody at all, while
-	// nothing runs [listing.watch].
+	// nothing runs [handler.watch].
 	over <-chan struct{}
 
-	mu   sync.Mutex // held while looking, so that nobody goes back to what was; guards last
-	last *offer     // that could be read
+	mu    sync.Mutex              // held while looking, so that nobody goes back to what was; guards what follows
+	last  *offer                  // that could be read
+	files map[shard.Version]known // of Dialect03, see [listing.inDialect]
 
 	latest atomic.Pointer[offer] // last, or nil while it cannot be read
 }
@@ -65,13 +65,14 @@ type offer struct {
 	replaced chan struct{} // closed when there is another one
 }
 
-// newListing returns the listing of opts, of which Board is not nil.
-func newListing(opts Options) *listing {
-	return &listing{store: opts.Store, board: opts.Board, logger: opts.Logger, every: lookEvery}
+// newListing returns the listing of opts, of which Board is not nil, in a dialect.
+func newListing(opts Options, dialect Dialect) *listing {
+	return &listing{dialect: dialect, store: opts.Store, board: opts.Board}
 }
 
 // look returns what is on offer now, and lets those know who wait for it.
 func (l *listing) look() (*offer, error) {
+	l.asked.Store(true)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	text, err := l.read()
@@ -101,13 +102,14 @@ func (l *listing) read() ([]byte, error) {
 	// A version that moves from the board to the disk, or back, while we read is seen
 	// by one of the three. Were it by none, others would take it for retired.
 	after, _ := l.board.Listed()
-	return distfile.Encode(union(union(held, before), after)), nil
+	arriving := union(before, after)
+	offers, err := l.inDialect(union(held, arriving), arriving)
+	return distfile.Encode(offers), err
 }
 
 // union returns the newest of what is held and arriving, which is ascending. Of the
 // same version what is arriving counts, for it comes in place of what is held.
 func union(held, arriving []distfile.Entry) []distfile.Entry {
-	byVersion := func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) }
 	all := slices.DeleteFunc(held, func(e distfile.Entry) bool {
 		_, found := slices.BinarySearchFunc(arriving, e, byVersion)
 		return found
@@ -116,6 +118,8 @@ func union(held, arriving []distfile.Entry) []distfile.Entry {
 	slices.SortFunc(all, byVersion)
 	return all[max(0, len(all)-distfile.MaxEntries):]
 }
+
+func byVersion(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) }
 
 // await returns what is on offer as soon as that has none of the entity tags that
 // stand in known, and after patience, or when ctx or the server ends, whatever it
@@ -163,15 +167,16 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// watch looks whenever there may be something new, until ctx ends.
-func (l *listing) watch(ctx context.Context) {
+// watch looks at the listings that somebody has asked for whenever there may be
+// something new, until ctx ends.
+func (h *handler) watch(ctx context.Context) {
 	var events chan fsnotify.Event // nil, of which nothing ever comes, if there is no watcher
 	var failures chan error
-	if watcher, err := newWatcher(l.store.Dir()); err == nil {
+	if watcher, err := newWatcher(h.store.Dir()); err == nil {
 		defer func() { _ = watcher.Close() }()
 		events, failures = watcher.Events, watcher.Errors
 	} else {
-		l.logger.Warn("data directory not watched", "interval", l.every, "err", err)
+		h.logger.Warn("data directory not watched", "interval", h.every, "err", err)
 	}
 	var (
 		changed <-chan struct{}    // the board
@@ -180,7 +185,7 @@ func (l *listing) watch(ctx context.Context) {
 		due     = time.NewTimer(0) // for the next one
 		waiting = true             // for due
 		failing bool               // since the last look
-		ticker  = time.NewTicker(l.every)
+		ticker  = time.NewTicker(h.every)
 	)
 	defer due.Stop()
 	defer ticker.Stop()
@@ -192,20 +197,20 @@ func (l *listing) watch(ctx context.Context) {
 		case e := <-events:
 			wanted = filepath.Base(e.Name) == distfile.FileName
 		case err := <-failures:
-			l.logger.Debug("changes of the data directory missed", "err", err)
+			h.logger.Debug("changes of the data directory missed", "err", err)
 			wanted = true
 		case <-changed:
 			changed = nil // it stays closed
 			wanted = true
 		case <-ticker.C:
-			wanted = seen.fresh(l.store) || l.latest.Load() == nil
+			wanted = seen.fresh(h.store) || slices.ContainsFunc(h.listings, (*listing).isLost)
 		case <-due.C:
 			waiting = false
 			begun = time.Now()
-			_, changed = l.board.Listed() // before the look, which sees what was until then
-			_, err := l.look()
+			_, changed = h.board.Listed() // before the look, which sees what was until then
+			err := h.look()
 			if err != nil && !failing {
-				l.logger.Error("data directory failed", "task", "watch", "err", err)
+				h.logger.Error("data directory failed", "task", "watch", "err", err)
 			}
 			failing = err != nil
 		}
@@ -215,6 +220,21 @@ func (l *listing) watch(ctx context.Context) {
 		}
 	}
 }
+
+// look looks at the listings that somebody has asked for.
+func (h *handler) look() error {
+	var err error
+	for _, l := range h.listings {
+		if l.asked.Load() {
+			_, failed := l.look()
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
+}
+
+// isLost reports whether the listing could not be read when somebody looked last.
+func (l *listing) isLost() bool { return l.asked.Load() && l.latest.Load() == nil }
 
 // newWatcher returns a watcher of the directory dir.
 func newWatcher(dir string) (*fsnotify.Watcher, error) {

@@ -430,7 +430,8 @@ func TestDistributionThatCannotBeReadIsWaitedFor(t *testing.T) {
 	known := line(1, publish(t, st, 1, text).Digest)
 	h := servePushing(t, server.Options{Store: st})
 	long, short := h.hold(t, tagOf(known), "wait=300"), h.hold(t, tagOf(known), "wait=1")
-	write(t, filepath.Join(dir, "distribution.txt"), strings.Repeat("\n", distfile.MaxSize+1))
+	write(t, filepath.Join(dir, "new"), strings.Repeat("\n", distfile.MaxSize+1)) // not seen half written
+	require.NoError(t, os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "distribution.txt")))
 	assert.Equal(t, http.StatusInternalServerError, h.get(t, "/distribution.txt").status)
 	got := short.get(t)
 	assert.Equal(t, http.StatusInternalServerError, got.status, "nobody knows whether it is the same")

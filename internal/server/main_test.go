@@ -107,7 +107,14 @@ func newSite(t *testing.T, st *store.Store) site {
 
 func newLimitedSite(t *testing.T, st *store.Store, limits server.Limits) site {
 	t.Helper()
-	srv := httptest.NewServer(server.NewHandler(server.Options{Store: st, Limits: limits, Logger: slog.New(slog.DiscardHandler)}))
+	return newSiteAs(t, server.Options{Store: st, Limits: limits})
+}
+
+// newSiteAs serves what opts say, but for its logger.
+func newSiteAs(t *testing.T, opts server.Options) site {
+	t.Helper()
+	opts.Logger = slog.New(slog.DiscardHandler)
+	srv := httptest.NewServer(server.NewHandler(opts))
 	t.Cleanup(srv.Close)
 	return site{srv.URL, srv.Client()}
 }

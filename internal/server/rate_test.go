@@ -286,6 +286,16 @@ func TestOnlyShardsAreSlowedDown(t *testing.T) {
 	})
 }
 
+// It is to tell how fast shards will come.
+func TestProbeIsSentAtTheRateOfShards(t *testing.T) {
+	limited(t, 1, Limits{RatePerClient: 1_000_000}, func(t *testing.T, s site) {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/py03/data1.bin", http.NoBody)
+		start := time.Now()
+		s.ServeHTTP(&sink{header: make(http.Header)}, r)
+		assert.InEpsilon(t, expected(1_000_000, 50_000, 1_000_000), time.Since(start).Seconds(), 0.001)
+	})
+}
+
 // kernel is a [http.ResponseWriter] that sees what it is to copy from.
 type kernel struct {
 	sink

@@ -52,7 +52,7 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	handler := newHandler(opts)
-	handler.listing.over = ctx.Done()
+	handler.holdUntil(ctx.Done())
 	srv := newServer(handler, logger)
 	group.Go(func() error {
 		logger.Info("listening", "addr", ln.Addr().String(), "data_dir", st.Dir())
@@ -62,7 +62,7 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 		return nil
 	})
 	group.Go(func() error {
-		handler.listing.watch(ctx)
+		handler.watch(ctx)
 		return nil
 	})
 	if st.Role() == store.Origin {

@@ -28,7 +28,7 @@ func (h *handler) unfinished(w http.ResponseWriter, r *http.Request) error {
 				ended = true
 			case <-r.Context().Done():
 				ended = true
-			case <-h.listing.over:
+			case <-h.over:
 				ended = true
 			}
 		}
@@ -75,7 +75,7 @@ func (h *handler) tell(w http.ResponseWriter, r *http.Request, v *relay.Version)
 		case <-growth.Changed:
 		case <-r.Context().Done():
 			return nil
-		case <-h.listing.over:
+		case <-h.over:
 			return nil
 		}
 	}
@@ -124,7 +124,7 @@ func (h *handler) followCut(ctx context.Context) error {
 	if u == nil || err != nil {
 		return err
 	}
-	defer u.Close()
+	defer u.Close() //nolint:errcheck // of what was only read
 	v := h.board.BeginUnfinished(u.Outline, 0, u.Open)
 	defer v.End()
 	know := func(number int, d shard.Digest) {

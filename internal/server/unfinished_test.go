@@ -162,7 +162,7 @@ func TestWhoWaitsForACutIsToldWhenOneBegins(t *testing.T) {
 	dir := t.TempDir()
 	s := serving(t, dir)
 	begun := make(chan *cutting, 1)
-	go func() { begun <- beginCut(t, dir) }()
+	go func() { begun <- beginCut(t, dir) }() //nolint:testifylint // where it fails, the test fails too
 	l := follow(t, s)
 	assert.Equal(t, (<-begun).outline, l.outline(t))
 }

@@ -13,14 +13,21 @@ import (
 // silent for longer is forgotten by some of those it goes through.
 const maxWait = 300
 
-// offered returns what a request for the distribution is answered with, now or,
-// where the client prefers that, when it says something that the client does not
+// holdUntil has requests be held, until over is closed.
+func (h *handler) holdUntil(over <-chan struct{}) {
+	h.over = over
+	for _, l := range h.listings {
+		l.over = over
+	}
+}
+
+// offered returns what a request for the listing is answered with, now or, where the client prefers that, when it says something that the client does not
 // know (RFC 7240, section 4.3). The header says whether that preference was heeded,
 // which it was also when there was no need to wait.
-func (h *handler) offered(w http.ResponseWriter, r *http.Request) (*offer, error) {
+func (h *handler) offered(w http.ResponseWriter, r *http.Request, l *listing) (*offer, error) {
 	patience, ok := h.mayHold(r)
 	if !ok {
-		return h.listing.look()
+		return l.look()
 	}
 	known := r.Header.Get("If-None-Match")
 	if patience == 0 {
@@ -28,14 +35,14 @@ func (h *handler) offered(w http.ResponseWriter, r *http.Request) (*offer, error
 	}
 	// Who has gone gets an answer too, for it may only have said that it asks for
 	// nothing more, and what no answer is would be taken for an empty one.
-	o, err := h.listing.await(r.Context(), known, patience, func() {
+	o, err := l.await(r.Context(), known, patience, func() {
 		h.logger.Debug("request held", "path", r.URL.Path, "client", r.RemoteAddr, "wait", patience)
 	})
 	if err != nil {
 		return nil, err
 	}
 	heeded(w, patience)
-	if isClosed(h.listing.over) {
+	if isClosed(h.over) {
 		w.Header().Set("Connection", "close")
 	}
 	return o, nil
@@ -46,7 +53,7 @@ func (h *handler) offered(w http.ResponseWriter, r *http.Request) (*offer, error
 func (h *handler) mayHold(r *http.Request) (patience time.Duration, ok bool) {
 	seconds, ok := preferredWait(r.Header.Values("Prefer"))
 	// The end of a connection is noticed only after a request's body, if it has one.
-	if !ok || h.listing.over == nil || r.Method != http.MethodGet || r.ContentLength != 0 {
+	if !ok || h.over == nil || r.Method != http.MethodGet || r.ContentLength != 0 {
 		return 0, false
 	}
 	return time.Duration(seconds) * time.Second, true

@@ -139,27 +139,30 @@ func TestListsTag(t *testing.T) {
 	}
 }
 
-// newTestListing returns a listing of a new data directory that nothing looks at
-// every second, and in which a test may wait.
+// newTestListing returns a listing of a new data directory in which a test may wait.
 func newTestListing(t *testing.T) (*listing, string) {
 	t.Helper()
 	dir := t.TempDir()
 	st, err := store.Open(dir, store.Origin)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = st.Close() })
-	l := newListing(Options{Store: st, Board: relay.NewBoard(), Logger: slog.New(slog.DiscardHandler)})
-	l.over, l.every = t.Context().Done(), time.Hour
+	l := newListing(Options{Store: st, Board: relay.NewBoard()}, Dialect01)
+	l.over = t.Context().Done()
 	return l, filepath.Join(dir, distfile.FileName)
 }
 
-// watch runs the watch of l until the test ends, and returns when it has looked.
-func watch(t *testing.T, l *listing) {
+// watch has l watched until the test ends, and looked at every so often however quiet
+// it is, and returns when it has been looked at.
+func watch(t *testing.T, l *listing, every time.Duration) {
 	t.Helper()
+	h := newHandler(Options{Store: l.store, Board: l.board, Logger: slog.New(slog.DiscardHandler)})
+	h.listings, h.every = []*listing{l}, every
+	l.asked.Store(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		l.watch(ctx)
+		h.watch(ctx)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -195,7 +198,7 @@ func replacedSoon(t *testing.T, l *listing, o *offer) string {
 func TestSystemTellsOfChanges(t *testing.T) {
 	t.Parallel()
 	l, name := newTestListing(t)
-	watch(t, l)
+	watch(t, l, time.Hour)
 	for _, content := range []string{"one", "two", "three"} {
 		before := l.latest.Load()
 		write(t, name, textOf(content))
@@ -206,7 +209,7 @@ func TestSystemTellsOfChanges(t *testing.T) {
 func TestBoardTellsOfChanges(t *testing.T) {
 	t.Parallel()
 	l, _ := newTestListing(t)
-	watch(t, l)
+	watch(t, l, time.Hour)
 	for v := range 3 {
 		before := l.latest.Load()
 		l.board.List(distfile.Entry{Version: shard.Version(v + 1)})
@@ -225,8 +228,7 @@ func TestChangeThatDoesNotShowIsFound(t *testing.T) {
 	name = filepath.Join(moved, distfile.FileName)
 	info, err := os.Stat(name)
 	require.NoError(t, err)
-	l.every = 100 * time.Millisecond
-	watch(t, l)
+	watch(t, l, 100*time.Millisecond)
 	before := l.latest.Load()
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	require.NoError(t, err)
@@ -260,8 +262,7 @@ func TestSettledFileIsNotRead(t *testing.T) {
 func TestFailedLookIsRepeated(t *testing.T) {
 	t.Parallel()
 	l, _ := newTestListing(t)
-	l.every = 10 * time.Millisecond
-	watch(t, l)
+	watch(t, l, 10*time.Millisecond)
 	before := l.latest.Load()
 	l.latest.Store(nil)
 	require.Eventually(t, func() bool { return l.latest.Load() != nil }, patience, time.Millisecond)
@@ -271,7 +272,7 @@ func TestFailedLookIsRepeated(t *testing.T) {
 func TestManyChangesAreLookedAtTogether(t *testing.T) {
 	t.Parallel()
 	l, _ := newTestListing(t)
-	watch(t, l)
+	watch(t, l, time.Hour)
 	ctx, cancel := context.WithCancel(t.Context())
 	looks := make(chan int, 1)
 	go func() {
@@ -398,8 +399,8 @@ func TestRequestIsNotHeldForAClientThatHasGone(t *testing.T) {
 	require.NoError(t, err)
 	held := make(chan struct{}, 1)
 	h := newHandler(Options{Store: l.store, Logger: slog.New(heldHandler{slog.DiscardHandler, held})})
-	h.listing.over = l.over
-	_, err = h.listing.look()
+	h.holdUntil(l.over)
+	_, err = h.listings[Dialect01].look()
 	require.NoError(t, err)
 	ended := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -74,7 +74,7 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	c := &cut{
 		Plan: plan, halves: make(map[int]Digest),
-		free:   make(chan *buffer, cutBuffers),
+		free: make(chan *buffer, cutBuffers),
 	}
 	for _, to := range []*chan *buffer{&c.toFile, &c.toBLAKE3, &c.toShards, &c.toDisk} {
 		*to = make(chan *buffer, cutBuffers)

@@ -17,6 +17,12 @@ func FileName(number int) string {
 	return fmt.Sprintf("shard_%03d.bin", number)
 }
 
+// LongFileName returns the name that some writers give to the file of shard number,
+// "shard_00001.bin" for 1.
+func LongFileName(number int) string {
+	return fmt.Sprintf("shard_%05d.bin", number)
+}
+
 // ParseFileName returns the number in a shard's file name. It takes three to
 // eight digits, since some writers pad to five, and refuses everything else,
 // among it numbers above [MaxShards].

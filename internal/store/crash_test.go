@@ -56,7 +56,7 @@ func (d disk) offer(t tb, versions ...shard.Version) {
 // or while it takes v2 away.
 func TestCrashIsUndoneByTheNextWriter(t *testing.T) {
 	three := []string{
-		".shardcast/drafts/v3/manifest.json", ".shardcast/drafts/v3/shard_001.bin",
+		".shardcast/drafts/v3/SHA256SUMS", ".shardcast/drafts/v3/manifest.json", ".shardcast/drafts/v3/shard_001.bin",
 		".shardcast/drafts/v3/shard_002.bin", ".shardcast/drafts/v3/shard_003.bin",
 	}
 	for name, tc := range map[string]struct {
@@ -142,7 +142,7 @@ func TestCrashIsUndoneByTheNextWriter(t *testing.T) {
 			},
 			offered: []shard.Version{1}, next: 3,
 			extra: append([]string{
-				".shardcast/drafts/v2/manifest.json", ".shardcast/drafts/v2/shard_001.bin",
+				".shardcast/drafts/v2/SHA256SUMS", ".shardcast/drafts/v2/manifest.json", ".shardcast/drafts/v2/shard_001.bin",
 				".shardcast/drafts/v2/shard_002.bin", ".shardcast/drafts/v2/shard_003.bin",
 			}, three...),
 		},
@@ -154,6 +154,7 @@ func TestCrashIsUndoneByTheNextWriter(t *testing.T) {
 			publish(t, st, 5)
 			d, m := draft(t, st, 3, textOf(3))
 			require.NoError(t, d.SetManifest(m))
+			write(t, dir, ".shardcast/drafts/v3/SHA256SUMS", string(store.Sums(m.Shards)))
 			tc.steps(t, disk(dir))
 			for _, tmp := range []string{"state.json.tmp", "distribution.txt.tmp"} {
 				write(t, dir, ".shardcast/"+tmp, "half written")

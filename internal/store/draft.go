@@ -64,9 +64,18 @@ func (d *Draft) Create(number int) (shard.Writer, error) {
 }
 
 // Open opens shard number for reading and writing in place, with what was written
-// of it before. Nothing says how much of it is right.
+// of it before, also by another program under the longer name. Nothing says how much of
+// it is right.
 func (d *Draft) Open(number int) (*os.File, error) {
-	return d.store.root.OpenFile(path.Join(d.path(), shard.FileName(number)), os.O_RDWR|os.O_CREATE, 0o644)
+	root, name, long := d.store.root, path.Join(d.path(), shard.FileName(number)), path.Join(d.path(), shard.LongFileName(number))
+	if _, err := root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+		if info, err := root.Lstat(long); err == nil && info.Mode().IsRegular() {
+			if err := root.Rename(long, name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 }
 
 // Read opens shard number for reading, in the draft or where the version is held
@@ -113,7 +122,12 @@ func (d *Draft) SetManifest(m shard.Manifest) error {
 	if err != nil {
 		return err
 	}
-	name := path.Join(d.path(), manifestName)
+	return d.write(manifestName, text)
+}
+
+// write puts the file name into the draft, in place of what is there.
+func (d *Draft) write(name string, text []byte) error {
+	name = path.Join(d.path(), name)
 	f, err := disk.Create(d.store.root, name+".part", name)
 	if err != nil {
 		return err
@@ -137,7 +151,10 @@ func (d *Draft) finish(m shard.Manifest) error {
 	if err := d.SetManifest(m); err != nil {
 		return err
 	}
-	wanted := map[string]bool{manifestName: true}
+	if err := d.write(SumsName, Sums(m.Shards)); err != nil {
+		return err
+	}
+	wanted := map[string]bool{manifestName: true, SumsName: true}
 	for i := range m.Shards {
 		wanted[shard.FileName(i+1)] = true
 	}

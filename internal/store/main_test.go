@@ -247,7 +247,7 @@ func tree(t tb, dir string) []string {
 func clean(versions ...shard.Version) []string {
 	found := []string{".shardcast/drafts", ".shardcast/retired", ".shardcast/state.json", "distribution.txt"}
 	for _, v := range versions {
-		for _, name := range []string{"manifest.json", "shard_001.bin", "shard_002.bin", "shard_003.bin"} {
+		for _, name := range []string{"SHA256SUMS", "manifest.json", "shard_001.bin", "shard_002.bin", "shard_003.bin"} {
 			found = append(found, v.String()+"/"+name)
 		}
 	}

@@ -4,6 +4,7 @@
 //
 //	distribution.txt       the versions on offer, see package distfile
 //	v1/manifest.json       see package shard
+//	v1/SHA256SUMS          the digests of the shards, for sha256sum -c
 //	v1/shard_001.bin
 //	.shardcast/            private, never served
 //	    ROLE.lock          held by the one server of the directory, for as long as it runs
@@ -20,6 +21,10 @@
 // steps is undone by the next writer, which finds in state.json the versions
 // whose directories and listing may disagree. Nothing else in the directory is
 // ever touched.
+//
+// A directory of the Python package is one too, as it is: distribution.txt may have
+// counts, which stay, versions may have no manifest, and a shard may be called
+// shard_00001.bin where there is no shard_001.bin.
 //
 // Several processes may use a directory at once. The locks are advisory (flock),
 // and end with the process that holds them. So does what a process tells of the draft
@@ -205,11 +210,17 @@ func (s *Store) Manifest(v shard.Version) (*os.File, error) {
 	return s.open(v, manifestName)
 }
 
+// Holds reports whether v is here, and was not retired.
+func (s *Store) Holds(v shard.Version) bool {
+	info, err := s.root.Lstat(v.String())
+	return err == nil && info.IsDir()
+}
+
 // Shard opens shard number of v for reading. The error matches
 // [fs.ErrNotExist] if it is not here. A retired version can still be opened for
 // as long as [Store.Sweep] finds readers; done says that this one has finished.
 func (s *Store) Shard(v shard.Version, number int) (f *os.File, done func(), err error) {
-	f, err = s.open(v, shard.FileName(number))
+	f, err = s.open(v, shard.FileName(number), shard.LongFileName(number))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -249,18 +260,21 @@ func (s *Store) use(v shard.Version) *use {
 	return u
 }
 
-// open opens a file of v, where it is on offer or where it was retired to. What
-// bears the name and is not a file of ours is not there.
-func (s *Store) open(v shard.Version, name string) (*os.File, error) {
+// open opens a file of v, by the first of its names that there is, where v is on offer
+// or where it was retired to. What bears the name and is not a file of ours is not
+// there.
+func (s *Store) open(v shard.Version, names ...string) (*os.File, error) {
 	for _, place := range []string{".", retired} {
-		f, err := s.openRegular(path.Join(place, v.String(), name))
-		var number syscall.Errno
-		if err == nil || errors.As(err, &number) && !slices.Contains(absent, number) {
-			return f, err
+		for _, name := range names {
+			f, err := s.openRegular(path.Join(place, v.String(), name))
+			var number syscall.Errno
+			if err == nil || errors.As(err, &number) && !slices.Contains(absent, number) {
+				return f, err
+			}
 		}
 		// It may just have been moved on to the next place.
 	}
-	return nil, &fs.PathError{Op: "open", Path: path.Join(v.String(), name), Err: fs.ErrNotExist}
+	return nil, &fs.PathError{Op: "open", Path: path.Join(v.String(), names[0]), Err: fs.ErrNotExist}
 }
 
 // openRegular opens a file that is no link and no directory.

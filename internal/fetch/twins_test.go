@@ -1,0 +1,162 @@
+package fetch_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"lukechampine.com/blake3"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// byBLAKE3 has s offer data as v1 like a server of the Python package 0.3.
+func byBLAKE3(s *site, data []byte) *site {
+	return s.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		name := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+		switch {
+		case name == distfile.FileName:
+			fmt.Fprintf(w, "v1: %s|%d\n", shard.Digest(blake3.Sum256(data)), (len(data)+shardSize-1)/shardSize)
+		case strings.HasPrefix(name, "shard_") && len(name) == len(shard.LongFileName(1)):
+			next.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+func TestFetchTakesAFileThatIsKnownByItsBLAKE3(t *testing.T) {
+	for _, size := range []int{0, 1, shardSize, shardSize + 1, 5*shardSize + 7} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			data := content(1, size)
+			s := newSite(t, data)
+			_, want := newest(t, newPool(t, fetch.Options{}, s))
+			var got memory
+			m, err := manifestOf(t, fetch.Options{}, &got, byBLAKE3(s, data))
+			require.NoError(t, err)
+			assert.Equal(t, digestOf(data), digestOf(got.bytes()))
+			assert.Equal(t, want.Digest, m.Digest)
+			assert.Equal(t, want.BLAKE3, m.BLAKE3)
+			assert.Len(t, m.Shards, len(want.Shards))
+			require.NoError(t, m.Validate())
+		})
+	}
+}
+
+func TestFetchRefusesAFileWithAnotherBLAKE3(t *testing.T) {
+	s := byBLAKE3(newSite(t, content(1, 3*shardSize)), content(2, 3*shardSize))
+	_, err := manifestOf(t, fetch.Options{FastWait: never}, new(memory), s)
+	require.ErrorIs(t, err, fetch.ErrIntegrity)
+}
+
+// The same file is offered by both digests: all servers are of use, whichever digest
+// is believed, and its manifest is found.
+func TestFetchTakesOneFileFromThoseWhoKnowItByEitherDigest(t *testing.T) {
+	data := content(1, 8*shardSize)
+	for name, order := range map[string][2]int{"BLAKE3 first": {0, 1}, "SHA-256 first": {1, 0}} {
+		t.Run(name, func(t *testing.T) {
+			both := [2]*site{byBLAKE3(newSite(t, data), data), newSite(t, data)}
+			_, want := newest(t, newPool(t, fetch.Options{}, both[1]))
+			both[1].spoilWith(only("shard_008", by(status(http.StatusInternalServerError))))
+			var got memory
+			m, err := manifestOf(t, fetch.Options{Concurrency: 2, FastWait: never}, &got, both[order[0]], both[order[1]])
+			require.NoError(t, err)
+			assert.Equal(t, data, got.bytes())
+			assert.Equal(t, want, m)
+			assert.NotZero(t, both[0].asked("/v1/shard_00008.bin"))
+		})
+	}
+}
+
+// Who offers another file, and says that it has the BLAKE3 that somebody else states,
+// is not believed.
+func TestFetchDoesNotBelieveAManifestThatClaimsTheBLAKE3OfAnotherFile(t *testing.T) {
+	data := content(1, 4*shardSize)
+	honest := byBLAKE3(newSite(t, data), data)
+	liar := newSite(t, content(2, 4*shardSize))
+	_, own := newest(t, newPool(t, fetch.Options{}, liar))
+	own.BLAKE3 = blake3.Sum256(data)
+	text, err := own.Encode()
+	require.NoError(t, err)
+	liar.spoilPath("/v1/manifest.json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) })
+	var got memory
+	m, err := manifestOf(t, fetch.Options{FastWait: never}, &got, honest, liar)
+	require.NoError(t, err)
+	assert.Equal(t, data, got.bytes())
+	assert.Equal(t, shard.Digest(blake3.Sum256(data)), m.BLAKE3)
+}
+
+func TestARelayFindsOutThatTheBLAKE3OfAManifestIsWrong(t *testing.T) {
+	data := content(1, 2*shardSize)
+	s := newSite(t, data)
+	e, m := newest(t, newPool(t, fetch.Options{}, s))
+	m.BLAKE3 = shard.Digest{1}
+	text, err := m.Encode()
+	require.NoError(t, err)
+	s.spoilPath("/v1/manifest.json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) })
+	pool := newPool(t, fetch.Options{FastWait: never}, s)
+	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
+	_, _, err = pool.Fetch(t.Context(), fetch.Task{
+		Entry: e, Relay: true, Open: func(shard.Manifest, int) (fetch.Sink, error) { return new(memory), nil },
+	})
+	require.ErrorIs(t, err, fetch.ErrIntegrity)
+}
+
+func TestWhatIsKnownByTwoDigestsIsOfferedByOne(t *testing.T) {
+	data := content(1, shardSize)
+	old, ours := byBLAKE3(newSite(t, data), data), newSite(t, data)
+	pool := newPool(t, fetch.Options{}, old, ours)
+	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
+	_, m := newest(t, newPool(t, fetch.Options{}, ours))
+	by := func(d shard.Digest) distfile.Entry { return distfile.Entry{Version: 1, Digest: d} }
+	assert.True(t, pool.Offers()[0].Same(by(m.BLAKE3)), "the first one is believed")
+	pool.Know(1, m)
+	assert.True(t, pool.Offers()[0].Same(by(m.Digest)))
+	assert.Equal(t, by(m.Digest), pool.Canonical(by(m.BLAKE3)))
+	assert.Equal(t, by(m.Digest), pool.Canonical(by(m.Digest)))
+	pool.Know(2, shard.Manifest{Digest: m.Digest})
+	other := distfile.Entry{Version: 2}
+	assert.Equal(t, other, pool.Canonical(other), "no BLAKE3 is that of no file")
+}
+
+// A cache between us and a server is to take a file that comes back under the same
+// number for another one.
+func TestFetchAsksByDigestForWhatItKnowsTheDigestOf(t *testing.T) {
+	data := content(1, 2*shardSize)
+	s := newSite(t, data)
+	_, m := newest(t, newPool(t, fetch.Options{}, s))
+	var mu sync.Mutex
+	asked := make(map[string]string)
+	note := func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked[r.URL.Path] = r.URL.RawQuery
+		next.ServeHTTP(w, r)
+	}
+	s.spoilWith(note)
+	require.NoError(t, newFetch(t, fetch.Options{}, new(memory), s))
+	assert.Equal(t, map[string]string{
+		"/distribution.txt": "",
+		"/v1/manifest.json": "digest=" + m.Digest.String(),
+		"/v1/shard_001.bin": "digest=" + m.Shards[0].String(),
+		"/v1/shard_002.bin": "digest=" + m.Shards[1].String(),
+	}, asked)
+
+	clear(asked)
+	plain(s)
+	spoil := s.spoil
+	s.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		note(httptest.NewRecorder(), r, http.NotFoundHandler())
+		spoil(w, r, next)
+	})
+	require.NoError(t, newFetch(t, fetch.Options{}, new(memory), s))
+	assert.Empty(t, asked["/v1/shard_001.bin"])
+	assert.Empty(t, asked["/v1/shard_002.bin"])
+}

@@ -1,0 +1,48 @@
+package server_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestPageMayReadWhatItNeeds(t *testing.T) {
+	st := open(t, t.TempDir())
+	publish(t, st, 1, text)
+	s := newSite(t, st)
+	for path, status := range map[string]int{
+		"/v1/shard_001.bin": http.StatusOK, "/distribution.txt": http.StatusOK, "/missing": http.StatusNotFound,
+	} {
+		got := s.get(t, path, "Origin", "https://example.com")
+		assert.Equal(t, status, got.status)
+		assert.Equal(t, "*", got.header.Get("Access-Control-Allow-Origin"), path)
+		assert.ElementsMatch(t, []string{
+			"ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Retry-After", "Preference-Applied", "Shardcast-Tier",
+		}, strings.Split(got.header.Get("Access-Control-Expose-Headers"), ", "), path)
+	}
+}
+
+func TestPageMaySendWhatWeUnderstand(t *testing.T) {
+	st := open(t, t.TempDir())
+	publish(t, st, 1, text)
+	s := newSite(t, st)
+	for _, path := range []string{"/v1/shard_001.bin", "/py03/distribution.txt", "/missing"} {
+		got := s.ask(t, http.MethodOptions, path, "Origin", "https://example.com", "Access-Control-Request-Method", "GET",
+			"Access-Control-Request-Headers", "if-none-match,prefer,range")
+		assert.Equal(t, http.StatusNoContent, got.status, path)
+		assert.Empty(t, got.body)
+		assert.Equal(t, "*", got.header.Get("Access-Control-Allow-Origin"))
+		assert.Equal(t, "GET, HEAD", got.header.Get("Access-Control-Allow-Methods"))
+		assert.Equal(t, "Range, If-None-Match, Prefer", got.header.Get("Access-Control-Allow-Headers"))
+		assert.Equal(t, "86400", got.header.Get("Access-Control-Max-Age"))
+	}
+	for _, path := range []string{"/v1/shard_001.bin", "/missing"} {
+		got := s.ask(t, http.MethodOptions, path, "Origin", "https://example.com")
+		assert.Equal(t, http.StatusMethodNotAllowed, got.status, "it is no preflight")
+		assert.Empty(t, got.header.Get("Access-Control-Allow-Methods"))
+	}
+	got := s.ask(t, http.MethodPost, "/v1/shard_001.bin", "Access-Control-Request-Method", "POST")
+	assert.Equal(t, http.StatusMethodNotAllowed, got.status)
+}
