@@ -2,10 +2,13 @@ package shardcast_test
 
 import (
 	"context"
+	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -39,6 +42,8 @@ func TestOptionsOutOfRange(t *testing.T) {
 		"origin, rate of a client":    origin(limited(shardcast.ServerLimits{LimitRatePerClient: -1})),
 		"origin, connections":         origin(limited(shardcast.ServerLimits{MaxConnections: -1})),
 		"origin, those of a client":   origin(limited(shardcast.ServerLimits{MaxConnectionsPerClient: -1})),
+		"origin, dialect":             origin(shardcast.OriginOptions{Dialect: "0.2"}),
+		"middle, dialect":             middle(shardcast.MiddleOptions{Upstreams: here, Dialect: "3"}),
 		"middle, connections":         middle(shardcast.MiddleOptions{Upstreams: here, ServerLimits: shardcast.ServerLimits{MaxConnections: -1}}),
 		"middle, rate of fetching":    middle(shardcast.MiddleOptions{Upstreams: here, FetchOptions: shardcast.FetchOptions{LimitRate: -1}}),
 		"middle, no upstream":         middle(shardcast.MiddleOptions{}),
@@ -193,6 +198,30 @@ func TestOneServerADirectory(t *testing.T) {
 		require.ErrorIs(t, err, net.ErrClosed)
 		require.NoError(t, s.Close())
 	}
+}
+
+func TestDialectIsThatOfTheRoot(t *testing.T) {
+	o, err := shardcast.NewOrigin(shardcast.OriginOptions{DataDir: t.TempDir(), Host: "127.0.0.1", Port: -1, Dialect: "0.3"})
+	require.NoError(t, err)
+	_, err = o.Broadcast(t.Context(), file(t, "some text"))
+	require.NoError(t, err)
+	upstream := serve(t, o)
+	m, err := shardcast.NewMiddle(shardcast.MiddleOptions{
+		Upstreams: []string{"http://" + upstream + "/py01"}, DataDir: t.TempDir(), Host: "127.0.0.1", Port: -1, Dialect: "0.3",
+	})
+	require.NoError(t, err)
+	for _, address := range []string{upstream, serve(t, m)} {
+		require.Eventually(t, func() bool {
+			resp, err := http.Get("http://" + address + "/distribution.txt")
+			if err != nil {
+				return false
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			return err == nil && strings.HasSuffix(string(text), "|1\n")
+		}, 30*time.Second, 10*time.Millisecond)
+	}
+	http.DefaultClient.CloseIdleConnections()
 }
 
 func TestBroadcastBesideAServer(t *testing.T) {
