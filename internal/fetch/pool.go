@@ -337,7 +337,9 @@ func (p *Pool) Close() {
 }
 
 // newTransport has no time limits of its own but for connecting: silence is
-// watched for the whole of a request, see get.
+// watched for the whole of a request, see get. With a dialer and a TLS configuration
+// of ours it speaks HTTP/1.1 alone, which is wanted: HTTP/2, whose transfers share a
+// connection, was slower by a fifth.
 func newTransport(opts Options) *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
