@@ -20,10 +20,10 @@ const (
 // pin lets caches keep what is about to be sent, if the request names it by its digest:
 // one of digests, of which those that are not known are zero. It returns an error
 // matching [fs.ErrNotExist] if the request names something else, so that nothing is kept
-// under a digest that it does not have.
+// under a digest that it does not have. Where none is known the answer is not to be kept.
 func pin(w http.ResponseWriter, r *http.Request, digests ...shard.Digest) error {
 	given, ok := r.URL.Query()["digest"]
-	if !ok {
+	if !ok || !slices.ContainsFunc(digests, func(d shard.Digest) bool { return d != shard.Digest{} }) {
 		return nil
 	}
 	var digest shard.Digest

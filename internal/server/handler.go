@@ -34,8 +34,8 @@
 //
 //	GET /v1/shard_001.bin?digest=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 //
-// gets an answer that may be kept for ever, unless it is still arriving, or 404 if what is
-// here is something else, or not known to be that.
+// gets an answer that may be kept for ever, unless it is still arriving or its digest is
+// not known, or 404 if what is here is something else.
 //
 // # Waiting
 //
