@@ -110,7 +110,13 @@ func prepare(root *cobra.Command) {
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	root.AddCommand(versionCommand())
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return applyEnv(cmd.Flags()) }
+	profile := pprofFlag(root.PersistentFlags())
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := applyEnv(cmd.Flags()); err != nil {
+			return err
+		}
+		return profile(cmd.Context(), cmd.ErrOrStderr())
+	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return Usage(err) })
 	root.SetUsageTemplate(root.UsageTemplate() + exitCodes)
 	root.InitDefaultHelpCmd()
