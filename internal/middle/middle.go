@@ -217,7 +217,7 @@ func (r *run) update(ctx context.Context) {
 	}
 	for e, t := range r.fetching {
 		if t.cut == nil && !slices.ContainsFunc(offers, r.pool.Canonical(e).Same) {
-			t.end(fmt.Errorf("%w: the upstreams do not list it any more", fetch.ErrNoVersion))
+			t.end(notListed{})
 		}
 	}
 	r.report(ctx, "retire", r.retire(ctx, offers))
@@ -364,6 +364,14 @@ func (r *run) finished(ctx context.Context, o outcome) {
 	r.update(ctx) // what was fetched of it may go now
 }
 
+// notListed is why a fetch ends whose version is over. It matches [fetch.ErrNoVersion].
+type notListed struct{}
+
+func (notListed) Error() string { return "the upstreams do not list it any more" }
+
+// Is says what it matches.
+func (notListed) Is(target error) bool { return target == fetch.ErrNoVersion }
+
 // final reports whether err is no mere trouble of upstreams, after which others are
 // better served by somebody else. After such they wait with us.
 func final(err error) bool {
@@ -406,10 +414,15 @@ func (m *Middle) fetch(ctx context.Context, e distfile.Entry, cut *fetch.Cut) er
 		if isPlain(manifest) {
 			board = relay.NewBoard() // nobody looks at it: no shard is known to be right before all have come
 		}
+		// On the disk first: who has been told of the version is to find it listed if this
+		// process is killed now and starts again.
+		if err := draft.SetManifest(known(manifest)); err != nil {
+			return nil, local{err}
+		}
 		listed := distfile.Entry{Version: e.Version, Digest: manifest.Digest} // by its SHA-256, whatever e states
 		version = board.Begin(listed, manifest, tier, draft.Read)
 		board.List(listed)
-		return keeper{draft, version}, draft.SetManifest(known(manifest))
+		return keeper{draft, version}, nil
 	}})
 	if err != nil {
 		return err
@@ -440,8 +453,8 @@ func (m *Middle) tell(ctx context.Context, cut *fetch.Cut, version *relay.Versio
 		if news.Digest != (shard.Digest{}) {
 			version.Finish(news.Digest)
 			if manifest, ok := version.Whole(); ok {
-				m.board.List(distfile.Entry{Version: version.Entry.Version, Digest: news.Digest})
 				m.report(ctx, "keep manifest", draft.SetManifest(manifest))
+				m.board.List(distfile.Entry{Version: version.Entry.Version, Digest: news.Digest})
 			}
 			return
 		}

@@ -172,6 +172,7 @@ func TestTheEndIsHeldBackUntilItIsVerified(t *testing.T) {
 		n, err := r.Await(t.Context(), 1, patience)
 		require.NoError(t, err)
 		assert.EqualValues(t, 9*relay.HeldBack+3-1, n)
+		assert.Zero(t, r.Ready(s.Size()-1))
 		end := await(t.Context(), r, 9*relay.HeldBack+3)
 		last := await(t.Context(), s.Reader(), s.Size()-1)
 		synctest.Wait()

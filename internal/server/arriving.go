@@ -21,8 +21,9 @@ import (
 const tierHeader = "Shardcast-Tier"
 
 // shardWait is how long a request for a shard waits for bytes that have yet to
-// arrive, unless it prefers otherwise (RFC 7240, section 4.3).
-const shardWait = 10 * time.Second
+// arrive, unless it prefers otherwise (RFC 7240, section 4.3): less than the 30 s after
+// which the Python package's clients give up.
+const shardWait = 25 * time.Second
 
 // errLater means that a shard is on offer, and not to be had now.
 var errLater = errors.New("the shard has not arrived yet")
