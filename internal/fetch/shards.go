@@ -240,8 +240,6 @@ func (f *fetching) close() error {
 // as they come. The BLAKE3 is computed only where it may be what the distribution
 // states, or others will be told of it.
 func (f *fetching) checkWhole(ctx context.Context) error {
-	buf, _ := f.buffers.Get().(*[]byte)
-	defer f.buffers.Put(buf)
 	whole := newSums(f.relay || f.source == nil || f.manifest.Digest != f.entry.Digest)
 	defer whole.close()
 	kept := make([]bool, len(f.manifest.Shards))
@@ -259,7 +257,7 @@ func (f *fetching) checkWhole(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		n, err := io.CopyBuffer(whole, struct{ io.Reader }{io.NewSectionReader(place, 0, s.Size)}, *buf)
+		n, err := whole.add(io.NewSectionReader(place, 0, s.Size))
 		if err == nil && n < s.Size {
 			err = io.ErrUnexpectedEOF
 		}
