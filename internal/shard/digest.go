@@ -8,7 +8,7 @@ import (
 	"hash"
 	"strings"
 
-	"lukechampine.com/blake3"
+	"github.com/zeebo/blake3"
 )
 
 // Digest is the SHA-256 of a shard or of a whole file, or the BLAKE3 of a whole file
@@ -28,7 +28,7 @@ func EmptyBLAKE3() Digest {
 
 // NewBLAKE3 returns a hash that makes the BLAKE3 of a file, of 32 bytes.
 func NewBLAKE3() hash.Hash {
-	return blake3.New(len(Digest{}), nil)
+	return blake3.New()
 }
 
 // ParseDigest reads a digest in the form that [Digest.String] writes: 64
