@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/shardcast/shardcast"
+	"github.com/shardcast/shardcast/internal/profile"
 )
 
 // Exit codes, the same for all commands.
@@ -110,12 +111,19 @@ func prepare(root *cobra.Command) {
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	root.AddCommand(versionCommand())
-	profile := pprofFlag(root.PersistentFlags())
+	pprof := root.PersistentFlags().String("pprof", "", "`ADDRESS` to serve profiles of this process on, for go tool pprof: a port, which is one of loopback, or host:port for whoever reaches that; 0 is any port that is free (default none)")
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if err := applyEnv(cmd.Flags()); err != nil {
 			return err
 		}
-		return profile(cmd.Context(), cmd.ErrOrStderr())
+		if *pprof == "" {
+			return nil
+		}
+		url, err := profile.Serve(cmd.Context(), *pprof)
+		if err == nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "profiles on %s\n", url)
+		}
+		return err
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return Usage(err) })
 	root.SetUsageTemplate(root.UsageTemplate() + exitCodes)

@@ -1,0 +1,35 @@
+// Package profile serves profiles of the process that it is part of, for go tool pprof.
+// It knows nothing of what the process does, and neither asks who fetches them.
+package profile
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"time"
+)
+
+// Serve serves profiles on addr until ctx ends, and returns the URL that they are at.
+// An addr that is only a port is one of loopback, for a profile shows more of a process
+// than everybody is to see; 0 is any port that is free. Errors are the network's.
+func Serve(ctx context.Context, addr string) (url string, err error) {
+	if port := strings.TrimPrefix(addr, ":"); !strings.Contains(port, ":") {
+		addr = net.JoinHostPort("127.0.0.1", port)
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return "", fmt.Errorf("serve profiles: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	context.AfterFunc(ctx, func() { _ = srv.Close() })
+	go func() { _ = srv.Serve(ln) }() // until it is closed
+	return "http://" + ln.Addr().String() + "/debug/pprof/", nil
+}
