@@ -252,7 +252,9 @@ func (p *Pool) watchWait(ctx context.Context, q question) (context.Context, *wai
 		},
 		WroteRequest: func(wrote httptrace.WroteRequestInfo) {
 			if wrote.Err == nil {
-				w.sent.Store(max(1, int64(time.Since(w.begun))))
+				// Of a request that is made again although it has been given up, the first
+				// time counts.
+				w.sent.CompareAndSwap(0, max(1, int64(time.Since(w.begun))))
 			}
 		},
 	}), w

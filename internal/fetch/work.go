@@ -113,9 +113,8 @@ func (f *fetching) fresh() shard.Shard {
 			asked = false
 		}
 	}
-	for len(f.wanted) > 0 {
-		number := f.wanted[0]
-		f.wanted = f.wanted[1:]
+	f.wanted = slices.DeleteFunc(f.wanted, func(number int) bool { return f.begun[number-1] })
+	for _, number := range f.wanted {
 		if f.canBegin(number) {
 			return f.shard(number)
 		}
