@@ -42,7 +42,7 @@ type Cut struct {
 	digests map[int]bool // which shards' are known
 	whole   shard.Digest
 	err     error
-	told    int         // by so many upstreams, now
+	told    int         // by so many upstreams, now, that are nearer to the origin than we
 	expiry  *time.Timer // runs while that is none
 	changed chan struct{}
 }
@@ -233,8 +233,10 @@ func (p *Pool) readCut(u *upstream, tier int, text io.Reader, found func(*Cut)) 
 		return err
 	}
 	c := p.cut(u, outline, tier, found)
-	c.tell(1)
-	defer c.tell(-1)
+	if tier <= c.Tier { // else it may have all that it tells from us, for as long as we tell it
+		c.tell(1)
+		defer c.tell(-1)
+	}
 	count := len(outline.Manifest().Shards)
 	for told := 0; lines.Scan(); told++ {
 		k, err := shard.ParseKnown(lines.Bytes(), count)
@@ -255,13 +257,15 @@ func (p *Pool) readCut(u *upstream, tier int, text io.Reader, found func(*Cut)) 
 	return lines.Err()
 }
 
-// cut returns what u tells of, and calls found if nobody has told of it before.
+// cut returns what u tells of, and calls found if nobody has told of it before. One
+// that was given up is found again if it comes no longer way than then: else those who
+// have it from one another would find it in turn for ever.
 func (p *Pool) cut(u *upstream, outline shard.Outline, tier int, found func(*Cut)) *Cut {
 	p.mu.Lock()
 	var c *Cut
 	for _, other := range p.upstreams {
-		if other.cut != nil && other.cut.is(outline) && !other.cut.over() {
-			c = other.cut
+		if o := other.cut; o != nil && o.is(outline) && (c == nil || c.over()) && (!o.over() || tier > o.Tier) {
+			c = o
 		}
 	}
 	isNew := c == nil

@@ -708,6 +708,37 @@ func TestCutIsGivenUpWhenNobodyTellsOfItForTenSeconds(t *testing.T) {
 	}
 }
 
+// Two relays that tell one another of a cut do not keep it when its origin is gone.
+func TestWhoIsNotNearerToTheOriginDoesNotKeepACut(t *testing.T) {
+	c := cutting3()
+	simulate(t, published{}, func(t *testing.T, n *network) {
+		origin, peer := n.teller("origin", c), n.teller("peer", c)
+		peer.passed(1)
+		l := n.listen(t, origin, peer)
+		origin.say(c.begin(), c.shard(1))
+		n.at(time.Second)
+		cut := l.cut(t)
+		require.Equal(t, 1, cut.Tier)
+		peer.say(c.begin(), c.shard(2))
+		n.at(2 * time.Second)
+		assert.Len(t, cut.News(0).Shards, 2, "it is heard all the same")
+		origin.stop()
+		n.at(11 * time.Second)
+		require.NoError(t, cut.News(0).Err)
+		n.at(13 * time.Second)
+		require.ErrorIs(t, cut.News(0).Err, fetch.ErrNoVersion)
+
+		// Nor does it come back by way of the other one, but from where it came.
+		peer.stop()
+		peer.say(c.begin(), c.shard(1))
+		n.at(20 * time.Second)
+		assert.Empty(t, l.cuts())
+		origin.say(c.begin())
+		n.at(30 * time.Second)
+		assert.Equal(t, 1, l.cut(t).Tier)
+	})
+}
+
 func TestCutGoesOnWhenItIsToldOfAgainInTime(t *testing.T) {
 	c := cutting3()
 	simulate(t, published{}, func(t *testing.T, n *network) {

@@ -261,7 +261,7 @@ func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, 
 	var m shard.Manifest
 	refused := new(refusals)
 	q := quest{entry: e, refused: refused, try: func(u *upstream) (err error) {
-		m, _, err = p.manifest(ctx, u, e)
+		m, _, err = p.manifest(ctx, u, e, false)
 		return err
 	}}
 	failed, _, err := p.attempt(ctx, q)
@@ -283,10 +283,15 @@ func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, 
 }
 
 // manifest gets the manifest of e from u, which may offer it by another digest, and
-// through how many servers e comes on its way to u: 0 if u holds all of it.
-func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (m shard.Manifest, tier int, err error) {
+// through how many servers e comes on its way to u: 0 if u holds all of it. What is asked
+// for anew comes from u itself, though a cache on the way has one of that digest.
+func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry, anew bool) (m shard.Manifest, tier int, err error) {
 	offered := p.offeredBy(u, e)
-	body, err := p.get(ctx, u, request{path: []string{e.Version.String(), "manifest.json"}, digest: offered.Digest})
+	r := request{path: []string{e.Version.String(), "manifest.json"}, digest: offered.Digest}
+	if anew {
+		r.digest = shard.Digest{}
+	}
+	body, err := p.get(ctx, u, r)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = refusal{err}
 	}

@@ -105,6 +105,15 @@
 // What was asked to be sent at once is not believed if something else has come since
 // it was asked: that may be newer.
 //
+// # Cuts
+//
+// [Pool.FollowCuts] asks each upstream for what is being cut, with Prefer: wait=55, again
+// at once when such an answer has ended that took a second or more, and a second later
+// otherwise; one that does not know of cuts, or does not wait, is asked again after 5 min.
+// All who tell of the same cut are heard, and what is told first of a shard counts. A cut
+// is given up when for 10 s nobody has told of it who is as near to the origin as who told
+// of it first: others may have it from us. Nor is it then begun again by way of those.
+//
 // # Blame
 //
 // An upstream whose bytes do not agree with a shard's digest or size is named in

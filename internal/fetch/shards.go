@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -52,6 +53,7 @@ type fetching struct {
 	source   *upstream       // of the manifest, or nil if that is what upstreams tell without one
 	twins    [2]shard.Digest // the file's in the manifest of source
 	tier     int             // how many servers it comes through, see [Task]
+	anew     bool            // manifests are asked for past caches, see isCutAnew
 	relay    bool
 	cut      *Cut // or nil
 	sink     Sink
@@ -117,9 +119,10 @@ func (p *Pool) fetch(ctx context.Context, t Task, tally *tally) (shard.Manifest,
 	var distrusted refusals
 	var tried []shard.Manifest
 	var last error // of those tried
+	anew := false
 	for {
 		f := p.fetching(t, tally)
-		f.distrusted = &distrusted
+		f.distrusted, f.anew = &distrusted, anew
 		err := f.choose(ctx, tried)
 		if err != nil && distrusted.lack() && ctx.Err() == nil {
 			if err = f.chooseTwin(ctx); err != nil && ctx.Err() == nil {
@@ -134,6 +137,10 @@ func (p *Pool) fetch(ctx context.Context, t Task, tally *tally) (shard.Manifest,
 			return shard.Manifest{}, err
 		}
 		err = f.run(ctx, t)
+		if errors.Is(err, fs.ErrNotExist) && !anew && f.isCutAnew(ctx) {
+			anew = true
+			continue
+		}
 		if !errors.Is(err, ErrIntegrity) {
 			return f.result(), err
 		}
@@ -150,7 +157,7 @@ func (f *fetching) choose(ctx context.Context, tried []shard.Manifest) error {
 	return f.retry(ctx, quest{entry: f.entry, refused: f.distrusted, try: func(u *upstream) (err error) {
 		f.source = u
 		var passed int
-		if f.manifest, passed, err = f.Pool.manifest(ctx, u, f.entry); err != nil {
+		if f.manifest, passed, err = f.Pool.manifest(ctx, u, f.entry, f.anew); err != nil {
 			return err
 		}
 		f.tier = passed + 1
@@ -162,6 +169,20 @@ func (f *fetching) choose(ctx context.Context, tried []shard.Manifest) error {
 		}
 		return wrong(err)
 	}})
+}
+
+// isCutAnew reports whether an upstream has another manifest of the file than it gave us
+// by its digest. A cache may keep that one for ever, and all shards be missing if the
+// file has been published again with another shard size.
+func (f *fetching) isCutAnew(ctx context.Context) bool {
+	_, _, err := f.attempt(ctx, quest{entry: f.entry, refused: new(refusals), try: func(u *upstream) error {
+		m, _, err := f.Pool.manifest(ctx, u, f.entry, true)
+		if err == nil && alreadyTried([]shard.Manifest{f.manifest}, m) {
+			err = refusal{fmt.Errorf("%w: another manifest of %s", fs.ErrNotExist, f.entry.Version)}
+		}
+		return err
+	}})
+	return err == nil
 }
 
 // chooseTwin gets the manifest of an upstream that offers the same file by its other

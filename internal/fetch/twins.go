@@ -1,10 +1,12 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 
 	"github.com/shardcast/shardcast/internal/distfile"
@@ -23,7 +25,10 @@ func (p *Pool) Know(v shard.Version, m shard.Manifest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.twins) >= distfile.MaxEntries {
-		clear(p.twins)
+		// The oldest goes. Of one that is held, what offers it by its BLAKE3 would be taken
+		// for another file, and it for replaced.
+		oldest := slices.MinFunc(slices.Collect(maps.Keys(p.twins)), func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) })
+		delete(p.twins, oldest)
 	}
 	p.twins[distfile.Entry{Version: v, Digest: m.BLAKE3}] = m.Digest
 }
@@ -58,7 +63,7 @@ func (p *Pool) byAnother(u *upstream, e distfile.Entry) bool {
 func (p *Pool) twin(ctx context.Context, e distfile.Entry, refused *refusals) (m shard.Manifest, tier int, source *upstream, err error) {
 	_, _, err = p.attempt(ctx, quest{entry: e, others: true, refused: refused, try: func(u *upstream) (err error) {
 		source = u
-		m, tier, err = p.manifest(ctx, u, e)
+		m, tier, err = p.manifest(ctx, u, e, false)
 		return err
 	}})
 	if errors.Is(err, errNobody) {

@@ -1,12 +1,16 @@
 package fetch_test
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -159,4 +163,55 @@ func TestFetchAsksByDigestForWhatItKnowsTheDigestOf(t *testing.T) {
 	require.NoError(t, newFetch(t, fetch.Options{}, new(memory), s))
 	assert.Empty(t, asked["/v1/shard_001.bin"])
 	assert.Empty(t, asked["/v1/shard_002.bin"])
+}
+
+// A cache may have a file's manifest by its digest for ever. When the file is published
+// again in other shards, none of those that it names is there.
+func TestFetchAsksPastCachesForAManifestThatIsNoMore(t *testing.T) {
+	data := content(1, 3*shardSize)
+	s := newSite(t, data)
+	_, m := newest(t, newPool(t, fetch.Options{}, s))
+	old, err := shard.Cut(t.Context(), bytes.NewReader(data), shard.Plan{
+		Size: m.Size, ShardSize: 700, Create: func(int) (shard.Writer, error) { return nowhere{}, nil },
+	})
+	require.NoError(t, err)
+	kept, err := old.Encode()
+	require.NoError(t, err)
+	s.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.URL.Path == "/v1/manifest.json" && r.URL.RawQuery != "" {
+			_, _ = w.Write(kept)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	var got memory
+	opts := fetch.Options{Attempts: 2, FastWait: time.Millisecond}
+	require.NoError(t, newFetch(t, opts, &got, s))
+	assert.Equal(t, data, got.bytes())
+
+	// It is asked for once more, and not for ever, if the shards are just missing.
+	s.spoilWith(only("shard_", by(http.NotFound)))
+	before := s.asked("/v1/manifest.json")
+	require.ErrorIs(t, newFetch(t, opts, new(memory), s), fs.ErrNotExist)
+	assert.Equal(t, 2, s.asked("/v1/manifest.json")-before)
+}
+
+// nowhere is a shard that nobody wants.
+type nowhere struct{ io.Writer }
+
+func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
+func (nowhere) Commit() error               { return nil }
+func (nowhere) Close() error                { return nil }
+
+// What is held is not taken for another file when very many have been.
+func TestTheNewestFilesStayKnownByBothDigests(t *testing.T) {
+	pool := newPool(t, fetch.Options{}, newSite(t))
+	by := func(v, kind int) shard.Digest { return digestOf(fmt.Append(nil, v, kind)) }
+	for v := 1; v <= distfile.MaxEntries+1; v++ {
+		pool.Know(shard.Version(v), shard.Manifest{Digest: by(v, 1), BLAKE3: by(v, 3)})
+	}
+	for v, kind := range map[int]int{1: 3, 2: 1, distfile.MaxEntries: 1, distfile.MaxEntries + 1: 1} {
+		got := pool.Canonical(distfile.Entry{Version: shard.Version(v), Digest: by(v, 3)})
+		assert.Equal(t, by(v, kind), got.Digest, "v%d", v)
+	}
 }

@@ -204,9 +204,28 @@ func (m *Middle) follow(ctx context.Context) {
 		case o := <-r.fetched:
 			r.finished(ctx, o)
 		case v := <-r.damaged:
-			r.report(ctx, "withdraw", r.change(ctx, func(w *store.Writer) error { return w.Withdraw(v) }))
+			r.report(ctx, "withdraw", r.withdraw(ctx, v))
 		}
 	}
+}
+
+// withdraw has v, which is held, fetched again. It stays on offer meanwhile: those who
+// hold it because we list it would retire it.
+func (r *run) withdraw(ctx context.Context, v shard.Version) error {
+	held, err := r.store.Distribution()
+	if err != nil {
+		return err
+	}
+	for _, e := range held {
+		if e.Version == v {
+			r.board.List(e)
+		}
+	}
+	if err := r.change(ctx, func(w *store.Writer) error { return w.Withdraw(v) }); err != nil {
+		r.board.Unlist(v)
+		return err
+	}
+	return nil
 }
 
 // update does away with what the upstreams do not offer any more.
@@ -403,11 +422,14 @@ func (m *Middle) fetch(ctx context.Context, e distfile.Entry, cut *fetch.Cut) er
 		if draft, err = m.draft(e.Version, manifest); err != nil {
 			return nil, local{err}
 		}
-		m.logger.Info("arriving", "version", e.Version.String(), "bytes", manifest.Size, "shards", len(manifest.Shards),
-			"tier", tier, "unfinished", cut != nil)
+		arriving := func() {
+			m.logger.Info("arriving", "version", e.Version.String(), "bytes", manifest.Size, "shards", len(manifest.Shards),
+				"tier", tier, "unfinished", cut != nil)
+		}
 		if cut != nil {
 			version = m.board.BeginUnfinished(cut.Outline, tier, draft.Read)
 			telling.Go(func() { m.tell(ctx, cut, version, draft) })
+			arriving()
 			return keeper{draft, version}, nil
 		}
 		board := m.board
@@ -422,6 +444,7 @@ func (m *Middle) fetch(ctx context.Context, e distfile.Entry, cut *fetch.Cut) er
 		listed := distfile.Entry{Version: e.Version, Digest: manifest.Digest} // by its SHA-256, whatever e states
 		version = board.Begin(listed, manifest, tier, draft.Read)
 		board.List(listed)
+		arriving()
 		return keeper{draft, version}, nil
 	}})
 	if err != nil {

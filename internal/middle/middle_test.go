@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -281,6 +282,34 @@ func TestMiddleFetchesAgainWhatWentBadOnTheDisk(t *testing.T) {
 			assert.ElementsMatch(t, tc.again, s.asked("shard_")[before:])
 		})
 	}
+}
+
+// Those who hold a version because a middle lists it are not to retire it when that
+// fetches it again.
+func TestAVersionThatIsFetchedAgainStaysOnOffer(t *testing.T) {
+	dir := t.TempDir()
+	s := newSite(t, content(1, 3*shardSize))
+	n := run(t, dir, s.URL)
+	n.log.await(t, "msg=fetched", "version=v1")
+	n.stop()
+	require.NoError(t, os.Truncate(filepath.Join(dir, "v1", "shard_003.bin"), 10))
+	free := make(chan struct{})
+	s.spoilPath("/v1/manifest.json", func(w http.ResponseWriter, _ *http.Request) {
+		<-free
+		http.Error(w, "later", http.StatusBadGateway)
+	})
+	t.Cleanup(sync.OnceFunc(func() { close(free) }))
+
+	n = run(t, dir, s.URL)
+	await(t, "the manifest to be asked for", func() (bool, <-chan struct{}) {
+		asked := len(s.asked("manifest.json"))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return asked > 1, s.more
+	})
+	assert.Equal(t, []string{"v1"}, n.versions(t))
+	status, _ := n.get(t, "/v1/shard_001.bin")
+	assert.Equal(t, http.StatusServiceUnavailable, status, "it comes")
 }
 
 func TestMiddleMakesNoPathsOfNames(t *testing.T) {

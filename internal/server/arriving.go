@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/bucket"
@@ -81,7 +82,9 @@ func (h *handler) arrivingShard(w http.ResponseWriter, r *http.Request, version 
 	s := v.Shard(number)
 	digest := v.Digest(number)
 	if digest == (shard.Digest{}) {
-		return true, errLater // it has not been cut
+		// It has not been cut; or the version has just been published, and nobody has
+		// looked yet.
+		return !h.store.Holds(version), errLater
 	}
 	if err := pin(w, r, digest); err != nil {
 		return true, err
@@ -108,6 +111,13 @@ func (h *handler) arrivingShard(w http.ResponseWriter, r *http.Request, version 
 		patience = time.Duration(seconds) * time.Second
 	}
 	arrives(w, v)
+	if strings.Contains(r.Header.Get("Range"), ",") {
+		// Of several ranges a goroutine of net/http would read, and so flush, while another
+		// one writes; and go on after we have left. To ignore them is allowed (RFC 9110,
+		// section 14.2).
+		r = r.Clone(r.Context())
+		r.Header.Del("Range")
+	}
 	late := &lateStatus{ResponseWriter: w}
 	content := &arriving{
 		ReadSeeker: throttle(r.Context(), io.NewSectionReader(reader, 0, s.Size()), buckets),

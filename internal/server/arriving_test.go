@@ -140,6 +140,23 @@ func TestARangeIsSentFromWhatIsThere(t *testing.T) {
 	f.reads(t, resp, 150_000, feedSize)
 }
 
+// Under the race detector this fails where several ranges are sent while they arrive.
+func TestSeveralRangesOfAnArrivingShardAreIgnored(t *testing.T) {
+	f := newFeed(t, feedSize)
+	f.write(t, 0, 1000)
+	resp := f.open(t, "Range", "bytes=0-100000,100001-200000")
+	assert.Equal(t, http.StatusOK, resp.StatusCode)
+	assert.EqualValues(t, feedSize, resp.ContentLength)
+	f.reads(t, resp, 0, 1000)
+	for at := 1000; at < 200_000; at += 1000 {
+		f.write(t, at, at+1000)
+	}
+	f.reads(t, resp, 1000, 200_000)
+	f.write(t, 200_000, feedSize)
+	f.version.Shard(1).Verify()
+	f.reads(t, resp, 200_000, feedSize)
+}
+
 func TestReadersOfAWrongShardAreBrokenOff(t *testing.T) {
 	for name, end := range map[string]func(f *feed){
 		"wrong":    func(f *feed) { f.version.Shard(1).Forget() },

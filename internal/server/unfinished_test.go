@@ -232,3 +232,17 @@ func TestACutIsToldOfWhole(t *testing.T) {
 	assert.Equal(t, shard.Known{Digest: c.manifest.Digest}, l.known(t))
 	l.requireEnd(t)
 }
+
+// What has just been published is not refused because that has not been seen yet.
+func TestACutIsServedAsSoonAsItIsPublished(t *testing.T) {
+	dir := t.TempDir()
+	s := serving(t, dir)
+	c := beginCut(t, dir)
+	follow(t, s).outline(t)
+	require.NoError(t, c.w.Publish(c.draft, c.manifest, 15))
+	for number, want := range []string{cutText[:10], cutText[10:20], cutText[20:]} {
+		got := s.get(t, "/v1/"+shard.FileName(number+1))
+		assert.Equal(t, http.StatusOK, got.status)
+		assert.Equal(t, want, got.body)
+	}
+}
