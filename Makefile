@@ -4,7 +4,7 @@ TOOL      = go tool -modfile=tools/go.mod
 FUZZTIME ?= 3s
 PACKAGES ?= ./...
 
-.PHONY: help build test race e2e fuzz bench bench-chain killloop lint vet fmt check demo clean
+.PHONY: help build test race e2e fuzz bench bench-check bench-chain lab killloop lint vet fmt check demo clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,7 @@ build: ## Build the three commands into bin/, without C
 
 test: ## Run all tests
 	go test -count=1 $(PACKAGES)
+	cd bench && go test -count=1 ./...
 
 race: ## Run all tests with the race detector (needs a C compiler), and sum them up
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 $(PACKAGES)
@@ -25,11 +26,17 @@ e2e: ## Run the stories with the real commands, and with nginx, curl and others 
 fuzz: ## Run every fuzz target for FUZZTIME (3s)
 	scripts/fuzz $(FUZZTIME)
 
-bench: ## Measure speed against openssl and curl, and memory on 4 GiB
-	scripts/bench
+bench: build ## Measure all beside openssl, curl, nginx and others (ARGS='-report reports -memory 8GiB', -help)
+	go -C bench run . $(ARGS)
+
+bench-check: build ## The same, and name what became worse than in the newest of bench/reports (ARGS)
+	go -C bench run . -check reports $(ARGS)
 
 bench-chain: build ## Measure a chain of middles, and one with many readers (ARGS, such as '-rounds 1 -report')
 	go run ./scripts/benchchain $(ARGS)
+
+lab: build ## Measure over shaped links, beside nginx, aria2c and BitTorrent (Linux, root; ARGS, such as '-nodes 4 -report DIR')
+	go run ./scripts/lab $(ARGS)
 
 killloop: build ## Kill 100 clients and 100 middles on the way to 1 GiB; they go on (SIZE, KILLS, SEED, DIR)
 	go run ./scripts/killloop
@@ -37,9 +44,11 @@ killloop: build ## Kill 100 clients and 100 middles on the way to 1 GiB; they go
 lint: ## Lint, with the versions in tools/go.mod
 	$(TOOL) golangci-lint run
 	go mod tidy -diff
+	cd bench && go tool -modfile=../tools/go.mod golangci-lint run --config ../.golangci.yml && go mod tidy -diff
 
 vet: ## Vet for every system that we build for
 	go vet ./...
+	cd bench && go vet ./...
 	GOOS=darwin go vet ./...
 	GOOS=windows go vet ./...
 

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestSpread(t *testing.T) {
+	assert.Equal(t, spread{2, 1, 3}, spreadOf([]float64{3, 1, 2}))
+	assert.Equal(t, spread{2.5, 1, 4}, spreadOf([]float64{4, 1, 2, 3}), "the mean of the two in the middle")
+	assert.Equal(t, spread{7, 7, 7}, spreadOf([]float64{7}))
+}
+
+// tableOf makes a table of how long tools took.
+func tableOf(key Metric, ours, other, part []float64) *Table {
+	slow := 100.0
+	if key.moreIsBetter() {
+		slow = 0.01
+	}
+	return &Table{Name: "t", Title: "a title", Key: key, Limit: "limit", Rows: []*Row{
+		{"ours", Ours, map[Metric][]float64{key: ours}},
+		{"slow", Other, map[Metric][]float64{key: {slow, slow, slow}}},
+		{"other", Other, map[Metric][]float64{key: other}},
+		{"limit", Part, map[Metric][]float64{key: part}},
+	}}
+}
+
+func TestRatioIsToTheBestThatDoesTheSameWork(t *testing.T) {
+	table := tableOf(Wall, []float64{3, 1, 2}, []float64{4, 4, 5}, []float64{1, 1, 1})
+	assert.Equal(t, "other", table.best().Tool, "neither the slow one nor one that does less")
+	assert.InDelta(t, 0.5, table.ratio(table.row("ours"), table.best()), 1e-9)
+	assert.InDelta(t, 2.0, table.ratio(table.row("ours"), table.row("limit")), 1e-9)
+	assert.Zero(t, table.ratio(table.row("ours"), table.row("nobody")))
+}
+
+func TestRatioIsOfCosts(t *testing.T) {
+	table := tableOf(CPURate, []float64{50}, []float64{200}, []float64{400})
+	assert.Equal(t, "other", table.best().Tool, "the most bytes per CPU second")
+	assert.InDelta(t, 4.0, table.ratio(table.row("ours"), table.best()), 1e-9, "a quarter of the throughput costs four times as much")
+}
+
+func TestWorseBy(t *testing.T) {
+	before := []float64{1.0, 1.1, 1.2}
+	for name, tc := range map[string]struct {
+		metric Metric
+		now    []float64
+		want   float64
+	}{
+		"the same":                    {Wall, before, 0},
+		"slower":                      {Wall, []float64{2.1, 2.2, 2.3}, 1},
+		"slower, but ranges overlap":  {Wall, []float64{1.15, 2.2, 2.3}, 0},
+		"slower, but by little":       {Wall, []float64{1.201, 1.202, 1.203}, 0},
+		"faster":                      {Wall, []float64{0.1, 0.2, 0.3}, 0},
+		"less throughput":             {Rate, []float64{0.5, 0.55, 0.6}, 1},
+		"more throughput":             {Rate, []float64{2, 3, 4}, 0},
+		"more throughput in one only": {Rate, []float64{0.5, 0.55, 1.3}, 0},
+		"nothing":                     {Wall, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.InDelta(t, tc.want, worseBy(tc.metric, before, tc.now, noise), 1e-9)
+		})
+	}
+}
+
+func TestCheck(t *testing.T) {
+	machine := Machine{CPU: "a", Cores: 2}
+	report := func(m Machine, ours, others []float64) *Report {
+		return &Report{Machine: m, Tables: []*Table{tableOf(Wall, ours, []float64{9, 9, 9}, others)}}
+	}
+	before := report(machine, []float64{1, 1, 1.1}, []float64{1, 1, 1})
+	for name, tc := range map[string]struct {
+		now   *Report
+		worse int
+	}{
+		"the same":                        {before, 0},
+		"ours is slower":                  {report(machine, []float64{2, 2, 2}, []float64{1, 1, 1}), 1},
+		"all of the machine is slower":    {report(machine, []float64{2, 2, 2}, []float64{2, 2, 2}), 0},
+		"the other is faster, ours not":   {report(machine, []float64{1, 1, 1}, []float64{0.5, 0.5, 0.5}), 0},
+		"a slower machine":                {report(Machine{CPU: "b"}, []float64{2, 2, 2}, []float64{2, 2, 2}), 0},
+		"a slower machine, and ours more": {report(Machine{CPU: "b"}, []float64{4, 4, 4}, []float64{2, 2, 2}), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			worse, _ := worseThan(before, tc.now)
+			assert.Len(t, worse, tc.worse)
+		})
+	}
+}
+
+func TestCheckNamesWhatItCannotCompare(t *testing.T) {
+	before := &Report{Tables: []*Table{tableOf(Wall, []float64{1}, nil, nil)}}
+	now := &Report{Tables: []*Table{tableOf(Wall, []float64{9}, nil, nil)}}
+	now.Tables[0].Title = "of another size"
+	worse, skipped := worseThan(before, now)
+	assert.Empty(t, worse)
+	assert.Len(t, skipped, 1)
+}
+
+func TestReportIsWrittenAndRead(t *testing.T) {
+	dir := t.TempDir()
+	r := &Report{Date: "2026-01-02", Rounds: 3, Tables: []*Table{tableOf(CPURate, []float64{5, 4, 6}, []float64{4, 4, 4}, []float64{7, 7, 7})}}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "2025-12-31.json"), []byte(`{"date":"2025-12-31"}`), 0o600))
+	require.NoError(t, r.write(dir))
+	got, err := readReport(dir)
+	require.NoError(t, err)
+	assert.Equal(t, r, got, "the newest")
+
+	text, err := os.ReadFile(filepath.Join(dir, "2026-01-02.md"))
+	require.NoError(t, err)
+	assert.Contains(t, string(text), "![Bars of what is below](2026-01-02.svg)")
+	assert.Contains(t, string(text), "| **ours** | 5 (4 to 6) | 0.80 | 1.40 |")
+
+	picture, err := os.ReadFile(filepath.Join(dir, "2026-01-02.svg"))
+	require.NoError(t, err)
+	decoder := xml.NewDecoder(strings.NewReader(string(picture)))
+	for err == nil {
+		_, err = decoder.Token()
+	}
+	require.ErrorIs(t, err, io.EOF)
+}
+
+func TestReportsNobodyWrote(t *testing.T) {
+	_, err := readReport(t.TempDir())
+	require.ErrorContains(t, err, "there is no report")
+	name := filepath.Join(t.TempDir(), "bad.json")
+	require.NoError(t, os.WriteFile(name, []byte("{"), 0o600))
+	_, err = readReport(name)
+	var syntax *json.SyntaxError
+	require.ErrorAs(t, err, &syntax)
+}
+
+func TestByteCount(t *testing.T) {
+	for text, want := range map[string]byteCount{"1GiB": 1 << 30, "50MB": 50_000_000, "12345": 12345, "200MB": 200_000_000} {
+		var b byteCount
+		require.NoError(t, b.Set(text))
+		assert.Equal(t, want, b)
+		assert.Equal(t, text, b.String())
+	}
+	var b byteCount
+	require.Error(t, b.Set("much"))
+}
+
+func TestNumbers(t *testing.T) {
+	var n numbers
+	require.NoError(t, n.Set("1,10"))
+	assert.Equal(t, "1,10", n.String())
+	require.Error(t, n.Set("1,,2"))
+	require.Error(t, n.Set("0"))
+}

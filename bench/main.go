@@ -1,0 +1,261 @@
+// Command bench measures the three commands beside what people use today, on
+// loopback, without root, in a temporary directory that it removes again. It runs on
+// Linux, whose /proc says how much memory a server has taken.
+//
+//   - publish: cutting and hashing a file, beside openssl, split and cp;
+//   - fetch: downloading and verifying it, beside curl, aria2c, wget and a bare
+//     program that does no more than has to be done;
+//   - serve: bytes per CPU second of the server, beside nginx;
+//   - relay: the same through a middle;
+//   - small: publish and fetch with many small shards;
+//   - versions: many clients that wait for the next version;
+//   - memory: the peak of each role on a large file, if -memory says how large.
+//
+// The rows of a table are measured in turn, round by round, so that whatever else the
+// machine does hits all of them alike. A first round is not counted. Tools that are
+// not installed are named and left out. The clock starts when all that was written
+// before is on the disk, and what a run writes is removed before the next one.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dustin/go-humanize"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == bareCommand {
+		err = bare(ctx, os.Args[2:])
+	} else {
+		err = run(ctx)
+	}
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// byteCount is a flag of bytes.
+type byteCount int64
+
+// String returns the number as somebody would write it: 1.0GiB is 1GiB.
+func (b *byteCount) String() string {
+	for _, f := range []func(uint64) string{humanize.Bytes, humanize.IBytes} {
+		s := strings.ReplaceAll(strings.ReplaceAll(f(uint64(*b)), " ", ""), ".0", "")
+		if n, err := humanize.ParseBytes(s); err == nil && n == uint64(*b) {
+			return s
+		}
+	}
+	return strconv.FormatInt(int64(*b), 10)
+}
+
+// Set reads 50MB, 1GiB and 50000000.
+func (b *byteCount) Set(s string) error {
+	n, err := humanize.ParseBytes(s)
+	if err == nil && n > 1<<50 {
+		err = errors.New("want less than 1 PiB")
+	}
+	*b = byteCount(n)
+	return err
+}
+
+// numbers is a flag of numbers, separated by commas.
+type numbers []int
+
+// String returns the numbers.
+func (n *numbers) String() string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(*n), " ", ","), "[]")
+}
+
+// Set reads 1,10,100.
+func (n *numbers) Set(s string) error {
+	*n = nil
+	for field := range strings.SplitSeq(s, ",") {
+		i, err := strconv.Atoi(field)
+		if err != nil || i < 1 {
+			return fmt.Errorf("%q is not a number of 1 or more", field)
+		}
+		*n = append(*n, i)
+	}
+	return nil
+}
+
+// options are what the flags say.
+type options struct {
+	size, shardSize, smallShard, memory byteCount
+	rounds, idle, waiting, versions     int
+	smallShards                         int
+	levels                              numbers
+	span                                time.Duration
+	parts, rows, bin, dir               string
+	report, against                     string
+	seed                                uint64
+}
+
+func parse() (options, error) {
+	o := options{size: 1 << 30, shardSize: 50_000_000, smallShard: 100_000, levels: numbers{1, 10, 100, 1000}}
+	flag.Var(&o.size, "size", "`BYTES` of the file")
+	flag.Var(&o.shardSize, "shard-size", "`BYTES` of a shard")
+	flag.IntVar(&o.rounds, "rounds", 5, "`NUMBER` of rounds that are counted, after one that is not")
+	flag.Var(&o.levels, "levels", "`NUMBERS` of concurrent downloads, separated by commas")
+	flag.IntVar(&o.idle, "idle", 1000, "`NUMBER` of idle connections")
+	flag.DurationVar(&o.span, "span", 500*time.Millisecond, "`DURATION` for which a server is read from; four times that with more than 100 downloads")
+	flag.IntVar(&o.smallShards, "small-shards", 2000, "`NUMBER` of small shards")
+	flag.Var(&o.smallShard, "small-size", "`BYTES` of a small shard")
+	flag.IntVar(&o.waiting, "waiting", 1000, "`NUMBER` of clients that wait for a version")
+	flag.IntVar(&o.versions, "versions", 15, "`NUMBER` of versions that are listed then")
+	flag.Var(&o.memory, "memory", "`BYTES` of the file that memory is measured on, such as 8GiB, in four times as much room; 0 leaves it out")
+	flag.StringVar(&o.parts, "parts", strings.Join(partNames(), ","), "`PARTS` to run, separated by commas; none for memory alone")
+	flag.StringVar(&o.rows, "rows", "", "regular `EXPRESSION` for the rows to run, such as 'shardcast|curl' (default all)")
+	flag.StringVar(&o.bin, "bin", "../bin", "`DIRECTORY` of the commands")
+	flag.StringVar(&o.dir, "dir", "", "`DIRECTORY` to work in, with room for five times the size (default that of temporary files)")
+	flag.StringVar(&o.report, "report", "", "`DIRECTORY` to write a report to, called by the date: .md, .svg and .json")
+	flag.StringVar(&o.against, "check", "", "report in JSON to compare with, or a `DIRECTORY` whose newest is taken; exit with 1 if something became worse")
+	flag.Uint64Var(&o.seed, "seed", 1, "`SEED` of the files' bytes")
+	flag.Parse()
+	if flag.NArg() > 0 || min(o.rounds, o.idle, o.smallShards, o.waiting, o.versions) < 1 ||
+		min(o.size, o.shardSize, o.smallShard) < 1 || o.span <= 0 {
+		return o, errors.New("numbers are 1 or more, and nothing but flags is taken")
+	}
+	return o, nil
+}
+
+// bench is what all parts share.
+type bench struct {
+	options
+
+	only   *regexp.Regexp // the rows to run
+	report *Report
+	self   string // this program, which is also the bare one
+	file   file
+	made   version // of file
+}
+
+// A part measures one or more tables.
+type part struct {
+	name string
+	run  func(*bench, context.Context) error
+}
+
+// parts are all of them, in the order in which they run.
+func parts() []part {
+	return []part{
+		{"publish", (*bench).publishPart},
+		{"fetch", (*bench).fetchPart},
+		{"serve", (*bench).servePart},
+		{"relay", (*bench).relayPart},
+		{"small", (*bench).smallPart},
+		{"versions", (*bench).versionsPart},
+	}
+}
+
+// partNames are the names of all parts.
+func partNames() (names []string) {
+	for _, p := range parts() {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+func run(ctx context.Context) (err error) {
+	o, err := parse()
+	if err != nil {
+		return err
+	}
+	var before *Report
+	if o.against != "" { // which may be what the new report replaces
+		if before, err = readReport(o.against); err != nil {
+			return err
+		}
+	}
+	b := &bench{options: o}
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if err := b.measure(ctx); err != nil {
+		return err
+	}
+	fmt.Print(b.report.Markdown())
+	if o.report != "" {
+		if err := b.report.write(o.report); err != nil {
+			return err
+		}
+	}
+	if before != nil {
+		return compare(before, b.report)
+	}
+	return nil
+}
+
+// prepare makes the directory to work in and looks at the machine.
+func (b *bench) prepare(ctx context.Context) (err error) {
+	if b.only, err = regexp.Compile(b.rows); err != nil {
+		return err
+	}
+	if b.bin, err = filepath.Abs(b.bin); err != nil {
+		return err
+	}
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	for _, role := range []string{"origin", "middle", "client"} {
+		if _, err := os.Stat(b.command(role)); err != nil {
+			return fmt.Errorf("%w: make build first", err)
+		}
+	}
+	if b.dir, err = os.MkdirTemp(b.dir, "shardcast-bench-"); err != nil {
+		return err
+	}
+	if b.dir, err = filepath.Abs(b.dir); err != nil {
+		return err
+	}
+	b.report = &Report{
+		Date: time.Now().Format(time.DateOnly), Rounds: b.rounds,
+		Arguments: os.Args[1:], Machine: machine(ctx, b.dir, b.command("origin")),
+	}
+	return nil
+}
+
+// measure runs the parts that are asked for.
+func (b *bench) measure(ctx context.Context) error {
+	names := strings.FieldsFunc(b.parts, func(r rune) bool { return r == ',' })
+	for _, name := range names {
+		if !slices.Contains(partNames(), name) && name != "none" {
+			return fmt.Errorf("there is no part %q", name)
+		}
+	}
+	all := parts()
+	if b.memory > 0 {
+		names = append(names, "memory")
+		all = append(all, part{"memory", (*bench).memoryPart})
+	}
+	start := time.Now()
+	for _, p := range all {
+		if !slices.Contains(names, p.name) {
+			continue
+		}
+		if err := p.run(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	b.report.Took = time.Since(start).Round(time.Second).String()
+	return nil
+}
+
+func (b *bench) command(role string) string { return filepath.Join(b.bin, "shardcast-"+role) }

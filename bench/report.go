@@ -1,0 +1,228 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A Report is all of one run.
+type Report struct {
+	Date      string   `json:"date"`
+	Took      string   `json:"took"`
+	Rounds    int      `json:"rounds"`
+	Arguments []string `json:"arguments,omitempty"`
+	Machine   Machine  `json:"machine"`
+	Tables    []*Table `json:"tables"`
+	LeftOut   []string `json:"left_out,omitempty"`
+}
+
+// table is the one with a name, or nil.
+func (r *Report) table(name string) *Table {
+	i := slices.IndexFunc(r.Tables, func(t *Table) bool { return t.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return r.Tables[i]
+}
+
+// readReport reads one in JSON, or the newest in a directory.
+func readReport(name string) (*Report, error) {
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		all, err := filepath.Glob(filepath.Join(name, "*.json"))
+		if err != nil {
+			return nil, err
+		}
+		if len(all) == 0 {
+			return nil, fmt.Errorf("there is no report in %s to compare with", name)
+		}
+		name = slices.Max(all) // they are called by their dates
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	r := new(Report)
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return r, nil
+}
+
+// write writes the report into a directory, called by its date.
+func (r *Report) write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return err
+	}
+	base := filepath.Join(dir, r.Date)
+	markdown := r.Markdown()
+	picture := r.Plot()
+	if picture != "" {
+		markdown = strings.Replace(markdown, "\n\n", "\n\n![Bars of what is below]("+r.Date+".svg)\n\n", 1)
+		err = os.WriteFile(base+".svg", []byte(picture), 0o644)
+	}
+	return errors.Join(err,
+		os.WriteFile(base+".md", []byte(markdown), 0o644),
+		os.WriteFile(base+".json", append(text, '\n'), 0o644))
+}
+
+// title is how a metric is called at the head of a column.
+func (m Metric) title() string {
+	switch m {
+	case Wall:
+		return "seconds"
+	case CPU:
+		return "CPU seconds"
+	case Rate:
+		return "MB/s"
+	case CPURate:
+		return "MB per CPU second"
+	case Peak:
+		return "peak MiB"
+	case Fair:
+		return "slowest / median reader"
+	}
+	return string(m)
+}
+
+// cell is the median of values with the range, if there are several.
+func cell(m Metric, values []float64) string {
+	if len(values) == 0 {
+		return ""
+	}
+	digits := map[Metric]int{Wall: 2, CPU: 2, Peak: 1, Fair: 2}[m]
+	s := spreadOf(values)
+	if m == Wall && s.median < 1 {
+		digits = 3
+	}
+	text := fmt.Sprintf("%.*f", digits, s.median)
+	if len(values) > 1 {
+		text += fmt.Sprintf(" (%.*f to %.*f)", digits, s.least, digits, s.greatest)
+	}
+	return text
+}
+
+// Markdown is the report for people.
+func (r *Report) Markdown() string {
+	w := new(strings.Builder)
+	fmt.Fprintf(w, "# Benchmark of %s\n\n%s\n", r.Date, r.Machine)
+	fmt.Fprintf(w, "Loopback, random bytes, counted rounds: %d, in turn, after one that is not; %s in all: medians (least to greatest). ", r.Rounds, r.Took)
+	fmt.Fprint(w, "Ratios are what counts; times are those of this machine on this day. They are of costs, "+
+		"seconds or CPU seconds per byte: more than 1.00 is worse. CPU seconds are those of what is named, "+
+		"not of the server that it fetches from; the peak is that of its largest process, and a server's since it was started. "+
+		"What shardcast writes is on the disk when its clock stops; of the others only what says sync.\n")
+	if len(r.Arguments) > 0 {
+		fmt.Fprintf(w, "\nArguments: `%s`\n", strings.Join(r.Arguments, " "))
+	}
+	for _, s := range r.LeftOut {
+		fmt.Fprintf(w, "\nLeft out: %s.\n", s)
+	}
+	for _, t := range r.Tables {
+		t.markdown(w)
+	}
+	r.goals(w)
+	return w.String()
+}
+
+// markdown is one table.
+func (t *Table) markdown(w *strings.Builder) {
+	best, limit := t.best(), t.row(t.Limit)
+	var columns []Metric
+	for _, m := range metrics() {
+		if slices.ContainsFunc(t.Rows, func(r *Row) bool { return len(r.Samples[m]) > 0 }) &&
+			(m != CPURate || t.Key == CPURate) {
+			columns = append(columns, m)
+		}
+	}
+	fmt.Fprintf(w, "\n## %s: %s\n\n|", t.Name, t.Title)
+	heads := []string{""}
+	for _, m := range columns {
+		heads = append(heads, m.title())
+	}
+	if best != nil {
+		heads = append(heads, "of the best other")
+	}
+	if limit != nil {
+		heads = append(heads, "of "+t.Limit)
+	}
+	for _, h := range heads {
+		fmt.Fprintf(w, " %s |", h)
+	}
+	fmt.Fprintf(w, "\n|---|%s\n", strings.Repeat("---:|", len(heads)-1))
+	for _, r := range t.Rows {
+		fmt.Fprintf(w, "| %s |", r.label())
+		for _, m := range columns {
+			fmt.Fprintf(w, " %s |", cell(m, r.Samples[m]))
+		}
+		for _, other := range []*Row{best, limit} {
+			if other != nil {
+				fmt.Fprintf(w, " %.2f |", t.ratio(r, other))
+			}
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// label is the name of a row, with what it is.
+func (r *Row) label() string {
+	name := strings.ReplaceAll(r.Tool, "|", `\|`)
+	switch r.Role {
+	case Ours:
+		return "**" + name + "**"
+	case Part:
+		return name + " (does less)"
+	case Other:
+	}
+	return name
+}
+
+// A goal is a ratio that is not to be exceeded.
+type goal struct {
+	table, ours, other string // other is empty for the best that does the same work
+	most               float64
+}
+
+// goals are those that the project has set itself.
+func goals() []goal {
+	return []goal{
+		{"publish", broadcast, openssl, 1.5},
+		{"publish", broadcast, "", 1},
+		{"fetch", fromOwn, "", 0.85},
+		{"fetch", fromOwn, limit, 1.3},
+		{"serve-10", "shardcast-origin", "", 1.1},
+		{"serve-100", "shardcast-origin", "", 1.1},
+	}
+}
+
+// goals says which are met, of those that were measured.
+func (r *Report) goals(w *strings.Builder) {
+	heading := "\n## Goals\n\n"
+	for _, g := range goals() {
+		t := r.table(g.table)
+		if t == nil {
+			continue
+		}
+		other := t.row(g.other)
+		if g.other == "" {
+			other = t.best()
+		}
+		ratio := t.ratio(t.row(g.ours), other)
+		if ratio == 0 {
+			continue
+		}
+		verdict := "met"
+		if ratio > g.most {
+			verdict = "**missed**"
+		}
+		fmt.Fprintf(w, "%s- %s: %s takes %.2f of %s, at most %.2f: %s\n", heading, g.table, g.ours, ratio, other.Tool, g.most, verdict)
+		heading = ""
+	}
+}

@@ -1,0 +1,414 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// many downloads are read for longer.
+const many = 100
+
+// servePart measures what it costs a server to send.
+func (b *bench) servePart(ctx context.Context) error {
+	v, err := b.version(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range b.levels {
+		l := load{paths: v.paths, readers: n, span: b.span}
+		if n > many { // which takes them a while to begin
+			l.span *= 4
+		}
+		if err := b.serveTable(ctx, fmt.Sprintf("serve-%d", n), fmt.Sprintf("%d concurrent downloads", n), v.data, l); err != nil {
+			return err
+		}
+	}
+	l := load{paths: v.paths, readers: 10, idle: b.idle, span: b.span}
+	return b.serveTable(ctx, fmt.Sprintf("serve-10-idle-%d", b.idle), fmt.Sprintf("beside %d idle connections, 10 concurrent downloads", b.idle), v.data, l)
+}
+
+// serveTable measures one load on both servers, which are started for it.
+func (b *bench) serveTable(ctx context.Context, name, title, data string, l load) error {
+	origin, err := b.serve(ctx, "origin", data)
+	if err != nil {
+		return err
+	}
+	defer origin.kill()
+	tools := []tool{reading("shardcast-origin", Ours, l, origin)}
+	if nginx() == "" {
+		tools = append(tools, reading("nginx, sendfile", Other, l, nil))
+	} else {
+		n, err := b.nginx(ctx, "", static(data))
+		if err != nil {
+			return err
+		}
+		defer n.kill()
+		tools = append(tools, reading("nginx, sendfile", Other, l, &n.server))
+	}
+	t := &Table{
+		Name: name, Key: CPURate,
+		Title: fmt.Sprintf("%s of shards of %s, for %s", title, b.shardSize.String(), l.span),
+	}
+	return b.table(ctx, t, tools)
+}
+
+// reading is a row of a load on a server.
+func reading(name string, role Role, l load, s *server) tool {
+	l.server = s
+	var needs []string
+	if role == Other {
+		needs = []string{"nginx"}
+	}
+	return tool{name, role, needs, func(ctx context.Context, _ string) (Sample, error) { return l.run(ctx) }}
+}
+
+// fetched is where a middle says that it has a version.
+var fetched = regexp.MustCompile(`msg=fetched version=v1`)
+
+// relayPart measures what it costs a middle to relay.
+func (b *bench) relayPart(ctx context.Context) error {
+	v, err := b.version(ctx)
+	if err != nil {
+		return err
+	}
+	origin, err := b.serve(ctx, "origin", v.data)
+	if err != nil {
+		return err
+	}
+	defer origin.kill()
+	t := &Table{
+		Name: "relay", Key: CPURate,
+		Title: fmt.Sprintf("%s in shards of %s, what the relay takes", v.size.String(), b.shardSize.String()),
+	}
+	return b.table(ctx, t, []tool{
+		{"shardcast-middle", Ours, nil, func(ctx context.Context, dir string) (Sample, error) {
+			return b.throughMiddle(ctx, dir, origin.address, nil)
+		}},
+		{"shardcast-middle, read by one", Ours, nil, func(ctx context.Context, dir string) (Sample, error) {
+			return b.throughMiddle(ctx, dir, origin.address, v.paths)
+		}},
+		{"nginx proxy_cache, read by one", Part, []string{"nginx"}, func(ctx context.Context, dir string) (Sample, error) {
+			return b.throughNginx(ctx, dir, origin.address, v.paths)
+		}},
+	})
+}
+
+// throughMiddle has a new middle fetch a version, and somebody read paths from it as
+// soon as it lists that.
+func (b *bench) throughMiddle(ctx context.Context, dir, origin string, paths []string) (Sample, error) {
+	ctx, cancel := bounded(ctx, int64(b.size))
+	defer cancel()
+	begin := time.Now()
+	m, err := b.serve(ctx, "middle", filepath.Join(dir, "data"), "--upstream", origin)
+	if err != nil {
+		return nil, err
+	}
+	defer m.kill()
+	if len(paths) > 0 {
+		if err := listed(ctx, m.address); err != nil {
+			return nil, err
+		}
+		if err := readAll(ctx, m.address, paths); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := m.await(fetched); err != nil {
+		return nil, err
+	}
+	return m.took(begin, b.size)
+}
+
+// listed waits until a server lists a version.
+func listed(ctx context.Context, address string) error {
+	conn, err := connect(ctx, address)
+	if err != nil {
+		return err
+	}
+	defer conn.hangUp()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		resp, err := conn.ask("/distribution.txt", "")
+		if err != nil {
+			return err
+		}
+		text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			return err
+		}
+		if resp.StatusCode == http.StatusOK && len(text) > 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// throughNginx has somebody read paths from a cache that is empty.
+func (b *bench) throughNginx(ctx context.Context, dir, origin string, paths []string) (Sample, error) {
+	ctx, cancel := bounded(ctx, int64(b.size))
+	defer cancel()
+	begin := time.Now()
+	n, err := b.nginx(ctx, "proxy_cache_path "+filepath.Join(dir, "cache")+" keys_zone=z:1m use_temp_path=off;",
+		"location / { proxy_pass http://"+origin+"; proxy_cache z; proxy_cache_valid 200 1h; proxy_http_version 1.1; proxy_set_header Connection \"\"; }")
+	if err != nil {
+		return nil, err
+	}
+	defer n.kill()
+	if err := readAll(ctx, n.address, paths); err != nil {
+		return nil, err
+	}
+	return n.took(begin, b.size)
+}
+
+// took is what a server has taken since its start.
+func (s *server) took(begin time.Time, size byteCount) (Sample, error) {
+	wall := time.Since(begin)
+	seconds, err := cpu(s.cmd.Process.Pid)
+	return Sample{Wall: wall.Seconds(), CPU: seconds, Peak: peak(s.cmd.Process.Pid)}.add(int64(size)), err
+}
+
+// readAll reads paths one after the other.
+func readAll(ctx context.Context, address string, paths []string) error {
+	conn, err := connect(ctx, address)
+	if err != nil {
+		return err
+	}
+	defer conn.hangUp()
+	buf := make([]byte, readSize)
+	for _, path := range paths {
+		if err := conn.get(path, buf, func(int) {}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	// hold in seconds is how long those who wait for a version ask a server to hold
+	// their request. They have settle to have come to that.
+	hold   = 60
+	settle = 500 * time.Millisecond
+
+	// tiny in bytes is a version that takes next to no time.
+	tiny byteCount = 100_000
+)
+
+// versionsPart measures how soon clients that wait for a version are answered.
+func (b *bench) versionsPart(ctx context.Context) (err error) {
+	f, err := b.makeFile(ctx, "tiny.bin", tiny)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(f.name)) }()
+	data := filepath.Join(b.dir, "data")
+	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
+	publish := func(ctx context.Context) error {
+		_, _, err := measured(ctx, int64(tiny), b.dir, nil, b.command("origin"), "broadcast", f.name,
+			"--data-dir", data, "--max-versions", fmt.Sprint(b.versions), "--log-level", "WARNING")
+		return err
+	}
+	for range b.versions {
+		if err := publish(ctx); err != nil {
+			return err
+		}
+	}
+	origin, err := b.serve(ctx, "origin", data, "--max-versions", fmt.Sprint(b.versions))
+	if err != nil {
+		return err
+	}
+	defer origin.kill()
+	t := &Table{
+		Name: "versions", Key: Wall,
+		Title: fmt.Sprintf("from a new version to the last of %d answers that were held, with %d versions listed", b.waiting, b.versions),
+	}
+	return b.table(ctx, t, []tool{{"shardcast-origin", Ours, nil, func(ctx context.Context, _ string) (Sample, error) {
+		ctx, cancel := bounded(ctx, 0)
+		defer cancel()
+		w := waiting{server: origin, list: filepath.Join(data, "distribution.txt"), clients: b.waiting, publish: publish}
+		return w.run(ctx)
+	}}})
+}
+
+// waiting is a crowd that waits for the next version.
+type waiting struct {
+	server  *server
+	list    string // distribution.txt in the data directory
+	clients int
+	publish func(context.Context) error
+}
+
+// run has them ask, publishes, and returns what it took from the moment at which the
+// list had changed on the disk until all had been answered.
+func (w waiting) run(ctx context.Context) (Sample, error) {
+	before, err := os.ReadFile(w.list)
+	if err != nil {
+		return nil, err
+	}
+	tag, err := w.tag(ctx)
+	if err != nil {
+		return nil, err
+	}
+	answered := make([]time.Time, w.clients)
+	failed := make([]error, w.clients)
+	var group sync.WaitGroup
+	defer group.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // before it is waited for them
+	for i := range w.clients {
+		conn, err := connect(ctx, w.server.address)
+		if err != nil {
+			return nil, err
+		}
+		group.Go(func() { answered[i], failed[i] = w.wait(conn, tag, before) })
+	}
+	select {
+	case <-time.After(settle):
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	cpuBefore, err := cpu(w.server.cmd.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	changed := make(chan time.Time, 1)
+	group.Go(func() { changed <- w.changed(ctx, before) })
+	if err := w.publish(ctx); err != nil {
+		return nil, err
+	}
+	begin := <-changed
+	group.Wait()
+	if err := errors.Join(failed...); err != nil {
+		return nil, err
+	}
+	cpuAfter, err := cpu(w.server.cmd.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	first, last := slices.MinFunc(answered, time.Time.Compare), slices.MaxFunc(answered, time.Time.Compare)
+	if first.Before(begin) { // it was answered before it was looked
+		begin = first
+	}
+	return Sample{Wall: last.Sub(begin).Seconds(), CPU: cpuAfter - cpuBefore, Peak: peak(w.server.cmd.Process.Pid)}, nil
+}
+
+// tag is that of the list as it is served.
+func (w waiting) tag(ctx context.Context) (string, error) {
+	conn, err := connect(ctx, w.server.address)
+	if err != nil {
+		return "", err
+	}
+	defer conn.hangUp()
+	resp, err := conn.ask("/distribution.txt", "")
+	if err != nil {
+		return "", err
+	}
+	return resp.Header.Get("ETag"), resp.Body.Close()
+}
+
+// wait asks for a list that is not before, and returns when it was answered.
+func (w waiting) wait(conn *connection, tag string, before []byte) (time.Time, error) {
+	resp, err := conn.ask("/distribution.txt", fmt.Sprintf("If-None-Match: %s\r\nPrefer: wait=%d\r\n", tag, hold))
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err == nil && (resp.StatusCode != http.StatusOK || bytes.Equal(text, before)) {
+		err = fmt.Errorf("the server did not hold a request, and answered %s", strings.TrimSpace(resp.Status))
+	}
+	return time.Now(), err
+}
+
+// changed returns when the list on the disk is not before any more.
+func (w waiting) changed(ctx context.Context, before []byte) time.Time {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		if text, err := os.ReadFile(w.list); err == nil && !bytes.Equal(text, before) {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	return time.Now()
+}
+
+// memoryPart measures the peak of each role, once. Nothing else is left to be measured.
+func (b *bench) memoryPart(ctx context.Context) (err error) {
+	if err := errors.Join(os.RemoveAll(b.file.name), os.RemoveAll(b.made.data)); err != nil {
+		return err
+	}
+	f, err := b.makeFile(ctx, "large.bin", b.memory)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := bounded(ctx, 4*int64(b.memory))
+	defer cancel()
+	t := &Table{Name: "memory", Key: Peak, Title: fmt.Sprintf("%s in shards of %s, once", b.memory.String(), b.shardSize.String())}
+	add := func(role string, s Sample) {
+		t.Rows = append(t.Rows, &Row{Tool: role, Role: Ours, Samples: make(map[Metric][]float64)})
+		t.Rows[len(t.Rows)-1].add(s)
+	}
+	size := int64(b.memory)
+	data, relayed, out := filepath.Join(b.dir, "data"), filepath.Join(b.dir, "relayed"), filepath.Join(b.dir, "out")
+	defer func() { err = errors.Join(err, os.RemoveAll(data), os.RemoveAll(relayed), os.RemoveAll(out)) }()
+
+	s, _, err := measured(ctx, size, b.dir, nil, b.command("origin"), "broadcast", f.name, "--data-dir", data,
+		"--shard-size", fmt.Sprint(int64(b.shardSize)))
+	if err := errors.Join(err, os.Remove(f.name)); err != nil {
+		return err
+	}
+	add(broadcast, s)
+	begin := time.Now()
+	origin, err := b.serve(ctx, "origin", data)
+	if err != nil {
+		return err
+	}
+	defer origin.kill()
+	beginMiddle := time.Now()
+	middle, err := b.serve(ctx, "middle", relayed, "--upstream", origin.address)
+	if err != nil {
+		return err
+	}
+	defer middle.kill()
+	if _, err := middle.await(fetched); err != nil {
+		return err
+	}
+	if s, err = origin.took(begin, b.memory); err != nil {
+		return err
+	}
+	add("shardcast-origin, serving", s)
+	if s, err = middle.took(beginMiddle, b.memory); err != nil {
+		return err
+	}
+	add("shardcast-middle, fetching", s)
+	client, _, err := measured(ctx, size, b.dir, nil, b.command("client"), "--servers", middle.address,
+		"--version", "v1", "--output-file", out, "--progress", "none")
+	if err != nil {
+		return err
+	}
+	if s, err = middle.took(beginMiddle, b.memory); err != nil {
+		return err
+	}
+	add("shardcast-middle, fetching and serving", s)
+	add("shardcast-client", client)
+	b.report.Tables = append(b.report.Tables, t)
+	return nil
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// A server is one that runs on loopback, on a port that was free.
+type server struct {
+	*process
+
+	address string // host:port
+}
+
+// listening is where a server of ours says that it does.
+var listening = regexp.MustCompile(`msg=listening addr=(\S+)`)
+
+// serve starts a command of ours.
+func (b *bench) serve(ctx context.Context, role, data string, args ...string) (*server, error) {
+	args = append([]string{"--data-dir", data, "--host", "127.0.0.1", "--port", "0"}, args...)
+	p, err := start(ctx, b.dir, nil, b.command(role), args...)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{process: p}
+	if s.address, err = p.await(listening); err != nil {
+		p.kill()
+		return nil, err
+	}
+	return s, nil
+}
+
+// nginx is its program, which is in no path of somebody who is not root, or "".
+func nginx() string {
+	for _, name := range []string{"nginx", "/usr/sbin/nginx", "/usr/local/sbin/nginx"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// nginxConfig is what nginx is told: what follows "http {" is by its maker's advice
+// for static files, and a log that nobody reads is left out.
+const nginxConfig = `daemon off;
+%s
+pid nginx.pid;
+error_log stderr;
+worker_processes auto;
+worker_rlimit_nofile 8192;
+events { worker_connections 4096; }
+http {
+	access_log off;
+	sendfile on;
+	tcp_nopush on;
+	keepalive_timeout 600;
+	keepalive_requests 1000000;
+	client_body_temp_path t1;
+	proxy_temp_path t2;
+	fastcgi_temp_path t3;
+	uwsgi_temp_path t4;
+	scgi_temp_path t5;
+	%s
+	server {
+		listen %s;
+		%s
+	}
+}
+`
+
+// nginx starts one with what its http and server blocks are to have.
+func (b *bench) nginx(ctx context.Context, httpBlock, serverBlock string) (*serverOfOthers, error) {
+	dir, err := os.MkdirTemp(b.dir, "nginx-")
+	if err != nil {
+		return nil, err
+	}
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	user := ""
+	if os.Getuid() == 0 {
+		user = "user root;" // or its workers cannot read here
+	}
+	config := fmt.Sprintf(nginxConfig, user, httpBlock, address, serverBlock)
+	if err := os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	p, err := start(ctx, dir, nil, nginx(), "-p", dir, "-c", "nginx.conf", "-e", "stderr")
+	if err != nil {
+		return nil, err
+	}
+	s := &serverOfOthers{server{p, address}, dir}
+	if err := reachable(ctx, p, address); err != nil {
+		s.kill()
+		return nil, err
+	}
+	return s, nil
+}
+
+// serverOfOthers is one with a directory of its own.
+type serverOfOthers struct {
+	server
+
+	dir string
+}
+
+// kill ends it and removes its directory.
+func (s *serverOfOthers) kill() {
+	s.server.kill()
+	_ = os.RemoveAll(s.dir) // and if not, with all the rest
+}
+
+// static is the server block of nginx for a data directory.
+func static(data string) string { return "root " + data + ";" }
+
+// freeAddress is one that nobody listened on a moment ago.
+func freeAddress(ctx context.Context) (string, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// reachable waits until p listens.
+func reachable(ctx context.Context, p *process, address string) error {
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for range 1000 {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-tick.C:
+		case <-p.ended:
+			return p.failed(fmt.Errorf("it does not listen: %w", err))
+		}
+	}
+	return p.failed(fmt.Errorf("it does not listen on %s", address))
+}
+
+// A version is a file that was published.
+type version struct {
+	file
+
+	data      string // directory
+	shardSize byteCount
+	paths     []string // of its shards in the URL, in their order
+}
+
+// main is the file that most parts are about, which is made when it is first needed.
+func (b *bench) main(ctx context.Context) (f file, err error) {
+	if b.file.name == "" {
+		b.file, err = b.makeFile(ctx, "file.bin", b.size)
+	}
+	return b.file, err
+}
+
+// version is that file published.
+func (b *bench) version(ctx context.Context) (v version, err error) {
+	f, err := b.main(ctx)
+	if err == nil && b.made.data == "" {
+		b.made, err = b.published(ctx, f, filepath.Join(b.dir, "main"), b.shardSize)
+	}
+	return b.made, err
+}
+
+// published publishes f in a new directory.
+func (b *bench) published(ctx context.Context, f file, data string, shardSize byteCount) (v version, err error) {
+	v = version{file: f, data: data, shardSize: shardSize}
+	if _, out, err := measured(ctx, int64(f.size), b.dir, nil, b.command("origin"), "broadcast", f.name,
+		"--data-dir", data, "--shard-size", fmt.Sprint(int64(shardSize)), "--log-level", "WARNING"); err != nil {
+		return v, err
+	} else if strings.TrimSpace(out) != "v1" {
+		return v, fmt.Errorf("broadcast printed %q", out)
+	}
+	// Longer names have higher numbers, and glob sorts those of equal length.
+	for _, digits := range []string{"???", "????", "?????", "??????"} {
+		found, err := filepath.Glob(filepath.Join(data, "v1", "shard_"+digits+".bin"))
+		if err != nil {
+			return v, err
+		}
+		for _, name := range found {
+			v.paths = append(v.paths, "/v1/"+filepath.Base(name))
+		}
+	}
+	if len(v.paths) == 0 {
+		return v, fmt.Errorf("there are no shards in %s", data)
+	}
+	return v, nil
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// A tool is what a row measures.
+type tool struct {
+	name  string
+	role  Role
+	needs []string // programs that it runs
+
+	// run runs it once in a directory of its own, which is removed afterwards.
+	run func(ctx context.Context, dir string) (Sample, error)
+}
+
+// table measures tools in turn, round by round, and adds them to the report. One of
+// others that fails is left out.
+func (b *bench) table(ctx context.Context, t *Table, tools []tool) error {
+	tools = slices.DeleteFunc(tools, func(x tool) bool { return !b.only.MatchString(x.name) || !b.installed(t, x) })
+	for _, x := range tools {
+		t.Rows = append(t.Rows, &Row{Tool: x.name, Role: x.role, Samples: make(map[Metric][]float64)})
+	}
+	for round := range b.rounds + 1 {
+		for _, x := range tools {
+			row := t.row(x.name)
+			if row == nil {
+				continue
+			}
+			s, err := b.once(ctx, x)
+			switch {
+			case ctx.Err() != nil:
+				return context.Cause(ctx)
+			case err != nil && x.role == Ours:
+				return fmt.Errorf("%s: %w", x.name, err)
+			case err != nil:
+				b.leaveOut("%s: %s, because it failed: %s", t.Name, x.name, err)
+				t.Rows = slices.DeleteFunc(t.Rows, func(r *Row) bool { return r == row })
+				continue
+			}
+			fmt.Fprintf(os.Stderr, "%s, round %d of %d: %s: %.3f s, %.3f CPU s\n", t.Name, round, b.rounds, x.name, s[Wall], s[CPU])
+			if round > 0 { // the first pays for what later ones find ready
+				row.add(s)
+			}
+		}
+	}
+	if len(t.Rows) > 0 {
+		b.report.Tables = append(b.report.Tables, t)
+	}
+	return nil
+}
+
+// once runs a tool once.
+func (b *bench) once(ctx context.Context, x tool) (s Sample, err error) {
+	dir, err := os.MkdirTemp(b.dir, "run-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	syscall.Sync()
+	return x.run(ctx, dir)
+}
+
+// installed reports whether all that a tool needs is there, and notes what is not.
+func (b *bench) installed(t *Table, x tool) bool {
+	for _, name := range x.needs {
+		_, err := exec.LookPath(name)
+		if name == "nginx" && nginx() != "" {
+			err = nil
+		}
+		if err != nil {
+			b.leaveOut("%s: %s, because %s is not installed", t.Name, x.name, name)
+			return false
+		}
+	}
+	return true
+}
+
+// leaveOut notes what is not in the report.
+func (b *bench) leaveOut(format string, args ...any) {
+	text := strings.TrimSpace(fmt.Sprintf(format, args...))
+	fmt.Fprintln(os.Stderr, "left out:", text)
+	text, _, _ = strings.Cut(text, "\n") // without its log
+	b.report.LeftOut = append(b.report.LeftOut, text)
+}
+
+// A file is one of random bytes.
+type file struct {
+	name   string
+	size   byteCount
+	digest string
+}
+
+// makeFile makes one.
+func (b *bench) makeFile(ctx context.Context, name string, size byteCount) (f file, err error) {
+	f = file{name: filepath.Join(b.dir, name), size: size}
+	out, err := os.Create(f.name)
+	if err != nil {
+		return f, err
+	}
+	key := [32]byte{}
+	for i := range 8 {
+		key[i] = byte(b.seed >> (8 * i))
+	}
+	h := sha256.New()
+	random := rand.NewChaCha8(key)
+	for rest := int64(size); rest > 0 && err == nil && ctx.Err() == nil; rest -= 1 << 26 {
+		_, err = io.CopyN(io.MultiWriter(out, h), random, min(rest, 1<<26))
+	}
+	f.digest = fmt.Sprintf("%x", h.Sum(nil))
+	return f, errors.Join(err, context.Cause(ctx), out.Sync(), out.Close())
+}
+
+// digestOf is that of the bytes of a file.
+func digestOf(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)), nil
+}
+
+// shell is a tool that is a script for sh. Its run must print what is expected
+// anywhere, if that is not empty. The script is run in the directory of the run.
+func (b *bench) shell(name string, role Role, size byteCount, env []string, expected, script string, needs ...string) tool {
+	return tool{name, role, needs, func(ctx context.Context, dir string) (Sample, error) {
+		s, out, err := measured(ctx, int64(size), dir, env, "sh", "-ec", script)
+		if err == nil && !strings.Contains(out, expected) {
+			err = fmt.Errorf("it printed %q, and not %s", out, expected)
+		}
+		return s, err
+	}}
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+const (
+	broadcast = "shardcast-origin broadcast"
+	openssl   = "openssl dgst -sha256"
+	fromOwn   = "shardcast-client"
+	fromNginx = "shardcast-client, from nginx"
+	limit     = "bare receive, hash, write"
+	teed      = "curl | tee | openssl"
+	aria      = "aria2c, cat, openssl"
+)
+
+// publishPart measures how a file is published.
+func (b *bench) publishPart(ctx context.Context) error {
+	f, err := b.main(ctx)
+	if err != nil {
+		return err
+	}
+	return b.publish(ctx, "publish", f, b.shardSize)
+}
+
+// fetchPart measures how a file is downloaded and verified.
+func (b *bench) fetchPart(ctx context.Context) error {
+	v, err := b.version(ctx)
+	if err != nil {
+		return err
+	}
+	return b.fetch(ctx, "fetch", v)
+}
+
+// smallPart measures both with many small shards, without the rows that say nothing
+// new then, and without aria2c, which takes longer than all others together.
+func (b *bench) smallPart(ctx context.Context) error {
+	f, err := b.makeFile(ctx, "small.bin", b.smallShard*byteCount(b.smallShards))
+	if err != nil {
+		return err
+	}
+	if err := b.publish(ctx, "small-publish", f, b.smallShard, "cp", "cp, sync"); err != nil {
+		return err
+	}
+	v, err := b.published(ctx, f, filepath.Join(b.dir, "small"), b.smallShard)
+	if err != nil {
+		return err
+	}
+	return errors.Join(b.fetch(ctx, "small-fetch", v, teed, aria, limit+", sync"), os.RemoveAll(v.data), os.Remove(f.name))
+}
+
+// publish measures how f is published, without the rows in without.
+func (b *bench) publish(ctx context.Context, name string, f file, shardSize byteCount, without ...string) error {
+	size := fmt.Sprint(int64(shardSize))
+	env := []string{"FILE=" + f.name, "SHARD=" + size}
+	t := &Table{
+		Name: name, Title: fmt.Sprintf("%s in shards of %s", f.size.String(), shardSize.String()),
+		Key: Wall, Limit: openssl,
+	}
+	return b.table(ctx, t, but(without, []tool{
+		{broadcast, Ours, nil, func(ctx context.Context, dir string) (Sample, error) {
+			s, _, err := measured(ctx, int64(f.size), dir, nil, b.command("origin"), "broadcast", f.name,
+				"--data-dir", "data", "--shard-size", size, "--log-level", "WARNING")
+			return s, err
+		}},
+		b.shell(openssl, Part, f.size, env, f.digest, `exec openssl dgst -sha256 "$FILE"`, "openssl"),
+		b.shell("split, openssl", Other, f.size, env, f.digest,
+			`split -a 4 -d -b "$SHARD" "$FILE" shard_; openssl dgst -sha256 "$FILE"`, "split", "openssl"),
+		b.shell("cp", Part, f.size, env, "", `exec cp "$FILE" copy`, "cp"),
+		b.shell("cp, sync", Part, f.size, env, "", `cp "$FILE" copy; sync copy`, "cp", "sync"),
+	}))
+}
+
+// fetch measures how v is downloaded and verified, without the rows in without.
+func (b *bench) fetch(ctx context.Context, name string, v version, without ...string) error {
+	f := v.file
+	origin, err := b.serve(ctx, "origin", v.data)
+	if err != nil {
+		return err
+	}
+	defer origin.kill()
+	lists, err := b.lists(origin.address, v.paths)
+	if err != nil {
+		return err
+	}
+	env := append(lists, "BENCH="+b.self)
+	tools := []tool{b.client(fromOwn, f, origin.address, nil)}
+	if nginx() == "" {
+		tools = append(tools, b.client(fromNginx, f, "", []string{"nginx"}))
+	} else {
+		n, err := b.nginx(ctx, "", static(v.data))
+		if err != nil {
+			return err
+		}
+		defer n.kill()
+		tools = append(tools, b.client(fromNginx, f, n.address, []string{"nginx"}))
+	}
+	t := &Table{
+		Name: name, Title: fmt.Sprintf("%s in shards of %s, received and verified", f.size.String(), v.shardSize.String()),
+		Key: Wall, Limit: limit,
+	}
+	return b.table(ctx, t, but(without, append(tools,
+		b.shell("curl, openssl", Other, f.size, env, f.digest,
+			`curl -sSf -K "$CURL" >out; openssl dgst -sha256 out`, "curl", "openssl"),
+		b.shell(teed, Other, f.size, env, f.digest,
+			`curl -sSf -K "$CURL" | tee out | openssl dgst -sha256`, "curl", "openssl"),
+		b.shell(aria, Other, f.size, env, f.digest,
+			`aria2c -q -i "$URLS" -d . -j 10 --file-allocation=none --no-conf; xargs cat <"$NAMES" >out; openssl dgst -sha256 out`, "aria2c", "openssl"),
+		b.shell("wget, openssl", Other, f.size, env, f.digest,
+			`wget -q --no-config -O out -i "$URLS"; openssl dgst -sha256 out`, "wget", "openssl"),
+		b.shell(limit, Part, f.size, env, f.digest, `exec "$BENCH" bare "$URLS" out`),
+		b.shell(limit+", sync", Part, f.size, env, f.digest, `exec "$BENCH" bare "$URLS" out sync`),
+	)))
+}
+
+// but is tools without some.
+func but(without []string, tools []tool) []tool {
+	return slices.DeleteFunc(tools, func(t tool) bool { return slices.Contains(without, t.name) })
+}
+
+// client is ours.
+func (b *bench) client(name string, f file, address string, needs []string) tool {
+	checked := false
+	return tool{name, Ours, needs, func(ctx context.Context, dir string) (Sample, error) {
+		s, _, err := measured(ctx, int64(f.size), dir, nil, b.command("client"), "--servers", address,
+			"--version", "v1", "--output-file", "out", "--progress", "none", "--log-level", "WARNING")
+		if err != nil || checked {
+			return s, err
+		}
+		checked = true
+		if got, err := digestOf(filepath.Join(dir, "out")); err != nil || got != f.digest {
+			return nil, errors.Join(err, errors.New("the file is wrong"))
+		}
+		return s, nil
+	}}
+}
+
+// lists writes the lists of shards that others are given, and returns the variables
+// with their names.
+func (b *bench) lists(address string, paths []string) (env []string, err error) {
+	var urls, curl, names strings.Builder
+	for _, path := range paths {
+		fmt.Fprintf(&urls, "http://%s%s\n", address, path)
+		fmt.Fprintf(&curl, "url = \"http://%s%s\"\n", address, path)
+		fmt.Fprintln(&names, filepath.Base(path))
+	}
+	for name, text := range map[string]string{"URLS": urls.String(), "CURL": curl.String(), "NAMES": names.String()} {
+		file := filepath.Join(b.dir, strings.ToLower(name)+".list")
+		env = append(env, name+"="+file)
+		err = errors.Join(err, os.WriteFile(file, []byte(text), 0o600))
+	}
+	return env, err
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"encoding/xml"
+	"io"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// size takes one second at the rate of eight megabits per second.
+const size byteCount = 1_000_000
+
+// eight is what the nodes of tests have.
+var eight = shape{clients: 4, middles: 2, rate: 8_000_000}
+
+func TestBoundIsWhatTheWiresAllow(t *testing.T) {
+	for name, tc := range map[string]struct {
+		plan            plan
+		bound, ofOthers time.Duration
+		receivers       int
+	}{
+		"star":                   {star(eight), time.Second, time.Second, 4},
+		"tree":                   {tree(eight), time.Second, time.Second, 6},
+		"chain":                  {chain(eight), time.Second, time.Second, 4},
+		"slowest down":           {slow(eight), 10 * time.Second, time.Second, 4},
+		"origin's up":            {asymmetric(eight), 4 * time.Second, 4 * time.Second, 4},
+		"the killed want none":   {gone(eight), time.Second, time.Second, 3},
+		"a killed middle":        {killedMiddle(eight), time.Second, time.Second, 5},
+		"late":                   {lateClient(eight), time.Second, time.Second, 4},
+		"sum of all up":          {plan{{up: 8e6}, {role: client, up: 1e6, down: 8e6}, {role: client, up: 1e6, down: 8e6}}, 1600 * time.Millisecond, 1600 * time.Millisecond, 2},
+		"one that cannot upload": {plan{{up: 8e6}, {role: client, down: 8e6}}, time.Second, time.Second, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.InDelta(t, tc.bound, tc.plan.bound(size, true), float64(time.Microsecond))
+			assert.InDelta(t, tc.ofOthers, tc.plan.bound(size, false), float64(time.Microsecond))
+			assert.Equal(t, tc.receivers, tc.plan.receivers())
+		})
+	}
+}
+
+func TestServersComeBeforeThoseThatFetchFromThem(t *testing.T) {
+	for _, s := range scenarios() {
+		for clients := 1; clients <= 9; clients++ {
+			p := s.plan(shape{clients: clients, middles: 2, rate: 8_000_000})
+			assert.Equal(t, origin, p[0].role, s.name)
+			for i, n := range p[1:] {
+				require.NotEmpty(t, n.from, s.name)
+				for _, from := range n.from {
+					assert.LessOrEqual(t, from, i, s.name)
+					assert.NotEqual(t, client, p[from].role, s.name)
+				}
+			}
+		}
+	}
+}
+
+func TestTimesAreHeldAgainstTheBound(t *testing.T) {
+	began := time.Now()
+	p := lateClient(shape{clients: 3, rate: 8_000_000})
+	held := func() (time.Time, error) { return began, nil }
+	tr := &trial{
+		lab: &lab{size: size}, plan: p, begun: began, joined: 500 * time.Millisecond,
+		nodes: []*node{{}, {began: began, held: held}, {began: began, held: held}, {began: began.Add(500 * time.Millisecond), held: held}},
+		times: []time.Duration{0, 2 * time.Second, 2 * time.Second, 2500 * time.Millisecond},
+	}
+	var s Sample
+	tr.sum(&s)
+	assert.InDelta(t, 3.0, s.All, 1e-9)
+	assert.InDelta(t, 1.5, s.Bound, 1e-9, "its own link takes a second from when it comes")
+	assert.InDelta(t, 0.5, s.ratio(), 1e-9)
+	assert.InDelta(t, 0.5, s.Others, 1e-9)
+	assert.InDelta(t, 2.0, s.Median, 1e-9)
+	assert.InDelta(t, 2.5, s.Slowest, 1e-9)
+	assert.Equal(t, 3, s.Nodes)
+}
+
+// exampleReport is one of two systems and two numbers of clients.
+func exampleReport() *Report {
+	r := &Report{Date: "2026-01-02T030405", Rounds: 3, Took: "1m0s", Congestion: "cubic", rate: 8_000_000, size: size, shard: 1000}
+	for _, n := range []int{2, 4} {
+		for _, system := range []string{"shardcast", "nginx"} {
+			x := r.result(system, variant{scenarios()[0], n, star(shape{clients: n, rate: 8_000_000})})
+			for _, seconds := range []float64{4, 2, 8} {
+				x.Samples = append(x.Samples, Sample{All: seconds, Bound: 1, Others: 0.5, Sent: 1.04, Median: 2, Slowest: 4, Idle: 0.5})
+			}
+		}
+	}
+	return r
+}
+
+func TestTableHasMediansAndRanges(t *testing.T) {
+	r := exampleReport()
+	r.result("nginx", variant{scenarios()[0], 4, nil}).fail(io.ErrUnexpectedEOF)
+	text := r.Markdown()
+	assert.Contains(t, text, "| star | 2 | shardcast | 4.00 (2.00 to 8.00) | 1.00 | 0.25 (0.12 to 0.50) | 0.50 | 1.04 | 2.00 | 4.00 | 50 |\n")
+	assert.Contains(t, text, "| star | 4 | nginx | **failed 1 times**: unexpected EOF | | | | | | | |\n")
+	head, _, _ := strings.Cut(text[strings.Index(text, "| scenario"):], "\n")
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "|") {
+			assert.Equal(t, strings.Count(head, "|"), strings.Count(line, "|"), line)
+		}
+	}
+}
+
+func TestPlotIsWellFormedAndHasAllCurves(t *testing.T) {
+	text := exampleReport().Plot()
+	decoder := xml.NewDecoder(strings.NewReader(text))
+	for {
+		if _, err := decoder.Token(); err != nil {
+			require.ErrorIs(t, err, io.EOF)
+			break
+		}
+	}
+	for _, want := range []string{">shardcast, star<", ">nginx, star<", ">bound<", "prefers-color-scheme"} {
+		assert.Contains(t, text, want)
+	}
+	assert.Empty(t, new(Report).Plot())
+}
+
+func TestReportIsWritten(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, exampleReport().write(dir))
+	for _, ext := range []string{"md", "json", "svg"} {
+		assert.FileExists(t, filepath.Join(dir, "lab-2026-01-02T030405."+ext))
+	}
+}
+
+func TestRatesAreReadAsTcWritesThem(t *testing.T) {
+	for text, want := range map[string]rate{"200mbit": 200_000_000, "1gbit": 1_000_000_000, "2.5gbit": 2_500_000_000, "500kbit": 500_000, "1Gbit": 1e9, "64000bit": 64_000} {
+		var got rate
+		require.NoError(t, got.Set(text), text)
+		assert.Equal(t, want, got)
+		again := got
+		require.NoError(t, again.Set(got.String()))
+		assert.Equal(t, got, again)
+	}
+	for _, text := range []string{"", "200", "200mb", "1bit", "-1mbit", "xgbit"} {
+		assert.Error(t, new(rate).Set(text), text)
+	}
+}
+
+func TestTrackerTellsPeersOfOneAnother(t *testing.T) {
+	tr := newTracker()
+	ask := func(remote, event string) string {
+		r := httptest.NewRequest("GET", "/announce?port=6881&event="+event, nil)
+		r.RemoteAddr = remote
+		w := httptest.NewRecorder()
+		tr.ServeHTTP(w, r)
+		return w.Body.String()
+	}
+	assert.Equal(t, "d8:intervali10e12:min intervali10e5:peers0:e", ask("10.177.0.1:4000", "started"))
+	assert.Equal(t, "d8:intervali10e12:min intervali10e5:peers6:\x0a\xb1\x00\x01\x1a\xe1e", ask("10.177.0.2:4000", "started"))
+	ask("10.177.0.1:5000", "stopped")
+	assert.Equal(t, "d8:intervali10e12:min intervali10e5:peers0:e", ask("10.177.0.2:4001", ""))
+}
+
+func TestTorrentHasThePiecesOfTheFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "f")
+	require.NoError(t, os.WriteFile(name, make([]byte, 300_000), 0o600))
+	text, err := torrent(file{name: name, size: 300_000}, "http://a/b")
+	require.NoError(t, err)
+	assert.True(t, strings.HasPrefix(string(text), "d8:announce10:http://a/b4:infod6:lengthi300000e4:name1:f12:piece lengthi262144e6:pieces40:"))
+	assert.True(t, strings.HasSuffix(string(text), "ee"))
+	_, err = torrent(file{name: name + "x"}, "")
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}

@@ -1,0 +1,365 @@
+// Command lab measures how soon a file is on all nodes of a network whose links are
+// as slow as real ones: each node is a network namespace on a bridge, with its own
+// shaped up- and downlink, and runs the real commands. Beside shardcast it measures
+// nginx with aria2c, also with nginx as a cache in between, and BitTorrent (aria2c),
+// where they are installed.
+//
+// It needs root, Linux, ip and tc. Bridge and links are in namespaces of their own,
+// called sclab-PID-..., so that no other interface is touched, and all of it is
+// removed at the end, also after ctrl-C.
+//
+// The clock starts when the origin is up and holds the file, and nothing else runs
+// yet; it stops when the last node holds the verified file. What the wires allow is
+//
+//	max(S / up of the origin, S / slowest down, N * S / sum of all up)
+//
+// for a file of S bytes and N nodes that are to hold it (see [plan.bound]), and
+// results are this bound divided by the time: 1 is ideal. The links count packet
+// headers, so that 0.955 is the most that is to be had.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dustin/go-humanize"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	var err error
+	if len(os.Args) == 3 && os.Args[1] == trackerCommand {
+		err = track(ctx, os.Args[2])
+	} else {
+		err = run(ctx)
+	}
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "lab:", err)
+		os.Exit(1)
+	}
+}
+
+// byteCount is a flag of bytes.
+type byteCount int64
+
+// String returns the number as somebody would write it.
+func (b *byteCount) String() string {
+	for _, f := range []func(uint64) string{humanize.Bytes, humanize.IBytes} {
+		s := strings.ReplaceAll(strings.ReplaceAll(f(uint64(*b)), " ", ""), ".0", "")
+		if n, err := humanize.ParseBytes(s); err == nil && n == uint64(*b) {
+			return s
+		}
+	}
+	return strconv.FormatInt(int64(*b), 10)
+}
+
+// Set reads 128MiB, 1GB and 50000000.
+func (b *byteCount) Set(s string) error {
+	n, err := humanize.ParseBytes(s)
+	if err == nil && (n == 0 || n > 1<<50) {
+		err = errors.New("want 1 or more, and less than 1 PiB")
+	}
+	*b = byteCount(n)
+	return err
+}
+
+// rate is a flag of bits per second.
+type rate int64
+
+// String returns the number as tc writes it.
+func (r *rate) String() string {
+	n, unit := int64(*r), "bit"
+	for _, u := range []string{"kbit", "mbit", "gbit"} {
+		if n == 0 || n%1000 != 0 {
+			break
+		}
+		n, unit = n/1000, u
+	}
+	return strconv.FormatInt(n, 10) + unit
+}
+
+// Set reads 200mbit, 1gbit and 500kbit.
+func (r *rate) Set(s string) error {
+	n, unit, err := humanize.ParseSI(strings.Replace(strings.ToLower(s), "m", "M", 1))
+	if gigabits, ok := strings.CutSuffix(strings.ToLower(s), "gbit"); ok {
+		n, err = strconv.ParseFloat(gigabits, 64)
+		n, unit = n*1e9, "bit"
+	}
+	if err == nil && (unit != "bit" || n < 64_000 || n > 1e12) {
+		err = errors.New("want bits per second, such as 200mbit, and 64kbit or more")
+	}
+	*r = rate(n)
+	return err
+}
+
+// bytesPerSecond is what passes, with packet headers.
+func (r rate) bytesPerSecond() float64 { return float64(r) / 8 }
+
+// numbers is a flag of numbers, separated by commas.
+type numbers []int
+
+// String returns the numbers.
+func (n *numbers) String() string {
+	return strings.ReplaceAll(strings.Trim(fmt.Sprint([]int(*n)), "[]"), " ", ",")
+}
+
+// Set reads 2,4,8.
+func (n *numbers) Set(s string) error {
+	*n = nil
+	for field := range strings.SplitSeq(s, ",") {
+		i, err := strconv.Atoi(field)
+		if err != nil || i < 1 || i > 1000 {
+			return fmt.Errorf("%q is not a number from 1 to 1000", field)
+		}
+		*n = append(*n, i)
+	}
+	slices.Sort(*n)
+	*n = slices.Compact(*n)
+	return nil
+}
+
+// words is a flag of words, separated by spaces.
+type words []string
+
+// String returns the words.
+func (w *words) String() string { return strings.Join(*w, " ") }
+
+// Set reads the words.
+func (w *words) Set(s string) error {
+	*w = strings.Fields(s)
+	return nil
+}
+
+// lab is what all trials share.
+type lab struct {
+	bin, dir, report   string
+	scenarios, systems string
+	congestion         string
+	nodes              numbers
+	rate               rate
+	size, shardSize    byteCount
+	middles, rounds    int
+	seed               uint64
+
+	originArgs, middleArgs, clientArgs words
+
+	fileSystem string // of dir
+	prefix     string // of all namespaces
+	file       file
+	stock      string // what origins serve, made once
+}
+
+func run(ctx context.Context) (err error) {
+	l := &lab{
+		nodes: numbers{1, 2, 4, 8}, rate: 200_000_000, size: 128 << 20, shardSize: 1_000_000,
+		prefix: "sclab-" + strconv.Itoa(os.Getpid()),
+	}
+	flag.Var(&l.nodes, "nodes", "`NUMBERS` of clients, separated by commas: star and tree are run with each, all else with the largest")
+	flag.Var(&l.rate, "rate", "`RATE` of each link in either direction, in kbit, mbit or gbit per second")
+	flag.Var(&l.size, "size", "`BYTES` of the file")
+	flag.Var(&l.shardSize, "shard-size", "`BYTES` of a shard")
+	flag.IntVar(&l.middles, "middles", 2, "`NUMBER` of middles in a tree")
+	flag.IntVar(&l.rounds, "rounds", 3, "`NUMBER` of rounds, in each of which everything is run once")
+	flag.StringVar(&l.scenarios, "scenarios", names(scenarios()), "`NAMES`, separated by commas")
+	flag.StringVar(&l.systems, "systems", "", "`NAMES` of "+names(systems())+" (default those that are installed)")
+	flag.StringVar(&l.congestion, "congestion", "", "congestion control by `NAME`, such as cubic (default that of new namespaces)")
+	flag.StringVar(&l.report, "report", "", "`DIRECTORY` to write the report into, as Markdown, JSON and SVG")
+	flag.StringVar(&l.bin, "bin", "bin", "`DIRECTORY` of the commands")
+	flag.StringVar(&l.dir, "dir", "", "`DIRECTORY` to work in (default /dev/shm if there is room, else that of temporary files)")
+	flag.Uint64Var(&l.seed, "seed", 1, "`SEED` of the file's bytes")
+	flag.Var(&l.originArgs, "origin-args", "more `FLAGS` for shardcast-origin, separated by spaces")
+	flag.Var(&l.middleArgs, "middle-args", "more `FLAGS` for shardcast-middle")
+	flag.Var(&l.clientArgs, "client-args", "more `FLAGS` for shardcast-client")
+	flag.Parse()
+	if flag.NArg() > 0 || min(l.rounds, l.middles) < 1 {
+		return errors.New("numbers are 1 or more, and nothing but flags is taken")
+	}
+	chosen, err := choose("scenario", scenarios(), l.scenarios)
+	if err != nil {
+		return err
+	}
+	systems, leftOut, err := l.installed()
+	if err != nil {
+		return err
+	}
+	if l.bin, err = filepath.Abs(l.bin); err != nil {
+		return err
+	}
+	if err := l.able(ctx); err != nil {
+		return err
+	}
+	if err := l.workIn(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(l.dir)) }()
+	r := l.newReport(ctx, leftOut)
+	err = l.measure(ctx, r, systems, chosen)
+	if r.measured() {
+		fmt.Print(r.Markdown())
+		if l.report != "" {
+			err = errors.Join(err, r.write(l.report))
+		}
+	}
+	return err
+}
+
+// able says in a sentence why there can be no lab here, if so.
+func (l *lab) able(ctx context.Context) error {
+	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
+		return errors.New("the lab needs Linux and root, for network namespaces")
+	}
+	for _, name := range []string{"ip", "tc"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return fmt.Errorf("%s is missing, in Debian from the package iproute2", name)
+		}
+	}
+	n, err := l.network(ctx, plan{{up: l.rate, down: l.rate}})
+	if err == nil {
+		l.congestion, err = n.congestion(ctx)
+		err = errors.Join(err, n.close(ctx))
+	}
+	if err != nil {
+		return fmt.Errorf("network namespaces, veth, bridge, tc tbf or the congestion control are not to be had here: %w", err)
+	}
+	return nil
+}
+
+// workIn makes the directory to work in, in memory if there is room.
+func (l *lab) workIn(ctx context.Context) (err error) {
+	if l.dir == "" && room(ctx, shm) > l.need() {
+		l.dir = shm
+	}
+	if l.dir, err = os.MkdirTemp(l.dir, l.prefix+"-"); err != nil {
+		return err
+	}
+	l.fileSystem = fileSystem(l.dir)
+	if have := room(ctx, l.dir); have < l.need() {
+		return errors.Join(fmt.Errorf("%d bytes are free in %s, and %d are needed", have, l.dir, l.need()), os.RemoveAll(l.dir))
+	}
+	return nil
+}
+
+// need in bytes is what is on the disk at the same time, at most: the file, its shards,
+// both again on the way to each node, and some for everything else.
+func (l *lab) need() int64 {
+	return int64(l.size)*int64(3+slices.Max(l.nodes)+max(l.middles, chainMiddles)) + 1<<29
+}
+
+// installed are the systems that were asked for, or else that are there, and says which
+// are not.
+func (l *lab) installed() (there []system, leftOut []string, err error) {
+	asked, err := choose("system", systems(), l.systems)
+	for _, s := range asked {
+		var missing []string
+		for _, name := range s.needs {
+			if _, err := exec.LookPath(program(name)); err != nil {
+				missing = append(missing, name)
+			}
+		}
+		if len(missing) == 0 {
+			there = append(there, s)
+			continue
+		}
+		leftOut = append(leftOut, fmt.Sprintf("%s, because of what is not installed: %s", s.name, strings.Join(missing, ", ")))
+	}
+	if err == nil && len(there) == 0 {
+		err = errors.New(strings.Join(leftOut, "; "))
+	}
+	return there, leftOut, err
+}
+
+// named is what is chosen by its name.
+type named interface{ called() string }
+
+// names are those of all, separated by commas.
+func names[T named](all []T) string {
+	var s []string
+	for _, x := range all {
+		s = append(s, x.called())
+	}
+	return strings.Join(s, ",")
+}
+
+// choose returns those of all that are named, separated by commas, or all if none is.
+func choose[T named](what string, all []T, list string) (chosen []T, err error) {
+	if list == "" {
+		return all, nil
+	}
+	for name := range strings.SplitSeq(list, ",") {
+		i := slices.IndexFunc(all, func(x T) bool { return x.called() == name })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no %s %q, but %s", what, name, names(all))
+		}
+		chosen = append(chosen, all[i])
+	}
+	return chosen, nil
+}
+
+// measure runs all that was chosen, round by round, so that whatever else the machine
+// does hits all of it alike. What fails is noted, and is an error at the end.
+func (l *lab) measure(ctx context.Context, r *Report, systems []system, chosen []scenario) error {
+	began := time.Now()
+	if err := l.prepare(ctx); err != nil {
+		return err
+	}
+	failed := 0
+	for round := range l.rounds {
+		for _, c := range l.cases(chosen) {
+			for _, s := range systems {
+				what := fmt.Sprintf("round %d of %d: %s, %d clients: %s", round+1, l.rounds, c.name, c.nodes, s.name)
+				sample, err := l.trial(ctx, s, c.plan)
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				result := r.result(s.name, c)
+				if err != nil {
+					failed++
+					result.fail(err)
+					fmt.Fprintf(os.Stderr, "%s: failed: %v\n", what, err)
+					continue
+				}
+				result.Samples = append(result.Samples, sample)
+				fmt.Fprintf(os.Stderr, "%s: %.2f s, %.3f of the bound, %.2f times the file sent, %.0f %% idle\n",
+					what, sample.All, sample.ratio(), sample.Sent, 100*sample.Idle)
+			}
+		}
+	}
+	r.Took = time.Since(began).Round(time.Second).String()
+	if failed > 0 {
+		return fmt.Errorf("%d of the runs failed", failed)
+	}
+	return nil
+}
+
+// A variant is a scenario with so many clients.
+type variant struct {
+	scenario
+
+	nodes int
+	plan  plan
+}
+
+// cases are the scenarios with the numbers of clients that they are run with.
+func (l *lab) cases(chosen []scenario) (all []variant) {
+	for _, s := range chosen {
+		for _, n := range l.nodes {
+			if s.sweep || n == slices.Max(l.nodes) {
+				all = append(all, variant{s, n, s.plan(shape{clients: n, middles: l.middles, rate: l.rate})})
+			}
+		}
+	}
+	return all
+}

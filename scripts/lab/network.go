@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/shardcast/shardcast/scripts/internal/process"
+)
+
+const (
+	// link is the node's end of its link; no interface outside is called so.
+	link = "sclab0"
+
+	// latency is how much a link keeps back before it drops, in time.
+	latency = 50 * time.Millisecond
+
+	// leastBurst in bytes has room for the largest packet that the system hands over
+	// at once, which would otherwise be cut up at the cost of processor time.
+	leastBurst = 80_000
+
+	// burstTime is the burst of fast links: what passes in two ticks of a slow clock.
+	burstTime = 2 * time.Millisecond
+
+	// tidy is how long removing a network may take.
+	tidy = time.Minute
+)
+
+// A network is a namespace for each node of a plan, and one with the bridge that
+// joins them.
+type network struct {
+	prefix string
+	made   []string // the namespaces
+}
+
+// network builds one for a plan. Nothing of it remains if that fails.
+func (l *lab) network(ctx context.Context, p plan) (*network, error) {
+	n := &network{prefix: l.prefix}
+	err := n.build(ctx, p, l.congestion)
+	if err != nil {
+		return nil, errors.Join(err, n.close(ctx))
+	}
+	return n, nil
+}
+
+// namespace is that of a node.
+func (n *network) namespace(node int) string { return n.prefix + "-" + strconv.Itoa(node) }
+
+// hub is the namespace of the bridge.
+func (n *network) hub() string { return n.prefix + "-hub" }
+
+// address is that of a node, from a private range that is known to namespaces only.
+func address(node int) string { return fmt.Sprintf("10.177.%d.%d", node/250, node%250+1) }
+
+func (n *network) build(ctx context.Context, p plan, congestion string) error {
+	if err := n.add(ctx, n.hub()); err != nil {
+		return err
+	}
+	if err := ip(ctx, "-n", n.hub(), "link", "add", "hub", "up", "type", "bridge"); err != nil {
+		return err
+	}
+	for i, s := range p {
+		if err := n.add(ctx, n.namespace(i)); err != nil {
+			return err
+		}
+		if err := n.join(ctx, i, s, congestion); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add makes a namespace.
+func (n *network) add(ctx context.Context, name string) error {
+	n.made = append(n.made, name)
+	return ip(ctx, "netns", "add", name)
+}
+
+// join joins a node to the bridge by a shaped link. What leaves the node is shaped at
+// its end, and what is on the way to it at the bridge's.
+func (n *network) join(ctx context.Context, node int, s spec, congestion string) error {
+	ns, port := n.namespace(node), "port"+strconv.Itoa(node)
+	commands := [][]string{
+		{"ip", "-n", n.hub(), "link", "add", port, "type", "veth", "peer", "name", link, "netns", ns},
+		{"ip", "-n", n.hub(), "link", "set", port, "master", "hub", "up"},
+		{"ip", "-n", ns, "link", "set", "lo", "up"},
+		{"ip", "-n", ns, "link", "set", link, "up"},
+		{"ip", "-n", ns, "address", "add", address(node) + "/16", "dev", link},
+		append([]string{"tc", "-n", ns, "qdisc", "add", "dev", link}, shaper(s.up)...),
+		append([]string{"tc", "-n", n.hub(), "qdisc", "add", "dev", port}, shaper(s.down)...),
+	}
+	if congestion != "" {
+		// By the route, because a namespace may choose for itself only what is allowed to
+		// every user of the machine.
+		commands = append(commands, []string{
+			"ip", "-n", ns, "route", "change", "10.177.0.0/16", "dev", link, "src", address(node), "congctl", congestion,
+		})
+	}
+	for _, c := range commands {
+		if err := command(ctx, c[0], c[1:]...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shaper are the arguments of tc for a rate.
+func shaper(r rate) []string {
+	return []string{
+		"root", "tbf", "rate", strconv.FormatInt(int64(r), 10) + "bit",
+		"burst", strconv.FormatInt(burst(r), 10), "latency", latency.String(),
+	}
+}
+
+// burst in bytes is what may pass at once.
+func burst(r rate) int64 {
+	return max(leastBurst, int64(r.bytesPerSecond()*burstTime.Seconds()))
+}
+
+// congestion is the congestion control of a node's connections.
+func (n *network) congestion(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "ip", "-n", n.namespace(0), "route", "show", "dev", link).Output()
+	if err != nil {
+		return "", err
+	}
+	if _, rest, ok := strings.Cut(string(out), "congctl "); ok {
+		return strings.Fields(rest)[0], nil
+	}
+	out, err = exec.CommandContext(ctx, "ip", "netns", "exec", n.namespace(0), "cat", "/proc/sys/net/ipv4/tcp_congestion_control").Output()
+	return strings.TrimSpace(string(out)), err
+}
+
+// start starts a command on a node.
+func (n *network) start(ctx context.Context, node int, name string, args ...string) (*process.Process, error) {
+	return process.Start(ctx, "ip", append([]string{"netns", "exec", n.namespace(node), name}, args...)...)
+}
+
+// kill kills all that runs in a namespace.
+func (n *network) kill(ctx context.Context, namespace string) error {
+	out, err := exec.CommandContext(ctx, "ip", "netns", "pids", namespace).Output()
+	if err != nil {
+		return err
+	}
+	for field := range strings.FieldsSeq(string(out)) {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			return err
+		}
+		if p, err := os.FindProcess(pid); err == nil {
+			_ = p.Kill() // it may have ended
+		}
+	}
+	return nil
+}
+
+// close kills what still runs in the network and removes it, also when ctx has ended.
+func (n *network) close(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidy)
+	defer cancel()
+	for _, name := range n.made {
+		if _, missing := os.Stat("/run/netns/" + name); missing != nil {
+			continue // making it failed
+		}
+		// A second ctrl-C also reaches ip, and this is not to be left half done.
+		for range 3 {
+			last := errors.Join(n.kill(ctx, name), ip(ctx, "netns", "delete", name))
+			if _, missing := os.Stat("/run/netns/" + name); missing != nil {
+				break
+			}
+			err = errors.Join(err, last)
+		}
+	}
+	return err
+}
+
+// counters are the bytes that a node has received and sent, by those of its link.
+// While the program that is its first process runs they can be read at no cost.
+func counters(p *process.Process) (received, sent int64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", p.ID()))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) < 10 || fields[0] != link+":" {
+			continue
+		}
+		if received, err = strconv.ParseInt(fields[1], 10, 64); err != nil {
+			return 0, 0, err
+		}
+		sent, err = strconv.ParseInt(fields[9], 10, 64)
+		return received, sent, err
+	}
+	return 0, 0, nil // it is not in the namespace yet
+}
+
+// ip runs ip.
+func ip(ctx context.Context, args ...string) error { return command(ctx, "ip", args...) }
+
+// command runs a command; the error has what it says.
+func command(ctx context.Context, name string, args ...string) error {
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

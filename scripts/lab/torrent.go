@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"crypto/sha1" // BitTorrent has it (BEP 3)
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// trackerCommand as the first argument makes this program a tracker.
+	trackerCommand = "tracker"
+
+	trackerPort = "6969"
+
+	// interval in seconds is how often peers ask the tracker. Those that come later go
+	// to those that were there before, so that it does not matter much.
+	interval = 10
+
+	// pieces is how many a torrent has, about.
+	pieces = 1000
+)
+
+// announce is the URL of the tracker.
+func announce() string { return "http://" + address(0) + ":" + trackerPort + "/announce" }
+
+// torrentFile is the one that all peers have from the start.
+func (l *lab) torrentFile() string { return filepath.Join(l.dir, "file.torrent") }
+
+// torrent is the metainfo of a file (BEP 3).
+func torrent(f file, tracker string) ([]byte, error) {
+	size := int64(256 << 10)
+	for size < 4<<20 && int64(f.size)/size > pieces {
+		size *= 2
+	}
+	in, err := os.Open(f.name)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	var digests strings.Builder
+	for rest := int64(f.size); rest > 0; rest -= size {
+		h := sha1.New()
+		if _, err := io.CopyN(h, in, min(rest, size)); err != nil {
+			return nil, err
+		}
+		digests.Write(h.Sum(nil))
+	}
+	return fmt.Appendf(nil, "d8:announce%s4:infod6:lengthi%de4:name%s12:piece lengthi%de6:pieces%see",
+		bencoded(tracker), f.size, bencoded(filepath.Base(f.name)), size, bencoded(digests.String())), nil
+}
+
+// bencoded is a string as BitTorrent writes it.
+func bencoded(s string) string { return strconv.Itoa(len(s)) + ":" + s }
+
+func startTorrent(ctx context.Context, t *trial, i int, dir string) (*node, error) {
+	args := append([]string{
+		"--dir", dir, "--seed-ratio=0", "--listen-port=6881", "--enable-dht=false", "--bt-enable-lpd=false",
+		"--enable-peer-exchange=true", "--bt-external-ip=" + address(i), "--bt-save-metadata=false",
+	}, ariaQuiet()...)
+	if t.plan[i].role == origin {
+		return t.seed(ctx, args)
+	}
+	// It does not say that it has the whole file, but calls who does.
+	p, err := t.net.start(ctx, i, "aria2c", append(args, "--on-bt-download-complete=echo", t.torrentFile())...)
+	if err != nil {
+		return nil, err
+	}
+	return &node{
+		Process: p, output: filepath.Join(dir, filepath.Base(t.file.name)),
+		held: func() (time.Time, error) {
+			return awaited(p, `(?m)^[0-9a-f]{16} 1 `)
+		},
+	}, nil
+}
+
+// seed starts the tracker, and on the same node the first that has the file.
+func (t *trial) seed(ctx context.Context, args []string) (*node, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	tracker, err := t.net.start(ctx, 0, self, trackerCommand, net.JoinHostPort(address(0), trackerPort))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := tracker.Await(`listening`); err != nil {
+		return nil, err
+	}
+	// Of two --dir the last one holds.
+	if _, err := t.net.start(ctx, 0, "aria2c", append(args, "--dir="+t.dirOfFile(), "--bt-seed-unverified", "--check-integrity=false", t.torrentFile())...); err != nil {
+		return nil, err
+	}
+	_, err = tracker.Await(`announced`)
+	return &node{Process: tracker}, err
+}
+
+// dirOfFile is where the file is that origins have.
+func (t *trial) dirOfFile() string { return filepath.Dir(t.file.name) }
+
+// A tracker tells peers of one another.
+type tracker struct {
+	mu    sync.Mutex // guards peers
+	peers map[netip.AddrPort]struct{}
+}
+
+func newTracker() *tracker { return &tracker{peers: make(map[netip.AddrPort]struct{})} }
+
+// track is a tracker for one torrent until ctx ends.
+func track(ctx context.Context, address string) error {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{Handler: newTracker(), ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { srv.Close() }) //nolint:errcheck // it ends
+	defer stop()
+	fmt.Println("listening")
+	if err := srv.Serve(ln); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// ServeHTTP answers a peer with the others, in the compact form (BEP 23).
+func (t *tracker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	peer, err := announced(r.RemoteAddr, r.URL.Query())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	fmt.Println("announced", peer, r.URL.Query().Get("event"))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r.URL.Query().Get("event") == "stopped" {
+		delete(t.peers, peer)
+	} else {
+		t.peers[peer] = struct{}{}
+	}
+	var others []byte
+	for other := range t.peers {
+		if other != peer {
+			others = append(others, other.Addr().AsSlice()...)
+			others = append(others, byte(other.Port()>>8), byte(other.Port()))
+		}
+	}
+	fmt.Fprintf(w, "d8:intervali%de12:min intervali%de5:peers%se", interval, interval, bencoded(string(others)))
+}
+
+// announced is where a peer listens.
+func announced(remote string, query url.Values) (netip.AddrPort, error) {
+	from, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return from, err
+	}
+	port, err := strconv.ParseUint(query.Get("port"), 10, 16)
+	return netip.AddrPortFrom(from.Addr().Unmap(), uint16(port)), err
+}
