@@ -63,12 +63,13 @@ type fetching struct {
 	kept       chan int // shards that are in the sink, right by their digests
 	tally      *tally
 
-	mu        sync.Mutex // guards what follows
-	begun     []bool     // by shard
-	wanted    []int      // numbers of shards that somebody waits for
-	cursor    int        // those of the shards before it are true
-	done      int        // shards
-	resting   int        // workers that have nothing to do
+	mu        sync.Mutex   // guards what follows
+	begun     []bool       // by shard
+	wanted    []int        // numbers of shards that somebody waits for
+	cursor    int          // those of the shards before it are true
+	done      int          // shards
+	resting   int          // workers that have nothing to do
+	opening   map[int]bool // numbers of shards that are begun, and not yet in open
 	open      map[*arrival]bool
 	waiting   []*span // that nobody brings
 	transfers map[*transfer]bool
@@ -208,7 +209,8 @@ func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
 
 func (p *Pool) fetching(t Task, tally *tally) *fetching {
 	return &fetching{
-		Pool: p, entry: t.Entry, relay: t.Relay, cut: t.Cut, tier: 1, tally: tally, open: make(map[*arrival]bool), transfers: make(map[*transfer]bool),
+		Pool: p, entry: t.Entry, relay: t.Relay, cut: t.Cut, tier: 1, tally: tally,
+		opening: make(map[int]bool), open: make(map[*arrival]bool), transfers: make(map[*transfer]bool),
 		changed: make(chan struct{}), distrusted: new(refusals),
 	}
 }

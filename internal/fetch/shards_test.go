@@ -169,7 +169,7 @@ func TestFetchGoesOnAfterTrouble(t *testing.T) {
 			always := newSite(t, data).spoilWith(only("/v1/shard_002.bin", by(trouble)))
 			require.NoError(t, newFetch(t, opts, &got, always, other), "with another, at once")
 			assert.Equal(t, data, got.bytes())
-			assert.Equal(t, 1, other.asked("/v1/shard"))
+			assert.Equal(t, 1, other.asked("/v1/shard_002"))
 			assert.Empty(t, log.with("not asked again"), "trouble is not guilt")
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -140,13 +141,17 @@ const mostUnasked = 2
 // isReserved reports whether what there is of workers and rate is for those who wait.
 // The caller holds mu.
 func (f *fetching) isReserved() bool {
-	unasked := 0
+	under := slices.Collect(maps.Keys(f.opening))
 	for a := range f.open {
-		if !f.sink.Asked(a.shard.Number) {
+		under = append(under, a.shard.Number)
+	}
+	unasked := 0
+	for _, number := range under {
+		if !f.sink.Asked(number) {
 			unasked++
 		}
 	}
-	return unasked >= mostUnasked && unasked < len(f.open)
+	return unasked >= mostUnasked && unasked < len(under)
 }
 
 // canBegin reports whether nobody has begun shard number, and it has been cut. The
@@ -158,6 +163,7 @@ func (f *fetching) canBegin(number int) bool {
 // shard returns shard number, which is begun. The caller holds mu.
 func (f *fetching) shard(number int) shard.Shard {
 	f.begun[number-1] = true
+	f.opening[number] = true
 	s := f.manifest.Shard(number)
 	s.Digest = f.digests[number-1]
 	return s
@@ -171,6 +177,7 @@ func (f *fetching) begin(ctx context.Context, s shard.Shard, buf []byte) error {
 	}
 	f.mu.Lock()
 	f.open[a] = true
+	delete(f.opening, s.Number)
 	f.mu.Unlock()
 	missing := slices.Clone(a.spans)
 	if len(missing) == 0 {

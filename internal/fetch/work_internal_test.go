@@ -20,7 +20,7 @@ func (w *wishes) Wanted() <-chan int { return w.wanted }
 func TestAShardThatIsWantedBeforeItIsCutIsBegunFirstWhenItIs(t *testing.T) {
 	w := &wishes{wanted: make(chan int, 3)}
 	f := &fetching{
-		cut: new(Cut), sink: w, begun: make([]bool, 3), digests: make([]shard.Digest, 3),
+		cut: new(Cut), sink: w, begun: make([]bool, 3), opening: make(map[int]bool), digests: make([]shard.Digest, 3),
 		manifest: shard.Manifest{Size: 3, ShardSize: 1, Shards: make([]shard.Digest, 3)},
 	}
 	w.wanted <- 3
