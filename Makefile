@@ -1,7 +1,7 @@
 # Two commands are enough on a machine with Go and make: make demo, make test.
 
 TOOL      = go tool -modfile=tools/go.mod
-FUZZTIME ?= 3s
+FUZZTIME ?= 50000x
 PACKAGES ?= ./...
 
 .PHONY: help build test race e2e fuzz bench bench-check bench-chain lab killloop lint vet fmt check demo clean
@@ -23,7 +23,7 @@ e2e: ## Run the stories with the real commands, and with nginx, curl and others 
 	scripts/peers
 	go test -count=1 ./cmd
 
-fuzz: ## Run every fuzz target for FUZZTIME (3s)
+fuzz: ## Run every fuzz target with FUZZTIME inputs (50000x)
 	scripts/fuzz $(FUZZTIME)
 
 bench: build ## Measure all beside openssl, curl, nginx and others (ARGS='-report reports -memory 8GiB', -help)
