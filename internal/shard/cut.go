@@ -2,7 +2,6 @@ package shard
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
@@ -76,7 +75,7 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 		Plan: plan, halves: make(map[int]Digest),
 		free: make(chan *buffer, cutBuffers),
 	}
-	for _, to := range []*chan *buffer{&c.toFile, &c.toBLAKE3, &c.toShards, &c.toDisk} {
+	for _, to := range []*chan *buffer{&c.toBLAKE3, &c.toSums, &c.toDisk} {
 		*to = make(chan *buffer, cutBuffers)
 	}
 	for range cutBuffers {
@@ -84,25 +83,26 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 	}
 	group.Go(func() error { return c.read(ctx, src) })
 	group.Go(func() error {
-		m.Digest = c.sum(sha256.New(), c.toFile)
+		blake3 := NewBLAKE3()
+		for p := range c.toBLAKE3 {
+			_, _ = blake3.Write(p.data)
+			c.release(p)
+		}
+		m.BLAKE3 = sum(blake3)
 		return nil
 	})
 	group.Go(func() error {
-		m.BLAKE3 = c.sum(NewBLAKE3(), c.toBLAKE3)
-		return nil
-	})
-	group.Go(func() error {
-		one := sha256.New()
-		for p := range c.toShards {
-			one.Write(p.data)
+		sums := NewSums(c.ShardSize)
+		for p := range c.toSums {
+			_, _ = sums.Write(p.data)
 			if p.last {
-				digest := sum(one)
+				digest := sums.EndShard()
 				m.Shards = append(m.Shards, digest)
-				one.Reset()
 				c.half(p.shard, digest)
 			}
 			c.release(p)
 		}
+		m.Digest = sums.Whole()
 		return nil
 	})
 	group.Go(func() error { return c.write(group) })
@@ -112,28 +112,19 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 	return m, nil
 }
 
-// sum returns what h makes of all buffers that come.
-func (c *cut) sum(h hash.Hash, buffers <-chan *buffer) Digest {
-	for p := range buffers {
-		h.Write(p.data)
-		c.release(p)
-	}
-	return sum(h)
-}
-
 // sum returns what h has hashed so far.
 func sum(h hash.Hash) (d Digest) {
 	h.Sum(d[:0])
 	return d
 }
 
-// cut is one run of [Cut]: every buffer goes from the reader to four users and
+// cut is one run of [Cut]: every buffer goes from the reader to three users and
 // back to the free ones.
 type cut struct {
 	Plan
 
-	free                               chan *buffer
-	toFile, toBLAKE3, toShards, toDisk chan *buffer
+	free                     chan *buffer
+	toBLAKE3, toSums, toDisk chan *buffer
 
 	mu     sync.Mutex     // guards halves, and is held while Report is called
 	halves map[int]Digest // of shards that are hashed, or committed, which is the zero digest, and not yet the other
@@ -168,19 +159,18 @@ type buffer struct {
 	users atomic.Int32
 }
 
-// release gives p back once all four users have done so.
+// release gives p back once all three users have done so.
 func (c *cut) release(p *buffer) {
 	if p.users.Add(-1) == 0 {
 		c.free <- p
 	}
 }
 
-// read fills buffers from src and hands them out. It ends the other four by
+// read fills buffers from src and hands them out. It ends the other three by
 // closing their channels.
 func (c *cut) read(ctx context.Context, src io.Reader) error {
-	defer close(c.toFile)
 	defer close(c.toBLAKE3)
-	defer close(c.toShards)
+	defer close(c.toSums)
 	defer close(c.toDisk)
 	for offset := int64(0); offset < c.Size; {
 		var p *buffer
@@ -200,10 +190,9 @@ func (c *cut) read(ctx context.Context, src io.Reader) error {
 			return err
 		}
 		offset += int64(len(p.data))
-		p.users.Store(4)
-		c.toFile <- p
+		p.users.Store(3)
 		c.toBLAKE3 <- p
-		c.toShards <- p
+		c.toSums <- p
 		c.toDisk <- p
 	}
 	if n, err := io.ReadFull(src, make([]byte, 1)); n > 0 {
