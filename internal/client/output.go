@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -25,6 +26,10 @@ type output struct {
 	lock    *flock.Flock
 	size    int64
 	resumed bool // what an earlier download left is in it
+
+	// writing is held by who writes: file systems let one write to a file at a time, and
+	// the others spin on a processor until it is their turn.
+	writing sync.Mutex
 }
 
 // create opens the temporary neighbour of path for what m says, and locks it
@@ -191,7 +196,7 @@ func (o *output) close(keep bool) error {
 
 // Open opens the place of s.
 func (o *output) Open(s shard.Shard) (fetch.Place, error) {
-	return place{io.NewSectionReader(o.file, s.Offset, s.Size), io.NewOffsetWriter(o.file, s.Offset), o, s}, nil
+	return place{io.NewSectionReader(o.file, s.Offset, s.Size), o, s}, nil
 }
 
 // Wanted is for nobody: who waits for the file waits for all of it.
@@ -203,7 +208,6 @@ func (o *output) Asked(int) bool { return false }
 // place is where one shard goes.
 type place struct {
 	io.ReaderAt
-	io.WriterAt
 
 	out   *output
 	shard shard.Shard
@@ -217,10 +221,26 @@ func (p place) Written() ([]disk.Range, error) {
 	return disk.Written(p.out.file.File, p.shard.Offset, p.shard.Offset+p.shard.Size)
 }
 
+// flushed is how much of the file the disk is told to begin with at a time, in bytes.
+const flushed = 8 << 20
+
+// WriteAt has the disk begin with what lies before, for it to have little left to do in
+// the end.
+func (p place) WriteAt(data []byte, offset int64) (int, error) {
+	offset += p.shard.Offset
+	p.out.writing.Lock()
+	n, err := p.out.file.WriteAt(data, offset)
+	p.out.writing.Unlock()
+	if end := (offset + int64(n)) / flushed * flushed; offset < end {
+		_ = p.out.file.Flush(end-flushed, flushed) // see Commit
+	}
+	return n, err
+}
+
 // Forget has nothing to do: nobody reads the file before it is right.
 func (p place) Forget() {}
 
-// Commit has the disk begin with the shard.
+// Commit has the disk begin with what is left of the shard.
 func (p place) Commit() error {
 	// Where the file system cannot do that, the file's own commit does it all.
 	_ = p.out.file.Flush(p.shard.Offset, p.shard.Size)

@@ -31,7 +31,7 @@ func (m move) Error() string { return "continued by " + m.upstream.name }
 
 // arrival is one shard on its way into its place. It consists of spans, and its
 // bytes are hashed as they come, as long as they come in order; what comes ahead
-// of the order is read back in the end.
+// of the order is read back in the end. Where shards are checked in their order all is.
 type arrival struct {
 	*fetching
 
@@ -120,8 +120,11 @@ func (a *arrival) add(from, to int64) *span {
 	return s
 }
 
-// readBack hashes from the place up to the offset to.
+// readBack hashes from the place up to the offset to, unless that is done later.
 func (a *arrival) readBack(to int64, buf []byte) error {
+	if a.inOrder != nil {
+		return nil
+	}
 	r := io.NewSectionReader(a.place, a.hashed, to-a.hashed)
 	n, err := io.CopyBuffer(a.hash, struct{ io.Reader }{r}, buf)
 	a.hashed += n
@@ -232,7 +235,7 @@ func (t *transfer) put(offset int64, data []byte) error {
 	if _, err := a.place.WriteAt(data, offset); err != nil {
 		return err
 	}
-	if offset == a.hashed {
+	if offset == a.hashed && a.inOrder == nil {
 		a.hash.Write(data)
 		a.hashed = r.To
 	}
@@ -289,10 +292,17 @@ func (a *arrival) finish(ctx context.Context, buf []byte) (*span, error) {
 	}
 	a.finished = true
 	a.mu.Unlock()
+	if a.inOrder != nil {
+		return a.inOrder.check(ctx, a, buf)
+	}
 	if err := a.readBack(a.shard.Size, buf); err != nil {
 		return nil, local{err}
 	}
-	got := shard.Digest(a.hash.Sum(nil))
+	return a.settle(ctx, shard.Digest(a.hash.Sum(nil)))
+}
+
+// settle keeps the shard, whose digest is got, or returns a span to bring it again.
+func (a *arrival) settle(ctx context.Context, got shard.Digest) (*span, error) {
 	if a.shard.Digest == (shard.Digest{}) {
 		a.digests[a.shard.Number-1] = got
 		if senders := a.senders(); len(senders) == 1 && a.present == 0 {

@@ -61,6 +61,7 @@ type fetching struct {
 	// Those whose manifests did not fit.
 	distrusted *refusals
 	kept       chan int // shards that are in the sink, right by their digests
+	inOrder    *inOrder // or nil
 	tally      *tally
 
 	mu        sync.Mutex   // guards what follows
@@ -80,8 +81,8 @@ type fetching struct {
 // Fetch brings all shards of t.Entry to the sink that t.Open returns for its
 // manifest, and returns that manifest and how it went, only if every shard agrees with it and the
 // whole with the entry's digest. What the sink keeps already is checked, and used
-// if it is right. The digest of the whole
-// is computed from the sink as soon as all shards before have come.
+// if it is right. The digest of the whole is computed from the sink, behind the shards as
+// they come; unless others read them meanwhile, each is checked then, in the same pass.
 //
 // A manifest is believed until the bytes do not fit: then its upstream is not
 // asked for one again, and t.Open is called again for the manifest of another one. It may
@@ -232,6 +233,7 @@ func (f *fetching) run(ctx context.Context, t Task) (err error) {
 	f.begun = make([]bool, len(f.digests))
 	f.sole = make([]*upstream, len(f.digests))
 	f.kept = make(chan int, len(f.digests))
+	f.inOrder = f.newInOrder()
 	f.tally.begin(f)
 	watched, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -263,6 +265,14 @@ func (f *fetching) close() error {
 // as they come. The BLAKE3 is computed only where it may be what the distribution
 // states, or others will be told of it.
 func (f *fetching) checkWhole(ctx context.Context) error {
+	if f.inOrder != nil {
+		select {
+		case <-f.inOrder.done:
+			return f.compare(ctx, f.inOrder.sums.Whole(), shard.Digest{})
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	whole := newSums(f.relay || f.source == nil || f.manifest.Digest != f.entry.Digest)
 	defer whole.close()
 	kept := make([]bool, len(f.manifest.Shards))
@@ -288,12 +298,13 @@ func (f *fetching) checkWhole(ctx context.Context) error {
 			return err
 		}
 	}
-	return f.compare(ctx, whole)
+	sha, blake := whole.digests()
+	return f.compare(ctx, sha, blake)
 }
 
 // compare returns nil if the digests of the whole file are those that it must have, and
-// notes them in the manifest.
-func (f *fetching) compare(ctx context.Context, whole *sums) error {
+// notes them in the manifest. The BLAKE3 is zero if nobody has asked for it.
+func (f *fetching) compare(ctx context.Context, sha, blake shard.Digest) error {
 	want := f.entry.Digest
 	if f.cut != nil {
 		var err error
@@ -301,7 +312,6 @@ func (f *fetching) compare(ctx context.Context, whole *sums) error {
 			return err
 		}
 	}
-	sha, blake := whole.digests()
 	said := f.manifest
 	f.manifest.Digest, f.manifest.BLAKE3 = sha, cmp.Or(blake, said.BLAKE3)
 	switch {
