@@ -76,7 +76,7 @@ func (t *Table) plot(w *strings.Builder, m Metric, y int) int {
 		return y
 	}
 	at := func(v float64) float64 { return labelEnd + v/longest*(barEnd-labelEnd) }
-	fmt.Fprintf(w, `<text class="head" x="20" y="%d">%s</text>`+"\n", y, html.EscapeString(t.Name+": "+t.Title+" ("+m.title()+")"))
+	fmt.Fprintf(w, `<text class="head" x="20" y="%d">%s</text>`+"\n", y, html.EscapeString(strings.Split(t.Name, "-")[0]+": "+t.Title+" ("+m.title()+")"))
 	for _, r := range t.Rows {
 		if len(r.Samples[m]) == 0 {
 			continue
