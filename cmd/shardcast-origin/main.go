@@ -115,6 +115,10 @@ func (s *settings) serve(ctx context.Context, files []string) (err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return o.Serve(ctx, ln) })
 	group.Go(func() error {
+		cli.Supervise(ctx, ln.Addr(), s.logger(os.Stderr))
+		return nil
+	})
+	group.Go(func() error {
 		// A server that is refused the directory must not publish there either.
 		select {
 		case <-ready:
