@@ -3,8 +3,10 @@
 TOOL      = go tool -modfile=tools/go.mod
 FUZZTIME ?= 50000x
 PACKAGES ?= ./...
+PREFIX   ?= /usr/local
+COMMANDS  = shardcast-origin shardcast-middle shardcast-client
 
-.PHONY: help build test race e2e fuzz bench bench-check bench-chain lab killloop lint vet fmt check demo clean
+.PHONY: help build test race e2e fuzz bench bench-check bench-chain lab killloop lint vet fmt check demo man install dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,5 +62,20 @@ demo: build ## Show all of it on loopback: origin, two middles in a chain, clien
 
 check: lint vet build demo fuzz test race ## All that CI runs
 
+man: ## Generate man pages and completions into build/share
+	rm -rf build/share
+	for command in $(COMMANDS); do \
+		SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} \
+		go run -tags pages ./cmd/$$command pages build || exit 1; done
+
+install: build man ## Install commands, man pages and completions below PREFIX (/usr/local), in DESTDIR
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	for command in $(COMMANDS); do install -m 755 bin/$$command "$(DESTDIR)$(PREFIX)/bin/" || exit 1; done
+	cd build && find share -type f | while read -r file; do \
+		install -d "$(DESTDIR)$(PREFIX)/$${file%/*}" && install -m 644 "$$file" "$(DESTDIR)$(PREFIX)/$$file" || exit 1; done
+
+dist: ## Build the archives of a release into dist, and their SHA256SUMS (ARGS, such as '-targets linux/amd64')
+	go run ./scripts/dist $(ARGS)
+
 clean: ## Remove what was built
-	rm -rf bin
+	rm -rf bin build dist

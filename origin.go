@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
+	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/origin"
@@ -38,6 +40,10 @@ type OriginOptions struct {
 	// means "0.1".
 	Dialect string
 
+	// Watch are the files that [Origin.Serve] broadcasts as they appear. The zero
+	// value is for none.
+	Watch WatchOptions
+
 	// ServerLimits bound what is sent.
 	ServerLimits
 
@@ -49,6 +55,54 @@ type OriginOptions struct {
 	Logger *slog.Logger
 }
 
+// WatchOptions say which files an [Origin] broadcasts by itself while it serves: each
+// once when it is complete, in the order of their times, and those of the same time by
+// name. What has been broadcast is remembered in the data directory, by name, size, time
+// and inode, so that what appears while no server runs follows, and a file that is
+// replaced by another one is broadcast again. Links, hidden files and what is in the
+// data directory are left alone.
+//
+// A file is complete when it has not changed for Settle or has its Marker, and, on
+// Linux, nobody has it open for writing. Who pauses for longer while he writes, and
+// closes the file meanwhile or writes from another machine, has half a file broadcast;
+// who renames whole files into the directory, or writes a marker after them, has not.
+// A file that changes while it is being cut is not published. What goes wrong is logged
+// and tried again.
+type WatchOptions struct {
+	// Dir is the directory in which the files appear. It may appear later itself. Empty
+	// means that nothing is watched.
+	Dir string
+
+	// Glob is what their names match, as [path.Match] has it: either the names of files
+	// in Dir, or, with a slash, those of files in directories in Dir. Empty means "*".
+	Glob string
+
+	// Marker is the name of a file that has to be beside one, in its directory, before it
+	// is broadcast; if it is no older than the file, that need not settle any more. Empty
+	// means that there is none.
+	Marker string
+
+	// Settle is how long a file must not have changed. Zero means 2 s.
+	Settle time.Duration
+}
+
+// watch returns what the options say, and nil if that is nothing.
+func (o WatchOptions) watch(data string) (*origin.Watch, error) {
+	if o == (WatchOptions{}) {
+		return nil, nil //nolint:nilnil // there is nothing to watch, which is fine
+	}
+	if o.Dir == "" {
+		return nil, fmt.Errorf("%w: it is said what to watch for, and no directory to watch", ErrOptions)
+	}
+	w := &origin.Watch{
+		Dir: o.Dir, Glob: cmp.Or(o.Glob, DefaultWatchGlob), Marker: o.Marker, Settle: cmp.Or(o.Settle, DefaultWatchSettle),
+	}
+	if err := w.Check(data); err != nil {
+		return nil, fmt.Errorf("%w: watch: %w", ErrOptions, err)
+	}
+	return w, nil
+}
+
 // An Origin publishes files as versions in a data directory, and serves that
 // directory. Its methods may be called from any goroutine.
 type Origin struct {
@@ -57,6 +111,7 @@ type Origin struct {
 	store   *store.Store
 	origin  *origin.Origin
 	serving server.Options
+	watch   *origin.Watch // nil for nothing
 	ready   func()
 }
 
@@ -74,7 +129,12 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := store.Open(cmp.Or(opts.DataDir, DefaultOriginDir), store.Origin)
+	dataDir := cmp.Or(opts.DataDir, DefaultOriginDir)
+	watch, err := opts.Watch.watch(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.Open(dataDir, store.Origin)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +143,7 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 		port:    serverPort(opts.Port),
 		store:   st,
 		serving: serving,
+		watch:   watch,
 		ready:   opts.Ready,
 		origin: origin.New(st, cmp.Or(opts.ShardSize, DefaultShardSize),
 			cmp.Or(opts.MaxVersions, DefaultMaxVersions), loggerOr(opts.Logger)),
@@ -110,12 +171,24 @@ func (o *Origin) Broadcast(ctx context.Context, path string) (version string, er
 // Listen listens where the options say, for [Origin.Serve].
 func (o *Origin) Listen() (net.Listener, error) { return listen(o.host, o.port) }
 
-// Serve serves the data directory on ln, from [Origin.Listen] or elsewhere,
-// until ctx ends, then finishes what it is sending, for 30 seconds at most, and
+// Serve serves the data directory on ln, from [Origin.Listen] or elsewhere, and
+// broadcasts what appears where Watch says, until ctx ends, then finishes what it is sending, for 30 seconds at most, and
 // returns nil. It returns an error matching [ErrInUse] if the data directory has
 // another server. It closes ln.
 func (o *Origin) Serve(ctx context.Context, ln net.Listener) error {
-	return o.origin.Serve(ctx, ln, o.serving, o.ready)
+	if o.watch == nil {
+		return o.origin.Serve(ctx, ln, o.serving, o.ready)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer stop()
+	return o.origin.Serve(ctx, ln, o.serving, func() {
+		if o.ready != nil {
+			o.ready()
+		}
+		watching.Go(func() { o.origin.Watch(ctx, *o.watch) })
+	})
 }
 
 // Close gives back what [NewOrigin] took.

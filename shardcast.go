@@ -48,6 +48,8 @@ const (
 	DefaultFastWait      = fetch.DefaultFastWait
 	DefaultSlowWait      = fetch.DefaultSlowWait
 	DefaultConcurrency   = fetch.DefaultConcurrency
+	DefaultWatchGlob     = "*"
+	DefaultWatchSettle   = 2 * time.Second
 	DefaultOriginDir     = "./data"
 	DefaultMiddleDir     = "./middle_data"
 	DefaultOutputDir     = "./downloads"

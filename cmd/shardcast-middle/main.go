@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/shardcast/shardcast"
 	"github.com/shardcast/shardcast/internal/cli"
@@ -84,5 +85,11 @@ func (s *settings) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return m.Serve(ctx, ln)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return m.Serve(ctx, ln) })
+	group.Go(func() error {
+		cli.Supervise(ctx, ln.Addr(), s.logger(os.Stderr))
+		return nil
+	})
+	return group.Wait()
 }

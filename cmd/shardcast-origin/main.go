@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -24,12 +25,14 @@ func main() {
 type settings struct {
 	dataDir   string
 	shardSize cli.Size
+	watch     shardcast.WatchOptions
+	settle    cli.Seconds
 	server    cli.ServerFlags
 	logger    func(io.Writer) *slog.Logger
 }
 
-// origin opens the data directory. ready is called when it is being served.
-func (s *settings) origin(ready func()) (*shardcast.Origin, error) {
+// origin opens the data directory, to watch what watch says. ready is called when it is being served.
+func (s *settings) origin(watch shardcast.WatchOptions, ready func()) (*shardcast.Origin, error) {
 	return shardcast.NewOrigin(shardcast.OriginOptions{
 		DataDir:      s.dataDir,
 		Host:         s.server.Host,
@@ -37,6 +40,7 @@ func (s *settings) origin(ready func()) (*shardcast.Origin, error) {
 		ShardSize:    int64(s.shardSize),
 		MaxVersions:  int(s.server.MaxVersions),
 		Dialect:      string(s.server.Dialect),
+		Watch:        watch,
 		ServerLimits: s.server.Limits(),
 		Ready:        ready,
 		Logger:       s.logger(os.Stderr),
@@ -44,7 +48,7 @@ func (s *settings) origin(ready func()) (*shardcast.Origin, error) {
 }
 
 func newCommand() *cobra.Command {
-	s := &settings{shardSize: shardcast.DefaultShardSize}
+	s := &settings{shardSize: shardcast.DefaultShardSize, settle: cli.Seconds(shardcast.DefaultWatchSettle)}
 	var files []string
 	root := &cobra.Command{
 		Use:   "shardcast-origin",
@@ -53,9 +57,11 @@ func newCommand() *cobra.Command {
 and clients, and to whatever else fetches files. It goes on until it is told to
 end by SIGINT or SIGTERM, and then finishes what it is sending, for 30 seconds at
 most. 'shardcast-origin broadcast FILE' publishes into the same directory, with
-or without a server on it.`,
+or without a server on it; with --watch the origin does so itself, with each file
+that appears complete in a directory.`,
 		Example: `  shardcast-origin --data-dir ./data --port 8000
   shardcast-origin --broadcast weights.safetensors
+  shardcast-origin --watch ./checkpoints --watch-glob 'step_*/model.safetensors'
   shardcast-origin broadcast weights.safetensors --data-dir ./data`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.serve(cmd.Context(), files) },
@@ -69,6 +75,10 @@ or without a server on it.`,
 	s.server.Listen(root.Flags())
 	s.server.Limit(root.Flags(), "of shards to send")
 	root.Flags().StringArrayVar(&files, "broadcast", nil, "`FILE` to publish as a new version at the start; may be given again")
+	root.Flags().StringVar(&s.watch.Dir, "watch", "", "`DIRECTORY` whose files are published as they appear, each once and in the order of their times, also those that came while no origin ran (default none)")
+	root.Flags().StringVar(&s.watch.Glob, "watch-glob", "", "`PATTERN` of the names of files to publish, or of a directory and a name, such as 'step_*/model.safetensors'; hidden ones never are (default *)")
+	root.Flags().StringVar(&s.watch.Marker, "watch-marker", "", "`NAME` of a file that must be beside one before that is published; it need not settle then (default none)")
+	root.Flags().Var(&s.settle, "watch-settle", "seconds that a file must not have changed before it is published")
 	root.AddCommand(&cobra.Command{
 		Use:   "broadcast FILE",
 		Short: "Publish one file as a new version and print which",
@@ -89,7 +99,11 @@ once. Any number of broadcasts may run at the same time; each waits for its turn
 // serve publishes files and serves until ctx ends.
 func (s *settings) serve(ctx context.Context, files []string) (err error) {
 	ready := make(chan struct{})
-	o, err := s.origin(func() { close(ready) })
+	watch := s.watch
+	if watch.Dir != "" {
+		watch.Settle = time.Duration(s.settle)
+	}
+	o, err := s.origin(watch, func() { close(ready) })
 	if err != nil {
 		return err
 	}
@@ -100,6 +114,10 @@ func (s *settings) serve(ctx context.Context, files []string) (err error) {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return o.Serve(ctx, ln) })
+	group.Go(func() error {
+		cli.Supervise(ctx, ln.Addr(), s.logger(os.Stderr))
+		return nil
+	})
 	group.Go(func() error {
 		// A server that is refused the directory must not publish there either.
 		select {
@@ -118,7 +136,7 @@ func (s *settings) serve(ctx context.Context, files []string) (err error) {
 
 // broadcast publishes file and prints its version.
 func (s *settings) broadcast(cmd *cobra.Command, file string) (err error) {
-	o, err := s.origin(nil)
+	o, err := s.origin(shardcast.WatchOptions{}, nil)
 	if err != nil {
 		return err
 	}

@@ -129,6 +129,7 @@ func prepare(root *cobra.Command) {
 	root.SetUsageTemplate(root.UsageTemplate() + exitCodes)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	addPages(root)
 	markArgs(root)
 }
 

@@ -45,3 +45,12 @@ func Allocated(info os.FileInfo) int64 {
 	}
 	return info.Size()
 }
+
+// Inode returns the number by which a file system tells a file from those that had
+// its name before, and zero where there is none.
+func Inode(info os.FileInfo) uint64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return stat.Ino
+	}
+	return 0
+}

@@ -42,20 +42,35 @@ func New(st *store.Store, shardSize int64, keep int, logger *slog.Logger) *Origi
 // Errors match [shard.ErrChanged] if the file was written to meanwhile,
 // [disk.ErrNoSpace], [store.ErrInUse], or are the file system's.
 func (o *Origin) Broadcast(ctx context.Context, path string) (shard.Version, error) {
-	version, err := o.broadcast(ctx, path)
+	version, err := o.broadcast(ctx, path, terms{})
 	if err != nil {
 		return 0, fmt.Errorf("broadcast %s: %w", path, err)
 	}
 	return version, nil
 }
 
-func (o *Origin) broadcast(ctx context.Context, path string) (version shard.Version, err error) {
+// terms are what a broadcast has to keep to. The zero value asks for nothing.
+type terms struct {
+	// accept looks at the file when it has been opened. On an error it is not cut.
+	accept func(src *source) error
+
+	// record is called when all is ready for version to be published. On an error
+	// that is not done. It may not be done after nil either.
+	record func(version shard.Version, digest shard.Digest) error
+}
+
+func (o *Origin) broadcast(ctx context.Context, path string, t terms) (version shard.Version, err error) {
 	start := time.Now()
 	src, err := open(path)
 	if err != nil {
 		return 0, err
 	}
 	defer src.Close()
+	if t.accept != nil {
+		if err := t.accept(src); err != nil {
+			return 0, err
+		}
+	}
 	if err := shard.CheckSize(src.info.Size(), o.shardSize); err != nil {
 		return 0, err
 	}
@@ -84,6 +99,11 @@ func (o *Origin) broadcast(ctx context.Context, path string) (version shard.Vers
 	m, err := o.cut(ctx, src, version, draft)
 	if err != nil {
 		return 0, err
+	}
+	if t.record != nil {
+		if err := t.record(version, m.Digest); err != nil {
+			return 0, err
+		}
 	}
 	if err := w.Publish(draft, m, o.keep); err != nil {
 		return 0, err

@@ -10,6 +10,7 @@
 //	    ROLE.lock          held by the one server of the directory, for as long as it runs
 //	    write.lock         held by whoever publishes or retires
 //	    state.json         the highest version number used, and what is being moved
+//	    watched.json       what the server has published of a directory that it watches
 //	    drafts/v2/         a version that is not whole yet
 //	        unfinished.jsonl   how far it is, while its file is being cut, see package shard
 //	    retired/v1/        a version that is not on offer any more, but still being read
@@ -63,6 +64,7 @@ const (
 	retired      = private + "/retired"
 	writeLock    = private + "/write.lock"
 	stateName    = private + "/state.json"
+	watchedName  = private + "/watched.json"
 )
 
 const (
@@ -186,6 +188,15 @@ func (s *Store) Distribution() ([]distfile.Entry, error) {
 // StatDistribution describes the file that [Store.Distribution] reads. The error
 // matches [fs.ErrNotExist] if there is none.
 func (s *Store) StatDistribution() (fs.FileInfo, error) { return s.root.Stat(distfile.FileName) }
+
+// Watched returns what [Store.SetWatched] wrote last. The error matches
+// [fs.ErrNotExist] if that was never called.
+func (s *Store) Watched() ([]byte, error) { return s.root.ReadFile(watchedName) }
+
+// SetWatched writes what the one server of the directory is to know after its next
+// start of the files that it has published by itself. It is on the disk when this
+// returns nil, all of it or nothing.
+func (s *Store) SetWatched(text []byte) error { return s.writeFile(watchedName, text) }
 
 // distribution returns the versions on offer and the lines that say nothing.
 func (s *Store) distribution() ([]distfile.Entry, []distfile.LineError, error) {

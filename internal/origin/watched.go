@@ -1,0 +1,138 @@
+package origin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+// maxGone bounds the files in the record that are not there any more: if they come
+// back as they were after that many others, they are broadcast again.
+const maxGone = 10_000
+
+// record is what of a watched directory has been broadcast. It is watched.json of the
+// data directory, written before a version is published and after, so that what a
+// crash has left undecided is decided by whether that version is listed.
+type record struct {
+	Files map[string]taken `json:"files"` // by name
+}
+
+// taken is a file that has been broadcast.
+type taken struct {
+	likeness
+
+	Version string       `json:"version"`
+	Digest  shard.Digest `json:"digest"`
+
+	// Undecided says that the version was about to be published.
+	Undecided bool `json:"undecided,omitempty"`
+
+	before *taken // of the same name, while it is undecided
+}
+
+// readRecord reads the record of st, of which this process is the one server.
+func readRecord(st *store.Store) (*record, error) {
+	r := &record{Files: make(map[string]taken)}
+	text, err := st.Watched()
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, r)
+	}
+	var listed []distfile.Entry
+	if err == nil {
+		listed, err = st.Distribution()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("what has been broadcast before is not known: watched.json: %w", err)
+	}
+	if r.Files == nil {
+		r.Files = make(map[string]taken)
+	}
+	for name, t := range r.Files {
+		if t.Undecided {
+			r.decide(name, slices.ContainsFunc(listed, func(e distfile.Entry) bool {
+				return e.Version.String() == t.Version && e.Digest == t.Digest
+			}))
+		}
+	}
+	return r, nil
+}
+
+// has reports whether the file name has been broadcast as it looks now.
+func (r *record) has(name string, now likeness) bool {
+	t, ok := r.Files[name]
+	return ok && t.likeness == now
+}
+
+// begin writes that the file f is about to be published.
+func (r *record) begin(st *store.Store, f candidate, version shard.Version, digest shard.Digest) error {
+	t := taken{likeness: f.likeness, Version: version.String(), Digest: digest, Undecided: true}
+	if before, ok := r.Files[f.name]; ok {
+		t.before = &before
+	}
+	r.Files[f.name] = t
+	return r.write(st)
+}
+
+// settle writes whether the file name, which was about to be published, was.
+func (r *record) settle(st *store.Store, name string, published bool) error {
+	r.decide(name, published)
+	return r.write(st)
+}
+
+// decide makes the file name, which was about to be published, one that was, or was
+// not.
+func (r *record) decide(name string, published bool) {
+	t := r.Files[name]
+	switch {
+	case published:
+		t.Undecided, t.before = false, nil
+		r.Files[name] = t
+	case t.before != nil:
+		r.Files[name] = *t.before
+	default:
+		delete(r.Files, name)
+	}
+}
+
+// forget drops those that were broadcast first of the files that are not there any
+// more, if they are too many.
+func (r *record) forget(there func(name string) bool) {
+	var gone []string
+	for name := range r.Files {
+		if !there(name) {
+			gone = append(gone, name)
+		}
+	}
+	if len(gone) <= maxGone {
+		return
+	}
+	// A longer number is a higher one.
+	slices.SortFunc(gone, func(a, b string) int {
+		va, vb := r.Files[a].Version, r.Files[b].Version
+		if len(va) != len(vb) {
+			return len(va) - len(vb)
+		}
+		return strings.Compare(va, vb)
+	})
+	for _, name := range gone[:len(gone)-maxGone] {
+		delete(r.Files, name)
+	}
+}
+
+func (r *record) write(st *store.Store) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return st.SetWatched(append(text, '\n'))
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io/fs"
+	"time"
+)
+
+// file is one in an archive.
+type file struct {
+	name string
+	mode fs.FileMode
+	data []byte
+}
+
+// tarred returns files as tar and gzip have them, in their order, all of the same time.
+func tarred(files []file, at time.Time) ([]byte, error) {
+	var b bytes.Buffer
+	zw, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	tw := tar.NewWriter(zw)
+	for _, f := range files {
+		err := tw.WriteHeader(&tar.Header{
+			Typeflag: tar.TypeReg, Name: f.name, Mode: int64(f.mode), Size: int64(len(f.data)), ModTime: at, Format: tar.FormatPAX,
+		})
+		if err != nil {
+			return nil, err
+		}
+		if _, err := tw.Write(f.data); err != nil {
+			return nil, err
+		}
+	}
+	err = errors.Join(tw.Close(), zw.Close())
+	return b.Bytes(), err
+}
+
+// zipped returns files as zip has them, in their order, all of the same time.
+func zipped(files []file, at time.Time) ([]byte, error) {
+	var b bytes.Buffer
+	zw := zip.NewWriter(&b)
+	for _, f := range files {
+		header := &zip.FileHeader{Name: f.name, Method: zip.Deflate, Modified: at}
+		header.SetMode(f.mode)
+		w, err := zw.CreateHeader(header)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(f.data); err != nil {
+			return nil, err
+		}
+	}
+	err := zw.Close()
+	return b.Bytes(), err
+}
