@@ -27,6 +27,8 @@
 //	answered NAME REGEXP        wait for it; it must match
 //	crowd ADDRESS COUNT PATH    open COUNT connections that say nothing, and as many that ask for
 //	                            PATH and read one byte of it, until the script ends
+//	metric ADDRESS NAME VALUE   wait until ADDRESS has a metric whose name with its labels, and whose
+//	                            value, match; with !, there is none now
 //	exists-soon FILE [BYTES]    wait until FILE exists, and is BYTES long or longer; with !, until it is gone
 //	tally FILE [PERCENT]        the numbers in FILE, which a download has written with --json, agree with
 //	                            one another, and what was wasted is at most PERCENT (0) of the size
@@ -156,6 +158,7 @@ func TestScripts(t *testing.T) {
 			"request":     request,
 			"answered":    answered,
 			"crowd":       crowd,
+			"metric":      metric,
 			"exists-soon": existsSoon,
 			"settled":     settled,
 			"tally":       tally,
@@ -272,11 +275,11 @@ func countOf(ts *testscript.TestScript, args []string) int {
 	return count
 }
 
-var signals = map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL}
+var signals = map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP}
 
 func signal(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: signal NAME TERM|INT|KILL")
+		ts.Fatalf("usage: signal NAME TERM|INT|KILL|HUP")
 	}
 	ts.Check(serverOf(ts, args[0]).cmd.Process.Signal(signals[args[1]]))
 }
