@@ -25,11 +25,13 @@ type settings struct {
 	dataDir   string
 	shardSize cli.Size
 	server    cli.ServerFlags
+	accessLog func(context.Context, *slog.Logger) (cli.AccessLog, error)
 	logger    func(io.Writer) *slog.Logger
 }
 
-// origin opens the data directory. ready is called when it is being served.
-func (s *settings) origin(ready func()) (*shardcast.Origin, error) {
+// origin opens the data directory. ready is called when it is being served, and accessLog,
+// unless it is nil, receives its answers.
+func (s *settings) origin(accessLog io.Writer, logger *slog.Logger, ready func()) (*shardcast.Origin, error) {
 	return shardcast.NewOrigin(shardcast.OriginOptions{
 		DataDir:      s.dataDir,
 		Host:         s.server.Host,
@@ -39,7 +41,8 @@ func (s *settings) origin(ready func()) (*shardcast.Origin, error) {
 		Dialect:      string(s.server.Dialect),
 		ServerLimits: s.server.Limits(),
 		Ready:        ready,
-		Logger:       s.logger(os.Stderr),
+		AccessLog:    accessLog,
+		Logger:       logger,
 	})
 }
 
@@ -68,6 +71,7 @@ or without a server on it.`,
 	s.logger = cli.LogFlag(flags)
 	s.server.Listen(root.Flags())
 	s.server.Limit(root.Flags(), "of shards to send")
+	s.accessLog = cli.AccessLogFlag(root.Flags())
 	root.Flags().StringArrayVar(&files, "broadcast", nil, "`FILE` to publish as a new version at the start; may be given again")
 	root.AddCommand(&cobra.Command{
 		Use:   "broadcast FILE",
@@ -88,8 +92,14 @@ once. Any number of broadcasts may run at the same time; each waits for its turn
 
 // serve publishes files and serves until ctx ends.
 func (s *settings) serve(ctx context.Context, files []string) (err error) {
+	logger := s.logger(os.Stderr)
+	accessLog, err := s.accessLog(ctx, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, accessLog.Close()) }()
 	ready := make(chan struct{})
-	o, err := s.origin(func() { close(ready) })
+	o, err := s.origin(accessLog.Writer, logger, func() { close(ready) })
 	if err != nil {
 		return err
 	}
@@ -118,7 +128,7 @@ func (s *settings) serve(ctx context.Context, files []string) (err error) {
 
 // broadcast publishes file and prints its version.
 func (s *settings) broadcast(cmd *cobra.Command, file string) (err error) {
-	o, err := s.origin(nil)
+	o, err := s.origin(nil, s.logger(os.Stderr), nil)
 	if err != nil {
 		return err
 	}
