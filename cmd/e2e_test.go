@@ -34,12 +34,15 @@
 //	                            one another, and what was wasted is at most PERCENT (0) of the size
 //	settled DIR                 nothing unfinished is left in DIR or below
 //
-// and, of what others run, for which $FIXTURE is a directory that the Python package
+// and, of what others run, for which $DEPLOY is our directory deploy and $FIXTURE is a directory that the Python package
 // has written (see peers_test.go and python_test.go):
 //
 //	nginx NAME FILE             run nginx with the servers in FILE, one of which listens at $ADDRESS,
 //	                            and set $NAME to that; its log has "METHOD PATH PROTOCOL STATUS BYTES
 //	                            cache=STATUS" for each answer
+//	prometheus NAME FILE        run prometheus with the configuration FILE and set $NAME
+//	query NAME EXPR REGEXP      wait until the answer of the Prometheus at NAME to EXPR matches, in JSON
+//	panels NAME FILE            it has an answer to what each panel of the dashboard FILE asks
 //	httpserver NAME DIR         serve DIR with python3 -m http.server
 //	certify DIR HOST...         make DIR/cert.pem and key.pem for a server, and ca.pem to know it by
 //	forward NAME [HOST=ADDRESS...]
@@ -159,6 +162,9 @@ func TestScripts(t *testing.T) {
 			"answered":    answered,
 			"crowd":       crowd,
 			"metric":      metric,
+			"prometheus":  prometheus,
+			"query":       query,
+			"panels":      panels,
 			"exists-soon": existsSoon,
 			"settled":     settled,
 			"tally":       tally,
