@@ -106,7 +106,7 @@ func NewClient(opts ClientOptions) (*Client, error) {
 		return nil, fmt.Errorf("%w: wait %v is negative", ErrOptions, opts.Wait)
 	}
 	logger := loggerOr(opts.Logger)
-	pool, err := opts.pool(opts.Servers, cmp.Or(opts.ServerPort, DefaultPort), logger)
+	pool, err := opts.pool(opts.Servers, cmp.Or(opts.ServerPort, DefaultPort), nil, logger)
 	if err != nil {
 		return nil, err
 	}

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/middle"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/store"
@@ -52,6 +54,11 @@ type MiddleOptions struct {
 	FetchOptions
 	ServerLimits
 
+	// AccessLog receives a line for each answer of the server, in the Combined Log Format
+	// with the seconds that it took after it. Each is one call of Write, and there are
+	// never two at the same time. Nil is for none.
+	AccessLog io.Writer
+
 	// Logger receives what happens. Nil discards it.
 	Logger *slog.Logger
 }
@@ -82,8 +89,10 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	if err != nil {
 		return nil, err
 	}
+	serving.AccessLog = opts.AccessLog
+	serving.Metrics = metrics.New("middle", build())
 	logger := loggerOr(opts.Logger)
-	pool, err := opts.pool(opts.Upstreams, cmp.Or(opts.UpstreamPort, DefaultPort), logger)
+	pool, err := opts.pool(opts.Upstreams, cmp.Or(opts.UpstreamPort, DefaultPort), serving.Metrics, logger)
 	if err != nil {
 		return nil, err
 	}

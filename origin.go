@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/origin"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/store"
@@ -50,6 +52,11 @@ type OriginOptions struct {
 	// Ready is called by [Origin.Serve] when the data directory is its own, before
 	// it takes connections. Nil calls nothing.
 	Ready func()
+
+	// AccessLog receives a line for each answer of the server, in the Combined Log Format
+	// with the seconds that it took after it. Each is one call of Write, and there are
+	// never two at the same time. Nil is for none.
+	AccessLog io.Writer
 
 	// Logger receives what happens. Nil discards it.
 	Logger *slog.Logger
@@ -134,6 +141,8 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	if err != nil {
 		return nil, err
 	}
+	serving.AccessLog = opts.AccessLog
+	serving.Metrics = metrics.New("origin", build())
 	st, err := store.Open(dataDir, store.Origin)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@
 package shardcast
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -25,12 +26,14 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
@@ -117,8 +120,8 @@ type FetchOptions struct {
 	RootCAs *x509.CertPool
 }
 
-// pool returns the servers to fetch from.
-func (o FetchOptions) pool(servers []string, defaultPort int, logger *slog.Logger) (*fetch.Pool, error) {
+// pool returns the servers to fetch from, which counts are of unless they are nil.
+func (o FetchOptions) pool(servers []string, defaultPort int, counts *metrics.Metrics, logger *slog.Logger) (*fetch.Pool, error) {
 	if defaultPort < 1 || defaultPort > maxPort {
 		return nil, fmt.Errorf("%w: port %d, want 1 to %d", ErrOptions, defaultPort, maxPort)
 	}
@@ -133,7 +136,7 @@ func (o FetchOptions) pool(servers []string, defaultPort int, logger *slog.Logge
 	pool, err := fetch.New(fetch.Options{
 		Upstreams: upstreams, Timeout: o.Timeout, Attempts: o.Attempts, FastAttempts: o.FastAttempts,
 		FastWait: o.FastWait, SlowWait: o.SlowWait, Concurrency: o.Concurrency, LimitRate: o.LimitRate,
-		RootCAs: o.RootCAs, Logger: logger,
+		RootCAs: o.RootCAs, Metrics: counts, Logger: logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
@@ -176,6 +179,14 @@ func (l ServerLimits) serving(dialect string) (server.Options, error) {
 		Rate: l.LimitRate, RatePerClient: l.LimitRatePerClient,
 		Connections: l.MaxConnections, ConnectionsPerClient: l.MaxConnectionsPerClient,
 	}}, nil
+}
+
+// build is the version of the program that this is part of, as far as that is known.
+func build() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return cmp.Or(info.Main.Version, "(devel)")
+	}
+	return "(unknown)"
 }
 
 // running is the Origin of [Initialize].

@@ -27,17 +27,22 @@
 //	answered NAME REGEXP        wait for it; it must match
 //	crowd ADDRESS COUNT PATH    open COUNT connections that say nothing, and as many that ask for
 //	                            PATH and read one byte of it, until the script ends
+//	metric ADDRESS NAME VALUE   wait until ADDRESS has a metric whose name with its labels, and whose
+//	                            value, match; with !, there is none now
 //	exists-soon FILE [BYTES]    wait until FILE exists, and is BYTES long or longer; with !, until it is gone
 //	tally FILE [PERCENT]        the numbers in FILE, which a download has written with --json, agree with
 //	                            one another, and what was wasted is at most PERCENT (0) of the size
 //	settled DIR                 nothing unfinished is left in DIR or below
 //
-// and, of what others run, for which $FIXTURE is a directory that the Python package
+// and, of what others run, for which $DEPLOY is our directory deploy and $FIXTURE is a directory that the Python package
 // has written (see peers_test.go and python_test.go):
 //
 //	nginx NAME FILE             run nginx with the servers in FILE, one of which listens at $ADDRESS,
 //	                            and set $NAME to that; its log has "METHOD PATH PROTOCOL STATUS BYTES
 //	                            cache=STATUS" for each answer
+//	prometheus NAME FILE        run prometheus with the configuration FILE and set $NAME
+//	query NAME EXPR REGEXP      wait until the answer of the Prometheus at NAME to EXPR matches, in JSON
+//	panels NAME FILE            it has an answer to what each panel of the dashboard FILE asks
 //	httpserver NAME DIR         serve DIR with python3 -m http.server
 //	certify DIR HOST...         make DIR/cert.pem and key.pem for a server, and ca.pem to know it by
 //	forward NAME [HOST=ADDRESS...]
@@ -156,6 +161,10 @@ func TestScripts(t *testing.T) {
 			"request":     request,
 			"answered":    answered,
 			"crowd":       crowd,
+			"metric":      metric,
+			"prometheus":  prometheus,
+			"query":       query,
+			"panels":      panels,
 			"exists-soon": existsSoon,
 			"settled":     settled,
 			"tally":       tally,
@@ -272,11 +281,11 @@ func countOf(ts *testscript.TestScript, args []string) int {
 	return count
 }
 
-var signals = map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL}
+var signals = map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP}
 
 func signal(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: signal NAME TERM|INT|KILL")
+		ts.Fatalf("usage: signal NAME TERM|INT|KILL|HUP")
 	}
 	ts.Check(serverOf(ts, args[0]).cmd.Process.Signal(signals[args[1]]))
 }

@@ -33,6 +33,11 @@ func setupPeers(env *testscript.Env) error {
 		return err
 	}
 	env.Setenv("FIXTURE", fixture)
+	deploy, err := filepath.Abs("../deploy")
+	if err != nil {
+		return err
+	}
+	env.Setenv("DEPLOY", deploy)
 	env.Setenv("PATH", env.Getenv("PATH")+string(os.PathListSeparator)+"/usr/sbin")
 	return nil
 }

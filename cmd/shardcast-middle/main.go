@@ -22,11 +22,12 @@ func main() {
 
 // settings are what the flags say.
 type settings struct {
-	dataDir  string
-	interval cli.Seconds
-	server   cli.ServerFlags
-	fetch    cli.FetchFlags
-	logger   func(io.Writer) *slog.Logger
+	dataDir   string
+	interval  cli.Seconds
+	server    cli.ServerFlags
+	fetch     cli.FetchFlags
+	accessLog func(context.Context, *slog.Logger) (cli.AccessLog, error)
+	logger    func(io.Writer) *slog.Logger
 }
 
 func newCommand() *cobra.Command {
@@ -52,6 +53,7 @@ again.`,
 	flags.Var(&s.interval, "check-interval", "seconds between two looks at upstreams that do not tell what is new, or a duration such as 1m30s")
 	s.server.Keep(flags)
 	s.server.Limit(flags, "of shards to send, and as many to fetch")
+	s.accessLog = cli.AccessLogFlag(flags)
 	s.logger = cli.LogFlag(root.PersistentFlags())
 	return root
 }
@@ -62,6 +64,12 @@ func (s *settings) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	logger := s.logger(os.Stderr)
+	accessLog, err := s.accessLog(ctx, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, accessLog.Close()) }()
 	limits := s.server.Limits()
 	fetching.LimitRate = limits.LimitRate
 	m, err := shardcast.NewMiddle(shardcast.MiddleOptions{
@@ -75,7 +83,8 @@ func (s *settings) serve(ctx context.Context) (err error) {
 		Dialect:       string(s.server.Dialect),
 		FetchOptions:  fetching,
 		ServerLimits:  limits,
-		Logger:        s.logger(os.Stderr),
+		AccessLog:     accessLog.Writer,
+		Logger:        logger,
 	})
 	if err != nil {
 		return err

@@ -28,11 +28,13 @@ type settings struct {
 	watch     shardcast.WatchOptions
 	settle    cli.Seconds
 	server    cli.ServerFlags
+	accessLog func(context.Context, *slog.Logger) (cli.AccessLog, error)
 	logger    func(io.Writer) *slog.Logger
 }
 
-// origin opens the data directory, to watch what watch says. ready is called when it is being served.
-func (s *settings) origin(watch shardcast.WatchOptions, ready func()) (*shardcast.Origin, error) {
+// origin opens the data directory, to watch what watch says. ready is called when it is
+// being served, and accessLog, unless it is nil, receives its answers.
+func (s *settings) origin(watch shardcast.WatchOptions, accessLog io.Writer, logger *slog.Logger, ready func()) (*shardcast.Origin, error) {
 	return shardcast.NewOrigin(shardcast.OriginOptions{
 		DataDir:      s.dataDir,
 		Host:         s.server.Host,
@@ -43,7 +45,8 @@ func (s *settings) origin(watch shardcast.WatchOptions, ready func()) (*shardcas
 		Watch:        watch,
 		ServerLimits: s.server.Limits(),
 		Ready:        ready,
-		Logger:       s.logger(os.Stderr),
+		AccessLog:    accessLog,
+		Logger:       logger,
 	})
 }
 
@@ -74,6 +77,7 @@ that appears complete in a directory.`,
 	s.logger = cli.LogFlag(flags)
 	s.server.Listen(root.Flags())
 	s.server.Limit(root.Flags(), "of shards to send")
+	s.accessLog = cli.AccessLogFlag(root.Flags())
 	root.Flags().StringArrayVar(&files, "broadcast", nil, "`FILE` to publish as a new version at the start; may be given again")
 	root.Flags().StringVar(&s.watch.Dir, "watch", "", "`DIRECTORY` whose files are published as they appear, each once and in the order of their times, also those that came while no origin ran (default none)")
 	root.Flags().StringVar(&s.watch.Glob, "watch-glob", "", "`PATTERN` of the names of files to publish, or of a directory and a name, such as 'step_*/model.safetensors'; hidden ones never are (default *)")
@@ -98,12 +102,18 @@ once. Any number of broadcasts may run at the same time; each waits for its turn
 
 // serve publishes files and serves until ctx ends.
 func (s *settings) serve(ctx context.Context, files []string) (err error) {
+	logger := s.logger(os.Stderr)
+	accessLog, err := s.accessLog(ctx, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, accessLog.Close()) }()
 	ready := make(chan struct{})
 	watch := s.watch
 	if watch.Dir != "" {
 		watch.Settle = time.Duration(s.settle)
 	}
-	o, err := s.origin(watch, func() { close(ready) })
+	o, err := s.origin(watch, accessLog.Writer, logger, func() { close(ready) })
 	if err != nil {
 		return err
 	}
@@ -136,7 +146,7 @@ func (s *settings) serve(ctx context.Context, files []string) (err error) {
 
 // broadcast publishes file and prints its version.
 func (s *settings) broadcast(cmd *cobra.Command, file string) (err error) {
-	o, err := s.origin(shardcast.WatchOptions{}, nil)
+	o, err := s.origin(shardcast.WatchOptions{}, nil, s.logger(os.Stderr), nil)
 	if err != nil {
 		return err
 	}

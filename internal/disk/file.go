@@ -115,7 +115,7 @@ var ErrNoSpace = errors.New("not enough space")
 // than size bytes left for this process. It returns nil where that cannot be
 // told.
 func Need(dir string, size int64) error {
-	left, err := free(dir)
+	left, err := Free(dir)
 	if err != nil || left >= size {
 		return nil //nolint:nilerr // not every file system says; writing will tell
 	}

@@ -4,7 +4,7 @@ package disk
 
 import "errors"
 
-// free is not known here.
-func free(string) (int64, error) {
+// Free returns [errors.ErrUnsupported]: it is not known here.
+func Free(string) (int64, error) {
 	return 0, errors.ErrUnsupported
 }

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// free returns the bytes that an ordinary process may still write below dir.
-func free(dir string) (int64, error) {
+// Free returns the bytes that an ordinary process may still write below dir.
+func Free(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, err

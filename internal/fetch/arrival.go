@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -37,6 +38,7 @@ type arrival struct {
 
 	shard shard.Shard
 	place Place
+	begun time.Time
 
 	mu       sync.Mutex // guards what follows, and the spans
 	spans    []*span    // what was missing at first, ascending
@@ -95,7 +97,7 @@ func (f *fetching) arrival(s shard.Shard) (*arrival, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &arrival{fetching: f, shard: s, place: place, hash: sha256.New()}
+	a := &arrival{fetching: f, shard: s, place: place, begun: time.Now(), hash: sha256.New()}
 	written, err := place.Written()
 	if err != nil {
 		return nil, errors.Join(err, place.Close())
@@ -309,6 +311,7 @@ func (a *arrival) settle(ctx context.Context, got shard.Digest) (*span, error) {
 			a.sole[a.shard.Number-1] = senders[0]
 		}
 	} else if got != a.shard.Digest {
+		a.opts.Metrics.Mistaken()
 		err := fmt.Errorf("%w: %s instead of %s", shard.ErrDigest, got, a.shard.Digest)
 		return a.mend(ctx, err), nil
 	}

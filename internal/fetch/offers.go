@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -148,6 +149,7 @@ func (p *Pool) missed(u *upstream, err error) (told bool) {
 		u.askLater, u.askErr = time.Now().Add(later.wait), err
 	}
 	u.misses++
+	p.opts.Metrics.Failed(u.index, metrics.Down)
 	if !u.failing {
 		p.opts.Logger.Warn("upstream is down", "upstream", u.name, "err", err)
 	}
@@ -236,6 +238,13 @@ func (p *Pool) Offers() []distfile.Entry {
 // givenUp is how many times an upstream that was never heard may be asked before
 // nobody waits for what it has to say.
 const givenUp = 10
+
+// Answered reports whether any upstream has answered since the start.
+func (p *Pool) Answered() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.upstreams, func(u *upstream) bool { return u.heard })
+}
 
 // Heard reports whether every upstream has answered once, or failed to ten times,
 // so that a version that is not among the offers is none.

@@ -165,6 +165,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -224,6 +225,9 @@ type Options struct {
 	// RootCAs are those who sign the certificates of https:// upstreams. Nil is for those
 	// that the system trusts.
 	RootCAs *x509.CertPool
+
+	// Metrics count what comes, and how the upstreams are. Nil counts nothing.
+	Metrics *metrics.Metrics
 
 	// Logger receives one record per shard at debug level, and one per upstream
 	// that misbehaves as a warning. Nil discards.
@@ -332,7 +336,29 @@ func New(opts Options) (*Pool, error) {
 	}
 	p.life, p.end = context.WithCancel(context.Background())
 	p.rank = NewRanking(len(p.upstreams), time.Now, rand.Float64)
+	names := make([]string, len(p.upstreams))
+	for i, u := range p.upstreams {
+		names[i] = u.name
+	}
+	opts.Metrics.Follow(names, p.measure)
 	return p, nil
+}
+
+// measure returns how the upstreams are.
+func (p *Pool) measure() []metrics.Upstream {
+	all := make([]metrics.Upstream, len(p.upstreams))
+	for i := range all {
+		all[i].Throughput, all[i].Success = p.rank.Throughput(i), p.rank.Success(i)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, u := range p.upstreams {
+		all[i].Up = u.heard && !u.failing
+		for _, e := range u.offered {
+			all[i].Newest = max(all[i].Newest, int64(e.Version))
+		}
+	}
+	return all
 }
 
 // Close ends the requests that nobody waits for any more, and closes the

@@ -147,6 +147,7 @@ func (t *tally) resume(bytes int64) {
 func (t *tally) took(tr *transfer, bytes, used int64) {
 	if bytes > 0 {
 		t.pool.received.Store(time.Now().UnixNano())
+		t.pool.opts.Metrics.Received(tr.upstream.index, bytes)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -159,6 +160,7 @@ func (t *tally) took(tr *transfer, bytes, used int64) {
 
 // compared counts bytes of u that were only looked at.
 func (t *tally) compared(u *upstream, bytes int64) {
+	t.pool.opts.Metrics.Received(u.index, bytes)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.all.took(bytes)

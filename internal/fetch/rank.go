@@ -106,6 +106,13 @@ func (r *Ranking) Throughput(i int) float64 {
 	return r.estimates[i].throughput
 }
 
+// Success returns the estimate for upstream i, from 0 to 1.
+func (r *Ranking) Success(i int) float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.estimates[i].successAt(r.now())
+}
+
 // Good reports whether upstream i is not to be left idle: it succeeds more often
 // than not, and had a tenth of the best throughput in the last 10 s, as far as that
 // is known. One that had less is tried again then.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -254,6 +255,7 @@ func (p *Pool) offered(q quest, u *upstream) bool {
 func (p *Pool) judge(ctx context.Context, q quest, u *upstream, err error) bool {
 	switch later := (busy{}); {
 	case errors.As(err, &later):
+		p.opts.Metrics.Failed(u.index, metrics.Busy)
 		p.putOff(u, later)
 		return false
 	case errors.As(err, new(refusal)):
@@ -266,6 +268,7 @@ func (p *Pool) judge(ctx context.Context, q quest, u *upstream, err error) bool 
 		return false
 	}
 	p.rank.Failed(u.index)
+	p.opts.Metrics.Failed(u.index, metrics.Broken)
 	p.opts.Logger.Debug("upstream failed", "version", q.entry.Version.String(), "upstream", u.name, "err", err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -286,6 +289,9 @@ func (p *Pool) blame(ctx context.Context, q quest, u *upstream, err error) {
 		return
 	}
 	p.rank.Failed(u.index)
+	if !errors.Is(err, fs.ErrNotExist) {
+		p.opts.Metrics.Failed(u.index, metrics.Wrong)
+	}
 	if q.refused.add(u, err) && !errors.Is(err, fs.ErrNotExist) {
 		p.opts.Logger.Warn("upstream not asked again", "version", q.entry.Version.String(), "upstream", u.name, "err", err)
 	}

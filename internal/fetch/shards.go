@@ -105,6 +105,7 @@ func (p *Pool) Fetch(ctx context.Context, t Task) (shard.Manifest, Progress, err
 	stop()
 	reports.Wait()
 	end := tally.end(err == nil)
+	p.opts.Metrics.Wasted(end.Wasted)
 	if err != nil {
 		return shard.Manifest{}, end, fmt.Errorf("fetch %s: %w", t.Entry.Version, named(err))
 	}
@@ -249,7 +250,13 @@ func (f *fetching) run(ctx context.Context, t Task) (err error) {
 	if f.cut != nil {
 		group.Go(func() error { return f.hearOf(ctx, f.cut) })
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if f.cut == nil && slices.Contains(f.manifest.Shards, shard.Digest{}) {
+		f.opts.Metrics.Verified(len(f.digests)) // all at once, by the digest of the file
+	}
+	return nil
 }
 
 // close closes the places of shards that have not arrived.

@@ -198,6 +198,12 @@ func (f *fetching) begin(ctx context.Context, s shard.Shard, buf []byte) error {
 // arrived notes that a is in its place, and right.
 func (f *fetching) arrived(a *arrival) {
 	f.tally.resume(a.present)
+	if a.shard.Digest != (shard.Digest{}) {
+		f.opts.Metrics.Verified(1)
+	}
+	if a.present < a.shard.Size {
+		f.opts.Metrics.Fetched(time.Since(a.begun))
+	}
 	f.opts.Logger.Debug("shard fetched", "version", f.entry.Version.String(), "shard", a.shard.Number,
 		"upstreams", names(a.senders()), "bytes", a.shard.Size-a.present, "resumed", a.present)
 	f.mu.Lock()

@@ -44,6 +44,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -58,6 +59,9 @@ type Middle struct {
 	interval time.Duration
 	keep     int
 	logger   *slog.Logger
+
+	announced announced
+	metrics   *metrics.Metrics // those of the server, from when it begins
 }
 
 // New returns a Middle that keeps in st the newest keep versions of those that
@@ -67,7 +71,7 @@ func New(st *store.Store, pool *fetch.Pool, interval time.Duration, keep int, lo
 }
 
 // Serve follows the upstreams and serves what it has on ln until ctx ends, as opts say,
-// whose Store, Board and Logger are not looked at. It returns an error matching [store.ErrInUse] if the directory has another
+// whose Store, Board, Ready and Logger are not looked at. It returns an error matching [store.ErrInUse] if the directory has another
 // server, and otherwise what [server.Serve] does; what goes wrong upstream is
 // logged. It closes ln.
 func (m *Middle) Serve(ctx context.Context, ln net.Listener, opts server.Options) (err error) {
@@ -80,9 +84,10 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener, opts server.Options
 	m.report(ctx, "tidy", m.change(ctx, func(w *store.Writer) error { return w.Trim(m.keep) }))
 	m.report(ctx, "read drafts", m.relist())
 	m.report(ctx, "read manifests", m.know())
+	m.metrics = opts.Metrics
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		opts.Store, opts.Board, opts.Logger = m.store, m.board, m.logger
+		opts.Store, opts.Board, opts.Logger, opts.Ready = m.store, m.board, m.logger, m.ready
 		return server.Serve(ctx, ln, opts)
 	})
 	group.Go(func() error {
@@ -166,6 +171,7 @@ func (m *Middle) follow(ctx context.Context) {
 	news := make(chan struct{}, 1)
 	group.Go(func() error {
 		m.pool.Follow(ctx, m.interval, func() {
+			m.announced.hear(m.pool.Offers())
 			select {
 			case news <- struct{}{}:
 			default: // it is known that there are some
@@ -456,6 +462,9 @@ func (m *Middle) fetch(ctx context.Context, e distfile.Entry, cut *fetch.Cut) er
 		return local{err}
 	}
 	m.board.Unlist(e.Version)
+	if dur, ok := m.announced.since(e.Version, manifest.Digest, e.Digest); ok {
+		m.metrics.Completed(dur)
+	}
 	m.logger.Info("fetched", "version", e.Version.String(), "bytes", manifest.Size,
 		"shards", len(manifest.Shards), "resumed", went.Resumed, "wasted", went.Wasted, "dur", time.Since(start))
 	return nil
@@ -474,6 +483,7 @@ func (m *Middle) tell(ctx context.Context, cut *fetch.Cut, version *relay.Versio
 			return
 		}
 		if news.Digest != (shard.Digest{}) {
+			m.announced.add(distfile.Entry{Version: version.Entry.Version, Digest: news.Digest})
 			version.Finish(news.Digest)
 			if manifest, ok := version.Whole(); ok {
 				m.report(ctx, "keep manifest", draft.SetManifest(manifest))
@@ -588,8 +598,10 @@ func (m *Middle) checkVersion(ctx context.Context, v shard.Version) error {
 		err = errors.Join(manifest.Shard(number).Verify(f, buf), f.Close())
 		done()
 		if err != nil {
+			m.metrics.Mistaken()
 			return err
 		}
+		m.metrics.Verified(1)
 	}
 	return nil
 }

@@ -220,3 +220,37 @@ func (v *Version) End() {
 	v.board.mu.Unlock()
 	v.board.wakeUnfinished()
 }
+
+// Count returns how many versions are on their way, those that are on offer and brought
+// by nobody included, and how many shards have yet to come of those that somebody brings.
+func (b *Board) Count() (versions, missing int) {
+	b.mu.Lock()
+	coming := make(map[shard.Version]bool, len(b.listed))
+	for v := range b.listed {
+		coming[v] = true
+	}
+	arriving := make([]*Version, 0, len(b.arriving))
+	for number, v := range b.arriving {
+		coming[number] = true
+		arriving = append(arriving, v)
+	}
+	b.mu.Unlock()
+	for _, v := range arriving {
+		missing += v.missing()
+	}
+	return len(coming), missing
+}
+
+// missing returns how many shards have not been verified.
+func (v *Version) missing() int {
+	v.mu.Lock()
+	shards := slices.Clone(v.shards)
+	v.mu.Unlock()
+	missing := 0
+	for _, s := range shards {
+		if s == nil || !s.Verified() {
+			missing++
+		}
+	}
+	return missing
+}

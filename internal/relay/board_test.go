@@ -284,3 +284,20 @@ func TestOpenGivesNothingOfWhatHasEnded(t *testing.T) {
 	_, err = v.Open(1)
 	assert.ErrorIs(t, err, relay.ErrBroken)
 }
+
+func TestCountIsOfWhatIsOnItsWay(t *testing.T) {
+	b, v := begin(3, 10)
+	b.List(entry(1, 1))
+	b.List(entry(7, 7)) // which nobody brings
+	v.Shard(2).Begin()
+	v.Shard(3).Verify()
+	versions, missing := b.Count()
+	assert.Equal(t, 2, versions)
+	assert.Equal(t, 2, missing)
+	v.End()
+	b.Unlist(1)
+	b.Unlist(7)
+	versions, missing = b.Count()
+	assert.Zero(t, versions)
+	assert.Zero(t, missing)
+}

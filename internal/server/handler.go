@@ -9,6 +9,8 @@
 //	GET /v1/SHA256SUMS          the digests of its shards, for sha256sum -c
 //	GET /v1/shard_001.bin       one shard, also as shard_00001.bin
 //	GET /healthz                200 while the server runs
+//	GET /readyz                 200 while it serves the newest version that there is, or 503 and why not
+//	GET /metrics                what it counts, for Prometheus
 //	GET /data1.bin              bytes to measure the server by; in the dialect of 0.3
 //
 // HEAD is answered wherever GET is (RFC 9110, section 9.3.2), any other method
@@ -51,6 +53,12 @@
 // is being cut, and is answered with 204 otherwise. The answer goes on until the version
 // is on offer, which its last line says, or no more becomes known.
 //
+// # Watching
+//
+// [Options] may have each answer counted, see package metrics, and a line written for it
+// in the Combined Log Format. Both see the bytes on their way to the connection, 4 MiB at
+// a time, and leave it to the kernel to send them.
+//
 // # Limits
 //
 // [Limits] hold for GETs of shards; all else is small and answered always, data1.bin at
@@ -81,6 +89,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
@@ -94,6 +103,9 @@ type handler struct {
 	listings    []*listing // by dialect
 	logger      *slog.Logger
 	gate        *gate
+	metrics     *metrics.Metrics
+	accessLog   *accessLog
+	ready       func() error // nil is for always
 	probe       func() ([]byte, shard.Digest)
 	every       time.Duration   // the data directory is looked at; see lookEvery
 	bodyTimeout time.Duration   // for what nobody reads of a request
@@ -125,6 +137,17 @@ type Options struct {
 	// Limits bound what is sent. The zero value sets no limit.
 	Limits Limits
 
+	// Metrics count what is answered. Nil counts nothing, and has no /metrics.
+	Metrics *metrics.Metrics
+
+	// AccessLog receives a line for each answer, in one call of Write and never two at the
+	// same time. Nil is for none.
+	AccessLog io.Writer
+
+	// Ready returns why the newest version that there is somewhere is not served here, or
+	// nil. Nil is for a server that has all there is.
+	Ready func() error
+
 	// Logger receives what happens.
 	Logger *slog.Logger
 }
@@ -136,15 +159,73 @@ func newHandler(opts Options) *handler {
 	opts.Board = cmp.Or(opts.Board, relay.NewBoard())
 	h := &handler{
 		store: opts.Store, board: opts.Board, dialect: opts.Dialect, logger: opts.Logger, gate: newGate(opts.Limits),
+		metrics: opts.Metrics, accessLog: newAccessLog(opts.AccessLog, opts.Logger), ready: opts.Ready,
 		probe: sync.OnceValues(newProbe), every: lookEvery, bodyTimeout: headerTimeout, manifests: make(map[shard.Version]cached),
 	}
 	for d := range dialects {
 		h.listings = append(h.listings, newListing(opts, d))
 	}
+	h.metrics.Measure(h.measure)
 	return h
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	t := h.target(r.URL.Path)
+	if h.metrics != nil || h.accessLog != nil {
+		c := h.count(w, r, t.kind)
+		defer c.end()
+		w = c
+	}
+	h.answer(w, r, t)
+}
+
+// target is what a path asks for.
+type target struct {
+	kind    metrics.Kind // Other if there is no such thing
+	dialect Dialect
+	version shard.Version
+	number  int // of the shard
+}
+
+// target reads a path.
+func (h *handler) target(path string) target {
+	dialect, path := h.spoken(path)
+	t := target{dialect: dialect}
+	switch path {
+	case distfile.FileName:
+		t.kind = metrics.Distribution
+	case shard.OutlineName:
+		t.kind = metrics.Unfinished
+	case "healthz":
+		t.kind = metrics.Health
+	case "readyz":
+		t.kind = metrics.Ready
+	case "metrics":
+		t.kind = metrics.Scrape
+	case probeName:
+		t.kind = metrics.Probe
+	default:
+		directory, file, _ := strings.Cut(path, "/")
+		var err error
+		if t.version, err = shard.ParseVersion(directory); err != nil {
+			return t
+		}
+		switch file {
+		case "manifest.json":
+			t.kind = metrics.Manifest
+		case store.SumsName:
+			t.kind = metrics.Sums
+		default:
+			if t.number, err = shard.ParseFileName(file); err == nil {
+				t.kind = metrics.Shard
+			}
+		}
+	}
+	return t
+}
+
+// answer answers a request for t.
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, t target) {
 	header := w.Header()
 	// Like the Python package: a page of any site may read what is public anyway.
 	header.Set("Access-Control-Allow-Origin", "*")
@@ -163,7 +244,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "only GET and HEAD are answered here", http.StatusMethodNotAllowed)
 		return
 	}
-	if err := h.serve(w, r); err != nil {
+	if err := h.serve(w, r, t); err != nil {
 		header.Set("Cache-Control", noCache)
 		status := statusOf(err)
 		text := http.StatusText(status)
@@ -180,35 +261,31 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve answers a GET or HEAD, or returns an error before it has sent anything.
-func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
-	dialect, path := h.spoken(r.URL.Path)
-	switch path {
-	case distfile.FileName:
-		return h.distribution(w, r, dialect)
-	case shard.OutlineName:
+func (h *handler) serve(w http.ResponseWriter, r *http.Request, t target) error {
+	switch t.kind {
+	case metrics.Distribution:
+		return h.distribution(w, r, t.dialect)
+	case metrics.Unfinished:
 		return h.unfinished(w, r)
-	case "healthz":
+	case metrics.Health:
 		serveText(w, r, plainText, []byte("ok\n"))
 		return nil
-	case probeName:
-		return h.measure(w, r, dialect)
-	}
-	directory, file, _ := strings.Cut(path, "/")
-	version, err := shard.ParseVersion(directory)
-	if err != nil {
+	case metrics.Ready:
+		h.readiness(w, r)
+		return nil
+	case metrics.Scrape:
+		return h.scrape(w, r)
+	case metrics.Probe:
+		return h.measureBy(w, r, t.dialect)
+	case metrics.Manifest:
+		return h.manifest(w, r, t.version)
+	case metrics.Sums:
+		return h.sums(w, r, t.version)
+	case metrics.Shard:
+		return h.shard(w, r, t.version, t.number)
+	default:
 		return fs.ErrNotExist
 	}
-	switch file {
-	case "manifest.json":
-		return h.manifest(w, r, version)
-	case store.SumsName:
-		return h.sums(w, r, version)
-	}
-	number, err := shard.ParseFileName(file)
-	if err != nil {
-		return fs.ErrNotExist
-	}
-	return h.shard(w, r, version, number)
 }
 
 func (h *handler) distribution(w http.ResponseWriter, r *http.Request, dialect Dialect) error {

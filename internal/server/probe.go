@@ -27,8 +27,8 @@ func newProbe() ([]byte, shard.Digest) {
 	return data, sha256.Sum256(data)
 }
 
-// measure answers with the probe, as fast as a shard would be sent.
-func (h *handler) measure(w http.ResponseWriter, r *http.Request, dialect Dialect) error {
+// measureBy answers with the probe, as fast as a shard would be sent.
+func (h *handler) measureBy(w http.ResponseWriter, r *http.Request, dialect Dialect) error {
 	if dialect != Dialect03 {
 		return fs.ErrNotExist
 	}

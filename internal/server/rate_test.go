@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -308,16 +309,18 @@ func (k *kernel) ReadFrom(src io.Reader) (int64, error) {
 	return io.Copy(&k.sink, src)
 }
 
-// Where there is an [os.File] below an [io.LimitedReader], the kernel sends it.
+// Where there is an [os.File] below an [io.LimitedReader], the kernel sends it, also what
+// is counted and logged.
 func TestWithoutARateTheKernelSendsShards(t *testing.T) {
 	for name, limits := range map[string]Limits{
 		"no limits":          {},
 		"number of requests": {Connections: 1, ConnectionsPerClient: 1},
 	} {
-		limited(t, 1<<20, limits, func(t *testing.T, s site) {
+		limited(t, 6<<20, limits, func(t *testing.T, s site) {
 			w := &kernel{sink: sink{header: make(http.Header)}}
+			s.metrics, s.accessLog = metrics.New("origin", ""), newAccessLog(io.Discard, s.logger)
 			s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/shard_001.bin", http.NoBody))
-			assert.Equal(t, 1<<20, w.total)
+			assert.Equal(t, 6<<20, w.total)
 			src, ok := w.src.(*io.LimitedReader)
 			require.True(t, ok, name)
 			assert.IsType(t, (*os.File)(nil), src.R, name)

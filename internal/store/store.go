@@ -112,6 +112,9 @@ type Store struct {
 
 	mu   sync.Mutex // guards uses
 	uses map[shard.Version]*use
+
+	measuring sync.Mutex // guards measured
+	measured  map[distfile.Entry]Usage
 }
 
 // use is who reads a version at the moment.

@@ -1,0 +1,143 @@
+package cmd_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// metric waits until one is what it is to be, or looks that there is none now.
+func metric(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: [!] metric ADDRESS NAME VALUE")
+	}
+	pattern := regexp.MustCompile(`(?m)^(?:` + args[1] + `) (?:` + args[2] + `)$`)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		text, err := scrape(ctx, args[0])
+		if err == nil && pattern.MatchString(text) != neg {
+			return
+		}
+		if neg {
+			ts.Fatalf("there is a %s, or none can be had: %v", pattern, err)
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			ts.Fatalf("there is no %s: %v\n%s", pattern, err, text)
+		}
+	}
+}
+
+// scrape returns all metrics of the server at address.
+func scrape(ctx context.Context, address string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return string(text), err
+}
+
+// prometheus runs it with a configuration, in which what is said of variables of the
+// script is replaced.
+func prometheus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: prometheus NAME FILE")
+	}
+	name, dir := args[0], ts.MkAbs(".prometheus-"+args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	config := filepath.Join(dir, "prometheus.yml")
+	ts.Check(os.WriteFile(config, []byte(os.Expand(ts.ReadFile(args[1]), ts.Getenv)), 0o600))
+	s := launch(ts, name, []string{
+		"prometheus", "--config.file", config, "--storage.tsdb.path", filepath.Join(dir, "data"),
+		"--web.listen-address", "127.0.0.1:0",
+	})
+	found := s.log.wait(regexp.MustCompile(`"?Listening on"? address=(\S+)`))
+	if found == nil {
+		ts.Fatalf("%s does not listen:\n%s", name, s.log)
+	}
+	ts.Setenv(name, string(found[0][1]))
+}
+
+// query waits until what Prometheus says to a question matches, in its JSON.
+func query(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: query ADDRESS EXPRESSION REGEXP")
+	}
+	pattern := regexp.MustCompile(args[2])
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		text, err := ask(ctx, args[0], args[1])
+		if err == nil && pattern.MatchString(text) {
+			return
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			ts.Fatalf("the answer to %s does not match %s: %v\n%s", args[1], pattern, err, text)
+		}
+	}
+}
+
+// panels has Prometheus answer what the panels of a dashboard ask, each with something,
+// but where the expression allows for nothing.
+func panels(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: panels ADDRESS FILE")
+	}
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &dashboard))
+	asked := 0
+	for _, p := range dashboard.Panels {
+		for _, target := range p.Targets {
+			expr := strings.NewReplacer("$__rate_interval", "1m", "$job", "shardcast", "$instance", ".*").Replace(target.Expr)
+			want := `"result":\[\{`
+			if strings.HasSuffix(expr, "> 0") {
+				want = `"status":"success"` // of failures there may be none
+			}
+			query(ts, false, []string{args[0], expr, want})
+			asked++
+		}
+	}
+	if asked == 0 {
+		ts.Fatalf("%s asks for nothing", args[1])
+	}
+}
+
+// ask returns the answer of the Prometheus at address to an expression.
+func ask(ctx context.Context, address, expr string) (string, error) {
+	target := "http://" + address + "/api/v1/query?" + url.Values{"query": {expr}}.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return string(text), err
+}

@@ -1,0 +1,37 @@
+package middle
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+func TestAVersionIsAnnouncedWhenItIsFirstHeardOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one := distfile.Entry{Version: 1, Digest: shard.Digest{1}}
+		two := distfile.Entry{Version: 2, Digest: shard.Digest{2}}
+		cut := distfile.Entry{Version: 3, Digest: shard.Digest{3}}
+		var a announced
+		a.add(cut) // by who cuts it, who lists it later
+		time.Sleep(time.Second)
+		a.hear([]distfile.Entry{one})
+		time.Sleep(time.Second)
+		a.hear([]distfile.Entry{{Version: 1, Digest: one.Digest, Count: 4}, two, cut})
+		time.Sleep(time.Second)
+		for e, want := range map[distfile.Entry]time.Duration{one: 2 * time.Second, two: time.Second, cut: 3 * time.Second} {
+			got, ok := a.since(e.Version, shard.Digest{9}, e.Digest)
+			assert.True(t, ok)
+			assert.Equal(t, want, got)
+		}
+		a.hear([]distfile.Entry{two})
+		_, ok := a.since(1, one.Digest)
+		assert.False(t, ok, "it was retired")
+		_, ok = a.since(2, one.Digest)
+		assert.False(t, ok, "it is another file")
+	})
+}
