@@ -234,7 +234,7 @@ func (m *Metrics) Received(upstream int, bytes int64) {
 // Wasted counts bytes that were of no use.
 func (m *Metrics) Wasted(bytes int64) {
 	if m != nil {
-		m.wasted.Add(float64(bytes))
+		m.wasted.Add(float64(max(bytes, 0))) // a negative one would panic
 	}
 }
 
