@@ -158,7 +158,7 @@ func (p *Pool) await(ctx context.Context, q quest, start time.Time, failed bool)
 	wait, freed := p.wait(q)
 	switch {
 	case wait == 0: // unless there is one that was busy, and is not any more
-		return !failed && slices.ContainsFunc(p.upstreams, func(u *upstream) bool { return p.mayAsk(q, u) }), nil
+		return !failed && slices.ContainsFunc(p.all(), func(u *upstream) bool { return p.mayAsk(q, u) }), nil
 	case time.Since(p.lastByte(start)) >= busyPatience:
 		return false, nil
 	case failed: // they are not asked again whenever something is freed
@@ -209,20 +209,23 @@ func (p *Pool) attempt(ctx context.Context, q quest) (failed []error, got bool, 
 // good if there are any, or returns nil.
 func (p *Pool) pick(ok func(*upstream) bool) *upstream {
 	idle := p.idle()
-	i := p.rank.Pick(func(i int) bool { return slices.Contains(idle, p.upstreams[i]) && ok(p.upstreams[i]) })
+	all := p.all()
+	// Those who have come since are ranked already.
+	among := func(i int) bool { return i < len(all) && ok(all[i]) }
+	i := p.rank.Pick(func(i int) bool { return i < len(all) && slices.Contains(idle, all[i]) && ok(all[i]) })
 	if i < 0 {
-		i = p.rank.Pick(func(i int) bool { return ok(p.upstreams[i]) })
+		i = p.rank.Pick(among)
 	}
 	if i < 0 {
 		return nil
 	}
-	return p.upstreams[i]
+	return all[i]
 }
 
 // idle returns the good upstreams that nothing is asked of.
 func (p *Pool) idle() (idle []*upstream) {
 	p.mu.Lock()
-	for _, u := range p.upstreams {
+	for _, u := range p.all() {
 		if u.transfers == 0 && u.free() {
 			idle = append(idle, u)
 		}
