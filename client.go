@@ -20,7 +20,8 @@ const Latest = "latest"
 // ClientOptions configure a [Client]. Only Servers is required.
 type ClientOptions struct {
 	// Servers are where to fetch from: host, host:port or an http:// or https://
-	// URL with an optional path; see ServerPort. Any of them that is up is enough.
+	// URL with an optional path, or dns+http://name:port for all servers that the name
+	// has addresses of, as they change; see ServerPort. Any of them that is up is enough.
 	// Where as many of them say one thing as another, the first is believed.
 	Servers []string
 

@@ -41,6 +41,39 @@ func Example() {
 	// <nil>
 }
 
+func ExampleOrigin_Serve_watch() {
+	dir, remove := temporary() // with the file weights.bin in it
+	defer remove()
+	ctx, stop := context.WithCancel(context.Background())
+
+	origin, err := shardcast.NewOrigin(shardcast.OriginOptions{
+		DataDir: filepath.Join(dir, "data"), Host: "127.0.0.1", Port: -1,
+		Watch: shardcast.WatchOptions{Dir: dir, Glob: "*.bin", Settle: 10 * time.Millisecond},
+	})
+	if err != nil {
+		panic(err)
+	}
+	ln, err := origin.Listen()
+	if err != nil {
+		panic(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- origin.Serve(ctx, ln) }()
+
+	client, err := shardcast.NewClient(shardcast.ClientOptions{Servers: []string{ln.Addr().String()}, Wait: time.Minute})
+	if err != nil {
+		panic(err)
+	}
+	got, err := client.Download(ctx, shardcast.Latest, filepath.Join(dir, "got"))
+	fmt.Println(got.Name, got.File, got.Size, err)
+
+	stop()
+	fmt.Println(client.Close(), <-ended, origin.Close())
+	// Output:
+	// v1 weights.bin 16 <nil>
+	// <nil> <nil> <nil>
+}
+
 func ExampleNewClient() {
 	dir, remove := temporary()
 	defer remove()

@@ -19,7 +19,8 @@ import (
 // MiddleOptions configure a [Middle]. Only Upstreams is required.
 type MiddleOptions struct {
 	// Upstreams are the servers to follow: host, host:port or an http:// or
-	// https:// URL with an optional path; see UpstreamPort. Where as many of them
+	// https:// URL with an optional path, or dns+http://name:port for all servers that
+	// the name has addresses of, as they change; see UpstreamPort. Where as many of them
 	// say one thing as another, the first is believed.
 	Upstreams []string
 

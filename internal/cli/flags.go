@@ -135,7 +135,7 @@ type FetchFlags struct {
 // say of fetching.
 func (f *FetchFlags) Add(flags *pflag.FlagSet, name, usage string) {
 	f.name = name
-	flags.Var(&f.Servers, name, usage+": host, host:port or http(s):// URL, separated by commas; the port is 8000 unless SHARDCAST_HTTP_PORT says otherwise")
+	flags.Var(&f.Servers, name, usage+": host, host:port or http(s):// URL, or dns+http://name:port for all addresses of a name as they change, separated by commas; the port is 8000 unless SHARDCAST_HTTP_PORT says otherwise")
 	Env(flags, name, "IP_ADDR_LIST")
 	for _, flag := range []struct {
 		value    pflag.Value

@@ -16,7 +16,8 @@ const DefaultPort = 8000
 // an IP address, with ":port" or without, which means defaultPort; IPv6
 // addresses with a port stand in brackets; or an http:// or https:// URL, whose
 // path is put before every name and whose port, if it has none, is that of its
-// scheme.
+// scheme. With dns+http:// in place of http:// it stands for all servers that the
+// host has addresses of, as they change.
 func ParseAddress(s string, defaultPort int) (*url.URL, error) {
 	if strings.Contains(s, "://") {
 		return parseURL(s)
@@ -47,8 +48,8 @@ func parseURL(s string) (*url.URL, error) {
 	switch {
 	case err != nil:
 		return nil, badAddress(s, "it is not a URL")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, badAddress(s, "the scheme is not http or https")
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != byName:
+		return nil, badAddress(s, "the scheme is not http or https, nor dns+http")
 	case !isIPv6(u.Hostname()) && !isHostName(u.Hostname()):
 		return nil, badAddress(s, "the host is not a name or an IP address")
 	case strings.HasSuffix(u.Host, ":"), u.Port() != "" && !isPort(u.Port()):

@@ -40,6 +40,8 @@ func TestParseAddressTakesWhatUsersWrite(t *testing.T) {
 		"http://us:er@host":     "http://us:er@host",
 		"https://u:p@host:9/a":  "https://u:p@host:9/a",
 		"http://host/a%20b":     "http://host/a%20b",
+		"dns+http://host":       "dns+http://host",
+		"DNS+HTTP://host:9/a/":  "dns+http://host:9/a",
 	} {
 		t.Run(s, func(t *testing.T) {
 			u, err := fetch.ParseAddress(s, fetch.DefaultPort)
@@ -52,6 +54,7 @@ func TestParseAddressTakesWhatUsersWrite(t *testing.T) {
 
 func TestParseAddressRefuses(t *testing.T) {
 	for name, s := range map[string]string{
+		"a name over TLS":                "dns+https://host",
 		"nothing":                        "",
 		"a space":                        " ",
 		"space before":                   " host",

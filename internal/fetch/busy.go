@@ -94,7 +94,7 @@ func (p *Pool) wait(q quest) (wait time.Duration, freed <-chan struct{}) {
 	p.mu.Lock()
 	freed = p.freed
 	p.mu.Unlock()
-	for _, u := range p.upstreams {
+	for _, u := range p.all() {
 		if !p.mayAsk(q, u) || p.free(u) {
 			continue
 		}
@@ -110,7 +110,7 @@ func (p *Pool) wait(q quest) (wait time.Duration, freed <-chan struct{}) {
 
 // busy returns what the upstreams of q that are busy have said.
 func (p *Pool) busy(q quest) (said []error) {
-	for _, u := range p.upstreams {
+	for _, u := range p.all() {
 		if p.mayAsk(q, u) && !p.free(u) {
 			p.mu.Lock()
 			said = append(said, cmp.Or(u.err, errBusy))

@@ -174,14 +174,10 @@ func (p *Pool) FollowCuts(ctx context.Context, found func(*Cut)) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.life, cancel)()
-	var following sync.WaitGroup
-	for _, u := range p.upstreams {
-		following.Go(func() {
-			for sleep(ctx, p.hearCut(ctx, u, found), nil) == nil {
-			}
-		})
-	}
-	following.Wait()
+	p.each(ctx, func(ctx context.Context, u *upstream) {
+		for sleep(ctx, p.hearCut(ctx, u, found), nil) == nil {
+		}
+	})
 }
 
 // hearCut hears what u tells of a cut, and returns how long to wait before it is asked
@@ -263,7 +259,7 @@ func (p *Pool) readCut(u *upstream, tier int, text io.Reader, found func(*Cut)) 
 func (p *Pool) cut(u *upstream, outline shard.Outline, tier int, found func(*Cut)) *Cut {
 	p.mu.Lock()
 	var c *Cut
-	for _, other := range p.upstreams {
+	for _, other := range p.all() {
 		if o := other.cut; o != nil && o.is(outline) && (c == nil || c.over()) && (!o.over() || tier > o.Tier) {
 			c = o
 		}
@@ -272,7 +268,9 @@ func (p *Pool) cut(u *upstream, outline shard.Outline, tier int, found func(*Cut
 	if isNew {
 		c = &Cut{Outline: outline, Tier: tier, digests: make(map[int]bool), changed: make(chan struct{})}
 	}
-	u.cut = c
+	if !u.gone {
+		u.cut = c
+	}
 	p.mu.Unlock()
 	if isNew {
 		found(c)
@@ -284,7 +282,7 @@ func (p *Pool) cut(u *upstream, outline shard.Outline, tier int, found func(*Cut
 func (p *Pool) listed(u *upstream, e distfile.Entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !slices.ContainsFunc(u.offered, e.Same) {
+	if !u.gone && !slices.ContainsFunc(u.offered, e.Same) {
 		u.offered = append(slices.Clone(u.offered), e)
 		u.changed = time.Now()
 		p.tell()

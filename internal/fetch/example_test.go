@@ -20,5 +20,5 @@ func ExampleParseAddress() {
 	// http://cache.example:9000
 	// http://[::1]:8000
 	// https://example.com/weights
-	// "ftp://example.com" is not the address of a server: the scheme is not http or https
+	// "ftp://example.com" is not the address of a server: the scheme is not http or https, nor dns+http
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 )
 
@@ -16,4 +17,9 @@ func (p *Pool) SetDraw(draw func() float64) {
 func (p *Pool) SetDial(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
 	transport, _ := p.client.Transport.(*http.Transport)
 	transport.DialContext, transport.Proxy = dial, nil
+}
+
+// SetResolver makes p find addresses by resolve.
+func (p *Pool) SetResolver(resolve func(ctx context.Context, host string) ([]netip.Addr, error)) {
+	p.resolve = resolve
 }

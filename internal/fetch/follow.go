@@ -61,12 +61,14 @@ func (p *Pool) Follow(ctx context.Context, interval time.Duration, news func()) 
 	defer cancel()
 	defer context.AfterFunc(p.life, cancel)()
 	told := p.untilNews()
-	for _, u := range p.upstreams {
-		f := &follower{
-			pool: p, upstream: u, interval: interval, wait: longestWait, quick: rate.NewLimiter(newsPerSecond, newsAtOnce),
-		}
-		group.Go(func() { f.run(ctx) })
-	}
+	group.Go(func() {
+		p.each(ctx, func(ctx context.Context, u *upstream) {
+			f := &follower{
+				pool: p, upstream: u, interval: interval, wait: longestWait, quick: rate.NewLimiter(newsPerSecond, newsAtOnce),
+			}
+			f.run(ctx)
+		})
+	})
 	for {
 		select {
 		case <-ctx.Done():

@@ -32,13 +32,15 @@ const (
 // and what ended ctx. An upstream that does not answer is taken to offer what it
 // offered last.
 func (p *Pool) Refresh(ctx context.Context, patience time.Duration) error {
-	results := make(chan error, len(p.upstreams))
-	for _, u := range p.upstreams {
+	p.resolveNames(ctx)
+	present, _ := p.present()
+	results := make(chan error, len(present))
+	for _, u := range present {
 		go func() { results <- p.refresh(ctx, u) }()
 	}
 	var failed []error
 	var enough <-chan time.Time
-	for range p.upstreams {
+	for range present {
 		select {
 		case err := <-results:
 			if err != nil {
@@ -54,6 +56,12 @@ func (p *Pool) Refresh(ctx context.Context, patience time.Duration) error {
 	}
 	if enough != nil {
 		return nil
+	}
+	p.mu.Lock()
+	failed = append(failed, p.unresolved()...)
+	p.mu.Unlock()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	return fmt.Errorf("ask for the versions: %w", named(failures(failed)))
 }
@@ -130,6 +138,9 @@ func (p *Pool) ask(ctx context.Context, u *upstream, q question) (reply, error) 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	u.err = err
+	if u.gone {
+		return r, err
+	}
 	if err != nil {
 		r.told = p.missed(u, err)
 		return r, err
@@ -149,7 +160,7 @@ func (p *Pool) missed(u *upstream, err error) (told bool) {
 		u.askLater, u.askErr = time.Now().Add(later.wait), err
 	}
 	u.misses++
-	p.opts.Metrics.Failed(u.index, metrics.Down)
+	p.opts.Metrics.Failed(u.number, metrics.Down)
 	if !u.failing {
 		p.opts.Logger.Warn("upstream is down", "upstream", u.name, "err", err)
 	}
@@ -218,7 +229,7 @@ func (p *Pool) Offers() []distfile.Entry {
 	defer p.mu.Unlock()
 	var offers []distfile.Entry
 	votes := make(map[distfile.Entry]int) // without the count, which not all state
-	for _, u := range p.upstreams {
+	for _, u := range p.all() {
 		for _, e := range u.offered {
 			e = p.canonical(e)
 			votes[distfile.Entry{Version: e.Version, Digest: e.Digest}]++
@@ -251,7 +262,8 @@ func (p *Pool) Answered() bool {
 func (p *Pool) Heard() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !slices.ContainsFunc(p.upstreams, func(u *upstream) bool { return !u.heard && u.misses < givenUp })
+	return p.unresolved() == nil &&
+		!slices.ContainsFunc(p.all(), func(u *upstream) bool { return !u.gone && !u.heard && u.misses < givenUp })
 }
 
 // offers reports whether u offered e when it was last asked.

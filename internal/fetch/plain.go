@@ -236,7 +236,7 @@ type say struct {
 // left out.
 func (f *fetching) survey(ctx context.Context) ([]say, error) {
 	var says []say
-	for _, u := range f.upstreams {
+	for _, u := range f.all() {
 		if !f.offers(u, f.entry) || f.refused.has(u) {
 			continue
 		}

@@ -105,6 +105,13 @@
 // What was asked to be sent at once is not believed if something else has come since
 // it was asked: that may be newer.
 //
+// # Names
+//
+// The addresses of a dns+http:// URL's host are upstreams of their own. They are looked
+// up every 5 s while somebody follows, and before upstreams are asked for what they
+// offer at once. New ones are asked at once, and those that are missing not any more; what
+// they are sending may go on. When there are none at all, the last ones stay.
+//
 // # Cuts
 //
 // [Pool.FollowCuts] asks each upstream for what is being cut, with Prefer: wait=55, again
@@ -194,8 +201,9 @@ const (
 // Options configure a [Pool]. Only Upstreams is required.
 type Options struct {
 	// Upstreams are the base URLs of the servers to fetch from, in the order in
-	// which they are believed when as many say one thing as another. See
-	// [ParseAddress].
+	// which they are believed when as many say one thing as another. One with the
+	// scheme dns+http stands for all servers whose addresses its host has, of which
+	// those are believed first that were found first. See [ParseAddress].
 	Upstreams []*url.URL
 
 	// Timeout is how long an upstream may send nothing. Zero means 30 s.
@@ -237,22 +245,28 @@ type Options struct {
 // A Pool is a set of upstreams and what is known of them. Its methods may be
 // called from any goroutine.
 type Pool struct {
-	opts      Options
-	upstreams []*upstream
-	rank      *Ranking
-	client    *http.Client
-	buffers   sync.Pool      // of *[]byte, copyBuffer long
-	bucket    *bucket.Bucket // of all that is received of shards, or nil
-	step      int            // in bytes, what is taken from it at once
+	opts    Options
+	names   []*serverName
+	resolve resolver
+	rank    *Ranking
+	client  *http.Client
+	buffers sync.Pool      // of *[]byte, copyBuffer long
+	bucket  *bucket.Bucket // of all that is received of shards, or nil
+	step    int            // in bytes, what is taken from it at once
 
 	asking singleflight.Group // requests for distributions, by upstream
 	life   context.Context    //nolint:containedctx // what is asked for several callers outlives each of them
 	end    context.CancelFunc // of life
 
-	mu    sync.Mutex                      // guards what follows, and what upstreams change
-	freed chan struct{}                   // closed and replaced when a transfer ends
-	news  chan struct{}                   // closed and replaced when there is something to tell who follows
-	twins map[distfile.Entry]shard.Digest // the SHA-256 of what is offered by its BLAKE3
+	joining   sync.RWMutex // guards upstreams; may be taken with mu held
+	upstreams []*upstream  // only grows, into another slice; see all
+
+	mu       sync.Mutex                      // guards what follows, and what upstreams change
+	joined   chan struct{}                   // closed and replaced when names have other addresses
+	resolved time.Time                       // when it was last looked which they have
+	freed    chan struct{}                   // closed and replaced when a transfer ends
+	news     chan struct{}                   // closed and replaced when there is something to tell who follows
+	twins    map[distfile.Entry]shard.Digest // the SHA-256 of what is offered by its BLAKE3
 
 	received atomic.Int64 // when something of a shard came, in nanoseconds since 1970
 }
@@ -263,14 +277,17 @@ const copyBuffer = 256 << 10
 
 // upstream is one server to fetch from.
 type upstream struct {
-	url   *url.URL
-	index int    // in the ranking
-	name  string // for people, without a password
+	url    *url.URL
+	index  int    // in the ranking
+	number int    // among those that were configured
+	name   string // for people, without a password
+	fixed  bool   // the user has named it himself
 
 	// What follows changes, under the pool's mu.
 	offered []distfile.Entry // the last distribution it sent
 	etag    string           // of that, or empty
 	changed time.Time        // when it became another one
+	gone    bool             // a name had it, and has it no more
 	skipped string           // what was wrong with lines of it
 	failing bool             // it did not send one when it was last asked
 	heard   bool             // it has sent one before
@@ -321,41 +338,44 @@ func New(opts Options) (*Pool, error) {
 		buffers: sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }},
 		freed:   make(chan struct{}),
 		news:    make(chan struct{}),
+		joined:  make(chan struct{}),
 		twins:   make(map[distfile.Entry]shard.Digest),
+		rank:    NewRanking(0, time.Now, rand.Float64),
+		resolve: resolve,
 	}
 	if p.bucket != nil {
 		// For everybody to have his turn twice a second, or he would seem to stall.
 		p.step = min(p.bucket.Burst(), int(max(1, opts.LimitRate/int64(2*opts.Concurrency))))
 	}
-	seen := make(map[string]bool)
-	for _, u := range opts.Upstreams {
-		if name := u.Redacted(); !seen[name] {
-			seen[name] = true
-			p.upstreams = append(p.upstreams, &upstream{url: u, index: len(p.upstreams), name: name})
+	configured := make([]string, len(opts.Upstreams))
+	for i, u := range opts.Upstreams {
+		configured[i] = u.Redacted()
+		if u.Scheme == byName {
+			p.names = append(p.names, &serverName{url: u, number: i})
+		} else {
+			p.join(u, i).fixed = true
 		}
 	}
 	p.life, p.end = context.WithCancel(context.Background())
-	p.rank = NewRanking(len(p.upstreams), time.Now, rand.Float64)
-	names := make([]string, len(p.upstreams))
-	for i, u := range p.upstreams {
-		names[i] = u.name
-	}
-	opts.Metrics.Follow(names, p.measure)
+	opts.Metrics.Follow(configured, p.measure)
 	return p, nil
 }
 
-// measure returns how the upstreams are.
+// measure returns how the upstreams are that were configured: of a name how the best of
+// its addresses is.
 func (p *Pool) measure() []metrics.Upstream {
-	all := make([]metrics.Upstream, len(p.upstreams))
-	for i := range all {
-		all[i].Throughput, all[i].Success = p.rank.Throughput(i), p.rank.Success(i)
-	}
+	all := make([]metrics.Upstream, len(p.opts.Upstreams))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, u := range p.upstreams {
-		all[i].Up = u.heard && !u.failing
+	for _, u := range p.all() {
+		if u.gone {
+			continue
+		}
+		m := &all[u.number]
+		m.Throughput, m.Success = max(m.Throughput, p.rank.Throughput(u.index)), max(m.Success, p.rank.Success(u.index))
+		m.Up = m.Up || u.heard && !u.failing
 		for _, e := range u.offered {
-			all[i].Newest = max(all[i].Newest, int64(e.Version))
+			m.Newest = max(m.Newest, int64(e.Version))
 		}
 	}
 	return all
@@ -365,7 +385,8 @@ func (p *Pool) measure() []metrics.Upstream {
 // connections that are kept for later ones.
 func (p *Pool) Close() {
 	p.end()
-	for _, u := range p.upstreams {
+	_, _, _ = p.asking.Do("names", func() (any, error) { return nil, nil }) //nolint:nilnil // only to wait
+	for _, u := range p.all() {
 		_, _, _ = p.asking.Do(u.name, func() (any, error) { return nil, nil }) //nolint:nilnil // only to wait
 	}
 	p.client.CloseIdleConnections()

@@ -109,7 +109,15 @@ func (s *source) tick() {
 }
 
 func newTally(p *Pool, e distfile.Entry, call func(Progress)) *tally {
-	return &tally{pool: p, entry: e, call: call, start: time.Now(), size: -1, sources: make([]source, len(p.upstreams))}
+	return &tally{pool: p, entry: e, call: call, start: time.Now(), size: -1}
+}
+
+// source returns what has come from u, for holders of mu and for as long as they are.
+func (t *tally) source(u *upstream) *source {
+	for len(t.sources) <= u.index {
+		t.sources = append(t.sources, source{})
+	}
+	return &t.sources[u.index]
 }
 
 // begin notes that all is begun, by another manifest or the first.
@@ -147,12 +155,12 @@ func (t *tally) resume(bytes int64) {
 func (t *tally) took(tr *transfer, bytes, used int64) {
 	if bytes > 0 {
 		t.pool.received.Store(time.Now().UnixNano())
-		t.pool.opts.Metrics.Received(tr.upstream.index, bytes)
+		t.pool.opts.Metrics.Received(tr.upstream.number, bytes)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.all.took(bytes)
-	t.sources[tr.upstream.index].took(bytes)
+	t.source(tr.upstream).took(bytes)
 	tr.received += bytes
 	t.done += used
 	t.wasted += bytes - used
@@ -160,11 +168,11 @@ func (t *tally) took(tr *transfer, bytes, used int64) {
 
 // compared counts bytes of u that were only looked at.
 func (t *tally) compared(u *upstream, bytes int64) {
-	t.pool.opts.Metrics.Received(u.index, bytes)
+	t.pool.opts.Metrics.Received(u.number, bytes)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.all.took(bytes)
-	t.sources[u.index].took(bytes)
+	t.source(u).took(bytes)
 	t.wasted += bytes
 }
 
@@ -251,12 +259,14 @@ func (t *tally) report(end bool) Progress {
 		p.Wasted = max(0, p.Received-(p.Done-p.Resumed))
 	}
 	p.Speed = speed(&t.all)
-	for i, u := range t.pool.upstreams {
-		p.Upstreams = append(p.Upstreams, Upstream{URL: u.name, Received: t.sources[i].received, Speed: speed(&t.sources[i])})
+	all := t.pool.all()
+	for _, u := range all {
+		s := t.source(u)
+		p.Upstreams = append(p.Upstreams, Upstream{URL: u.name, Received: s.received, Speed: speed(s)})
 	}
 	f := t.fetching
 	t.mu.Unlock()
-	for i, u := range t.pool.upstreams {
+	for i, u := range all {
 		p.Upstreams[i].State, p.Upstreams[i].Transfers, p.Upstreams[i].Err = t.pool.state(u, f)
 	}
 	t.call(p)

@@ -59,20 +59,31 @@ func NewRanking(n int, now func() time.Time, draw func() float64) *Ranking {
 	return r
 }
 
+// grow makes it a Ranking of n upstreams, which is no fewer than before.
+func (r *Ranking) grow(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.estimates) < n {
+		r.estimates = append(r.estimates, estimate{success: 1, at: r.now()})
+	}
+}
+
 // Pick draws one of the upstreams that ok approves of, and returns -1 if it
 // approves of none.
 func (r *Ranking) Pick(ok func(i int) bool) int {
+	r.mu.Lock()
 	approved := make([]bool, len(r.estimates))
+	r.mu.Unlock()
 	for i := range approved {
 		approved[i] = ok(i) // without the lock: it may have to wait for another
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now, fastest := r.now(), cmp.Or(r.fastest(), 1) // without any sample all are alike
-	weights := make([]float64, len(r.estimates))
+	weights := make([]float64, len(approved))
 	var total float64
 	picked := -1
-	for i, e := range r.estimates {
+	for i, e := range r.estimates[:len(approved)] {
 		if approved[i] {
 			// Never quite 0, for the last one left must be drawn however bad it is.
 			weights[i] = max(e.rate(fastest)*e.successAt(now), math.SmallestNonzeroFloat64)

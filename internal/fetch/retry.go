@@ -159,7 +159,7 @@ func (p *Pool) await(ctx context.Context, q quest, start time.Time, failed bool)
 	wait, freed := p.wait(q)
 	switch {
 	case wait == 0: // unless there is one that was busy, and is not any more
-		return !failed && slices.ContainsFunc(p.upstreams, func(u *upstream) bool { return p.mayAsk(q, u) }), nil
+		return !failed && slices.ContainsFunc(p.all(), func(u *upstream) bool { return p.mayAsk(q, u) }), nil
 	case time.Since(p.lastByte(start)) >= busyPatience:
 		return false, nil
 	case failed: // they are not asked again whenever something is freed
@@ -210,20 +210,23 @@ func (p *Pool) attempt(ctx context.Context, q quest) (failed []error, got bool, 
 // good if there are any, or returns nil.
 func (p *Pool) pick(ok func(*upstream) bool) *upstream {
 	idle := p.idle()
-	i := p.rank.Pick(func(i int) bool { return slices.Contains(idle, p.upstreams[i]) && ok(p.upstreams[i]) })
+	all := p.all()
+	// Those who have come since are ranked already.
+	among := func(i int) bool { return i < len(all) && ok(all[i]) }
+	i := p.rank.Pick(func(i int) bool { return i < len(all) && slices.Contains(idle, all[i]) && ok(all[i]) })
 	if i < 0 {
-		i = p.rank.Pick(func(i int) bool { return ok(p.upstreams[i]) })
+		i = p.rank.Pick(among)
 	}
 	if i < 0 {
 		return nil
 	}
-	return p.upstreams[i]
+	return all[i]
 }
 
 // idle returns the good upstreams that nothing is asked of.
 func (p *Pool) idle() (idle []*upstream) {
 	p.mu.Lock()
-	for _, u := range p.upstreams {
+	for _, u := range p.all() {
 		if u.transfers == 0 && u.free() {
 			idle = append(idle, u)
 		}
@@ -255,7 +258,7 @@ func (p *Pool) offered(q quest, u *upstream) bool {
 func (p *Pool) judge(ctx context.Context, q quest, u *upstream, err error) bool {
 	switch later := (busy{}); {
 	case errors.As(err, &later):
-		p.opts.Metrics.Failed(u.index, metrics.Busy)
+		p.opts.Metrics.Failed(u.number, metrics.Busy)
 		p.putOff(u, later)
 		return false
 	case errors.As(err, new(refusal)):
@@ -268,7 +271,7 @@ func (p *Pool) judge(ctx context.Context, q quest, u *upstream, err error) bool 
 		return false
 	}
 	p.rank.Failed(u.index)
-	p.opts.Metrics.Failed(u.index, metrics.Broken)
+	p.opts.Metrics.Failed(u.number, metrics.Broken)
 	p.opts.Logger.Debug("upstream failed", "version", q.entry.Version.String(), "upstream", u.name, "err", err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -290,7 +293,7 @@ func (p *Pool) blame(ctx context.Context, q quest, u *upstream, err error) {
 	}
 	p.rank.Failed(u.index)
 	if !errors.Is(err, fs.ErrNotExist) {
-		p.opts.Metrics.Failed(u.index, metrics.Wrong)
+		p.opts.Metrics.Failed(u.number, metrics.Wrong)
 	}
 	if q.refused.add(u, err) && !errors.Is(err, fs.ErrNotExist) {
 		p.opts.Logger.Warn("upstream not asked again", "version", q.entry.Version.String(), "upstream", u.name, "err", err)

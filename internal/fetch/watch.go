@@ -50,8 +50,8 @@ func (f *fetching) watch(ctx context.Context) {
 func (p *Pool) down() (down []*upstream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, u := range p.upstreams {
-		if u.failing {
+	for _, u := range p.all() {
+		if u.failing && !u.gone {
 			down = append(down, u)
 		}
 	}

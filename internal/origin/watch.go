@@ -142,7 +142,7 @@ func (o *Origin) Watch(ctx context.Context, w Watch) {
 		case e := <-events:
 			// Of files that are being written there is no end of news, and they are looked
 			// at anyway until they settle.
-			if e.Has(fsnotify.Create) || e.Has(fsnotify.Rename) || e.Has(fsnotify.Remove) {
+			if !e.Has(fsnotify.Write) && !e.Has(fsnotify.Chmod) || filepath.Base(e.Name) == w.Marker {
 				sooner(glancePause)
 			}
 		case err := <-failures:
@@ -226,18 +226,21 @@ func (t *watcher) look() ([]candidate, error) {
 		t.record = record
 	}
 	found, dirs, err := t.candidates(t.origin.store.Dir())
-	// The directories are those of now, and who comes after this look is told of.
-	told := make(map[string]bool)
+	if t.notify == nil {
+		return found, err
+	}
+	told, more := make(map[string]bool), false
 	for _, dir := range dirs {
-		if t.notify != nil && t.notify.Add(dir) == nil {
+		if t.notify.Add(dir) == nil {
 			told[dir] = true
-			if !t.told[dir] && err == nil {
-				// What has come in between is seen in a second look.
-				found, _, err = t.candidates(t.origin.store.Dir())
-			}
+			more = more || !t.told[dir]
 		}
 	}
 	t.told = told
+	if more && err == nil {
+		// What has come in between is not told of, and seen in a second look.
+		found, _, err = t.candidates(t.origin.store.Dir())
+	}
 	return found, err
 }
 

@@ -1,0 +1,55 @@
+package cmd_test
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestDeployGivesFlagsThatThereAre looks through the files in deploy, but for comments.
+func TestDeployGivesFlagsThatThereAre(t *testing.T) {
+	help := make(map[string]string)
+	for _, command := range []string{"shardcast-origin", "shardcast-middle", "shardcast-client"} {
+		text, err := exec.Command(filepath.Join(binaries, command), "--help").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s --help: %v\n%s", command, err, text)
+		}
+		help[command] = string(text)
+	}
+	flag := regexp.MustCompile(`--[a-z][a-z-]*`)
+	comment := regexp.MustCompile(`(?m)^\s*#.*$`)
+	checked := 0
+	err := filepath.WalkDir(filepath.Join("..", "deploy"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasSuffix(path, ".md") || strings.HasPrefix(d.Name(), "Dockerfile") {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		text := comment.ReplaceAllString(string(data), "")
+		var known string
+		for command, flags := range help {
+			if strings.Contains(text, command) {
+				known += flags
+			}
+		}
+		for _, given := range flag.FindAllString(text, -1) {
+			checked++
+			if !regexp.MustCompile(given + `[ \n]`).MatchString(known) {
+				t.Errorf("%s gives %s, which its commands do not know", path, given)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if checked == 0 {
+		t.Error("no flag was found, so nothing was looked at")
+	}
+}
