@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -269,8 +270,9 @@ func (r *following) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress
 	if r.SkipStale && e.Version > r.backlog {
 		watching.Go(func() {
 			for r.await(ctx, forever) == nil {
-				offers := r.pool.Offers()
-				if len(offers) > 0 && offers[len(offers)-1].Version > e.Version {
+				// One that is passed over would not be taken now.
+				newer := func(o distfile.Entry) bool { return o.Version > e.Version && !r.setbacks[o].aside }
+				if slices.ContainsFunc(r.pool.Offers(), newer) {
 					cancel(errStale)
 				}
 			}
@@ -316,7 +318,9 @@ func (r *following) deliver(ctx context.Context, h copied, went fetch.Progress) 
 			logger.Error("link not switched", "err", err)
 		}
 	}
-	r.trim(r.Keep)
+	if err := r.trim(ctx, r.Keep); err != nil {
+		return err
+	}
 	if err := r.patiently(ctx, r.save); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package client_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -284,4 +285,81 @@ func TestFollowKeepsItsRecordSmall(t *testing.T) {
 	info, err := os.Stat(filepath.Join(f.Dir, ".shardcast-follow", "versions.json"))
 	require.NoError(t, err)
 	assert.Less(t, info.Size(), int64(40<<10))
+}
+
+// rewrite has the record of dir say other things.
+func rewrite(t *testing.T, dir string, change func(record map[string]any)) {
+	t.Helper()
+	path := filepath.Join(dir, ".shardcast-follow", "versions.json")
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var record map[string]any
+	require.NoError(t, json.Unmarshal(text, &record))
+	change(record)
+	text, err = json.Marshal(record)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, text, 0o600))
+}
+
+func TestFollowKnowsWhatWasRenamedJustBeforeACrash(t *testing.T) {
+	for name, tc := range map[string]struct {
+		file []byte // that is there afterwards
+		want []string
+	}{
+		"it was":              {content(1, 10), []string{"+v1"}},
+		"somebody was faster": {content(2, 10), []string{"-v1"}},
+		"not yet":             {nil, []string{"+v1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, content(1, 10))
+			f := client.Follow{Dir: t.TempDir(), Marker: "stable"}
+			take(t, newClient(t, s), f, 1)
+			dir := filepath.Join(f.Dir, "v1")
+			require.NoError(t, os.Remove(filepath.Join(dir, "stable")))
+			require.NoError(t, os.Remove(filepath.Join(dir, "weights.bin")))
+			want := map[string][]byte{"weights.bin": tc.file}
+			if tc.file != nil {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, "weights.bin"), tc.file, 0o600))
+			} else {
+				want["weights.bin"] = content(1, 10)
+			}
+			rewrite(t, f.Dir, func(record map[string]any) {
+				held, _ := record["held"].([]any)
+				require.Len(t, held, 1)
+				begun, _ := held[0].(map[string]any)
+				begun["delivered"], begun["modified"] = false, 0
+				record["held"], record["begun"], record["last"], record["known"] = nil, begun, 0, nil
+			})
+			assert.Equal(t, tc.want, take(t, newClient(t, s), f, 1))
+			if tc.want[0] == "+v1" {
+				want["stable"] = []byte{}
+			}
+			assertFiles(t, dir, want)
+		})
+	}
+}
+
+func TestFollowLeavesNothingOfWhatItDoesNotGoOnWith(t *testing.T) {
+	s := newSite(t, content(1, shardSize*resumable))
+	f := client.Follow{Dir: t.TempDir()}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	s.spoilShard("shard_030.bin", func(w http.ResponseWriter, r *http.Request) {
+		cancel(errEnough)
+		silence(w, r)
+	})
+	require.ErrorIs(t, newClient(t, s).Follow(ctx, f, nil), errEnough)
+	assert.FileExists(t, filepath.Join(f.Dir, "v1", ".weights.bin.shardcast-part"))
+	publish(t, s, content(2, 10))
+	assert.Equal(t, []string{"+v2"}, take(t, newClient(t, s), f, 1))
+	assertFiles(t, f.Dir, map[string][]byte{".shardcast-follow": nil, "v2": nil})
+}
+
+func TestFollowRemovesWhatIsItsOwnThoughItWasTouched(t *testing.T) {
+	s := newSite(t, content(1, 10))
+	f := client.Follow{Dir: t.TempDir(), Keep: 1}
+	take(t, newClient(t, s), f, 1)
+	require.NoError(t, os.Chtimes(filepath.Join(f.Dir, "v1", "weights.bin"), time.Now(), time.Unix(1, 0)))
+	publish(t, s, content(2, 10))
+	assert.Equal(t, []string{"+v2"}, take(t, newClient(t, s), f, 1))
+	assertFiles(t, f.Dir, map[string][]byte{".shardcast-follow": nil, "v2": nil})
 }

@@ -215,18 +215,14 @@ func (s *shelf) check(ctx context.Context) error {
 	}
 	var left []copied
 	for _, h := range s.Held {
-		here := s.same(h)
-		if !here {
-			var err error
-			if here, err = s.isHere(ctx, &h); err != nil {
-				return err
-			}
+		here, err := s.stillHere(ctx, &h)
+		if err != nil {
+			return err
 		}
 		if here {
 			left = append(left, h)
 			continue
 		}
-		s.logger.Warn("file has gone or changed", "version", h.Version.String(), "file", s.full(h.Path))
 		s.unmark(h)
 		if h.Version == s.Last {
 			s.Last-- // for it to come again
@@ -364,17 +360,21 @@ func (s *shelf) abandon() {
 	s.tidy()
 }
 
-// trim removes all but the newest keep versions.
-func (s *shelf) trim(keep int) {
+// trim removes all but the last keep versions. It returns what ended ctx, or that a
+// file cannot be read.
+func (s *shelf) trim(ctx context.Context, keep int) error {
 	for len(s.Held) > keep {
 		h := s.Held[0]
+		here, err := s.stillHere(ctx, &h)
+		if err != nil {
+			return err
+		}
 		s.Held = slices.Delete(s.Held, 0, 1)
 		if h.Found {
 			continue
 		}
 		s.unmark(h)
-		if !s.same(h) {
-			s.logger.Warn("file has gone or changed", "version", h.Version.String(), "file", s.full(h.Path))
+		if !here {
 			continue
 		}
 		if err := s.root.Remove(h.Path); err != nil {
@@ -384,6 +384,20 @@ func (s *shelf) trim(keep int) {
 		s.logger.Info("old version removed", "version", h.Version.String(), "file", s.full(h.Path))
 	}
 	s.tidy()
+	return nil
+}
+
+// stillHere reports whether the file of h is the one that was put there: by its looks, or
+// if these have changed by its digest. If not, it says so.
+func (s *shelf) stillHere(ctx context.Context, h *copied) (bool, error) {
+	if s.same(*h) {
+		return true, nil
+	}
+	here, err := s.isHere(ctx, h)
+	if err == nil && !here {
+		s.logger.Warn("file has gone or changed", "version", h.Version.String(), "file", s.full(h.Path))
+	}
+	return here, err
 }
 
 // tidy removes the directories that were made and are empty, and forgets those that
