@@ -111,6 +111,59 @@ func ExampleNewClient() {
 	// <nil> <nil> <nil>
 }
 
+func ExampleClient_Follow() {
+	dir, remove := temporary()
+	defer remove()
+	ctx, stop := context.WithCancel(context.Background())
+
+	origin, err := shardcast.NewOrigin(shardcast.OriginOptions{DataDir: filepath.Join(dir, "data"), Host: "127.0.0.1", Port: -1})
+	if err != nil {
+		panic(err)
+	}
+	ln, err := origin.Listen()
+	if err != nil {
+		panic(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- origin.Serve(ctx, ln) }()
+	publish := func() {
+		if _, err := origin.Broadcast(ctx, filepath.Join(dir, "weights.bin")); err != nil {
+			panic(err)
+		}
+	}
+	publish()
+
+	client, err := shardcast.NewClient(shardcast.ClientOptions{
+		Servers: []string{ln.Addr().String()}, OutputDir: filepath.Join(dir, "weights"),
+	})
+	if err != nil {
+		panic(err)
+	}
+	for got, err := range client.Follow(ctx, shardcast.FollowOptions{Marker: "stable"}) {
+		if err != nil && got.Name == "" {
+			fmt.Println(err) // the last one
+			break
+		}
+		if err != nil {
+			continue // this version is passed over
+		}
+		path, _ := filepath.Rel(dir, got.Path)
+		fmt.Println(got.Name, filepath.ToSlash(path), got.Size)
+		if got.Name == "v3" {
+			break
+		}
+		publish()
+	}
+
+	stop()
+	fmt.Println(client.Close(), <-ended, origin.Close())
+	// Output:
+	// v1 weights/v1/weights.bin 16
+	// v2 weights/v2/weights.bin 16
+	// v3 weights/v3/weights.bin 16
+	// <nil> <nil> <nil>
+}
+
 func ExampleNewMiddle() {
 	dir, remove := temporary()
 	defer remove()

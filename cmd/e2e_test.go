@@ -5,7 +5,8 @@
 //	mkfile FILE SIZE [SEED]     make a file of random bytes, the same for the same seed
 //	start NAME COMMAND ARG...   run a server on a free loopback port, wait until it listens,
 //	                            and set $NAME to its address; a later start of NAME uses the same port
-//	run NAME COMMAND ARG...     run a command that is no server in the background; its log is all it writes
+//	run NAME COMMAND ARG...     run a command that is no server in the background; its log is all it writes,
+//	                            and its process $NAME_pid
 //	ended NAME [CODE]           wait for its end, with exit code 0 or CODE
 //	halt NAME [SIGNAL [CODE]]   send TERM or SIGNAL and wait for the end; after TERM and INT
 //	                            the exit code must be 0 or CODE
@@ -250,6 +251,7 @@ func launch(ts *testscript.TestScript, name string, argv []string) *server {
 	cmd.Env = append(os.Environ(), "IP_ADDR_LIST="+ts.Getenv("IP_ADDR_LIST"), "PATH="+ts.Getenv("PATH"))
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	ts.Check(cmd.Start())
+	ts.Setenv(name+"_pid", strconv.Itoa(cmd.Process.Pid))
 	go func() {
 		s.ended <- cmd.Wait()
 		s.log.end()

@@ -1,4 +1,4 @@
-// Command shardcast-client lists versions and downloads them.
+// Command shardcast-client lists versions, downloads them, and follows new ones.
 package main
 
 import (
@@ -15,6 +15,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/shardcast/shardcast"
 	"github.com/shardcast/shardcast/internal/cli"
@@ -52,6 +53,7 @@ on stderr.`,
   shardcast-client --servers 192.168.1.100 --version v1 --output-file ./file.bin
   shardcast-client --servers 192.168.1.100 --version v2 --wait 10m
   shardcast-client --servers 192.168.1.100 --version v1 --progress none --json
+  shardcast-client follow --servers 192.168.1.100 --output-dir ./weights
   IP_ADDR_LIST="192.168.1.100 192.168.1.101" shardcast-client --version latest`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
@@ -67,31 +69,21 @@ on stderr.`,
 	flags.StringVar(&s.outputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` to download to; made if it is missing")
 	flags.BoolVar(&s.noResume, "no-resume", false, "begin afresh, without what an earlier download to the same file has left")
 	flags.BoolVar(&s.json, "json", false, "print results as JSON, one object a line")
-	flags.Var(&s.progress, "progress", "how to show a download on stderr: bar, plain (log lines), json (an object a line) or none; auto is bar on a terminal, else plain")
+	addProgress(flags, &s.progress)
 	s.logger = cli.LogFlag(root.PersistentFlags())
+	root.AddCommand(followCommand(s.logger))
 	return root
+}
+
+func addProgress(flags *pflag.FlagSet, mode *progress.Mode) {
+	flags.Var(mode, "progress", "how to show a download on stderr: bar, plain (log lines), json (an object a line) or none; auto is bar on a terminal, else plain")
 }
 
 func (s *settings) run(cmd *cobra.Command) (err error) {
 	if s.list == (s.version != "") {
 		return cli.Usage(errors.New("give either --list or --version"))
 	}
-	servers, port, fetching, err := s.fetch.Options()
-	if err != nil {
-		return err
-	}
-	display := progress.New(s.progress, os.Stderr)
-	logger := s.logger(display)
-	c, err := shardcast.NewClient(shardcast.ClientOptions{
-		Servers:      servers,
-		ServerPort:   port,
-		OutputDir:    s.outputDir,
-		FetchOptions: fetching,
-		Wait:         time.Duration(s.wait),
-		NoResume:     s.noResume,
-		Progress:     display.Update(),
-		Logger:       logger,
-	})
+	c, display, logger, err := s.client()
 	if err != nil {
 		return err
 	}
@@ -105,10 +97,36 @@ func (s *settings) run(cmd *cobra.Command) (err error) {
 		return err
 	}
 	display.Done(got, logger.Enabled(cmd.Context(), slog.LevelInfo))
-	if s.json {
-		return progress.WriteResult(cmd.OutOrStdout(), got)
+	return s.print(cmd.OutOrStdout(), got)
+}
+
+// client returns a client as the flags say, what shows its downloads, and its log.
+func (s *settings) client() (*shardcast.Client, *progress.Display, *slog.Logger, error) {
+	servers, port, fetching, err := s.fetch.Options()
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), got.Path)
+	display := progress.New(s.progress, os.Stderr)
+	logger := s.logger(display)
+	c, err := shardcast.NewClient(shardcast.ClientOptions{
+		Servers:      servers,
+		ServerPort:   port,
+		OutputDir:    s.outputDir,
+		FetchOptions: fetching,
+		Wait:         time.Duration(s.wait),
+		NoResume:     s.noResume,
+		Progress:     display.Update(),
+		Logger:       logger,
+	})
+	return c, display, logger, err
+}
+
+// print prints what has come: its path, if it is not to be JSON.
+func (s *settings) print(out io.Writer, got shardcast.Result) error {
+	if s.json {
+		return progress.WriteResult(out, got)
+	}
+	_, err := fmt.Fprintln(out, got.Path)
 	return err
 }
 

@@ -1,5 +1,6 @@
-// Package client lists what upstreams offer and downloads versions into files.
-// It knows nothing of flags, nor of how bytes travel; package fetch does.
+// Package client lists what upstreams offer, downloads versions into files, and keeps a
+// directory of the newest ones. It knows nothing of flags, nor of how bytes travel;
+// package fetch does.
 //
 // A download's bytes are written once, each at its place in a temporary file
 // beside the output file, which takes the final name only when the digest of the
@@ -10,6 +11,12 @@
 // digests agree. It is replaced by a download of another file to that place, and
 // removed after a day in which nobody went on, by the next download into that
 // directory.
+//
+// A directory that follows upstreams, see [Client.Follow], has a record of what is in it
+// and what is on its way there, in the hidden directory .shardcast-follow. It is written
+// before anything is made, so that whatever is not in it is somebody else's, and never
+// replaced or removed. What it says is held against the disk at the start: a file is known
+// again by its size and time, or else by its digest.
 package client
 
 import (
@@ -181,6 +188,10 @@ type Download struct {
 	// are made.
 	Path string
 
+	// place says, unless it is nil, when the manifest is known, which file of which
+	// directory to bring it to instead; the directory is closed by the download.
+	place func(shard.Manifest) (dir *os.Root, base string, err error)
+
 	// Afresh has what an earlier download left not used.
 	Afresh bool
 
@@ -195,17 +206,26 @@ type Download struct {
 // of the file system.
 func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetch.Progress, error) {
 	start := time.Now()
+	place := d.place
+	if place == nil {
+		place = func(shard.Manifest) (*os.Root, string, error) {
+			dir, err := openDir(d.Path)
+			return dir, filepath.Base(d.Path), err
+		}
+	}
 	var out *output
 	m, went, err := c.pool.Fetch(ctx, fetch.Task{Entry: d.Entry, Progress: d.Progress, Open: func(m shard.Manifest, _ int) (fetch.Sink, error) {
 		err := out.close(true)
 		afresh := d.Afresh && out == nil
 		out = nil
 		if err == nil {
-			c.sweep(d.Path)
-			out, err = create(ctx, d.Path, m, afresh)
+			out, err = c.open(ctx, m, afresh, place)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("write %s: %w", d.Path, err)
+		}
+		if d.place != nil {
+			d.Path = out.path()
 		}
 		return out, nil
 	}})
@@ -224,36 +244,49 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	return m, went, nil
 }
 
+// open opens the output that m is to be brought to.
+func (c *Client) open(ctx context.Context, m shard.Manifest, afresh bool, place func(shard.Manifest) (*os.Root, string, error)) (*output, error) {
+	dir, base, err := place(m)
+	if err != nil {
+		return nil, err
+	}
+	c.sweep(dir.Name(), base)
+	return create(ctx, dir, base, m, afresh)
+}
+
 // abandoned is how long nobody goes on with an unfinished file before it is
 // removed.
 const abandoned = 24 * time.Hour
 
-// sweep removes what downloads have left in the directory of path and nobody goes
-// on with. What it cannot remove it leaves.
-func (c *Client) sweep(path string) {
-	dir := filepath.Dir(path)
+// sweep removes what downloads have left in dir and nobody goes on with, but for
+// what is to become the file base. What it cannot remove it leaves.
+func (c *Client) sweep(dir, base string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return
 	}
-	ended, cancel := context.WithCancel(context.Background())
-	cancel() // nobody is waited for
 	for _, entry := range entries {
 		name := entry.Name()
 		info, err := entry.Info()
-		if err != nil || name == tempName(filepath.Base(path)) || name[0] != '.' || !strings.HasSuffix(name, tempSuffix) ||
+		if err != nil || name == tempName(base) || name[0] != '.' || !strings.HasSuffix(name, tempSuffix) ||
 			!info.Mode().IsRegular() || time.Since(info.ModTime()) < abandoned {
 			continue
 		}
-		name = filepath.Join(dir, name)
-		lock, err := lockFile(ended, name)
-		if err != nil {
-			continue // it is in use after all
-		}
-		if err := errors.Join(os.Remove(name), lock.Close()); err == nil {
+		if name = filepath.Join(dir, name); removeUnused(name) == nil {
 			c.logger.Info("abandoned download removed", "file", name)
 		}
 	}
+}
+
+// removeUnused removes the unfinished file name, unless a download is using it.
+func removeUnused(name string) error {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel() // nobody is waited for
+	lock, err := lockFile(ended, name)
+	if err != nil {
+		return err // it is in use after all
+	}
+	return errors.Join(os.Remove(name), lock.Close())
 }
 
 // openDir opens the directory of path, which it makes if it is missing.

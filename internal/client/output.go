@@ -22,6 +22,7 @@ import (
 // output is the file that a download is written to, at each shard's place.
 type output struct {
 	dir     *os.Root
+	base    string
 	file    *disk.File
 	lock    *flock.Flock
 	size    int64
@@ -32,15 +33,11 @@ type output struct {
 	writing sync.Mutex
 }
 
-// create opens the temporary neighbour of path for what m says, and locks it
-// against other downloads to the same place. What an earlier download of the same
-// file has left there stays in it, unless afresh is set.
-func create(ctx context.Context, path string, m shard.Manifest, afresh bool) (*output, error) {
-	dir, err := openDir(path)
-	if err != nil {
-		return nil, err
-	}
-	base := filepath.Base(path)
+// create opens the temporary neighbour of the file base in dir for what m says, and
+// locks it against other downloads to the same place. What an earlier download of the
+// same file has left there stays in it, unless afresh is set. The output closes dir, and
+// so does an error.
+func create(ctx context.Context, dir *os.Root, base string, m shard.Manifest, afresh bool) (*output, error) {
 	temp := tempName(base)
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
@@ -52,7 +49,7 @@ func create(ctx context.Context, path string, m shard.Manifest, afresh bool) (*o
 	if err != nil {
 		return nil, errors.Join(err, lock.Close(), dir.Close())
 	}
-	out := &output{dir: dir, file: file, lock: lock, size: m.Size}
+	out := &output{dir: dir, base: base, file: file, lock: lock, size: m.Size}
 	if out.resumed, err = prepare(file, dir.Name(), m, afresh); err != nil {
 		return nil, errors.Join(err, out.close(out.resumed))
 	}
@@ -147,7 +144,7 @@ func lockFile(ctx context.Context, name string) (*flock.Flock, error) {
 			case <-time.After(lockRetry):
 				continue
 			case <-ctx.Done():
-				err = errors.New("another download to it is under way")
+				err = errUnderWay
 			}
 		}
 		if err != nil {
@@ -165,6 +162,9 @@ func lockFile(ctx context.Context, name string) (*flock.Flock, error) {
 		}
 	}
 }
+
+// path is where the file will be.
+func (o *output) path() string { return filepath.Join(o.dir.Name(), o.base) }
 
 // commit gives the file its final name.
 func (o *output) commit() error {
@@ -249,3 +249,6 @@ func (p place) Commit() error {
 
 // Close has nothing to give back.
 func (p place) Close() error { return nil }
+
+// errUnderWay is for a second download to one place.
+var errUnderWay = errors.New("another download to it is under way")

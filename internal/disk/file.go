@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"syscall"
 )
 
 // A File is written under a temporary name and gets its final one when it is
@@ -120,4 +121,9 @@ func Need(dir string, size int64) error {
 		return nil //nolint:nilerr // not every file system says; writing will tell
 	}
 	return fmt.Errorf("%w in %s: %d bytes are needed and %d are free", ErrNoSpace, dir, size, left)
+}
+
+// IsFull reports whether err says that there is no room, or no more for this user.
+func IsFull(err error) bool {
+	return errors.Is(err, ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

@@ -164,6 +164,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -326,6 +327,14 @@ func New(opts Options) (*Pool, error) {
 	if opts.LimitRate < 0 {
 		return nil, fmt.Errorf("a limit of %d bytes per second is negative", opts.LimitRate)
 	}
+	var configured []string
+	var once []*url.URL
+	for _, u := range opts.Upstreams {
+		if !slices.Contains(configured, u.Redacted()) {
+			configured, once = append(configured, u.Redacted()), append(once, u)
+		}
+	}
+	opts.Upstreams = once
 	p := &Pool{
 		opts:   opts,
 		bucket: bucket.New(opts.LimitRate),
@@ -347,9 +356,7 @@ func New(opts Options) (*Pool, error) {
 		// For everybody to have his turn twice a second, or he would seem to stall.
 		p.step = min(p.bucket.Burst(), int(max(1, opts.LimitRate/int64(2*opts.Concurrency))))
 	}
-	configured := make([]string, len(opts.Upstreams))
 	for i, u := range opts.Upstreams {
-		configured[i] = u.Redacted()
 		if u.Scheme == byName {
 			p.names = append(p.names, &serverName{url: u, number: i})
 		} else {

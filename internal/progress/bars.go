@@ -86,6 +86,8 @@ func (b *bars) end() {
 	if b.bar != nil {
 		b.bar.Abort(true)
 		b.progress.Wait()
+		b.bar, b.progress = nil, nil // there may be another download
+		b.last.Store(nil)
 	}
 }
 

@@ -149,6 +149,7 @@ func (l *lines) end(event string, p shardcast.Progress, err error) {
 		object.Error = err.Error()
 	}
 	l.write(object)
+	l.last, l.written = shardcast.Progress{Size: -1}, time.Time{} // there may be another download
 }
 
 func (l *lines) write(object progressObject) {

@@ -45,8 +45,9 @@ func (m *Mode) String() string { return string(*m) }
 // Type is what stands for the value in the help text.
 func (m *Mode) Type() string { return "MODE" }
 
-// A Display shows one download. What else is written to the same place while it
-// does has to go through its Write. It ends with Done or Failed.
+// A Display shows a download, and the next one when that has ended with Done or
+// Failed. What else is written to the same place while it does has to go through its
+// Write.
 type Display struct {
 	mode  Mode // never Auto
 	out   io.Writer

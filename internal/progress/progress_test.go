@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -62,4 +63,24 @@ func TestNoneSaysNothing(t *testing.T) {
 	d.Update()(halfway())
 	d.Failed(errors.New("over"))
 	assert.Empty(t, out.String())
+}
+
+func TestADisplayShowsTheNextDownloadToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScreen(t, 60, 24)
+		d := displayOn(s, s)
+		for range 2 {
+			d.Update()(halfway())
+			drawn()
+			assert.Contains(t, s.text(), "v7  50%")
+			d.Done(shardcast.Result{}, false)
+			assert.Empty(t, s.text())
+		}
+	})
+	var out strings.Builder
+	d := newDisplay(JSON, &out, nil)
+	d.Update()(halfway())
+	d.Failed(errors.New("first"))
+	d.Failed(errors.New("second"))
+	assert.Contains(t, out.String(), `{"event":"failed","done":0,`, "of the second nothing is known")
 }

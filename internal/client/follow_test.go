@@ -1,0 +1,365 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/origin"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+var errEnough = errors.New("enough")
+
+// publish publishes data at s.
+func publish(t *testing.T, s *site, data []byte) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "weights.bin")
+	require.NoError(t, os.WriteFile(path, data, 0o600))
+	_, err := origin.New(s.store, shardSize, 100, silent).Broadcast(t.Context(), path)
+	require.NoError(t, err)
+}
+
+// take follows as f says until so many versions have come or were passed over, and
+// returns these, with a + or -.
+func take(t *testing.T, c *client.Client, f client.Follow, count int) (versions []string) {
+	t.Helper()
+	err := c.Follow(t.Context(), f, func(got client.Followed, err error) bool {
+		sign := "+"
+		if err != nil {
+			sign = "-"
+		} else {
+			assert.FileExists(t, got.Path)
+		}
+		versions = append(versions, sign+got.Version.String())
+		return len(versions) < count
+	})
+	require.NoError(t, err)
+	return versions
+}
+
+func TestFollowTakesTheNewestAndThenWhatIsNewer(t *testing.T) {
+	s := newSite(t, content(1, 10), content(2, 10))
+	dir := t.TempDir()
+	c := newClient(t, s)
+	assert.Equal(t, []string{"+v2"}, take(t, c, client.Follow{Dir: dir}, 1))
+	publish(t, s, content(3, 10))
+	assert.Equal(t, []string{"+v3"}, take(t, newClient(t, s), client.Follow{Dir: dir}, 1))
+	assertFiles(t, filepath.Join(dir, "v3"), map[string][]byte{"weights.bin": content(3, 10)})
+	assert.Equal(t, 2, s.shardsAsked())
+}
+
+func TestFollowTakesAllInOrder(t *testing.T) {
+	s := newSite(t, content(1, 10), content(2, 10), content(3, 10), content(4, 10))
+	for name, tc := range map[string]struct {
+		follow client.Follow
+		want   []string
+	}{
+		"all":           {client.Follow{All: true}, []string{"+v1", "+v2", "+v3", "+v4"}},
+		"from":          {client.Follow{From: 2}, []string{"+v2", "+v3", "+v4"}},
+		"all from":      {client.Follow{From: 3, All: true}, []string{"+v3", "+v4"}},
+		"newest":        {client.Follow{SkipStale: true}, []string{"+v4"}},
+		"from, and new": {client.Follow{From: 3, SkipStale: true}, []string{"+v3", "+v4"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.follow.Dir, tc.follow.Keep = t.TempDir(), 1
+			assert.Equal(t, tc.want, take(t, newClient(t, s), tc.follow, len(tc.want)))
+			assertFiles(t, tc.follow.Dir, map[string][]byte{".shardcast-follow": nil, "v4": nil})
+		})
+	}
+}
+
+func TestFollowDeliversAgainWhatWasInterrupted(t *testing.T) {
+	s := newSite(t, content(1, 10))
+	f := client.Follow{Dir: t.TempDir()}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	err := newClient(t, s).Follow(ctx, f, func(client.Followed, error) bool {
+		cancel(errEnough)
+		return true
+	})
+	require.ErrorIs(t, err, errEnough)
+	var got client.Followed
+	require.NoError(t, newClient(t, s).Follow(t.Context(), f, func(again client.Followed, err error) bool {
+		assert.NoError(t, err)
+		got = again
+		return false
+	}))
+	assert.Equal(t, shard.Version(1), got.Version)
+	assert.Equal(t, digestOf(content(1, 10)), got.Digest)
+	assert.Equal(t, "weights.bin", got.Manifest.Name)
+	assert.Equal(t, 1, got.Count)
+	assert.Equal(t, int64(10), got.Progress.Resumed)
+	assert.Equal(t, 1, s.shardsAsked(), "it came from the disk")
+}
+
+func TestFollowPassesOverWhatIsNotToBeHad(t *testing.T) {
+	for name, tc := range map[string]struct {
+		spoil   http.HandlerFunc
+		foreign bool
+		want    []string
+	}{
+		"wrong bytes":     {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content(9, 20)) }, false, []string{"-v2", "+v1"}},
+		"somebody's file": {nil, true, []string{"-v2", "+v1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, content(1, 10), content(2, 20))
+			dir := t.TempDir()
+			want := map[string][]byte{".shardcast-follow": nil, "v1": nil}
+			if tc.foreign {
+				require.NoError(t, os.Mkdir(filepath.Join(dir, "v2"), 0o700))
+				require.NoError(t, os.WriteFile(filepath.Join(dir, "v2", "weights.bin"), content(3, 20), 0o600))
+				want["v2"] = nil
+			}
+			if tc.spoil != nil {
+				s.spoilShards(func(w http.ResponseWriter, r *http.Request) {
+					if strings.Contains(r.URL.Path, "/v2/") {
+						tc.spoil(w, r)
+						return
+					}
+					http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content(1, 10)))
+				})
+			}
+			assert.Equal(t, tc.want, take(t, newClient(t, s), client.Follow{Dir: dir}, 2))
+			assertFiles(t, dir, want)
+		})
+	}
+}
+
+func TestFollowTakesWhatIsThereForWhatItIs(t *testing.T) {
+	s := newSite(t, content(1, 10))
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "v1"), 0o700))
+	path := filepath.Join(dir, "v1", "weights.bin")
+	require.NoError(t, os.WriteFile(path, content(1, 10), 0o600))
+	assert.Equal(t, []string{"+v1"}, take(t, newClient(t, s), client.Follow{Dir: dir, Keep: 1}, 1))
+	assert.Zero(t, s.shardsAsked())
+	publish(t, s, content(2, 10))
+	assert.Equal(t, []string{"+v2"}, take(t, newClient(t, s), client.Follow{Dir: dir, Keep: 1}, 1))
+	assert.FileExists(t, path, "it was there before")
+}
+
+func TestFollowFetchesAgainWhatHasGone(t *testing.T) {
+	s := newSite(t, content(1, 10))
+	f := client.Follow{Dir: t.TempDir(), Marker: "stable"}
+	take(t, newClient(t, s), f, 1)
+	require.NoError(t, os.Remove(filepath.Join(f.Dir, "v1", "weights.bin")))
+	assert.Equal(t, []string{"+v1"}, take(t, newClient(t, s), f, 1))
+	assertFiles(t, filepath.Join(f.Dir, "v1"), map[string][]byte{"weights.bin": content(1, 10), "stable": {}})
+}
+
+// board is a server's distribution.txt.
+type board struct {
+	mu      sync.Mutex // guards entries
+	entries []distfile.Entry
+}
+
+func (b *board) set(entries ...distfile.Entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.entries = entries
+}
+
+// laggard answers as behind does, but lists what b does.
+func laggard(t *testing.T, behind *site, b *board) *site {
+	t.Helper()
+	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "distribution.txt") {
+			http.Redirect(w, r, behind.URL+r.URL.Path, http.StatusFound)
+			return
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		_, _ = w.Write(distfile.Encode(b.entries))
+	}))
+}
+
+// said is a log that ends a context at what is awaited.
+type said struct {
+	text string
+	end  context.CancelCauseFunc
+}
+
+func (s said) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), s.text) {
+		s.end(errEnough)
+	}
+	return len(line), nil
+}
+
+func TestFollowKnowsServersThatLagFromAnOriginThatStartsOver(t *testing.T) {
+	s := newSite(t, content(1, 10), content(2, 10), content(3, 10))
+	entries := make([]distfile.Entry, 4)
+	for i := range entries {
+		entries[i] = distfile.Entry{Version: shard.Version(i + 1), Digest: digestOf(content(byte(i+1), 10))}
+	}
+	f := client.Follow{Dir: t.TempDir()}
+	require.Equal(t, []string{"+v3"}, take(t, newClient(t, s), f, 1))
+
+	// A server has less: that is no news. It has another v2: that is.
+	b := new(board)
+	b.set(entries[:2]...)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	u, err := url.Parse(laggard(t, s, b).URL)
+	require.NoError(t, err)
+	pool, err := fetch.New(fetch.Options{Upstreams: []*url.URL{u}, Attempts: 1})
+	require.NoError(t, err)
+	defer pool.Close()
+	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
+	quiet, stop := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer stop()
+	err = client.New(pool, slog.New(slog.NewTextHandler(said{"started over", cancel}, nil))).Follow(quiet, f, nil)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+
+	b.set(entries[0], distfile.Entry{Version: 2, Digest: digestOf([]byte("another"))})
+	err = client.New(pool, slog.New(slog.NewTextHandler(said{"started over", cancel}, nil))).Follow(ctx, f, func(client.Followed, error) bool {
+		return true
+	})
+	require.ErrorIs(t, err, errEnough)
+}
+
+func TestFollowRefusesOptionsThatAreNone(t *testing.T) {
+	for name, f := range map[string]client.Follow{
+		"template":              {Template: "{name}"},
+		"keep":                  {Keep: -1},
+		"all and stale":         {All: true, SkipStale: true},
+		"marker with directory": {Marker: "a/b"},
+		"link with directory":   {Link: "../latest"},
+		"marker for all":        {Template: "{n}.bin", Marker: "stable"},
+		"link is a directory":   {Template: "latest/{n}.bin", Link: "latest"},
+		"marker is ours":        {Marker: ".shardcast-follow"},
+	} {
+		f.Dir = filepath.Join(t.TempDir(), "none")
+		require.Error(t, newClient(t, newSite(t)).Follow(t.Context(), f, nil), name)
+		assert.NoDirExists(t, f.Dir, name)
+	}
+}
+
+func TestFollowDoesNotBelieveABadRecord(t *testing.T) {
+	for name, text := range map[string]string{
+		"no JSON":         "{",
+		"a path that ...": `{"held": [{"version": 1, "path": "../../etc/passwd"}]}`,
+	} {
+		dir := t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(dir, ".shardcast-follow"), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, ".shardcast-follow", "versions.json"), []byte(text), 0o600))
+		err := newClient(t, newSite(t)).Follow(t.Context(), client.Follow{Dir: dir}, nil)
+		assert.ErrorContains(t, err, "versions.json, without which", name)
+	}
+}
+
+func TestFollowIsTheOnlyOneInItsDirectory(t *testing.T) {
+	s := newSite(t, content(1, 10))
+	f := client.Follow{Dir: t.TempDir()}
+	require.NoError(t, newClient(t, s).Follow(t.Context(), f, func(client.Followed, error) bool {
+		err := newClient(t, s).Follow(t.Context(), f, nil)
+		assert.ErrorContains(t, err, "another follow keeps this directory")
+		return false
+	}))
+}
+
+func TestFollowKeepsItsRecordSmall(t *testing.T) {
+	var files [][]byte
+	for i := range 40 {
+		files = append(files, fmt.Append(nil, i))
+	}
+	s := newSite(t, files...)
+	f := client.Follow{Dir: t.TempDir(), All: true}
+	take(t, newClient(t, s), f, 40)
+	info, err := os.Stat(filepath.Join(f.Dir, ".shardcast-follow", "versions.json"))
+	require.NoError(t, err)
+	assert.Less(t, info.Size(), int64(40<<10))
+}
+
+// rewrite has the record of dir say other things.
+func rewrite(t *testing.T, dir string, change func(record map[string]any)) {
+	t.Helper()
+	path := filepath.Join(dir, ".shardcast-follow", "versions.json")
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var record map[string]any
+	require.NoError(t, json.Unmarshal(text, &record))
+	change(record)
+	text, err = json.Marshal(record)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, text, 0o600))
+}
+
+func TestFollowKnowsWhatWasRenamedJustBeforeACrash(t *testing.T) {
+	for name, tc := range map[string]struct {
+		file []byte // that is there afterwards
+		want []string
+	}{
+		"it was":              {content(1, 10), []string{"+v1"}},
+		"somebody was faster": {content(2, 10), []string{"-v1"}},
+		"not yet":             {nil, []string{"+v1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, content(1, 10))
+			f := client.Follow{Dir: t.TempDir(), Marker: "stable"}
+			take(t, newClient(t, s), f, 1)
+			dir := filepath.Join(f.Dir, "v1")
+			require.NoError(t, os.Remove(filepath.Join(dir, "stable")))
+			require.NoError(t, os.Remove(filepath.Join(dir, "weights.bin")))
+			want := map[string][]byte{"weights.bin": tc.file}
+			if tc.file != nil {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, "weights.bin"), tc.file, 0o600))
+			} else {
+				want["weights.bin"] = content(1, 10)
+			}
+			rewrite(t, f.Dir, func(record map[string]any) {
+				held, _ := record["held"].([]any)
+				require.Len(t, held, 1)
+				begun, _ := held[0].(map[string]any)
+				begun["delivered"], begun["modified"] = false, 0
+				record["held"], record["begun"], record["last"], record["known"] = nil, begun, 0, nil
+			})
+			assert.Equal(t, tc.want, take(t, newClient(t, s), f, 1))
+			if tc.want[0] == "+v1" {
+				want["stable"] = []byte{}
+			}
+			assertFiles(t, dir, want)
+		})
+	}
+}
+
+func TestFollowLeavesNothingOfWhatItDoesNotGoOnWith(t *testing.T) {
+	s := newSite(t, content(1, shardSize*resumable))
+	f := client.Follow{Dir: t.TempDir()}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	s.spoilShard("shard_030.bin", func(w http.ResponseWriter, r *http.Request) {
+		cancel(errEnough)
+		silence(w, r)
+	})
+	require.ErrorIs(t, newClient(t, s).Follow(ctx, f, nil), errEnough)
+	assert.FileExists(t, filepath.Join(f.Dir, "v1", ".weights.bin.shardcast-part"))
+	publish(t, s, content(2, 10))
+	assert.Equal(t, []string{"+v2"}, take(t, newClient(t, s), f, 1))
+	assertFiles(t, f.Dir, map[string][]byte{".shardcast-follow": nil, "v2": nil})
+}
+
+func TestFollowRemovesWhatIsItsOwnThoughItWasTouched(t *testing.T) {
+	s := newSite(t, content(1, 10))
+	f := client.Follow{Dir: t.TempDir(), Keep: 1}
+	take(t, newClient(t, s), f, 1)
+	require.NoError(t, os.Chtimes(filepath.Join(f.Dir, "v1", "weights.bin"), time.Now(), time.Unix(1, 0)))
+	publish(t, s, content(2, 10))
+	assert.Equal(t, []string{"+v2"}, take(t, newClient(t, s), f, 1))
+	assertFiles(t, f.Dir, map[string][]byte{".shardcast-follow": nil, "v2": nil})
+}
