@@ -141,15 +141,17 @@ func (r release) archive(ctx context.Context, goos, goarch, bin string) (string,
 			return "", nil, err
 		}
 	}
-	err = filepath.WalkDir(r.pages, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
+	for from, to := range map[string]string{r.pages: "", "deploy": "deploy/"} {
+		err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			name, err := filepath.Rel(from, path)
+			return errors.Join(err, add(path, to+filepath.ToSlash(name), 0o644))
+		})
+		if err != nil {
+			return "", nil, err
 		}
-		name, err := filepath.Rel(r.pages, path)
-		return errors.Join(err, add(path, filepath.ToSlash(name), 0o644))
-	})
-	if err != nil {
-		return "", nil, err
 	}
 	slices.SortFunc(files, func(a, b file) int { return strings.Compare(a.name, b.name) })
 	if goos == "windows" {
