@@ -3,6 +3,7 @@
 TOOL      = go tool -modfile=tools/go.mod
 FUZZTIME ?= 50000x
 PACKAGES ?= ./...
+RACED    ?= . ./cmd/... ./internal/...
 PREFIX   ?= /usr/local
 COMMANDS  = shardcast-origin shardcast-middle shardcast-client
 
@@ -19,7 +20,7 @@ test: ## Run all tests
 	cd bench && go test -count=1 ./...
 
 race: ## Run all tests with the race detector (needs a C compiler), and sum them up
-	$(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 $(PACKAGES)
+	$(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 $(RACED)
 
 e2e: ## Run the stories with the real commands, and with nginx, curl and others (from Debian, as root)
 	scripts/peers
