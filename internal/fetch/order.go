@@ -2,7 +2,9 @@ package fetch
 
 import (
 	"context"
+	"crypto/sha256"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/shardcast/shardcast/internal/shard"
@@ -19,6 +21,9 @@ type inOrder struct {
 	next int              // number of the first shard that is not right yet
 	busy bool             // somebody checks it
 
+	proven  map[*upstream]bool          // by a right shard
+	proving map[*upstream]chan struct{} // closed when that has been tried
+
 	sums *shard.Sums   // of all shards before next; for who is busy
 	done chan struct{} // closed when all are right
 }
@@ -30,7 +35,7 @@ func (f *fetching) newInOrder() *inOrder {
 		return nil
 	}
 	o := &inOrder{
-		came: make(map[int]*arrival), next: 1,
+		came: make(map[int]*arrival), next: 1, proven: make(map[*upstream]bool), proving: make(map[*upstream]chan struct{}),
 		sums: shard.NewSums(f.manifest.ShardSize), done: make(chan struct{}),
 	}
 	if len(f.digests) == 0 {
@@ -44,6 +49,9 @@ func (f *fetching) newInOrder() *inOrder {
 func (o *inOrder) check(ctx context.Context, a *arrival, buf []byte) (*span, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if again, err := o.prove(ctx, a, buf); again != nil || err != nil {
+		return again, err
+	}
 	o.came[a.shard.Number] = a
 	for !o.busy && o.came[o.next] != nil {
 		next := o.came[o.next]
@@ -63,15 +71,76 @@ func (o *inOrder) check(ctx context.Context, a *arrival, buf []byte) (*span, err
 	return nil, nil //nolint:nilnil // nothing to do
 }
 
-// checkNext checks the shard that follows those that sums are of.
-func (o *inOrder) checkNext(ctx context.Context, a *arrival, buf []byte) (*span, error) {
-	before := o.sums.Clone()
-	n, err := io.CopyBuffer(o.sums, struct{ io.Reader }{io.NewSectionReader(a.place, 0, a.shard.Size)}, buf)
+// prove checks a by itself if nothing right has come yet of one who sent it: who sends
+// nothing that is right is to be found out before he is asked for more. Who has something
+// of an upstream that is being proven waits for that. It returns the span if a is wrong.
+// The caller holds mu, which is given up meanwhile.
+func (o *inOrder) prove(ctx context.Context, a *arrival, buf []byte) (*span, error) {
+	var strangers []*upstream
+	for {
+		strangers = slices.DeleteFunc(a.senders(), func(u *upstream) bool { return o.proven[u] })
+		i := slices.IndexFunc(strangers, func(u *upstream) bool { return o.proving[u] != nil })
+		if i < 0 {
+			break
+		}
+		over := o.proving[strangers[i]]
+		o.mu.Unlock()
+		select {
+		case <-over:
+		case <-ctx.Done():
+		}
+		o.mu.Lock()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+	if len(strangers) == 0 {
+		return nil, nil //nolint:nilnil // nothing to do
+	}
+	over := make(chan struct{})
+	for _, u := range strangers {
+		o.proving[u] = over
+	}
+	o.mu.Unlock()
+	again, err := a.checkAlone(ctx, buf)
+	o.mu.Lock()
+	for _, u := range strangers {
+		delete(o.proving, u)
+		o.proven[u] = again == nil && err == nil
+	}
+	close(over)
+	return again, err
+}
+
+// checkAlone returns the span of a shard that is wrong.
+func (a *arrival) checkAlone(ctx context.Context, buf []byte) (*span, error) {
+	h := sha256.New()
+	if err := a.copyTo(h, buf); err != nil {
+		return nil, err
+	}
+	if got := shard.Digest(h.Sum(nil)); got != a.shard.Digest {
+		return a.settle(ctx, got)
+	}
+	return nil, nil //nolint:nilnil // it is right, and its turn comes
+}
+
+// copyTo writes all of the shard to w.
+func (a *arrival) copyTo(w io.Writer, buf []byte) error {
+	n, err := io.CopyBuffer(w, struct{ io.Reader }{io.NewSectionReader(a.place, 0, a.shard.Size)}, buf)
 	if err == nil && n < a.shard.Size {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		return nil, local{err}
+		return local{err}
+	}
+	return nil
+}
+
+// checkNext checks the shard that follows those that sums are of.
+func (o *inOrder) checkNext(ctx context.Context, a *arrival, buf []byte) (*span, error) {
+	before := o.sums.Clone()
+	if err := a.copyTo(o.sums, buf); err != nil {
+		return nil, err
 	}
 	again, err := a.settle(ctx, o.sums.EndShard())
 	if again != nil {
