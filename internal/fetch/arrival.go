@@ -122,11 +122,8 @@ func (a *arrival) add(from, to int64) *span {
 	return s
 }
 
-// readBack hashes from the place up to the offset to, unless that is done later.
+// readBack hashes from the place up to the offset to.
 func (a *arrival) readBack(to int64, buf []byte) error {
-	if a.inOrder != nil {
-		return nil
-	}
 	r := io.NewSectionReader(a.place, a.hashed, to-a.hashed)
 	n, err := io.CopyBuffer(a.hash, struct{ io.Reader }{r}, buf)
 	a.hashed += n
@@ -297,10 +294,19 @@ func (a *arrival) finish(ctx context.Context, buf []byte) (*span, error) {
 	if a.inOrder != nil {
 		return a.inOrder.check(ctx, a, buf)
 	}
-	if err := a.readBack(a.shard.Size, buf); err != nil {
-		return nil, local{err}
+	got, err := a.digest(buf)
+	if err != nil {
+		return nil, err
 	}
-	return a.settle(ctx, shard.Digest(a.hash.Sum(nil)))
+	return a.settle(ctx, got)
+}
+
+// digest is that of the shard, all of which has come.
+func (a *arrival) digest(buf []byte) (shard.Digest, error) {
+	if err := a.readBack(a.shard.Size, buf); err != nil {
+		return shard.Digest{}, local{err}
+	}
+	return shard.Digest(a.hash.Sum(nil)), nil
 }
 
 // settle keeps the shard, whose digest is got, or returns a span to bring it again.

@@ -2,7 +2,6 @@ package fetch
 
 import (
 	"context"
-	"crypto/sha256"
 	"io"
 	"slices"
 	"sync"
@@ -102,7 +101,11 @@ func (o *inOrder) prove(ctx context.Context, a *arrival, buf []byte) (*span, err
 		o.proving[u] = over
 	}
 	o.mu.Unlock()
-	again, err := a.checkAlone(ctx, buf)
+	got, err := a.digest(buf)
+	var again *span
+	if err == nil && got != a.shard.Digest {
+		again, err = a.settle(ctx, got)
+	}
 	o.mu.Lock()
 	for _, u := range strangers {
 		delete(o.proving, u)
@@ -112,35 +115,15 @@ func (o *inOrder) prove(ctx context.Context, a *arrival, buf []byte) (*span, err
 	return again, err
 }
 
-// checkAlone returns the span of a shard that is wrong.
-func (a *arrival) checkAlone(ctx context.Context, buf []byte) (*span, error) {
-	h := sha256.New()
-	if err := a.copyTo(h, buf); err != nil {
-		return nil, err
-	}
-	if got := shard.Digest(h.Sum(nil)); got != a.shard.Digest {
-		return a.settle(ctx, got)
-	}
-	return nil, nil //nolint:nilnil // it is right, and its turn comes
-}
-
-// copyTo writes all of the shard to w.
-func (a *arrival) copyTo(w io.Writer, buf []byte) error {
-	n, err := io.CopyBuffer(w, struct{ io.Reader }{io.NewSectionReader(a.place, 0, a.shard.Size)}, buf)
+// checkNext checks the shard that follows those that sums are of.
+func (o *inOrder) checkNext(ctx context.Context, a *arrival, buf []byte) (*span, error) {
+	before := o.sums.Clone()
+	n, err := io.CopyBuffer(o.sums, struct{ io.Reader }{io.NewSectionReader(a.place, 0, a.shard.Size)}, buf)
 	if err == nil && n < a.shard.Size {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		return local{err}
-	}
-	return nil
-}
-
-// checkNext checks the shard that follows those that sums are of.
-func (o *inOrder) checkNext(ctx context.Context, a *arrival, buf []byte) (*span, error) {
-	before := o.sums.Clone()
-	if err := a.copyTo(o.sums, buf); err != nil {
-		return nil, err
+		return nil, local{err}
 	}
 	again, err := a.settle(ctx, o.sums.EndShard())
 	if again != nil {

@@ -29,8 +29,8 @@
 // A shard is brought in spans, at first one. What a transfer has brought of its
 // span stays, and the next one asks for the rest (RFC 9110, section 14), whichever
 // upstream it is from; from an upstream that knows no ranges it skips what is
-// there. So it is with what an earlier fetch has left in the sink: it is hashed
-// first, and used if the shard is right in the end.
+// there. So it is with what an earlier fetch has left in the sink: it is used if the
+// shard is right in the end.
 //
 // # Order
 //
@@ -120,6 +120,15 @@
 // All who tell of the same cut are heard, and what is told first of a shard counts. A cut
 // is given up when for 10 s nobody has told of it who is as near to the origin as who told
 // of it first: others may have it from us. Nor is it then begun again by way of those.
+//
+// # Checking
+//
+// A relay, and a fetch of what only has digests of other kinds, check each shard when all
+// of it has come, and compute the file's digests behind. Anybody else checks shards in
+// their order, in the one pass that the file's digest takes anyhow ([shard.Sums]): a shard
+// that is wrong is found when all before it have come. Of each upstream the first shard is
+// checked at once, and until that has been done nobody who has brought one of its shards
+// asks for another.
 //
 // # Blame
 //

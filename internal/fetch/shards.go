@@ -60,8 +60,8 @@ type fetching struct {
 	refused  refusals
 	// Those whose manifests did not fit.
 	distrusted *refusals
+	inOrder    *inOrder // or nil, and then:
 	kept       chan int // shards that are in the sink, right by their digests
-	inOrder    *inOrder // or nil
 	tally      *tally
 
 	mu        sync.Mutex   // guards what follows
@@ -233,8 +233,9 @@ func (f *fetching) run(ctx context.Context, t Task) (err error) {
 	f.twins = [2]shard.Digest{f.manifest.Digest, cmp.Or(f.manifest.BLAKE3, f.manifest.Digest)}
 	f.begun = make([]bool, len(f.digests))
 	f.sole = make([]*upstream, len(f.digests))
-	f.kept = make(chan int, len(f.digests))
-	f.inOrder = f.newInOrder()
+	if f.inOrder = f.newInOrder(); f.inOrder == nil {
+		f.kept = make(chan int, len(f.digests))
+	}
 	f.tally.begin(f)
 	watched, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup

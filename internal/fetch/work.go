@@ -186,8 +186,10 @@ func (f *fetching) begin(ctx context.Context, s shard.Shard, buf []byte) error {
 			return err
 		}
 		missing = append(missing, again)
-	} else if err := a.readBack(missing[0].at, buf); err != nil {
-		return local{err}
+	} else if f.inOrder == nil {
+		if err := a.readBack(missing[0].at, buf); err != nil {
+			return local{err}
+		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -210,7 +212,9 @@ func (f *fetching) arrived(a *arrival) {
 	defer f.mu.Unlock()
 	delete(f.open, a)
 	f.done++
-	f.kept <- a.shard.Number
+	if f.kept != nil {
+		f.kept <- a.shard.Number
+	}
 	f.wake()
 }
 
