@@ -17,7 +17,6 @@ build: ## Build the three commands into bin/, without C
 
 test: ## Run all tests
 	go test -count=1 $(PACKAGES)
-	cd bench && go test -count=1 ./...
 
 race: ## Run all tests with the race detector (needs a C compiler), and sum them up
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 $(RACED)
@@ -29,11 +28,11 @@ e2e: ## Run the stories with the real commands, and with nginx, curl and others 
 fuzz: ## Run every fuzz target with FUZZTIME inputs (50000x)
 	scripts/fuzz $(FUZZTIME)
 
-bench: build ## Measure all beside openssl, curl, nginx and others (ARGS='-report reports -memory 8GiB', -help)
-	go -C bench run . $(ARGS)
+bench: build ## Measure all beside openssl, curl, nginx and others (ARGS='-report bench/reports -memory 8GiB', -help)
+	go run ./scripts/bench $(ARGS)
 
 bench-check: build ## The same, and name what became worse than in the newest of bench/reports (ARGS)
-	go -C bench run . -check reports $(ARGS)
+	go run ./scripts/bench -check bench/reports $(ARGS)
 
 bench-chain: build ## Measure a chain of middles, and one with many readers (ARGS, such as '-rounds 1 -report')
 	go run ./scripts/benchchain $(ARGS)
@@ -47,11 +46,9 @@ killloop: build ## Kill 100 clients and 100 middles on the way to 1 GiB; they go
 lint: ## Lint, with the versions in tools/go.mod
 	$(TOOL) golangci-lint run
 	go mod tidy -diff
-	cd bench && go tool -modfile=../tools/go.mod golangci-lint run --config ../.golangci.yml && go mod tidy -diff
 
 vet: ## Vet for every system that we build for
 	go vet ./...
-	cd bench && go vet ./...
 	GOOS=darwin go vet ./...
 	GOOS=windows go vet ./...
 

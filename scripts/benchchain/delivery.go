@@ -8,10 +8,12 @@ import (
 	"regexp"
 	"strconv"
 	"time"
+
+	"github.com/shardcast/shardcast/scripts/internal/file"
 )
 
 // small in bytes is a file whose transfer takes next to no time.
-const small byteCount = 1_000_000
+const small file.Bytes = 1_000_000
 
 // A delivery is a file on its way from the origin to all clients.
 type delivery struct {
@@ -29,8 +31,7 @@ type deliveries []delivery
 // servers. Clients that wait are started before the file is published, others when
 // all of their servers list it.
 func (b *bench) deliver(ctx context.Context, p plan, from [][]int, waiting bool) (all deliveries, err error) {
-	file := filepath.Join(b.dir, "file.bin")
-	digest, err := makeFile(file, b.size, b.seed)
+	f, err := file.Random(ctx, filepath.Join(b.dir, "file.bin"), b.size, b.seed)
 	if err != nil {
 		return nil, err
 	}
@@ -41,11 +42,11 @@ func (b *bench) deliver(ctx context.Context, p plan, from [][]int, waiting bool)
 				return err
 			}
 			defer n.close()
-			d, err := n.deliver(ctx, file, from, waiting)
+			d, err := n.deliver(ctx, f.Name, from, waiting)
 			if err != nil {
 				return err
 			}
-			d.done, err = n.finish(digest, func() { d.copies = float64(sent(n.servers[origin].ID())) / float64(b.size) })
+			d.done, err = n.finish(f.Digest, func() { d.copies = float64(sent(n.servers[origin].ID())) / float64(b.size) })
 			all = append(all, d)
 			return err
 		})
@@ -53,11 +54,11 @@ func (b *bench) deliver(ctx context.Context, p plan, from [][]int, waiting bool)
 			return nil, err
 		}
 	}
-	return all, os.Remove(file)
+	return all, os.Remove(f.Name)
 }
 
-// deliver publishes file to clients, and does not wait for them to have it.
-func (n *network) deliver(ctx context.Context, file string, from [][]int, waiting bool) (d delivery, err error) {
+// deliver publishes the file called name to clients, and does not wait for them to have it.
+func (n *network) deliver(ctx context.Context, name string, from [][]int, waiting bool) (d delivery, err error) {
 	if waiting {
 		for _, servers := range from {
 			if err := n.download(ctx, servers, 1, "--wait", "5m"); err != nil {
@@ -68,7 +69,7 @@ func (n *network) deliver(ctx context.Context, file string, from [][]int, waitin
 			return d, err
 		}
 	}
-	if d.publication, err = n.publish(ctx, file); err != nil {
+	if d.publication, err = n.publish(ctx, name); err != nil {
 		return d, err
 	}
 	for _, servers := range from {
@@ -178,11 +179,11 @@ func (b *bench) known(ctx context.Context) error {
 
 // spread publishes a small file, and returns when all servers listed it.
 func (n *network) spread(ctx context.Context, seed uint64) (p publication, at time.Time, err error) {
-	file := filepath.Join(n.dir, "small.bin")
-	if _, err := makeFile(file, small, seed); err != nil {
+	f, err := file.Random(ctx, filepath.Join(n.dir, "small.bin"), small, seed)
+	if err != nil {
 		return p, at, err
 	}
-	if p, err = n.publish(ctx, file); err != nil {
+	if p, err = n.publish(ctx, f.Name); err != nil {
 		return p, at, err
 	}
 	all := make([]int, len(n.servers))

@@ -18,24 +18,19 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/dustin/go-humanize"
-
-	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/machine"
 	"github.com/shardcast/shardcast/scripts/internal/process"
 )
 
@@ -63,26 +58,10 @@ func main() {
 	}
 }
 
-// byteCount is a flag of bytes, or of bytes per second.
-type byteCount int64
-
-// String returns the number.
-func (b *byteCount) String() string { return strings.ReplaceAll(humanize.Bytes(uint64(*b)), " ", "") }
-
-// Set reads 50MB, 50MB/s and 50000000.
-func (b *byteCount) Set(s string) error {
-	n, err := humanize.ParseBytes(strings.TrimSuffix(s, "/s"))
-	if err == nil && (n == 0 || n > 1<<50) {
-		err = errors.New("want 1 or more, and less than 1 PiB")
-	}
-	*b = byteCount(n)
-	return err
-}
-
 // bench is what all parts share.
 type bench struct {
 	bin, dir, interval  string
-	size, large, rate   byteCount
+	size, large, rate   file.Bytes
 	shards, tiers       int
 	rounds, publishes   int
 	readers             int
@@ -110,7 +89,7 @@ func run(ctx context.Context) (err error) {
 	flag.Uint64Var(&b.seed, "seed", 1, "`SEED` of the files' bytes")
 	flag.BoolVar(&b.report, "report", false, "exit with 0 also if a bound is missed")
 	flag.Parse()
-	if flag.NArg() > 0 || min(b.shards, b.tiers, b.rounds, b.publishes, b.readers) < 1 {
+	if flag.NArg() > 0 || min(b.shards, b.tiers, b.rounds, b.publishes, b.readers) < 1 || min(b.size, b.large, b.rate) < 1 {
 		return errors.New("numbers are 1 or more, and nothing but flags is taken")
 	}
 	if b.bin, err = filepath.Abs(b.bin); err != nil {
@@ -133,7 +112,7 @@ func (b *bench) measure(ctx context.Context) error {
 		return err
 	}
 	b.clientWaits = help.Logged("--wait")
-	fmt.Printf("%d cores, %s, %s, load before %s\n", runtime.NumCPU(), runtime.Version(), fileSystem(b.dir), load())
+	fmt.Print(machine.This(ctx, b.dir, []string{b.command("origin"), "version"}))
 	fmt.Println("Ratios are what counts: absolute times are those of this machine, now. Where nothing")
 	fmt.Println("else is said, the clock starts when the origin lists the version.")
 	parts := map[string]func(context.Context) error{
@@ -177,7 +156,7 @@ func (b *bench) miss(format string, args ...any) {
 func (b *bench) command(role string) string { return filepath.Join(b.bin, "shardcast-"+role) }
 
 // ideal is how long one link takes for size bytes.
-func (b *bench) ideal(size byteCount) time.Duration {
+func (b *bench) ideal(size file.Bytes) time.Duration {
 	return time.Duration(float64(size) / float64(b.rate) * float64(time.Second))
 }
 
@@ -200,23 +179,6 @@ func (b *bench) round(ctx context.Context, ideal time.Duration, f func(ctx conte
 	return nil
 }
 
-// makeFile makes a file of random bytes and returns their digest. They are on the
-// disk when it returns, so that writing them disturbs nothing afterwards.
-func makeFile(name string, size byteCount, seed uint64) (digest shard.Digest, err error) {
-	f, err := os.Create(name)
-	if err != nil {
-		return digest, err
-	}
-	key := [32]byte{}
-	for i := range 8 {
-		key[i] = byte(seed >> (8 * i))
-	}
-	h := sha256.New()
-	_, err = io.CopyN(io.MultiWriter(f, h), rand.NewChaCha8(key), int64(size))
-	err = errors.Join(err, f.Sync(), f.Close())
-	return shard.Digest(h.Sum(nil)), err
-}
-
 // pause waits for d, or the end of ctx.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
@@ -225,35 +187,6 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// fileSystem is the type of that of dir, as far as the system says.
-func fileSystem(dir string) string {
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		return "an unknown file system"
-	}
-	kind, at := "an unknown file system", ""
-	for line := range strings.Lines(string(mounts)) {
-		fields := strings.Fields(line)
-		if len(fields) < 3 {
-			continue
-		}
-		if rest, ok := strings.CutPrefix(dir, fields[1]); ok && len(fields[1]) >= len(at) &&
-			(rest == "" || rest[0] == '/' || fields[1] == "/") {
-			at, kind = fields[1], fields[2]
-		}
-	}
-	return kind
-}
-
-// load is how many processes have run of late.
-func load() string {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	return strings.Fields(string(text))[0]
 }
 
 // heading begins a table.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/scripts/internal/file"
 	"github.com/shardcast/shardcast/scripts/internal/process"
 )
 
@@ -24,7 +25,7 @@ const origin = 0
 
 // A plan says which servers there are.
 type plan struct {
-	originRate, middleRate byteCount // 0 is none
+	originRate, middleRate file.Bytes // 0 is none
 
 	// feeds are the numbers of the servers that feed the middles, one for each.
 	feeds []int
@@ -84,7 +85,7 @@ func (b *bench) start(ctx context.Context, dir string, p plan, shardSize int64) 
 }
 
 // serve starts a server and watches what it lists.
-func (n *network) serve(ctx context.Context, role string, rate byteCount, args ...string) error {
+func (n *network) serve(ctx context.Context, role string, rate file.Bytes, args ...string) error {
 	dir := filepath.Join(n.dir, role+strconv.Itoa(len(n.servers)))
 	args = append(args, "--data-dir", dir, "--host", "127.0.0.1", "--port", "0")
 	if rate > 0 {

@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -20,6 +18,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/scripts/internal/file"
 )
 
 const (
@@ -52,17 +51,17 @@ type sharing struct {
 // manyReaders measures what a middle fetches of a shard that many ask it for while
 // it arrives.
 func (b *bench) manyReaders(ctx context.Context) error {
-	size := b.size / byteCount(b.shards) * sharedShards
-	rate := byteCount(float64(size) / arrival.Seconds())
+	size := b.size / file.Bytes(b.shards) * sharedShards
+	rate := file.Bytes(float64(size) / arrival.Seconds())
 	heading("readers: %d of one shard of %d bytes that arrives at %s/s, %d rounds", b.readers, size/sharedShards, rate.String(), b.rounds)
-	file := filepath.Join(b.dir, "file.bin")
-	if _, err := makeFile(file, size, b.seed); err != nil {
+	f, err := file.Random(ctx, filepath.Join(b.dir, "file.bin"), size, b.seed)
+	if err != nil {
 		return err
 	}
 	var copies, requests, early []float64
 	for range b.rounds {
 		err := b.round(ctx, arrival, func(ctx context.Context, dir string) error {
-			got, err := b.share(ctx, dir, file, size, rate)
+			got, err := b.share(ctx, dir, f.Name, size, rate)
 			if err != nil {
 				return err
 			}
@@ -84,11 +83,11 @@ func (b *bench) manyReaders(ctx context.Context) error {
 	}
 	row("in so many requests", requests, 0)
 	row("readers that began while it arrived", early, 0)
-	return os.Remove(file)
+	return os.Remove(f.Name)
 }
 
 // share is a round of [bench.manyReaders].
-func (b *bench) share(ctx context.Context, dir, file string, size, rate byteCount) (got sharing, err error) {
+func (b *bench) share(ctx context.Context, dir, name string, size, rate file.Bytes) (got sharing, err error) {
 	var through *counter
 	p := plan{originRate: rate, feeds: []int{origin}, through: func(origin string) string {
 		through = newCounter(origin)
@@ -102,7 +101,7 @@ func (b *bench) share(ctx context.Context, dir, file string, size, rate byteCoun
 		return got, err
 	}
 	defer n.close()
-	published, err := n.publish(ctx, file)
+	published, err := n.publish(ctx, name)
 	if err != nil {
 		return got, err
 	}
@@ -197,23 +196,23 @@ func held(ctx context.Context, dir string, v shard.Version) error {
 // memory measures the peak of a middle with many slow readers of what arrives.
 func (b *bench) memory(ctx context.Context) error {
 	heading("memory: %d readers of 100 KB/s, of %d bytes that arrive at %s/s, MiB", b.readers, b.large, b.rate.String())
-	file := filepath.Join(b.dir, "large.bin")
-	if _, err := makeFile(file, b.large, b.seed); err != nil {
+	f, err := file.Random(ctx, filepath.Join(b.dir, "large.bin"), b.large, b.seed)
+	if err != nil {
 		return err
 	}
 	return errors.Join(b.round(ctx, b.ideal(b.large), func(ctx context.Context, dir string) error {
-		return b.crowd(ctx, dir, file)
-	}), os.Remove(file))
+		return b.crowd(ctx, dir, f.Name)
+	}), os.Remove(f.Name))
 }
 
 // crowd is the round of [bench.memory].
-func (b *bench) crowd(ctx context.Context, dir, file string) error {
+func (b *bench) crowd(ctx context.Context, dir, name string) error {
 	n, err := b.start(ctx, dir, plan{originRate: b.rate, feeds: []int{origin}}, b.shardSize())
 	if err != nil {
 		return err
 	}
 	defer n.close()
-	published, err := n.publish(ctx, file)
+	published, err := n.publish(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -248,9 +247,9 @@ func (b *bench) crowd(ctx context.Context, dir, file string) error {
 	if !early {
 		b.miss("memory: the slow readers came when all had arrived")
 	}
-	peak, err := peak(middle.ID())
-	if err != nil {
-		return err
+	peak := middle.Peak()
+	if peak == 0 {
+		return errors.New("the system does not say how much memory a process has taken")
 	}
 	if row("peak resident memory of the middle", []float64{peak}, mostMemory); peak >= mostMemory {
 		b.miss("memory: the middle's peak is %.1f MiB, and it must be less than %d", peak, mostMemory)
@@ -286,21 +285,4 @@ func readSlowly(ctx context.Context, url string) error {
 		return nil
 	}
 	return err
-}
-
-// highest is where the system says what a process has taken of memory, at most.
-var highest = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB$`)
-
-// peak is the peak resident memory of a running process in MiB.
-func peak(pid int) (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	found := highest.FindSubmatch(text)
-	if found == nil {
-		return 0, errors.New("the system does not say how much memory a process has taken")
-	}
-	kib, err := strconv.ParseFloat(string(found[1]), 64)
-	return kib / 1024, err
 }

@@ -26,6 +26,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/shardcast/shardcast/scripts/internal/file"
 	"github.com/shardcast/shardcast/scripts/internal/process"
 )
 
@@ -86,7 +87,7 @@ func run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	l := &loop{bin: bin, dir: dir, size: int64(size), kills: kills, random: rand.New(rand.NewPCG(seed, 0))}
 	fmt.Printf("%d bytes, %d kills of each role, seed %d\n", l.size, l.kills, seed)
-	if err := l.makeFile(seed); err != nil {
+	if _, err := file.Random(ctx, l.path("file.bin"), file.Bytes(l.size), seed); err != nil {
 		return err
 	}
 	origin, err := l.start(ctx, "shardcast-origin", "--data-dir", l.path("origin"), "--host", "127.0.0.1", "--port", "0",
@@ -116,16 +117,6 @@ func (l *loop) start(ctx context.Context, name string, args ...string) (*process
 }
 
 func (l *loop) path(name string) string { return filepath.Join(l.dir, name) }
-
-// makeFile makes what is published.
-func (l *loop) makeFile(seed uint64) error {
-	f, err := os.Create(l.path("file.bin"))
-	if err != nil {
-		return err
-	}
-	_, err = io.CopyN(f, rand.NewChaCha8([32]byte{byte(seed)}), l.size)
-	return errors.Join(err, f.Close())
-}
 
 // sent is what the proxies have sent so far.
 func (l *loop) sent() (bytes int64) {

@@ -12,10 +12,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/scripts/internal/file"
 )
 
 // size takes one second at the rate of eight megabits per second.
-const size byteCount = 1_000_000
+const size file.Bytes = 1_000_000
 
 // eight is what the nodes of tests have.
 var eight = shape{clients: 4, middles: 2, rate: 8_000_000}
@@ -164,10 +166,10 @@ func TestTrackerTellsPeersOfOneAnother(t *testing.T) {
 func TestTorrentHasThePiecesOfTheFile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "f")
 	require.NoError(t, os.WriteFile(name, make([]byte, 300_000), 0o600))
-	text, err := torrent(file{name: name, size: 300_000}, "http://a/b")
+	text, err := torrent(file.File{Name: name, Size: 300_000}, "http://a/b")
 	require.NoError(t, err)
 	assert.True(t, strings.HasPrefix(string(text), "d8:announce10:http://a/b4:infod6:lengthi300000e4:name1:f12:piece lengthi262144e6:pieces40:"))
 	assert.True(t, strings.HasSuffix(string(text), "ee"))
-	_, err = torrent(file{name: name + "x"}, "")
+	_, err = torrent(file.File{Name: name + "x"}, "")
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -35,6 +35,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/shardcast/shardcast/scripts/internal/file"
 )
 
 func main() {
@@ -50,30 +52,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "lab:", err)
 		os.Exit(1)
 	}
-}
-
-// byteCount is a flag of bytes.
-type byteCount int64
-
-// String returns the number as somebody would write it.
-func (b *byteCount) String() string {
-	for _, f := range []func(uint64) string{humanize.Bytes, humanize.IBytes} {
-		s := strings.ReplaceAll(strings.ReplaceAll(f(uint64(*b)), " ", ""), ".0", "")
-		if n, err := humanize.ParseBytes(s); err == nil && n == uint64(*b) {
-			return s
-		}
-	}
-	return strconv.FormatInt(int64(*b), 10)
-}
-
-// Set reads 128MiB, 1GB and 50000000.
-func (b *byteCount) Set(s string) error {
-	n, err := humanize.ParseBytes(s)
-	if err == nil && (n == 0 || n > 1<<50) {
-		err = errors.New("want 1 or more, and less than 1 PiB")
-	}
-	*b = byteCount(n)
-	return err
 }
 
 // rate is a flag of bits per second.
@@ -150,16 +128,15 @@ type lab struct {
 	congestion         string
 	nodes              numbers
 	rate               rate
-	size, shardSize    byteCount
+	size, shardSize    file.Bytes
 	middles, rounds    int
 	seed               uint64
 
 	originArgs, middleArgs, clientArgs words
 
-	fileSystem string // of dir
-	prefix     string // of all namespaces
-	file       file
-	stock      string // what origins serve, made once
+	prefix string // of all namespaces
+	file   file.File
+	stock  string // what origins serve, made once
 }
 
 func run(ctx context.Context) (err error) {
@@ -184,7 +161,7 @@ func run(ctx context.Context) (err error) {
 	flag.Var(&l.middleArgs, "middle-args", "more `FLAGS` for shardcast-middle")
 	flag.Var(&l.clientArgs, "client-args", "more `FLAGS` for shardcast-client")
 	flag.Parse()
-	if flag.NArg() > 0 || min(l.rounds, l.middles) < 1 {
+	if flag.NArg() > 0 || min(l.rounds, l.middles) < 1 || min(l.size, l.shardSize) < 1 {
 		return errors.New("numbers are 1 or more, and nothing but flags is taken")
 	}
 	chosen, err := choose("scenario", scenarios(), l.scenarios)
@@ -245,7 +222,6 @@ func (l *lab) workIn(ctx context.Context) (err error) {
 	if l.dir, err = os.MkdirTemp(l.dir, l.prefix+"-"); err != nil {
 		return err
 	}
-	l.fileSystem = fileSystem(l.dir)
 	if have := room(ctx, l.dir); have < l.need() {
 		return errors.Join(fmt.Errorf("%d bytes are free in %s, and %d are needed", have, l.dir, l.need()), os.RemoveAll(l.dir))
 	}

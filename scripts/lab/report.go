@@ -10,24 +10,27 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/machine"
 )
 
 // A Report is all of one run.
 type Report struct {
-	Date       string    `json:"date"`
-	Took       string    `json:"took"`
-	Rounds     int       `json:"rounds"`
-	Arguments  []string  `json:"arguments,omitempty"`
-	Machine    Machine   `json:"machine"`
-	Congestion string    `json:"congestion_control"`
-	Rate       int64     `json:"rate_bits_per_second"`
-	Size       int64     `json:"size"`
-	ShardSize  int64     `json:"shard_size"`
-	Results    []*Result `json:"results"`
-	LeftOut    []string  `json:"left_out,omitempty"`
+	Date       string          `json:"date"`
+	Took       string          `json:"took"`
+	Rounds     int             `json:"rounds"`
+	Arguments  []string        `json:"arguments,omitempty"`
+	Machine    machine.Machine `json:"machine"`
+	Congestion string          `json:"congestion_control"`
+	Rate       int64           `json:"rate_bits_per_second"`
+	Size       int64           `json:"size"`
+	ShardSize  int64           `json:"shard_size"`
+	Results    []*Result       `json:"results"`
+	LeftOut    []string        `json:"left_out,omitempty"`
 
 	rate        rate
-	size, shard byteCount
+	size, shard file.Bytes
 }
 
 // A Result is what a system has done in a scenario.
@@ -62,7 +65,7 @@ func (s Sample) ratio() float64 { return s.Bound / s.All }
 func (l *lab) newReport(ctx context.Context, leftOut []string) *Report {
 	return &Report{
 		Date: time.Now().Format("2006-01-02T150405"), Rounds: l.rounds, Arguments: os.Args[1:],
-		Machine: l.machine(ctx), Congestion: l.congestion, LeftOut: leftOut,
+		Machine: machine.This(ctx, l.dir, []string{l.command("origin"), "version"}, []string{program("nginx"), "-v"}, []string{"aria2c", "--version"}, []string{"ip", "-V"}), Congestion: l.congestion, LeftOut: leftOut,
 		Rate: int64(l.rate), Size: int64(l.size), ShardSize: int64(l.shardSize),
 		rate: l.rate, size: l.size, shard: l.shardSize,
 	}

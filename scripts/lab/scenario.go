@@ -3,6 +3,8 @@ package main
 import (
 	"math"
 	"time"
+
+	"github.com/shardcast/shardcast/scripts/internal/file"
 )
 
 // role is what a node does.
@@ -46,7 +48,7 @@ type plan []spec
 //
 // Links of nodes that are killed count as if they were not, so that it remains a
 // bound. Without the odd ones, N and the slowest down are those of the others.
-func (p plan) bound(size byteCount, odd bool) time.Duration {
+func (p plan) bound(size file.Bytes, odd bool) time.Duration {
 	slowest, sum, n := math.Inf(1), 0.0, 0.0
 	for _, s := range p {
 		sum += s.up.bytesPerSecond()

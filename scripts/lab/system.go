@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/scripts/internal/file"
 	"github.com/shardcast/shardcast/scripts/internal/process"
 )
 
@@ -57,11 +58,11 @@ func program(name string) string {
 
 // prepare makes the file and what origins serve of it, once for all trials.
 func (l *lab) prepare(ctx context.Context) (err error) {
-	if l.file, err = makeFile(ctx, filepath.Join(l.dir, "file.bin"), l.size, l.seed); err != nil {
+	if l.file, err = file.Random(ctx, filepath.Join(l.dir, "file.bin"), l.size, l.seed); err != nil {
 		return err
 	}
 	l.stock = filepath.Join(l.dir, "stock")
-	p, err := process.Start(ctx, l.command("origin"), "broadcast", l.file.name, "--data-dir", l.stock,
+	p, err := process.Start(ctx, l.command("origin"), "broadcast", l.file.Name, "--data-dir", l.stock,
 		"--shard-size", strconv.FormatInt(int64(l.shardSize), 10), "--log-level", "WARNING")
 	if err != nil {
 		return err

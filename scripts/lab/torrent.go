@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/shardcast/shardcast/scripts/internal/file"
 )
 
 const (
@@ -38,18 +40,18 @@ func announce() string { return "http://" + address(0) + ":" + trackerPort + "/a
 func (l *lab) torrentFile() string { return filepath.Join(l.dir, "file.torrent") }
 
 // torrent is the metainfo of a file (BEP 3).
-func torrent(f file, tracker string) ([]byte, error) {
+func torrent(f file.File, tracker string) ([]byte, error) {
 	size := int64(256 << 10)
-	for size < 4<<20 && int64(f.size)/size > pieces {
+	for size < 4<<20 && int64(f.Size)/size > pieces {
 		size *= 2
 	}
-	in, err := os.Open(f.name)
+	in, err := os.Open(f.Name)
 	if err != nil {
 		return nil, err
 	}
 	defer in.Close()
 	var digests strings.Builder
-	for rest := int64(f.size); rest > 0; rest -= size {
+	for rest := int64(f.Size); rest > 0; rest -= size {
 		h := sha1.New()
 		if _, err := io.CopyN(h, in, min(rest, size)); err != nil {
 			return nil, err
@@ -57,7 +59,7 @@ func torrent(f file, tracker string) ([]byte, error) {
 		digests.Write(h.Sum(nil))
 	}
 	return fmt.Appendf(nil, "d8:announce%s4:infod6:lengthi%de4:name%s12:piece lengthi%de6:pieces%see",
-		bencoded(tracker), f.size, bencoded(filepath.Base(f.name)), size, bencoded(digests.String())), nil
+		bencoded(tracker), f.Size, bencoded(filepath.Base(f.Name)), size, bencoded(digests.String())), nil
 }
 
 // bencoded is a string as BitTorrent writes it.
@@ -77,7 +79,7 @@ func startTorrent(ctx context.Context, t *trial, i int, dir string) (*node, erro
 		return nil, err
 	}
 	return &node{
-		Process: p, output: filepath.Join(dir, filepath.Base(t.file.name)),
+		Process: p, output: filepath.Join(dir, filepath.Base(t.file.Name)),
 		held: func() (time.Time, error) {
 			return awaited(p, `(?m)^[0-9a-f]{16} 1 `)
 		},
@@ -106,7 +108,7 @@ func (t *trial) seed(ctx context.Context, args []string) (*node, error) {
 }
 
 // dirOfFile is where the file is that origins have.
-func (t *trial) dirOfFile() string { return filepath.Dir(t.file.name) }
+func (t *trial) dirOfFile() string { return filepath.Dir(t.file.Name) }
 
 // A tracker tells peers of one another.
 type tracker struct {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/shardcast/shardcast/scripts/internal/file"
 	"github.com/shardcast/shardcast/scripts/internal/process"
 )
 
@@ -236,8 +237,8 @@ func (t *trial) check() error {
 			continue
 		}
 		group.Go(func() error {
-			digest, err := digestOf(n.output)
-			if err == nil && digest != t.file.digest {
+			digest, err := file.Digest(n.output)
+			if err == nil && digest != t.file.Digest {
 				err = fmt.Errorf("the file of node %d is not the one that was sent", i)
 			}
 			return err

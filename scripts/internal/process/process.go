@@ -1,5 +1,5 @@
 // Package process runs commands for the programs in scripts: each with all that it
-// has written, when it ended and how. It knows nothing of what they do.
+// has written, when it ended and how, and what it took. It knows nothing of what they do.
 package process
 
 import (
@@ -11,15 +11,18 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 )
 
-// A Process is a command that runs, with all that it writes.
+// A Process is a command that runs, with all that it writes, and where there are such in
+// a process group of its own.
 type Process struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
+	start time.Time
 	at    time.Time // when it ended, once it has
 	err   error     // how, once it has
 
@@ -27,15 +30,24 @@ type Process struct {
 	log bytes.Buffer
 }
 
-// Start starts the command called name, which is killed when ctx ends. What the
-// environment says to shardcast's commands is kept from it.
+// Start starts the command called name, which is killed with all that it has started when
+// ctx ends. What the environment says to shardcast's commands is kept from it.
 func Start(ctx context.Context, name string, args ...string) (*Process, error) {
+	return StartIn(ctx, "", nil, name, args...)
+}
+
+// StartIn is [Start] in the directory dir, with env besides the environment.
+func StartIn(ctx context.Context, dir string, env []string, name string, args ...string) (*Process, error) {
 	p := &Process{ended: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, name, args...)
-	p.cmd.Env = slices.DeleteFunc(os.Environ(), func(s string) bool {
+	p.cmd.Dir = dir
+	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(s string) bool {
 		return strings.HasPrefix(s, "SHARDCAST_") || strings.HasPrefix(s, "IP_ADDR_LIST=")
-	})
+	}), env...)
+	group(p.cmd)
+	p.cmd.WaitDelay = time.Second
 	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p.start = time.Now()
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -60,10 +72,14 @@ func (p *Process) ID() int { return p.cmd.Process.Pid }
 // Ended is closed when it has ended.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
-// Kill ends p at once, if it has not ended yet.
+// Kill ends p and all that it has started at once, if p has not ended yet.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill()
-	<-p.ended
+	select {
+	case <-p.ended: // its number may be another's by now
+	default:
+		_ = p.cmd.Cancel()
+		<-p.ended
+	}
 }
 
 // Wait waits for the end of p, and returns when that was. The error has what p has
@@ -71,9 +87,16 @@ func (p *Process) Kill() {
 func (p *Process) Wait() (time.Time, error) {
 	<-p.ended
 	if p.err != nil {
-		return p.at, p.failed(p.err)
+		return p.at, p.Failed(p.err)
 	}
 	return p.at, nil
+}
+
+// Took waits for the end of p, and returns how long it ran, and how much CPU time it and
+// those have taken that it waited for.
+func (p *Process) Took() (wall, cpu time.Duration) {
+	<-p.ended
+	return p.at.Sub(p.start), p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
 }
 
 // Logged reports whether p has written text.
@@ -91,7 +114,7 @@ func (p *Process) Log() string {
 // written.
 func (p *Process) Await(pattern string) (string, error) {
 	re := regexp.MustCompile(pattern)
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
 		if found, ok := p.find(re); ok {
@@ -103,7 +126,7 @@ func (p *Process) Await(pattern string) (string, error) {
 			if found, ok := p.find(re); ok {
 				return found, nil
 			}
-			return "", p.failed(fmt.Errorf("it has ended without %s", pattern))
+			return "", p.Failed(fmt.Errorf("it has ended without %s", pattern))
 		}
 	}
 }
@@ -118,7 +141,44 @@ func (p *Process) find(pattern *regexp.Regexp) (string, bool) {
 	return found[len(found)-1], true
 }
 
-// failed is err with what p has written.
-func (p *Process) failed(err error) error {
+// Failed is err with what p has written.
+func (p *Process) Failed(err error) error {
 	return fmt.Errorf("%s: %w; its log:\n%s", filepath.Base(p.cmd.Path), err, p.Log())
+}
+
+// Tree is pid with all that it has started and that still runs, as far as Linux says.
+func Tree(pid int) []int {
+	all := []int{pid}
+	for i := 0; i < len(all); i++ {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", all[i]))
+		for _, task := range tasks {
+			text, err := os.ReadFile(task)
+			if err != nil {
+				continue // it has ended
+			}
+			for field := range strings.FieldsSeq(string(text)) {
+				if child, err := strconv.Atoi(field); err == nil {
+					all = append(all, child)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// Peak is the peak resident memory in MiB of the largest of those of p's [Tree], or 0
+// where the system does not say.
+func (p *Process) Peak() (most float64) {
+	for _, id := range Tree(p.ID()) {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", id))
+		if err != nil {
+			continue
+		}
+		_, after, found := strings.Cut(string(text), "\nVmHWM:")
+		if fields := strings.Fields(after); found && len(fields) > 0 {
+			kib, _ := strconv.ParseFloat(fields[0], 64)
+			most = max(most, kib/1024)
+		}
+	}
+	return most
 }

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command bench measures the three commands beside what people use today, on
 // loopback, without root, in a temporary directory that it removes again. It runs on
 // Linux, whose /proc says how much memory a server has taken.
@@ -32,7 +34,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/dustin/go-humanize"
+	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/machine"
 )
 
 func main() {
@@ -48,30 +51,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-}
-
-// byteCount is a flag of bytes.
-type byteCount int64
-
-// String returns the number as somebody would write it: 1.0GiB is 1GiB.
-func (b *byteCount) String() string {
-	for _, f := range []func(uint64) string{humanize.Bytes, humanize.IBytes} {
-		s := strings.ReplaceAll(strings.ReplaceAll(f(uint64(*b)), " ", ""), ".0", "")
-		if n, err := humanize.ParseBytes(s); err == nil && n == uint64(*b) {
-			return s
-		}
-	}
-	return strconv.FormatInt(int64(*b), 10)
-}
-
-// Set reads 50MB, 1GiB and 50000000.
-func (b *byteCount) Set(s string) error {
-	n, err := humanize.ParseBytes(s)
-	if err == nil && n > 1<<50 {
-		err = errors.New("want less than 1 PiB")
-	}
-	*b = byteCount(n)
-	return err
 }
 
 // numbers is a flag of numbers, separated by commas.
@@ -97,7 +76,7 @@ func (n *numbers) Set(s string) error {
 
 // options are what the flags say.
 type options struct {
-	size, shardSize, smallShard, memory byteCount
+	size, shardSize, smallShard, memory file.Bytes
 	rounds, idle, waiting, versions     int
 	smallShards                         int
 	levels                              numbers
@@ -122,7 +101,7 @@ func parse() (options, error) {
 	flag.Var(&o.memory, "memory", "`BYTES` of the file that memory is measured on, such as 8GiB, in four times as much room; 0 leaves it out")
 	flag.StringVar(&o.parts, "parts", strings.Join(partNames(), ","), "`PARTS` to run, separated by commas; none for memory alone")
 	flag.StringVar(&o.rows, "rows", "", "regular `EXPRESSION` for the rows to run, such as 'shardcast|curl' (default all)")
-	flag.StringVar(&o.bin, "bin", "../bin", "`DIRECTORY` of the commands")
+	flag.StringVar(&o.bin, "bin", "bin", "`DIRECTORY` of the commands")
 	flag.StringVar(&o.dir, "dir", "", "`DIRECTORY` to work in, with room for five times the size (default that of temporary files)")
 	flag.StringVar(&o.report, "report", "", "`DIRECTORY` to write a report to, called by the date: .md, .svg and .json")
 	flag.StringVar(&o.against, "check", "", "report in JSON to compare with, or a `DIRECTORY` whose newest is taken; exit with 1 if something became worse")
@@ -142,7 +121,7 @@ type bench struct {
 	only   *regexp.Regexp // the rows to run
 	report *Report
 	self   string // this program, which is also the bare one
-	file   file
+	file   file.File
 	made   version // of file
 }
 
@@ -227,7 +206,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	}
 	b.report = &Report{
 		Date: time.Now().Format(time.DateOnly), Rounds: b.rounds,
-		Arguments: os.Args[1:], Machine: machine(ctx, b.dir, b.command("origin")),
+		Arguments: os.Args[1:], Machine: machine.This(ctx, b.dir, tools(b.command("origin"))...),
 	}
 	return nil
 }
@@ -259,3 +238,16 @@ func (b *bench) measure(ctx context.Context) error {
 }
 
 func (b *bench) command(role string) string { return filepath.Join(b.bin, "shardcast-"+role) }
+
+// tools are those whose releases are named in the report.
+func tools(origin string) [][]string {
+	return [][]string{
+		{origin, "version"},
+		{"openssl", "version"},
+		{"curl", "--version"},
+		{"aria2c", "--version"},
+		{"wget", "--version"},
+		{"split", "--version"},
+		{nginx(), "-v"},
+	}
+}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -7,31 +9,33 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
+
+	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/process"
 )
 
 // A server is one that runs on loopback, on a port that was free.
 type server struct {
-	*process
+	*process.Process
 
 	address string // host:port
 }
 
 // listening is where a server of ours says that it does.
-var listening = regexp.MustCompile(`msg=listening addr=(\S+)`)
+const listening = `msg=listening addr=(\S+)`
 
 // serve starts a command of ours.
 func (b *bench) serve(ctx context.Context, role, data string, args ...string) (*server, error) {
 	args = append([]string{"--data-dir", data, "--host", "127.0.0.1", "--port", "0"}, args...)
-	p, err := start(ctx, b.dir, nil, b.command(role), args...)
+	p, err := process.StartIn(ctx, b.dir, nil, b.command(role), args...)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{process: p}
-	if s.address, err = p.await(listening); err != nil {
-		p.kill()
+	s := &server{Process: p}
+	if s.address, err = p.Await(listening); err != nil {
+		p.Kill()
 		return nil, err
 	}
 	return s, nil
@@ -93,13 +97,13 @@ func (b *bench) nginx(ctx context.Context, httpBlock, serverBlock string) (*serv
 	if err := os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := start(ctx, dir, nil, nginx(), "-p", dir, "-c", "nginx.conf", "-e", "stderr")
+	p, err := process.StartIn(ctx, dir, nil, nginx(), "-p", dir, "-c", "nginx.conf", "-e", "stderr")
 	if err != nil {
 		return nil, err
 	}
 	s := &serverOfOthers{server{p, address}, dir}
 	if err := reachable(ctx, p, address); err != nil {
-		s.kill()
+		s.Kill()
 		return nil, err
 	}
 	return s, nil
@@ -112,9 +116,9 @@ type serverOfOthers struct {
 	dir string
 }
 
-// kill ends it and removes its directory.
-func (s *serverOfOthers) kill() {
-	s.server.kill()
+// Kill ends it and removes its directory.
+func (s *serverOfOthers) Kill() {
+	s.server.Kill()
 	_ = os.RemoveAll(s.dir) // and if not, with all the rest
 }
 
@@ -131,7 +135,7 @@ func freeAddress(ctx context.Context) (string, error) {
 }
 
 // reachable waits until p listens.
-func reachable(ctx context.Context, p *process, address string) error {
+func reachable(ctx context.Context, p *process.Process, address string) error {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for range 1000 {
@@ -141,25 +145,25 @@ func reachable(ctx context.Context, p *process, address string) error {
 		}
 		select {
 		case <-tick.C:
-		case <-p.ended:
-			return p.failed(fmt.Errorf("it does not listen: %w", err))
+		case <-p.Ended():
+			return p.Failed(fmt.Errorf("it does not listen: %w", err))
 		}
 	}
-	return p.failed(fmt.Errorf("it does not listen on %s", address))
+	return p.Failed(fmt.Errorf("it does not listen on %s", address))
 }
 
 // A version is a file that was published.
 type version struct {
-	file
+	file.File
 
 	data      string // directory
-	shardSize byteCount
+	shardSize file.Bytes
 	paths     []string // of its shards in the URL, in their order
 }
 
 // main is the file that most parts are about, which is made when it is first needed.
-func (b *bench) main(ctx context.Context) (f file, err error) {
-	if b.file.name == "" {
+func (b *bench) main(ctx context.Context) (f file.File, err error) {
+	if b.file.Name == "" {
 		b.file, err = b.makeFile(ctx, "file.bin", b.size)
 	}
 	return b.file, err
@@ -175,9 +179,9 @@ func (b *bench) version(ctx context.Context) (v version, err error) {
 }
 
 // published publishes f in a new directory.
-func (b *bench) published(ctx context.Context, f file, data string, shardSize byteCount) (v version, err error) {
-	v = version{file: f, data: data, shardSize: shardSize}
-	if _, out, err := measured(ctx, int64(f.size), b.dir, nil, b.command("origin"), "broadcast", f.name,
+func (b *bench) published(ctx context.Context, f file.File, data string, shardSize file.Bytes) (v version, err error) {
+	v = version{File: f, data: data, shardSize: shardSize}
+	if _, out, err := measured(ctx, int64(f.Size), b.dir, nil, b.command("origin"), "broadcast", f.Name,
 		"--data-dir", data, "--shard-size", fmt.Sprint(int64(shardSize)), "--log-level", "WARNING"); err != nil {
 		return v, err
 	} else if strings.TrimSpace(out) != "v1" {

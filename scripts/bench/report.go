@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -8,17 +10,19 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/shardcast/shardcast/scripts/internal/machine"
 )
 
 // A Report is all of one run.
 type Report struct {
-	Date      string   `json:"date"`
-	Took      string   `json:"took"`
-	Rounds    int      `json:"rounds"`
-	Arguments []string `json:"arguments,omitempty"`
-	Machine   Machine  `json:"machine"`
-	Tables    []*Table `json:"tables"`
-	LeftOut   []string `json:"left_out,omitempty"`
+	Date      string          `json:"date"`
+	Took      string          `json:"took"`
+	Rounds    int             `json:"rounds"`
+	Arguments []string        `json:"arguments,omitempty"`
+	Machine   machine.Machine `json:"machine"`
+	Tables    []*Table        `json:"tables"`
+	LeftOut   []string        `json:"left_out,omitempty"`
 }
 
 // table is the one with a name, or nil.

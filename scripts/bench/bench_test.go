@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -11,6 +13,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/machine"
 )
 
 func TestSpread(t *testing.T) {
@@ -71,21 +76,21 @@ func TestWorseBy(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	machine := Machine{CPU: "a", Cores: 2}
-	report := func(m Machine, ours, others []float64) *Report {
+	this := machine.Machine{CPU: "a", Cores: 2}
+	report := func(m machine.Machine, ours, others []float64) *Report {
 		return &Report{Machine: m, Tables: []*Table{tableOf(Wall, ours, []float64{9, 9, 9}, others)}}
 	}
-	before := report(machine, []float64{1, 1, 1.1}, []float64{1, 1, 1})
+	before := report(this, []float64{1, 1, 1.1}, []float64{1, 1, 1})
 	for name, tc := range map[string]struct {
 		now   *Report
 		worse int
 	}{
 		"the same":                        {before, 0},
-		"ours is slower":                  {report(machine, []float64{2, 2, 2}, []float64{1, 1, 1}), 1},
-		"all of the machine is slower":    {report(machine, []float64{2, 2, 2}, []float64{2, 2, 2}), 0},
-		"the other is faster, ours not":   {report(machine, []float64{1, 1, 1}, []float64{0.5, 0.5, 0.5}), 0},
-		"a slower machine":                {report(Machine{CPU: "b"}, []float64{2, 2, 2}, []float64{2, 2, 2}), 0},
-		"a slower machine, and ours more": {report(Machine{CPU: "b"}, []float64{4, 4, 4}, []float64{2, 2, 2}), 1},
+		"ours is slower":                  {report(this, []float64{2, 2, 2}, []float64{1, 1, 1}), 1},
+		"all of the machine is slower":    {report(this, []float64{2, 2, 2}, []float64{2, 2, 2}), 0},
+		"the other is faster, ours not":   {report(this, []float64{1, 1, 1}, []float64{0.5, 0.5, 0.5}), 0},
+		"a slower machine":                {report(machine.Machine{CPU: "b"}, []float64{2, 2, 2}, []float64{2, 2, 2}), 0},
+		"a slower machine, and ours more": {report(machine.Machine{CPU: "b"}, []float64{4, 4, 4}, []float64{2, 2, 2}), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			worse, _ := worseThan(before, tc.now)
@@ -137,13 +142,13 @@ func TestReportsNobodyWrote(t *testing.T) {
 }
 
 func TestByteCount(t *testing.T) {
-	for text, want := range map[string]byteCount{"1GiB": 1 << 30, "50MB": 50_000_000, "12345": 12345, "200MB": 200_000_000} {
-		var b byteCount
+	for text, want := range map[string]file.Bytes{"1GiB": 1 << 30, "50MB": 50_000_000, "12345": 12345, "200MB": 200_000_000} {
+		var b file.Bytes
 		require.NoError(t, b.Set(text))
 		assert.Equal(t, want, b)
 		assert.Equal(t, text, b.String())
 	}
-	var b byteCount
+	var b file.Bytes
 	require.Error(t, b.Set("much"))
 }
 

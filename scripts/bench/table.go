@@ -1,18 +1,19 @@
+//go:build linux
+
 package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/shardcast/shardcast/scripts/internal/file"
 )
 
 // A tool is what a row measures.
@@ -95,50 +96,14 @@ func (b *bench) leaveOut(format string, args ...any) {
 	b.report.LeftOut = append(b.report.LeftOut, text)
 }
 
-// A file is one of random bytes.
-type file struct {
-	name   string
-	size   byteCount
-	digest string
-}
-
-// makeFile makes one.
-func (b *bench) makeFile(ctx context.Context, name string, size byteCount) (f file, err error) {
-	f = file{name: filepath.Join(b.dir, name), size: size}
-	out, err := os.Create(f.name)
-	if err != nil {
-		return f, err
-	}
-	key := [32]byte{}
-	for i := range 8 {
-		key[i] = byte(b.seed >> (8 * i))
-	}
-	h := sha256.New()
-	random := rand.NewChaCha8(key)
-	for rest := int64(size); rest > 0 && err == nil && ctx.Err() == nil; rest -= 1 << 26 {
-		_, err = io.CopyN(io.MultiWriter(out, h), random, min(rest, 1<<26))
-	}
-	f.digest = fmt.Sprintf("%x", h.Sum(nil))
-	return f, errors.Join(err, context.Cause(ctx), out.Sync(), out.Close())
-}
-
-// digestOf is that of the bytes of a file.
-func digestOf(name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%x", h.Sum(nil)), nil
+// makeFile makes a file of random bytes.
+func (b *bench) makeFile(ctx context.Context, name string, size file.Bytes) (file.File, error) {
+	return file.Random(ctx, filepath.Join(b.dir, name), size, b.seed)
 }
 
 // shell is a tool that is a script for sh. Its run must print what is expected
 // anywhere, if that is not empty. The script is run in the directory of the run.
-func (b *bench) shell(name string, role Role, size byteCount, env []string, expected, script string, needs ...string) tool {
+func (b *bench) shell(name string, role Role, size file.Bytes, env []string, expected, script string, needs ...string) tool {
 	return tool{name, role, needs, func(ctx context.Context, dir string) (Sample, error) {
 		s, out, err := measured(ctx, int64(size), dir, env, "sh", "-ec", script)
 		if err == nil && !strings.Contains(out, expected) {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -9,11 +11,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/shardcast/shardcast/scripts/internal/file"
 )
 
 // many downloads are read for longer.
@@ -44,7 +47,7 @@ func (b *bench) serveTable(ctx context.Context, name, title, data string, l load
 	if err != nil {
 		return err
 	}
-	defer origin.kill()
+	defer origin.Kill()
 	tools := []tool{reading("shardcast-origin", Ours, l, origin)}
 	if nginx() == "" {
 		tools = append(tools, reading("nginx, sendfile", Other, l, nil))
@@ -53,7 +56,7 @@ func (b *bench) serveTable(ctx context.Context, name, title, data string, l load
 		if err != nil {
 			return err
 		}
-		defer n.kill()
+		defer n.Kill()
 		tools = append(tools, reading("nginx, sendfile", Other, l, &n.server))
 	}
 	t := &Table{
@@ -74,7 +77,7 @@ func reading(name string, role Role, l load, s *server) tool {
 }
 
 // fetched is where a middle says that it has a version.
-var fetched = regexp.MustCompile(`msg=fetched version=v1`)
+const fetched = `msg=fetched version=v1`
 
 // relayPart measures what it costs a middle to relay.
 func (b *bench) relayPart(ctx context.Context) error {
@@ -86,10 +89,10 @@ func (b *bench) relayPart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer origin.kill()
+	defer origin.Kill()
 	t := &Table{
 		Name: "relay", Key: CPURate,
-		Title: fmt.Sprintf("%s in shards of %s, what the relay takes", v.size.String(), b.shardSize.String()),
+		Title: fmt.Sprintf("%s in shards of %s, what the relay takes", v.Size.String(), b.shardSize.String()),
 	}
 	return b.table(ctx, t, []tool{
 		{"shardcast-middle", Ours, nil, func(ctx context.Context, dir string) (Sample, error) {
@@ -114,7 +117,7 @@ func (b *bench) throughMiddle(ctx context.Context, dir, origin string, paths []s
 	if err != nil {
 		return nil, err
 	}
-	defer m.kill()
+	defer m.Kill()
 	if len(paths) > 0 {
 		if err := listed(ctx, m.address); err != nil {
 			return nil, err
@@ -123,7 +126,7 @@ func (b *bench) throughMiddle(ctx context.Context, dir, origin string, paths []s
 			return nil, err
 		}
 	}
-	if _, err := m.await(fetched); err != nil {
+	if _, err := m.Await(fetched); err != nil {
 		return nil, err
 	}
 	return m.took(begin, b.size)
@@ -168,7 +171,7 @@ func (b *bench) throughNginx(ctx context.Context, dir, origin string, paths []st
 	if err != nil {
 		return nil, err
 	}
-	defer n.kill()
+	defer n.Kill()
 	if err := readAll(ctx, n.address, paths); err != nil {
 		return nil, err
 	}
@@ -176,10 +179,10 @@ func (b *bench) throughNginx(ctx context.Context, dir, origin string, paths []st
 }
 
 // took is what a server has taken since its start.
-func (s *server) took(begin time.Time, size byteCount) (Sample, error) {
+func (s *server) took(begin time.Time, size file.Bytes) (Sample, error) {
 	wall := time.Since(begin)
-	seconds, err := cpu(s.cmd.Process.Pid)
-	return Sample{Wall: wall.Seconds(), CPU: seconds, Peak: peak(s.cmd.Process.Pid)}.add(int64(size)), err
+	seconds, err := cpu(s.Process)
+	return Sample{Wall: wall.Seconds(), CPU: seconds, Peak: s.Peak()}.add(int64(size)), err
 }
 
 // readAll reads paths one after the other.
@@ -205,7 +208,7 @@ const (
 	settle = 500 * time.Millisecond
 
 	// tiny in bytes is a version that takes next to no time.
-	tiny byteCount = 100_000
+	tiny file.Bytes = 100_000
 )
 
 // versionsPart measures how soon clients that wait for a version are answered.
@@ -214,11 +217,11 @@ func (b *bench) versionsPart(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(f.name)) }()
+	defer func() { err = errors.Join(err, os.Remove(f.Name)) }()
 	data := filepath.Join(b.dir, "data")
 	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
 	publish := func(ctx context.Context) error {
-		_, _, err := measured(ctx, int64(tiny), b.dir, nil, b.command("origin"), "broadcast", f.name,
+		_, _, err := measured(ctx, int64(tiny), b.dir, nil, b.command("origin"), "broadcast", f.Name,
 			"--data-dir", data, "--max-versions", fmt.Sprint(b.versions), "--log-level", "WARNING")
 		return err
 	}
@@ -231,7 +234,7 @@ func (b *bench) versionsPart(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer origin.kill()
+	defer origin.Kill()
 	t := &Table{
 		Name: "versions", Key: Wall,
 		Title: fmt.Sprintf("from a new version to the last of %d answers that were held, with %d versions listed", b.waiting, b.versions),
@@ -281,7 +284,7 @@ func (w waiting) run(ctx context.Context) (Sample, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	cpuBefore, err := cpu(w.server.cmd.Process.Pid)
+	cpuBefore, err := cpu(w.server.Process)
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +298,7 @@ func (w waiting) run(ctx context.Context) (Sample, error) {
 	if err := errors.Join(failed...); err != nil {
 		return nil, err
 	}
-	cpuAfter, err := cpu(w.server.cmd.Process.Pid)
+	cpuAfter, err := cpu(w.server.Process)
 	if err != nil {
 		return nil, err
 	}
@@ -303,7 +306,7 @@ func (w waiting) run(ctx context.Context) (Sample, error) {
 	if first.Before(begin) { // it was answered before it was looked
 		begin = first
 	}
-	return Sample{Wall: last.Sub(begin).Seconds(), CPU: cpuAfter - cpuBefore, Peak: peak(w.server.cmd.Process.Pid)}, nil
+	return Sample{Wall: last.Sub(begin).Seconds(), CPU: cpuAfter - cpuBefore, Peak: w.server.Peak()}, nil
 }
 
 // tag is that of the list as it is served.
@@ -352,7 +355,7 @@ func (w waiting) changed(ctx context.Context, before []byte) time.Time {
 
 // memoryPart measures the peak of each role, once. Nothing else is left to be measured.
 func (b *bench) memoryPart(ctx context.Context) (err error) {
-	if err := errors.Join(os.RemoveAll(b.file.name), os.RemoveAll(b.made.data)); err != nil {
+	if err := errors.Join(os.RemoveAll(b.file.Name), os.RemoveAll(b.made.data)); err != nil {
 		return err
 	}
 	f, err := b.makeFile(ctx, "large.bin", b.memory)
@@ -370,9 +373,9 @@ func (b *bench) memoryPart(ctx context.Context) (err error) {
 	data, relayed, out := filepath.Join(b.dir, "data"), filepath.Join(b.dir, "relayed"), filepath.Join(b.dir, "out")
 	defer func() { err = errors.Join(err, os.RemoveAll(data), os.RemoveAll(relayed), os.RemoveAll(out)) }()
 
-	s, _, err := measured(ctx, size, b.dir, nil, b.command("origin"), "broadcast", f.name, "--data-dir", data,
+	s, _, err := measured(ctx, size, b.dir, nil, b.command("origin"), "broadcast", f.Name, "--data-dir", data,
 		"--shard-size", fmt.Sprint(int64(b.shardSize)))
-	if err := errors.Join(err, os.Remove(f.name)); err != nil {
+	if err := errors.Join(err, os.Remove(f.Name)); err != nil {
 		return err
 	}
 	add(broadcast, s)
@@ -381,14 +384,14 @@ func (b *bench) memoryPart(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer origin.kill()
+	defer origin.Kill()
 	beginMiddle := time.Now()
 	middle, err := b.serve(ctx, "middle", relayed, "--upstream", origin.address)
 	if err != nil {
 		return err
 	}
-	defer middle.kill()
-	if _, err := middle.await(fetched); err != nil {
+	defer middle.Kill()
+	if _, err := middle.Await(fetched); err != nil {
 		return err
 	}
 	if s, err = origin.took(begin, b.memory); err != nil {

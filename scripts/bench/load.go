@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -108,7 +110,7 @@ func (l load) steady(ctx context.Context, r *readers) (Sample, error) {
 		return nil, err
 	}
 	begin, had := time.Now(), r.bytes()
-	before, err := cpu(l.server.cmd.Process.Pid)
+	before, err := cpu(l.server.Process)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +118,7 @@ func (l load) steady(ctx context.Context, r *readers) (Sample, error) {
 		return nil, err
 	}
 	took, got := time.Since(begin), r.bytes()
-	after, err := cpu(l.server.cmd.Process.Pid)
+	after, err := cpu(l.server.Process)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +127,7 @@ func (l load) steady(ctx context.Context, r *readers) (Sample, error) {
 		got[i] -= had[i]
 		sum += got[i]
 	}
-	s := Sample{Wall: took.Seconds(), CPU: after - before, Peak: peak(l.server.cmd.Process.Pid)}.add(int64(sum))
+	s := Sample{Wall: took.Seconds(), CPU: after - before, Peak: l.server.Peak()}.add(int64(sum))
 	if all := spreadOf(got); l.readers > 1 && all.median > 0 {
 		s[Fair] = all.least / all.median
 	}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -8,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/shardcast/shardcast/scripts/internal/file"
 )
 
 const (
@@ -41,7 +45,7 @@ func (b *bench) fetchPart(ctx context.Context) error {
 // smallPart measures both with many small shards, without the rows that say nothing
 // new then, and without aria2c, which takes longer than all others together.
 func (b *bench) smallPart(ctx context.Context) error {
-	f, err := b.makeFile(ctx, "small.bin", b.smallShard*byteCount(b.smallShards))
+	f, err := b.makeFile(ctx, "small.bin", b.smallShard*file.Bytes(b.smallShards))
 	if err != nil {
 		return err
 	}
@@ -52,39 +56,39 @@ func (b *bench) smallPart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(b.fetch(ctx, "small-fetch", v, teed, aria, limit+", sync"), os.RemoveAll(v.data), os.Remove(f.name))
+	return errors.Join(b.fetch(ctx, "small-fetch", v, teed, aria, limit+", sync"), os.RemoveAll(v.data), os.Remove(f.Name))
 }
 
 // publish measures how f is published, without the rows in without.
-func (b *bench) publish(ctx context.Context, name string, f file, shardSize byteCount, without ...string) error {
+func (b *bench) publish(ctx context.Context, name string, f file.File, shardSize file.Bytes, without ...string) error {
 	size := fmt.Sprint(int64(shardSize))
-	env := []string{"FILE=" + f.name, "SHARD=" + size}
+	env := []string{"FILE=" + f.Name, "SHARD=" + size}
 	t := &Table{
-		Name: name, Title: fmt.Sprintf("%s in shards of %s", f.size.String(), shardSize.String()),
+		Name: name, Title: fmt.Sprintf("%s in shards of %s", f.Size.String(), shardSize.String()),
 		Key: Wall, Limit: openssl,
 	}
 	return b.table(ctx, t, but(without, []tool{
 		{broadcast, Ours, nil, func(ctx context.Context, dir string) (Sample, error) {
-			s, _, err := measured(ctx, int64(f.size), dir, nil, b.command("origin"), "broadcast", f.name,
+			s, _, err := measured(ctx, int64(f.Size), dir, nil, b.command("origin"), "broadcast", f.Name,
 				"--data-dir", "data", "--shard-size", size, "--log-level", "WARNING")
 			return s, err
 		}},
-		b.shell(openssl, Part, f.size, env, f.digest, `exec openssl dgst -sha256 "$FILE"`, "openssl"),
-		b.shell("split, openssl", Other, f.size, env, f.digest,
+		b.shell(openssl, Part, f.Size, env, f.Digest.String(), `exec openssl dgst -sha256 "$FILE"`, "openssl"),
+		b.shell("split, openssl", Other, f.Size, env, f.Digest.String(),
 			`split -a 4 -d -b "$SHARD" "$FILE" shard_; openssl dgst -sha256 "$FILE"`, "split", "openssl"),
-		b.shell("cp", Part, f.size, env, "", `exec cp "$FILE" copy`, "cp"),
-		b.shell("cp, sync", Part, f.size, env, "", `cp "$FILE" copy; sync copy`, "cp", "sync"),
+		b.shell("cp", Part, f.Size, env, "", `exec cp "$FILE" copy`, "cp"),
+		b.shell("cp, sync", Part, f.Size, env, "", `cp "$FILE" copy; sync copy`, "cp", "sync"),
 	}))
 }
 
 // fetch measures how v is downloaded and verified, without the rows in without.
 func (b *bench) fetch(ctx context.Context, name string, v version, without ...string) error {
-	f := v.file
+	f := v.File
 	origin, err := b.serve(ctx, "origin", v.data)
 	if err != nil {
 		return err
 	}
-	defer origin.kill()
+	defer origin.Kill()
 	lists, err := b.lists(origin.address, v.paths)
 	if err != nil {
 		return err
@@ -98,24 +102,24 @@ func (b *bench) fetch(ctx context.Context, name string, v version, without ...st
 		if err != nil {
 			return err
 		}
-		defer n.kill()
+		defer n.Kill()
 		tools = append(tools, b.client(fromNginx, f, n.address, []string{"nginx"}))
 	}
 	t := &Table{
-		Name: name, Title: fmt.Sprintf("%s in shards of %s, received and verified", f.size.String(), v.shardSize.String()),
+		Name: name, Title: fmt.Sprintf("%s in shards of %s, received and verified", f.Size.String(), v.shardSize.String()),
 		Key: Wall, Limit: limit,
 	}
 	return b.table(ctx, t, but(without, append(tools,
-		b.shell("curl, openssl", Other, f.size, env, f.digest,
+		b.shell("curl, openssl", Other, f.Size, env, f.Digest.String(),
 			`curl -sSf -K "$CURL" >out; openssl dgst -sha256 out`, "curl", "openssl"),
-		b.shell(teed, Other, f.size, env, f.digest,
+		b.shell(teed, Other, f.Size, env, f.Digest.String(),
 			`curl -sSf -K "$CURL" | tee out | openssl dgst -sha256`, "curl", "openssl"),
-		b.shell(aria, Other, f.size, env, f.digest,
+		b.shell(aria, Other, f.Size, env, f.Digest.String(),
 			`aria2c -q -i "$URLS" -d . -j 10 --file-allocation=none --no-conf; xargs cat <"$NAMES" >out; openssl dgst -sha256 out`, "aria2c", "openssl"),
-		b.shell("wget, openssl", Other, f.size, env, f.digest,
+		b.shell("wget, openssl", Other, f.Size, env, f.Digest.String(),
 			`wget -q --no-config -O out -i "$URLS"; openssl dgst -sha256 out`, "wget", "openssl"),
-		b.shell(limit, Part, f.size, env, f.digest, `exec "$BENCH" bare "$URLS" out`),
-		b.shell(limit+", sync", Part, f.size, env, f.digest, `exec "$BENCH" bare "$URLS" out sync`),
+		b.shell(limit, Part, f.Size, env, f.Digest.String(), `exec "$BENCH" bare "$URLS" out`),
+		b.shell(limit+", sync", Part, f.Size, env, f.Digest.String(), `exec "$BENCH" bare "$URLS" out sync`),
 	)))
 }
 
@@ -125,16 +129,16 @@ func but(without []string, tools []tool) []tool {
 }
 
 // client is ours.
-func (b *bench) client(name string, f file, address string, needs []string) tool {
+func (b *bench) client(name string, f file.File, address string, needs []string) tool {
 	checked := false
 	return tool{name, Ours, needs, func(ctx context.Context, dir string) (Sample, error) {
-		s, _, err := measured(ctx, int64(f.size), dir, nil, b.command("client"), "--servers", address,
+		s, _, err := measured(ctx, int64(f.Size), dir, nil, b.command("client"), "--servers", address,
 			"--version", "v1", "--output-file", "out", "--progress", "none", "--log-level", "WARNING")
 		if err != nil || checked {
 			return s, err
 		}
 		checked = true
-		if got, err := digestOf(filepath.Join(dir, "out")); err != nil || got != f.digest {
+		if got, err := file.Digest(filepath.Join(dir, "out")); err != nil || got != f.Digest {
 			return nil, errors.Join(err, errors.New("the file is wrong"))
 		}
 		return s, nil
