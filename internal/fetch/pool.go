@@ -22,7 +22,9 @@
 // us meanwhile it may go on with, and every 2 s one more is tried. Such waits are no
 // attempts either, unless nothing has come from anybody for 10 min. One that
 // answers 404 is asked for its distribution, since the version may have been
-// retired. Upstreams that are down are asked again every 10 s.
+// retired. Upstreams that are down are asked again every 10 s, and so
+// are those that do not offer the version; of these a client asks after 1, 2, 4 and 8 s, too,
+// for they may be about to.
 //
 // # Continuing
 //

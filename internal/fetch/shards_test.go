@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -517,5 +518,35 @@ func TestFetchBringsFirstWhatIsWaitedFor(t *testing.T) {
 	close(free)
 	close(finish)
 	require.NoError(t, <-ended)
+	assert.Equal(t, data, got.bytes())
+}
+
+// A middle may list a version a moment after another one. Who has begun by then is not to
+// do without it.
+func TestFetchUsesAnUpstreamThatGetsTheVersionMeanwhile(t *testing.T) {
+	data := content(1, 4*shardSize)
+	asked := make(chan struct{})
+	var once sync.Once
+	late := newSite(t, data)
+	none := first(by(func(http.ResponseWriter, *http.Request) {}))
+	late.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/distribution.txt"):
+			none(w, r, next)
+			return
+		case strings.Contains(r.URL.Path, "/shard_"):
+			once.Do(func() { close(asked) })
+		}
+		next.ServeHTTP(w, r)
+	})
+	early := newSite(t, data).spoilWith(only("/shard_", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		select {
+		case <-asked:
+			next.ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	}))
+	var got memory
+	require.NoError(t, newFetch(t, fetch.Options{Concurrency: 2}, &got, early, late))
 	assert.Equal(t, data, got.bytes())
 }

@@ -6,14 +6,21 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/shardcast/shardcast/internal/distfile"
 )
 
 const (
 	// sampled is the number of ticks that make a sample for the ranking.
 	sampled = 4
 
-	// askAgain is the time between two questions to upstreams that are down.
+	// askAgain is the time between two questions to upstreams that are down, or do not
+	// offer what is fetched.
 	askAgain = 10 * time.Second
+
+	// askLacking is when the latter are asked for the first time, and each time after
+	// twice as long, up to askAgain: they may be about to have it.
+	askLacking = time.Second
 
 	// spreadAfter is the number of ticks after which a transfer may be moved to an
 	// upstream that is idle, if it takes as long again.
@@ -30,6 +37,7 @@ func (f *fetching) watch(ctx context.Context) {
 	defer asking.Wait()
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	lacking := askLacking
 	for count := 1; ; count++ {
 		select {
 		case <-ticker.C:
@@ -37,25 +45,32 @@ func (f *fetching) watch(ctx context.Context) {
 			return
 		}
 		f.measure()
-		if time.Duration(count)*tick%askAgain == 0 {
-			for _, u := range f.down() {
+		since := time.Duration(count) * tick
+		all, early := since%askAgain == 0, since == lacking && lacking < askAgain
+		if early {
+			lacking *= 2
+		}
+		if all || early {
+			for _, u := range f.without(all) {
 				asking.Go(func() { _ = f.refresh(ctx, u) }) // it has logged what was wrong
 			}
 		}
 	}
 }
 
-// down returns the upstreams that did not say what they offer when they were asked
-// last.
-func (p *Pool) down() (down []*upstream) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, u := range p.all() {
-		if u.failing && !u.gone {
-			down = append(down, u)
+// without returns the upstreams that do not offer what is fetched, as far as is known: if
+// down is set also those that did not say what they offer when they were asked last. A
+// relay follows all of them anyhow.
+func (f *fetching) without(down bool) (without []*upstream) {
+	f.Pool.mu.Lock()
+	defer f.Pool.mu.Unlock()
+	is := func(e distfile.Entry) bool { return e.Version == f.entry.Version }
+	for _, u := range f.all() {
+		if !u.gone && (u.failing && down || !u.failing && !f.relay && !slices.ContainsFunc(u.offered, is)) {
+			without = append(without, u)
 		}
 	}
-	return down
+	return without
 }
 
 // measure is one tick.
