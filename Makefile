@@ -37,7 +37,7 @@ bench-check: build ## The same, and name what became worse than in the newest of
 bench-chain: build ## Measure a chain of middles, and one with many readers (ARGS, such as '-rounds 1 -report')
 	go run ./scripts/benchchain $(ARGS)
 
-lab: build ## Measure over shaped links, beside nginx, aria2c and BitTorrent (Linux, root; ARGS, such as '-nodes 4 -report DIR')
+lab: build ## Measure over shaped links, beside nginx, aria2c and BitTorrent (Linux, root; ARGS, such as '-nodes 4 -report bench/reports/lab')
 	go run ./scripts/lab $(ARGS)
 
 killloop: build ## Kill 100 clients and 100 middles on the way to 1 GiB; they go on (SIZE, KILLS, SEED, DIR)

@@ -41,7 +41,12 @@ func metric(ts *testscript.TestScript, neg bool, args []string) {
 
 // scrape returns all metrics of the server at address.
 func scrape(ctx context.Context, address string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", http.NoBody)
+	return text(ctx, "http://"+address+"/metrics")
+}
+
+// text returns what is at a URL, whatever the status.
+func text(ctx context.Context, target string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
 	if err != nil {
 		return "", err
 	}
@@ -50,8 +55,8 @@ func scrape(ctx context.Context, address string) (string, error) {
 		return "", err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return string(text), err
+	body, err := io.ReadAll(resp.Body)
+	return string(body), err
 }
 
 // prometheus runs it with a configuration, in which what is said of variables of the
@@ -128,16 +133,5 @@ func panels(ts *testscript.TestScript, neg bool, args []string) {
 
 // ask returns the answer of the Prometheus at address to an expression.
 func ask(ctx context.Context, address, expr string) (string, error) {
-	target := "http://" + address + "/api/v1/query?" + url.Values{"query": {expr}}.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
-	if err != nil {
-		return "", err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return string(text), err
+	return text(ctx, "http://"+address+"/api/v1/query?"+url.Values{"query": {expr}}.Encode())
 }

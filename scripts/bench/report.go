@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/shardcast/shardcast/scripts/internal/machine"
+	"github.com/shardcast/shardcast/scripts/internal/report"
 )
 
 // A Report is all of one run.
@@ -59,23 +59,7 @@ func readReport(name string) (*Report, error) {
 
 // write writes the report into a directory, called by its date.
 func (r *Report) write(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	text, err := json.MarshalIndent(r, "", "\t")
-	if err != nil {
-		return err
-	}
-	base := filepath.Join(dir, r.Date)
-	markdown := r.Markdown()
-	picture := r.Plot()
-	if picture != "" {
-		markdown = strings.Replace(markdown, "\n\n", "\n\n![Bars of what is below]("+r.Date+".svg)\n\n", 1)
-		err = os.WriteFile(base+".svg", []byte(picture), 0o644)
-	}
-	return errors.Join(err,
-		os.WriteFile(base+".md", []byte(markdown), 0o644),
-		os.WriteFile(base+".json", append(text, '\n'), 0o644))
+	return report.Write(dir, r.Date, "Bars of what is below", r)
 }
 
 // title is how a metric is called at the head of a column.

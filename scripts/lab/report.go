@@ -2,17 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/shardcast/shardcast/scripts/internal/file"
 	"github.com/shardcast/shardcast/scripts/internal/machine"
+	"github.com/shardcast/shardcast/scripts/internal/report"
 )
 
 // A Report is all of one run.
@@ -183,20 +181,5 @@ func (r *Report) legend(w *strings.Builder) {
 
 // write writes the report into a directory, called by its date.
 func (r *Report) write(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	text, err := json.MarshalIndent(r, "", "\t")
-	if err != nil {
-		return err
-	}
-	base := "lab-" + r.Date
-	markdown, picture := r.Markdown(), r.Plot()
-	if picture != "" {
-		markdown = strings.Replace(markdown, "\n\n", "\n\n![Time to all nodes over their number]("+base+".svg)\n\n", 1)
-		err = os.WriteFile(filepath.Join(dir, base+".svg"), []byte(picture), 0o644)
-	}
-	return errors.Join(err,
-		os.WriteFile(filepath.Join(dir, base+".md"), []byte(markdown), 0o644),
-		os.WriteFile(filepath.Join(dir, base+".json"), append(text, '\n'), 0o644))
+	return report.Write(dir, "lab-"+r.Date, "Time to all nodes over their number", r)
 }
