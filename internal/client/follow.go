@@ -173,7 +173,11 @@ func (r *following) run(ctx context.Context) error {
 	if err := r.prepare(ctx); err != nil {
 		return err
 	}
-	r.Client.logger.Info("following", "dir", r.Dir, "last", r.Last, "held", len(r.Held))
+	last := "none"
+	if r.Last > 0 {
+		last = r.Last.String()
+	}
+	r.Client.logger.Info("following", "dir", r.Dir, "last", last, "held", len(r.Held))
 	for ctx.Err() == nil {
 		if err := r.step(ctx); err != nil {
 			return err
