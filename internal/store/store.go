@@ -149,13 +149,20 @@ func Open(dir string, role Role) (*Store, error) {
 // and nothing has been put there. It leaves files that were opened for reading
 // open.
 func (s *Store) Close() error {
-	if s.made {
+	if s.made && s.isUnused() {
 		for _, name := range []string{drafts, retired, private} {
 			_ = s.root.Remove(name) // unless it is of use
 		}
 		_ = os.Remove(s.dir)
 	}
 	return s.root.Close()
+}
+
+// isUnused reports whether nobody has ever locked the directory. Else another program may
+// be at work in it.
+func (s *Store) isUnused() bool {
+	there, err := fs.ReadDir(s.root.FS(), private)
+	return err == nil && len(there) == 2 // drafts and retired
 }
 
 // Dir returns the path that the store was opened with.
