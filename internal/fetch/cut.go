@@ -133,6 +133,7 @@ func (c *Cut) tell(more int) {
 		c.stopExpiry()
 	case c.whole == shard.Digest{} && c.err == nil:
 		c.expiry = time.AfterFunc(cutPatience, func() { c.giveUp("no upstream tells of it any more") })
+		c.wake()
 	}
 }
 
@@ -289,9 +290,52 @@ func (p *Pool) listed(u *upstream, e distfile.Entry) {
 	}
 }
 
+// complete learns from the manifest of what is on offer by c's number all that nobody
+// tells of it any more, if that can be the same file.
+func (c *Cut) complete(m shard.Manifest) {
+	if m.Size != c.Outline.Size || m.ShardSize != c.Outline.ShardSize {
+		return
+	}
+	c.mu.Lock()
+	fits := c.told == 0 && !slices.ContainsFunc(c.known, func(k shard.Known) bool { return m.Shards[k.Shard-1] != k.Digest })
+	c.mu.Unlock()
+	if !fits {
+		return
+	}
+	for i, d := range m.Shards {
+		c.learn(shard.Known{Shard: i + 1, Digest: d})
+	}
+	c.learn(shard.Known{Digest: m.Digest})
+}
+
+// silent reports whether nobody tells of c now, and its end was not told.
+func (c *Cut) silent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.told == 0 && c.err == nil && c.whole == shard.Digest{}
+}
+
+// hearEnd hears of the end of a cut from who lists it, if nobody tells of it: all may
+// have missed how it ended.
+func (f *fetching) hearEnd(ctx context.Context, c *Cut) {
+	if !c.silent() {
+		return
+	}
+	for _, e := range f.Offers() {
+		if e.Version == c.Outline.Version {
+			if m, err := f.Manifest(ctx, e); err == nil {
+				c.complete(m)
+			}
+			return
+		}
+	}
+}
+
 // hearOf has the shards of a cut begun as they become known.
 func (f *fetching) hearOf(ctx context.Context, c *Cut) error {
 	for had := 0; ; {
+		offered := f.untilNews()
+		f.hearEnd(ctx, c)
 		news := c.News(had)
 		had += len(news.Shards)
 		f.mu.Lock()
@@ -311,6 +355,7 @@ func (f *fetching) hearOf(ctx context.Context, c *Cut) error {
 		}
 		select {
 		case <-news.More:
+		case <-offered:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -74,6 +74,16 @@ func (c cutting) entry() distfile.Entry {
 	return distfile.Entry{Version: c.outline.Version, Digest: digestOf(c.data)}
 }
 
+// manifest is what is on offer with it.
+func (c cutting) manifest() shard.Manifest {
+	m := c.outline.Manifest()
+	m.Digest = digestOf(c.data)
+	for i, data := range c.shards {
+		m.Shards[i] = digestOf(data)
+	}
+	return m
+}
+
 // path is where shard number is.
 func (c cutting) path(number int) string {
 	return fmt.Sprintf("/%s/%s", c.outline.Version, shard.FileName(number))
@@ -176,6 +186,13 @@ func (s *teller) offer(entries ...distfile.Entry) {
 	for _, e := range entries {
 		s.offers += fmt.Sprintf("%s: %s\n", e.Version, e.Digest)
 	}
+}
+
+// hold has s have a file at path.
+func (s *teller) hold(path string, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files[path] = data
 }
 
 // passed has s be a relay.
@@ -428,12 +445,8 @@ func requireFetched(t *testing.T, c cutting, e ending, sink *memory) {
 	require.NoError(t, e.err)
 	assert.Equal(t, digestOf(c.data), digestOf(sink.bytes()))
 	assert.Equal(t, c.outline.Size, e.progress.Done)
-	want := c.outline.Manifest()
-	want.Digest = digestOf(c.data)
+	want := c.manifest()
 	want.BLAKE3 = e.manifest.BLAKE3 // which is not told of a cut
-	for i, data := range c.shards {
-		want.Shards[i] = digestOf(data)
-	}
 	assert.Equal(t, want, e.manifest)
 }
 
@@ -703,6 +716,62 @@ func TestCutIsGivenUpWhenNobodyTellsOfItForTenSeconds(t *testing.T) {
 				requireFetched(t, c, await(t, ended), &sink)
 				require.ErrorIs(t, cut.News(0).Err, fetch.ErrNoVersion)
 				assert.Zero(t, cut.News(0).Digest)
+			})
+		})
+	}
+}
+
+// The end of a cut is missed by who was told of nothing at that time, but not for long.
+func TestCutWhoseEndWasMissedIsCompletedByTheManifestOnOffer(t *testing.T) {
+	c := cutting3()
+	longer := newCutting(6, 1, 3*shardSize)
+	others := newCutting(6, 2, 2*shardSize+500)
+	for name, test := range map[string]struct {
+		offered cutting
+		told    bool
+		listed  bool // before it is told of no more
+		comes   bool
+	}{
+		"the same file":              {offered: c, comes: true},
+		"the same file, known":       {offered: c, listed: true, comes: true},
+		"one of another size":        {offered: longer},
+		"one of other shards":        {offered: others},
+		"while somebody tells of it": {offered: c, told: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, published{}, func(t *testing.T, n *network) {
+				a, b := n.teller("a", c), n.teller("b", c)
+				l := n.listen(t, a, b)
+				a.say(c.begin(), c.shard(2))
+				if test.told {
+					b.say(c.begin())
+				}
+				n.at(time.Second)
+				var sink memory
+				ended := l.fetch(t, l.cut(t), &sink)
+				text, err := test.offered.manifest().Encode()
+				require.NoError(t, err)
+				list := func() {
+					a.hold("/v6/manifest.json", text)
+					a.offer(test.offered.entry())
+					require.NoError(t, l.Refresh(t.Context(), fetch.All))
+				}
+				if test.listed {
+					list()
+				}
+				n.at(2 * time.Second)
+				a.breakOff()
+				n.at(3 * time.Second)
+				if !test.listed {
+					list()
+				}
+				n.at(4 * time.Second)
+				if test.comes {
+					requireFetched(t, c, await(t, ended), &sink)
+					assert.ElementsMatch(t, []int{1, 2, 3}, a.shardsAsked(c))
+					return
+				}
+				assertGoesOn(t, ended)
 			})
 		})
 	}

@@ -122,6 +122,7 @@
 // All who tell of the same cut are heard, and what is told first of a shard counts. A cut
 // is given up when for 10 s nobody has told of it who is as near to the origin as who told
 // of it first: others may have it from us. Nor is it then begun again by way of those.
+// If somebody lists its number meanwhile, what was not told comes from the manifest there.
 //
 // # Checking
 //
