@@ -36,6 +36,10 @@
 //	exists-soon FILE [BYTES]    wait until FILE exists, and is BYTES long or longer; with !, until it is gone
 //	tally FILE [PERCENT]        the numbers in FILE, which a download has written with --json, agree with
 //	                            one another, and what was wasted is at most PERCENT (0) of the size
+//	soak DIR DATA VERSIONS KILLS [NAME...]
+//	                            VERSIONS small files appear in DIR, w1.bin and so on, each when DATA lists the one
+//	                            before; KILLS times one of NAMEs is killed meanwhile, as $SEED has it, and run
+//	                            again; $last is the number of files that there are
 //	settled DIR                 nothing unfinished is left in DIR or below
 //
 // and, of what others run, for which $DEPLOY is our directory deploy and $FIXTURE is a directory that the Python package
@@ -79,6 +83,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -136,6 +141,7 @@ func TestScripts(t *testing.T) {
 				servers: make(map[string]*server), proxies: make(map[string]*proxy), answers: make(map[string]<-chan string),
 				sockets: make(map[string]*os.File),
 			}
+			setupSoak(env)
 			return setupPeers(env)
 		},
 		Condition: func(cond string) (bool, error) {
@@ -172,6 +178,7 @@ func TestScripts(t *testing.T) {
 			"query":       query,
 			"panels":      panels,
 			"exists-soon": existsSoon,
+			"soak":        soak,
 			"settled":     settled,
 			"tally":       tally,
 			"nginx":       nginx,
@@ -206,6 +213,7 @@ type server struct {
 	cmd   *exec.Cmd
 	log   *journal
 	ended chan error
+	again func() // has it run again in the same way
 }
 
 func mkfile(ts *testscript.TestScript, _ bool, args []string) {
@@ -231,7 +239,8 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	if address := ts.Getenv(name); address != "" {
 		_, port, _ = net.SplitHostPort(address)
 	}
-	s := launch(ts, name, append(argv, "--host", "127.0.0.1", "--port", port))
+	s := launch(ts, name, append(slices.Clip(argv), "--host", "127.0.0.1", "--port", port))
+	s.again = func() { start(ts, false, args) }
 	found := s.log.wait(regexp.MustCompile(`msg=listening addr=(\S+)`))
 	if found == nil {
 		ts.Fatalf("%s does not listen:\n%s", name, s.log)
@@ -243,7 +252,8 @@ func runClient(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: run NAME COMMAND ARG...")
 	}
-	launch(ts, args[0], args[1:])
+	s := launch(ts, args[0], args[1:])
+	s.again = func() { runClient(ts, false, args) }
 }
 
 // launch has argv run in the background as name, until the script ends.
