@@ -7,7 +7,7 @@ RACED    ?= . ./cmd/... ./internal/...
 PREFIX   ?= /usr/local
 COMMANDS  = shardcast-origin shardcast-middle shardcast-client
 
-.PHONY: help build test race e2e fuzz bench bench-check bench-chain lab killloop lint vet fmt check demo man install dist clean
+.PHONY: help build test race e2e soak fuzz bench bench-check bench-chain lab killloop lint vet fmt check demo man install dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ race: ## Run all tests with the race detector (needs a C compiler), and sum them
 e2e: ## Run the stories with the real commands, and with nginx, curl and others (from Debian, as root)
 	scripts/peers
 	go test -count=1 ./cmd
+
+soak: ## Have VERSIONS (500) small versions come through a middle, with KILLS (100) of all three meanwhile, as SEED (1) has it
+	SOAK_VERSIONS=$${VERSIONS:-500} SOAK_KILLS=$${KILLS:-100} SOAK_SEED=$${SEED:-1} \
+		go test -count=1 -timeout 1h -run 'TestScripts/soak$$' ./cmd
 
 fuzz: ## Run every fuzz target with FUZZTIME inputs (50000x)
 	scripts/fuzz $(FUZZTIME)

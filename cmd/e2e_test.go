@@ -5,6 +5,9 @@
 //	mkfile FILE SIZE [SEED]     make a file of random bytes, the same for the same seed
 //	start NAME COMMAND ARG...   run a server on a free loopback port, wait until it listens,
 //	                            and set $NAME to its address; a later start of NAME uses the same port
+//	socket NAME [KIND]          listen on a free loopback port as a service manager does, and set $NAME to its
+//	                            address: what is run as NAME from then on is handed that socket; of KIND udp,
+//	                            unix or connected it is one that nobody can serve on
 //	run NAME COMMAND ARG...     run a command that is no server in the background; its log is all it writes,
 //	                            and its process $NAME_pid
 //	ended NAME [CODE]           wait for its end, with exit code 0 or CODE
@@ -24,7 +27,7 @@
 //	                            ask for the http:// URL; the answer, its header and then the
 //	                            beginning of its body, must match
 //	request NAME METHOD URL [FIELD:VALUE...]
-//	                            the same, without waiting for the answer
+//	                            the same, waiting until it is sent, and not for the answer
 //	answered NAME REGEXP        wait for it; it must match
 //	crowd ADDRESS COUNT PATH    open COUNT connections that say nothing, and as many that ask for
 //	                            PATH and read one byte of it, until the script ends
@@ -33,6 +36,10 @@
 //	exists-soon FILE [BYTES]    wait until FILE exists, and is BYTES long or longer; with !, until it is gone
 //	tally FILE [PERCENT]        the numbers in FILE, which a download has written with --json, agree with
 //	                            one another, and what was wasted is at most PERCENT (0) of the size
+//	soak DIR DATA VERSIONS KILLS [NAME...]
+//	                            VERSIONS small files appear in DIR, w1.bin and so on, each when DATA lists the one
+//	                            before; KILLS times one of NAMEs is killed meanwhile, as $SEED has it, and run
+//	                            again; $last is the number of files that there are
 //	settled DIR                 nothing unfinished is left in DIR or below
 //
 // and, of what others run, for which $DEPLOY is our directory deploy and $FIXTURE is a directory that the Python package
@@ -76,6 +83,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -131,7 +139,9 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Values[worldKey{}] = &world{
 				servers: make(map[string]*server), proxies: make(map[string]*proxy), answers: make(map[string]<-chan string),
+				sockets: make(map[string]*os.File),
 			}
+			setupSoak(env)
 			return setupPeers(env)
 		},
 		Condition: func(cond string) (bool, error) {
@@ -146,6 +156,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"mkfile":      mkfile,
 			"start":       start,
+			"socket":      socket,
 			"run":         runClient,
 			"ended":       ended,
 			"halt":        halt,
@@ -167,6 +178,7 @@ func TestScripts(t *testing.T) {
 			"query":       query,
 			"panels":      panels,
 			"exists-soon": existsSoon,
+			"soak":        soak,
 			"settled":     settled,
 			"tally":       tally,
 			"nginx":       nginx,
@@ -186,6 +198,7 @@ type world struct {
 	servers map[string]*server
 	proxies map[string]*proxy
 	answers map[string]<-chan string // to requests
+	sockets map[string]*os.File      // to hand over
 }
 
 type worldKey struct{}
@@ -200,6 +213,7 @@ type server struct {
 	cmd   *exec.Cmd
 	log   *journal
 	ended chan error
+	again func() // has it run again in the same way
 }
 
 func mkfile(ts *testscript.TestScript, _ bool, args []string) {
@@ -225,7 +239,8 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	if address := ts.Getenv(name); address != "" {
 		_, port, _ = net.SplitHostPort(address)
 	}
-	s := launch(ts, name, append(argv, "--host", "127.0.0.1", "--port", port))
+	s := launch(ts, name, append(slices.Clip(argv), "--host", "127.0.0.1", "--port", port))
+	s.again = func() { start(ts, false, args) }
 	found := s.log.wait(regexp.MustCompile(`msg=listening addr=(\S+)`))
 	if found == nil {
 		ts.Fatalf("%s does not listen:\n%s", name, s.log)
@@ -237,7 +252,8 @@ func runClient(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: run NAME COMMAND ARG...")
 	}
-	launch(ts, args[0], args[1:])
+	s := launch(ts, args[0], args[1:])
+	s.again = func() { runClient(ts, false, args) }
 }
 
 // launch has argv run in the background as name, until the script ends.
@@ -250,6 +266,9 @@ func launch(ts *testscript.TestScript, name string, argv []string) *server {
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = append(os.Environ(), "IP_ADDR_LIST="+ts.Getenv("IP_ADDR_LIST"), "PATH="+ts.Getenv("PATH"))
 	cmd.Stdout, cmd.Stderr = s.log, s.log
+	if f := worldOf(ts).sockets[name]; f != nil {
+		handOver(cmd, f, name)
+	}
 	ts.Check(cmd.Start())
 	ts.Setenv(name+"_pid", strconv.Itoa(cmd.Process.Pid))
 	go func() {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"regexp"
 	"slices"
@@ -196,9 +197,18 @@ func request(ts *testscript.TestScript, neg bool, args []string) {
 		name, value, _ := strings.Cut(field, ":")
 		req.Header.Add(name, value)
 	}
+	sent := make(chan struct{})
+	tell := sync.OnceFunc(func() { close(sent) })
+	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteRequest: func(httptrace.WroteRequestInfo) { tell() },
+	}))
 	text := make(chan string, 1)
 	worldOf(ts).answers[args[0]] = text
-	go func() { text <- answerTo(req) }()
+	go func() {
+		text <- answerTo(req)
+		tell() // or it was not even sent
+	}()
+	<-sent
 }
 
 // answerTo returns what req is answered with, the header and the beginning of the

@@ -90,7 +90,7 @@ func (s *settings) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	ln, err := m.Listen()
+	ln, err := cli.Listen(m.Listen, logger)
 	if err != nil {
 		return err
 	}

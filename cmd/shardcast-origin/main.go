@@ -118,7 +118,7 @@ func (s *settings) serve(ctx context.Context, files []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
-	ln, err := o.Listen()
+	ln, err := cli.Listen(o.Listen, logger)
 	if err != nil {
 		return err
 	}

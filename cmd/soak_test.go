@@ -1,0 +1,100 @@
+package cmd_test
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+const (
+	// soakSize bounds the files of a soak, in bytes.
+	soakSize = 40_000
+
+	// soakDelay bounds the time from a file's appearance to a kill: by then it may be
+	// anywhere, or everywhere.
+	soakDelay = 100 * time.Millisecond
+)
+
+// setupSoak tells a script how much is wanted of it, which make soak says.
+func setupSoak(env *testscript.Env) {
+	for name, value := range map[string]string{"VERSIONS": "60", "KILLS": "12", "SEED": "1"} {
+		env.Setenv(name, cmp.Or(os.Getenv("SOAK_"+name), value))
+	}
+}
+
+// soak has files appear in DIR, w1.bin and so on, each when DATA lists the one before,
+// and kills one of NAMEs after some of them.
+func soak(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 4 {
+		ts.Fatalf("usage: soak DIR DATA VERSIONS KILLS [NAME...]")
+	}
+	versions, kills, names := countOf(ts, args[2:3]), countOf(ts, args[3:4]), args[4:]
+	last := 0
+	if text := ts.Getenv("last"); text != "" {
+		last = countOf(ts, []string{text})
+	}
+	seed, err := strconv.ParseUint(ts.Getenv("SEED"), 10, 64)
+	ts.Check(err)
+	random := rand.New(rand.NewPCG(seed, uint64(last)))
+	killed := make(map[int]bool)
+	for _, i := range random.Perm(versions)[:min(kills, versions)] {
+		killed[i] = true
+	}
+	begun := time.Now()
+	for i := range versions {
+		last++
+		digest := appear(ts, random, filepath.Join(ts.MkAbs(args[0]), fmt.Sprintf("w%d.bin", last)))
+		if killed[i] {
+			name, delay := names[random.IntN(len(names))], time.Duration(random.Int64N(int64(soakDelay)))
+			ts.Logf("kill %s %v after w%d.bin", name, delay, last)
+			<-time.After(delay)
+			halt(ts, false, []string{name, "KILL"})
+			serverOf(ts, name).again()
+		}
+		listed(ts, filepath.Join(ts.MkAbs(args[1]), "distribution.txt"), digest)
+	}
+	ts.Setenv("last", strconv.Itoa(last))
+	ts.Logf("%d versions and %d kills, seed %d, in %v", versions, len(killed), seed, time.Since(begun))
+}
+
+// listed waits until digest stands in the distribution name.
+func listed(ts *testscript.TestScript, name, digest string) {
+	timeout := time.After(patience)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if text, err := os.ReadFile(name); err == nil && strings.Contains(string(text), digest) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-timeout:
+			ts.Fatalf("%s does not list %s", name, digest)
+		}
+	}
+}
+
+// appear makes a file of random size and bytes, gives it its name when it is whole, and
+// returns its digest.
+func appear(ts *testscript.TestScript, random *rand.Rand, name string) string {
+	var seed [32]byte
+	for i := range seed {
+		seed[i] = byte(random.Uint32())
+	}
+	data := make([]byte, random.IntN(soakSize))
+	_, err := io.ReadFull(rand.NewChaCha8(seed), data)
+	ts.Check(err)
+	whole := filepath.Join(filepath.Dir(name), "."+filepath.Base(name))
+	ts.Check(os.WriteFile(whole, data, 0o644))
+	ts.Check(os.Rename(whole, name))
+	return fmt.Sprintf("%x", sha256.Sum256(data))
+}
