@@ -4,7 +4,7 @@
 //
 //	mkfile FILE SIZE [SEED]     make a file of random bytes, the same for the same seed
 //	start NAME COMMAND ARG...   run a server on a free loopback port, wait until it listens,
-//	                            and set $NAME to its address; a later start of NAME uses the same port
+//	                            and set $NAME to its address and $NAME_port; a later start of NAME uses the same port
 //	run NAME COMMAND ARG...     run a command that is no server in the background; its log is all it writes,
 //	                            and its process $NAME_pid
 //	ended NAME [CODE]           wait for its end, with exit code 0 or CODE
@@ -230,7 +230,10 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	if found == nil {
 		ts.Fatalf("%s does not listen:\n%s", name, s.log)
 	}
-	ts.Setenv(name, string(found[0][1]))
+	address := string(found[0][1])
+	_, port, _ = net.SplitHostPort(address)
+	ts.Setenv(name, address)
+	ts.Setenv(name+"_port", port)
 }
 
 func runClient(ts *testscript.TestScript, neg bool, args []string) {

@@ -124,8 +124,12 @@ func NewMembers(opts MembersOptions) *Members {
 	}
 }
 
-// Close ends what is under way, and waits for that. Nobody is tried any more.
+// Close ends what is under way, and waits for that. Nobody is tried any more. That of a
+// nil Members does nothing.
 func (ms *Members) Close() {
+	if ms == nil {
+		return
+	}
 	ms.mu.Lock()
 	ms.closed = true
 	ms.mu.Unlock()

@@ -474,6 +474,7 @@ func TestWhoIsGoneBeforeItWasTriedIsNotListed(t *testing.T) {
 func TestNoSwarmHasNoMembers(t *testing.T) {
 	var ms *swarm.Members
 	assert.Equal(t, -1, ms.Count())
+	ms.Close()
 }
 
 func TestMembersAreForAnyNumberOfGoroutines(t *testing.T) {
