@@ -179,7 +179,7 @@ func (ms *Members) claimed(remote netip.Addr, claim string) (netip.AddrPort, boo
 		return netip.AddrPortFrom(remote, uint16(port)), true
 	}
 	at, err := netip.ParseAddrPort(claim)
-	if err != nil || at.Port() == 0 || at.Addr().Zone() != "" {
+	if err != nil || at.Port() == 0 {
 		return netip.AddrPort{}, false
 	}
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
@@ -189,7 +189,7 @@ func (ms *Members) claimed(remote netip.Addr, claim string) (netip.AddrPort, boo
 	return at, !isNobody(at.Addr()) && contains(ms.opts.Allow, at.Addr())
 }
 
-// contains reports whether addr is in one of prefixes.
+// contains reports whether addr is in one of prefixes, as one with a zone never is.
 func contains(prefixes []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }

@@ -142,8 +142,10 @@ func TestMemberIsListedOnceItWasTried(t *testing.T) {
 		assert.Equal(t, swarm.Listed, ms.join(here, "8001"))
 		assert.Equal(t, swarm.Pending, ms.join(netip.MustParseAddr("2001:db8::1"), "8001"))
 		assert.Equal(t, []string{"192.0.2.1:8001", "[2001:db8::1]:8001"}, ms.peers())
-		time.Sleep(10 * time.Second)
-		ms.join(here, "8001")
+		for range 10 {
+			time.Sleep(10 * time.Second)
+			assert.Equal(t, swarm.Listed, ms.join(here, "8001"))
+		}
 		assert.Len(t, ms.tried(), 2, "who is listed is not tried again")
 	})
 }
@@ -199,6 +201,20 @@ func TestUnreachableIsNotListedAndTriedAgainAfterHalfAMinute(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		assert.Equal(t, swarm.Unreachable, ms.join(here, "8001"), "it is being tried")
 		assert.Equal(t, swarm.Listed, ms.join(here, "8001"))
+		assert.Len(t, ms.tried(), 2)
+	})
+}
+
+func TestWhoIsBeingTriedAgainIsTriedOnce(t *testing.T) {
+	track(t, silent, func(t *testing.T, ms *tracker) {
+		for range 5 {
+			ms.join(here, "8001")
+			time.Sleep(8 * time.Second)
+		}
+		for range 5 {
+			assert.Equal(t, swarm.Unreachable, ms.join(here, "8001"))
+		}
+		time.Sleep(3 * time.Second)
 		assert.Len(t, ms.tried(), 2)
 	})
 }
@@ -461,13 +477,15 @@ func TestWhoIsGoneBeforeItWasTriedIsNotListed(t *testing.T) {
 		for i := range 64 { // one at a time, so the eighth is being tried when all go
 			ms.join(here, fmt.Sprint(8000+i))
 		}
-		time.Sleep(time.Minute)
-		assert.Empty(t, ms.peers())
+		time.Sleep(15100 * time.Millisecond)
+		assert.Equal(t, swarm.Pending, ms.join(here, "9000"))
 		assert.Len(t, ms.tried(), 8)
-		ms.join(here, "8000")
 		time.Sleep(2 * time.Second)
-		assert.Len(t, ms.peers(), 1)
+		assert.Equal(t, []string{"192.0.2.1:9000"}, ms.peers())
 		assert.True(t, ms.inTurn())
+		time.Sleep(time.Minute)
+		assert.Zero(t, ms.Count())
+		assert.Zero(t, ms.Hosts())
 	})
 }
 
