@@ -209,7 +209,7 @@ func TestWhoIsBeingTriedAgainIsTriedOnce(t *testing.T) {
 	track(t, silent, func(t *testing.T, ms *tracker) {
 		for range 5 {
 			ms.join(here, "8001")
-			time.Sleep(8 * time.Second)
+			time.Sleep(7 * time.Second)
 		}
 		for range 5 {
 			assert.Equal(t, swarm.Unreachable, ms.join(here, "8001"))
