@@ -51,9 +51,10 @@ type MiddleOptions struct {
 	Dialect string
 
 	// FetchOptions say how shards are fetched, and ServerLimits bound what is sent.
-	// Each has its own LimitRate.
+	// Each has its own LimitRate. SwarmOptions are for those who follow.
 	FetchOptions
 	ServerLimits
+	SwarmOptions
 
 	// AccessLog receives a line for each answer of the server, in the Combined Log Format
 	// with the seconds that it took after it. Each is one call of Write, and there are
@@ -93,6 +94,9 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	serving.AccessLog = opts.AccessLog
 	serving.Metrics = metrics.New("middle", build())
 	logger := loggerOr(opts.Logger)
+	if serving.Members, err = opts.members(logger); err != nil {
+		return nil, err
+	}
 	pool, err := opts.pool(opts.Upstreams, cmp.Or(opts.UpstreamPort, DefaultPort), serving.Metrics, logger)
 	if err != nil {
 		return nil, err
@@ -127,6 +131,7 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener) error {
 
 // Close gives back what [NewMiddle] took.
 func (m *Middle) Close() error {
+	m.serving.Members.Close()
 	m.pool.Close()
 	return m.store.Close()
 }

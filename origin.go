@@ -46,8 +46,9 @@ type OriginOptions struct {
 	// value is for none.
 	Watch WatchOptions
 
-	// ServerLimits bound what is sent.
+	// ServerLimits bound what is sent, and SwarmOptions are for those who follow.
 	ServerLimits
+	SwarmOptions
 
 	// Ready is called by [Origin.Serve] when the data directory is its own, before
 	// it takes connections. Nil calls nothing.
@@ -143,6 +144,10 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	}
 	serving.AccessLog = opts.AccessLog
 	serving.Metrics = metrics.New("origin", build())
+	logger := loggerOr(opts.Logger)
+	if serving.Members, err = opts.members(logger); err != nil {
+		return nil, err
+	}
 	st, err := store.Open(dataDir, store.Origin)
 	if err != nil {
 		return nil, err
@@ -155,7 +160,7 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 		watch:   watch,
 		ready:   opts.Ready,
 		origin: origin.New(st, cmp.Or(opts.ShardSize, DefaultShardSize),
-			cmp.Or(opts.MaxVersions, DefaultMaxVersions), loggerOr(opts.Logger)),
+			cmp.Or(opts.MaxVersions, DefaultMaxVersions), logger),
 	}, nil
 }
 
@@ -201,7 +206,10 @@ func (o *Origin) Serve(ctx context.Context, ln net.Listener) error {
 }
 
 // Close gives back what [NewOrigin] took.
-func (o *Origin) Close() error { return o.store.Close() }
+func (o *Origin) Close() error {
+	o.serving.Members.Close()
+	return o.store.Close()
+}
 
 // checkServer refuses ports that there are not, and more versions than
 // distribution.txt has room for.

@@ -25,8 +25,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -37,6 +39,7 @@ import (
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
+	"github.com/shardcast/shardcast/internal/swarm"
 )
 
 // Defaults of the options, the same as the Python package's.
@@ -179,6 +182,35 @@ func (l ServerLimits) serving(dialect string) (server.Options, error) {
 		Rate: l.LimitRate, RatePerClient: l.LimitRatePerClient,
 		Connections: l.MaxConnections, ConnectionsPerClient: l.MaxConnectionsPerClient,
 	}}, nil
+}
+
+// SwarmOptions say whether those who follow an [Origin] or [Middle] are told of one
+// another, to swap shards, and who may be. The zero value tells nobody anything.
+type SwarmOptions struct {
+	// Swarm has the server list, to whoever asks, up to 16 of the nodes that follow it and
+	// have said on which port they serve. A node is listed at the address that it comes
+	// from, once the server has reached it there, for 15 s from each time that it has asked.
+	Swarm bool
+
+	// SwarmAllow are the addresses that a node may also say to be at, whatever it comes
+	// from; the server connects to what is said. Empty is for none.
+	SwarmAllow []netip.Prefix
+}
+
+// members returns who follows a server, or nil if they are to be told nothing.
+func (o SwarmOptions) members(logger *slog.Logger) (*swarm.Members, error) {
+	for _, p := range o.SwarmAllow {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			return nil, fmt.Errorf("%w: %v is not a range of addresses that a swarm may allow, want one such as 10.0.0.0/8 or 2001:db8::/32", ErrOptions, p)
+		}
+	}
+	if !o.Swarm {
+		if len(o.SwarmAllow) > 0 {
+			return nil, fmt.Errorf("%w: it is said which addresses a swarm may have, and there is no swarm", ErrOptions)
+		}
+		return nil, nil //nolint:nilnil // nobody is told anything, which is fine
+	}
+	return swarm.NewMembers(swarm.MembersOptions{Allow: slices.Clone(o.SwarmAllow), Probe: server.Reach, Logger: logger}), nil
 }
 
 // build is the version of the program that this is part of, as far as that is known.

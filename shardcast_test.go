@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,7 +34,14 @@ func TestOptionsOutOfRange(t *testing.T) {
 	limited := func(limits shardcast.ServerLimits) shardcast.OriginOptions {
 		return shardcast.OriginOptions{ServerLimits: limits}
 	}
+	allow := func(swarm bool, prefix netip.Prefix) shardcast.SwarmOptions {
+		return shardcast.SwarmOptions{Swarm: swarm, SwarmAllow: []netip.Prefix{prefix}}
+	}
 	for name, makeIt := range map[string]func() error{
+		"origin, allowed nowhere":     origin(shardcast.OriginOptions{SwarmOptions: allow(true, netip.Prefix{})}),
+		"origin, allowed in IPv6":     origin(shardcast.OriginOptions{SwarmOptions: allow(true, netip.MustParsePrefix("::ffff:10.0.0.0/104"))}),
+		"origin, allowed no swarm":    origin(shardcast.OriginOptions{SwarmOptions: allow(false, netip.MustParsePrefix("10.0.0.0/8"))}),
+		"middle, allowed no swarm":    middle(shardcast.MiddleOptions{Upstreams: here, SwarmOptions: allow(false, netip.MustParsePrefix("10.0.0.0/8"))}),
 		"origin, shard size":          origin(shardcast.OriginOptions{ShardSize: -1}),
 		"origin, too few versions":    origin(shardcast.OriginOptions{MaxVersions: -1}),
 		"origin, too many versions":   origin(shardcast.OriginOptions{MaxVersions: 10_001}),

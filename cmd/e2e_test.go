@@ -4,7 +4,7 @@
 //
 //	mkfile FILE SIZE [SEED]     make a file of random bytes, the same for the same seed
 //	start NAME COMMAND ARG...   run a server on a free loopback port, wait until it listens,
-//	                            and set $NAME to its address; a later start of NAME uses the same port
+//	                            and set $NAME to its address and $NAME_port; a later start of NAME uses the same port
 //	socket NAME [KIND]          listen on a free loopback port as a service manager does, and set $NAME to its
 //	                            address: what is run as NAME from then on is handed that socket; of KIND udp,
 //	                            unix or connected it is one that nobody can serve on
@@ -245,7 +245,10 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	if found == nil {
 		ts.Fatalf("%s does not listen:\n%s", name, s.log)
 	}
-	ts.Setenv(name, string(found[0][1]))
+	address := string(found[0][1])
+	_, port, _ = net.SplitHostPort(address)
+	ts.Setenv(name, address)
+	ts.Setenv(name+"_port", port)
 }
 
 func runClient(ts *testscript.TestScript, neg bool, args []string) {

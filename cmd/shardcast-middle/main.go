@@ -25,6 +25,7 @@ type settings struct {
 	dataDir   string
 	interval  cli.Seconds
 	server    cli.ServerFlags
+	swarm     cli.SwarmFlags
 	fetch     cli.FetchFlags
 	accessLog func(context.Context, *slog.Logger) (cli.AccessLog, error)
 	logger    func(io.Writer) *slog.Logger
@@ -53,6 +54,7 @@ again.`,
 	flags.Var(&s.interval, "check-interval", "seconds between two looks at upstreams that do not tell what is new, or a duration such as 1m30s")
 	s.server.Keep(flags)
 	s.server.Limit(flags, "of shards to send, and as many to fetch")
+	s.swarm.Add(flags)
 	s.accessLog = cli.AccessLogFlag(flags)
 	s.logger = cli.LogFlag(root.PersistentFlags())
 	return root
@@ -83,6 +85,7 @@ func (s *settings) serve(ctx context.Context) (err error) {
 		Dialect:       string(s.server.Dialect),
 		FetchOptions:  fetching,
 		ServerLimits:  limits,
+		SwarmOptions:  s.swarm.Options(),
 		AccessLog:     accessLog.Writer,
 		Logger:        logger,
 	})

@@ -28,6 +28,7 @@ type settings struct {
 	watch     shardcast.WatchOptions
 	settle    cli.Seconds
 	server    cli.ServerFlags
+	swarm     cli.SwarmFlags
 	accessLog func(context.Context, *slog.Logger) (cli.AccessLog, error)
 	logger    func(io.Writer) *slog.Logger
 }
@@ -44,6 +45,7 @@ func (s *settings) origin(watch shardcast.WatchOptions, accessLog io.Writer, log
 		Dialect:      string(s.server.Dialect),
 		Watch:        watch,
 		ServerLimits: s.server.Limits(),
+		SwarmOptions: s.swarm.Options(),
 		Ready:        ready,
 		AccessLog:    accessLog,
 		Logger:       logger,
@@ -77,6 +79,7 @@ that appears complete in a directory.`,
 	s.logger = cli.LogFlag(flags)
 	s.server.Listen(root.Flags())
 	s.server.Limit(root.Flags(), "of shards to send")
+	s.swarm.Add(root.Flags())
 	s.accessLog = cli.AccessLogFlag(root.Flags())
 	root.Flags().StringArrayVar(&files, "broadcast", nil, "`FILE` to publish as a new version at the start; may be given again")
 	root.Flags().StringVar(&s.watch.Dir, "watch", "", "`DIRECTORY` whose files are published as they appear, each once and in the order of their times, also those that came while no origin ran (default none)")

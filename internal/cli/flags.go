@@ -118,6 +118,25 @@ func (f *ServerFlags) Limits() shardcast.ServerLimits {
 	}
 }
 
+// SwarmFlags are whether those who follow a server are told of one another.
+type SwarmFlags struct {
+	swarm bool
+	allow Prefixes
+}
+
+// Add adds --swarm and --swarm-allow to flags.
+func (f *SwarmFlags) Add(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.swarm, "swarm", false,
+		"tell nodes that fetch from here of one another, to swap shards: /peers.txt lists some of those that can be reached, each at the address that it comes from")
+	flags.Var(&f.allow, "swarm-allow",
+		"addresses, such as 10.0.0.0/8, that a node may say to be at though it comes from elsewhere, as through a proxy; this server connects to what is said. Separated by commas; may be given again (default none)")
+}
+
+// Options returns what the flags say.
+func (f *SwarmFlags) Options() shardcast.SwarmOptions {
+	return shardcast.SwarmOptions{Swarm: f.swarm, SwarmAllow: f.allow}
+}
+
 // FetchFlags are how and from whom to fetch.
 type FetchFlags struct {
 	// Servers are who the list names.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -212,6 +213,36 @@ func (r *Roots) String() string { return r.file }
 
 // Type is what stands for the value in the help text.
 func (r *Roots) Type() string { return "FILE" }
+
+// Prefixes is a flag's ranges of IP addresses, in the notation of CIDR (RFC 4632, section
+// 3.1), separated by commas. Each time that the flag is given adds some.
+type Prefixes []netip.Prefix
+
+// Set reads the flag.
+func (p *Prefixes) Set(text string) error {
+	var all []netip.Prefix
+	for _, word := range strings.Split(text, ",") {
+		prefix, err := netip.ParsePrefix(strings.TrimSpace(word))
+		if err != nil || prefix.Addr().Is4In6() {
+			return errors.New("want ranges of IP addresses, such as 10.0.0.0/8 or 2001:db8::/32")
+		}
+		all = append(all, prefix.Masked())
+	}
+	*p = append(*p, all...)
+	return nil
+}
+
+// String returns the ranges with commas.
+func (p *Prefixes) String() string {
+	var words []string
+	for _, prefix := range *p {
+		words = append(words, prefix.String())
+	}
+	return strings.Join(words, ",")
+}
+
+// Type is what stands for the value in the help text.
+func (p *Prefixes) Type() string { return "CIDR" }
 
 // Addresses is a flag's list of servers, see [ParseList].
 type Addresses []string

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -259,6 +260,28 @@ func TestPortTakesEveryPort(t *testing.T) {
 	refuses(t, &p, map[string]string{
 		"nothing": "", "negative": "-1", "too large": "65536", "much too large": "99999999999999999999",
 		"name": "http", "colon": ":8000", "space": "8000 ", "fraction": "80.0", "sign": "+80", "hexadecimal": "0x50",
+	})
+}
+
+func TestPrefixesAddUp(t *testing.T) {
+	var p cli.Prefixes
+	require.NoError(t, p.Set("10.0.0.0/8, 2001:db8::5/32"))
+	require.NoError(t, p.Set("192.0.2.7/32"))
+	assert.Equal(t, "10.0.0.0/8,2001:db8::/32,192.0.2.7/32", p.String())
+}
+
+func TestPrefixesRefuseWhatIsNoRangeOfAddresses(t *testing.T) {
+	p := cli.Prefixes{netip.MustParsePrefix("10.0.0.0/8")}
+	refuses(t, &p, map[string]string{
+		"nothing":            "",
+		"an address":         "10.0.0.1",
+		"a name":             "localhost/8",
+		"too many bits":      "10.0.0.0/33",
+		"a mask":             "10.0.0.0/255.0.0.0",
+		"a zone":             "fe80::%eth0/64",
+		"a comma at the end": "10.0.0.0/8,",
+		"one that is none":   "10.0.0.0/8,nonsense",
+		"mapped into IPv6":   "::ffff:10.0.0.0/104",
 	})
 }
 

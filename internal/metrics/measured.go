@@ -20,6 +20,10 @@ type Server struct {
 
 	// Ready says that the newest version of the upstreams is served.
 	Ready bool
+
+	// Peers are those of who follows the server that others are told of; negative if it
+	// tells nobody.
+	Peers int64
 }
 
 // Upstream is how an upstream is at one moment.
@@ -57,6 +61,7 @@ var gauges = []gauge{
 	{description("disk_used_bytes", "What the data directory takes of the disk."), func(s Server) int64 { return s.Used }},
 	{description("disk_free_bytes", "What may still be written where the data directory is."), func(s Server) int64 { return s.Free }},
 	{description("ready", "1 if the newest version that the upstreams list is served here, see /readyz."), func(s Server) int64 { return number(s.Ready) }},
+	{description("swarm_peers", "Nodes that follow this server, can be reached and are told to others."), func(s Server) int64 { return s.Peers }},
 }
 
 func number(is bool) int64 {

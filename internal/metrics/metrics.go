@@ -42,6 +42,7 @@ const (
 	Health
 	Ready
 	Scrape
+	Peers
 
 	kinds // how many there are
 )
@@ -50,6 +51,7 @@ const (
 var kindNames = [kinds]string{
 	Other: "other", Distribution: "distribution", Unfinished: "unfinished", Manifest: "manifest", Sums: "sums",
 	Shard: "shard", Probe: "probe", Health: "healthz", Ready: "readyz", Scrape: "metrics",
+	Peers: "peers",
 }
 
 // A Reason is why an upstream has failed.

@@ -31,7 +31,7 @@ func full(t *testing.T) *metrics.Metrics {
 		return []metrics.Upstream{{Throughput: 5e6, Success: 0.5, Up: true, Newest: 9}, {}}
 	})
 	m.Measure(func() metrics.Server {
-		return metrics.Server{Versions: 2, Newest: 8, Shards: 20, Arriving: 1, Missing: 3, Used: 1 << 20, Free: 1 << 30, Ready: true}
+		return metrics.Server{Versions: 2, Newest: 8, Shards: 20, Arriving: 1, Missing: 3, Used: 1 << 20, Free: 1 << 30, Ready: true, Peers: 5}
 	})
 	return m
 }

@@ -11,6 +11,7 @@
 //	GET /healthz                200 while the server runs
 //	GET /readyz                 200 while it serves the newest version that there is, or 503 and why not
 //	GET /metrics                what it counts, for Prometheus
+//	GET /peers.txt              who else follows the server, if it has a swarm
 //	GET /data1.bin              bytes to measure the server by; in the dialect of 0.3
 //
 // HEAD is answered wherever GET is (RFC 9110, section 9.3.2), any other method
@@ -53,6 +54,13 @@
 // is being cut, and is answered with 204 otherwise. The answer goes on until the version
 // is on offer, which its last line says, or no more becomes known.
 //
+// # Swarm
+//
+// With [Options.Members] a GET of peers.txt is answered with at most 16 URLs, one a line,
+// of nodes that follow this server and can be reached. By the field Shardcast-Peer the
+// asker becomes one of them for 15 s: it is his port, or 0 to become nobody's peer. The
+// answer's says what became of that: pending, listed, unreachable or refused.
+//
 // # Watching
 //
 // [Options] may have each answer counted, see package metrics, and a line written for it
@@ -93,6 +101,7 @@ import (
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
+	"github.com/shardcast/shardcast/internal/swarm"
 )
 
 // handler answers requests from a store.
@@ -106,6 +115,7 @@ type handler struct {
 	metrics     *metrics.Metrics
 	accessLog   *accessLog
 	ready       func() error // nil is for always
+	members     *swarm.Members
 	probe       func() ([]byte, shard.Digest)
 	every       time.Duration   // the data directory is looked at; see lookEvery
 	bodyTimeout time.Duration   // for what nobody reads of a request
@@ -148,6 +158,10 @@ type Options struct {
 	// nil. Nil is for a server that has all there is.
 	Ready func() error
 
+	// Members are those who follow this server and swap shards. Nil is for none, and has no
+	// /peers.txt.
+	Members *swarm.Members
+
 	// Logger receives what happens.
 	Logger *slog.Logger
 }
@@ -159,7 +173,7 @@ func newHandler(opts Options) *handler {
 	opts.Board = cmp.Or(opts.Board, relay.NewBoard())
 	h := &handler{
 		store: opts.Store, board: opts.Board, dialect: opts.Dialect, logger: opts.Logger, gate: newGate(opts.Limits),
-		metrics: opts.Metrics, accessLog: newAccessLog(opts.AccessLog, opts.Logger), ready: opts.Ready,
+		metrics: opts.Metrics, accessLog: newAccessLog(opts.AccessLog, opts.Logger), ready: opts.Ready, members: opts.Members,
 		probe: sync.OnceValues(newProbe), every: lookEvery, bodyTimeout: headerTimeout, manifests: make(map[shard.Version]cached),
 	}
 	for d := range dialects {
@@ -202,6 +216,8 @@ func (h *handler) target(path string) target {
 		t.kind = metrics.Ready
 	case "metrics":
 		t.kind = metrics.Scrape
+	case swarm.PeersName:
+		t.kind = metrics.Peers
 	case probeName:
 		t.kind = metrics.Probe
 	default:
@@ -268,13 +284,15 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, t target) error 
 	case metrics.Unfinished:
 		return h.unfinished(w, r)
 	case metrics.Health:
-		serveText(w, r, plainText, []byte("ok\n"))
+		serveText(w, r, plainText, []byte(healthy))
 		return nil
 	case metrics.Ready:
 		h.readiness(w, r)
 		return nil
 	case metrics.Scrape:
 		return h.scrape(w, r)
+	case metrics.Peers:
+		return h.peers(w, r)
 	case metrics.Probe:
 		return h.measureBy(w, r, t.dialect)
 	case metrics.Manifest:

@@ -8,6 +8,9 @@ import (
 	"github.com/shardcast/shardcast/internal/metrics"
 )
 
+// healthy is what is said where all is well.
+const healthy = "ok\n"
+
 // errEnding is why a server that has been told to end is not ready.
 var errEnding = errors.New("this server is ending")
 
@@ -29,7 +32,7 @@ func (h *handler) readiness(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	serveText(w, r, plainText, []byte("ok\n"))
+	serveText(w, r, plainText, []byte(healthy))
 }
 
 // scrape answers with the metrics. They are for operators, and not for the pages of
@@ -61,5 +64,6 @@ func (h *handler) measure() metrics.Server {
 	arriving, missing := h.board.Count()
 	s.Arriving, s.Missing = int64(arriving), int64(missing)
 	s.Ready = h.unready() == nil
+	s.Peers = int64(h.members.Count())
 	return s
 }

@@ -1,0 +1,513 @@
+package swarm_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/swarm"
+)
+
+var (
+	errSilent = errors.New("it does not answer")
+
+	here = netip.MustParseAddr("192.0.2.1")
+)
+
+// tracker is a Members whose nodes answer or not.
+type tracker struct {
+	*swarm.Members
+
+	log bytes.Buffer // of warnings
+
+	mu      sync.Mutex // guards what follows
+	dialled []netip.AddrPort
+	now     int // being tried
+	most    int // at the same time
+	byHost  map[netip.Addr]int
+	crowded bool // two of one host were tried at the same time
+}
+
+// track runs f with a Members, whose nodes answer as answers says, in a time of its own.
+func track(t *testing.T, answers func(at netip.AddrPort) (time.Duration, error), f func(t *testing.T, ms *tracker), allow ...string) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ms := &tracker{byHost: make(map[netip.Addr]int)}
+		opts := swarm.MembersOptions{Logger: slog.New(slog.NewTextHandler(&ms.log, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+		for _, prefix := range allow {
+			opts.Allow = append(opts.Allow, netip.MustParsePrefix(prefix))
+		}
+		opts.Probe = func(ctx context.Context, at netip.AddrPort) error { return ms.probe(ctx, at, answers) }
+		ms.Members = swarm.NewMembers(opts)
+		defer ms.Close()
+		f(t, ms)
+	})
+}
+
+func (ms *tracker) probe(ctx context.Context, at netip.AddrPort, answers func(at netip.AddrPort) (time.Duration, error)) error {
+	ms.mu.Lock()
+	ms.dialled = append(ms.dialled, at)
+	ms.now++
+	ms.most = max(ms.most, ms.now)
+	ms.byHost[at.Addr()]++
+	ms.crowded = ms.crowded || ms.byHost[at.Addr()] > 1
+	ms.mu.Unlock()
+	after, err := answers(at)
+	select {
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-time.After(after):
+	}
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	ms.now--
+	ms.byHost[at.Addr()]--
+	return err
+}
+
+// join joins, and says how that went once all have been tried who can be at once.
+func (ms *tracker) join(remote netip.Addr, claim string) swarm.Standing {
+	synctest.Wait()
+	_, standing := ms.Join(remote, claim)
+	synctest.Wait()
+	return standing
+}
+
+// tried are those who have been tried, or are just now.
+func (ms *tracker) tried() []netip.AddrPort {
+	synctest.Wait()
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	return slices.Clone(ms.dialled)
+}
+
+// mostAtOnce is how many have been tried at the same time, at most.
+func (ms *tracker) mostAtOnce() int {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	return ms.most
+}
+
+// inTurn reports whether no two of one host were tried at the same time.
+func (ms *tracker) inTurn() bool {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	return !ms.crowded
+}
+
+// peers are who there is for somebody who is none of them.
+func (ms *tracker) peers() []string { return ms.peersOf(netip.AddrPort{}) }
+
+func (ms *tracker) peersOf(asker netip.AddrPort) []string {
+	synctest.Wait()
+	var all []string
+	for _, at := range ms.Peers(asker) {
+		all = append(all, at.String())
+	}
+	slices.Sort(all)
+	return all
+}
+
+func atOnce(netip.AddrPort) (time.Duration, error) { return 0, nil }
+
+func silent(netip.AddrPort) (time.Duration, error) { return time.Hour, nil }
+
+func dead(netip.AddrPort) (time.Duration, error) { return 0, errSilent }
+
+// number returns the i-th address of 10.0.0.0/8.
+func number(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+}
+
+func TestMemberIsListedOnceItWasTried(t *testing.T) {
+	track(t, atOnce, func(t *testing.T, ms *tracker) {
+		at, standing := ms.Join(here, "8001")
+		assert.Equal(t, "192.0.2.1:8001", at.String())
+		assert.Equal(t, swarm.Pending, standing)
+		synctest.Wait()
+		assert.Equal(t, []string{"192.0.2.1:8001"}, ms.peers())
+		assert.Equal(t, 1, ms.Count())
+		assert.Equal(t, swarm.Listed, ms.join(here, "8001"))
+		assert.Equal(t, swarm.Pending, ms.join(netip.MustParseAddr("2001:db8::1"), "8001"))
+		assert.Equal(t, []string{"192.0.2.1:8001", "[2001:db8::1]:8001"}, ms.peers())
+		for range 10 {
+			time.Sleep(10 * time.Second)
+			assert.Equal(t, swarm.Listed, ms.join(here, "8001"))
+		}
+		assert.Len(t, ms.tried(), 2, "who is listed is not tried again")
+	})
+}
+
+func TestMemberIsNotListedBeforeItWasTried(t *testing.T) {
+	track(t, func(netip.AddrPort) (time.Duration, error) { return time.Second, nil }, func(t *testing.T, ms *tracker) {
+		ms.join(here, "8001")
+		assert.Empty(t, ms.peers())
+		assert.Equal(t, swarm.Pending, ms.join(here, "8001"))
+		assert.Len(t, ms.tried(), 1, "once is enough")
+		time.Sleep(time.Second)
+		assert.Equal(t, swarm.Listed, ms.join(here, "8001"))
+		assert.Len(t, ms.peers(), 1)
+	})
+}
+
+func TestMemberIsForgottenAfterFifteenSeconds(t *testing.T) {
+	track(t, atOnce, func(t *testing.T, ms *tracker) {
+		ms.join(here, "8001")
+		ms.join(here, "8002")
+		time.Sleep(15*time.Second - 1)
+		ms.join(here, "8002")
+		assert.Len(t, ms.peers(), 2)
+		time.Sleep(time.Nanosecond)
+		assert.Equal(t, []string{"192.0.2.1:8002"}, ms.peers(), "who has joined again stays")
+		assert.Equal(t, 1, ms.Count())
+		assert.Equal(t, swarm.Pending, ms.join(here, "8001"), "who comes back is tried again")
+		assert.Len(t, ms.tried(), 3)
+		assert.Len(t, ms.peers(), 2)
+		time.Sleep(time.Hour)
+		assert.Zero(t, ms.Count())
+	})
+}
+
+func TestUnreachableIsNotListedAndTriedAgainAfterHalfAMinute(t *testing.T) {
+	up := false
+	answers := func(netip.AddrPort) (time.Duration, error) {
+		if !up {
+			return 0, errSilent
+		}
+		return 0, nil
+	}
+	track(t, answers, func(t *testing.T, ms *tracker) {
+		ms.join(here, "8001")
+		assert.Equal(t, swarm.Unreachable, ms.join(here, "8001"))
+		assert.Empty(t, ms.peers())
+		up = true
+		for range 5 {
+			time.Sleep(5 * time.Second)
+			assert.Equal(t, swarm.Unreachable, ms.join(here, "8001"))
+		}
+		assert.Len(t, ms.tried(), 1)
+		time.Sleep(5 * time.Second)
+		assert.Equal(t, swarm.Unreachable, ms.join(here, "8001"), "it is being tried")
+		assert.Equal(t, swarm.Listed, ms.join(here, "8001"))
+		assert.Len(t, ms.tried(), 2)
+	})
+}
+
+func TestWhoIsBeingTriedAgainIsTriedOnce(t *testing.T) {
+	track(t, silent, func(t *testing.T, ms *tracker) {
+		for range 5 {
+			ms.join(here, "8001")
+			time.Sleep(7 * time.Second)
+		}
+		for range 5 {
+			assert.Equal(t, swarm.Unreachable, ms.join(here, "8001"))
+		}
+		time.Sleep(3 * time.Second)
+		assert.Len(t, ms.tried(), 2)
+	})
+}
+
+func TestWhoDoesNotAnswerInTwoSecondsIsUnreachable(t *testing.T) {
+	track(t, silent, func(t *testing.T, ms *tracker) {
+		ms.join(here, "8001")
+		time.Sleep(2*time.Second - 1)
+		assert.Equal(t, swarm.Pending, ms.join(here, "8001"))
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		assert.Equal(t, swarm.Unreachable, ms.join(here, "8001"))
+	})
+}
+
+func TestReaderIsNotKept(t *testing.T) {
+	track(t, atOnce, func(t *testing.T, ms *tracker) {
+		at, standing := ms.Join(here, "0")
+		assert.Equal(t, swarm.Reader, standing)
+		assert.Zero(t, at)
+		synctest.Wait()
+		assert.Empty(t, ms.tried())
+		assert.Zero(t, ms.Count())
+	})
+}
+
+func TestOnlyWhereItComesFromOrWhatIsAllowedMayBeClaimed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		remote, claim, at string // at is empty for who is refused
+	}{
+		"its port":                         {"192.0.2.1", "8001", "192.0.2.1:8001"},
+		"its own address":                  {"192.0.2.1", "192.0.2.1:8001", "192.0.2.1:8001"},
+		"mapped into IPv6":                 {"::ffff:192.0.2.1", "8001", "192.0.2.1:8001"},
+		"its own, mapped":                  {"192.0.2.1", "[::ffff:192.0.2.1]:8001", "192.0.2.1:8001"},
+		"loopback, from there":             {"127.0.0.1", "8001", "127.0.0.1:8001"},
+		"allowed":                          {"192.0.2.1", "198.51.100.7:8001", "198.51.100.7:8001"},
+		"allowed, mapped":                  {"192.0.2.1", "[::ffff:198.51.100.7]:8001", "198.51.100.7:8001"},
+		"allowed IPv6":                     {"192.0.2.1", "[2001:db8::7]:8001", "[2001:db8::7]:8001"},
+		"another one":                      {"192.0.2.1", "192.0.2.2:8001", ""},
+		"one beyond those that are":        {"192.0.2.1", "198.51.101.7:8001", ""},
+		"loopback":                         {"192.0.2.1", "127.0.0.1:8001", ""},
+		"private":                          {"192.0.2.1", "10.0.0.1:8001", ""},
+		"metadata of a cloud":              {"192.0.2.1", "169.254.169.254:80", ""},
+		"unspecified, though allowed":      {"192.0.2.1", "[::]:8001", ""},
+		"multicast, though allowed":        {"192.0.2.1", "[ff02::1]:8001", ""},
+		"broadcast, though allowed":        {"192.0.2.1", "255.255.255.255:8001", ""},
+		"port 0 of an address":             {"192.0.2.1", "192.0.2.1:0", ""},
+		"no port":                          {"192.0.2.1", "192.0.2.1", ""},
+		"a name":                           {"192.0.2.1", "localhost:8001", ""},
+		"a zone":                           {"192.0.2.1", "[2001:db8::7%eth0]:8001", ""},
+		"from a zone":                      {"fe80::1%eth0", "8001", ""},
+		"from a zone, to be nobody's peer": {"fe80::1%eth0", "0", ""},
+		"from nowhere":                     {"", "8001", ""},
+		"a port that there is not":         {"192.0.2.1", "65536", ""},
+		"a negative port":                  {"192.0.2.1", "-1", ""},
+		"a signed port":                    {"192.0.2.1", "+1", ""},
+		"two ports":                        {"192.0.2.1", "8001,8002", ""},
+		"nothing":                          {"192.0.2.1", "", ""},
+		"a URL":                            {"192.0.2.1", "http://192.0.2.1:8001", ""},
+		"very long":                        {"192.0.2.1", strings.Repeat("8", 10_000), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			track(t, atOnce, func(t *testing.T, ms *tracker) {
+				var remote netip.Addr
+				if tc.remote != "" {
+					remote = netip.MustParseAddr(tc.remote)
+				}
+				at, standing := ms.Join(remote, tc.claim)
+				synctest.Wait()
+				if tc.at == "" {
+					assert.Equal(t, swarm.Refused, standing)
+					assert.Zero(t, at)
+					assert.Empty(t, ms.tried())
+					assert.Zero(t, ms.Count())
+					return
+				}
+				assert.Equal(t, swarm.Pending, standing)
+				assert.Equal(t, tc.at, at.String())
+				assert.Equal(t, []string{tc.at}, ms.peers())
+			}, "198.51.100.0/24", "2001:db8::/32", "::/128", "ff00::/8", "255.255.255.255/32")
+		})
+	}
+}
+
+func TestNobodyIsToldOfHimself(t *testing.T) {
+	track(t, atOnce, func(t *testing.T, ms *tracker) {
+		ms.join(here, "8001")
+		ms.join(here, "8002")
+		assert.Equal(t, []string{"192.0.2.1:8002"}, ms.peersOf(netip.AddrPortFrom(here, 8001)))
+		for i := range 16 {
+			ms.join(number(i), "8000")
+		}
+		for range 100 {
+			peers := ms.peersOf(netip.AddrPortFrom(here, 8001))
+			require.Len(t, peers, 16, "there are as many others")
+			require.NotContains(t, peers, "192.0.2.1:8001")
+		}
+	})
+}
+
+func TestSixteenAreDrawnAtRandom(t *testing.T) {
+	track(t, atOnce, func(t *testing.T, ms *tracker) {
+		for i := range 100 {
+			ms.join(number(i), "8000")
+		}
+		times := make(map[string]int)
+		for range 1000 {
+			peers := ms.peers()
+			require.Len(t, slices.Compact(peers), 16)
+			for _, p := range peers {
+				times[p]++
+			}
+		}
+		assert.Len(t, times, 100)
+		for p, n := range times {
+			assert.InDelta(t, 160, n, 90, p) // 7 standard deviations
+		}
+		time.Sleep(10 * time.Second)
+		for i := range 10 {
+			ms.join(number(7*i), "8000")
+		}
+		time.Sleep(5 * time.Second)
+		var want []string
+		for i := range 10 {
+			want = append(want, netip.AddrPortFrom(number(7*i), 8000).String())
+		}
+		slices.Sort(want)
+		assert.Equal(t, want, ms.peers(), "the others have gone")
+	})
+}
+
+func TestOneHostHasSixtyFourPlaces(t *testing.T) {
+	for name, address := range map[string]func(i int) string{
+		"an address": func(int) string { return "192.0.2.1" },
+		"an IPv6 /64": func(i int) string {
+			return fmt.Sprintf("2001:db8:0:1:%x::1", i+1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			track(t, atOnce, func(t *testing.T, ms *tracker) {
+				for i := range 64 {
+					require.Equal(t, swarm.Pending, ms.join(netip.MustParseAddr(address(i)), fmt.Sprint(8000+i)))
+				}
+				assert.Equal(t, swarm.Refused, ms.join(netip.MustParseAddr(address(64)), "9000"))
+				assert.Equal(t, swarm.Listed, ms.join(netip.MustParseAddr(address(3)), "8003"), "who is there stays")
+				assert.Equal(t, swarm.Pending, ms.join(netip.MustParseAddr("2001:db8:0:2::1"), "8000"), "others have theirs")
+				assert.Equal(t, 65, ms.Count())
+				time.Sleep(15 * time.Second)
+				assert.Equal(t, swarm.Pending, ms.join(netip.MustParseAddr(address(64)), "9000"), "they have gone")
+			})
+		})
+	}
+}
+
+func TestOneHostSpeaksForSixtyFour(t *testing.T) {
+	track(t, atOnce, func(t *testing.T, ms *tracker) {
+		for i := range 64 {
+			require.Equal(t, swarm.Pending, ms.join(here, number(i).String()+":8000"))
+		}
+		assert.Equal(t, swarm.Refused, ms.join(here, number(64).String()+":8000"))
+		assert.Equal(t, swarm.Refused, ms.join(here, "8000"))
+		assert.Equal(t, swarm.Pending, ms.join(netip.MustParseAddr("192.0.2.2"), number(64).String()+":8000"))
+	}, "10.0.0.0/8")
+}
+
+func TestManySpeakForSixtyFourOfOneHost(t *testing.T) {
+	track(t, atOnce, func(t *testing.T, ms *tracker) {
+		for i := range 64 {
+			require.Equal(t, swarm.Pending, ms.join(number(i), fmt.Sprintf("192.0.2.1:%d", 8000+i)))
+		}
+		assert.Equal(t, swarm.Refused, ms.join(number(64), "192.0.2.1:9000"))
+	}, "192.0.2.0/24")
+}
+
+func TestFloodOfJoinsLeavesSoManyMembersAndStaysCheap(t *testing.T) {
+	track(t, silent, func(t *testing.T, ms *tracker) {
+		begun := time.Now()
+		var pending, refused int
+		allocs := testing.AllocsPerRun(1, func() {
+			pending, refused = 0, 0
+			for i := range 100_000 {
+				if _, standing := ms.Join(number(i), "8000"); standing == swarm.Pending {
+					pending++
+				} else {
+					refused++
+				}
+			}
+		})
+		assert.Equal(t, 4096, pending)
+		assert.Equal(t, 100_000-4096, refused)
+		assert.Less(t, allocs, 100_000.0, "who is refused costs nothing that stays")
+		assert.Zero(t, time.Since(begun), "nobody waits")
+		assert.Equal(t, 1, strings.Count(ms.log.String(), "swarm is full"), "one flood is one line")
+		synctest.Wait()
+		assert.Len(t, ms.tried(), 8)
+		// A new flood finds room when this one has not come again.
+		time.Sleep(15 * time.Second)
+		assert.Zero(t, ms.Count())
+		for i := range 100_000 {
+			ms.Join(number(200_000+i), "8000")
+		}
+		synctest.Wait()
+		assert.Equal(t, 8, ms.mostAtOnce(), "so many are tried at the same time, however many come")
+		time.Sleep(time.Minute)
+		_, standing := ms.Join(here, "8000")
+		assert.Equal(t, swarm.Pending, standing)
+		assert.Less(t, len(ms.tried()), 8*(15+15)/2+8+1, "who has gone is not tried")
+	})
+}
+
+func TestFloodOfListedMembersIsAnsweredFast(t *testing.T) {
+	track(t, atOnce, func(t *testing.T, ms *tracker) {
+		for i := range 10_000 {
+			ms.Join(number(i), "8000")
+		}
+		synctest.Wait()
+		require.Equal(t, 4096, ms.Count())
+		asker := netip.AddrPortFrom(number(1), 8000)
+		assert.LessOrEqual(t, testing.AllocsPerRun(100, func() { ms.Peers(asker) }), 8.0, "no more than the answer")
+	})
+}
+
+func TestHostsTakeTurnsInBeingTried(t *testing.T) {
+	answers := func(at netip.AddrPort) (time.Duration, error) {
+		if at.Addr() == here {
+			return 0, nil
+		}
+		return time.Hour, nil
+	}
+	track(t, answers, func(t *testing.T, ms *tracker) {
+		for host := range 7 {
+			for i := range 64 {
+				ms.Join(number(host), fmt.Sprint(8000+i))
+			}
+		}
+		assert.Equal(t, swarm.Pending, ms.join(here, "8000"))
+		assert.Equal(t, []string{"192.0.2.1:8000"}, ms.peers(), "others' 448 that do not answer are no hindrance")
+		assert.True(t, ms.inTurn())
+		assert.Equal(t, 8, ms.mostAtOnce())
+	})
+}
+
+func TestCloseEndsWhatIsUnderWay(t *testing.T) {
+	track(t, silent, func(t *testing.T, ms *tracker) {
+		begun := time.Now()
+		for i := range 100 {
+			ms.Join(number(i), "8000")
+		}
+		synctest.Wait()
+		ms.Close()
+		assert.Zero(t, time.Since(begun))
+		assert.Len(t, ms.tried(), 8)
+		assert.Equal(t, swarm.Pending, ms.join(here, "8000"))
+		assert.Len(t, ms.tried(), 8)
+	})
+}
+
+func TestWhoIsGoneBeforeItWasTriedIsNotListed(t *testing.T) {
+	track(t, func(netip.AddrPort) (time.Duration, error) { return 1900 * time.Millisecond, nil }, func(t *testing.T, ms *tracker) {
+		for i := range 64 { // one at a time, so the eighth is being tried when all go
+			ms.join(here, fmt.Sprint(8000+i))
+		}
+		time.Sleep(15100 * time.Millisecond)
+		assert.Equal(t, swarm.Pending, ms.join(here, "9000"))
+		assert.Len(t, ms.tried(), 8)
+		time.Sleep(2 * time.Second)
+		assert.Equal(t, []string{"192.0.2.1:9000"}, ms.peers())
+		assert.True(t, ms.inTurn())
+		time.Sleep(time.Minute)
+		assert.Zero(t, ms.Count())
+		assert.Zero(t, ms.Hosts())
+	})
+}
+
+func TestNoSwarmHasNoMembers(t *testing.T) {
+	var ms *swarm.Members
+	assert.Equal(t, -1, ms.Count())
+	ms.Close()
+}
+
+func TestMembersAreForAnyNumberOfGoroutines(t *testing.T) {
+	track(t, dead, func(t *testing.T, ms *tracker) {
+		var all sync.WaitGroup
+		for g := range 8 {
+			all.Go(func() {
+				for i := range 500 {
+					at, _ := ms.Join(number(g*250+i), "8000")
+					ms.Peers(at)
+				}
+			})
+		}
+		all.Wait()
+		synctest.Wait()
+		assert.Zero(t, ms.Count())
+	})
+}
