@@ -3,14 +3,20 @@ package shardcast
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -41,6 +47,10 @@ type ClientOptions struct {
 
 	// NoResume has downloads begin afresh, without what an earlier one has left.
 	NoResume bool
+
+	// SwarmOptions have downloads swap their shards with others that follow the same
+	// servers, where these have a swarm, while [Client.Serve] runs.
+	SwarmOptions
 
 	// Progress is called a few times a second during a download, and once at its
 	// end, never twice at the same time. Nil has a line logged every ten seconds.
@@ -98,6 +108,8 @@ type Client struct {
 	wait      time.Duration
 	noResume  bool
 	progress  func(Progress)
+	logger    *slog.Logger
+	board     *relay.Board // of a swarm, or nil
 }
 
 // NewClient returns a Client. It asks nothing of the servers yet. Errors match
@@ -106,15 +118,43 @@ func NewClient(opts ClientOptions) (*Client, error) {
 	if opts.Wait < 0 {
 		return nil, fmt.Errorf("%w: wait %v is negative", ErrOptions, opts.Wait)
 	}
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
 	logger := loggerOr(opts.Logger)
-	pool, err := opts.pool(opts.Servers, cmp.Or(opts.ServerPort, DefaultPort), nil, logger)
+	pool, err := opts.pool(opts.Servers, cmp.Or(opts.ServerPort, DefaultPort), fetch.Options{
+		Swarm: opts.Swarm, SwarmAllow: opts.SwarmAllow, Logger: logger,
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &Client{
+	c := &Client{
 		pool: pool, client: client.New(pool, logger), outputDir: cmp.Or(opts.OutputDir, DefaultOutputDir),
-		wait: opts.Wait, noResume: opts.NoResume, progress: opts.Progress,
-	}, nil
+		wait: opts.Wait, noResume: opts.NoResume, progress: opts.Progress, logger: logger,
+	}
+	if opts.Swarm {
+		c.board = relay.NewBoard()
+		c.client.Share(c.board)
+	}
+	return c, nil
+}
+
+// Serve takes part in the swarms of the client's servers until ctx ends: it serves what
+// downloads have brought of the newest two versions on ln, which it closes, to others, and
+// has downloads take from others what these have. Downloads that begin before it does do
+// not. It returns nil when ctx has ended, and an error that matches [ErrOptions] if the
+// options do not say Swarm.
+func (c *Client) Serve(ctx context.Context, ln net.Listener) error {
+	if c.board == nil {
+		return errors.Join(fmt.Errorf("%w: to serve, a client must be in a swarm", ErrOptions), ln.Close())
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.ServeBoard(ctx, ln, c.board, c.logger) })
+	group.Go(func() error {
+		c.pool.Swarm(ctx, ln.Addr())
+		return nil
+	})
+	return group.Wait()
 }
 
 // List returns the versions on offer, ascending. It tries nothing again. The
@@ -174,11 +214,11 @@ func (c *Client) Download(ctx context.Context, version, path string) (Result, er
 
 func progressOf(p fetch.Progress) Progress {
 	q := Progress{
-		Version: p.Version.String(), Size: p.Size, Done: p.Done, Resumed: p.Resumed, Received: p.Received, Wasted: p.Wasted,
+		Version: p.Version.String(), Size: p.Size, Done: p.Done, Resumed: p.Resumed, Received: p.Received, Peers: p.Peers, Wasted: p.Wasted,
 		Elapsed: p.Elapsed, Speed: p.Speed,
 	}
 	for _, u := range p.Upstreams {
-		v := Upstream{URL: u.URL, State: u.State, Transfers: u.Transfers, Received: u.Received, Speed: u.Speed}
+		v := Upstream{URL: u.URL, Peer: u.Peer, State: u.State, Transfers: u.Transfers, Received: u.Received, Speed: u.Speed}
 		if u.Err != nil {
 			v.Err = strings.TrimPrefix(strings.TrimPrefix(u.Err.Error(), u.URL), ": ")
 		}
@@ -190,7 +230,7 @@ func progressOf(p fetch.Progress) Progress {
 // Close gives back what [NewClient] took.
 func (c *Client) Close() error {
 	c.pool.Close()
-	return nil
+	return c.client.Unshare()
 }
 
 func versionOf(v shard.Version, m shard.Manifest) Version {

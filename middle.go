@@ -97,7 +97,9 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	if serving.Members, err = opts.members(logger); err != nil {
 		return nil, err
 	}
-	pool, err := opts.pool(opts.Upstreams, cmp.Or(opts.UpstreamPort, DefaultPort), serving.Metrics, logger)
+	pool, err := opts.pool(opts.Upstreams, cmp.Or(opts.UpstreamPort, DefaultPort), fetch.Options{
+		Swarm: opts.Swarm, SwarmAllow: opts.SwarmAllow, Metrics: serving.Metrics, Logger: logger,
+	})
 	if err != nil {
 		return nil, err
 	}

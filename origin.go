@@ -31,7 +31,8 @@ type OriginOptions struct {
 	Port int
 
 	// ShardSize is that of every shard but the last, in bytes. Zero means
-	// 50,000,000. A file may have 65,536 shards.
+	// 50,000,000, and [AutoShardSize] a thousandth of the file, within 8,000,000 and
+	// 64,000,000. A file may have 65,536 shards.
 	ShardSize int64
 
 	// MaxVersions is how many versions are kept, up to 10,000. Zero means 15.
@@ -127,7 +128,10 @@ type Origin struct {
 // if an option is out of its range, or one of the file system's. The caller
 // closes the Origin.
 func NewOrigin(opts OriginOptions) (*Origin, error) {
-	if opts.ShardSize < 0 {
+	shardSize := cmp.Or(opts.ShardSize, DefaultShardSize)
+	if shardSize == AutoShardSize {
+		shardSize = 0
+	} else if shardSize < 0 {
 		return nil, fmt.Errorf("%w: shard size %d is negative", ErrOptions, opts.ShardSize)
 	}
 	if err := checkServer(opts.Port, opts.MaxVersions); err != nil {
@@ -159,7 +163,7 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 		serving: serving,
 		watch:   watch,
 		ready:   opts.Ready,
-		origin: origin.New(st, cmp.Or(opts.ShardSize, DefaultShardSize),
+		origin: origin.New(st, shardSize,
 			cmp.Or(opts.MaxVersions, DefaultMaxVersions), logger),
 	}, nil
 }

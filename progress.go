@@ -21,6 +21,9 @@ type Progress struct {
 	// Received is what servers have sent of shards.
 	Received int64
 
+	// Peers is what of Received other nodes of a swarm have sent, and no server.
+	Peers int64
+
 	// Wasted is what of Received was of no use: wrong, or sent twice.
 	Wasted int64
 
@@ -30,14 +33,18 @@ type Progress struct {
 	// Speed is that of the last few seconds, and in a [Result] that of the whole.
 	Speed float64
 
-	// Upstreams are the servers, in the order of the options.
+	// Upstreams are the servers, in the order of the options, and after them the nodes of
+	// a swarm.
 	Upstreams []Upstream
 }
 
-// Upstream is what one server has done for a download.
+// Upstream is what one server, or node of a swarm, has done for a download.
 type Upstream struct {
 	// URL is the server's, without a password.
 	URL string
+
+	// Peer says that it is a node of a swarm.
+	Peer bool
 
 	// State is "sending", "idle", "busy" (it has told us to wait), "failing", or
 	// "refused" (it is not asked again for this version).

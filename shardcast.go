@@ -35,12 +35,14 @@ import (
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
-	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 	"github.com/shardcast/shardcast/internal/swarm"
 )
+
+// AutoShardSize is a shard size that depends on the file, see [OriginOptions].
+const AutoShardSize = -1
 
 // Defaults of the options, the same as the Python package's.
 const (
@@ -123,8 +125,8 @@ type FetchOptions struct {
 	RootCAs *x509.CertPool
 }
 
-// pool returns the servers to fetch from, which counts are of unless they are nil.
-func (o FetchOptions) pool(servers []string, defaultPort int, counts *metrics.Metrics, logger *slog.Logger) (*fetch.Pool, error) {
+// pool returns the servers to fetch from, with others as far as o does not say it.
+func (o FetchOptions) pool(servers []string, defaultPort int, others fetch.Options) (*fetch.Pool, error) {
 	if defaultPort < 1 || defaultPort > maxPort {
 		return nil, fmt.Errorf("%w: port %d, want 1 to %d", ErrOptions, defaultPort, maxPort)
 	}
@@ -136,11 +138,10 @@ func (o FetchOptions) pool(servers []string, defaultPort int, counts *metrics.Me
 		}
 		upstreams = append(upstreams, u)
 	}
-	pool, err := fetch.New(fetch.Options{
-		Upstreams: upstreams, Timeout: o.Timeout, Attempts: o.Attempts, FastAttempts: o.FastAttempts,
-		FastWait: o.FastWait, SlowWait: o.SlowWait, Concurrency: o.Concurrency, LimitRate: o.LimitRate,
-		RootCAs: o.RootCAs, Metrics: counts, Logger: logger,
-	})
+	others.Upstreams, others.Timeout, others.Attempts, others.FastAttempts = upstreams, o.Timeout, o.Attempts, o.FastAttempts
+	others.FastWait, others.SlowWait, others.Concurrency, others.LimitRate = o.FastWait, o.SlowWait, o.Concurrency, o.LimitRate
+	others.RootCAs = o.RootCAs
+	pool, err := fetch.New(others)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
 	}
@@ -184,31 +185,39 @@ func (l ServerLimits) serving(dialect string) (server.Options, error) {
 	}}, nil
 }
 
-// SwarmOptions say whether those who follow an [Origin] or [Middle] are told of one
-// another, to swap shards, and who may be. The zero value tells nobody anything.
+// SwarmOptions say whether nodes that follow the same server swap shards, so that it sends
+// each about once; docs/swarm.md says how. The zero value has nobody told anything.
 type SwarmOptions struct {
-	// Swarm has the server list, to whoever asks, up to 16 of the nodes that follow it and
-	// have said on which port they serve. A node is listed at the address that it comes
-	// from, once the server has reached it there, for 15 s from each time that it has asked.
+	// Swarm has an [Origin] or [Middle] list, to whoever asks, up to 16 of the nodes that
+	// follow it and have said on which port they serve. A node is listed at the address that
+	// it comes from, once the server has reached it there, for 15 s from each time that it
+	// has asked. A Middle and a [Client] are such nodes of their servers with it.
 	Swarm bool
 
-	// SwarmAllow are the addresses that a node may also say to be at, whatever it comes
-	// from; the server connects to what is said. Empty is for none.
+	// SwarmAllow are addresses, of servers' nodes those that a node may also say to be at,
+	// whatever it comes from, and which the server then connects to; and of nodes those where
+	// others may be besides those that their servers could have themselves. Empty is for
+	// none.
 	SwarmAllow []netip.Prefix
+}
+
+// check says what is wrong with o.
+func (o SwarmOptions) check() error {
+	for _, p := range o.SwarmAllow {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			return fmt.Errorf("%w: %v is not a range of addresses that a swarm may allow, want one such as 10.0.0.0/8 or 2001:db8::/32", ErrOptions, p)
+		}
+	}
+	if !o.Swarm && len(o.SwarmAllow) > 0 {
+		return fmt.Errorf("%w: it is said which addresses a swarm may have, and there is no swarm", ErrOptions)
+	}
+	return nil
 }
 
 // members returns who follows a server, or nil if they are to be told nothing.
 func (o SwarmOptions) members(logger *slog.Logger) (*swarm.Members, error) {
-	for _, p := range o.SwarmAllow {
-		if !p.IsValid() || p.Addr().Is4In6() {
-			return nil, fmt.Errorf("%w: %v is not a range of addresses that a swarm may allow, want one such as 10.0.0.0/8 or 2001:db8::/32", ErrOptions, p)
-		}
-	}
-	if !o.Swarm {
-		if len(o.SwarmAllow) > 0 {
-			return nil, fmt.Errorf("%w: it is said which addresses a swarm may have, and there is no swarm", ErrOptions)
-		}
-		return nil, nil //nolint:nilnil // nobody is told anything, which is fine
+	if err := o.check(); err != nil || !o.Swarm {
+		return nil, err
 	}
 	return swarm.NewMembers(swarm.MembersOptions{Allow: slices.Clone(o.SwarmAllow), Probe: server.Reach, Logger: logger}), nil
 }

@@ -42,7 +42,7 @@ func TestOptionsOutOfRange(t *testing.T) {
 		"origin, allowed in IPv6":     origin(shardcast.OriginOptions{SwarmOptions: allow(true, netip.MustParsePrefix("::ffff:10.0.0.0/104"))}),
 		"origin, allowed no swarm":    origin(shardcast.OriginOptions{SwarmOptions: allow(false, netip.MustParsePrefix("10.0.0.0/8"))}),
 		"middle, allowed no swarm":    middle(shardcast.MiddleOptions{Upstreams: here, SwarmOptions: allow(false, netip.MustParsePrefix("10.0.0.0/8"))}),
-		"origin, shard size":          origin(shardcast.OriginOptions{ShardSize: -1}),
+		"origin, shard size":          origin(shardcast.OriginOptions{ShardSize: -2}),
 		"origin, too few versions":    origin(shardcast.OriginOptions{MaxVersions: -1}),
 		"origin, too many versions":   origin(shardcast.OriginOptions{MaxVersions: 10_001}),
 		"origin, port":                origin(shardcast.OriginOptions{Port: 65_536}),
@@ -76,7 +76,7 @@ func TestOptionsOutOfRange(t *testing.T) {
 		"initialize, options twice": func() error {
 			return shardcast.Initialize("data", shardcast.OriginOptions{}, shardcast.OriginOptions{})
 		},
-		"initialize, bad option": func() error { return shardcast.Initialize("data", shardcast.OriginOptions{ShardSize: -1}) },
+		"initialize, bad option": func() error { return shardcast.Initialize("data", shardcast.OriginOptions{ShardSize: -2}) },
 		"initialize, port":       func() error { return shardcast.Initialize("data", shardcast.OriginOptions{Port: 65_536}) },
 	} {
 		t.Run(name, func(t *testing.T) {

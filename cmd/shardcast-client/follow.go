@@ -50,6 +50,7 @@ else. A signal ends it with exit code 0, unless --once is given.`,
 	flags := follow.Flags()
 	f.fetch.Add(flags, "servers", "servers to fetch from")
 	f.fetch.Limit(flags)
+	f.swarm.add(flags)
 	flags.StringVar(&f.outputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` to keep versions in; made if it is missing")
 	flags.StringVar(&f.follow.Template, "output-template", shardcast.DefaultTemplate,
 		"`PATH` of a version's file in the output directory: {version} is v7, {n} is 7, one of which it must have, and {name} is what the file was called where it was published")
@@ -68,12 +69,18 @@ else. A signal ends it with exit code 0, unless --once is given.`,
 }
 
 func (f *following) run(cmd *cobra.Command) (err error) {
-	ctx := cmd.Context()
 	c, display, logger, err := f.client()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
+	return f.swarm.during(cmd.Context(), c, func(ctx context.Context) error {
+		return f.keepNewest(ctx, cmd.OutOrStdout(), c, display, logger)
+	})
+}
+
+// keepNewest keeps the newest version, until ctx ends.
+func (f *following) keepNewest(ctx context.Context, out io.Writer, c *shardcast.Client, display *progress.Display, logger *slog.Logger) error {
 	f.follow.Keep = int(f.keep)
 	for got, err := range c.Follow(ctx, f.follow) {
 		switch {
@@ -91,7 +98,7 @@ func (f *following) run(cmd *cobra.Command) (err error) {
 			return err
 		}
 		display.Done(got, logger.Enabled(ctx, slog.LevelInfo))
-		if err := f.print(cmd.OutOrStdout(), got); err != nil {
+		if err := f.print(out, got); err != nil {
 			return err
 		}
 		if f.exec != "" {

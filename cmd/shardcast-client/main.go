@@ -31,6 +31,7 @@ type settings struct {
 	list, json, noResume           bool
 	version, outputFile, outputDir string
 	wait                           cli.Patience
+	swarm                          swarmFlags
 	progress                       progress.Mode
 	fetch                          cli.FetchFlags
 	logger                         func(io.Writer) *slog.Logger
@@ -61,6 +62,8 @@ on stderr.`,
 	flags := root.Flags()
 	s.fetch.Add(flags, "servers", "servers to fetch from")
 	s.fetch.Limit(flags)
+	s.swarm.add(flags)
+	s.swarm.addSeed(flags)
 	flags.BoolVar(&s.list, "list", false, "print the versions on offer, as a table or with --json")
 	flags.StringVar(&s.version, "version", "", "`VERSION` to download: v1, v2 and so on, or latest")
 	flags.Var(&s.wait, "wait", "seconds to wait with --version for it, or any for latest, to be offered, and for a server that answers (default 0: fail at once)")
@@ -83,6 +86,9 @@ func (s *settings) run(cmd *cobra.Command) (err error) {
 	if s.list == (s.version != "") {
 		return cli.Usage(errors.New("give either --list or --version"))
 	}
+	if s.list && s.swarm.on {
+		return cli.Usage(errors.New("--swarm is for downloads, not for --list"))
+	}
 	c, display, logger, err := s.client()
 	if err != nil {
 		return err
@@ -91,18 +97,26 @@ func (s *settings) run(cmd *cobra.Command) (err error) {
 	if s.list {
 		return s.printList(cmd.Context(), c, cmd.OutOrStdout())
 	}
-	got, err := c.Download(cmd.Context(), s.version, s.outputFile)
-	if err != nil {
-		display.Failed(err)
-		return err
-	}
-	display.Done(got, logger.Enabled(cmd.Context(), slog.LevelInfo))
-	return s.print(cmd.OutOrStdout(), got)
+	return s.swarm.during(cmd.Context(), c, func(ctx context.Context) error {
+		got, err := c.Download(ctx, s.version, s.outputFile)
+		if err != nil {
+			display.Failed(err)
+			return err
+		}
+		display.Done(got, logger.Enabled(ctx, slog.LevelInfo))
+		if err := s.print(cmd.OutOrStdout(), got); err != nil {
+			return err
+		}
+		return s.swarm.seed(ctx, logger)
+	})
 }
 
 // client returns a client as the flags say, what shows its downloads, and its log.
 func (s *settings) client() (*shardcast.Client, *progress.Display, *slog.Logger, error) {
 	servers, port, fetching, err := s.fetch.Options()
+	if err == nil {
+		err = s.swarm.check()
+	}
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -115,6 +129,7 @@ func (s *settings) client() (*shardcast.Client, *progress.Display, *slog.Logger,
 		FetchOptions: fetching,
 		Wait:         time.Duration(s.wait),
 		NoResume:     s.noResume,
+		SwarmOptions: shardcast.SwarmOptions{Swarm: s.swarm.on, SwarmAllow: s.swarm.allow},
 		Progress:     display.Update(),
 		Logger:       logger,
 	})

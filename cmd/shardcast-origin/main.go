@@ -24,7 +24,7 @@ func main() {
 // settings are what the flags say.
 type settings struct {
 	dataDir   string
-	shardSize cli.Size
+	shardSize cli.ShardSize
 	watch     shardcast.WatchOptions
 	settle    cli.Seconds
 	server    cli.ServerFlags
@@ -73,7 +73,7 @@ that appears complete in a directory.`,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&s.dataDir, "data-dir", shardcast.DefaultOriginDir, "`DIRECTORY` to keep versions in; made if it is missing")
-	flags.Var(&s.shardSize, "shard-size", "size of a shard: 50MB, 64MiB or a number of bytes")
+	flags.Var(&s.shardSize, "shard-size", "size of a shard: 50MB, 64MiB or a number of bytes; auto is a thousandth of the file, from 8MB to 64MB, for swarms")
 	cli.Env(flags, "shard-size", "SHARDCAST_SHARD_SIZE")
 	s.server.Keep(flags)
 	s.logger = cli.LogFlag(flags)

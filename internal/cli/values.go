@@ -13,6 +13,8 @@ import (
 	"unicode"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/shardcast/shardcast"
 )
 
 // Size is a flag's number of bytes, 1 or more: 50MB, 64MiB or 50000000.
@@ -36,6 +38,34 @@ func (s *Size) String() string { return strconv.FormatInt(int64(*s), 10) }
 
 // Type is what stands for the value in the help text.
 func (s *Size) Type() string { return "SIZE" }
+
+// ShardSize is a flag's [Size], or auto.
+type ShardSize int64
+
+// Set reads the flag.
+func (s *ShardSize) Set(text string) error {
+	if text == "auto" {
+		*s = shardcast.AutoShardSize
+		return nil
+	}
+	var size Size
+	if err := size.Set(text); err != nil {
+		return fmt.Errorf("%w; or auto", err)
+	}
+	*s = ShardSize(size)
+	return nil
+}
+
+// String returns the size in bytes, or auto.
+func (s *ShardSize) String() string {
+	if *s == shardcast.AutoShardSize {
+		return "auto"
+	}
+	return (*Size)(s).String()
+}
+
+// Type is what stands for the value in the help text.
+func (s *ShardSize) Type() string { return "SIZE" }
 
 // Rate is a flag's number of bytes per second, 1 or more: 50MB/s, 64MiB/s or
 // 50000000, where /s may be left out.

@@ -52,8 +52,9 @@ type Listing struct {
 
 // A Client downloads from the upstreams of a pool.
 type Client struct {
-	pool   *fetch.Pool
-	logger *slog.Logger
+	pool    *fetch.Pool
+	logger  *slog.Logger
+	sharing *sharing // or nil
 }
 
 // New returns a Client that fetches by way of pool.
@@ -214,12 +215,16 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 		}
 	}
 	var out *output
-	m, went, err := c.pool.Fetch(ctx, fetch.Task{Entry: d.Entry, Progress: d.Progress, Open: func(m shard.Manifest, _ int) (fetch.Sink, error) {
-		err := out.close(true)
+	relays := c.sharing != nil
+	m, went, err := c.pool.Fetch(ctx, fetch.Task{Entry: d.Entry, Relay: relays, Progress: d.Progress, Open: func(m shard.Manifest, tier int) (fetch.Sink, error) {
+		err := errors.Join(c.sharing.failed(out.sharedAs()), out.close(true))
 		afresh := d.Afresh && out == nil
 		out = nil
 		if err == nil {
 			out, err = c.open(ctx, m, afresh, place)
+		}
+		if err == nil {
+			out.shared, err = c.sharing.begin(out, d.Entry.Version, m, tier)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("write %s: %w", d.Path, err)
@@ -232,6 +237,9 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	if err == nil {
 		err = out.commit()
 	}
+	if err != nil {
+		err = errors.Join(err, c.sharing.failed(out.sharedAs()))
+	}
 	keep := err != nil && !errors.Is(err, fetch.ErrNoVersion) && out != nil && (out.resumed || went.Done > 0)
 	if err := errors.Join(err, out.close(keep)); err != nil {
 		if keep {
@@ -240,7 +248,7 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 		return shard.Manifest{}, went, fmt.Errorf("download %s to %s: %w", d.Entry.Version, d.Path, err)
 	}
 	c.logger.Info("downloaded", "version", d.Entry.Version.String(), "file", d.Path, "bytes", m.Size,
-		"resumed", went.Resumed, "wasted", went.Wasted, "dur", time.Since(start))
+		"resumed", went.Resumed, "wasted", went.Wasted, "peers", went.Peers, "dur", time.Since(start))
 	return m, went, nil
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -26,7 +27,8 @@ type output struct {
 	file    *disk.File
 	lock    *flock.Flock
 	size    int64
-	resumed bool // what an earlier download left is in it
+	resumed bool           // what an earlier download left is in it
+	shared  *relay.Version // what others read of it, or nil
 
 	// writing is held by who writes: file systems let one write to a file at a time, and
 	// the others spin on a processor until it is their turn.
@@ -196,21 +198,41 @@ func (o *output) close(keep bool) error {
 
 // Open opens the place of s.
 func (o *output) Open(s shard.Shard) (fetch.Place, error) {
-	return place{io.NewSectionReader(o.file, s.Offset, s.Size), o, s}, nil
+	p := place{io.NewSectionReader(o.file, s.Offset, s.Size), o, s, nil}
+	if o.shared != nil {
+		p.shared = o.shared.Shard(s.Number)
+		p.shared.Begin()
+	}
+	return p, nil
 }
 
-// Wanted is for nobody: who waits for the file waits for all of it.
-func (o *output) Wanted() <-chan int { return nil }
+// Wanted is for those who read it while it comes: who waits for the file waits for all
+// of it.
+func (o *output) Wanted() <-chan int {
+	if o.shared == nil {
+		return nil
+	}
+	return o.shared.Wanted()
+}
 
-// Asked is true for no shard, likewise.
-func (o *output) Asked(int) bool { return false }
+// Asked is about those, likewise.
+func (o *output) Asked(number int) bool { return o.shared != nil && o.shared.Shard(number).Asked() }
+
+// sharedAs returns what others read of it, or nil. It may be called of none.
+func (o *output) sharedAs() *relay.Version {
+	if o == nil {
+		return nil
+	}
+	return o.shared
+}
 
 // place is where one shard goes.
 type place struct {
 	io.ReaderAt
 
-	out   *output
-	shard shard.Shard
+	out    *output
+	shard  shard.Shard
+	shared *relay.Shard // what others read of it, or nil
 }
 
 // Written returns what an earlier download may have left there.
@@ -231,19 +253,37 @@ func (p place) WriteAt(data []byte, offset int64) (int, error) {
 	p.out.writing.Lock()
 	n, err := p.out.file.WriteAt(data, offset)
 	p.out.writing.Unlock()
+	if err == nil && p.shared != nil {
+		at := offset - p.shard.Offset
+		p.shared.Wrote(disk.Range{From: at, To: at + int64(n)})
+	}
 	if end := (offset + int64(n)) / flushed * flushed; offset < end {
 		_ = p.out.file.Flush(end-flushed, flushed) // see Commit
 	}
 	return n, err
 }
 
-// Forget has nothing to do: nobody reads the file before it is right.
-func (p place) Forget() {}
+// Forget has those who read what was wrong broken off.
+func (p place) Forget() {
+	if p.shared != nil {
+		p.shared.Forget()
+	}
+}
+
+// From notes whether who sends it has all of it.
+func (p place) From(whole bool) {
+	if p.shared != nil {
+		p.shared.From(whole)
+	}
+}
 
 // Commit has the disk begin with what is left of the shard.
 func (p place) Commit() error {
 	// Where the file system cannot do that, the file's own commit does it all.
 	_ = p.out.file.Flush(p.shard.Offset, p.shard.Size)
+	if p.shared != nil {
+		p.shared.Verify()
+	}
 	return nil
 }
 

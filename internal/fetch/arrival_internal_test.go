@@ -33,6 +33,7 @@ func (s *slate) ReadAt(p []byte, offset int64) (int, error) {
 func (s *slate) WriteAt(p []byte, offset int64) (int, error) { return copy(s.data[offset:], p), nil }
 func (s *slate) Written() ([]disk.Range, error)              { return s.there, nil }
 func (s *slate) Commit() error                               { s.committed = true; return nil }
+func (s *slate) From(bool)                                   {}
 func (s *slate) Forget()                                     {}
 func (s *slate) Wanted() <-chan int                          { return nil }
 func (s *slate) Asked(int) bool                              { return false }

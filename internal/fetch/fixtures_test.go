@@ -349,6 +349,7 @@ func (s *memoryShard) Commit() error {
 	return s.memory.commitErr
 }
 
+func (s *memoryShard) From(bool)     {}
 func (s *memoryShard) Forget()       {}
 func (s *memoryShard) Close() error  { return nil }
 func (m *memory) Wanted() <-chan int { return m.wanted }

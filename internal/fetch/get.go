@@ -59,11 +59,12 @@ type body struct {
 
 // request is what to ask an upstream for.
 type request struct {
-	path   []string          // below its URL
-	digest shard.Digest      // of the file, or the shard, or zero if it is not known
-	want   disk.Range        // of it; zero is for all
-	header map[string]string // more of it than is always sent
-	hold   time.Duration     // how long the answer may be held back
+	path    []string          // below its URL
+	digest  shard.Digest      // of the file, or the shard, or zero if it is not known
+	want    disk.Range        // of it; zero is for all
+	header  map[string]string // more of it than is always sent
+	hold    time.Duration     // how long the answer may be held back
+	timeout time.Duration     // for silences, in place of that of the options
 
 	// trickles says that little may come, and pauses be as long as hold.
 	trickles bool
@@ -81,7 +82,7 @@ func (p *Pool) get(ctx context.Context, u *upstream, r request) (*body, error) {
 		target.RawQuery = "digest=" + r.digest.String()
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	b := &body{ctx: ctx, cancel: cancel, timeout: p.opts.Timeout, floor: floor}
+	b := &body{ctx: ctx, cancel: cancel, timeout: cmp.Or(r.timeout, p.opts.Timeout), floor: floor}
 	silence := b.timeout + r.hold
 	if r.trickles {
 		b.timeout, b.floor = silence, 0

@@ -91,7 +91,7 @@ func (p *Pool) getShard(ctx context.Context, u *upstream, e distfile.Entry, numb
 	}
 	r.path = []string{e.Version.String(), names[0]}
 	b, err := p.get(ctx, u, r)
-	if !errors.Is(err, fs.ErrNotExist) || names[0] == names[1] || r.digest != (shard.Digest{}) && p.offers(u, e) {
+	if !errors.Is(err, fs.ErrNotExist) || names[0] == names[1] || u.peer || r.digest != (shard.Digest{}) && p.offers(u, e) {
 		return b, err
 	}
 	r.path = []string{e.Version.String(), names[1]}

@@ -175,6 +175,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"sync"
@@ -247,6 +248,13 @@ type Options struct {
 	// that the system trusts.
 	RootCAs *x509.CertPool
 
+	// Swarm has what is relayed be swapped with peers, see [Pool.Swarm].
+	Swarm bool
+
+	// SwarmAllow is where peers may be that upstreams name, besides where they are
+	// allowed to be anyhow, see [swarm.ParsePeers].
+	SwarmAllow []netip.Prefix
+
 	// Metrics count what comes, and how the upstreams are. Nil counts nothing.
 	Metrics *metrics.Metrics
 
@@ -275,7 +283,7 @@ type Pool struct {
 	upstreams []*upstream  // only grows, into another slice; see all
 
 	mu       sync.Mutex                      // guards what follows, and what upstreams change
-	joined   chan struct{}                   // closed and replaced when names have other addresses
+	joined   chan struct{}                   // closed and replaced when names have other addresses, or upstreams other peers
 	resolved time.Time                       // when it was last looked which they have
 	freed    chan struct{}                   // closed and replaced when a transfer ends
 	news     chan struct{}                   // closed and replaced when there is something to tell who follows
@@ -292,9 +300,10 @@ const copyBuffer = 256 << 10
 type upstream struct {
 	url    *url.URL
 	index  int    // in the ranking
-	number int    // among those that were configured
+	number int    // among those that were configured, or noNumber
 	name   string // for people, without a password
 	fixed  bool   // the user has named it himself
+	peer   bool   // an upstream has named it: for everybody but a swarm it is gone
 
 	// What follows changes, under the pool's mu.
 	offered []distfile.Entry // the last distribution it sent
@@ -306,6 +315,8 @@ type upstream struct {
 	heard   bool             // it has sent one before
 	misses  int              // how often it did not
 	cut     *Cut             // that it tells of, or told of last
+	peers   []*upstream      // that it tells of
+	deaf    int              // how often in a row it did not tell what it has
 
 	err       error     // what it failed with last; nil when it has answered since
 	rangeless bool      // it sends all when asked for a range

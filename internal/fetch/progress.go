@@ -30,6 +30,9 @@ type Progress struct {
 	// Received is what upstreams have sent of shards.
 	Received int64
 
+	// Peers is what of Received peers of a swarm have sent, and no upstream.
+	Peers int64
+
 	// Wasted is what of Received was of no use: wrong, or there already.
 	Wasted int64
 
@@ -39,7 +42,7 @@ type Progress struct {
 	// Speed is that of the last five seconds, and in the end that of all.
 	Speed float64
 
-	// Upstreams are in the order of the options.
+	// Upstreams are in the order of the options. Peers follow them.
 	Upstreams []Upstream
 }
 
@@ -47,6 +50,9 @@ type Progress struct {
 type Upstream struct {
 	// URL is without a password.
 	URL string
+
+	// Peer says that it is none of the options', but a peer of a swarm.
+	Peer bool
 
 	// State is one of the constants.
 	State string
@@ -262,7 +268,10 @@ func (t *tally) report(end bool) Progress {
 	all := t.pool.all()
 	for _, u := range all {
 		s := t.source(u)
-		p.Upstreams = append(p.Upstreams, Upstream{URL: u.name, Received: s.received, Speed: speed(s)})
+		p.Upstreams = append(p.Upstreams, Upstream{URL: u.name, Peer: u.peer, Received: s.received, Speed: speed(s)})
+		if u.peer {
+			p.Peers += s.received
+		}
 	}
 	f := t.fetching
 	t.mu.Unlock()

@@ -68,6 +68,13 @@ func (r *Ranking) grow(n int) {
 	}
 }
 
+// forget makes upstream i one of which nothing is known.
+func (r *Ranking) forget(i int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.estimates[i] = estimate{success: 1, at: r.now()}
+}
+
 // Pick draws one of the upstreams that ok approves of, and returns -1 if it
 // approves of none.
 func (r *Ranking) Pick(ok func(i int) bool) int {

@@ -282,7 +282,7 @@ func (p *Pool) judge(ctx context.Context, q quest, u *upstream, err error) bool 
 // gone reports whether u does not offer what q is about any more: it was retired
 // there, or replaced.
 func (p *Pool) gone(ctx context.Context, q quest, u *upstream) bool {
-	return p.refresh(ctx, u) == nil && !p.offered(q, u)
+	return !u.peer && p.refresh(ctx, u) == nil && !p.offered(q, u)
 }
 
 // blame has u not asked again for what q is about, because of err, if it still offers

@@ -60,8 +60,9 @@ type fetching struct {
 	refused  refusals
 	// Those whose manifests did not fit.
 	distrusted *refusals
-	inOrder    *inOrder // or nil, and then:
-	kept       chan int // shards that are in the sink, right by their digests
+	swarm      *swarming // or nil
+	inOrder    *inOrder  // or nil, and then:
+	kept       chan int  // shards that are in the sink, right by their digests
 	tally      *tally
 
 	mu        sync.Mutex   // guards what follows
@@ -236,6 +237,7 @@ func (f *fetching) run(ctx context.Context, t Task) (err error) {
 	if f.inOrder = f.newInOrder(); f.inOrder == nil {
 		f.kept = make(chan int, len(f.digests))
 	}
+	f.swarm = f.newSwarming()
 	f.tally.begin(f)
 	watched, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -244,8 +246,13 @@ func (f *fetching) run(ctx context.Context, t Task) (err error) {
 	defer stop()
 	defer func() { err = errors.Join(err, f.close()) }()
 	group, ctx := errgroup.WithContext(ctx)
+	work := f.work
+	if f.swarm != nil {
+		work = f.swarm.work
+		watching.Go(func() { f.swarm.listen(watched) })
+	}
 	for range f.opts.Concurrency {
-		group.Go(func() error { return f.work(ctx) })
+		group.Go(func() error { return work(ctx) })
 	}
 	group.Go(func() error { return f.checkWhole(ctx) })
 	if f.cut != nil {

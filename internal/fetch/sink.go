@@ -32,6 +32,9 @@ type Place interface {
 	// believed, so it may name too much, and what it leaves out is fetched again.
 	Written() ([]disk.Range, error)
 
+	// From says whether who sends what is written from now on has all of the shard.
+	From(whole bool)
+
 	// Forget says that what was written is wrong, and is written again. What was
 	// there before may have been part of it.
 	Forget()

@@ -85,11 +85,16 @@ func (f *fetching) measure() {
 		if t.given {
 			continue
 		}
+		if f.swarm != nil {
+			continue // all links are full, and who would be compared with is as busy
+		}
 		if err := f.tooSlow(t); err != nil {
 			t.giveUp(err)
 		}
 	}
-	f.spread()
+	if f.swarm == nil {
+		f.spread()
+	}
 	f.wake()
 }
 

@@ -399,11 +399,14 @@ func (f *fetching) transferred(t *transfer, dur time.Duration) {
 // header is what is said beside a request for a shard: how long to wait for bytes
 // that are still on their way to the upstream, which is to say so before the silence
 // is too long; and, if others wait for us, how far from the origin we are.
-func (f *fetching) header() map[string]string {
+func (f *fetching) header(t *transfer) map[string]string {
 	patience := min(max(f.opts.Timeout/3, time.Second), maxShardWait)
 	header := map[string]string{"Prefer": fmt.Sprintf("wait=%d", int(patience.Seconds()))}
 	if f.relay {
 		header[tierHeader] = strconv.Itoa(f.tier)
+	}
+	if f.swarm != nil {
+		return f.swarm.header(t, header)
 	}
 	return header
 }
@@ -420,7 +423,11 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 	}
 	u := t.upstream
 	blame := func(err error) error { return wrong(fmt.Errorf("%s: shard %d: %w", u.name, t.shard.Number, err)) }
-	body, err := f.getShard(ctx, u, f.manifested(), t.shard.Number, request{digest: f.told(t.arrival), want: want, header: f.header()})
+	r := request{digest: f.told(t.arrival), want: want, header: f.header(t)}
+	if u.peer {
+		r.timeout, r.hold = peerTimeout, peerFirst
+	}
+	body, err := f.getShard(ctx, u, f.manifested(), t.shard.Number, r)
 	if err != nil {
 		return err
 	}
@@ -429,6 +436,7 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 	defer f.sends(u, -1)
 	body.bucket, body.step = f.bucket, f.step
 	t.relayed = body.header.Get(tierHeader) != ""
+	t.place.From(!t.relayed)
 	switch {
 	case body.size >= 0 && body.size != t.shard.Size:
 		return blame(fmt.Errorf("%w: %d bytes instead of %d", shard.ErrSize, body.size, t.shard.Size))

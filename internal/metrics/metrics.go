@@ -37,6 +37,7 @@ const (
 	Unfinished
 	Manifest
 	Sums
+	Have
 	Shard
 	Probe
 	Health
@@ -49,7 +50,7 @@ const (
 
 // kindNames are the values of the label kind.
 var kindNames = [kinds]string{
-	Other: "other", Distribution: "distribution", Unfinished: "unfinished", Manifest: "manifest", Sums: "sums",
+	Other: "other", Distribution: "distribution", Unfinished: "unfinished", Manifest: "manifest", Sums: "sums", Have: "have",
 	Shard: "shard", Probe: "probe", Health: "healthz", Ready: "readyz", Scrape: "metrics",
 	Peers: "peers",
 }
@@ -83,6 +84,8 @@ type Metrics struct {
 
 	received           []prometheus.Counter          // by upstream
 	failures           [][reasons]prometheus.Counter // likewise
+	fromPeers          prometheus.Counter
+	peerFailures       [reasons]prometheus.Counter
 	wasted             prometheus.Counter
 	verified, mistaken prometheus.Counter
 	shardSeconds       prometheus.Histogram
@@ -167,7 +170,15 @@ func (m *Metrics) Follow(names []string, measure func() []Upstream) {
 		Help:    "Time from when an upstream was first heard to list a version until that was verified and on the disk.",
 		Buckets: prometheus.ExponentialBuckets(0.1, 2.5, 12), // to 40 min
 	})
-	m.registry.MustRegister(received, failures, m.verified, m.mistaken, m.wasted, m.shardSeconds, m.versionSeconds,
+	m.fromPeers = counter("peer_received_bytes_total", "Bytes of shards that peers of a swarm have sent.")
+	peerFailures := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Name: "peer_failures_total",
+		Help: "How often a peer of a swarm has not done what it should, by why.",
+	}, []string{"reason"})
+	for r, reason := range reasonNames {
+		m.peerFailures[r] = peerFailures.WithLabelValues(reason)
+	}
+	m.registry.MustRegister(received, failures, m.fromPeers, peerFailures, m.verified, m.mistaken, m.wasted, m.shardSeconds, m.versionSeconds,
 		&upstreamCollector{measure: measure, names: labels})
 }
 
@@ -226,9 +237,14 @@ func (r Request) End(status int) {
 	}
 }
 
-// Received counts bytes of shards that an upstream, by its number, has sent.
+// Received counts bytes of shards that an upstream, by its number, has sent, or a peer,
+// which has a negative one.
 func (m *Metrics) Received(upstream int, bytes int64) {
-	if m != nil {
+	switch {
+	case m == nil:
+	case upstream < 0:
+		m.fromPeers.Add(float64(bytes))
+	default:
 		m.received[upstream].Add(float64(bytes))
 	}
 }
@@ -242,7 +258,11 @@ func (m *Metrics) Wasted(bytes int64) {
 
 // Failed counts a failure of an upstream, by its number.
 func (m *Metrics) Failed(upstream int, why Reason) {
-	if m != nil {
+	switch {
+	case m == nil:
+	case upstream < 0:
+		m.peerFailures[why].Inc()
+	default:
 		m.failures[upstream][why].Inc()
 	}
 }

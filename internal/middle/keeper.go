@@ -60,6 +60,9 @@ func (p place) WriteAt(data []byte, offset int64) (int, error) {
 	return n, err
 }
 
+// From notes whether who sends it has all of it.
+func (p place) From(whole bool) { p.shard.From(whole) }
+
 // Forget has those who read what was wrong broken off.
 func (p place) Forget() { p.shard.Forget() }
 

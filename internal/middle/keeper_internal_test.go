@@ -28,7 +28,7 @@ func keeping(t *testing.T, size int64, left []byte) (k keeper, file string) {
 	require.NoError(t, os.WriteFile(file, left, 0o600))
 	size += relay.HeldBack
 	m := shard.Manifest{Size: size, ShardSize: size, Shards: make([]shard.Digest, 1)}
-	return keeper{draft, relay.NewBoard().Begin(distfile.Entry{Version: 1}, m, 1, draft.Read)}, file
+	return keeper{draft, relay.NewBoard().Begin(distfile.Entry{Version: 1}, m, 1, relay.Files(draft.Read))}, file
 }
 
 // open opens the shard.

@@ -91,9 +91,15 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener, opts server.Options
 		return server.Serve(ctx, ln, opts)
 	})
 	group.Go(func() error {
-		m.follow(ctx)
+		m.follow(ctx, opts.Members != nil)
 		return nil
 	})
+	if opts.Members != nil {
+		group.Go(func() error {
+			m.pool.Swarm(ctx, ln.Addr())
+			return nil
+		})
+	}
 	return group.Wait()
 }
 
@@ -156,8 +162,9 @@ type outcome struct {
 	err   error
 }
 
-// follow listens, retires and fetches until ctx ends.
-func (m *Middle) follow(ctx context.Context) {
+// follow listens, retires and fetches until ctx ends. In a swarm it has nothing to do with
+// what is being cut: each node would fetch it from the upstream.
+func (m *Middle) follow(ctx context.Context, inSwarm bool) {
 	r := &run{
 		Middle: m, failed: make(map[distfile.Entry]error), fetching: make(map[distfile.Entry]task),
 		fetched: make(chan outcome), damaged: make(chan shard.Version),
@@ -181,6 +188,9 @@ func (m *Middle) follow(ctx context.Context) {
 	})
 	cuts := make(chan *fetch.Cut)
 	group.Go(func() error {
+		if inSwarm {
+			return nil
+		}
 		m.pool.FollowCuts(ctx, func(c *fetch.Cut) {
 			select {
 			case cuts <- c:
@@ -433,7 +443,7 @@ func (m *Middle) fetch(ctx context.Context, e distfile.Entry, cut *fetch.Cut) er
 				"tier", tier, "unfinished", cut != nil)
 		}
 		if cut != nil {
-			version = m.board.BeginUnfinished(cut.Outline, tier, draft.Read)
+			version = m.board.BeginUnfinished(cut.Outline, tier, relay.Files(draft.Read))
 			telling.Go(func() { m.tell(ctx, cut, version, draft) })
 			arriving()
 			return keeper{draft, version}, nil
@@ -448,7 +458,7 @@ func (m *Middle) fetch(ctx context.Context, e distfile.Entry, cut *fetch.Cut) er
 			return nil, local{err}
 		}
 		listed := distfile.Entry{Version: e.Version, Digest: manifest.Digest} // by its SHA-256, whatever e states
-		version = board.Begin(listed, manifest, tier, draft.Read)
+		version = board.Begin(listed, manifest, tier, relay.Files(draft.Read))
 		board.List(listed)
 		arriving()
 		return keeper{draft, version}, nil
@@ -466,7 +476,7 @@ func (m *Middle) fetch(ctx context.Context, e distfile.Entry, cut *fetch.Cut) er
 		m.metrics.Completed(dur)
 	}
 	m.logger.Info("fetched", "version", e.Version.String(), "bytes", manifest.Size,
-		"shards", len(manifest.Shards), "resumed", went.Resumed, "wasted", went.Wasted, "dur", time.Since(start))
+		"shards", len(manifest.Shards), "resumed", went.Resumed, "wasted", went.Wasted, "peers", went.Peers, "dur", time.Since(start))
 	return nil
 }
 

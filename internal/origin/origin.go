@@ -3,6 +3,7 @@
 package origin
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -28,7 +29,8 @@ type Origin struct {
 	logger    *slog.Logger
 }
 
-// New returns an Origin that cuts shards of shardSize bytes into st and keeps
+// New returns an Origin that cuts shards of shardSize bytes, or where that is 0 of
+// [shard.AutoSize], into st and keeps
 // the newest keep versions; both are 1 or more.
 func New(st *store.Store, shardSize int64, keep int, logger *slog.Logger) *Origin {
 	return &Origin{store: st, shardSize: shardSize, keep: keep, logger: logger}
@@ -71,7 +73,7 @@ func (o *Origin) broadcast(ctx context.Context, path string, t terms) (version s
 			return 0, err
 		}
 	}
-	if err := shard.CheckSize(src.info.Size(), o.shardSize); err != nil {
+	if err := shard.CheckSize(src.info.Size(), o.shardSizeOf(src)); err != nil {
 		return 0, err
 	}
 	w, err := o.store.Lock(ctx)
@@ -179,6 +181,11 @@ func open(path string) (*source, error) {
 	return &source{File: f, info: info}, nil
 }
 
+// shardSizeOf returns the size of the shards that src is cut into.
+func (o *Origin) shardSizeOf(src *source) int64 {
+	return cmp.Or(o.shardSize, shard.AutoSize(src.info.Size()))
+}
+
 // cut cuts src into the draft of version, tells of each shard that is in place, and
 // returns the manifest. The file must be the same afterwards as when it was opened.
 func (o *Origin) cut(ctx context.Context, src *source, version shard.Version, draft *store.Draft) (shard.Manifest, error) {
@@ -191,7 +198,7 @@ func (o *Origin) cut(ctx context.Context, src *source, version shard.Version, dr
 		Name:      strings.ToValidUTF8(filepath.Base(src.Name()), "_"),
 		Date:      time.Now().UTC().Truncate(time.Second),
 		Size:      src.info.Size(),
-		ShardSize: o.shardSize,
+		ShardSize: o.shardSizeOf(src),
 	}
 	rand.Read(outline.ID[:])
 	telling, err := draft.Announce(outline)

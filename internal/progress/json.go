@@ -41,6 +41,7 @@ type progressObject struct {
 	Done      int64            `json:"done"`
 	Resumed   int64            `json:"resumed"`
 	Received  int64            `json:"received"`
+	Peers     int64            `json:"peers,omitempty"` // what of it they have sent
 	Wasted    int64            `json:"wasted"`
 	Seconds   float64          `json:"seconds"`
 	Speed     float64          `json:"speed"`
@@ -51,6 +52,7 @@ type progressObject struct {
 // upstreamObject is one upstream's part in a line of progress.
 type upstreamObject struct {
 	Upstream  string  `json:"upstream"`
+	Peer      bool    `json:"peer,omitempty"`
 	State     string  `json:"state"`
 	Error     string  `json:"error,omitempty"`
 	Transfers int     `json:"transfers"`
@@ -78,11 +80,11 @@ func versionOf(v shardcast.Version) versionObject {
 func progressOf(event string, p shardcast.Progress) progressObject {
 	upstreams := make([]upstreamObject, len(p.Upstreams))
 	for i, u := range p.Upstreams {
-		upstreams[i] = upstreamObject{u.URL, u.State, u.Err, u.Transfers, u.Received, finite(u.Speed)}
+		upstreams[i] = upstreamObject{u.URL, u.Peer, u.State, u.Err, u.Transfers, u.Received, finite(u.Speed)}
 	}
 	return progressObject{
 		Event: event, Version: p.Version, Size: known(p.Size),
-		Done: p.Done, Resumed: p.Resumed, Received: p.Received, Wasted: p.Wasted,
+		Done: p.Done, Resumed: p.Resumed, Received: p.Received, Peers: p.Peers, Wasted: p.Wasted,
 		Seconds: math.Round(p.Elapsed.Seconds()*1000) / 1000, Speed: finite(p.Speed), Upstreams: upstreams,
 	}
 }

@@ -78,6 +78,9 @@ func summarize(r shardcast.Result) string {
 	if p.Wasted > 0 {
 		extra = append(extra, "wasted "+size(p.Wasted))
 	}
+	if p.Peers > 0 {
+		extra = append(extra, fmt.Sprintf("%s (%d%%) by peers, which the servers were spared", size(p.Peers), percent(p.Peers, p.Received)))
+	}
 	if extra != nil {
 		b.WriteString("; " + strings.Join(extra, ", "))
 	}

@@ -12,6 +12,7 @@ package relay
 import (
 	"cmp"
 	"errors"
+	"io"
 	"iter"
 	"maps"
 	"os"
@@ -28,6 +29,24 @@ const HeldBack = 64 << 10
 // ErrBroken means that a shard, or the rest of one, does not come: it was wrong, or
 // nobody brings it any more.
 var ErrBroken = errors.New("what was arriving here does not come")
+
+// A File is a shard that something has been written of, to be read: a file of its own, or
+// a part of one.
+type File interface {
+	io.ReadSeekCloser
+	io.ReaderAt
+}
+
+// Files is for shards that are files of their own.
+func Files(open func(number int) (*os.File, error)) func(number int) (File, error) {
+	return func(number int) (File, error) {
+		f, err := open(number)
+		if err != nil {
+			return nil, err // and no interface of a nil file
+		}
+		return f, nil
+	}
+}
 
 // A Board is what is arriving at one data directory. Its methods may be called from
 // any goroutine.
@@ -98,13 +117,13 @@ func (b *Board) wake() {
 // Begin says that somebody begins to bring e, which consists of what m says, over so
 // many tiers of servers, in place of what was arriving under that number. open opens
 // a shard that something has been written of; after [Version.End] it may open another.
-func (b *Board) Begin(e distfile.Entry, m shard.Manifest, tier int, open func(number int) (*os.File, error)) *Version {
+func (b *Board) Begin(e distfile.Entry, m shard.Manifest, tier int, open func(number int) (File, error)) *Version {
 	v := newVersion(e, m, tier, open)
 	b.begin(v)
 	return v
 }
 
-func newVersion(e distfile.Entry, m shard.Manifest, tier int, open func(number int) (*os.File, error)) *Version {
+func newVersion(e distfile.Entry, m shard.Manifest, tier int, open func(number int) (File, error)) *Version {
 	v := &Version{
 		Entry: e, Manifest: m, Tier: tier,
 		open: open, shards: make([]*Shard, len(m.Shards)), wanted: make(chan int, len(m.Shards)),
@@ -150,7 +169,7 @@ type Version struct {
 	Tier int
 
 	board  *Board
-	open   func(number int) (*os.File, error)
+	open   func(number int) (File, error)
 	wanted chan int
 	text   func() ([]byte, error) // of the manifest
 
@@ -188,7 +207,7 @@ func (v *Version) Text() ([]byte, error) { return v.text() }
 
 // Open opens a shard that something has been written of. It returns [ErrBroken] after
 // [Version.End]: then the shard is held, or does not come.
-func (v *Version) Open(number int) (*os.File, error) {
+func (v *Version) Open(number int) (File, error) {
 	f, err := v.open(number)
 	if err != nil {
 		return nil, err
@@ -239,6 +258,9 @@ type Extent struct {
 
 	// Begun says that somebody brings it, or has been asked to.
 	Begun bool
+
+	// Direct says that who sends it holds all of it, see [Shard.From].
+	Direct bool
 
 	// Bytes is what has come of it. What an earlier run has left counts once it is
 	// verified.

@@ -34,7 +34,7 @@ func manifest(shards int, shardSize int64) shard.Manifest {
 }
 
 // nothing is for tests that read no bytes.
-func nothing(int) (*os.File, error) { return nil, fs.ErrNotExist }
+func nothing(int) (relay.File, error) { return nil, fs.ErrNotExist }
 
 // begin has a new board with v1 arriving in so many shards.
 func begin(shards int, shardSize int64) (*relay.Board, *relay.Version) {
@@ -278,7 +278,7 @@ func TestManyMayUseABoardAtOnce(t *testing.T) {
 func TestOpenGivesNothingOfWhatHasEnded(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "shard")
 	require.NoError(t, os.WriteFile(name, []byte("text"), 0o600))
-	v := relay.NewBoard().Begin(entry(1, 1), manifest(1, 4), 1, func(int) (*os.File, error) { return os.Open(name) })
+	v := relay.NewBoard().Begin(entry(1, 1), manifest(1, 4), 1, func(int) (relay.File, error) { return os.Open(name) })
 	f, err := v.Open(1)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -19,6 +18,7 @@ type Shard struct {
 	mu       sync.Mutex    // guards what follows
 	begun    bool          // somebody brings it, or has been asked to
 	asked    bool          // somebody has waited for it
+	direct   bool          // see From
 	have     []disk.Range  // ascending, none borders on another
 	verified bool          // all of it
 	turn     int           // how often it was wrong
@@ -31,6 +31,22 @@ func (s *Shard) Begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.begun = true
+}
+
+// From says whether who sends it from now on holds all of it: then peers may read it
+// while it arrives. Otherwise they may not, for those who feed one another would wait for
+// ever when the one feed that they have is lost.
+func (s *Shard) From(whole bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.direct = whole
+}
+
+// Direct reports what [Shard.From] was told.
+func (s *Shard) Direct() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.direct
 }
 
 // Wrote says that r has come and can be read.
@@ -96,7 +112,7 @@ func (s *Shard) extent() Extent {
 	if s.verified {
 		return Extent{Verified: true, Begun: true, Bytes: s.size}
 	}
-	e := Extent{Begun: s.begun}
+	e := Extent{Begun: s.begun, Direct: s.direct}
 	for _, h := range s.have {
 		e.Bytes += h.To - h.From
 	}
@@ -121,7 +137,7 @@ func (s *Shard) Reader() *Reader {
 type Reader struct {
 	shard *Shard
 	turn  int
-	file  *os.File // nil until there is something to read
+	file  File // nil until there is something to read
 }
 
 // Ready returns how many bytes can be read from offset on at once.

@@ -280,7 +280,7 @@ func TestReaderOpensItsFileOnceAndClosesIt(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "shard_001.bin")
 	require.NoError(t, os.WriteFile(name, []byte("0123456789"), 0o644))
 	var opened []*os.File
-	v := relay.NewBoard().Begin(entry(1, 1), manifest(3, 10), 1, func(number int) (*os.File, error) {
+	v := relay.NewBoard().Begin(entry(1, 1), manifest(3, 10), 1, func(number int) (relay.File, error) {
 		assert.Equal(t, 2, number)
 		f, err := os.Open(name)
 		opened = append(opened, f)
@@ -327,7 +327,7 @@ func TestReadersGetExactlyTheBytesThatAWriterBrings(t *testing.T) {
 	f, err := os.Create(name)
 	require.NoError(t, err)
 	defer f.Close()
-	v := relay.NewBoard().Begin(entry(1, 1), manifest(1, size), 1, func(int) (*os.File, error) { return os.Open(name) })
+	v := relay.NewBoard().Begin(entry(1, 1), manifest(1, size), 1, func(int) (relay.File, error) { return os.Open(name) })
 	s := v.Shard(1)
 	var group errgroup.Group
 	for range readers {

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"os"
 	"slices"
 
 	"github.com/shardcast/shardcast/internal/distfile"
@@ -15,7 +14,7 @@ import (
 
 // BeginUnfinished says that somebody begins to bring the version that o tells of,
 // as [Board.Begin] does of one whose digests are known.
-func (b *Board) BeginUnfinished(o shard.Outline, tier int, open func(number int) (*os.File, error)) *Version {
+func (b *Board) BeginUnfinished(o shard.Outline, tier int, open func(number int) (File, error)) *Version {
 	v := newVersion(distfile.Entry{Version: o.Version, Digest: o.ID}, o.Manifest(), tier, open)
 	v.unfinished = true
 	v.digests = make([]shard.Digest, len(v.Manifest.Shards))

@@ -22,7 +22,7 @@ func outlined(v shard.Version) shard.Outline {
 	}
 }
 
-func noFile(int) (*os.File, error) { return nil, os.ErrNotExist }
+func noFile(int) (relay.File, error) { return nil, os.ErrNotExist }
 
 // told reports whether c is closed.
 func told(c <-chan struct{}) bool {

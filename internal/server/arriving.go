@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"strconv"
 	"strings"
@@ -100,6 +101,9 @@ func (h *handler) arrivingShard(w http.ResponseWriter, r *http.Request, version 
 		defer f.Close()
 		serve(w, r, "application/octet-stream", digest, throttle(r.Context(), f, buckets))
 		return true, nil
+	}
+	if h.swarm != nil && r.Header.Get(swarmHeader) == asPeer && !s.Direct() {
+		return true, fs.ErrNotExist
 	}
 	if asker, err := strconv.Atoi(r.Header.Get(tierHeader)); err == nil && asker <= v.Tier {
 		return true, errLater

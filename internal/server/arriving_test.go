@@ -54,7 +54,7 @@ func newFeed(t *testing.T, size int) *feed {
 		Shards: []shard.Digest{sha256.Sum256(data), sha256.Sum256([]byte("x"))},
 	}
 	e := distfile.Entry{Version: 1, Digest: m.Digest}
-	f.version = f.board.Begin(e, m, feedTier, func(int) (*os.File, error) { return os.Open(name) })
+	f.version = f.board.Begin(e, m, feedTier, func(int) (relay.File, error) { return os.Open(name) })
 	f.board.List(e)
 	srv := httptest.NewServer(server.NewHandler(server.Options{
 		Store: open(t, t.TempDir()), Board: f.board, Logger: slog.New(slog.DiscardHandler),

@@ -216,7 +216,7 @@ func arrival(m shard.Manifest) distfile.Entry {
 	return distfile.Entry{Version: 1, Digest: m.Digest}
 }
 
-func noFile(int) (*os.File, error) { return nil, os.ErrNotExist }
+func noFile(int) (relay.File, error) { return nil, os.ErrNotExist }
 
 func TestWhatIsArrivingIsListedByItsBLAKE3(t *testing.T) {
 	dir := t.TempDir()

@@ -7,6 +7,7 @@
 //	GET /unfinished.jsonl       what is known of one that is being cut, while it becomes known
 //	GET /v1/manifest.json       what version 1 consists of
 //	GET /v1/SHA256SUMS          the digests of its shards, for sha256sum -c
+//	GET /v1/have?digest=...     which shards are here, while it becomes more; see package swarm
 //	GET /v1/shard_001.bin       one shard, also as shard_00001.bin
 //	GET /healthz                200 while the server runs
 //	GET /readyz                 200 while it serves the newest version that there is, or 503 and why not
@@ -54,12 +55,19 @@
 // is being cut, and is answered with 204 otherwise. The answer goes on until the version
 // is on offer, which its last line says, or no more becomes known.
 //
-// # Swarm
+// # Swarms
 //
 // With [Options.Members] a GET of peers.txt is answered with at most 16 URLs, one a line,
 // of nodes that follow this server and can be reached. By the field Shardcast-Peer the
 // asker becomes one of them for 15 s: it is his port, or 0 to become nobody's peer. The
 // answer's says what became of that: pending, listed, unreachable or refused.
+//
+// Nodes, which say that they are by Shardcast-Swarm,
+// are sent eight shards at the same time; two more requests wait for up to 2 s, and others
+// are answered with 503 and Retry-After: 0. "Shardcast-Swarm: fresh" wants a shard only if
+// no node was sent it before, and gets 409 otherwise; "upstream" wants it anyhow; "peer"
+// is given one that is still arriving only if it comes from a node that holds all of it,
+// and gets 404 otherwise.
 //
 // # Watching
 //
@@ -106,7 +114,7 @@ import (
 
 // handler answers requests from a store.
 type handler struct {
-	store       *store.Store
+	store       *store.Store // or nil, for what is on the board alone
 	board       *relay.Board
 	dialect     Dialect    // at the root
 	listings    []*listing // by dialect
@@ -114,6 +122,7 @@ type handler struct {
 	gate        *gate
 	metrics     *metrics.Metrics
 	accessLog   *accessLog
+	swarm       *swarming
 	ready       func() error // nil is for always
 	members     *swarm.Members
 	probe       func() ([]byte, shard.Digest)
@@ -159,7 +168,8 @@ type Options struct {
 	Ready func() error
 
 	// Members are those who follow this server and swap shards. Nil is for none, and has no
-	// /peers.txt.
+	// /peers.txt. With them, and without a Store, nodes are told what there is of each
+	// version, and sent shards as package swarm says.
 	Members *swarm.Members
 
 	// Logger receives what happens.
@@ -175,6 +185,9 @@ func newHandler(opts Options) *handler {
 		store: opts.Store, board: opts.Board, dialect: opts.Dialect, logger: opts.Logger, gate: newGate(opts.Limits),
 		metrics: opts.Metrics, accessLog: newAccessLog(opts.AccessLog, opts.Logger), ready: opts.Ready, members: opts.Members,
 		probe: sync.OnceValues(newProbe), every: lookEvery, bodyTimeout: headerTimeout, manifests: make(map[shard.Version]cached),
+	}
+	if opts.Members != nil || opts.Store == nil {
+		h.swarm = newSwarming()
 	}
 	for d := range dialects {
 		h.listings = append(h.listings, newListing(opts, d))
@@ -231,6 +244,8 @@ func (h *handler) target(path string) target {
 			t.kind = metrics.Manifest
 		case store.SumsName:
 			t.kind = metrics.Sums
+		case swarm.Path:
+			t.kind = metrics.Have
 		default:
 			if t.number, err = shard.ParseFileName(file); err == nil {
 				t.kind = metrics.Shard
@@ -270,6 +285,9 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request, t target) {
 		case http.StatusServiceUnavailable:
 			h.logger.Debug("shard refused", "path", r.URL.Path, "client", r.RemoteAddr, "err", err)
 			header.Set("Retry-After", retryAfter)
+			if errors.Is(err, errNoSlot) {
+				header.Set("Retry-After", "0") // others may have it
+			}
 			text = err.Error()
 		}
 		http.Error(w, text, status)
@@ -278,6 +296,9 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request, t target) {
 
 // serve answers a GET or HEAD, or returns an error before it has sent anything.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, t target) error {
+	if h.store == nil && t.kind != metrics.Shard && t.kind != metrics.Have && t.kind != metrics.Health {
+		return fs.ErrNotExist
+	}
 	switch t.kind {
 	case metrics.Distribution:
 		return h.distribution(w, r, t.dialect)
@@ -299,6 +320,8 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, t target) error 
 		return h.manifest(w, r, t.version)
 	case metrics.Sums:
 		return h.sums(w, r, t.version)
+	case metrics.Have:
+		return h.have(w, r, t.version)
 	case metrics.Shard:
 		return h.shard(w, r, t.version, t.number)
 	default:
@@ -370,8 +393,16 @@ func (h *handler) shard(w http.ResponseWriter, r *http.Request, version shard.Ve
 		}
 		defer leave()
 	}
+	leave, err := h.enterSwarm(r, version, number)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if found, err := h.arrivingShard(w, r, version, number, buckets); found {
 		return err
+	}
+	if h.store == nil {
+		return fs.ErrNotExist
 	}
 	before := h.shardDigest(version, number)
 	f, done, err := h.store.Shard(version, number)
@@ -470,7 +501,9 @@ func statusOf(err error) int {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return http.StatusNotFound
-	case errors.Is(err, errBusy), errors.Is(err, errLater):
+	case errors.Is(err, errSent):
+		return http.StatusConflict
+	case errors.Is(err, errBusy), errors.Is(err, errNoSlot), errors.Is(err, errLater):
 		return http.StatusServiceUnavailable
 	default:
 		return http.StatusInternalServerError

@@ -20,11 +20,11 @@ import (
 const shardPath = "/v1/shard_001.bin"
 
 // held has a reader begin a shard that it does not read on, until leave is called.
-func (s site) held(t *testing.T) (leave func()) {
+func (s site) held(t *testing.T, fields ...string) (leave func()) {
 	t.Helper()
 	conn := dial(t, strings.TrimPrefix(s.url, "http://"))
 	require.NoError(t, conn.SetReadBuffer(4096))
-	resp := begin(t, conn, shardPath)
+	resp := begin(t, conn, shardPath, fields...)
 	t.Cleanup(func() {
 		_ = conn.Close() // first, or the body would be read to its end
 		_ = resp.Body.Close()

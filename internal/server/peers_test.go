@@ -25,9 +25,15 @@ import (
 // swarmed serves st to a swarm, in which addresses of allow may be claimed.
 func swarmed(t *testing.T, st *store.Store, counts *metrics.Metrics, allow ...netip.Prefix) site {
 	t.Helper()
-	members := swarm.NewMembers(swarm.MembersOptions{Allow: allow, Probe: server.Reach, Logger: slog.New(slog.DiscardHandler)})
-	t.Cleanup(members.Close)
-	return newSiteAs(t, server.Options{Store: st, Members: members, Metrics: counts})
+	return newSiteAs(t, server.Options{Store: st, Members: members(t, allow...), Metrics: counts})
+}
+
+// members are nobody at first.
+func members(t *testing.T, allow ...netip.Prefix) *swarm.Members {
+	t.Helper()
+	m := swarm.NewMembers(swarm.MembersOptions{Allow: allow, Probe: server.Reach, Logger: slog.New(slog.DiscardHandler)})
+	t.Cleanup(m.Close)
+	return m
 }
 
 // address is where s is.

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -54,13 +55,8 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 	handler := newHandler(opts)
 	handler.holdUntil(ctx.Done())
 	srv := newServer(handler, logger)
-	group.Go(func() error {
-		logger.Info("listening", "addr", ln.Addr().String(), "data_dir", st.Dir())
-		if err := srv.Serve(stallListener{ln, stallTimeout}); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
-		}
-		return nil
-	})
+	logger.Info("listening", "addr", ln.Addr().String(), "data_dir", st.Dir())
+	serveOn(ctx, group, ln, srv, grace, logger)
 	group.Go(func() error {
 		handler.watch(ctx)
 		return nil
@@ -75,8 +71,35 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 		sweep(ctx, st, logger)
 		return nil
 	})
+	return errors.Join(group.Wait(), st.Sweep(0))
+}
+
+// ServeBoard serves the shards of what is on board to nodes of a swarm, and nothing else,
+// on ln until ctx ends. Then it breaks off what it is sending, and returns nil: others
+// have it too. It closes ln.
+func ServeBoard(ctx context.Context, ln net.Listener, board *relay.Board, logger *slog.Logger) error {
+	group, ctx := errgroup.WithContext(ctx)
+	handler := newHandler(Options{Board: board, Logger: logger})
+	handler.holdUntil(ctx.Done())
+	logger.Info("sharing", "addr", ln.Addr().String())
+	serveOn(ctx, group, ln, newServer(handler, logger), 0, logger)
+	return group.Wait()
+}
+
+// serveOn has srv answer on ln until ctx ends, and then for as long as grace if it is
+// sending something.
+func serveOn(ctx context.Context, group *errgroup.Group, ln net.Listener, srv *http.Server, grace time.Duration, logger *slog.Logger) {
+	group.Go(func() error {
+		if err := srv.Serve(stallListener{ln, stallTimeout}); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
+		}
+		return nil
+	})
 	group.Go(func() error {
 		<-ctx.Done()
+		if grace == 0 {
+			return srv.Close()
+		}
 		logger.Info("ending", "addr", ln.Addr().String(), "grace", grace)
 		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
@@ -86,7 +109,6 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 		}
 		return nil
 	})
-	return errors.Join(group.Wait(), st.Sweep(0))
 }
 
 // newServer returns a server of handler with our limits.

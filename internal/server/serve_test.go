@@ -90,9 +90,13 @@ func (r *running) refusing(t *testing.T) {
 }
 
 // begin asks for path and returns the answer with its body unread.
-func begin(t *testing.T, conn net.Conn, path string) *http.Response {
+func begin(t *testing.T, conn net.Conn, path string, fields ...string) *http.Response {
 	t.Helper()
-	_, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path)
+	header := ""
+	for i := 0; i < len(fields); i += 2 {
+		header += fields[i] + ": " + fields[i+1] + "\r\n"
+	}
+	_, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n", path, header)
 	require.NoError(t, err)
 	resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 4096), nil)
 	require.NoError(t, err)

@@ -125,7 +125,7 @@ func (h *handler) followCut(ctx context.Context) error {
 		return err
 	}
 	defer u.Close() //nolint:errcheck // of what was only read
-	v := h.board.BeginUnfinished(u.Outline, 0, u.Open)
+	v := h.board.BeginUnfinished(u.Outline, 0, relay.Files(u.Open))
 	defer v.End()
 	know := func(number int, d shard.Digest) {
 		v.Shard(number).Verify()

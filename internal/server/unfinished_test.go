@@ -206,7 +206,7 @@ func TestAMiddleTellsOnWhatItIsToldOfACut(t *testing.T) {
 		Version: 1, ID: sha256.Sum256([]byte("this cut")), Name: "file.bin",
 		Date: time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC), Size: 20, ShardSize: 10,
 	}
-	v := board.BeginUnfinished(o, 2, func(int) (*os.File, error) { return nil, os.ErrNotExist })
+	v := board.BeginUnfinished(o, 2, func(int) (relay.File, error) { return nil, os.ErrNotExist })
 	l := follow(t, s)
 	assert.Equal(t, "2", l.resp.Header.Get("Shardcast-Tier"))
 	assert.Equal(t, o, l.outline(t))

@@ -179,6 +179,19 @@ func CheckSize(size, shardSize int64) error {
 	return nil
 }
 
+// Bounds of what [AutoSize] chooses, in bytes.
+const (
+	MinAutoSize = 8_000_000
+	MaxAutoSize = 64_000_000
+)
+
+// AutoSize returns the shard size that makes about 1,000 shards of a file of size bytes,
+// within bounds: what nodes that swap shards do best with.
+func AutoSize(size int64) int64 {
+	auto := min(max(countShards(size, 1000), MinAutoSize), MaxAutoSize)
+	return max(auto, countShards(size, MaxShards)) // of a file for which that would be too many
+}
+
 // countShards is size/shardSize, rounded up without overflowing, and 0 for what
 // cannot be cut.
 func countShards(size, shardSize int64) int64 {

@@ -414,6 +414,17 @@ func TestParseManifestReturnsTheErrorOfItsReader(t *testing.T) {
 	require.NotErrorIs(t, err, shard.ErrManifest, "it is not the manifest that is bad")
 }
 
+func TestAutoSizeMakesAboutAThousandShardsWithinBounds(t *testing.T) {
+	for size, want := range map[int64]int64{
+		0: 8_000_000, 1: 8_000_000, 8_000_000_000: 8_000_000, 8_000_000_001: 8_000_001, 20_000_000_000: 20_000_000,
+		64_000_000_000: 64_000_000, 1_000_000_000_000: 64_000_000,
+		64_000_000 * shard.MaxShards: 64_000_000, 64_000_000*shard.MaxShards + 1: 64_000_001, math.MaxInt64: math.MaxInt64/shard.MaxShards + 1,
+	} {
+		assert.Equal(t, want, shard.AutoSize(size), "%d", size)
+		assert.NoError(t, shard.CheckSize(size, shard.AutoSize(size)))
+	}
+}
+
 func TestCheckSizeSaysWhichShardSizeWouldDo(t *testing.T) {
 	advice := regexp.MustCompile(`shard size of (\d+) or more`)
 	check := func(t require.TestingT, size, shardSize int64) {

@@ -1,4 +1,3 @@
-// Package swarm is who is a peer of whom among the nodes that follow one upstream.
 package swarm
 
 import (

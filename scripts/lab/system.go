@@ -31,6 +31,10 @@ func systems() []system {
 	return []system{
 		{"shardcast", "shards by HTTP, middles pass on what arrives", nil, startShardcast},
 		{
+			"swarm", "shardcast with --swarm: nodes that fetch from the same server swap shards", nil,
+			startSwarm,
+		},
+		{
 			"nginx", "nginx and aria2c, ten shards at a time, each checked by SHA-256 and then joined; middles are nginx with proxy_cache and proxy_cache_lock",
 			[]string{"nginx", "aria2c"},
 			startNginx,
@@ -114,6 +118,17 @@ func startShardcast(ctx context.Context, t *trial, i int, dir string) (*node, er
 	}
 	_, err = p.Await(`msg=listening`)
 	return &node{Process: p, held: func() (time.Time, error) { return awaited(p, `msg=fetched`) }}, err
+}
+
+// startSwarm is startShardcast with a swarm at each server and for each node. A client goes
+// on serving, as somebody who is through with it would.
+func startSwarm(ctx context.Context, t *trial, i int, dir string) (*node, error) {
+	l, in := *t.lab, *t
+	in.lab = &l
+	in.originArgs = append([]string{"--swarm"}, t.originArgs...)
+	in.middleArgs = append([]string{"--swarm"}, t.middleArgs...)
+	in.clientArgs = append([]string{"--swarm", "--port", port, "--seed-for", "1h"}, t.clientArgs...)
+	return startShardcast(ctx, &in, i, dir)
 }
 
 // awaited waits until a process writes what matches pattern, and returns when it did.

@@ -1,0 +1,277 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/swarm"
+)
+
+// swarmHeader says, in a request for a shard, that a node of a swarm asks, and how.
+const swarmHeader = "Shardcast-Swarm"
+
+// How a node asks for a shard. What is none of these is no node of a swarm.
+const (
+	asPeer     = "peer"     // one that is here, or comes from a node that holds all of it
+	asUpstream = "upstream" // anyone
+	asFresh    = "fresh"    // one that nobody has been sent
+)
+
+const (
+	// swarmSlots is how many shards are sent to nodes of swarms at the same time,
+	// swarmQueue how many more may wait for that, and swarmPatience how long.
+	swarmSlots    = 8
+	swarmQueue    = 2
+	swarmPatience = 2 * time.Second
+
+	// haveEvery is how often those who follow what is here are told, and haveEveryShard
+	// what that is for a version of many shards, by each of them. When there is nothing to
+	// tell, an empty line is sent after haveAlive.
+	haveEvery      = 100 * time.Millisecond
+	haveEveryShard = 50 * time.Microsecond
+	haveAlive      = 2 * time.Second
+
+	// mostFollowers is how many may follow what is here at the same time.
+	mostFollowers = 256
+)
+
+var (
+	// errNoSlot means that as many shards are being sent to nodes of swarms as may be.
+	errNoSlot = errors.New("all slots for nodes of a swarm are taken")
+
+	// errSent means that a shard is not fresh.
+	errSent = errors.New("the shard has been sent to another node")
+)
+
+// swarming is what a server knows of the swarm that it is in, or above. That of who is in
+// none is nil.
+type swarming struct {
+	slots chan struct{} // holds one for each that is taken
+
+	mu        sync.Mutex // guards what follows
+	waiting   int        // for a slot
+	followers int        // of what is here
+	sent      map[shard.Version]*sent
+}
+
+// sent is which shards of a version have been sent to nodes.
+type sent struct {
+	digest shard.Digest // of the file
+	shards []bool
+}
+
+func newSwarming() *swarming {
+	return &swarming{slots: make(chan struct{}, swarmSlots), sent: make(map[shard.Version]*sent)}
+}
+
+// enter takes a slot, which leave gives back. The error matches errNoSlot if there is none.
+func (s *swarming) enter(ctx context.Context) (leave func(), err error) {
+	leave = func() { <-s.slots }
+	select {
+	case s.slots <- struct{}{}:
+		return leave, nil
+	default:
+	}
+	s.mu.Lock()
+	full := s.waiting == swarmQueue
+	if !full {
+		s.waiting++
+	}
+	s.mu.Unlock()
+	if full {
+		return nil, errNoSlot
+	}
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.waiting--
+	}()
+	late := time.NewTimer(swarmPatience)
+	defer late.Stop()
+	select {
+	case s.slots <- struct{}{}:
+		return leave, nil
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	return nil, errNoSlot
+}
+
+// send notes that a shard of the version of the file digest is being sent. It returns
+// errSent if it is to be fresh and is not.
+func (s *swarming) send(version shard.Version, digest shard.Digest, shards, number int, fresh bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.sent[version]
+	if v == nil || v.digest != digest || len(v.shards) != shards {
+		for other := range s.sent {
+			if len(s.sent) < maxManifests {
+				break
+			}
+			delete(s.sent, other) // at worst something is sent once more
+		}
+		v = &sent{digest, make([]bool, shards)}
+		s.sent[version] = v
+	}
+	if number > shards {
+		return nil
+	}
+	if fresh && v.shards[number-1] {
+		return errSent
+	}
+	v.shards[number-1] = true
+	return nil
+}
+
+// mark turns those of states that are held and have been sent into that.
+func (s *swarming) mark(version shard.Version, digest shard.Digest, states []swarm.State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v := s.sent[version]; v != nil && v.digest == digest && len(v.shards) == len(states) {
+		for i, is := range v.shards {
+			if is {
+				states[i] = swarm.Sent
+			}
+		}
+	}
+}
+
+// follow notes that there is one more who follows what is here, or reports that there are
+// too many.
+func (s *swarming) follow() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.followers == mostFollowers {
+		return false
+	}
+	s.followers++
+	return true
+}
+
+func (s *swarming) unfollow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.followers--
+}
+
+// enterSwarm lets a node of a swarm be sent a shard, and returns what must be called when
+// that has ended. All others it lets through.
+func (h *handler) enterSwarm(r *http.Request, version shard.Version, number int) (leave func(), err error) {
+	as := r.Header.Get(swarmHeader)
+	if h.swarm == nil || r.Method != http.MethodGet || as != asPeer && as != asUpstream && as != asFresh {
+		return func() {}, nil
+	}
+	if leave, err = h.swarm.enter(r.Context()); err != nil {
+		return nil, err
+	}
+	if as == asPeer {
+		return leave, nil
+	}
+	if m, err := h.anyManifest(version); err == nil {
+		if err := h.swarm.send(version, m.Digest, len(m.Shards), number, as == asFresh); err != nil {
+			leave()
+			return nil, err
+		}
+	}
+	return leave, nil
+}
+
+// anyManifest returns that of a version which is held, or on offer before it is.
+func (h *handler) anyManifest(version shard.Version) (shard.Manifest, error) {
+	if v, m, err := h.arrivingVersion(version); v != nil || err != nil {
+		return m, err
+	}
+	if h.store == nil {
+		return shard.Manifest{}, fs.ErrNotExist
+	}
+	f, err := h.store.Manifest(version)
+	if err != nil {
+		return shard.Manifest{}, err
+	}
+	defer f.Close()
+	c, err := h.readManifest(version, f)
+	return c.Manifest, err
+}
+
+// have answers with what there is of a version, a line at a time as that changes, see
+// package swarm, until it is something else.
+func (h *handler) have(w http.ResponseWriter, r *http.Request, version shard.Version) error {
+	if h.swarm == nil {
+		return fs.ErrNotExist
+	}
+	digest, err := shard.ParseDigest(r.URL.Query().Get("digest"))
+	if err != nil {
+		return fs.ErrNotExist
+	}
+	now, err := h.states(version, digest)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", plainText)
+	w.Header().Set("X-Accel-Buffering", "no") // nginx would collect lines otherwise
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	if !h.swarm.follow() {
+		return errNoSlot
+	}
+	defer h.swarm.unfollow()
+	out := http.NewResponseController(w)
+	ticker := time.NewTicker(max(haveEvery, haveEveryShard*time.Duration(len(now))))
+	defer ticker.Stop()
+	var before []swarm.State
+	var line []byte
+	told := time.Now()
+	for {
+		if line = swarm.AppendLine(line[:0], before, now); len(line) > 1 || before == nil || time.Since(told) >= haveAlive {
+			_, _ = w.Write(line) // who has gone is noticed by the context
+			_ = out.Flush()
+			told = time.Now()
+		}
+		before = now
+		select {
+		case <-ticker.C:
+		case <-r.Context().Done():
+			return nil
+		case <-h.over:
+			return nil
+		}
+		if now, err = h.states(version, digest); err != nil {
+			return nil //nolint:nilerr // it is retired, or replaced
+		}
+	}
+}
+
+// states returns what there is of each shard of a version. The error matches
+// [fs.ErrNotExist] if it is not here, or not of the file digest.
+func (h *handler) states(version shard.Version, digest shard.Digest) ([]swarm.State, error) {
+	m, err := h.anyManifest(version)
+	if err != nil {
+		return nil, err
+	}
+	if m.Digest != digest {
+		return nil, fs.ErrNotExist
+	}
+	states := slices.Repeat([]swarm.State{swarm.Held}, len(m.Shards))
+	if v := h.board.Version(version); v != nil {
+		i := 0
+		for e := range v.Extents() {
+			switch {
+			case e.Verified:
+			case e.Direct:
+				states[i] = swarm.Arriving
+			default:
+				states[i] = swarm.Missing
+			}
+			i++
+		}
+	}
+	h.swarm.mark(version, digest, states)
+	return states, nil
+}

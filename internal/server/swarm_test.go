@@ -1,0 +1,207 @@
+package server_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/server"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// having is what a server tells of what it has.
+type having struct{ *bufio.Scanner }
+
+// have asks what there is of version 1, whose file has the digest.
+func (s site) have(t *testing.T, digest shard.Digest) having {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/v1/have?digest=%s", s.url, digest), http.NoBody)
+	require.NoError(t, err)
+	resp, err := s.client.Do(r)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	return having{bufio.NewScanner(resp.Body)}
+}
+
+// next returns the next line that says something.
+func (h having) next(t *testing.T) string {
+	t.Helper()
+	for h.Scan() {
+		if h.Text() != "" {
+			return h.Text()
+		}
+	}
+	require.NoError(t, h.Err())
+	require.FailNow(t, "nothing more is told")
+	return ""
+}
+
+func asked(how string) []string { return []string{"Shardcast-Swarm", how} }
+
+func TestWhatIsHeldIsTold(t *testing.T) {
+	t.Parallel()
+	st := open(t, t.TempDir())
+	m := publish(t, st, 1, text)
+	s := swarmed(t, st, nil)
+	have := s.have(t, m.Digest)
+	assert.Equal(t, "+1-3", have.next(t))
+	assert.Equal(t, http.StatusOK, s.get(t, "/v1/shard_003.bin", asked("peer")...).status)
+	assert.Equal(t, http.StatusOK, s.get(t, "/v1/shard_001.bin").status, "by a client that is in no swarm")
+	assert.Equal(t, http.StatusOK, s.get(t, "/v1/shard_002.bin", asked("upstream")...).status)
+	assert.Equal(t, "*2", have.next(t))
+	assert.Equal(t, "+1 *2 +3", s.have(t, m.Digest).next(t))
+	retire(t, st, 1)
+	assert.False(t, have.Scan() && have.Text() != "", "it is over")
+}
+
+func TestOnlyASwarmIsToldWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	st := open(t, t.TempDir())
+	m := publish(t, st, 1, text)
+	path := "/v1/have?digest=" + m.Digest.String()
+	assert.Equal(t, http.StatusNotFound, newSite(t, st).get(t, path).status)
+	s := swarmed(t, st, nil)
+	assert.Equal(t, http.StatusOK, s.ask(t, http.MethodHead, path).status)
+	for _, path := range []string{
+		"/v1/have", "/v1/have?digest=", "/v1/have?digest=x", "/v1/have?digest=" + m.Shards[0].String(), "/v2/have?digest=" + m.Digest.String(),
+	} {
+		assert.Equal(t, http.StatusNotFound, s.get(t, path).status, path)
+	}
+}
+
+func TestAFreshShardIsSentOnce(t *testing.T) {
+	t.Parallel()
+	st := open(t, t.TempDir())
+	publish(t, st, 1, text)
+	s := swarmed(t, st, nil)
+	assert.Equal(t, "0123456789", s.get(t, shardPath, asked("fresh")...).body)
+	assert.Equal(t, http.StatusConflict, s.get(t, shardPath, asked("fresh")...).status)
+	assert.Equal(t, "0123456789", s.get(t, shardPath, asked("upstream")...).body)
+	assert.Equal(t, http.StatusConflict, s.get(t, shardPath, asked("fresh")...).status)
+	assert.Equal(t, http.StatusOK, s.get(t, "/v1/shard_002.bin", asked("fresh")...).status)
+	assert.Equal(t, http.StatusNotFound, s.get(t, "/v1/shard_004.bin", asked("fresh")...).status)
+
+	retire(t, st, 1)
+	publish(t, st, 1, strings.ToUpper(text))
+	assert.Equal(t, http.StatusOK, s.get(t, shardPath, asked("fresh")...).status, "another file has that number")
+}
+
+func TestNodesOfASwarmHaveEightSlotsAndOthersAsManyAsTheyLike(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	large(t, dir, 1, largeSize)
+	s := swarmed(t, open(t, dir), nil)
+	var leave []func()
+	for range 8 {
+		leave = append(leave, s.held(t, asked("peer")...))
+	}
+	// Of three more two may wait, for two seconds.
+	sentAway := make(chan time.Duration, 3)
+	for range 3 {
+		go func() {
+			began := time.Now()
+			got := s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", "upstream") //nolint:testifylint // it ends before the test
+			assert.Equal(t, http.StatusServiceUnavailable, got.status)
+			assert.Equal(t, "0", got.header.Get("Retry-After"))
+			sentAway <- time.Since(began)
+		}()
+	}
+	assert.Less(t, <-sentAway, 2*time.Second)
+	assert.Equal(t, http.StatusPartialContent, s.get(t, shardPath, "Range", "bytes=0-0").status, "a client in no swarm")
+	assert.Equal(t, http.StatusPartialContent, s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", "x").status, "nor this one")
+	for range 2 {
+		assert.GreaterOrEqual(t, <-sentAway, 2*time.Second)
+	}
+
+	waited := make(chan int)
+	go func() { waited <- s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", "fresh").status }() //nolint:testifylint // likewise
+	leave[3]()
+	assert.Equal(t, http.StatusPartialContent, <-waited, "one has left")
+}
+
+func TestPeersAreGivenOfWhatArrivesWhatComesFromWhoHoldsIt(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t, feedSize)
+	f.site = newSiteAs(t, server.Options{Store: open(t, t.TempDir()), Board: f.board, Members: members(t)})
+	f.write(t, 0, 1000)
+	have := f.have(t, f.version.Entry.Digest)
+	require.True(t, have.Scan())
+	assert.Empty(t, have.Text(), "there is nothing for them")
+	assert.Equal(t, http.StatusNotFound, f.get(t, shardPath, asked("peer")...).status, "it is not known who sends it")
+
+	f.version.Shard(1).From(true)
+	assert.Equal(t, "~1", have.next(t))
+	resp := f.open(t, asked("peer")...)
+	assert.Equal(t, http.StatusOK, resp.StatusCode)
+	assert.Equal(t, fmt.Sprint(feedTier), resp.Header.Get("Shardcast-Tier"), "it says that it arrives")
+	f.reads(t, resp, 0, 1000)
+
+	f.version.Shard(1).From(false)
+	assert.Equal(t, "-1", have.next(t))
+	assert.Equal(t, http.StatusNotFound, f.get(t, shardPath, asked("peer")...).status)
+	f.write(t, 1000, feedSize)
+	f.version.Shard(1).Verify()
+	f.reads(t, resp, 1000, feedSize)
+	assert.Equal(t, "+1", have.next(t))
+	assert.Equal(t, http.StatusOK, f.get(t, shardPath, asked("peer")...).status)
+}
+
+func TestABoardAloneServesItsShardsToASwarmAndNothingElse(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t, feedSize)
+	f.site = newSiteAs(t, server.Options{Board: f.board})
+	f.write(t, 0, feedSize)
+	f.version.Shard(1).Verify()
+	assert.Equal(t, "+1", f.have(t, f.version.Entry.Digest).next(t))
+	assert.Equal(t, http.StatusOK, f.get(t, shardPath, asked("peer")...).status)
+	assert.Equal(t, http.StatusOK, f.get(t, "/healthz").status)
+	for _, path := range []string{
+		"/", "/distribution.txt", "/unfinished.jsonl", "/v1/manifest.json", "/v1/SHA256SUMS", "/v1/shard_003.bin", "/v2/shard_001.bin",
+		"/v2/have?digest=" + f.version.Entry.Digest.String(), "/readyz", "/metrics", "/py03/distribution.txt", "/py01/data1.bin",
+	} {
+		assert.Equal(t, http.StatusNotFound, f.get(t, path).status, path)
+	}
+}
+
+func TestServeBoardBreaksOffWhenItEnds(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t, feedSize)
+	f.version.Shard(1).From(true)
+	f.write(t, 0, 1000)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.ServeBoard(ctx, ln, f.board, slog.New(slog.DiscardHandler)) }()
+	f.site = site{"http://" + ln.Addr().String(), http.DefaultClient}
+	resp := f.open(t, asked("peer")...)
+	f.reads(t, resp, 0, 1000)
+	cancel()
+	require.NoError(t, <-ended)
+	_, err = resp.Body.Read(make([]byte, 1))
+	assert.ErrorContains(t, err, "unexpected EOF")
+}
+
+// Followers of what is here are as many as there may be, and no more.
+func TestFollowersAreBounded(t *testing.T) {
+	t.Parallel()
+	st := open(t, t.TempDir())
+	m := publish(t, st, 1, text)
+	s := swarmed(t, st, nil)
+	for range 256 {
+		s.have(t, m.Digest)
+	}
+	assert.Equal(t, http.StatusServiceUnavailable, s.get(t, "/v1/have?digest="+m.Digest.String()).status)
+}

@@ -1,0 +1,268 @@
+package swarm
+
+import (
+	"math/bits"
+	"math/rand/v2"
+	"slices"
+)
+
+const (
+	// upstreamAtOnce is how many shards a node with neighbours takes from upstream at the
+	// same time.
+	upstreamAtOnce = 2
+
+	// sampled is how many of a neighbour's shards are looked at for the rarest one, and
+	// drawn is of how many that are fresh one is drawn, for neighbours not to ask for the
+	// same ones. They are the first ones, for the digest of the file to be computed behind.
+	sampled = 24
+	drawn   = 64
+)
+
+// Upstream is who a [Pick] is from where that is no neighbour.
+const Upstream = -1
+
+// A Pick is what to take next from whom.
+type Pick struct {
+	Shard int // its number, from 1 on
+	Node  int // a neighbour, or Upstream
+
+	// Fresh says that it is of use from Upstream only if that has sent it nobody yet.
+	Fresh bool
+}
+
+// A Picker decides for one node and one version which shard to take next from whom. It
+// is a plain value: it neither waits nor asks anybody, and is for one goroutine at a time.
+type Picker struct {
+	draw   *rand.Rand
+	shards int
+
+	wanting  set   // what is missing, and nobody brings
+	left     int   // how many are missing, or on their way
+	asked    []int // by those who read here, in that order
+	sent     set   // by upstream, to anybody
+	nodes    map[int]*node
+	order    []int    // of nodes, shuffled for each pick
+	has      []uint16 // how many nodes have shard i+1, or pass it on
+	upstream int      // shards on their way from there
+	scratch  set
+}
+
+// node is a neighbour.
+type node struct{ held, arriving set }
+
+// NewPicker returns a Picker for a version of so many shards, of which none is there.
+func NewPicker(shards int, draw *rand.Rand) *Picker {
+	p := &Picker{
+		draw: draw, shards: shards, left: shards, nodes: make(map[int]*node), has: make([]uint16, shards),
+		wanting: newSet(shards), sent: newSet(shards), scratch: newSet(shards),
+	}
+	for i := range shards {
+		p.wanting.put(i, true)
+	}
+	return p
+}
+
+// Join adds a neighbour, of which nothing is known yet, by any number from 0 on.
+func (p *Picker) Join(n int) {
+	if p.nodes[n] == nil {
+		p.nodes[n] = &node{held: newSet(p.shards), arriving: newSet(p.shards)}
+		p.order = append(p.order, n)
+	}
+}
+
+// Leave takes a neighbour away.
+func (p *Picker) Leave(n int) {
+	p.Told(n, Change{Missing, 1, p.shards})
+	delete(p.nodes, n)
+	p.order = slices.DeleteFunc(p.order, func(o int) bool { return o == n })
+}
+
+// Told notes what a neighbour has, or upstream. Of upstream only what it has sent counts,
+// and what was sent stays that.
+func (p *Picker) Told(n int, c Change) {
+	for i := max(c.From-1, 0); i < min(c.To, p.shards); i++ {
+		if n == Upstream {
+			p.sent.put(i, p.sent.get(i) || c.State == Sent)
+			continue
+		}
+		o := p.nodes[n]
+		if o == nil {
+			return
+		}
+		before := o.held.get(i) || o.arriving.get(i)
+		o.held.put(i, c.State == Held || c.State == Sent)
+		o.arriving.put(i, c.State == Arriving)
+		switch now := c.State != Missing; {
+		case now && !before:
+			p.has[i]++
+		case !now && before:
+			p.has[i]--
+		}
+	}
+}
+
+// Ask says that somebody waits for a shard who reads it here: it comes before others.
+func (p *Picker) Ask(shard int) { p.asked = append(p.asked, shard) }
+
+// Left returns how many shards are not there yet.
+func (p *Picker) Left() int { return p.left }
+
+// Next returns what to take next from whom, of those that may be asked now, which may
+// says of each neighbour and of Upstream; and false if there is nothing. What it returns
+// is on its way until [Picker.Done] or [Picker.Drop].
+func (p *Picker) Next(may func(n int) bool) (Pick, bool) {
+	pick, ok := p.choose(may)
+	if ok {
+		p.wanting.put(pick.Shard-1, false)
+		if pick.Node == Upstream {
+			p.upstream++
+		}
+	}
+	return pick, ok
+}
+
+// Done says that what was picked is there, and right.
+func (p *Picker) Done(k Pick) {
+	p.end(k)
+	p.left--
+	p.asked = slices.DeleteFunc(p.asked, func(shard int) bool { return shard == k.Shard })
+}
+
+// Drop says that what was picked has not come, or not all of it.
+func (p *Picker) Drop(k Pick) {
+	p.end(k)
+	p.wanting.put(k.Shard-1, true)
+}
+
+func (p *Picker) end(k Pick) {
+	if k.Node == Upstream {
+		p.upstream--
+	}
+}
+
+func (p *Picker) choose(may func(n int) bool) (Pick, bool) {
+	upstream := (len(p.nodes) == 0 || p.upstream < upstreamAtOnce) && may(Upstream)
+	p.draw.Shuffle(len(p.order), func(i, j int) { p.order[i], p.order[j] = p.order[j], p.order[i] })
+	nodes := make([]int, 0, len(p.order))
+	for _, n := range p.order {
+		if may(n) {
+			nodes = append(nodes, n)
+		}
+	}
+	if pick, ok := p.chooseAsked(nodes, upstream); ok {
+		return pick, true
+	}
+	if upstream {
+		fresh := func(i int) bool { return p.has[i] == 0 && !p.sent.get(i) }
+		if i := p.random(p.wanting, fresh); i >= 0 {
+			return Pick{i + 1, Upstream, true}, true
+		}
+	}
+	for _, n := range nodes {
+		p.scratch.and(p.wanting, p.nodes[n].held)
+		if i := p.rarest(p.scratch); i >= 0 {
+			return Pick{i + 1, n, false}, true
+		}
+	}
+	for _, n := range nodes {
+		p.scratch.and(p.wanting, p.nodes[n].arriving)
+		if i := p.rarest(p.scratch); i >= 0 {
+			return Pick{i + 1, n, false}, true
+		}
+	}
+	if upstream {
+		if i := p.wanting.first(nil); i >= 0 {
+			return Pick{i + 1, Upstream, false}, true
+		}
+	}
+	return Pick{}, false
+}
+
+// chooseAsked finds who is to bring what somebody waits for.
+func (p *Picker) chooseAsked(nodes []int, upstream bool) (Pick, bool) {
+	for _, shard := range p.asked {
+		if !p.wanting.get(shard - 1) {
+			continue
+		}
+		for _, has := range []func(*node) set{func(o *node) set { return o.held }, func(o *node) set { return o.arriving }} {
+			for _, n := range nodes {
+				if has(p.nodes[n]).get(shard - 1) {
+					return Pick{shard, n, false}, true
+				}
+			}
+		}
+		if upstream {
+			return Pick{shard, Upstream, false}, true
+		}
+	}
+	return Pick{}, false
+}
+
+// rarest returns the index of s that the fewest neighbours have, of the first ones, or
+// -1 if there is none. Of those that are alike one is drawn.
+func (p *Picker) rarest(s set) int {
+	best, alike := -1, 0
+	seen := 0
+	s.first(func(i int) bool {
+		switch {
+		case best < 0 || p.has[i] < p.has[best]:
+			best, alike = i, 1
+		case p.has[i] == p.has[best]:
+			if alike++; p.draw.IntN(alike) == 0 {
+				best = i
+			}
+		}
+		seen++
+		return seen == sampled
+	})
+	return best
+}
+
+// random draws one of the first indices of s that ok approves of, or returns -1.
+func (p *Picker) random(s set, ok func(i int) bool) int {
+	picked, seen := -1, 0
+	s.first(func(i int) bool {
+		if !ok(i) {
+			return false
+		}
+		if seen++; p.draw.IntN(seen) == 0 {
+			picked = i
+		}
+		return seen == drawn
+	})
+	return picked
+}
+
+// set is a set of indices.
+type set []uint64
+
+func newSet(n int) set { return make(set, (n+63)/64) }
+
+func (s set) get(i int) bool { return s[i/64]>>(i%64)&1 == 1 }
+
+func (s set) put(i int, in bool) {
+	if in {
+		s[i/64] |= 1 << (i % 64)
+	} else {
+		s[i/64] &^= 1 << (i % 64)
+	}
+}
+
+// and makes s what is in both a and b.
+func (s set) and(a, b set) {
+	for i := range s {
+		s[i] = a[i] & b[i]
+	}
+}
+
+// first returns the first index in s that ok approves of, or -1. Without ok it is any.
+func (s set) first(ok func(i int) bool) int {
+	for w, word := range s {
+		for ; word != 0; word &= word - 1 {
+			if i := w*64 + bits.TrailingZeros64(word); ok == nil || ok(i) {
+				return i
+			}
+		}
+	}
+	return -1
+}

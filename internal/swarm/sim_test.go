@@ -1,0 +1,307 @@
+package swarm_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/shardcast/shardcast/internal/swarm"
+)
+
+// The simulation is of a swarm in which bytes flow like water: what passes between two
+// nodes is what both links give each of what passes them at that time.
+
+const (
+	step  = 0.005 // seconds
+	queue = 2     // requests that wait for a slot
+)
+
+var toldAfter, slots, workers = 0.1, 8, 10
+
+// swarming is what is simulated.
+type swarming struct {
+	nodes  int
+	shards int
+	speed  func(node int) float64 // of both links, in shards a second; node -1 is the origin
+	dies   func(node int) float64 // when, or 0
+}
+
+// member is a node, or the origin.
+type member struct {
+	number  int
+	speed   float64
+	picker  *swarm.Picker
+	have    []swarm.State
+	said    []swarm.State // what was told of it last
+	got     []float64     // of each shard
+	bring   []*flow
+	sends   []*flow
+	queued  []*flow
+	pausing []float64 // workers, until when
+	busy    map[int]float64
+	done    float64 // when all was there
+	gone    bool
+}
+
+// flow is a shard on its way.
+type flow struct {
+	pick     swarm.Pick
+	from, to *member
+	relayed  bool
+}
+
+// outcome is what came of a simulation.
+type outcome struct {
+	times  []float64 // of the nodes that have all, in seconds
+	origin float64   // files that the origin has sent
+}
+
+func (s swarming) run(seed uint64) (o outcome) {
+	draw := rand.New(rand.NewPCG(seed, 1))
+	origin := &member{number: swarm.Upstream, speed: s.speed(-1), have: make([]swarm.State, s.shards), got: make([]float64, s.shards)}
+	for i := range s.shards {
+		origin.have[i], origin.got[i] = swarm.Held, 1
+	}
+	all := []*member{origin}
+	for i := range s.nodes {
+		m := &member{
+			number: i, speed: s.speed(i), picker: swarm.NewPicker(s.shards, draw), got: make([]float64, s.shards),
+			busy: make(map[int]float64), have: slices.Repeat([]swarm.State{swarm.Missing}, s.shards), pausing: make([]float64, workers),
+		}
+		for n := range s.nodes {
+			if n != i {
+				m.picker.Join(n)
+			}
+		}
+		all = append(all, m)
+	}
+	by := func(n int) *member { return all[n+1] }
+	told := 0.0
+	for now := 0.0; now < 100*float64(s.shards); now += step {
+		left := 0
+		for _, m := range all[1:] {
+			if s.dies != nil && !m.gone && s.dies(m.number) > 0 && now >= s.dies(m.number) {
+				m.gone = true
+				for _, f := range slices.Concat(m.bring, m.sends, m.queued) {
+					f.end(now, draw)
+				}
+				for _, other := range all[1:] {
+					other.picker.Leave(m.number)
+				}
+			}
+			if !m.gone && m.done == 0 {
+				left++
+			}
+		}
+		if left == 0 {
+			break
+		}
+		if now >= told {
+			told += toldAfter
+			for _, m := range all {
+				for i, state := range m.have {
+					if m.said != nil && m.said[i] == state {
+						continue
+					}
+					for _, other := range all[1:] {
+						if other != m && !m.gone {
+							other.picker.Told(m.number, swarm.Change{State: state, From: i + 1, To: i + 1})
+						}
+					}
+				}
+				m.said = slices.Clone(m.have)
+			}
+		}
+		for _, i := range draw.Perm(s.nodes) {
+			m := by(i)
+			for !m.gone && m.done == 0 && len(m.bring)+m.paused(now) < workers {
+				pick, ok := m.picker.Next(func(n int) bool { return m.busy[n] <= now })
+				if !ok {
+					break
+				}
+				m.ask(by(pick.Node), pick, now, draw)
+			}
+		}
+		rates := share(all)
+		for _, m := range all {
+			for _, f := range m.sends {
+				rate := rates[f]
+				most := m.got[f.pick.Shard-1]
+				f.to.got[f.pick.Shard-1] = min(f.to.got[f.pick.Shard-1]+rate*step, max(most, f.to.got[f.pick.Shard-1]))
+				if m == origin {
+					o.origin += rate * step / float64(s.shards)
+				}
+			}
+		}
+		for _, m := range all[1:] {
+			for _, f := range slices.Clone(m.bring) {
+				switch i := f.pick.Shard - 1; {
+				case m.got[i] >= 1-1e-9:
+					f.leave()
+					m.have[i] = swarm.Held
+					if m.picker.Done(f.pick); m.picker.Left() == 0 {
+						m.done = now + step
+					}
+				case f.relayed && f.from.have[i] == swarm.Missing:
+					f.end(now, draw)
+				}
+			}
+		}
+	}
+	for _, m := range all[1:] {
+		if m.done > 0 {
+			o.times = append(o.times, m.done)
+		}
+	}
+	slices.Sort(o.times)
+	return o
+}
+
+// share returns what each flow gets, in shards a second: links are filled, and what passes
+// one that is full gets the same of it.
+func share(all []*member) map[*flow]float64 {
+	rates := make(map[*flow]float64)
+	type link struct {
+		left  float64
+		flows []*flow
+	}
+	var links []*link
+	ups, downs := make(map[*member]*link), make(map[*member]*link)
+	for _, m := range all {
+		ups[m], downs[m] = &link{left: m.speed}, &link{left: m.speed}
+		links = append(links, ups[m], downs[m])
+	}
+	open := 0
+	for _, m := range all {
+		for _, f := range m.sends {
+			ups[m].flows = append(ups[m].flows, f)
+			downs[f.to].flows = append(downs[f.to].flows, f)
+			open++
+		}
+	}
+	for open > 0 {
+		var tight *link
+		for _, l := range links {
+			if len(l.flows) > 0 && (tight == nil || l.left/float64(len(l.flows)) < tight.left/float64(len(tight.flows))) {
+				tight = l
+			}
+		}
+		rate := tight.left / float64(len(tight.flows))
+		for _, f := range slices.Clone(tight.flows) {
+			rates[f] = rate
+			open--
+			for _, l := range []*link{ups[f.from], downs[f.to]} {
+				l.left -= rate
+				l.flows = slices.DeleteFunc(l.flows, func(o *flow) bool { return o == f })
+			}
+		}
+	}
+	return rates
+}
+
+func (m *member) paused(now float64) (n int) {
+	for _, until := range m.pausing {
+		if until > now {
+			n++
+		}
+	}
+	return n
+}
+
+// ask has m ask for what it has picked.
+func (m *member) ask(from *member, pick swarm.Pick, now float64, draw *rand.Rand) {
+	i := pick.Shard - 1
+	f := &flow{pick: pick, from: from, to: m, relayed: from.have[i] == swarm.Arriving}
+	m.bring = append(m.bring, f)
+	switch {
+	case pick.Fresh && from.have[i] == swarm.Sent:
+		f.end(now, draw)
+		m.picker.Told(swarm.Upstream, swarm.Change{State: swarm.Sent, From: pick.Shard, To: pick.Shard})
+		m.busy[swarm.Upstream] = now + step
+	case from.have[i] == swarm.Missing || from.gone:
+		f.end(now, draw)
+	case len(from.sends) < slots:
+		f.start()
+	case len(from.queued) < queue:
+		from.queued = append(from.queued, f)
+	default:
+		f.end(now, draw)
+	}
+}
+
+func (f *flow) start() {
+	i := f.pick.Shard - 1
+	f.from.sends = append(f.from.sends, f)
+	if f.from.number == swarm.Upstream {
+		f.from.have[i] = swarm.Sent
+	}
+	if !f.relayed {
+		f.to.have[i] = swarm.Arriving
+	}
+}
+
+// end ends f before all has come.
+func (f *flow) end(now float64, draw *rand.Rand) {
+	f.leave()
+	f.to.have[f.pick.Shard-1] = swarm.Missing
+	f.to.picker.Drop(f.pick)
+	f.to.busy[f.pick.Node] = now + 0.03 + 0.07*draw.Float64()
+}
+
+func (f *flow) leave() {
+	not := func(o *flow) bool { return o == f }
+	f.to.bring = slices.DeleteFunc(f.to.bring, not)
+	f.from.sends = slices.DeleteFunc(f.from.sends, not)
+	f.from.queued = slices.DeleteFunc(f.from.queued, not)
+	for len(f.from.queued) > 0 && len(f.from.sends) < slots {
+		next := f.from.queued[0]
+		f.from.queued = f.from.queued[1:]
+		next.start()
+	}
+}
+
+// assertSwarm says how well a swarm does on average of some seeds: in parts of what the
+// links allow for the last node and for the median, and how many files its origin sends.
+func assertSwarm(t *testing.T, s swarming, ideal, last, median, origin float64) {
+	t.Helper()
+	var l, m, o float64
+	const seeds = 2
+	for seed := range uint64(seeds) {
+		got := s.run(seed)
+		l += ideal / got.times[len(got.times)-1] / seeds
+		m += ideal / got.times[len(got.times)/2] / seeds
+		o += got.origin / seeds
+	}
+	t.Logf("all %.3f median %.3f origin %.3f", l, m, o)
+	assert.GreaterOrEqual(t, l, last, "all")
+	assert.GreaterOrEqual(t, m, median, "the median")
+	assert.LessOrEqual(t, o, origin, "files that the origin sends")
+}
+
+func same(speed float64) func(int) float64 { return func(int) float64 { return speed } }
+
+func TestSwarmsOfAnySizeAreAboutAsFastAsTheirLinks(t *testing.T) {
+	for _, c := range []struct{ nodes, shards int }{{1, 64}, {2, 64}, {8, 256}, {16, 192}} {
+		t.Run(fmt.Sprint(c.nodes), func(t *testing.T) {
+			assertSwarm(t, swarming{nodes: c.nodes, shards: c.shards, speed: same(12.5)}, float64(c.shards)/12.5, 0.88, 0.88, 1.1)
+		})
+	}
+}
+
+func TestSwarmGoesOnWhenNodesDie(t *testing.T) {
+	s := swarming{nodes: 8, shards: 256, speed: same(12.5), dies: func(n int) float64 { return map[int]float64{2: 9, 5: 11}[n] }}
+	assertSwarm(t, s, 256/12.5, 0.8, 0.8, 1.2)
+}
+
+func TestSlowNodesOfASwarmDoNotHoldUpOthers(t *testing.T) {
+	s := swarming{nodes: 8, shards: 256, speed: func(n int) float64 {
+		if n == 3 {
+			return 1.25
+		}
+		return 12.5
+	}}
+	assertSwarm(t, s, 256/12.5, 0, 0.75, 1.3)
+}
