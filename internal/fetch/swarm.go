@@ -23,7 +23,7 @@ import (
 const (
 	// peersEvery is how often an upstream is asked for peers; at first it is sooner.
 	peersEvery = 5 * time.Second
-	peersFirst = 250 * time.Millisecond
+	peersFirst = 100 * time.Millisecond
 
 	// mostKnown is how many nodes are remembered.
 	mostKnown = 256
