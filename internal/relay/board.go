@@ -12,6 +12,8 @@ package relay
 import (
 	"cmp"
 	"errors"
+	"iter"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -219,6 +221,46 @@ func (v *Version) End() {
 	}
 	v.board.mu.Unlock()
 	v.board.wakeUnfinished()
+}
+
+// Arriving returns what somebody brings, ascending.
+func (b *Board) Arriving() []*Version {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := slices.Collect(maps.Values(b.arriving))
+	slices.SortFunc(all, func(a, b *Version) int { return cmp.Compare(a.Entry.Version, b.Entry.Version) })
+	return all
+}
+
+// Extent is how much there is of a shard.
+type Extent struct {
+	// Verified says that all of it is there, and right.
+	Verified bool
+
+	// Begun says that somebody brings it, or has been asked to.
+	Begun bool
+
+	// Bytes is what has come of it. What an earlier run has left counts once it is
+	// verified.
+	Bytes int64
+}
+
+// Extents yields how much there is of each shard, from the first to the last.
+func (v *Version) Extents() iter.Seq[Extent] {
+	return func(yield func(Extent) bool) {
+		v.mu.Lock()
+		shards := slices.Clone(v.shards)
+		v.mu.Unlock()
+		for _, s := range shards {
+			var e Extent
+			if s != nil {
+				e = s.extent()
+			}
+			if !yield(e) {
+				return
+			}
+		}
+	}
 }
 
 // Count returns how many versions are on their way, those that are on offer and brought

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -300,4 +302,34 @@ func TestCountIsOfWhatIsOnItsWay(t *testing.T) {
 	versions, missing = b.Count()
 	assert.Zero(t, versions)
 	assert.Zero(t, missing)
+}
+
+func TestExtentsAreOfEachShardInItsOrder(t *testing.T) {
+	b, v := begin(5, 10)
+	v.Shard(2).Begin()
+	v.Shard(3).Begin()
+	v.Shard(3).Wrote(disk.Range{From: 0, To: 3})
+	v.Shard(3).Wrote(disk.Range{From: 8, To: 10})
+	v.Shard(4).Begin()
+	v.Shard(4).Wrote(disk.Range{From: 0, To: 9})
+	v.Shard(4).Forget()
+	v.Shard(5).Verify()
+	assert.Equal(t, []relay.Extent{
+		{}, {Begun: true}, {Begun: true, Bytes: 5}, {Begun: true}, {Begun: true, Verified: true, Bytes: 10},
+	}, slices.Collect(v.Extents()))
+	for range v.Extents() {
+		break
+	}
+	b.Begin(entry(12, 1), manifest(1, 10), 1, nothing)
+	b.Begin(entry(2, 1), manifest(1, 10), 1, nothing)
+	var versions []shard.Version
+	for _, v := range b.Arriving() {
+		versions = append(versions, v.Entry.Version)
+	}
+	assert.Equal(t, []shard.Version{1, 2, 12}, versions)
+	assert.Equal(t, shard.Digest{1}, v.FileDigest())
+	cut := b.BeginUnfinished(shard.Outline{Version: 20, ID: shard.Digest{9}, Size: 10, ShardSize: 10}, 0, nothing)
+	assert.Zero(t, cut.FileDigest(), "an ID is the digest of no file")
+	cut.Finish(shard.Digest{3})
+	assert.Equal(t, shard.Digest{3}, cut.FileDigest())
 }

@@ -90,6 +90,19 @@ func (s *Shard) Verified() bool {
 	return s.verified
 }
 
+func (s *Shard) extent() Extent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.verified {
+		return Extent{Verified: true, Begun: true, Bytes: s.size}
+	}
+	e := Extent{Begun: s.begun}
+	for _, h := range s.have {
+		e.Bytes += h.To - h.From
+	}
+	return e
+}
+
 // Asked reports whether a reader has waited for any of it.
 func (s *Shard) Asked() bool {
 	s.mu.Lock()

@@ -65,6 +65,16 @@ func (v *Version) Digest(number int) shard.Digest {
 	return v.digests[number-1]
 }
 
+// FileDigest returns that of the whole file, or zero while it is not known.
+func (v *Version) FileDigest() shard.Digest {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.digests == nil {
+		return v.Manifest.Digest
+	}
+	return v.digest
+}
+
 // Whole returns the manifest with all its digests, and false while one of them is
 // not known.
 func (v *Version) Whole() (shard.Manifest, bool) {
