@@ -117,5 +117,7 @@ func TestAnUpstreamWithWrongBytesSaysSoInItsStanding(t *testing.T) {
 	defer pool.Close()
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 	require.ErrorIs(t, fetchTo(t.Context(), pool, pool.Offers()[0], new(memory)), fetch.ErrIntegrity)
-	assert.ErrorContains(t, pool.Standings()[0].Err, "digest")
+	got := pool.Standings()[0]
+	require.ErrorContains(t, got.Err, "digest")
+	assert.True(t, got.Settled, "it has been tried")
 }

@@ -22,8 +22,10 @@ type Standing struct {
 	// is known.
 	Throughput float64
 
-	// Success is the estimated part of requests that succeed, from 0 to 1.
+	// Success is the estimated part of requests that succeed, from 0 to 1. Settled says that
+	// it has succeeded or failed at any.
 	Success float64
+	Settled bool
 
 	// Newest is the newest version that it lists, or 0.
 	Newest shard.Version
@@ -66,6 +68,7 @@ func (p *Pool) Standings() []Standing {
 		}
 		s := &all[u.number]
 		s.Throughput, s.Success = max(s.Throughput, p.rank.Throughput(u.index)), max(s.Success, p.rank.Success(u.index))
+		s.Settled = s.Settled || p.rank.Settled(u.index)
 		s.Up = s.Up || u.heard && !u.failing
 		s.State = better(s.State, u.state())
 		for _, e := range u.offered {
