@@ -12,8 +12,9 @@ import (
 
 // countedStep in bytes is what the kernel sends of a shard between two looks at how much
 // it has been: little enough for what a slow reader gets to be seen while it gets it, and
-// as much as one call sends anyway.
-const countedStep = 4 << 20
+// much enough to cost nothing: 2 GB by ten curls at once took 0.36 s of CPU time with it,
+// and 0.37 s with 4 MiB, which is what one call sends at most.
+const countedStep = 256 << 10
 
 // counted sees what a request is answered with, for the metrics and the access log.
 type counted struct {

@@ -56,8 +56,8 @@
 // # Watching
 //
 // [Options] may have each answer counted, see package metrics, and a line written for it
-// in the Combined Log Format. Both see the bytes on their way to the connection, 4 MiB at
-// a time, and leave it to the kernel to send them.
+// in the Combined Log Format. Both see the bytes on their way to the connection, 256 KiB
+// at a time, and leave it to the kernel to send them.
 //
 // # Limits
 //
