@@ -58,6 +58,9 @@ type OriginOptions struct {
 	// never two at the same time. Nil is for none.
 	AccessLog io.Writer
 
+	// NoStatusPage has the server not show what it has and does at / and /status.json.
+	NoStatusPage bool
+
 	// Logger receives what happens. Nil discards it.
 	Logger *slog.Logger
 }
@@ -143,6 +146,9 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	}
 	serving.AccessLog = opts.AccessLog
 	serving.Metrics = metrics.New("origin", build())
+	if !opts.NoStatusPage {
+		serving.Status = &server.Status{Role: "origin", Build: build()}
+	}
 	st, err := store.Open(dataDir, store.Origin)
 	if err != nil {
 		return nil, err

@@ -84,6 +84,7 @@ func (s *settings) serve(ctx context.Context) (err error) {
 		FetchOptions:  fetching,
 		ServerLimits:  limits,
 		AccessLog:     accessLog.Writer,
+		NoStatusPage:  s.server.NoStatusPage,
 		Logger:        logger,
 	})
 	if err != nil {

@@ -46,6 +46,7 @@ func (s *settings) origin(watch shardcast.WatchOptions, accessLog io.Writer, log
 		ServerLimits: s.server.Limits(),
 		Ready:        ready,
 		AccessLog:    accessLog,
+		NoStatusPage: s.server.NoStatusPage,
 		Logger:       logger,
 	})
 }

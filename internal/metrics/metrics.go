@@ -43,6 +43,7 @@ const (
 	Health
 	Ready
 	Scrape
+	Status
 
 	kinds // how many there are
 )
@@ -50,7 +51,7 @@ const (
 // kindNames are the values of the label kind.
 var kindNames = [kinds]string{
 	Other: "other", Distribution: "distribution", Unfinished: "unfinished", Manifest: "manifest", Sums: "sums",
-	Shard: "shard", Probe: "probe", Health: "healthz", Ready: "readyz", Scrape: "metrics",
+	Shard: "shard", Probe: "probe", Health: "healthz", Ready: "readyz", Scrape: "metrics", Status: "status",
 }
 
 // A Reason is why an upstream has failed.
