@@ -61,6 +61,9 @@ type MiddleOptions struct {
 	// never two at the same time. Nil is for none.
 	AccessLog io.Writer
 
+	// NoStatusPage has the server not show what it has and does at / and /status.json.
+	NoStatusPage bool
+
 	// Logger receives what happens. Nil discards it.
 	Logger *slog.Logger
 }
@@ -93,6 +96,9 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	}
 	serving.AccessLog = opts.AccessLog
 	serving.Metrics = metrics.New("middle", build())
+	if !opts.NoStatusPage {
+		serving.Status = &server.Status{Role: "middle", Build: build()}
+	}
 	logger := loggerOr(opts.Logger)
 	if serving.Members, err = opts.members(logger); err != nil {
 		return nil, err

@@ -60,6 +60,9 @@ type OriginOptions struct {
 	// never two at the same time. Nil is for none.
 	AccessLog io.Writer
 
+	// NoStatusPage has the server not show what it has and does at / and /status.json.
+	NoStatusPage bool
+
 	// Logger receives what happens. Nil discards it.
 	Logger *slog.Logger
 }
@@ -151,6 +154,9 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	logger := loggerOr(opts.Logger)
 	if serving.Members, err = opts.members(logger); err != nil {
 		return nil, err
+	}
+	if !opts.NoStatusPage {
+		serving.Status = &server.Status{Role: "origin", Build: build()}
 	}
 	st, err := store.Open(dataDir, store.Origin)
 	if err != nil {

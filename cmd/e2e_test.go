@@ -33,6 +33,8 @@
 //	                            PATH and read one byte of it, until the script ends
 //	metric ADDRESS NAME VALUE   wait until ADDRESS has a metric whose name with its labels, and whose
 //	                            value, match; with !, there is none now
+//	page URL REGEXP             wait until what is at the http:// URL matches, without its header; with !, it
+//	                            does not now
 //	exists-soon FILE [BYTES]    wait until FILE exists, and is BYTES long or longer; with !, until it is gone
 //	tally FILE [PERCENT]        the numbers in FILE, which a download has written with --json, agree with
 //	                            one another, and what was wasted is at most PERCENT (0) of the size
@@ -174,6 +176,7 @@ func TestScripts(t *testing.T) {
 			"answered":    answered,
 			"crowd":       crowd,
 			"metric":      metric,
+			"page":        page,
 			"prometheus":  prometheus,
 			"query":       query,
 			"panels":      panels,

@@ -20,28 +20,36 @@ func metric(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: [!] metric ADDRESS NAME VALUE")
 	}
-	pattern := regexp.MustCompile(`(?m)^(?:` + args[1] + `) (?:` + args[2] + `)$`)
+	find(ts, neg, "http://"+args[0]+"/metrics", `(?m)^(?:`+args[1]+`) (?:`+args[2]+`)$`)
+}
+
+// page waits until what is at a URL matches, or looks that it does not now.
+func page(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: [!] page URL REGEXP")
+	}
+	find(ts, neg, args[0], args[1])
+}
+
+// find waits until what is at a URL matches expr, or looks that it does not now.
+func find(ts *testscript.TestScript, neg bool, target, expr string) {
+	pattern := regexp.MustCompile(expr)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
-		text, err := scrape(ctx, args[0])
+		text, err := text(ctx, target)
 		if err == nil && pattern.MatchString(text) != neg {
 			return
 		}
 		if neg {
-			ts.Fatalf("there is a %s, or none can be had: %v", pattern, err)
+			ts.Fatalf("%s matches %s, or cannot be had: %v", target, pattern, err)
 		}
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
-			ts.Fatalf("there is no %s: %v\n%s", pattern, err, text)
+			ts.Fatalf("%s does not match %s: %v\n%s", target, pattern, err, text)
 		}
 	}
-}
-
-// scrape returns all metrics of the server at address.
-func scrape(ctx context.Context, address string) (string, error) {
-	return text(ctx, "http://"+address+"/metrics")
 }
 
 // text returns what is at a URL, whatever the status.

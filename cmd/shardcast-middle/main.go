@@ -87,6 +87,7 @@ func (s *settings) serve(ctx context.Context) (err error) {
 		ServerLimits:  limits,
 		SwarmOptions:  s.swarm.Options(),
 		AccessLog:     accessLog.Writer,
+		NoStatusPage:  s.server.NoStatusPage,
 		Logger:        logger,
 	})
 	if err != nil {

@@ -48,6 +48,7 @@ func (s *settings) origin(watch shardcast.WatchOptions, accessLog io.Writer, log
 		SwarmOptions: s.swarm.Options(),
 		Ready:        ready,
 		AccessLog:    accessLog,
+		NoStatusPage: s.server.NoStatusPage,
 		Logger:       logger,
 	})
 }

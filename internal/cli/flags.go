@@ -73,11 +73,14 @@ type ServerFlags struct {
 	Dialect     Dialect
 	MaxVersions Count
 
+	// NoStatusPage is for none at / and /status.json.
+	NoStatusPage bool
+
 	rate, ratePerClient               Rate
 	connections, connectionsPerClient Count
 }
 
-// Listen adds --host, --port and --dialect to flags.
+// Listen adds --host, --port, --dialect and --no-status-page to flags.
 func (f *ServerFlags) Listen(flags *pflag.FlagSet) {
 	f.Port = shardcast.DefaultPort
 	flags.StringVar(&f.Host, "host", "", "`NAME` or address of the interface to listen on (default all); not looked at where systemd hands over a socket")
@@ -87,6 +90,7 @@ func (f *ServerFlags) Listen(flags *pflag.FlagSet) {
 	flags.Var(&f.Dialect, "dialect",
 		"release of the Python package, 0.1 or 0.3, whose clients and middles are answered at the root; those of both are at /py01 and /py03")
 	Env(flags, "dialect", "SHARDCAST_DIALECT")
+	flags.BoolVar(&f.NoStatusPage, "no-status-page", false, "do not show at / and /status.json what the server has and does, and for whom")
 }
 
 // Keep adds --max-versions to flags.

@@ -19,7 +19,7 @@ func (p *Pool) putOff(u *upstream, b busy) {
 	p.opts.Logger.Debug("upstream is busy", "upstream", u.name, "wait", wait, "err", b)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	u.err = b
+	u.fail(b)
 	u.later = time.Now().Add(wait)
 	u.most = max(u.sending, b.had)
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,4 +61,63 @@ func TestWhatComesAndWhatFailsIsCountedByUpstream(t *testing.T) {
 	} {
 		assert.Regexp(t, `(?m)^`+regexp.QuoteMeta(series)+" "+want+"$", string(text))
 	}
+}
+
+func TestStandingsTellOfFailuresAlsoWhenTheyAreOver(t *testing.T) {
+	good, flaky := newSite(t, content(1, shardSize)), newSite(t, content(1, shardSize))
+	var addresses []*url.URL
+	for _, server := range []string{good.URL, "http://user:secret@" + strings.TrimPrefix(flaky.URL, "http://"), "http://127.0.0.1:1"} {
+		u, err := url.Parse(server)
+		require.NoError(t, err)
+		addresses = append(addresses, u)
+	}
+	pool, err := fetch.New(fetch.Options{Upstreams: addresses})
+	require.NoError(t, err)
+	defer pool.Close()
+	for _, s := range pool.Standings() {
+		assert.Equal(t, fetch.Standing{URL: s.URL, State: fetch.Idle, Success: 1}, s, "nothing is known")
+	}
+
+	flaky.spoilPath("/distribution.txt", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
+	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
+	got := pool.Standings()
+	require.Len(t, got, 3)
+	assert.Equal(t, good.URL, got[0].URL)
+	assert.Equal(t, fetch.Idle, got[0].State)
+	assert.True(t, got[0].Up)
+	assert.EqualValues(t, 1, got[0].Newest)
+	require.NoError(t, got[0].Err)
+	assert.Contains(t, got[1].URL, "http://user:xxxxx@")
+	for _, s := range got[1:] {
+		assert.Equal(t, fetch.Failing, s.State)
+		assert.False(t, s.Up)
+		require.Error(t, s.Err)
+		assert.NotContains(t, s.Err.Error(), "secret")
+		assert.WithinDuration(t, time.Now(), s.At, time.Minute)
+	}
+
+	before := got[1]
+	flaky.spoilWith(nil)
+	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
+	after := pool.Standings()[1]
+	assert.Equal(t, fetch.Idle, after.State)
+	assert.True(t, after.Up)
+	assert.Equal(t, before.Err, after.Err, "what it was stays to be read")
+	assert.Equal(t, before.At, after.At)
+}
+
+func TestAnUpstreamWithWrongBytesSaysSoInItsStanding(t *testing.T) {
+	bad := newSite(t, content(1, shardSize)).spoilPath("/v1/shard_001.bin", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(make([]byte, shardSize))
+	})
+	u, err := url.Parse(bad.URL)
+	require.NoError(t, err)
+	pool, err := fetch.New(fetch.Options{Upstreams: []*url.URL{u}, FastWait: time.Millisecond, SlowWait: time.Millisecond})
+	require.NoError(t, err)
+	defer pool.Close()
+	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
+	require.ErrorIs(t, fetchTo(t.Context(), pool, pool.Offers()[0], new(memory)), fetch.ErrIntegrity)
+	got := pool.Standings()[0]
+	require.ErrorContains(t, got.Err, "digest")
+	assert.True(t, got.Settled, "it has been tried")
 }

@@ -138,6 +138,9 @@ func (p *Pool) ask(ctx context.Context, u *upstream, q question) (reply, error) 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	u.err = err
+	if err != nil {
+		u.fail(err)
+	}
 	if u.gone {
 		return r, err
 	}

@@ -319,6 +319,7 @@ type upstream struct {
 	deaf    int              // how often in a row it did not tell what it has
 
 	err       error     // what it failed with last; nil when it has answered since
+	last      failure   // the same, also when it has answered since
 	rangeless bool      // it sends all when asked for a range
 	long      bool      // its shards have five digits
 	transfers int       // requests for shards and manifests under way
@@ -389,26 +390,6 @@ func New(opts Options) (*Pool, error) {
 	p.life, p.end = context.WithCancel(context.Background())
 	opts.Metrics.Follow(configured, p.measure)
 	return p, nil
-}
-
-// measure returns how the upstreams are that were configured: of a name how the best of
-// its addresses is.
-func (p *Pool) measure() []metrics.Upstream {
-	all := make([]metrics.Upstream, len(p.opts.Upstreams))
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, u := range p.all() {
-		if u.gone {
-			continue
-		}
-		m := &all[u.number]
-		m.Throughput, m.Success = max(m.Throughput, p.rank.Throughput(u.index)), max(m.Success, p.rank.Success(u.index))
-		m.Up = m.Up || u.heard && !u.failing
-		for _, e := range u.offered {
-			m.Newest = max(m.Newest, int64(e.Version))
-		}
-	}
-	return all
 }
 
 // Close ends the requests that nobody waits for any more, and closes the

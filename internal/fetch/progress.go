@@ -295,17 +295,13 @@ func (p *Pool) state(u *upstream, f *fetching) (state string, transfers int, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case refused != nil:
+	if refused != nil {
 		return Refused, u.transfers, refused
-	case u.transfers > 0:
-		return Sending, u.transfers, nil
-	case u.err != nil && time.Now().Before(u.later):
-		return Busy, 0, u.err
-	case u.err != nil:
-		return Failing, 0, u.err
 	}
-	return Idle, 0, nil
+	if state = u.state(); state == Busy || state == Failing {
+		err = u.err
+	}
+	return state, u.transfers, err
 }
 
 // logEvery is the time between two log lines of a fetch.

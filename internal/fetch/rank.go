@@ -46,6 +46,7 @@ type Ranking struct {
 type estimate struct {
 	throughput float64 // 0: no sample yet
 	sampled    time.Time
+	settled    bool    // something has succeeded or failed
 	success    float64 // as of the time at
 	at         time.Time
 }
@@ -131,6 +132,14 @@ func (r *Ranking) Success(i int) float64 {
 	return r.estimates[i].successAt(r.now())
 }
 
+// Settled reports whether upstream i has succeeded or failed at anything, which until
+// then it is only taken to do.
+func (r *Ranking) Settled(i int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.estimates[i].settled
+}
+
 // Good reports whether upstream i is not to be left idle: it succeeds more often
 // than not, and had a tenth of the best throughput in the last 10 s, as far as that
 // is known. One that had less is tried again then.
@@ -174,6 +183,7 @@ func (e estimate) successAt(now time.Time) float64 {
 
 // settle makes the outcome, 0 or 1, part of the success estimate.
 func (e *estimate) settle(now time.Time, outcome float64) {
+	e.settled = true
 	e.success = weight*outcome + (1-weight)*e.successAt(now)
 	e.at = now
 }

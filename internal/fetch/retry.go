@@ -275,7 +275,7 @@ func (p *Pool) judge(ctx context.Context, q quest, u *upstream, err error) bool 
 	p.opts.Logger.Debug("upstream failed", "version", q.entry.Version.String(), "upstream", u.name, "err", err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	u.err = err
+	u.fail(err)
 	return !errors.As(err, new(moved))
 }
 
@@ -294,6 +294,9 @@ func (p *Pool) blame(ctx context.Context, q quest, u *upstream, err error) {
 	p.rank.Failed(u.index)
 	if !errors.Is(err, fs.ErrNotExist) {
 		p.opts.Metrics.Failed(u.number, metrics.Wrong)
+		p.mu.Lock()
+		u.last = failure{err, time.Now()}
+		p.mu.Unlock()
 	}
 	if q.refused.add(u, err) && !errors.Is(err, fs.ErrNotExist) {
 		p.opts.Logger.Warn("upstream not asked again", "version", q.entry.Version.String(), "upstream", u.name, "err", err)

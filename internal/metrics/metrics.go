@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 )
 
@@ -44,6 +45,7 @@ const (
 	Ready
 	Scrape
 	Peers
+	Status
 
 	kinds // how many there are
 )
@@ -52,7 +54,7 @@ const (
 var kindNames = [kinds]string{
 	Other: "other", Distribution: "distribution", Unfinished: "unfinished", Manifest: "manifest", Sums: "sums", Have: "have",
 	Shard: "shard", Probe: "probe", Health: "healthz", Ready: "readyz", Scrape: "metrics",
-	Peers: "peers",
+	Peers: "peers", Status: "status",
 }
 
 // A Reason is why an upstream has failed.
@@ -205,6 +207,35 @@ func (m *Metrics) Text() ([]byte, error) {
 		}
 	}
 	return text.Bytes(), nil
+}
+
+// Traffic is what has come and gone of shards since the process began, in bytes.
+type Traffic struct {
+	// Received is by upstream, in the order of [Metrics.Follow], and nil where that was
+	// not called.
+	Received []int64
+
+	// Sent is to everybody.
+	Sent int64
+}
+
+// Traffic returns what the counters have reached.
+func (m *Metrics) Traffic() Traffic {
+	if m == nil {
+		return Traffic{}
+	}
+	t := Traffic{Sent: count(m.sent[Shard])}
+	for _, c := range m.received {
+		t.Received = append(t.Received, count(c))
+	}
+	return t
+}
+
+// count returns what c has reached.
+func count(c prometheus.Counter) int64 {
+	var value dto.Metric
+	_ = c.Write(&value) // which a counter never fails to
+	return int64(value.GetCounter().GetValue())
 }
 
 // A Request is one that is being answered.

@@ -138,6 +138,18 @@ func TestItIsCountedByManyAtOnce(t *testing.T) {
 	assert.Contains(t, text(t, m), `shardcast_sent_bytes_total{kind="shard"} 800`+"\n")
 }
 
+func TestTrafficIsWhatTheCountersHaveReached(t *testing.T) {
+	var none *metrics.Metrics
+	assert.Zero(t, none.Traffic())
+	assert.Zero(t, metrics.New("origin", "").Traffic(), "an origin fetches nothing")
+	m := full(t)
+	m.Begin(metrics.Shard).Sent(500)
+	m.Begin(metrics.Manifest).Sent(7)
+	m.Received(1, 1000)
+	m.Received(1, 1)
+	assert.Equal(t, metrics.Traffic{Received: []int64{0, 1001}, Sent: 500}, m.Traffic())
+}
+
 func ExampleMetrics() {
 	m := metrics.New("origin", "v1.0.0")
 	r := m.Begin(metrics.Manifest)

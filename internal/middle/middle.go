@@ -71,7 +71,7 @@ func New(st *store.Store, pool *fetch.Pool, interval time.Duration, keep int, lo
 }
 
 // Serve follows the upstreams and serves what it has on ln until ctx ends, as opts say,
-// whose Store, Board, Ready and Logger are not looked at. It returns an error matching [store.ErrInUse] if the directory has another
+// whose Store, Board, Ready and Logger are not looked at, nor Upstreams in its Status. It returns an error matching [store.ErrInUse] if the directory has another
 // server, and otherwise what [server.Serve] does; what goes wrong upstream is
 // logged. It closes ln.
 func (m *Middle) Serve(ctx context.Context, ln net.Listener, opts server.Options) (err error) {
@@ -88,6 +88,11 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener, opts server.Options
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		opts.Store, opts.Board, opts.Logger, opts.Ready = m.store, m.board, m.logger, m.ready
+		if opts.Status != nil {
+			shown := *opts.Status
+			shown.Upstreams = m.upstreams
+			opts.Status = &shown
+		}
 		return server.Serve(ctx, ln, opts)
 	})
 	group.Go(func() error {

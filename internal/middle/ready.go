@@ -9,6 +9,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/status"
 )
 
 // errUnheard is why a middle is not ready that cannot know what there is.
@@ -88,4 +89,24 @@ func (a *announced) since(v shard.Version, digests ...shard.Digest) (time.Durati
 		}
 	}
 	return 0, false
+}
+
+// upstreams returns how those are that are followed, for the status page.
+func (m *Middle) upstreams() []status.Upstream {
+	standings := m.pool.Standings()
+	all := make([]status.Upstream, 0, len(standings))
+	for _, s := range standings {
+		u := status.Upstream{
+			Upstream: s.URL, State: s.State, Up: s.Up, Throughput: int64(s.Throughput),
+			Error: status.Text(s.Err), ErrorTime: s.At.UTC(),
+		}
+		if s.Settled {
+			u.Success = &s.Success
+		}
+		if s.Newest > 0 {
+			u.Newest = s.Newest.String()
+		}
+		all = append(all, u)
+	}
+	return all
 }

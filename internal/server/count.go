@@ -12,8 +12,9 @@ import (
 
 // countedStep in bytes is what the kernel sends of a shard between two looks at how much
 // it has been: little enough for what a slow reader gets to be seen while it gets it, and
-// as much as one call sends anyway.
-const countedStep = 4 << 20
+// much enough to cost nothing: 2 GB by ten curls at once took 0.36 s of CPU time with it,
+// and 0.37 s with 4 MiB, which is what one call sends at most.
+const countedStep = 256 << 10
 
 // counted sees what a request is answered with, for the metrics and the access log.
 type counted struct {
@@ -22,15 +23,17 @@ type counted struct {
 	handler *handler
 	request *http.Request
 	counter metrics.Request
+	target  target
+	reader  *reader // of a shard that is being sent, or nil
 	begun   time.Time
 	status  int
 	bytes   int64
 	took    time.Duration // in the end
 }
 
-// count begins to answer r, which is of a kind.
-func (h *handler) count(w http.ResponseWriter, r *http.Request, kind metrics.Kind) *counted {
-	return &counted{ResponseWriter: w, handler: h, request: r, counter: h.metrics.Begin(kind), begun: time.Now()}
+// count begins to answer r, which is for t.
+func (h *handler) count(w http.ResponseWriter, r *http.Request, t target) *counted {
+	return &counted{ResponseWriter: w, handler: h, request: r, target: t, counter: h.metrics.Begin(t.kind), begun: time.Now()}
 }
 
 // end notes that all has been sent, or what there is to be sent.
@@ -39,6 +42,7 @@ func (c *counted) end() {
 	c.took = time.Since(c.begun)
 	c.handler.accessLog.write(c) // first: what is counted can be found there
 	c.counter.End(c.status)
+	c.reader.end()
 }
 
 // Unwrap is for [http.ResponseController].
@@ -46,7 +50,12 @@ func (c *counted) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // WriteHeader takes note of the status.
 func (c *counted) WriteHeader(status int) {
-	c.status = cmp.Or(c.status, status)
+	if c.status == 0 {
+		c.status = status
+		if c.target.kind == metrics.Shard && c.request.Method == http.MethodGet && status < http.StatusMultipleChoices {
+			c.reader = c.handler.status.read(c.request.RemoteAddr, c.target.version)
+		}
+	}
 	c.ResponseWriter.WriteHeader(status)
 }
 
@@ -83,4 +92,5 @@ func (c *counted) sent(bytes int64) {
 	}
 	c.bytes += bytes
 	c.counter.Sent(bytes)
+	c.reader.sent(bytes)
 }

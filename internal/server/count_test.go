@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strconv"
 	"strings"
@@ -233,4 +236,25 @@ func TestALargeShardComesWholeWhenItIsCounted(t *testing.T) {
 	assert.Len(t, s.get(t, "/v1/"+shard.FileName(1)).body, size)
 	assert.Len(t, s.get(t, "/v1/"+shard.FileName(1), "Range", "bytes=7-").body, size-7)
 	has(t, m, `shardcast_sent_bytes_total{kind="shard"}`, "1.8874375e+07")
+}
+
+func TestWhatASlowReaderGetsIsCountedWhileItGetsIt(t *testing.T) {
+	dir := t.TempDir()
+	st := open(t, dir)
+	large(t, dir, 1, 64<<20)
+	m := metrics.New("origin", "")
+	srv := httptest.NewUnstartedServer(server.NewHandler(server.Options{Store: st, Metrics: m, Logger: slog.New(slog.DiscardHandler)}))
+	srv.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		if tcp, ok := c.(*net.TCPConn); ok && state == http.StateNew {
+			assert.NoError(t, tcp.SetWriteBuffer(1<<20))
+		}
+	}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	conn := dial(t, srv.Listener.Addr().String())
+	require.NoError(t, conn.SetReadBuffer(64<<10))
+	_, err := conn.Write([]byte("GET /v1/shard_001.bin HTTP/1.1\r\nHost: x\r\n\r\n"))
+	require.NoError(t, err)
+	// It reads nothing, so what is sent is what the system holds for it, a few MiB at most.
+	assert.Eventually(t, func() bool { return value(t, m, `shardcast_sent_bytes_total{kind="shard"}`) != "0" }, patience, time.Millisecond)
 }

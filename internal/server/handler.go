@@ -13,6 +13,8 @@
 //	GET /readyz                 200 while it serves the newest version that there is, or 503 and why not
 //	GET /metrics                what it counts, for Prometheus
 //	GET /peers.txt              who else follows the server, if it has a swarm
+//	GET /                       what it has and does, for people; see package status
+//	GET /status.json            the same for programs
 //	GET /data1.bin              bytes to measure the server by; in the dialect of 0.3
 //
 // HEAD is answered wherever GET is (RFC 9110, section 9.3.2), any other method
@@ -72,8 +74,8 @@
 // # Watching
 //
 // [Options] may have each answer counted, see package metrics, and a line written for it
-// in the Combined Log Format. Both see the bytes on their way to the connection, 4 MiB at
-// a time, and leave it to the kernel to send them.
+// in the Combined Log Format. Both see the bytes on their way to the connection, 256 KiB
+// at a time, and leave it to the kernel to send them.
 //
 // # Limits
 //
@@ -123,6 +125,7 @@ type handler struct {
 	metrics     *metrics.Metrics
 	accessLog   *accessLog
 	swarm       *swarming
+	status      *statusPage  // nil for none
 	ready       func() error // nil is for always
 	members     *swarm.Members
 	probe       func() ([]byte, shard.Digest)
@@ -163,6 +166,10 @@ type Options struct {
 	// same time. Nil is for none.
 	AccessLog io.Writer
 
+	// Status has the server show what it does at / and /status.json. Nil is for no such
+	// page.
+	Status *Status
+
 	// Ready returns why the newest version that there is somewhere is not served here, or
 	// nil. Nil is for a server that has all there is.
 	Ready func() error
@@ -193,13 +200,16 @@ func newHandler(opts Options) *handler {
 		h.listings = append(h.listings, newListing(opts, d))
 	}
 	h.metrics.Measure(h.measure)
+	if opts.Status != nil {
+		h.status = newStatusPage(h, *opts.Status)
+	}
 	return h
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t := h.target(r.URL.Path)
-	if h.metrics != nil || h.accessLog != nil {
-		c := h.count(w, r, t.kind)
+	if h.metrics != nil || h.accessLog != nil || h.status != nil {
+		c := h.count(w, r, t)
 		defer c.end()
 		w = c
 	}
@@ -216,6 +226,11 @@ type target struct {
 
 // target reads a path.
 func (h *handler) target(path string) target {
+	// Exactly these: a Python client that is given http://host/ asks for what begins with
+	// two slashes.
+	if h.status != nil && (path == pagePath || path == statusPath) {
+		return target{kind: metrics.Status}
+	}
 	dialect, path := h.spoken(path)
 	t := target{dialect: dialect}
 	switch path {
@@ -314,6 +329,8 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, t target) error 
 		return h.scrape(w, r)
 	case metrics.Peers:
 		return h.peers(w, r)
+	case metrics.Status:
+		return h.status.serve(w, r)
 	case metrics.Probe:
 		return h.measureBy(w, r, t.dialect)
 	case metrics.Manifest:

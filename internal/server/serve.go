@@ -61,6 +61,10 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 		handler.watch(ctx)
 		return nil
 	})
+	group.Go(func() error {
+		handler.status.follow(ctx)
+		return nil
+	})
 	if st.Role() == store.Origin {
 		group.Go(func() error {
 			handler.followCuts(ctx)

@@ -237,6 +237,26 @@ func (s *Store) Holds(v shard.Version) bool {
 	return err == nil && info.IsDir()
 }
 
+// StatVersion describes the directory of v, which looks different when a file has come or
+// gone there. The error matches [fs.ErrNotExist] if v is not here.
+func (s *Store) StatVersion(v shard.Version) (fs.FileInfo, error) { return s.root.Lstat(v.String()) }
+
+// Shards returns the numbers of the shards of v that are here, in no order. One that is
+// here under two names is there twice.
+func (s *Store) Shards(v shard.Version) ([]int, error) {
+	dir, err := fs.ReadDir(s.root.FS(), v.String())
+	if err != nil {
+		return nil, err
+	}
+	var numbers []int
+	for _, e := range dir {
+		if number, err := shard.ParseFileName(e.Name()); err == nil && e.Type().IsRegular() {
+			numbers = append(numbers, number)
+		}
+	}
+	return numbers, nil
+}
+
 // Shard opens shard number of v for reading. The error matches
 // [fs.ErrNotExist] if it is not here. A retired version can still be opened for
 // as long as [Store.Sweep] finds readers; done says that this one has finished.

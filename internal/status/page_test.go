@@ -1,0 +1,202 @@
+package status_test
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/status"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+// middle is the status of one that has something of everything.
+func middle() status.Status {
+	v2 := of(here, here, part, missing)
+	v2.Version, v2.Name, v2.Date, v2.ShardSize = "v2", "weights.bin", at(-90), 10
+	v1 := of(here)
+	v1.Version, v1.State, v1.Digest = "v1", status.Here, strings.Repeat("ab", 32)
+	return status.Status{
+		Role: "middle", Build: "v1.2.3", Time: at(0), Started: at(-7200), NotReady: "v3 is not here",
+		Versions: []status.Version{v2, v1}, MoreVersions: 1,
+		Upstreams: []status.Upstream{
+			{Upstream: "http://a:8000", State: "sending", Up: true, Newest: "v2", Received: 3e6, Share: 0.75, Speed: 5e6, Throughput: 1e6, Success: ptr(0.985)},
+			{Upstream: "http://b:8000", State: "failing", Received: 1e6, Share: 0.25, Error: "it answers 500", ErrorTime: at(-61)},
+		},
+		Downloads:     []status.Download{{Client: "10.0.0.7", Version: "v2", Transfers: 3, Sent: 2e6, Since: at(-20), Speed: 1e5}},
+		MoreDownloads: 2,
+		Throughput: status.Throughput{Sent: 4e6, Received: ptr(int64(5e6)), Samples: []status.Sample{
+			{Time: at(-10), Sent: 0, Received: ptr(int64(8e6))}, {Time: at(-5), Sent: 4e6, Received: ptr(int64(5e6))},
+		}},
+		Disk: status.Disk{Used: 4e9, Free: ptr(int64(5e10))},
+	}
+}
+
+// html returns the page of s.
+func html(t *testing.T, s status.Status) string {
+	t.Helper()
+	text, err := s.HTML()
+	require.NoError(t, err)
+	return string(text)
+}
+
+// text returns what somebody reads on a page, with a blank between two elements.
+func text(page string) string {
+	_, body, _ := strings.Cut(page, "<body>")
+	body, _, _ = strings.Cut(body, "<script>")
+	body = regexp.MustCompile(`<[^>]*>`).ReplaceAllString(body, " ")
+	return strings.Join(strings.Fields(strings.ReplaceAll(body, "\u00a0", " ")), " ")
+}
+
+func TestThePageSaysAllThatTheJSONSays(t *testing.T) {
+	got := text(html(t, middle()))
+	for _, want := range []string{
+		"shardcast middle", "Not ready : v3 is not here", "up 2 h", "version v1.2.3", "as of 12:00:00 UTC",
+		"v2 arriving weights.bin 40 B 1 min shards 1 to 2 here, shard 3 arriving, shard 4 missing 2 of 4 shards here, 1 arriving, 1 missing 24 B of 40 B not known yet",
+		"v1 – 10 B – shard 1 here all 1 shard here abab", "And 1 older version.",
+		"Out 4.0 MB/s now, 4.0 MB/s at most", "In 5.0 MB/s now, 8.0 MB/s at most", "upper line: 8.0 MB/s",
+		"Used here 4.0 GB", "Free 50 GB",
+		"http://a:8000 sending v2 75% 3.0 MB 5.0 MB/s 1.0 MB/s 98% none",
+		"http://b:8000 failing – 25% 1.0 MB 0 B/s – – 1 min ago: it answers 500",
+		"10.0.0.7 v2 3 shards 100 kB/s 2.0 MB 20 s", "And 2 slower ones.",
+	} {
+		assert.Contains(t, got, want)
+	}
+}
+
+func TestAnOriginThatHasNothingSaysSo(t *testing.T) {
+	got := text(html(t, status.Status{Role: "origin", Ready: true}))
+	for _, want := range []string{
+		"shardcast origin Ready", "Nothing is on offer yet.", "Nobody is sent a shard now.", "Out 0 B/s The plot begins",
+		"Used here 0 B Free –",
+	} {
+		assert.Contains(t, got, want)
+	}
+	assert.NotContains(t, got, "Upstreams")
+	assert.NotContains(t, got, "In 0 B/s")
+}
+
+func TestWhatComesFromOthersIsEscapedWhereverItStands(t *testing.T) {
+	evil := `</title></script><script>alert(1)</script><img src=x onerror=alert(1)>"'` + "`{{.}}\u202e\x00"
+	s := middle()
+	s.NotReady, s.Build, s.Role = evil, evil, evil
+	for i := range s.Versions {
+		v := &s.Versions[i]
+		v.Version, v.State, v.Name, v.Digest = evil, evil, evil, evil
+	}
+	for i := range s.Upstreams {
+		u := &s.Upstreams[i]
+		u.Upstream, u.State, u.Newest, u.Error = evil, evil, evil, evil
+	}
+	s.Downloads[0].Client, s.Downloads[0].Version = evil, evil
+	page := html(t, s)
+	assert.Equal(t, 1, strings.Count(page, "<script"))
+	assert.NotContains(t, page, "<img")
+	assert.Equal(t, strings.Count(html(t, middle()), "</title>"), strings.Count(page, "</title>"))
+	for _, tag := range regexp.MustCompile(`<[^>]*alert[^>]*>`).FindAllString(page, -1) {
+		assert.NotContains(t, tag, `"'`, "an attribute has ended")
+	}
+	text, err := s.JSON()
+	require.NoError(t, err)
+	assert.NotContains(t, string(text), "<script")
+}
+
+func TestThePolicyLetsOnlyRunWhatIsEmbedded(t *testing.T) {
+	page := html(t, middle())
+	for directive, tag := range map[string]string{"style-src": "style", "script-src": "script"} {
+		found := regexp.MustCompile(`(?s)<`+tag+`>(.*)</`+tag+`>`).FindAllStringSubmatch(page, -1)
+		require.Len(t, found, 1)
+		digest := sha256.Sum256([]byte(found[0][1]))
+		assert.Contains(t, status.Policy(), directive+" 'sha256-"+base64.StdEncoding.EncodeToString(digest[:])+"';")
+	}
+	assert.Contains(t, status.Policy(), "default-src 'none'")
+	assert.NotRegexp(t, `\son\w+=|\sstyle=`, regexp.MustCompile(`(?s)<(script|style)>.*</(script|style)>`).ReplaceAllString(page, ""), "which the policy forbids")
+}
+
+func TestThePageIsOneFile(t *testing.T) {
+	page := html(t, middle())
+	for _, link := range regexp.MustCompile(`(?:src|href|url)[=(]["']?([^"' >)]*)`).FindAllStringSubmatch(page, -1) {
+		if !strings.HasPrefix(link[1], "data:") {
+			assert.Contains(t, []string{"status.json", "metrics"}, link[1])
+		}
+	}
+	assert.NotContains(t, page, "@import")
+}
+
+func TestTablesArePlainToThoseWhoHearThem(t *testing.T) {
+	page := html(t, middle())
+	assert.Equal(t, 3, strings.Count(page, "<table"))
+	assert.Equal(t, 3, strings.Count(page, "<caption>"))
+	assert.NotRegexp(t, `<th [^>]*>`, regexp.MustCompile(`<th scope="(col|row)" [^>]*>`).ReplaceAllString(page, ""))
+	assert.Contains(t, page, `<html lang="en">`)
+	for _, svg := range regexp.MustCompile(`(?s)<svg class.*?</svg>`).FindAllString(page, -1) {
+		assert.Contains(t, svg, `role="img"`)
+		assert.Contains(t, svg, "<title")
+	}
+	assert.Contains(t, page, "<desc id=\"plot-text\">Out: 4.0\u00a0MB/s now, 4.0\u00a0MB/s at most. In: 5.0\u00a0MB/s now, 8.0\u00a0MB/s at most.</desc>")
+	ids := regexp.MustCompile(` id="([^"]*)"`).FindAllString(page, -1)
+	assert.Len(t, slices.Compact(slices.Sorted(slices.Values(ids))), len(ids), "an id is there twice")
+}
+
+func TestThePageIsBoundedWhateverThereIs(t *testing.T) {
+	s := middle()
+	v := of(slices.Repeat([]status.Shard{part, here, begun, missing}, 16_384)...)
+	v.Name = strings.Repeat("n", 255)
+	s.Versions = slices.Repeat([]status.Version{v}, status.MaxVersions)
+	s.Downloads = slices.Repeat(s.Downloads, status.MaxDownloads)
+	for i := range status.MaxSamples {
+		s.Throughput.Samples = append(s.Throughput.Samples, status.Sample{Time: at(float64(-5 * i)), Sent: 1e9, Received: ptr(int64(1e9))})
+	}
+	text, err := s.JSON()
+	require.NoError(t, err)
+	assert.Less(t, len(text), 1<<20)
+	assert.Less(t, len(html(t, s)), 5<<20)
+}
+
+func TestAnErrorIsCutAndIsText(t *testing.T) {
+	assert.Empty(t, status.Text(nil))
+	assert.Equal(t, "why", status.Text(errors.New("why")))
+	long := status.Text(errors.New(strings.Repeat("ä", 1000)))
+	assert.LessOrEqual(t, len(long), status.MaxError+3)
+	assert.Equal(t, "a_b", status.Text(errors.New("a\xffb")))
+}
+
+func TestNamesInTheJSONStayAsTheyAre(t *testing.T) {
+	s := middle()
+	s.Versions = s.Versions[:1]
+	s.Versions[0].Cells = s.Versions[0].Cells[:1]
+	s.Upstreams = s.Upstreams[1:]
+	s.Upstreams[0].Throughput, s.Upstreams[0].Success, s.Upstreams[0].Newest = 7, ptr(0.5), "v1"
+	s.Throughput.Samples = s.Throughput.Samples[:1]
+	text, err := s.JSON()
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"role":"middle","build":"v1.2.3","time":"2026-11-26T12:00:00Z","started":"2026-11-26T10:00:00Z",`+
+		`"ready":false,"not_ready":"v3 is not here",`+
+		`"versions":[{"version":"v2","state":"arriving","name":"weights.bin","date":"2026-11-26T11:58:30Z","shard_size":10,`+
+		`"size":40,"done":24,"shard_count":4,"here":2,"arriving":1,"missing":1,`+
+		`"cells":[{"shards":2,"here":2,"arriving":0,"part":0}]}],"more_versions":1,`+
+		`"upstreams":[{"upstream":"http://b:8000","state":"failing","up":false,"newest":"v1","received":1000000,"share":0.25,"speed":0,`+
+		`"throughput":7,"success":0.5,"error":"it answers 500","error_time":"2026-11-26T11:58:59Z"}],`+
+		`"downloads":[{"client":"10.0.0.7","version":"v2","transfers":3,"sent":2000000,"since":"2026-11-26T11:59:40Z","speed":100000}],`+
+		`"more_downloads":2,`+
+		`"throughput":{"sent":4000000,"received":5000000,"samples":[{"time":"2026-11-26T11:59:50Z","sent":0,"received":8000000}]},`+
+		`"disk":{"used":4000000000,"free":50000000000}}`, string(text))
+	assert.True(t, strings.HasSuffix(string(text), "}\n"), "it is a line")
+}
+
+func TestAgesAreInOneUnit(t *testing.T) {
+	for age, want := range map[time.Duration]string{
+		-time.Hour: "up 0 s", 59 * time.Second: "up 59 s", time.Minute: "up 1 min", 59 * time.Minute: "up 59 min",
+		47 * time.Hour: "up 47 h", 48 * time.Hour: "up 2 days",
+	} {
+		assert.Contains(t, text(html(t, status.Status{Time: at(0), Started: at(0).Add(-age)})), want+" ")
+	}
+}
