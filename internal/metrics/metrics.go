@@ -86,7 +86,7 @@ type Metrics struct {
 
 	received           []prometheus.Counter          // by upstream
 	failures           [][reasons]prometheus.Counter // likewise
-	fromPeers          prometheus.Counter
+	fromPeers, toPeers prometheus.Counter
 	peerFailures       [reasons]prometheus.Counter
 	wasted             prometheus.Counter
 	verified, mistaken prometheus.Counter
@@ -118,12 +118,16 @@ func New(role, build string) *Metrics {
 		m.requests.WithLabelValues(kindNames[k], "500")
 		m.requests.WithLabelValues(kindNames[k], "503")
 	}
+	m.toPeers = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: namespace, Name: "peer_sent_bytes_total",
+		Help: "Bytes of shards that were sent to peers of a swarm; they are in sent_bytes_total, too.",
+	})
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "1, for the role of the server and the version of its program.",
 	}, []string{"role", "version"})
 	info.WithLabelValues(role, build).Set(1)
 	m.registry.MustRegister(
-		m.requests, sent, open, info, &serverCollector{metrics: m},
+		m.requests, sent, open, m.toPeers, info, &serverCollector{metrics: m},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -217,6 +221,10 @@ type Traffic struct {
 
 	// Sent is to everybody.
 	Sent int64
+
+	// FromPeers has come from peers of a swarm, and is not in Received; ToPeers has gone to
+	// them, and is in Sent.
+	FromPeers, ToPeers int64
 }
 
 // Traffic returns what the counters have reached.
@@ -225,6 +233,10 @@ func (m *Metrics) Traffic() Traffic {
 		return Traffic{}
 	}
 	t := Traffic{Sent: count(m.sent[Shard])}
+	if m.fromPeers != nil {
+		t.FromPeers = count(m.fromPeers)
+	}
+	t.ToPeers = count(m.toPeers)
 	for _, c := range m.received {
 		t.Received = append(t.Received, count(c))
 	}
@@ -256,6 +268,14 @@ func (m *Metrics) Begin(k Kind) Request {
 func (r Request) Sent(bytes int64) {
 	if r.metrics != nil {
 		r.metrics.sent[r.kind].Add(float64(bytes))
+	}
+}
+
+// ToPeer counts bytes of the answer that go to a peer of a swarm. They are counted by
+// [Request.Sent], too.
+func (r Request) ToPeer(bytes int64) {
+	if r.metrics != nil {
+		r.metrics.toPeers.Add(float64(bytes))
 	}
 }
 

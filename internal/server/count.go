@@ -24,7 +24,8 @@ type counted struct {
 	request *http.Request
 	counter metrics.Request
 	target  target
-	reader  *reader // of a shard that is being sent, or nil
+	reader  *reader
+	peer    bool // of a swarm asks for a shard // of a shard that is being sent, or nil
 	begun   time.Time
 	status  int
 	bytes   int64
@@ -54,6 +55,7 @@ func (c *counted) WriteHeader(status int) {
 		c.status = status
 		if c.target.kind == metrics.Shard && c.request.Method == http.MethodGet && status < http.StatusMultipleChoices {
 			c.reader = c.handler.status.read(c.request.RemoteAddr, c.target.version)
+			c.peer = c.handler.swarm != nil && c.request.Header.Get(swarmHeader) == asPeer
 		}
 	}
 	c.ResponseWriter.WriteHeader(status)
@@ -92,5 +94,8 @@ func (c *counted) sent(bytes int64) {
 	}
 	c.bytes += bytes
 	c.counter.Sent(bytes)
+	if c.peer {
+		c.counter.ToPeer(bytes)
+	}
 	c.reader.sent(bytes)
 }

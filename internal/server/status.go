@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/status"
@@ -67,7 +68,7 @@ func newStatusPage(h *handler, opts Status) *statusPage {
 		handler: h, opts: opts, started: now.UTC(), readers: readers{each: make(map[reads]*reader)}, turn: make(chan struct{}, 1),
 	}
 	traffic := h.metrics.Traffic()
-	for _, total := range append(traffic.Received, traffic.Sent) {
+	for _, total := range totals(traffic) {
 		p.meters = append(p.meters, status.NewMeter(now, total))
 	}
 	return p
@@ -93,22 +94,26 @@ func (p *statusPage) follow(ctx context.Context) {
 // mark notes how far the counters are.
 func (p *statusPage) mark(now time.Time) {
 	traffic := p.handler.metrics.Traffic()
-	p.history.Record(now, traffic.Sent, sum(traffic.Received))
+	p.history.Record(now, traffic.Sent, received(traffic))
 	p.readers.mark(now)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, total := range append(traffic.Received, traffic.Sent) {
+	for i, total := range totals(traffic) {
 		p.meters[i].Mark(now, total)
 	}
 }
 
-// sum returns that of what has been received, and nil where nothing ever is.
-func sum(received []int64) *int64 {
-	if len(received) == 0 {
+// totals are what meters are of: what upstreams have sent, peers of a swarm have sent and
+// been sent, and everybody has been sent.
+func totals(t metrics.Traffic) []int64 { return append(t.Received, t.FromPeers, t.ToPeers, t.Sent) }
+
+// received returns all that has come, and nil where nothing ever does.
+func received(t metrics.Traffic) *int64 {
+	if len(t.Received) == 0 {
 		return nil
 	}
-	var all int64
-	for _, r := range received {
+	all := t.FromPeers
+	for _, r := range t.Received {
 		all += r
 	}
 	return &all
@@ -206,9 +211,19 @@ func (p *statusPage) flows(now time.Time, s *status.Status) {
 	defer p.mu.Unlock()
 	last := len(p.meters) - 1
 	s.Throughput = status.Throughput{Sent: p.meters[last].Speed(now, traffic.Sent), Samples: p.history.Samples(now)}
-	all := sum(traffic.Received)
+	all := received(traffic)
 	if all != nil {
 		s.Throughput.Received = new(int64)
+	}
+	if p.handler.swarm != nil {
+		from, to := p.meters[last-2].Speed(now, traffic.FromPeers), p.meters[last-1].Speed(now, traffic.ToPeers)
+		s.Swarm = &status.Swarm{
+			Peers: max(p.handler.members.Count(), 0), Received: traffic.FromPeers, ReceivedSpeed: from, Sent: traffic.ToPeers, SentSpeed: to,
+		}
+		if all != nil {
+			*s.Throughput.Received += from
+			s.Swarm.Share = float64(traffic.FromPeers) / float64(max(*all, 1))
+		}
 	}
 	for i, total := range traffic.Received {
 		speed := p.meters[i].Speed(now, total)

@@ -47,6 +47,9 @@ type Status struct {
 	// Upstreams are in the order in which they were named. An origin has none.
 	Upstreams []Upstream `json:"upstreams,omitempty"`
 
+	// Swarm is that of the server, if it has one.
+	Swarm *Swarm `json:"swarm,omitempty"`
+
 	// Downloads are those who are sent shards now, or were in the last seconds, the fastest
 	// first, and MoreDownloads how many others there are.
 	Downloads     []Download `json:"downloads"`
@@ -129,6 +132,24 @@ type Upstream struct {
 	// since.
 	Error     string    `json:"error,omitempty"`
 	ErrorTime time.Time `json:"error_time,omitzero"`
+}
+
+// Swarm is what a server has to do with nodes that swap shards.
+type Swarm struct {
+	// Peers is how many follow this server, can be reached and are told to others.
+	Peers int `json:"peers"`
+
+	// Received is what peers have sent this server of shards since it began, Share the part
+	// of that in all that came, from 0 to 1, and ReceivedSpeed what has come in the last
+	// seconds. An origin is sent nothing.
+	Received      int64   `json:"received"`
+	Share         float64 `json:"share"`
+	ReceivedSpeed int64   `json:"received_speed"`
+
+	// Sent is what this server has sent peers, and SentSpeed what has gone in the last
+	// seconds.
+	Sent      int64 `json:"sent"`
+	SentSpeed int64 `json:"sent_speed"`
 }
 
 // Download is what is sent to one client of one version.
