@@ -23,3 +23,9 @@ func (p *Pool) SetDial(dial func(ctx context.Context, network, address string) (
 func (p *Pool) SetResolver(resolve func(ctx context.Context, host string) ([]netip.Addr, error)) {
 	p.resolve = resolve
 }
+
+// Neighbours returns how many nodes there are to swap shards with.
+func (p *Pool) Neighbours() int {
+	peers, _ := p.neighbours()
+	return len(peers)
+}

@@ -59,7 +59,7 @@ func (p *Pool) join(u *url.URL, number int) *upstream {
 	defer p.joining.Unlock()
 	name := u.Redacted()
 	for _, known := range p.upstreams {
-		if known.name == name {
+		if known.name == name && !known.peer {
 			return known
 		}
 	}
@@ -146,10 +146,13 @@ func (p *Pool) resolveName(ctx context.Context, n *serverName) {
 	p.tell()
 }
 
-// portOf returns the port of a URL that is read like one of http.
+// portOf returns the port of a URL that is read like one of http, or https.
 func portOf(u *url.URL) string {
-	if port := u.Port(); port != "" {
+	switch port := u.Port(); {
+	case port != "":
 		return port
+	case u.Scheme == "https":
+		return "443"
 	}
 	return "80"
 }

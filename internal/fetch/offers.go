@@ -257,7 +257,7 @@ const givenUp = 10
 func (p *Pool) Answered() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.ContainsFunc(p.upstreams, func(u *upstream) bool { return u.heard })
+	return slices.ContainsFunc(p.all(), func(u *upstream) bool { return u.heard })
 }
 
 // Heard reports whether every upstream has answered once, or failed to ten times,

@@ -188,6 +188,7 @@ import (
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/swarm"
 )
 
 // Errors that the methods of [Pool] return, for callers to tell apart.
@@ -317,6 +318,8 @@ type upstream struct {
 	cut     *Cut             // that it tells of, or told of last
 	peers   []*upstream      // that it tells of
 	deaf    int              // how often in a row it did not tell what it has
+
+	standing swarm.Standing // of this node there, or Reader if it says nothing of that
 
 	err       error     // what it failed with last; nil when it has answered since
 	last      failure   // the same, also when it has answered since

@@ -228,6 +228,13 @@ func (t *tally) follow(ctx context.Context) {
 	}
 }
 
+// speed is that of all that comes, of the last five seconds.
+func (t *tally) speed() float64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.all.pace.speed()
+}
+
 // tick makes what has come since the last one part of the transfers' paces.
 func (t *tally) tick(transfers map[*transfer]bool) {
 	t.mu.Lock()

@@ -80,12 +80,16 @@ func (r *refusals) lack() bool {
 	return slices.ContainsFunc(r.errors(), func(err error) bool { return errors.Is(err, fs.ErrNotExist) })
 }
 
+// errors returns the reasons of upstreams. That a peer is not asked again says nothing of
+// these.
 func (r *refusals) errors() []error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var errs []error
 	for _, u := range slices.SortedFunc(maps.Keys(r.why), func(a, b *upstream) int { return a.index - b.index }) {
-		errs = append(errs, r.why[u])
+		if !u.peer {
+			errs = append(errs, r.why[u])
+		}
 	}
 	return errs
 }

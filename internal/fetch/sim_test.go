@@ -64,8 +64,9 @@ type network struct {
 	start   time.Time
 	end     chan struct{}
 
-	mu    sync.Mutex // guards hosts
-	hosts map[string]*host
+	mu     sync.Mutex // guards what follows
+	hosts  map[string]*host
+	dialed []string // addresses
 }
 
 // simulate runs test in a bubble, with a network that is taken down after it.
@@ -87,8 +88,9 @@ func simulate(t *testing.T, version published, test func(t *testing.T, n *networ
 func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error) {
 	n.mu.Lock()
 	h := n.hosts[address]
+	n.dialed = append(n.dialed, address)
 	n.mu.Unlock()
-	if h.isDown() {
+	if h == nil || h.isDown() {
 		return nil, errors.New("connection refused")
 	}
 	ours, theirs := net.Pipe()
@@ -108,6 +110,7 @@ type request struct {
 	path   string
 	asked  string // the Range
 	status int
+	header http.Header
 }
 
 // host is one server.
@@ -121,6 +124,8 @@ type host struct {
 	speed    func(since time.Duration) float64 // bytes per second of all connections
 	idle     time.Time                         // when the link has sent what it has been given
 	spoil    spoiler                           // for shards
+	answers  map[string]http.HandlerFunc       // by path, for what is no shard
+	paths    []string                          // of that
 	down     bool
 	sent     int64 // bytes
 	requests []request
@@ -205,14 +210,21 @@ func (h *host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 	})
 	if !strings.Contains(r.URL.Path, "/shard_") {
-		file.ServeHTTP(w, r)
+		h.mu.Lock()
+		answer := h.answers[r.URL.Path]
+		h.paths = append(h.paths, r.URL.Path)
+		h.mu.Unlock()
+		if answer == nil {
+			answer = file
+		}
+		answer(w, r)
 		return
 	}
 	h.mu.Lock()
 	h.now++
 	h.most = max(h.most, h.now)
 	number := len(h.requests)
-	h.requests = append(h.requests, request{time.Since(h.network.start), r.URL.Path, r.Header.Get("Range"), 0})
+	h.requests = append(h.requests, request{time.Since(h.network.start), r.URL.Path, r.Header.Get("Range"), 0, r.Header})
 	spoil := h.spoil
 	h.mu.Unlock()
 	defer func() {
@@ -260,6 +272,18 @@ func (h *host) spoilWith(s spoiler) *host {
 	return h
 }
 
+// answer has a, or what is usual if that is nil, answer what is asked for at path, which is
+// no shard.
+func (h *host) answer(path string, a http.HandlerFunc) *host {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.answers == nil {
+		h.answers = make(map[string]http.HandlerFunc)
+	}
+	h.answers[path] = a
+	return h
+}
+
 func (h *host) isDown() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -291,6 +315,20 @@ func (h *host) sentBytes() int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.sent
+}
+
+// others returns what h was asked for that is no shard.
+func (h *host) others() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.paths)
+}
+
+// atOnce returns how many shards h was asked for at the same time at most.
+func (h *host) atOnce() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.most
 }
 
 func (h *host) asked() []request {

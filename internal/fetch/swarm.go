@@ -42,14 +42,33 @@ const (
 	peerFirst   = 3 * time.Second
 	peerPause   = 5 * time.Second
 
-	// haveTimeout is how long a node that tells what it has may say nothing at all, and
-	// havePause the least time between two of its lines.
-	haveTimeout = 6 * time.Second
-	havePause   = 20 * time.Millisecond
+	// peerBusy is how soon a peer says that it is busy if it is not to count as one that
+	// sends nothing. Peers that are busy, or do not have what they told of, are asked again
+	// shortly.
+	peerBusy = 3 * time.Second
+
+	// peersPatience is the time after which a shard that peers were asked for in vain comes
+	// from upstream.
+	peersPatience = 10 * time.Second
+
+	// haveTimeout is how long a node that tells what it has may say nothing at all.
+	// havePause is the least time between two of its lines, and havePauseShard what that is
+	// for a version of many shards, by each of them: to read a line takes longer then.
+	haveTimeout    = 6 * time.Second
+	havePause      = 20 * time.Millisecond
+	havePauseShard = 20 * time.Microsecond
 
 	// deafAfter is how often a peer may fail to tell what it has before others are taken in
 	// its place.
 	deafAfter = 3
+
+	// readerWorkers is how many shards a node brings at the same time that nobody can get
+	// at, while it has neighbours.
+	readerWorkers = 3
+
+	// mostParts is how many places stay open of shards that have begun to come and that
+	// nobody brings.
+	mostParts = 32
 )
 
 // Swarm takes part in the swarms of the upstreams until ctx ends: it tells them that
@@ -61,7 +80,7 @@ func (p *Pool) Swarm(ctx context.Context, at net.Addr) {
 		port = tcp.Port
 	}
 	p.each(ctx, func(ctx context.Context, u *upstream) {
-		defer p.meet(u, nil)
+		defer p.meet(u, nil, swarm.Reader)
 		for wait := peersFirst; ; wait = min(2*wait, peersEvery) {
 			if err := p.askPeers(ctx, u, port); err != nil && ctx.Err() == nil {
 				p.opts.Logger.Debug("no peers are told", "upstream", u.name, "err", err)
@@ -75,26 +94,34 @@ func (p *Pool) Swarm(ctx context.Context, at net.Addr) {
 
 // askPeers asks u who else follows it.
 func (p *Pool) askPeers(ctx context.Context, u *upstream, port int) error {
-	var at netip.Addr
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
-		if tcp, ok := info.Conn.RemoteAddr().(*net.TCPAddr); ok {
-			at = tcp.AddrPort().Addr().Unmap()
-		}
-	}})
+	var at netip.Addr // nowhere if there is a proxy between: where that is says nothing of u
+	direct := false
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(hostPort string) { direct = hostPort == hostOf(u.url) },
+		GotConn: func(info httptrace.GotConnInfo) {
+			if tcp, ok := info.Conn.RemoteAddr().(*net.TCPAddr); ok && direct {
+				at = tcp.AddrPort().Addr().Unmap()
+			}
+		},
+	})
 	body, err := p.get(ctx, u, request{path: []string{swarm.PeersName}, header: map[string]string{swarm.PeerHeader: strconv.Itoa(port)}})
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	p.meet(u, swarm.ParsePeers(body, at, p.opts.SwarmAllow))
+	p.meet(u, swarm.ParsePeers(body, at, p.opts.SwarmAllow), swarm.Standing(body.header.Get(swarm.PeerHeader)))
 	return nil
 }
 
-// meet notes whom u tells of. Those that were told of before and can be heard stay, if
-// these may not be all.
-func (p *Pool) meet(u *upstream, told []*url.URL) {
+// hostOf returns where the server at a URL is.
+func hostOf(u *url.URL) string { return net.JoinHostPort(u.Hostname(), portOf(u)) }
+
+// meet notes whom u tells of, and what has become of this node there. Those that were told
+// of before and can be heard stay, if these may not be all.
+func (p *Pool) meet(u *upstream, told []*url.URL, standing swarm.Standing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	u.standing = standing
 	var peers []*upstream
 	if len(told) >= swarm.MaxPeers {
 		peers = slices.DeleteFunc(slices.Clone(u.peers), func(peer *upstream) bool { return peer.deaf >= deafAfter })
@@ -107,6 +134,7 @@ func (p *Pool) meet(u *upstream, told []*url.URL) {
 			peers = append(peers, peer)
 		}
 	}
+	slices.SortFunc(peers, func(a, b *upstream) int { return a.index - b.index }) // told of in any order
 	if !slices.Equal(peers, u.peers) {
 		u.peers = peers
 		close(p.joined)
@@ -119,19 +147,17 @@ func (p *Pool) meet(u *upstream, told []*url.URL) {
 func (p *Pool) peer(at *url.URL) *upstream {
 	name := at.Redacted()
 	all := p.all()
-	for _, u := range all {
-		switch {
-		case u.name == name && u.peer:
-			return u
-		case u.name == name:
-			return nil
-		}
+	if slices.ContainsFunc(all, func(u *upstream) bool { return !u.peer && hostOf(u.url) == at.Host }) {
+		return nil
 	}
 	known := 0
 	var forgotten *upstream
 	for _, u := range all {
-		if !u.peer {
+		switch {
+		case !u.peer:
 			continue
+		case u.name == name:
+			return u
 		}
 		known++
 		if u.transfers == 0 && !slices.ContainsFunc(all, func(o *upstream) bool { return slices.Contains(o.peers, u) }) {
@@ -156,6 +182,24 @@ func (p *Pool) peer(at *url.URL) *upstream {
 // noNumber is the number of a node that was not configured.
 const noNumber = -1
 
+// isReader reports whether nobody can get at this node: upstreams say so, and none
+// lists it or has yet to try.
+func (p *Pool) isReader() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	said := false
+	for _, u := range p.all() {
+		switch u.standing {
+		case swarm.Pending, swarm.Listed:
+			return false
+		case swarm.Unreachable, swarm.Refused:
+			said = true
+		case swarm.Reader: // it says nothing
+		}
+	}
+	return said
+}
+
 // neighbours returns the nodes to swap shards with, and what is closed when they are
 // others.
 func (p *Pool) neighbours() (peers []*upstream, changed <-chan struct{}) {
@@ -176,12 +220,16 @@ type swarming struct {
 	*fetching
 
 	start time.Time
+	ready chan struct{} // closed when neighbours have been joined
 
 	mu      sync.Mutex // guards what follows
 	picker  *swarm.Picker
-	nodes   []*neighbour
-	parts   map[int]*arrival // shards that have begun to come, and nobody brings
-	changed chan struct{}    // closed and replaced when there may be something else to do
+	met     int                // neighbours, ever
+	nodes   map[int]*neighbour // those that there are, by their numbers
+	under   int                // shards that are being brought
+	parts   map[int]*arrival   // shards that have begun to come, and nobody brings
+	since   map[int]time.Time  // when a neighbour was asked for the first time for what has not come
+	changed chan struct{}      // closed and replaced when there may be something else to do
 
 	later    time.Time // when an upstream may be asked
 	attempts int       // that have failed with all upstreams
@@ -192,10 +240,15 @@ type swarming struct {
 type neighbour struct {
 	*upstream
 
-	number int // in the picker
-	gone   bool
+	number int                // in the picker
+	stop   context.CancelFunc // hearing it
+
+	// What follows changes, under the swarming's mu.
+	under  int       // shards that it is asked for
+	sound  bool      // it has done what it was asked last
 	later  time.Time // when it may be asked
 	fails  int       // in a row
+	failed time.Time // the last time
 }
 
 // newSwarming returns nil where a fetch is in no swarm.
@@ -204,8 +257,9 @@ func (f *fetching) newSwarming() *swarming {
 		return nil
 	}
 	return &swarming{
-		fetching: f, start: time.Now(), parts: make(map[int]*arrival), changed: make(chan struct{}),
+		fetching: f, start: time.Now(), ready: make(chan struct{}), changed: make(chan struct{}),
 		picker: swarm.NewPicker(len(f.digests), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
+		nodes:  make(map[int]*neighbour), parts: make(map[int]*arrival), since: make(map[int]time.Time),
 	}
 }
 
@@ -224,25 +278,28 @@ func (s *swarming) listen(ctx context.Context) {
 	group.Go(func() {
 		s.each(ctx, func(ctx context.Context, u *upstream) { s.hear(ctx, swarm.Upstream, u) })
 	})
-	hearing := make(map[*upstream]func())
-	for {
+	hearing := make(map[*upstream]*neighbour)
+	for ready := s.ready; ; ready = nil {
 		peers, changed := s.neighbours()
-		for u, leave := range hearing {
+		for u, n := range hearing {
 			if !slices.Contains(peers, u) {
-				leave()
+				s.leave(n)
 				delete(hearing, u)
 			}
 		}
 		for _, u := range peers {
 			if hearing[u] == nil && !s.refused.has(u) {
-				n := s.meetNode(u)
 				within, stop := context.WithCancel(ctx)
-				hearing[u] = func() {
-					stop()
-					s.leave(n)
-				}
-				group.Go(func() { s.hear(within, n.number, u) })
+				n := s.meetNode(u, stop)
+				hearing[u] = n
+				group.Go(func() {
+					defer stop()
+					s.hear(within, n.number, u)
+				})
 			}
+		}
+		if ready != nil {
+			close(ready)
 		}
 		select {
 		case <-ctx.Done():
@@ -252,25 +309,26 @@ func (s *swarming) listen(ctx context.Context) {
 	}
 }
 
-// meetNode begins to swap shards with a node of which nothing is known.
-func (s *swarming) meetNode(u *upstream) *neighbour {
+// meetNode begins to swap shards with a node of which nothing is known. Stop ends the
+// hearing of it.
+func (s *swarming) meetNode(u *upstream, stop context.CancelFunc) *neighbour {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := &neighbour{upstream: u, number: len(s.nodes)}
-	s.nodes = append(s.nodes, n)
+	n := &neighbour{upstream: u, number: s.met, stop: stop}
+	s.met++
+	s.nodes[n.number] = n
 	s.picker.Join(n.number)
 	return n
 }
 
 // leave ends that.
 func (s *swarming) leave(n *neighbour) {
+	n.stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !n.gone {
-		n.gone = true
-		s.picker.Leave(n.number)
-		s.wake()
-	}
+	delete(s.nodes, n.number)
+	s.picker.Leave(n.number)
+	s.wake()
 }
 
 // hear hears what u has, again and again until ctx ends.
@@ -312,7 +370,7 @@ func (s *swarming) hearOnce(ctx context.Context, number int, u *upstream) error 
 			return err
 		}
 		s.told(number, changes)
-		if err := sleep(ctx, havePause, nil); err != nil {
+		if err := sleep(ctx, max(havePause, havePauseShard*time.Duration(len(s.digests))), nil); err != nil {
 			return err
 		}
 	}
@@ -333,6 +391,7 @@ func (s *swarming) told(number int, changes []swarm.Change) {
 
 // work brings shards until all have come.
 func (s *swarming) work(ctx context.Context) error {
+	<-s.ready // or all would be taken from upstream, as if there were no neighbours
 	buf, _ := s.buffers.Get().(*[]byte)
 	defer s.buffers.Put(buf)
 	for {
@@ -350,30 +409,14 @@ func (s *swarming) work(ctx context.Context) error {
 // upstream. It is no shard if all have come.
 func (s *swarming) take(ctx context.Context) (swarm.Pick, *neighbour, error) {
 	for {
+		reader := s.isReader()
 		s.mu.Lock()
+		s.hearWanted()
 		changed := s.changed
-		if s.picker.Left() == 0 {
-			s.mu.Unlock()
-			return swarm.Pick{}, nil, nil
-		}
-		now := time.Now()
-		next := now.Add(time.Second)
-		pick, ok := s.picker.Next(func(n int) bool {
-			later := s.later
-			if n != swarm.Upstream {
-				later = s.nodes[n].later
-			}
-			if later.After(now) && later.Before(next) {
-				next = later
-			}
-			return !later.After(now)
-		})
-		var from *neighbour
-		if ok && pick.Node != swarm.Upstream {
-			from = s.nodes[pick.Node]
-		}
+		pick, from, next := s.choose(reader)
+		over := s.picker.Left() == 0
 		s.mu.Unlock()
-		if ok {
+		if pick.Shard > 0 || over {
 			return pick, from, nil
 		}
 		timer := time.NewTimer(time.Until(next))
@@ -394,6 +437,66 @@ func (s *swarming) take(ctx context.Context) (swarm.Pick, *neighbour, error) {
 	}
 }
 
+// hearWanted notes what others have begun to wait for. The caller holds mu.
+func (s *swarming) hearWanted() {
+	for {
+		select {
+		case number := <-s.sink.Wanted():
+			s.picker.Ask(number)
+		default:
+			return
+		}
+	}
+}
+
+// choose picks something to do, or none, and says when to look again then. Of neighbours
+// that have not done what they were asked last, each is asked for one shard at a time, and
+// workers are left for upstream: whoever sends nothing can hold up no more than the
+// others. The caller holds mu.
+func (s *swarming) choose(reader bool) (pick swarm.Pick, from *neighbour, next time.Time) {
+	now := time.Now()
+	next = now.Add(time.Second)
+	workers := s.opts.Concurrency
+	if s.picker.Reader = reader && len(s.nodes) > 0; s.picker.Reader {
+		workers = min(workers, readerWorkers)
+	}
+	if s.under >= workers {
+		return pick, nil, next
+	}
+	trials := 0
+	for _, n := range s.nodes {
+		if !n.sound {
+			trials += n.under
+		}
+	}
+	pick, ok := s.picker.Next(func(number int) bool {
+		later := s.later
+		if number != swarm.Upstream {
+			n := s.nodes[number]
+			if !n.sound && (n.under > 0 || trials >= max(1, workers-swarm.UpstreamAtOnce)) {
+				return false
+			}
+			later = n.later
+		}
+		if later.After(now) && later.Before(next) {
+			next = later
+		}
+		return !later.After(now)
+	})
+	if !ok {
+		return pick, nil, next
+	}
+	s.under++
+	if pick.Node != swarm.Upstream {
+		from = s.nodes[pick.Node]
+		from.under++
+		if s.since[pick.Shard].IsZero() {
+			s.since[pick.Shard] = now
+		}
+	}
+	return pick, from, next
+}
+
 // bring brings what was picked, or as much as comes, and leaves the rest to be picked
 // again.
 func (s *swarming) bring(ctx context.Context, pick swarm.Pick, from *neighbour, buf []byte) error {
@@ -412,20 +515,63 @@ func (s *swarming) bring(ctx context.Context, pick swarm.Pick, from *neighbour, 
 	if from != nil && s.refused.has(from.upstream) {
 		s.leave(from)
 	}
+	if !whole && (err == nil || errors.As(err, new(dropped))) {
+		err = s.putBack(a)
+	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended(pick, from, whole)
+	return err
+}
+
+// ended notes that what was picked is not brought any more, or there. The caller holds mu.
+func (s *swarming) ended(pick swarm.Pick, from *neighbour, whole bool) {
+	s.under--
+	if from != nil {
+		from.under--
+	}
 	if whole {
 		s.picker.Done(pick)
+		delete(s.since, pick.Shard)
 	} else {
-		a.place.From(false)
-		s.parts[pick.Shard] = a
 		s.picker.Drop(pick)
+		if from != nil && time.Since(s.since[pick.Shard]) >= peersPatience {
+			s.picker.Need(pick.Shard)
+		}
+		if s.sink.Asked(pick.Shard) {
+			s.picker.Ask(pick.Shard) // who waits for what is begun says so no more
+		}
 	}
 	s.wake()
-	s.mu.Unlock()
-	if err == nil || errors.As(err, new(dropped)) {
+}
+
+// putBack leaves a to be picked again. What nothing has come of is closed, and where too
+// many would stay open what has come is forgotten: places may be files. What was wrong
+// stays, with what is known of who is to blame.
+func (s *swarming) putBack(a *arrival) error {
+	a.place.From(false)
+	fetched := int64(0)
+	for _, o := range a.owners {
+		fetched += o.To - o.From
+	}
+	s.mu.Lock()
+	if keep := a.wrongs > 0 || fetched+a.present > 0 && len(s.parts) < mostParts; keep {
+		s.parts[a.shard.Number] = a
+		s.mu.Unlock()
 		return nil
 	}
-	return err
+	s.mu.Unlock()
+	s.tally.wrong(a.present, fetched)
+	if fetched > 0 {
+		a.place.Forget()
+	}
+	s.fetching.mu.Lock()
+	delete(s.open, a)
+	s.fetching.mu.Unlock()
+	if err := a.place.Close(); err != nil {
+		return local{err}
+	}
+	return nil
 }
 
 // openPart goes on with what has come of a shard, or opens it.
@@ -479,38 +625,37 @@ func (s *swarming) bringSpans(ctx context.Context, a *arrival, from *neighbour, 
 
 // fromPeer brings the rest of a span from a neighbour.
 func (s *swarming) fromPeer(ctx context.Context, of *span, n *neighbour, buf []byte) error {
+	start := time.Now()
 	s.Pool.mu.Lock()
 	n.transfers++
 	s.Pool.mu.Unlock()
 	err := s.transfer(ctx, of, n.upstream, false, buf)
 	s.release(n.upstream, err)
-	if err == nil {
-		s.mu.Lock()
-		n.fails = 0
-		s.mu.Unlock()
-		return nil
-	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && err != nil {
 		return context.Cause(ctx)
 	}
 	if errors.As(err, new(local)) {
 		return err
 	}
+	s.mu.Lock()
+	if n.sound = err == nil; n.sound {
+		n.fails = 0
+	}
+	s.mu.Unlock()
 	later := busy{}
 	switch {
-	case errors.As(err, &later):
+	case err == nil:
+		return nil
+	case errors.As(err, &later) && time.Since(start) < peerBusy:
 		s.putOffNode(n, max(later.wait, shortly()))
 	case errors.Is(err, fs.ErrNotExist):
 		s.told(n.number, []swarm.Change{{State: swarm.Missing, From: of.shard.Number, To: of.shard.Number}})
+		s.putOffNode(n, shortly()) // it may tell of it again at once
 	case errors.As(err, new(refusal)):
 		s.blame(ctx, s.quest(of.shard.Number), n.upstream, err)
 	default:
 		s.judge(ctx, s.quest(of.shard.Number), n.upstream, err)
-		s.mu.Lock()
-		wait := peerPause << min(n.fails, 4)
-		n.fails++
-		s.mu.Unlock()
-		s.putOffNode(n, wait)
+		s.putOffNode(n, s.failedAt(n, start))
 	}
 	return dropped{err}
 }
@@ -518,63 +663,90 @@ func (s *swarming) fromPeer(ctx context.Context, of *span, n *neighbour, buf []b
 // shortly is when somebody is asked again whose slots are taken.
 func shortly() time.Duration { return time.Duration(30+rand.IntN(70)) * time.Millisecond }
 
+// failedAt notes that n has failed with what it was asked for at start, and returns how long
+// to leave it alone. What it was asked for before it failed the last time fails with that.
+func (s *swarming) failedAt(n *neighbour, start time.Time) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if start.Before(n.failed) {
+		return 0
+	}
+	n.failed = time.Now()
+	n.fails++
+	return peerPause << min(n.fails-1, 4)
+}
+
+// putOffNode has n not asked for a while.
 func (s *swarming) putOffNode(n *neighbour, wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n.later = time.Now().Add(wait)
+	if later := time.Now().Add(wait); later.After(n.later) {
+		n.later = later
+	}
 }
 
 // fromUpstream brings the rest of a span from an upstream. Its errors that are no dropped
 // are those of [Pool.retry].
 func (s *swarming) fromUpstream(ctx context.Context, of *span, buf []byte) error {
 	q := s.quest(of.shard.Number)
-	u := s.pick(func(u *upstream) bool { return s.mayAsk(q, u) && s.free(u) })
-	if u == nil {
-		return s.nobody(q)
-	}
-	if !s.claim(u) {
-		return dropped{errNobody}
-	}
-	had := s.sending(u)
-	err := s.transfer(ctx, of, u, false, buf)
-	defer func() { s.release(u, err) }()
-	later := busy{}
-	var code status
-	switch {
-	case err == nil:
+	var notNow error
+	q.try = func(u *upstream) error {
+		err := s.transfer(ctx, of, u, false, buf)
+		var code status
+		later := busy{}
+		switch {
+		case errors.As(err, &code) && code == http.StatusConflict && of.fresh:
+			s.told(swarm.Upstream, []swarm.Change{{State: swarm.Sent, From: of.shard.Number, To: of.shard.Number}})
+		case errors.As(err, &later) && later.wait == 0 && time.Since(s.lastByte(s.start)) < busyPatience:
+			s.putOffUpstreams(shortly())
+		default:
+			return err
+		}
+		notNow = err
 		return nil
-	case ctx.Err() != nil:
+	}
+	failed, got, err := s.attempt(ctx, q)
+	switch {
+	case ctx.Err() != nil && err != nil:
 		return context.Cause(ctx)
-	case errors.As(err, new(local)):
+	case notNow != nil:
+		return dropped{notNow}
+	case err == nil:
+		s.mu.Lock()
+		s.attempts = 0
+		s.mu.Unlock()
+		return nil
+	case !errors.Is(err, errNobody):
 		return err
-	case errors.As(err, &code) && code == http.StatusConflict:
-		s.told(swarm.Upstream, []swarm.Change{{State: swarm.Sent, From: of.shard.Number, To: of.shard.Number}})
+	case got:
 		return dropped{err}
-	case errors.As(err, &later) && later.wait == 0:
-		s.putOffUpstreams(shortly())
-		return dropped{err}
-	case errors.As(err, &later):
-		later.error, later.had = err, had
-		err = later
-		s.judge(ctx, q, u, err)
-		return dropped{err}
+	case len(failed) > 0:
+		return s.failed(ctx, q, failed)
 	}
-	counts := s.judge(ctx, q, u, err)
-	if !counts {
-		return dropped{err}
-	}
-	return s.failed(ctx, q, err)
+	return s.nobody(ctx, q)
 }
 
-// nobody is for there being no upstream to be asked now.
-func (s *swarming) nobody(q quest) error {
+// nobody is for there being no upstream to be asked now. While neighbours have something
+// it counts as a failure of one, for they may go on.
+func (s *swarming) nobody(ctx context.Context, q quest) error {
 	wait, _ := s.wait(q)
-	if wait == 0 && !slices.ContainsFunc(s.all(), func(u *upstream) bool { return s.mayAsk(q, u) }) ||
-		time.Since(s.lastByte(s.start)) >= busyPatience {
-		return outcome(q.entry, slices.Concat(s.busy(q), q.refused.errors()))
+	none := wait == 0 && !slices.ContainsFunc(s.all(), func(u *upstream) bool { return s.mayAsk(q, u) })
+	s.mu.Lock()
+	elsewhere := s.picker.Elsewhere()
+	s.mu.Unlock()
+	switch {
+	case none && elsewhere:
+		return s.failed(ctx, q, nil)
+	case none, time.Since(s.lastByte(s.start)) >= busyPatience:
+		return s.outcome(q, nil)
 	}
 	s.putOffUpstreams(max(wait, shortly()))
 	return dropped{errNobody}
+}
+
+// outcome is the error for what upstreams do not bring.
+func (s *swarming) outcome(q quest, failed []error) error {
+	return outcome(q.entry, slices.Concat(failed, s.busy(q), q.refused.errors()))
 }
 
 func (s *swarming) putOffUpstreams(wait time.Duration) {
@@ -583,9 +755,10 @@ func (s *swarming) putOffUpstreams(wait time.Duration) {
 	s.later = time.Now().Add(wait)
 }
 
-// failed notes that an attempt with an upstream has failed. As long as anything comes from
-// anybody it is the first one.
-func (s *swarming) failed(ctx context.Context, q quest, err error) error {
+// failed notes that an attempt with all upstreams has failed. As long as anything comes
+// from anybody it is the first one.
+func (s *swarming) failed(ctx context.Context, q quest, errs []error) error {
+	err := s.outcome(q, errs)
 	s.mu.Lock()
 	if s.later.After(time.Now()) {
 		s.mu.Unlock()
@@ -604,10 +777,34 @@ func (s *swarming) failed(ctx context.Context, q quest, err error) error {
 	s.later = time.Now().Add(aQuarter(wait))
 	s.mu.Unlock()
 	if attempts >= s.opts.Attempts {
-		return outcome(q.entry, slices.Concat([]error{err}, s.busy(q), q.refused.errors()))
+		return err
 	}
 	_ = s.Refresh(ctx, Soon) // it has logged who is down
 	return dropped{err}
+}
+
+// hopeless returns the slowest transfer from a neighbour when for five seconds all that
+// comes was far less than what one transfer from upstream used to bring, and upstream may be
+// asked. Otherwise none is given up for being slow: all links are full. The caller holds
+// the fetching's mu.
+func (s *swarming) hopeless() (slowest *transfer) {
+	s.mu.Lock()
+	down := s.attempts > 0 || s.later.After(time.Now())
+	s.mu.Unlock()
+	usual := 0.0
+	present, _ := s.present()
+	for _, u := range present {
+		usual = max(usual, s.rank.Throughput(u.index))
+	}
+	if down || s.tally.speed() >= crawl*usual {
+		return nil
+	}
+	for t := range s.transfers {
+		if t.upstream.peer && !t.given && t.pace.count >= recent && (slowest == nil || t.pace.speed() < slowest.pace.speed()) {
+			slowest = t
+		}
+	}
+	return slowest
 }
 
 // header is what is said beside a request for a shard.

@@ -86,7 +86,7 @@ func (f *fetching) measure() {
 			continue
 		}
 		if f.swarm != nil {
-			continue // all links are full, and who would be compared with is as busy
+			continue
 		}
 		if err := f.tooSlow(t); err != nil {
 			t.giveUp(err)
@@ -94,6 +94,8 @@ func (f *fetching) measure() {
 	}
 	if f.swarm == nil {
 		f.spread()
+	} else if t := f.swarm.hopeless(); t != nil {
+		t.giveUp(errCrawl)
 	}
 	f.wake()
 }

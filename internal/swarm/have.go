@@ -67,10 +67,12 @@ func AppendLine(line []byte, before, now []State) []byte {
 	return append(line, '\n')
 }
 
-// ParseLine reads a line, without its end, about a version of so many shards. Errors
-// match [ErrHave].
+// ParseLine reads a line, without its end, about a version of so many shards, of which
+// each is told of once at most, in ascending order: so there are no more changes, and all
+// of them are of no more shards, than there are. Errors match [ErrHave].
 func ParseLine(line string, shards int) ([]Change, error) {
 	var changes []Change
+	last := 0
 	for field := range strings.FieldsSeq(line) {
 		c := Change{State: State(field[0])}
 		switch c.State {
@@ -86,9 +88,10 @@ func ParseLine(line string, shards int) ([]Change, error) {
 		if c.From, err = parseNumber(from); err == nil {
 			c.To, err = parseNumber(to)
 		}
-		if err != nil || c.From > c.To || c.To > shards {
+		if err != nil || c.From <= last || c.From > c.To || c.To > shards {
 			return nil, fmt.Errorf("%w: %.20q, of %d shards", ErrHave, field, shards)
 		}
+		last = c.To
 		changes = append(changes, c)
 	}
 	return changes, nil

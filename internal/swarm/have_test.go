@@ -71,6 +71,7 @@ func TestNoLineIsLongerThanMaxLine(t *testing.T) {
 func TestWhatIsNoLineIsRefused(t *testing.T) {
 	for _, line := range []string{
 		"1", "?1", "+", "+0", "+01", "+-1", "+4", "+1-4", "+2-1", "+1-", "+1-2-3", "++1", "+1x", "+1,2", "+99999999999999999999", "+1 \x002",
+		"+2 +1", "+1 -1", "+1-3 -1-3", "+1-2 ~2-3",
 	} {
 		_, err := swarm.ParseLine(line, 3)
 		require.ErrorIs(t, err, swarm.ErrHave, "%q", line)
@@ -91,8 +92,10 @@ func FuzzParseLine(f *testing.F) {
 			assert.ErrorIs(t, err, swarm.ErrHave)
 			return
 		}
+		last := 0
 		for _, c := range changes {
-			assert.True(t, 1 <= c.From && c.From <= c.To && c.To <= shards, "%v of %d", c, shards)
+			assert.True(t, last < c.From && c.From <= c.To && c.To <= shards, "%v of %d", c, shards)
+			last = c.To
 		}
 	})
 }

@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	// upstreamAtOnce is how many shards a node with neighbours takes from upstream at the
+	// UpstreamAtOnce is how many shards a node with neighbours takes from upstream at the
 	// same time.
-	upstreamAtOnce = 2
+	UpstreamAtOnce = 2
 
 	// sampled is how many of a neighbour's shards are looked at for the rarest one, and
 	// drawn is of how many that are fresh one is drawn, for neighbours not to ask for the
@@ -33,13 +33,20 @@ type Pick struct {
 // A Picker decides for one node and one version which shard to take next from whom. It
 // is a plain value: it neither waits nor asks anybody, and is for one goroutine at a time.
 type Picker struct {
+	// Reader is for a node that nobody can get at: it takes nothing fresh, for upstream
+	// would have to send that once more.
+	Reader bool
+
 	draw   *rand.Rand
 	shards int
 
+	missing  set   // or on their way
+	left     int   // how many
 	wanting  set   // what is missing, and nobody brings
-	left     int   // how many are missing, or on their way
 	asked    []int // by those who read here, in that order
+	needed   []int // from upstream
 	sent     set   // by upstream, to anybody
+	fresh    set   // that no node has, and upstream has sent nobody
 	nodes    map[int]*node
 	order    []int    // of nodes, shuffled for each pick
 	has      []uint16 // how many nodes have shard i+1, or pass it on
@@ -50,14 +57,19 @@ type Picker struct {
 // node is a neighbour.
 type node struct{ held, arriving set }
 
+func (o *node) holds() set    { return o.held }
+func (o *node) passesOn() set { return o.arriving }
+
 // NewPicker returns a Picker for a version of so many shards, of which none is there.
 func NewPicker(shards int, draw *rand.Rand) *Picker {
 	p := &Picker{
 		draw: draw, shards: shards, left: shards, nodes: make(map[int]*node), has: make([]uint16, shards),
-		wanting: newSet(shards), sent: newSet(shards), scratch: newSet(shards),
+		missing: newSet(shards), wanting: newSet(shards), sent: newSet(shards), fresh: newSet(shards), scratch: newSet(shards),
 	}
 	for i := range shards {
+		p.missing.put(i, true)
 		p.wanting.put(i, true)
+		p.fresh.put(i, true)
 	}
 	return p
 }
@@ -80,14 +92,15 @@ func (p *Picker) Leave(n int) {
 // Told notes what a neighbour has, or upstream. Of upstream only what it has sent counts,
 // and what was sent stays that.
 func (p *Picker) Told(n int, c Change) {
+	o := p.nodes[n]
+	if o == nil && (n != Upstream || c.State != Sent) {
+		return
+	}
 	for i := max(c.From-1, 0); i < min(c.To, p.shards); i++ {
 		if n == Upstream {
-			p.sent.put(i, p.sent.get(i) || c.State == Sent)
+			p.sent.put(i, true)
+			p.fresh.put(i, false)
 			continue
-		}
-		o := p.nodes[n]
-		if o == nil {
-			return
 		}
 		before := o.held.get(i) || o.arriving.get(i)
 		o.held.put(i, c.State == Held || c.State == Sent)
@@ -98,14 +111,32 @@ func (p *Picker) Told(n int, c Change) {
 		case !now && before:
 			p.has[i]--
 		}
+		p.fresh.put(i, p.has[i] == 0 && !p.sent.get(i))
 	}
 }
 
 // Ask says that somebody waits for a shard who reads it here: it comes before others.
-func (p *Picker) Ask(shard int) { p.asked = append(p.asked, shard) }
+func (p *Picker) Ask(shard int) { p.asked = p.add(p.asked, shard) }
+
+// Need says that neighbours have not brought a shard for too long: what is asked of
+// upstream next is that.
+func (p *Picker) Need(shard int) { p.needed = p.add(p.needed, shard) }
+
+// add adds a shard that is not there yet to list, once.
+func (p *Picker) add(list []int, shard int) []int {
+	if !p.missing.get(shard-1) || slices.Contains(list, shard) {
+		return list
+	}
+	return append(list, shard)
+}
 
 // Left returns how many shards are not there yet.
 func (p *Picker) Left() int { return p.left }
+
+// Elsewhere reports whether a neighbour has any of those, as far as is known.
+func (p *Picker) Elsewhere() bool {
+	return p.missing.first(func(i int) bool { return p.has[i] > 0 }) >= 0
+}
 
 // Next returns what to take next from whom, of those that may be asked now, which may
 // says of each neighbour and of Upstream; and false if there is nothing. What it returns
@@ -125,7 +156,9 @@ func (p *Picker) Next(may func(n int) bool) (Pick, bool) {
 func (p *Picker) Done(k Pick) {
 	p.end(k)
 	p.left--
-	p.asked = slices.DeleteFunc(p.asked, func(shard int) bool { return shard == k.Shard })
+	p.missing.put(k.Shard-1, false)
+	is := func(shard int) bool { return shard == k.Shard }
+	p.asked, p.needed = slices.DeleteFunc(p.asked, is), slices.DeleteFunc(p.needed, is)
 }
 
 // Drop says that what was picked has not come, or not all of it.
@@ -141,7 +174,7 @@ func (p *Picker) end(k Pick) {
 }
 
 func (p *Picker) choose(may func(n int) bool) (Pick, bool) {
-	upstream := (len(p.nodes) == 0 || p.upstream < upstreamAtOnce) && may(Upstream)
+	upstream := (len(p.nodes) == 0 || p.upstream < UpstreamAtOnce) && may(Upstream)
 	p.draw.Shuffle(len(p.order), func(i, j int) { p.order[i], p.order[j] = p.order[j], p.order[i] })
 	nodes := make([]int, 0, len(p.order))
 	for _, n := range p.order {
@@ -153,29 +186,51 @@ func (p *Picker) choose(may func(n int) bool) (Pick, bool) {
 		return pick, true
 	}
 	if upstream {
-		fresh := func(i int) bool { return p.has[i] == 0 && !p.sent.get(i) }
-		if i := p.random(p.wanting, fresh); i >= 0 {
-			return Pick{i + 1, Upstream, true}, true
+		if pick, ok := p.chooseFresh(); ok {
+			return pick, true
 		}
 	}
-	for _, n := range nodes {
-		p.scratch.and(p.wanting, p.nodes[n].held)
-		if i := p.rarest(p.scratch); i >= 0 {
-			return Pick{i + 1, n, false}, true
-		}
-	}
-	for _, n := range nodes {
-		p.scratch.and(p.wanting, p.nodes[n].arriving)
-		if i := p.rarest(p.scratch); i >= 0 {
-			return Pick{i + 1, n, false}, true
+	for _, has := range []func(*node) set{(*node).holds, (*node).passesOn} {
+		for _, n := range nodes {
+			p.scratch.and(p.wanting, has(p.nodes[n]))
+			if i := p.rarest(p.scratch); i >= 0 {
+				return Pick{i + 1, n, false}, true
+			}
 		}
 	}
 	if upstream {
-		if i := p.wanting.first(nil); i >= 0 {
+		return p.chooseAny()
+	}
+	return Pick{}, false
+}
+
+// chooseFresh finds what is to come from upstream before all that neighbours have: what is
+// needed from there, or else is fresh.
+func (p *Picker) chooseFresh() (Pick, bool) {
+	for _, shard := range p.needed {
+		if p.wanting.get(shard - 1) {
+			return Pick{shard, Upstream, false}, true
+		}
+	}
+	if p.Reader {
+		return Pick{}, false
+	}
+	p.scratch.and(p.wanting, p.fresh)
+	i := p.random(p.scratch)
+	return Pick{i + 1, Upstream, true}, i >= 0
+}
+
+// chooseAny finds what is to come from upstream as no neighbour has it: the first, but for
+// a reader of what others have been sent, if there is any, for they can give it on.
+func (p *Picker) chooseAny() (Pick, bool) {
+	if p.Reader {
+		p.scratch.and(p.wanting, p.sent)
+		if i := p.scratch.first(nil); i >= 0 {
 			return Pick{i + 1, Upstream, false}, true
 		}
 	}
-	return Pick{}, false
+	i := p.wanting.first(nil)
+	return Pick{i + 1, Upstream, false}, i >= 0
 }
 
 // chooseAsked finds who is to bring what somebody waits for.
@@ -184,7 +239,7 @@ func (p *Picker) chooseAsked(nodes []int, upstream bool) (Pick, bool) {
 		if !p.wanting.get(shard - 1) {
 			continue
 		}
-		for _, has := range []func(*node) set{func(o *node) set { return o.held }, func(o *node) set { return o.arriving }} {
+		for _, has := range []func(*node) set{(*node).holds, (*node).passesOn} {
 			for _, n := range nodes {
 				if has(p.nodes[n]).get(shard - 1) {
 					return Pick{shard, n, false}, true
@@ -218,13 +273,10 @@ func (p *Picker) rarest(s set) int {
 	return best
 }
 
-// random draws one of the first indices of s that ok approves of, or returns -1.
-func (p *Picker) random(s set, ok func(i int) bool) int {
+// random draws one of the first indices of s, or returns -1.
+func (p *Picker) random(s set) int {
 	picked, seen := -1, 0
 	s.first(func(i int) bool {
-		if !ok(i) {
-			return false
-		}
 		if seen++; p.draw.IntN(seen) == 0 {
 			picked = i
 		}

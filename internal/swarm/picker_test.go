@@ -155,3 +155,40 @@ func TestLiesDoNotMisleadThePicker(t *testing.T) {
 	assertNothing(t, p, but(swarm.Upstream))
 	assert.True(t, pick(t, p, anyone).Fresh, "nobody has it")
 }
+
+func TestWhatIsNeededComesFromUpstreamNext(t *testing.T) {
+	p := picking(4, "--++")
+	p.Need(4)
+	p.Need(4)
+	four := swarm.Pick{Shard: 4, Node: swarm.Upstream}
+	assert.Equal(t, four, pick(t, p, anyone))
+	p.Drop(four)
+	for range 2 {
+		assert.Zero(t, pick(t, p, but(swarm.Upstream)).Node, "it is left to upstream only if that may be asked")
+	}
+	p.Done(four)
+	p.Need(4)
+	p.Ask(4)
+	assert.True(t, pick(t, p, anyone).Fresh)
+}
+
+func TestAReaderTakesNothingFresh(t *testing.T) {
+	p := picking(5, "----+")
+	p.Reader = true
+	tell(p, swarm.Upstream, "--**-")
+	assert.Equal(t, swarm.Pick{Shard: 5, Node: 0}, pick(t, p, anyone))
+	assert.Equal(t, swarm.Pick{Shard: 3, Node: swarm.Upstream}, pick(t, p, anyone), "others can give that on")
+	assert.Equal(t, swarm.Pick{Shard: 4, Node: swarm.Upstream}, pick(t, p, anyone))
+	assertNothing(t, p, anyone)
+	p.Done(swarm.Pick{Shard: 3, Node: swarm.Upstream})
+	assert.Equal(t, swarm.Pick{Shard: 1, Node: swarm.Upstream}, pick(t, p, anyone), "nobody else may come to fetch it")
+}
+
+func TestPickerKnowsWhatThereIsElsewhere(t *testing.T) {
+	p := picking(2, "~-")
+	assert.True(t, p.Elsewhere())
+	k := pick(t, p, but(swarm.Upstream))
+	assert.True(t, p.Elsewhere(), "it may yet fail")
+	p.Done(k)
+	assert.False(t, p.Elsewhere())
+}
