@@ -313,6 +313,36 @@ func TestAPeerThatFailsIsLeftAloneForLongerAndLonger(t *testing.T) {
 	}
 }
 
+// What a peer is sending at the same time fails at the same time, which is one failure.
+func TestAPeerThatDiesHasFailedOnce(t *testing.T) {
+	simulate(t, publish(t, 8*megabyte, megabyte/32), func(t *testing.T, n *network) {
+		dies := 3 * time.Second
+		dead := func() bool { return time.Since(n.start) > dies }
+		peer := n.peer(1, megabyte/2, "+1-256").spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			if dead() {
+				silence(w, r)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+		origin := n.host("origin", megabyte/20).lists("listed", peer).answer("/v1/have", tells(""))
+		n.swarm(t, origin)
+		var last, next time.Duration
+		burst := 0
+		for _, r := range peer.asked() {
+			switch {
+			case r.at > dies && r.at < dies+7*time.Second:
+				burst++
+				last = r.at
+			case r.at > dies && next == 0:
+				next = r.at
+			}
+		}
+		assert.Greater(t, burst, 3)
+		assert.LessOrEqual(t, next-last, 14*time.Second)
+	})
+}
+
 // busyAfter answers 503 after a while.
 func busyAfter(wait time.Duration) spoiler {
 	return by(func(w http.ResponseWriter, r *http.Request) {
