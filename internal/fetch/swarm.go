@@ -245,7 +245,7 @@ type neighbour struct {
 
 	// What follows changes, under the swarming's mu.
 	under  int       // shards that it is asked for
-	sound  bool      // it has done what it was asked last
+	sound  bool      // it has done what it was asked last, unless it was busy
 	later  time.Time // when it may be asked
 	fails  int       // in a row
 	failed time.Time // the last time
@@ -637,16 +637,20 @@ func (s *swarming) fromPeer(ctx context.Context, of *span, n *neighbour, buf []b
 	if errors.As(err, new(local)) {
 		return err
 	}
+	later := busy{}
+	busySoon := errors.As(err, &later) && time.Since(start) < peerBusy // as is whoever has much to give
 	s.mu.Lock()
-	if n.sound = err == nil; n.sound {
-		n.fails = 0
+	switch {
+	case err == nil:
+		n.sound, n.fails = true, 0
+	case !busySoon:
+		n.sound = false
 	}
 	s.mu.Unlock()
-	later := busy{}
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &later) && time.Since(start) < peerBusy:
+	case busySoon:
 		s.putOffNode(n, max(later.wait, shortly()))
 	case errors.Is(err, fs.ErrNotExist):
 		s.told(n.number, []swarm.Change{{State: swarm.Missing, From: of.shard.Number, To: of.shard.Number}})
