@@ -789,8 +789,7 @@ func (s *swarming) failed(ctx context.Context, q quest, errs []error) error {
 
 // hopeless returns the slowest transfer from a neighbour when for five seconds all that
 // comes was far less than what one transfer from upstream used to bring, and upstream may be
-// asked. Otherwise none is given up for being slow: all links are full. The caller holds
-// the fetching's mu.
+// asked. The caller holds the fetching's mu.
 func (s *swarming) hopeless() (slowest *transfer) {
 	s.mu.Lock()
 	down := s.attempts > 0 || s.later.After(time.Now())
@@ -809,6 +808,31 @@ func (s *swarming) hopeless() (slowest *transfer) {
 		}
 	}
 	return slowest
+}
+
+// lagging returns the transfer from a neighbour that takes longest, if it holds up the end:
+// all shards have begun to come, and what it has yet to bring would come in less than half
+// the time from others, and half a second, as they send. The caller holds the fetching's mu.
+func (s *swarming) lagging() (longest *transfer) {
+	s.mu.Lock()
+	begun := !s.picker.Wanting()
+	s.mu.Unlock()
+	if !begun {
+		return nil
+	}
+	most := 0.0
+	for t := range s.transfers {
+		others := s.peers(t)
+		if !t.upstream.peer || t.given || t.pace.count < knownAfter || len(others) == 0 {
+			continue
+		}
+		left := t.left()
+		elsewhere := left * max(t.pace.speed(), 1) / max(median(others), 1)
+		if left >= helpAfter.Seconds()+2*elsewhere && left > most {
+			longest, most = t, left
+		}
+	}
+	return longest
 }
 
 // header is what is said beside a request for a shard.

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -94,7 +95,7 @@ func (f *fetching) measure() {
 	}
 	if f.swarm == nil {
 		f.spread()
-	} else if t := f.swarm.hopeless(); t != nil {
+	} else if t := cmp.Or(f.swarm.hopeless(), f.swarm.lagging()); t != nil { // for being slow alone none is: all links are full
 		t.giveUp(errCrawl)
 	}
 	f.wake()

@@ -133,6 +133,9 @@ func (p *Picker) add(list []int, shard int) []int {
 // Left returns how many shards are not there yet.
 func (p *Picker) Left() int { return p.left }
 
+// Wanting reports whether any of those is not on its way.
+func (p *Picker) Wanting() bool { return p.wanting.first(nil) >= 0 }
+
 // Elsewhere reports whether a neighbour has any of those, as far as is known.
 func (p *Picker) Elsewhere() bool {
 	return p.missing.first(func(i int) bool { return p.has[i] > 0 }) >= 0
