@@ -286,6 +286,7 @@ type Pool struct {
 	mu       sync.Mutex                      // guards what follows, and what upstreams change
 	joined   chan struct{}                   // closed and replaced when names have other addresses, or upstreams other peers
 	resolved time.Time                       // when it was last looked which they have
+	swarms   []*swarming                     // fetches in swarms
 	freed    chan struct{}                   // closed and replaced when a transfer ends
 	news     chan struct{}                   // closed and replaced when there is something to tell who follows
 	twins    map[distfile.Entry]shard.Digest // the SHA-256 of what is offered by its BLAKE3

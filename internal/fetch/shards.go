@@ -238,6 +238,7 @@ func (f *fetching) run(ctx context.Context, t Task) (err error) {
 		f.kept = make(chan int, len(f.digests))
 	}
 	f.swarm = f.newSwarming()
+	defer f.swarm.over()
 	f.tally.begin(f)
 	watched, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup

@@ -66,6 +66,10 @@ const (
 	// at, while it has neighbours.
 	readerWorkers = 3
 
+	// behindWorkers is how many shards of a version are brought at the same time while a
+	// newer one comes.
+	behindWorkers = 2
+
 	// mostParts is how many places stay open of shards that have begun to come and that
 	// nobody brings.
 	mostParts = 32
@@ -251,16 +255,38 @@ type neighbour struct {
 	failed time.Time // the last time
 }
 
-// newSwarming returns nil where a fetch is in no swarm.
+// newSwarming returns nil where a fetch is in no swarm. It is one of the pool's until it is
+// over.
 func (f *fetching) newSwarming() *swarming {
 	if !f.opts.Swarm || !f.relay || f.source == nil || f.cut != nil {
 		return nil
 	}
-	return &swarming{
+	s := &swarming{
 		fetching: f, start: time.Now(), ready: make(chan struct{}), changed: make(chan struct{}),
 		picker: swarm.NewPicker(len(f.digests), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
 		nodes:  make(map[int]*neighbour), parts: make(map[int]*arrival), since: make(map[int]time.Time),
 	}
+	f.Pool.mu.Lock()
+	defer f.Pool.mu.Unlock()
+	f.swarms = append(f.swarms, s)
+	return s
+}
+
+// over ends what newSwarming has begun. It may be called of none.
+func (s *swarming) over() {
+	if s == nil {
+		return
+	}
+	s.Pool.mu.Lock()
+	defer s.Pool.mu.Unlock()
+	s.swarms = slices.DeleteFunc(s.swarms, func(o *swarming) bool { return o == s })
+}
+
+// isBehind reports whether a newer version comes by the same pool.
+func (s *swarming) isBehind() bool {
+	s.Pool.mu.Lock()
+	defer s.Pool.mu.Unlock()
+	return slices.ContainsFunc(s.swarms, func(o *swarming) bool { return o.entry.Version > s.entry.Version })
 }
 
 // wake has workers look for something to do. The caller holds mu.
@@ -409,11 +435,11 @@ func (s *swarming) work(ctx context.Context) error {
 // upstream. It is no shard if all have come.
 func (s *swarming) take(ctx context.Context) (swarm.Pick, *neighbour, error) {
 	for {
-		reader := s.isReader()
+		reader, behind := s.isReader(), s.isBehind()
 		s.mu.Lock()
 		s.hearWanted()
 		changed := s.changed
-		pick, from, next := s.choose(reader)
+		pick, from, next := s.choose(reader, behind)
 		over := s.picker.Left() == 0
 		s.mu.Unlock()
 		if pick.Shard > 0 || over {
@@ -453,12 +479,15 @@ func (s *swarming) hearWanted() {
 // that have not done what they were asked last, each is asked for one shard at a time, and
 // workers are left for upstream: whoever sends nothing can hold up no more than the
 // others. The caller holds mu.
-func (s *swarming) choose(reader bool) (pick swarm.Pick, from *neighbour, next time.Time) {
+func (s *swarming) choose(reader, behind bool) (pick swarm.Pick, from *neighbour, next time.Time) {
 	now := time.Now()
 	next = now.Add(time.Second)
 	workers := s.opts.Concurrency
 	if s.picker.Reader = reader && len(s.nodes) > 0; s.picker.Reader {
 		workers = min(workers, readerWorkers)
+	}
+	if behind {
+		workers = min(workers, behindWorkers)
 	}
 	if s.under >= workers {
 		return pick, nil, next

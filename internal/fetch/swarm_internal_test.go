@@ -13,6 +13,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/swarm"
 )
 
@@ -163,3 +164,35 @@ func TestPeersAreNotWhereOnlyTheProxyMayGo(t *testing.T) {
 	peers, _ = proxied.neighbours()
 	assert.Len(t, peers, 2)
 }
+
+func TestANewerVersionComesFirst(t *testing.T) {
+	p := poolOf(t, at("a:80"))
+	p.opts.Swarm = true
+	begin := func(version shard.Version) *swarming {
+		f := p.fetching(Task{Entry: distfile.Entry{Version: version}, Relay: true}, nil)
+		f.source, f.digests, f.sink = p.upstreams[0], make([]shard.Digest, 20), idleSink{}
+		return f.newSwarming()
+	}
+	taken := func(s *swarming) (n int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for {
+			if pick, _, _ := s.choose(false, s.isBehind()); pick.Shard == 0 {
+				return n
+			}
+			n++
+		}
+	}
+	older := begin(1)
+	newer := begin(2)
+	assert.Equal(t, behindWorkers, taken(older))
+	assert.Equal(t, DefaultConcurrency, taken(newer))
+	newer.over()
+	assert.Equal(t, DefaultConcurrency-behindWorkers, taken(older), "the rest of its workers")
+	older.over()
+	(*swarming)(nil).over()
+	assert.Empty(t, p.swarms)
+}
+
+// idleSink is for what nobody brings.
+type idleSink struct{ Sink }

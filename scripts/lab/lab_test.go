@@ -173,3 +173,9 @@ func TestTorrentHasThePiecesOfTheFile(t *testing.T) {
 	_, err = torrent(file.File{Name: name + "x"}, "")
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
+
+func TestEverySystemHasItsColour(t *testing.T) {
+	for _, s := range systems() {
+		assert.Equal(t, 2, strings.Count(plotStyle, "."+s.name+" { stroke"), "%s, in light and dark", s.name)
+	}
+}

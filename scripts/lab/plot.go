@@ -28,6 +28,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f1f1e }
 .line { fill: none; stroke-width: 2 }
 .dash { stroke-dasharray: 6 4 }
 .shardcast { stroke: #2a78d6 } .dot.shardcast { fill: #2a78d6 }
+.swarm { stroke: #7a4fd0 } .dot.swarm { fill: #7a4fd0 }
 .nginx { stroke: #b8621b } .dot.nginx { fill: #b8621b }
 .bittorrent { stroke: #1b8a5a } .dot.bittorrent { fill: #1b8a5a }
 .bound { stroke: #8b8982; stroke-width: 1.5; stroke-dasharray: 2 3; fill: none }
@@ -37,6 +38,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f1f1e }
 	.ground { fill: #1a1a19 }
 	.grid { stroke: #33332f }
 	.shardcast { stroke: #5aa2f0 } .dot.shardcast { fill: #5aa2f0 }
+	.swarm { stroke: #b39af0 } .dot.swarm { fill: #b39af0 }
 	.nginx { stroke: #e0935a } .dot.nginx { fill: #e0935a }
 	.bittorrent { stroke: #4fc08d } .dot.bittorrent { fill: #4fc08d }
 	.bound { stroke: #a3a19a }
