@@ -51,6 +51,10 @@ const (
 	// from upstream.
 	peersPatience = 10 * time.Second
 
+	// mostBusy is how often in a row a peer may be busy that has done what it was asked
+	// before, until it counts as one that sends nothing.
+	mostBusy = 16
+
 	// haveTimeout is how long a node that tells what it has may say nothing at all.
 	// havePause is the least time between two of its lines, and havePauseShard what that is
 	// for a version of many shards, by each of them: to read a line takes longer then.
@@ -250,6 +254,7 @@ type neighbour struct {
 	// What follows changes, under the swarming's mu.
 	under  int       // shards that it is asked for
 	sound  bool      // it has done what it was asked last, unless it was busy
+	busy   int       // how often it was in a row
 	later  time.Time // when it may be asked
 	fails  int       // in a row
 	failed time.Time // the last time
@@ -475,6 +480,29 @@ func (s *swarming) hearWanted() {
 	}
 }
 
+// workers is how many shards are brought at the same time. The caller holds mu.
+func (s *swarming) workers(behind bool) int {
+	workers := s.opts.Concurrency
+	if s.picker.Reader {
+		workers = min(workers, readerWorkers)
+	}
+	if behind {
+		workers = min(workers, behindWorkers)
+	}
+	return workers
+}
+
+// trials is how many neighbours are asked for that have not done what they were asked
+// last. The caller holds mu.
+func (s *swarming) trials() (shards int) {
+	for _, n := range s.nodes {
+		if !n.sound {
+			shards += n.under
+		}
+	}
+	return shards
+}
+
 // choose picks something to do, or none, and says when to look again then. Of neighbours
 // that have not done what they were asked last, each is asked for one shard at a time, and
 // workers are left for upstream: whoever sends nothing can hold up no more than the
@@ -482,22 +510,12 @@ func (s *swarming) hearWanted() {
 func (s *swarming) choose(reader, behind bool) (pick swarm.Pick, from *neighbour, next time.Time) {
 	now := time.Now()
 	next = now.Add(time.Second)
-	workers := s.opts.Concurrency
-	if s.picker.Reader = reader && len(s.nodes) > 0; s.picker.Reader {
-		workers = min(workers, readerWorkers)
-	}
-	if behind {
-		workers = min(workers, behindWorkers)
-	}
+	s.picker.Reader = reader && len(s.nodes) > 0
+	workers := s.workers(behind)
 	if s.under >= workers {
 		return pick, nil, next
 	}
-	trials := 0
-	for _, n := range s.nodes {
-		if !n.sound {
-			trials += n.under
-		}
-	}
+	trials := s.trials()
 	pick, ok := s.picker.Next(func(number int) bool {
 		later := s.later
 		if number != swarm.Upstream {
@@ -564,7 +582,7 @@ func (s *swarming) ended(pick swarm.Pick, from *neighbour, whole bool) {
 		delete(s.since, pick.Shard)
 	} else {
 		s.picker.Drop(pick)
-		if from != nil && time.Since(s.since[pick.Shard]) >= peersPatience {
+		if from != nil && !from.sound && time.Since(s.since[pick.Shard]) >= peersPatience {
 			s.picker.Need(pick.Shard)
 		}
 		if s.sink.Asked(pick.Shard) {
@@ -671,8 +689,11 @@ func (s *swarming) fromPeer(ctx context.Context, of *span, n *neighbour, buf []b
 	s.mu.Lock()
 	switch {
 	case err == nil:
-		n.sound, n.fails = true, 0
-	case !busySoon:
+		n.sound, n.fails, n.busy = true, 0, 0
+	case busySoon:
+		n.busy++
+		n.sound = n.sound && n.busy < mostBusy
+	default:
 		n.sound = false
 	}
 	s.mu.Unlock()

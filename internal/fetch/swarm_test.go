@@ -404,7 +404,7 @@ func TestADownloadEndsWhateverMostPeersDo(t *testing.T) {
 				}
 				t.Logf("took %v, %v from upstream alone; %d requests of peers", got.took, time.Duration(size/speed)*time.Second, requests)
 				patience := 30 * time.Second
-				if strings.Contains(name, "at first") {
+				if strings.Contains(name, "well") {
 					patience *= 5 // each has to be found out in turn
 				}
 				assert.LessOrEqual(t, got.took, size/speed*time.Second+patience)

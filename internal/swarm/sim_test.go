@@ -71,9 +71,11 @@ func (s swarming) run(seed uint64) (o outcome) {
 			number: i, speed: s.speed(i), picker: swarm.NewPicker(s.shards, draw), got: make([]float64, s.shards),
 			busy: make(map[int]float64), have: slices.Repeat([]swarm.State{swarm.Missing}, s.shards), pausing: make([]float64, workers),
 		}
-		for n := range s.nodes {
-			if n != i {
+		neighbours := 0
+		for _, n := range draw.Perm(s.nodes) {
+			if n != i && neighbours < swarm.MaxPeers {
 				m.picker.Join(n)
+				neighbours++
 			}
 		}
 		all = append(all, m)
