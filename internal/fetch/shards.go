@@ -36,6 +36,10 @@ type Task struct {
 	// for one another.
 	Relay bool
 
+	// BLAKE3 has that of the whole file computed, for others to be told of it, also where
+	// nothing depends on it.
+	BLAKE3 bool
+
 	// Progress is called every quarter of a second and once in the end, never twice
 	// at the same time. Nil has a line logged every ten seconds.
 	Progress func(Progress)
@@ -55,6 +59,7 @@ type fetching struct {
 	tier     int             // how many servers it comes through, see [Task]
 	anew     bool            // manifests are asked for past caches, see isCutAnew
 	relay    bool
+	blake3   bool // see Task
 	cut      *Cut // or nil
 	sink     Sink
 	refused  refusals
@@ -212,7 +217,7 @@ func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
 
 func (p *Pool) fetching(t Task, tally *tally) *fetching {
 	return &fetching{
-		Pool: p, entry: t.Entry, relay: t.Relay, cut: t.Cut, tier: 1, tally: tally,
+		Pool: p, entry: t.Entry, relay: t.Relay, blake3: t.BLAKE3, cut: t.Cut, tier: 1, tally: tally,
 		opening: make(map[int]bool), open: make(map[*arrival]bool), transfers: make(map[*transfer]bool),
 		changed: make(chan struct{}), distrusted: new(refusals),
 	}
@@ -289,7 +294,7 @@ func (f *fetching) checkWhole(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	whole := newSums(f.relay || f.source == nil || f.manifest.Digest != f.entry.Digest)
+	whole := newSums(f.blake3 || f.source == nil || f.manifest.Digest != f.entry.Digest)
 	defer whole.close()
 	kept := make([]bool, len(f.manifest.Shards))
 	for next := 0; next < len(kept); next++ {

@@ -438,7 +438,7 @@ func (m *Middle) fetch(ctx context.Context, e distfile.Entry, cut *fetch.Cut) er
 			version.End()
 		}
 	}()
-	manifest, went, err := m.pool.Fetch(ctx, fetch.Task{Entry: e, Cut: cut, Relay: true, Open: func(manifest shard.Manifest, tier int) (fetch.Sink, error) {
+	manifest, went, err := m.pool.Fetch(ctx, fetch.Task{Entry: e, Cut: cut, Relay: true, BLAKE3: true, Open: func(manifest shard.Manifest, tier int) (fetch.Sink, error) {
 		var err error
 		if draft, err = m.draft(e.Version, manifest); err != nil {
 			return nil, local{err}
