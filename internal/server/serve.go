@@ -104,10 +104,16 @@ func serveOn(ctx context.Context, group *errgroup.Group, ln net.Listener, srv *h
 		if grace == 0 {
 			return srv.Close()
 		}
-		logger.Info("ending", "addr", ln.Addr().String(), "grace", grace)
 		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
-		if err := srv.Shutdown(finish); err != nil {
+		closed := make(chan struct{})
+		srv.RegisterOnShutdown(func() { // when no connection is taken any more
+			logger.Info("ending", "addr", ln.Addr().String(), "grace", grace)
+			close(closed)
+		})
+		err := srv.Shutdown(finish)
+		<-closed
+		if err != nil {
 			logger.Warn("downloads cut off", "err", err)
 			return srv.Close()
 		}
