@@ -112,8 +112,8 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		// Stories wait for their processes, most of the time.
+	if !given && !slices.Contains(buildFlags, "-race") {
+		// Stories wait for their processes, most of the time, unless these look for races.
 		if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
 			panic(err)
 		}
