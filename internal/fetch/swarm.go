@@ -28,13 +28,6 @@ const (
 	// mostKnown is how many nodes are remembered.
 	mostKnown = 256
 
-	// swarmHeader says, in a request for a shard, that a node of a swarm asks, and how:
-	// see package server.
-	swarmHeader = "Shardcast-Swarm"
-	asPeer      = "peer"
-	asUpstream  = "upstream"
-	asFresh     = "fresh"
-
 	// peerTimeout is how long a peer may send nothing, and peerFirst how much longer before
 	// its first byte. After that, and all else that it should not do, it is left alone for
 	// peerPause, and each time again twice as long, up to 16 times that.
@@ -80,8 +73,8 @@ const (
 )
 
 // Swarm takes part in the swarms of the upstreams until ctx ends: it tells them that
-// others can get at this node by the port of at, and asks who
-// else is there. Fetches that relay what they bring use what it finds.
+// others can get at this node by the port of at, and asks who else is there. Fetches that
+// relay what they bring use what it finds, if the options say Swarm.
 func (p *Pool) Swarm(ctx context.Context, at net.Addr) {
 	port := 0 // which nobody can get at
 	if tcp, ok := at.(*net.TCPAddr); ok {
@@ -382,7 +375,7 @@ func (s *swarming) hear(ctx context.Context, number int, u *upstream) {
 // hearOnce hears what u has until it tells no more.
 func (s *swarming) hearOnce(ctx context.Context, number int, u *upstream) error {
 	body, err := s.get(ctx, u, request{
-		path: []string{s.entry.Version.String(), swarm.Path}, digest: s.manifest.Digest, timeout: haveTimeout, trickles: true,
+		path: []string{s.entry.Version.String(), swarm.HaveName}, digest: s.manifest.Digest, timeout: haveTimeout, trickles: true,
 	})
 	s.Pool.mu.Lock()
 	if u.deaf++; err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -891,11 +884,11 @@ func (s *swarming) header(t *transfer, header map[string]string) map[string]stri
 	case t.upstream.peer:
 		delete(header, tierHeader) // a peer is as far from the origin as we are
 		header["Prefer"] = fmt.Sprintf("wait=%d", int((peerTimeout - time.Second).Seconds()))
-		header[swarmHeader] = asPeer
+		header[swarm.AskHeader] = swarm.AsPeer
 	case t.fresh:
-		header[swarmHeader] = asFresh
+		header[swarm.AskHeader] = swarm.AsFresh
 	default:
-		header[swarmHeader] = asUpstream
+		header[swarm.AskHeader] = swarm.AsUpstream
 	}
 	return header
 }

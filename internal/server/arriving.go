@@ -14,6 +14,7 @@ import (
 	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/swarm"
 )
 
 // tierHeader says through how many servers a version comes up to here, while it
@@ -102,7 +103,7 @@ func (h *handler) arrivingShard(w http.ResponseWriter, r *http.Request, version 
 		serve(w, r, "application/octet-stream", digest, throttle(r.Context(), f, buckets))
 		return true, nil
 	}
-	if h.swarm != nil && r.Header.Get(swarmHeader) == asPeer && !s.Direct() {
+	if h.swarm != nil && r.Header.Get(swarm.AskHeader) == swarm.AsPeer && !s.Direct() {
 		return true, fs.ErrNotExist
 	}
 	if asker, err := strconv.Atoi(r.Header.Get(tierHeader)); err == nil && asker <= v.Tier {

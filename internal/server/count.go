@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/swarm"
 )
 
 // countedStep in bytes is what the kernel sends of a shard between two looks at how much
@@ -55,7 +56,7 @@ func (c *counted) WriteHeader(status int) {
 		c.status = status
 		if c.target.kind == metrics.Shard && c.request.Method == http.MethodGet && status < http.StatusMultipleChoices {
 			c.reader = c.handler.status.read(c.request.RemoteAddr, c.target.version)
-			c.peer = c.handler.swarm != nil && c.request.Header.Get(swarmHeader) == asPeer
+			c.peer = c.handler.swarm != nil && c.request.Header.Get(swarm.AskHeader) == swarm.AsPeer
 		}
 	}
 	c.ResponseWriter.WriteHeader(status)

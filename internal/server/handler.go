@@ -259,7 +259,7 @@ func (h *handler) target(path string) target {
 			t.kind = metrics.Manifest
 		case store.SumsName:
 			t.kind = metrics.Sums
-		case swarm.Path:
+		case swarm.HaveName:
 			t.kind = metrics.Have
 		default:
 			if t.number, err = shard.ParseFileName(file); err == nil {

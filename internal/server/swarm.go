@@ -13,16 +13,6 @@ import (
 	"github.com/shardcast/shardcast/internal/swarm"
 )
 
-// swarmHeader says, in a request for a shard, that a node of a swarm asks, and how.
-const swarmHeader = "Shardcast-Swarm"
-
-// How a node asks for a shard. What is none of these is no node of a swarm.
-const (
-	asPeer     = "peer"     // one that is here, or comes from a node that holds all of it
-	asUpstream = "upstream" // anyone
-	asFresh    = "fresh"    // one that nobody has been sent
-)
-
 const (
 	// swarmSlots is how many shards are sent to nodes of swarms at the same time,
 	// swarmQueue how many more may wait for that, and swarmPatience how long.
@@ -163,18 +153,18 @@ func (s *swarming) unfollow() {
 // enterSwarm lets a node of a swarm be sent a shard, and returns what must be called when
 // that has ended. All others it lets through.
 func (h *handler) enterSwarm(r *http.Request, version shard.Version, number int) (leave func(), err error) {
-	as := r.Header.Get(swarmHeader)
-	if h.swarm == nil || r.Method != http.MethodGet || as != asPeer && as != asUpstream && as != asFresh {
+	as := r.Header.Get(swarm.AskHeader)
+	if h.swarm == nil || r.Method != http.MethodGet || as != swarm.AsPeer && as != swarm.AsUpstream && as != swarm.AsFresh {
 		return func() {}, nil
 	}
 	if leave, err = h.swarm.enter(r.Context()); err != nil {
 		return nil, err
 	}
-	if as == asPeer {
+	if as == swarm.AsPeer {
 		return leave, nil
 	}
 	if m, err := h.anyManifest(version); err == nil {
-		if err := h.swarm.send(version, m.Digest, len(m.Shards), number, as == asFresh); err != nil {
+		if err := h.swarm.send(version, m.Digest, len(m.Shards), number, as == swarm.AsFresh); err != nil {
 			leave()
 			return nil, err
 		}

@@ -18,9 +18,18 @@ const (
 	Sent     State = '*' // held, and sent to somebody
 )
 
-// Path is what a version's shards are told of as, below the version: the digest of the
-// file is asked for with it.
-const Path = "have"
+// HaveName is what a version's shards are told of as, below the version: the digest of
+// the file is asked for with it.
+const HaveName = "have"
+
+// AskHeader is the field of a request for a shard by which a node of a swarm says how it
+// asks. What says something else is no node of a swarm.
+const (
+	AskHeader  = "Shardcast-Swarm"
+	AsPeer     = "peer"     // for one that is held, or comes from a node that holds all of it
+	AsUpstream = "upstream" // for any
+	AsFresh    = "fresh"    // for one that no node was sent yet
+)
 
 // ErrHave means that a line says nothing that can be understood.
 var ErrHave = errors.New("not a line of what a node has")
