@@ -74,7 +74,7 @@ func (f *following) run(cmd *cobra.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	return f.swarm.during(cmd.Context(), c, func(ctx context.Context) error {
+	return f.swarm.during(cmd.Context(), c, logger, func(ctx context.Context) error {
 		return f.keepNewest(ctx, cmd.OutOrStdout(), c, display, logger)
 	})
 }

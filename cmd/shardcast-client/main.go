@@ -86,7 +86,7 @@ func (s *settings) run(cmd *cobra.Command) (err error) {
 	if s.list == (s.version != "") {
 		return cli.Usage(errors.New("give either --list or --version"))
 	}
-	if s.list && s.swarm.on {
+	if s.list && s.swarm.Options().Swarm {
 		return cli.Usage(errors.New("--swarm is for downloads, not for --list"))
 	}
 	c, display, logger, err := s.client()
@@ -97,7 +97,7 @@ func (s *settings) run(cmd *cobra.Command) (err error) {
 	if s.list {
 		return s.printList(cmd.Context(), c, cmd.OutOrStdout())
 	}
-	return s.swarm.during(cmd.Context(), c, func(ctx context.Context) error {
+	return s.swarm.during(cmd.Context(), c, logger, func(ctx context.Context) error {
 		got, err := c.Download(ctx, s.version, s.outputFile)
 		if err != nil {
 			display.Failed(err)
@@ -129,7 +129,7 @@ func (s *settings) client() (*shardcast.Client, *progress.Display, *slog.Logger,
 		FetchOptions: fetching,
 		Wait:         time.Duration(s.wait),
 		NoResume:     s.noResume,
-		SwarmOptions: shardcast.SwarmOptions{Swarm: s.swarm.on, SwarmAllow: s.swarm.allow},
+		SwarmOptions: s.swarm.Options(),
 		Progress:     display.Update(),
 		Logger:       logger,
 	})

@@ -18,19 +18,18 @@ import (
 
 // swarmFlags say whether and how to take part in the swarms of the servers.
 type swarmFlags struct {
-	on      bool
+	cli.SwarmFlags
+
 	host    string
 	port    cli.Port
-	allow   cli.Prefixes
 	seedFor cli.Patience
 }
 
 func (f *swarmFlags) add(flags *pflag.FlagSet) {
-	flags.BoolVar(&f.on, "swarm", false, "swap shards with others that fetch from the same servers with --swarm, where the servers have it, too")
+	f.Add(flags, "swap shards with others that fetch from the same servers with --swarm, where the servers have it, too",
+		"where they may be besides those that the servers could have themselves")
 	flags.StringVar(&f.host, "host", "", "`NAME` or address of the interface to serve them on (default all)")
 	flags.Var(&f.port, "port", "TCP port to serve them on; 0 is any that is free")
-	flags.Var(&f.allow, "swarm-allow",
-		"addresses, such as 10.0.0.0/8, where they may be besides those that the servers could have themselves, separated by commas; may be given again (default none)")
 }
 
 func (f *swarmFlags) addSeed(flags *pflag.FlagSet) {
@@ -39,15 +38,16 @@ func (f *swarmFlags) addSeed(flags *pflag.FlagSet) {
 
 // check says what is wrong with the flags.
 func (f *swarmFlags) check() error {
-	if !f.on && (f.host != "" || f.port != 0 || f.seedFor != 0 || f.allow != nil) {
+	if opts := f.Options(); !opts.Swarm && (f.host != "" || f.port != 0 || f.seedFor != 0 || opts.SwarmAllow != nil) {
 		return cli.Usage(errors.New("give --swarm with --host, --port, --seed-for and --swarm-allow"))
 	}
 	return nil
 }
 
-// during does do, and takes part meanwhile if the flags say so.
-func (f *swarmFlags) during(ctx context.Context, c *shardcast.Client, do func(context.Context) error) error {
-	if !f.on {
+// during does do, and takes part meanwhile if the flags say so. What goes wrong with that
+// does not keep do from going on.
+func (f *swarmFlags) during(ctx context.Context, c *shardcast.Client, logger *slog.Logger, do func(context.Context) error) error {
+	if !f.Options().Swarm {
 		return do(ctx)
 	}
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(f.host, strconv.Itoa(int(f.port))))
@@ -56,7 +56,12 @@ func (f *swarmFlags) during(ctx context.Context, c *shardcast.Client, do func(co
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	serving, stop := context.WithCancel(ctx)
-	group.Go(func() error { return c.Serve(serving, ln) })
+	group.Go(func() error {
+		if err := c.Serve(serving, ln); err != nil {
+			logger.Warn("others are not served any more", "addr", ln.Addr().String(), "err", err)
+		}
+		return nil
+	})
 	group.Go(func() error {
 		defer stop()
 		return do(ctx)

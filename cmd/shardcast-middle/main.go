@@ -54,7 +54,8 @@ again.`,
 	flags.Var(&s.interval, "check-interval", "seconds between two looks at upstreams that do not tell what is new, or a duration such as 1m30s")
 	s.server.Keep(flags)
 	s.server.Limit(flags, "of shards to send, and as many to fetch")
-	s.swarm.Add(flags)
+	s.swarm.Add(flags, "swap shards with others that follow the same upstreams, where these have --swarm, too; and "+cli.TellPeers,
+		cli.PeersAt+"; and where others may be besides those that the upstreams could have themselves")
 	s.accessLog = cli.AccessLogFlag(flags)
 	s.logger = cli.LogFlag(root.PersistentFlags())
 	return root

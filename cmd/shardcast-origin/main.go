@@ -80,7 +80,7 @@ that appears complete in a directory.`,
 	s.logger = cli.LogFlag(flags)
 	s.server.Listen(root.Flags())
 	s.server.Limit(root.Flags(), "of shards to send")
-	s.swarm.Add(root.Flags())
+	s.swarm.Add(root.Flags(), cli.TellPeers, cli.PeersAt)
 	s.accessLog = cli.AccessLogFlag(root.Flags())
 	root.Flags().StringArrayVar(&files, "broadcast", nil, "`FILE` to publish as a new version at the start; may be given again")
 	root.Flags().StringVar(&s.watch.Dir, "watch", "", "`DIRECTORY` whose files are published as they appear, each once and in the order of their times, also those that came while no origin ran (default none)")

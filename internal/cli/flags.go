@@ -122,19 +122,26 @@ func (f *ServerFlags) Limits() shardcast.ServerLimits {
 	}
 }
 
-// SwarmFlags are whether those who follow a server are told of one another.
+// SwarmFlags are whether nodes that fetch from the same server swap shards, and where they
+// may be.
 type SwarmFlags struct {
 	swarm bool
 	allow Prefixes
 }
 
-// Add adds --swarm and --swarm-allow to flags.
-func (f *SwarmFlags) Add(flags *pflag.FlagSet) {
-	flags.BoolVar(&f.swarm, "swarm", false,
-		"tell nodes that fetch from here of one another, to swap shards: /peers.txt lists some of those that can be reached, each at the address that it comes from")
+// Add adds --swarm and --swarm-allow to flags; what is what the former does, and where the
+// addresses that the latter allows.
+func (f *SwarmFlags) Add(flags *pflag.FlagSet, what, where string) {
+	flags.BoolVar(&f.swarm, "swarm", false, what)
 	flags.Var(&f.allow, "swarm-allow",
-		"addresses, such as 10.0.0.0/8, that a node may say to be at though it comes from elsewhere, as through a proxy; this server connects to what is said. Separated by commas; may be given again (default none)")
+		"addresses, such as 10.0.0.0/8, "+where+"; separated by commas; may be given again (default none)")
 }
+
+// What servers do with --swarm, and allow.
+const (
+	TellPeers = "tell nodes that fetch from here of one another, to swap shards: /peers.txt lists some of those that can be reached, each at the address that it comes from"
+	PeersAt   = "that a node may say to be at though it comes from elsewhere, as through a proxy; this server connects to what is said"
+)
 
 // Options returns what the flags say.
 func (f *SwarmFlags) Options() shardcast.SwarmOptions {
