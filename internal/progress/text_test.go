@@ -82,3 +82,16 @@ func TestThroughputIsNeverNonsense(t *testing.T) {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, tc.want, throughput(tc.speed)) })
 	}
 }
+
+func TestSummarySaysWhatPeersHaveSpared(t *testing.T) {
+	r := shardcast.Result{Version: shardcast.Version{Name: "v1", Size: 4_000_000, Shards: 4}}
+	r.Progress = shardcast.Progress{
+		Size: 4_000_000, Done: 4_000_000, Received: 4_000_000, Peers: 3_000_000, Elapsed: time.Second, Speed: 4e6,
+		Upstreams: []shardcast.Upstream{
+			{URL: "http://a:8000", State: "idle", Received: 1_000_000}, {URL: "http://b:8001", Peer: true, State: "idle", Received: 3_000_000},
+		},
+	}
+	text := summarize(r)
+	assert.Contains(t, text, "; 3.0 MB (75%) by peers, which the servers were spared\n")
+	assert.Contains(t, text, " 75%  3.0 MB http://b:8001\n")
+}
