@@ -12,6 +12,9 @@
 // removed after a day in which nobody went on, by the next download into that
 // directory.
 //
+// In a swarm others read what downloads bring, see [Client.Share], while it comes and
+// afterwards: from the file itself, whatever it is called meanwhile.
+//
 // A directory that follows upstreams, see [Client.Follow], has a record of what is in it
 // and what is on its way there, in the hidden directory .shardcast-follow. It is written
 // before anything is made, so that whatever is not in it is somebody else's, and never

@@ -13,6 +13,9 @@
 // bytes are wrong everywhere, or cannot be kept here. Where no upstream has a manifest
 // a version is listed when it is published.
 //
+// In a swarm it swaps shards with others that follow the same upstreams, and begins a
+// version when that is on offer, not while it is being cut.
+//
 // What upstreams without a manifest have is served with one that is computed here. A
 // file that some know by its SHA-256 and others by its BLAKE3 is the same here as soon as
 // it has been fetched once.

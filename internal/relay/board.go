@@ -1,4 +1,4 @@
-// Package relay is what is on its way into a data directory: versions whose shards
+// Package relay is what is on its way to where it is kept: versions whose shards
 // are read by others while they arrive here. It knows nothing of HTTP, nor of who
 // brings the bytes. A version may begin to arrive while its file is still being cut,
 // see [Board.BeginUnfinished]; it is not in the list of what is on offer then.

@@ -13,6 +13,8 @@
 // A free worker of a node asks its [Picker] for what to do. It takes
 //
 //   - what somebody waits for who reads it here, from whoever has it;
+//   - else, unless two shards are coming from upstream already, what neighbours were asked
+//     for in vain for too long;
 //   - else, unless two shards are coming from upstream already, one of the first shards that
 //     no neighbour has and upstream has sent nobody; upstream refuses it if that is not so
 //     any more;
@@ -21,6 +23,7 @@
 //   - else a shard that is still arriving at a neighbour which may pass it on;
 //   - else any shard from upstream, if fewer than two are coming from there.
 //
-// There are no owners, and no claims: what a dead, slow or lying node sits on comes from
+// Who has no neighbours takes all from upstream, and who can give nothing to them, a
+// reader, nothing that is fresh. There are no owners, and no claims: what a dead, slow or lying node sits on comes from
 // upstream in the end.
 package swarm
