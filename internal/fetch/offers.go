@@ -150,7 +150,12 @@ func (p *Pool) ask(ctx context.Context, u *upstream, q question) (reply, error) 
 	}
 	if q.wait == 0 && began.Before(u.changed) {
 		// What was held back has come meanwhile, and may be newer than this.
-		r.unchanged = true
+		r.unchanged = u.heard
+		for _, e := range u.offered { // else a cut has put it there, and it is not all that there is
+			if !u.heard && !slices.ContainsFunc(r.entries, e.Same) {
+				r.entries = append(r.entries, e)
+			}
+		}
 	}
 	p.noted(u, &r)
 	return r, nil
