@@ -25,8 +25,8 @@ type counted struct {
 	request *http.Request
 	counter metrics.Request
 	target  target
-	reader  *reader
-	peer    bool // of a swarm asks for a shard // of a shard that is being sent, or nil
+	reader  *reader // of a shard that is being sent, or nil
+	peer    bool    // of a swarm asks for it
 	begun   time.Time
 	status  int
 	bytes   int64

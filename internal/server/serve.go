@@ -94,7 +94,7 @@ func ServeBoard(ctx context.Context, ln net.Listener, board *relay.Board, logger
 // sending something.
 func serveOn(ctx context.Context, group *errgroup.Group, ln net.Listener, srv *http.Server, grace time.Duration, logger *slog.Logger) {
 	group.Go(func() error {
-		if err := srv.Serve(stallListener{ln, stallTimeout}); !errors.Is(err, http.ErrServerClosed) {
+		if err := srv.Serve(listener{ln, stallTimeout}); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
 		}
 		return nil

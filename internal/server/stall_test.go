@@ -18,7 +18,7 @@ func TestAcceptedConnectionsAreThoseThatTheKernelSendsFilesTo(t *testing.T) {
 	client, err := net.DialTimeout("tcp", ln.Addr().String(), 10*time.Second)
 	require.NoError(t, err)
 	defer func() { _ = client.Close() }()
-	conn, err := stallListener{ln, time.Second}.Accept()
+	conn, err := listener{ln, time.Second}.Accept()
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }()
 	require.IsType(t, (*net.TCPConn)(nil), conn)

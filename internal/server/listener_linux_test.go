@@ -44,7 +44,7 @@ func TestOnlyReadersThatReadNothingAreBrokenOff(t *testing.T) {
 		files.ServeHTTP(w, r)
 		ended <- r.URL.RawQuery
 	}))
-	srv.Listener = stallListener{srv.Listener, timeout}
+	srv.Listener = listener{srv.Listener, timeout}
 	srv.Start()
 	t.Cleanup(srv.Close) // after the connections, or it would wait for them
 
@@ -104,7 +104,7 @@ func TestConnectionsAreKeptAlive(t *testing.T) {
 	peer, err := net.Dial("tcp", ln.Addr().String())
 	require.NoError(t, err)
 	defer func() { _ = peer.Close() }()
-	conn, err := stallListener{ln, stallTimeout}.Accept()
+	conn, err := listener{ln, stallTimeout}.Accept()
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }()
 	tcp, ok := conn.(*net.TCPConn)
@@ -120,5 +120,36 @@ func TestConnectionsAreKeptAlive(t *testing.T) {
 		on, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
 		require.NoError(t, err)
 		assert.Equal(t, 1, on)
+	}))
+}
+
+// What is written is all but sent, however much the kernel might hold.
+func TestTheKernelHoldsLittleThatIsNotSent(t *testing.T) {
+	t.Parallel()
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ln := listener{plain, time.Minute}
+	defer ln.Close()
+	reader, err := net.Dial("tcp", ln.Addr().String())
+	require.NoError(t, err)
+	defer reader.Close()
+	conn, err := ln.Accept()
+	require.NoError(t, err)
+	defer conn.Close()
+	tcp, ok := conn.(*net.TCPConn)
+	require.True(t, ok)
+	require.NoError(t, tcp.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
+	chunk := make([]byte, 4<<10)
+	for err == nil { // until it holds as much as it takes
+		_, err = tcp.Write(chunk)
+	}
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	raw, err := tcp.SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		require.NoError(t, err)
+		assert.Positive(t, info.Notsent_bytes)
+		assert.LessOrEqual(t, int(info.Notsent_bytes), maxUnsent+64<<10, "or as much more as one segment holds")
 	}))
 }
