@@ -48,7 +48,7 @@ type arrival struct {
 	hashed   int64
 	parts    int     // transfers that have brought something since it was begun anew
 	wrongs   int     // how often it was wrong
-	fresh    bool    // in a swarm: it is of use only if nobody was sent it yet
+	as       string  // in a swarm: how it is asked for, see [swarm.Pick]
 	owners   []owner // who sent what is in place; what nobody did was there before
 	present  int64   // bytes that were there before
 

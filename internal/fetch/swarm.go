@@ -25,6 +25,9 @@ const (
 	peersEvery = 5 * time.Second
 	peersFirst = 100 * time.Millisecond
 
+	// peersStay is how many neighbours stay when an upstream tells of others.
+	peersStay = swarm.MaxPeers * 3 / 4
+
 	// mostKnown is how many nodes are remembered.
 	mostKnown = 256
 
@@ -47,6 +50,9 @@ const (
 	// mostBusy is how often in a row a peer may be busy that has done what it was asked
 	// before, until it counts as one that sends nothing.
 	mostBusy = 16
+
+	// mostDoubled is how often the wait for upstreams that are busy is doubled.
+	mostDoubled = 3
 
 	// haveTimeout is how long a node that tells what it has may say nothing at all.
 	// havePause is the least time between two of its lines, and havePauseShard what that is
@@ -117,8 +123,9 @@ func (p *Pool) askPeers(ctx context.Context, u *upstream, port int) error {
 // hostOf returns where the server at a URL is.
 func hostOf(u *url.URL) string { return net.JoinHostPort(u.Hostname(), portOf(u)) }
 
-// meet notes whom u tells of, and what has become of this node there. Those that were told
-// of before and can be heard stay, if these may not be all.
+// meet notes whom u tells of, and what has become of this node there. If these may not be
+// all, most of those that were told of before and can be heard stay. Not all of them, for
+// the first who come know one another, and nobody would come to know the last.
 func (p *Pool) meet(u *upstream, told []*url.URL, standing swarm.Standing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,6 +133,8 @@ func (p *Pool) meet(u *upstream, told []*url.URL, standing swarm.Standing) {
 	var peers []*upstream
 	if len(told) >= swarm.MaxPeers {
 		peers = slices.DeleteFunc(slices.Clone(u.peers), func(peer *upstream) bool { return peer.deaf >= deafAfter })
+		rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+		peers = peers[:min(len(peers), peersStay)]
 	}
 	for _, at := range told {
 		if len(peers) == swarm.MaxPeers {
@@ -233,6 +242,7 @@ type swarming struct {
 	changed chan struct{}      // closed and replaced when there may be something else to do
 
 	later    time.Time // when an upstream may be asked
+	sentAway int       // how often one said in a row that it is busy
 	attempts int       // that have failed with all upstreams
 	received int64     // [Pool.received] when the last one did
 }
@@ -523,8 +533,11 @@ func (s *swarming) choose(reader, behind bool) (pick swarm.Pick, from *neighbour
 		}
 		return !later.After(now)
 	})
-	if !ok {
+	switch {
+	case !ok:
 		return pick, nil, next
+	case pick.As == swarm.AsSpare && now.Sub(s.lastByte(s.start)) >= peerTimeout:
+		pick.As = swarm.AsUpstream
 	}
 	s.under++
 	if pick.Node != swarm.Upstream {
@@ -544,7 +557,7 @@ func (s *swarming) bring(ctx context.Context, pick swarm.Pick, from *neighbour, 
 	if err != nil {
 		return local{err}
 	}
-	a.fresh = pick.Fresh
+	a.as = pick.As
 	err = s.bringSpans(ctx, a, from, buf)
 	whole := false
 	if err == nil {
@@ -742,10 +755,10 @@ func (s *swarming) fromUpstream(ctx context.Context, of *span, buf []byte) error
 		var code status
 		later := busy{}
 		switch {
-		case errors.As(err, &code) && code == http.StatusConflict && of.fresh:
+		case errors.As(err, &code) && code == http.StatusConflict && of.as == swarm.AsFresh:
 			s.told(swarm.Upstream, []swarm.Change{{State: swarm.Sent, From: of.shard.Number, To: of.shard.Number}})
 		case errors.As(err, &later) && later.wait == 0 && time.Since(s.lastByte(s.start)) < busyPatience:
-			s.putOffUpstreams(shortly())
+			s.putOffUpstreams()
 		default:
 			return err
 		}
@@ -760,7 +773,7 @@ func (s *swarming) fromUpstream(ctx context.Context, of *span, buf []byte) error
 		return dropped{notNow}
 	case err == nil:
 		s.mu.Lock()
-		s.attempts = 0
+		s.attempts, s.sentAway = 0, 0
 		s.mu.Unlock()
 		return nil
 	case !errors.Is(err, errNobody):
@@ -787,7 +800,9 @@ func (s *swarming) nobody(ctx context.Context, q quest) error {
 	case none, time.Since(s.lastByte(s.start)) >= busyPatience:
 		return s.outcome(q, nil)
 	}
-	s.putOffUpstreams(max(wait, shortly()))
+	s.mu.Lock()
+	s.later = time.Now().Add(max(wait, shortly()))
+	s.mu.Unlock()
 	return dropped{errNobody}
 }
 
@@ -796,10 +811,13 @@ func (s *swarming) outcome(q quest, failed []error) error {
 	return outcome(q.entry, slices.Concat(failed, s.busy(q), q.refused.errors()))
 }
 
-func (s *swarming) putOffUpstreams(wait time.Duration) {
+// putOffUpstreams has upstreams not asked for a while, as one has no slot: the longer the
+// more often that was so.
+func (s *swarming) putOffUpstreams() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.later = time.Now().Add(wait)
+	s.later = time.Now().Add(shortly() << min(s.sentAway, mostDoubled))
+	s.sentAway++
 }
 
 // failed notes that an attempt with all upstreams has failed. As long as anything comes
@@ -880,15 +898,10 @@ func (s *swarming) lagging() (longest *transfer) {
 
 // header is what is said beside a request for a shard.
 func (s *swarming) header(t *transfer, header map[string]string) map[string]string {
-	switch {
-	case t.upstream.peer:
+	if t.upstream.peer {
 		delete(header, tierHeader) // a peer is as far from the origin as we are
 		header["Prefer"] = fmt.Sprintf("wait=%d", int((peerTimeout - time.Second).Seconds()))
-		header[swarm.AskHeader] = swarm.AsPeer
-	case t.fresh:
-		header[swarm.AskHeader] = swarm.AsFresh
-	default:
-		header[swarm.AskHeader] = swarm.AsUpstream
 	}
+	header[swarm.AskHeader] = t.as
 	return header
 }

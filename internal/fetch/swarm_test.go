@@ -195,12 +195,12 @@ func TestWhatIsNotFreshIsLeftToPeersAtOnce(t *testing.T) {
 		peer := n.peer(1, quick).answer("/v1/have", tellsFrom(func(tell func(...string), over <-chan struct{}) {
 			select {
 			case <-time.After(time.Second): // it has come there by then
-				tell("+1-16")
+				tell("+1-20")
 			case <-over:
 			}
 			<-over
 		}))
-		origin := n.host("origin", megabyte).lists("listed", peer).spoilWith(notFresh(16))
+		origin := n.host("origin", megabyte).lists("listed", peer).spoilWith(notFresh(20))
 		got := n.swarm(t, origin)
 		refused := origin.answered(http.StatusConflict)
 		assert.NotEmpty(t, refused)
@@ -209,8 +209,54 @@ func TestWhatIsNotFreshIsLeftToPeersAtOnce(t *testing.T) {
 			once[r.number()]++
 			assert.Equal(t, 1, once[r.number()], "it is asked once whether shard %d is fresh", r.number())
 		}
-		assert.Equal(t, upTo(16), slices.Compact(peer.numbers()))
+		assert.Equal(t, upTo(20), slices.Compact(peer.numbers()))
 		got.assertWithin(t, 0.6, megabyte)
+	})
+}
+
+// noSpare has there be nothing to spare, and the shards up to number n be no fresh ones.
+func noSpare(n int) spoiler {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.Header.Get("Shardcast-Swarm") == "spare" {
+			w.Header().Set("Retry-After", "0")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		notFresh(n)(w, r, next)
+	}
+}
+
+func TestWhatPeersHaveComesFromUpstreamOnlyIfThatHasItToSpare(t *testing.T) {
+	simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
+		const later = 5 * time.Second
+		peer := n.peer(1, megabyte).answer("/v1/have", tellsFrom(func(tell func(...string), over <-chan struct{}) {
+			tell("+1")
+			select {
+			case <-time.After(later):
+				tell("+2-64")
+			case <-over:
+			}
+			<-over
+		}))
+		origin := n.host("origin", quick).lists("listed", peer).answer("/v1/have", tells("*1-64")).spoilWith(noSpare(64))
+		got := n.swarm(t, origin)
+		assert.Equal(t, upTo(64), slices.Compact(peer.numbers()), "it does not take what is quick there")
+		asked := len(origin.answered(http.StatusServiceUnavailable))
+		assert.Positive(t, asked)
+		assert.Less(t, asked, 7*int(later/time.Second), "and asks for it less and less often")
+		assert.Less(t, got.took, later+10*time.Second)
+	})
+}
+
+func TestANodeThatGetsNothingAsksForMoreThanIsToSpare(t *testing.T) {
+	simulate(t, publish(t, 8*megabyte, megabyte), func(t *testing.T, n *network) {
+		peer := n.peer(1, quick).answer("/v1/have", tells("+1-8")).spoilWith(by(hang))
+		origin := n.host("origin", quick).lists("listed", peer).answer("/v1/have", tells("*1-8")).spoilWith(noSpare(8))
+		got := n.swarm(t, origin)
+		assert.Less(t, got.took, time.Minute)
+		for _, r := range origin.answered(http.StatusOK) {
+			assert.Equal(t, "upstream", r.how(), "shard %d", r.number())
+		}
 	})
 }
 

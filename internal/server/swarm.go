@@ -20,6 +20,10 @@ const (
 	swarmQueue    = 2
 	swarmPatience = 2 * time.Second
 
+	// spareAfter is how long nobody must have found all slots taken, until one is given to
+	// who asks for what there is to spare.
+	spareAfter = time.Second
+
 	// haveEvery is how often those who follow what is here are told, and haveEveryShard
 	// what that is for a version of many shards, by each of them. When there is nothing to
 	// tell, an empty line is sent after haveAlive.
@@ -46,6 +50,7 @@ type swarming struct {
 
 	mu        sync.Mutex // guards what follows
 	waiting   int        // for a slot
+	full      time.Time  // when slots did not suffice for those who wait, the last time
 	followers int        // of what is here
 	sent      map[shard.Version]*sent
 }
@@ -60,28 +65,22 @@ func newSwarming() *swarming {
 	return &swarming{slots: make(chan struct{}, swarmSlots), sent: make(map[shard.Version]*sent)}
 }
 
-// enter takes a slot, which leave gives back. The error matches errNoSlot if there is none.
-func (s *swarming) enter(ctx context.Context) (leave func(), err error) {
+// enter takes a slot, which leave gives back. The error matches errNoSlot if there is none,
+// or none to spare if that is what is asked for.
+func (s *swarming) enter(ctx context.Context, spare bool) (leave func(), err error) {
 	leave = func() { <-s.slots }
+	if spare && !s.hasSpare() {
+		return nil, errNoSlot
+	}
 	select {
 	case s.slots <- struct{}{}:
 		return leave, nil
 	default:
 	}
-	s.mu.Lock()
-	full := s.waiting == swarmQueue
-	if !full {
-		s.waiting++
-	}
-	s.mu.Unlock()
-	if full {
+	if spare || !s.await() {
 		return nil, errNoSlot
 	}
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.waiting--
-	}()
+	defer s.awaited()
 	late := time.NewTimer(swarmPatience)
 	defer late.Stop()
 	select {
@@ -93,30 +92,75 @@ func (s *swarming) enter(ctx context.Context) (leave func(), err error) {
 	return nil, errNoSlot
 }
 
-// send notes that a shard of the version of the file digest is being sent. It returns
-// errSent if it is to be fresh and is not.
-func (s *swarming) send(version shard.Version, digest shard.Digest, shards, number int, fresh bool) error {
+// hasSpare reports whether slots have sufficed for all others of late.
+func (s *swarming) hasSpare() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.waiting == 0 && time.Since(s.full) >= spareAfter
+}
+
+// await notes that there is no slot, and that somebody waits for one, or reports that
+// there are too many who do.
+func (s *swarming) await() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.full = time.Now()
+	if s.waiting == swarmQueue {
+		return false
+	}
+	s.waiting++
+	return true
+}
+
+// awaited notes that who has waited does so no more.
+func (s *swarming) awaited() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.full = time.Now()
+	s.waiting--
+}
+
+// send notes that a shard of the version is being sent. It returns errSent if it is to be
+// fresh and is not.
+func (s *swarming) send(version shard.Version, m shard.Manifest, number int, fresh bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if fresh && s.wasSent(version, m, number) {
+		return errSent
+	}
 	v := s.sent[version]
-	if v == nil || v.digest != digest || len(v.shards) != shards {
+	if v == nil || !v.isOf(m) {
 		for other := range s.sent {
 			if len(s.sent) < maxManifests {
 				break
 			}
 			delete(s.sent, other) // at worst something is sent once more
 		}
-		v = &sent{digest, make([]bool, shards)}
+		v = &sent{m.Digest, make([]bool, len(m.Shards))}
 		s.sent[version] = v
 	}
-	if number > shards {
-		return nil
+	if number <= len(v.shards) {
+		v.shards[number-1] = true
 	}
-	if fresh && v.shards[number-1] {
-		return errSent
-	}
-	v.shards[number-1] = true
 	return nil
+}
+
+// isFresh reports whether a shard of the version has been sent to nobody.
+func (s *swarming) isFresh(version shard.Version, m shard.Manifest, number int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.wasSent(version, m, number)
+}
+
+// wasSent is the opposite. The caller holds mu.
+func (s *swarming) wasSent(version shard.Version, m shard.Manifest, number int) bool {
+	v := s.sent[version]
+	return v != nil && v.isOf(m) && number <= len(v.shards) && v.shards[number-1]
+}
+
+// isOf reports whether v is of the file and shards of m.
+func (v *sent) isOf(m shard.Manifest) bool {
+	return v.digest == m.Digest && len(v.shards) == len(m.Shards)
 }
 
 // mark turns those of states that are held and have been sent into that.
@@ -150,24 +194,31 @@ func (s *swarming) unfollow() {
 	s.followers--
 }
 
+// asked is how nodes of swarms ask for shards.
+var asked = []string{swarm.AsPeer, swarm.AsUpstream, swarm.AsFresh, swarm.AsSpare}
+
 // enterSwarm lets a node of a swarm be sent a shard, and returns what must be called when
 // that has ended. All others it lets through.
 func (h *handler) enterSwarm(r *http.Request, version shard.Version, number int) (leave func(), err error) {
 	as := r.Header.Get(swarm.AskHeader)
-	if h.swarm == nil || r.Method != http.MethodGet || as != swarm.AsPeer && as != swarm.AsUpstream && as != swarm.AsFresh {
+	if h.swarm == nil || r.Method != http.MethodGet || !slices.Contains(asked, as) {
 		return func() {}, nil
 	}
-	if leave, err = h.swarm.enter(r.Context()); err != nil {
-		return nil, err
-	}
 	if as == swarm.AsPeer {
-		return leave, nil
+		return h.swarm.enter(r.Context(), false)
 	}
-	if m, err := h.anyManifest(version); err == nil {
-		if err := h.swarm.send(version, m.Digest, len(m.Shards), number, as == swarm.AsFresh); err != nil {
-			leave()
-			return nil, err
-		}
+	m, err := h.anyManifest(version)
+	known := err == nil
+	fresh := as == swarm.AsFresh
+	if known && fresh && !h.swarm.isFresh(version, m, number) {
+		return nil, errSent // without having waited for a slot
+	}
+	if leave, err = h.swarm.enter(r.Context(), as == swarm.AsSpare); err != nil || !known {
+		return leave, err
+	}
+	if err := h.swarm.send(version, m, number, fresh); err != nil {
+		leave()
+		return nil, err
 	}
 	return leave, nil
 }

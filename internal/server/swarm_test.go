@@ -102,7 +102,10 @@ func TestNodesOfASwarmHaveEightSlotsAndOthersAsManyAsTheyLike(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	large(t, dir, 1, largeSize)
-	s := swarmed(t, open(t, dir), nil)
+	st := open(t, dir)
+	publish(t, st, 2, text)
+	s := swarmed(t, st, nil)
+	require.Equal(t, http.StatusOK, s.get(t, "/v2/shard_001.bin", asked("fresh")...).status)
 	var leave []func()
 	for range 8 {
 		leave = append(leave, s.held(t, asked("peer")...))
@@ -125,8 +128,9 @@ func TestNodesOfASwarmHaveEightSlotsAndOthersAsManyAsTheyLike(t *testing.T) {
 		assert.GreaterOrEqual(t, <-sentAway, 2*time.Second)
 	}
 
+	assert.Equal(t, http.StatusConflict, s.get(t, "/v2/shard_001.bin", asked("fresh")...).status, "that needs no slot")
 	waited := make(chan int)
-	go func() { waited <- s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", "fresh").status }() //nolint:testifylint // likewise
+	go func() { waited <- s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", "peer").status }() //nolint:testifylint // likewise
 	leave[3]()
 	assert.Equal(t, http.StatusPartialContent, <-waited, "one has left")
 }
@@ -204,4 +208,35 @@ func TestFollowersAreBounded(t *testing.T) {
 		s.have(t, m.Digest)
 	}
 	assert.Equal(t, http.StatusServiceUnavailable, s.get(t, "/v1/have?digest="+m.Digest.String()).status)
+}
+
+func TestWhatThereIsToSpareIsSentOnceSlotsHaveSufficedForASecond(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	large(t, dir, 1, largeSize)
+	s := swarmed(t, open(t, dir), nil)
+	ask := func(how string) answer {
+		return s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", how)
+	}
+	assert.Equal(t, http.StatusPartialContent, ask("spare").status)
+	var leave []func()
+	for range 7 {
+		leave = append(leave, s.held(t, asked("peer")...))
+	}
+	assert.Equal(t, http.StatusPartialContent, ask("spare").status, "it may have the last one")
+	leave = append(leave, s.held(t, asked("upstream")...))
+	began := time.Now()
+	got := ask("spare")
+	assert.Equal(t, http.StatusServiceUnavailable, got.status, "all are taken")
+	assert.Equal(t, "0", got.header.Get("Retry-After"))
+	assert.Less(t, time.Since(began), time.Second, "it is not waited for")
+	leave[0]()
+	require.Eventually(t, func() bool { return ask("spare").status == http.StatusPartialContent }, patience, time.Millisecond, "nobody has asked in vain")
+
+	leave[0] = s.held(t, asked("peer")...)
+	began = time.Now()
+	assert.Equal(t, http.StatusServiceUnavailable, ask("fresh").status, "after two seconds")
+	leave[1]()
+	require.Eventually(t, func() bool { return ask("spare").status == http.StatusPartialContent }, patience, 10*time.Millisecond)
+	assert.GreaterOrEqual(t, time.Since(began), 3*time.Second)
 }

@@ -21,9 +21,10 @@
 //   - else, of the first neighbour in a random order that has anything of use, the shard
 //     that the fewest neighbours have, of the first 24 of them;
 //   - else a shard that is still arriving at a neighbour which may pass it on;
-//   - else any shard from upstream, if fewer than two are coming from there.
+//   - else any shard from upstream, if fewer than two are coming from there, and if that
+//     has it to spare: whoever asks for what is fresh goes first there.
 //
 // Who has no neighbours takes all from upstream, and who can give nothing to them, a
-// reader, nothing that is fresh. There are no owners, and no claims: what a dead, slow or lying node sits on comes from
-// upstream in the end.
+// reader, nothing that is fresh. There are no owners, and no claims: what a dead, slow or
+// lying node sits on comes from upstream in the end.
 package swarm

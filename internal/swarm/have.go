@@ -29,6 +29,7 @@ const (
 	AsPeer     = "peer"     // for one that is held, or comes from a node that holds all of it
 	AsUpstream = "upstream" // for any
 	AsFresh    = "fresh"    // for one that no node was sent yet
+	AsSpare    = "spare"    // for any, unless others ask for what no node was sent yet
 )
 
 // ErrHave means that a line says nothing that can be understood.

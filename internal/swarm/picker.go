@@ -26,8 +26,8 @@ type Pick struct {
 	Shard int // its number, from 1 on
 	Node  int // a neighbour, or Upstream
 
-	// Fresh says that it is of use from Upstream only if that has sent it nobody yet.
-	Fresh bool
+	// As is how it is asked for: [AsPeer] of a neighbour, one of the others of Upstream.
+	As string
 }
 
 // A Picker decides for one node and one version which shard to take next from whom. It
@@ -197,7 +197,7 @@ func (p *Picker) choose(may func(n int) bool) (Pick, bool) {
 		for _, n := range nodes {
 			p.scratch.and(p.wanting, has(p.nodes[n]))
 			if i := p.rarest(p.scratch); i >= 0 {
-				return Pick{i + 1, n, false}, true
+				return Pick{i + 1, n, AsPeer}, true
 			}
 		}
 	}
@@ -212,7 +212,7 @@ func (p *Picker) choose(may func(n int) bool) (Pick, bool) {
 func (p *Picker) chooseFresh() (Pick, bool) {
 	for _, shard := range p.needed {
 		if p.wanting.get(shard - 1) {
-			return Pick{shard, Upstream, false}, true
+			return Pick{shard, Upstream, AsUpstream}, true
 		}
 	}
 	if p.Reader {
@@ -220,7 +220,7 @@ func (p *Picker) chooseFresh() (Pick, bool) {
 	}
 	p.scratch.and(p.wanting, p.fresh)
 	i := p.random(p.scratch)
-	return Pick{i + 1, Upstream, true}, i >= 0
+	return Pick{i + 1, Upstream, AsFresh}, i >= 0
 }
 
 // chooseAny finds what is to come from upstream as no neighbour has it: the first, but for
@@ -229,11 +229,11 @@ func (p *Picker) chooseAny() (Pick, bool) {
 	if p.Reader {
 		p.scratch.and(p.wanting, p.sent)
 		if i := p.scratch.first(nil); i >= 0 {
-			return Pick{i + 1, Upstream, false}, true
+			return Pick{i + 1, Upstream, AsSpare}, true
 		}
 	}
 	i := p.wanting.first(nil)
-	return Pick{i + 1, Upstream, false}, i >= 0
+	return Pick{i + 1, Upstream, AsSpare}, i >= 0
 }
 
 // chooseAsked finds who is to bring what somebody waits for.
@@ -245,12 +245,12 @@ func (p *Picker) chooseAsked(nodes []int, upstream bool) (Pick, bool) {
 		for _, has := range []func(*node) set{(*node).holds, (*node).passesOn} {
 			for _, n := range nodes {
 				if has(p.nodes[n]).get(shard - 1) {
-					return Pick{shard, n, false}, true
+					return Pick{shard, n, AsPeer}, true
 				}
 			}
 		}
 		if upstream {
-			return Pick{shard, Upstream, false}, true
+			return Pick{shard, Upstream, AsUpstream}, true
 		}
 	}
 	return Pick{}, false

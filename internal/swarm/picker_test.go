@@ -49,43 +49,43 @@ func TestTwoShardsThatNobodyHasComeFromUpstream(t *testing.T) {
 	p := picking(4, "+---")
 	tell(p, swarm.Upstream, "--*-")
 	a, b := pick(t, p, anyone), pick(t, p, anyone)
-	assert.ElementsMatch(t, []swarm.Pick{{2, swarm.Upstream, true}, {4, swarm.Upstream, true}}, []swarm.Pick{a, b})
-	assert.Equal(t, swarm.Pick{1, 0, false}, pick(t, p, anyone), "then what neighbours have")
+	assert.ElementsMatch(t, []swarm.Pick{{2, swarm.Upstream, swarm.AsFresh}, {4, swarm.Upstream, swarm.AsFresh}}, []swarm.Pick{a, b})
+	assert.Equal(t, swarm.Pick{1, 0, swarm.AsPeer}, pick(t, p, anyone), "then what neighbours have")
 	assertNothing(t, p, anyone)
 	p.Done(a)
-	assert.Equal(t, swarm.Pick{3, swarm.Upstream, false}, pick(t, p, anyone), "what was sent to another node comes last")
+	assert.Equal(t, swarm.Pick{3, swarm.Upstream, swarm.AsSpare}, pick(t, p, anyone), "what was sent to another node comes last")
 }
 
 func TestWhatWasSentToSomebodyIsNotFresh(t *testing.T) {
 	p := picking(2, "--")
 	tell(p, swarm.Upstream, "*")
-	assert.Equal(t, swarm.Pick{2, swarm.Upstream, true}, pick(t, p, anyone))
+	assert.Equal(t, swarm.Pick{2, swarm.Upstream, swarm.AsFresh}, pick(t, p, anyone))
 	tell(p, swarm.Upstream, "-") // as after a restart of it: what was sent was sent
-	assert.Equal(t, swarm.Pick{1, swarm.Upstream, false}, pick(t, p, anyone))
+	assert.Equal(t, swarm.Pick{1, swarm.Upstream, swarm.AsSpare}, pick(t, p, anyone))
 }
 
 func TestWhatANeighbourHasIsNotFresh(t *testing.T) {
 	for _, signs := range []string{"+-", "~-", "*-"} {
 		p := picking(2, signs)
-		assert.Equal(t, swarm.Pick{2, swarm.Upstream, true}, pick(t, p, anyone), signs)
-		assert.Equal(t, swarm.Pick{1, 0, false}, pick(t, p, anyone), signs)
+		assert.Equal(t, swarm.Pick{2, swarm.Upstream, swarm.AsFresh}, pick(t, p, anyone), signs)
+		assert.Equal(t, swarm.Pick{1, 0, swarm.AsPeer}, pick(t, p, anyone), signs)
 	}
 }
 
 func TestTheRarestShardOfANeighbourIsTaken(t *testing.T) {
 	p := picking(3, "+++", "+-+", "+--")
-	assert.Equal(t, swarm.Pick{2, 0, false}, pick(t, p, func(n int) bool { return n == 0 }))
-	assert.Equal(t, swarm.Pick{3, 0, false}, pick(t, p, func(n int) bool { return n == 0 }))
+	assert.Equal(t, swarm.Pick{2, 0, swarm.AsPeer}, pick(t, p, func(n int) bool { return n == 0 }))
+	assert.Equal(t, swarm.Pick{3, 0, swarm.AsPeer}, pick(t, p, func(n int) bool { return n == 0 }))
 	p.Drop(swarm.Pick{Shard: 2, Node: 0})
 	p.Told(0, swarm.Change{State: swarm.Missing, From: 1, To: 3})
-	assert.Equal(t, swarm.Pick{1, 1, false}, pick(t, p, func(n int) bool { return n == 1 }))
+	assert.Equal(t, swarm.Pick{1, 1, swarm.AsPeer}, pick(t, p, func(n int) bool { return n == 1 }))
 }
 
 func TestWhatArrivesAtANeighbourIsTakenAfterWhatOneHolds(t *testing.T) {
 	p := picking(2, "~-", "-+")
 	may := but(swarm.Upstream)
-	assert.Equal(t, swarm.Pick{2, 1, false}, pick(t, p, may))
-	assert.Equal(t, swarm.Pick{1, 0, false}, pick(t, p, may))
+	assert.Equal(t, swarm.Pick{2, 1, swarm.AsPeer}, pick(t, p, may))
+	assert.Equal(t, swarm.Pick{1, 0, swarm.AsPeer}, pick(t, p, may))
 }
 
 func TestWhatSomebodyWaitsForComesFirst(t *testing.T) {
@@ -94,9 +94,9 @@ func TestWhatSomebodyWaitsForComesFirst(t *testing.T) {
 	p.Ask(4)
 	p.Ask(5)
 	may := but(swarm.Upstream)
-	assert.Equal(t, swarm.Pick{3, 0, false}, pick(t, p, may))
-	assert.Equal(t, swarm.Pick{5, 0, false}, pick(t, p, may), "nobody who may be asked has 4")
-	four := swarm.Pick{Shard: 4, Node: swarm.Upstream}
+	assert.Equal(t, swarm.Pick{3, 0, swarm.AsPeer}, pick(t, p, may))
+	assert.Equal(t, swarm.Pick{5, 0, swarm.AsPeer}, pick(t, p, may), "nobody who may be asked has 4")
+	four := swarm.Pick{Shard: 4, Node: swarm.Upstream, As: swarm.AsUpstream}
 	assert.Equal(t, four, pick(t, p, anyone))
 	p.Drop(four)
 	assert.Equal(t, four, pick(t, p, anyone), "who waited waits still")
@@ -125,11 +125,11 @@ func TestWhatANeighbourHadGoesWithIt(t *testing.T) {
 	p := picking(2, "+-", "++")
 	p.Leave(1)
 	may := but(swarm.Upstream)
-	assert.Equal(t, swarm.Pick{1, 0, false}, pick(t, p, may))
+	assert.Equal(t, swarm.Pick{1, 0, swarm.AsPeer}, pick(t, p, may))
 	assertNothing(t, p, may)
 	tell(p, 1, "++") // it may say more before it knows
 	assertNothing(t, p, may)
-	assert.Equal(t, swarm.Pick{2, swarm.Upstream, true}, pick(t, p, anyone), "nobody has it any more")
+	assert.Equal(t, swarm.Pick{2, swarm.Upstream, swarm.AsFresh}, pick(t, p, anyone), "nobody has it any more")
 }
 
 func TestWhatWasDroppedIsTakenAgainAndWhatIsDoneIsNot(t *testing.T) {
@@ -153,14 +153,14 @@ func TestLiesDoNotMisleadThePicker(t *testing.T) {
 		tell(p, 0, "---")
 	}
 	assertNothing(t, p, but(swarm.Upstream))
-	assert.True(t, pick(t, p, anyone).Fresh, "nobody has it")
+	assert.Equal(t, swarm.AsFresh, pick(t, p, anyone).As, "nobody has it")
 }
 
 func TestWhatIsNeededComesFromUpstreamNext(t *testing.T) {
 	p := picking(4, "--++")
 	p.Need(4)
 	p.Need(4)
-	four := swarm.Pick{Shard: 4, Node: swarm.Upstream}
+	four := swarm.Pick{Shard: 4, Node: swarm.Upstream, As: swarm.AsUpstream}
 	assert.Equal(t, four, pick(t, p, anyone))
 	p.Drop(four)
 	for range 2 {
@@ -169,19 +169,19 @@ func TestWhatIsNeededComesFromUpstreamNext(t *testing.T) {
 	p.Done(four)
 	p.Need(4)
 	p.Ask(4)
-	assert.True(t, pick(t, p, anyone).Fresh)
+	assert.Equal(t, swarm.AsFresh, pick(t, p, anyone).As)
 }
 
 func TestAReaderTakesNothingFresh(t *testing.T) {
 	p := picking(5, "----+")
 	p.Reader = true
 	tell(p, swarm.Upstream, "--**-")
-	assert.Equal(t, swarm.Pick{Shard: 5, Node: 0}, pick(t, p, anyone))
-	assert.Equal(t, swarm.Pick{Shard: 3, Node: swarm.Upstream}, pick(t, p, anyone), "others can give that on")
-	assert.Equal(t, swarm.Pick{Shard: 4, Node: swarm.Upstream}, pick(t, p, anyone))
+	assert.Equal(t, swarm.Pick{Shard: 5, Node: 0, As: swarm.AsPeer}, pick(t, p, anyone))
+	assert.Equal(t, swarm.Pick{Shard: 3, Node: swarm.Upstream, As: swarm.AsSpare}, pick(t, p, anyone), "others can give that on")
+	assert.Equal(t, swarm.Pick{Shard: 4, Node: swarm.Upstream, As: swarm.AsSpare}, pick(t, p, anyone))
 	assertNothing(t, p, anyone)
 	p.Done(swarm.Pick{Shard: 3, Node: swarm.Upstream})
-	assert.Equal(t, swarm.Pick{Shard: 1, Node: swarm.Upstream}, pick(t, p, anyone), "nobody else may come to fetch it")
+	assert.Equal(t, swarm.Pick{Shard: 1, Node: swarm.Upstream, As: swarm.AsSpare}, pick(t, p, anyone), "nobody else may come to fetch it")
 }
 
 func TestPickerKnowsWhatThereIsElsewhere(t *testing.T) {
