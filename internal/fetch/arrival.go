@@ -32,13 +32,14 @@ func (m move) Error() string { return "continued by " + m.upstream.name }
 
 // arrival is one shard on its way into its place. It consists of spans, and its
 // bytes are hashed as they come, as long as they come in order; what comes ahead
-// of the order is read back in the end. Where shards are checked in their order all is.
+// of the order is read back in the end. Where it is checked in its turn all is.
 type arrival struct {
 	*fetching
 
-	shard shard.Shard
-	place Place
-	begun time.Time
+	shard    shard.Shard
+	place    Place
+	begun    time.Time
+	byItself bool // it is checked, whatever comes before it
 
 	mu       sync.Mutex // guards what follows, and the spans
 	spans    []*span    // what was missing at first, ascending
@@ -98,7 +99,7 @@ func (f *fetching) arrival(s shard.Shard) (*arrival, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &arrival{fetching: f, shard: s, place: place, begun: time.Now(), hash: sha256.New()}
+	a := &arrival{fetching: f, shard: s, place: place, begun: time.Now(), byItself: f.inOrder == nil || f.swarm.hasNeighbours(), hash: sha256.New()}
 	written, err := place.Written()
 	if err != nil {
 		return nil, errors.Join(err, place.Close())
@@ -235,7 +236,7 @@ func (t *transfer) put(offset int64, data []byte) error {
 	if _, err := a.place.WriteAt(data, offset); err != nil {
 		return err
 	}
-	if offset == a.hashed && a.inOrder == nil {
+	if offset == a.hashed && a.byItself {
 		a.hash.Write(data)
 		a.hashed = r.To
 	}
@@ -282,8 +283,9 @@ func (a *arrival) compare(r disk.Range, data []byte) error {
 	return nil
 }
 
-// finish checks the shard if all of it has come and nobody else does so. It
-// returns a span if the shard is wrong, and is to be brought again.
+// finish checks the shard if all of it has come and nobody else does so, or leaves it to be
+// checked in its turn. It returns a span if the shard, or another one whose turn it was, is
+// wrong, and is to be brought again.
 func (a *arrival) finish(ctx context.Context, buf []byte) (*span, error) {
 	a.mu.Lock()
 	if a.pending > 0 || a.finished {
@@ -292,14 +294,16 @@ func (a *arrival) finish(ctx context.Context, buf []byte) (*span, error) {
 	}
 	a.finished = true
 	a.mu.Unlock()
-	if a.inOrder != nil {
-		return a.inOrder.check(ctx, a, buf)
+	if a.byItself {
+		got, err := a.digest(buf)
+		if err != nil {
+			return nil, err
+		}
+		if again, err := a.settle(ctx, got); again != nil || err != nil || a.inOrder == nil {
+			return again, err
+		}
 	}
-	got, err := a.digest(buf)
-	if err != nil {
-		return nil, err
-	}
-	return a.settle(ctx, got)
+	return a.inOrder.check(ctx, a, buf)
 }
 
 // digest is that of the shard, all of which has come.

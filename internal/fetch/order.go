@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -13,10 +14,10 @@ import (
 // and the file's at the same time: that costs half of what both cost by themselves, and
 // takes no longer than the file's alone, which has to be computed in order anyhow. Who
 // has brought a shard does it, if that or one that follows is next, and nobody else is at
-// it.
+// it. Of those that were checked by themselves already only the file's is computed.
 type inOrder struct {
 	mu   sync.Mutex       // guards what follows
-	came map[int]*arrival // that are to be checked
+	came map[int]*arrival // whose turn is yet to come
 	next int              // number of the first shard that is not right yet
 	busy bool             // somebody checks it
 
@@ -27,10 +28,10 @@ type inOrder struct {
 	done chan struct{} // closed when all are right
 }
 
-// newInOrder returns nil where a shard has to be known to be right by itself, since it is
+// newInOrder returns nil where each shard has to be known to be right by itself, since it is
 // passed on, or where other digests are needed.
 func (f *fetching) newInOrder() *inOrder {
-	if f.relay || f.source == nil || f.cut != nil || f.manifest.Digest != f.entry.Digest {
+	if f.relay && f.swarm == nil || f.blake3 || f.source == nil || f.cut != nil || f.manifest.Digest != f.entry.Digest {
 		return nil
 	}
 	o := &inOrder{
@@ -48,8 +49,10 @@ func (f *fetching) newInOrder() *inOrder {
 func (o *inOrder) check(ctx context.Context, a *arrival, buf []byte) (*span, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if again, err := o.prove(ctx, a, buf); again != nil || err != nil {
-		return again, err
+	if !a.byItself {
+		if again, err := o.prove(ctx, a, buf); again != nil || err != nil {
+			return again, err
+		}
 	}
 	o.came[a.shard.Number] = a
 	for !o.busy && o.came[o.next] != nil {
@@ -117,12 +120,19 @@ func (o *inOrder) prove(ctx context.Context, a *arrival, buf []byte) (*span, err
 
 // checkNext checks the shard that follows those that sums are of.
 func (o *inOrder) checkNext(ctx context.Context, a *arrival, buf []byte) (*span, error) {
-	before := o.sums.Clone()
-	n, err := io.CopyBuffer(o.sums, struct{ io.Reader }{io.NewSectionReader(a.place, 0, a.shard.Size)}, buf)
-	if err == nil && n < a.shard.Size {
-		err = io.ErrUnexpectedEOF
+	if a.byItself { // it is right, and its place closed
+		place, err := a.sink.Open(a.shard)
+		if err == nil {
+			err = errors.Join(o.add(place, a.shard.Size, buf), place.Close())
+		}
+		if err != nil {
+			return nil, local{err}
+		}
+		o.sums.EndShard()
+		return nil, nil //nolint:nilnil // nothing to do
 	}
-	if err != nil {
+	before := o.sums.Clone()
+	if err := o.add(a.place, a.shard.Size, buf); err != nil {
 		return nil, local{err}
 	}
 	again, err := a.settle(ctx, o.sums.EndShard())
@@ -130,4 +140,13 @@ func (o *inOrder) checkNext(ctx context.Context, a *arrival, buf []byte) (*span,
 		o.sums = before
 	}
 	return again, err
+}
+
+// add adds a shard to the sums.
+func (o *inOrder) add(place io.ReaderAt, size int64, buf []byte) error {
+	n, err := io.CopyBuffer(o.sums, struct{ io.Reader }{io.NewSectionReader(place, 0, size)}, buf)
+	if err == nil && n < size {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }

@@ -88,7 +88,7 @@ type fetching struct {
 // manifest, and returns that manifest and how it went, only if every shard agrees with it and the
 // whole with the entry's digest. What the sink keeps already is checked, and used
 // if it is right. The digest of the whole is computed from the sink, behind the shards as
-// they come; unless others read them meanwhile, each is checked then, in the same pass.
+// they come; unless others may read them meanwhile, each is checked then, in the same pass.
 //
 // A manifest is believed until the bytes do not fit: then its upstream is not
 // asked for one again, and t.Open is called again for the manifest of another one. It may
@@ -239,11 +239,11 @@ func (f *fetching) run(ctx context.Context, t Task) (err error) {
 	f.twins = [2]shard.Digest{f.manifest.Digest, cmp.Or(f.manifest.BLAKE3, f.manifest.Digest)}
 	f.begun = make([]bool, len(f.digests))
 	f.sole = make([]*upstream, len(f.digests))
+	f.swarm = f.newSwarming()
+	defer f.swarm.over()
 	if f.inOrder = f.newInOrder(); f.inOrder == nil {
 		f.kept = make(chan int, len(f.digests))
 	}
-	f.swarm = f.newSwarming()
-	defer f.swarm.over()
 	f.tally.begin(f)
 	watched, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup

@@ -237,6 +237,7 @@ type swarming struct {
 	met     int                // neighbours, ever
 	nodes   map[int]*neighbour // those that there are, by their numbers
 	under   int                // shards that are being brought
+	right   int                // shards that are there
 	parts   map[int]*arrival   // shards that have begun to come, and nobody brings
 	since   map[int]time.Time  // when a neighbour was asked for the first time for what has not come
 	changed chan struct{}      // closed and replaced when there may be something else to do
@@ -288,6 +289,27 @@ func (s *swarming) over() {
 	s.Pool.mu.Lock()
 	defer s.Pool.mu.Unlock()
 	s.swarms = slices.DeleteFunc(s.swarms, func(o *swarming) bool { return o == s })
+}
+
+// hasNeighbours reports whether there are others who may want what comes. It may be called
+// of none.
+func (s *swarming) hasNeighbours() bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.nodes) > 0
+}
+
+// arrived notes that one more shard is right. It may be called of none.
+func (s *swarming) arrived() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.right++
 }
 
 // isBehind reports whether a newer version comes by the same pool.
@@ -448,7 +470,7 @@ func (s *swarming) take(ctx context.Context) (swarm.Pick, *neighbour, error) {
 		s.hearWanted()
 		changed := s.changed
 		pick, from, next := s.choose(reader, behind)
-		over := s.picker.Left() == 0
+		over := s.right == len(s.digests)
 		s.mu.Unlock()
 		if pick.Shard > 0 || over {
 			return pick, from, nil
@@ -560,20 +582,30 @@ func (s *swarming) bring(ctx context.Context, pick swarm.Pick, from *neighbour, 
 	a.as = pick.As
 	err = s.bringSpans(ctx, a, from, buf)
 	whole := false
+	var wrong *arrival
 	if err == nil {
 		var again *span
-		again, err = a.finish(ctx, buf)
-		whole = again == nil && err == nil
+		if again, err = a.finish(ctx, buf); again != nil {
+			wrong = again.arrival // or another one, whose turn it was
+		}
+		whole = err == nil && wrong != a
 	}
 	if from != nil && s.refused.has(from.upstream) {
 		s.leave(from)
 	}
-	if !whole && (err == nil || errors.As(err, new(dropped))) {
+	switch {
+	case wrong != nil:
+		err = s.putBack(wrong)
+	case errors.As(err, new(dropped)):
 		err = s.putBack(a)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended(pick, from, whole)
+	if wrong != nil && wrong != a {
+		s.picker.Lost(wrong.shard.Number)
+		s.wake()
+	}
 	return err
 }
 
@@ -645,7 +677,7 @@ func (s *swarming) openPart(number int, buf []byte) (*arrival, error) {
 	s.fetching.mu.Lock()
 	s.open[a] = true
 	s.fetching.mu.Unlock()
-	if len(a.spans) > 0 {
+	if len(a.spans) > 0 && a.byItself {
 		err = a.readBack(a.spans[0].at, buf)
 	}
 	return a, err
@@ -773,7 +805,7 @@ func (s *swarming) fromUpstream(ctx context.Context, of *span, buf []byte) error
 		return dropped{notNow}
 	case err == nil:
 		s.mu.Lock()
-		s.attempts, s.sentAway = 0, 0
+		s.attempts, s.sentAway, s.later = 0, 0, time.Time{} // what it has sent has freed a slot
 		s.mu.Unlock()
 		return nil
 	case !errors.Is(err, errNobody):

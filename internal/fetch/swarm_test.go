@@ -99,7 +99,9 @@ func (n *network) trySwarm(t *testing.T, opts fetch.Options, sink fetch.Sink, ho
 	opts.Logger = cmp.Or(opts.Logger, log.logger())
 	pool := n.swarmed(t, opts, hosts...)
 	start := time.Now()
-	end, err := relayTo(t.Context(), pool, sink)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // of the bubble
+	defer cancel()
+	end, err := relayTo(ctx, pool, sink)
 	return fetched{end, time.Since(start), log}, err
 }
 
@@ -266,6 +268,74 @@ func TestASwarmOfOneTakesAllFromUpstreamAtOnce(t *testing.T) {
 		got := n.swarm(t, origin)
 		assert.Equal(t, fetch.DefaultConcurrency, origin.atOnce())
 		got.assertWithin(t, 1.1, 4*megabyte)
+	})
+}
+
+// fetchedFirst fetches from origin, whose first shard is late, and returns which was the
+// first to be right.
+func (n *network) fetchedFirst(t *testing.T, origin *host) string {
+	t.Helper()
+	origin.spoilWith(only("shard_001", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		time.Sleep(3 * time.Second) // of the bubble
+		next.ServeHTTP(w, r)
+	}))
+	right := n.swarm(t, origin).log.with("shard fetched")
+	require.NotEmpty(t, right)
+	return right[0]
+}
+
+func TestASwarmOfOneChecksShardsInTheirTurn(t *testing.T) {
+	simulate(t, publish(t, 4*megabyte, megabyte/4), func(t *testing.T, n *network) {
+		first := n.fetchedFirst(t, n.host("origin", quick).lists("listed"))
+		assert.Contains(t, first, "shard=1 ", "whose digest and the file's are computed in one pass")
+	})
+}
+
+func TestWithNeighboursEachShardIsCheckedByItself(t *testing.T) {
+	simulate(t, publish(t, 4*megabyte, megabyte/4), func(t *testing.T, n *network) {
+		first := n.fetchedFirst(t, n.host("origin", quick).lists("listed", n.peer(1, quick, "-1")))
+		assert.NotContains(t, first, "shard=1 ", "they may have it at once")
+	})
+}
+
+func TestInASwarmOfOneAShardThatIsWrongInItsTurnComesAgain(t *testing.T) {
+	simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
+		late := only("shard_032", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			time.Sleep(3 * time.Second) // of the bubble; others' turns come after that
+			next.ServeHTTP(w, r)
+		})
+		var sent atomic.Int32
+		bad := n.host("bad", megabyte).lists("listed").spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			if sent.Add(1) > fetch.DefaultConcurrency { // it is known to have been right by then
+				tampered(flipped)(w, r, next)
+				return
+			}
+			late(w, r, next)
+		})
+		good := n.host("good", megabyte).lists("listed").spoilWith(late)
+		got := n.swarm(t, bad, good)
+		assert.Len(t, got.log.with("not asked again", "http://bad:80"), 1)
+		assert.Len(t, got.log.with("shard fetched"), 64)
+	})
+}
+
+func TestAnUpstreamIsAskedAgainAsSoonAsItHasSentAShard(t *testing.T) {
+	simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
+		slots := make(chan bool, 8) // of ten workers two are sent away
+		origin := n.host("origin", 4*megabyte).lists("listed").answer("/v1/have", tells("*1-64")).spoilWith(
+			func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				select {
+				case slots <- true:
+					defer func() { <-slots }()
+					next.ServeHTTP(w, r)
+				default:
+					w.Header().Set("Retry-After", "0")
+					w.WriteHeader(http.StatusServiceUnavailable)
+				}
+			})
+		got := n.swarm(t, origin)
+		assert.NotEmpty(t, origin.answered(http.StatusServiceUnavailable))
+		got.assertWithin(t, 1.05, 4*megabyte)
 	})
 }
 

@@ -186,7 +186,7 @@ func (f *fetching) begin(ctx context.Context, s shard.Shard, buf []byte) error {
 			return err
 		}
 		missing = append(missing, again)
-	} else if f.inOrder == nil {
+	} else if a.byItself {
 		if err := a.readBack(missing[0].at, buf); err != nil {
 			return local{err}
 		}
@@ -216,6 +216,7 @@ func (f *fetching) arrived(a *arrival) {
 		f.kept <- a.shard.Number
 	}
 	f.wake()
+	f.swarm.arrived()
 }
 
 // wake has idle workers look for something to do. The caller holds mu.

@@ -41,7 +41,6 @@ type Picker struct {
 	shards int
 
 	missing  set   // or on their way
-	left     int   // how many
 	wanting  set   // what is missing, and nobody brings
 	asked    []int // by those who read here, in that order
 	needed   []int // from upstream
@@ -63,7 +62,7 @@ func (o *node) passesOn() set { return o.arriving }
 // NewPicker returns a Picker for a version of so many shards, of which none is there.
 func NewPicker(shards int, draw *rand.Rand) *Picker {
 	p := &Picker{
-		draw: draw, shards: shards, left: shards, nodes: make(map[int]*node), has: make([]uint16, shards),
+		draw: draw, shards: shards, nodes: make(map[int]*node), has: make([]uint16, shards),
 		missing: newSet(shards), wanting: newSet(shards), sent: newSet(shards), fresh: newSet(shards), scratch: newSet(shards),
 	}
 	for i := range shards {
@@ -130,13 +129,10 @@ func (p *Picker) add(list []int, shard int) []int {
 	return append(list, shard)
 }
 
-// Left returns how many shards are not there yet.
-func (p *Picker) Left() int { return p.left }
-
-// Wanting reports whether any of those is not on its way.
+// Wanting reports whether any shard is neither there nor on its way.
 func (p *Picker) Wanting() bool { return p.wanting.first(nil) >= 0 }
 
-// Elsewhere reports whether a neighbour has any of those, as far as is known.
+// Elsewhere reports whether a neighbour has any shard that is not there, as far as is known.
 func (p *Picker) Elsewhere() bool {
 	return p.missing.first(func(i int) bool { return p.has[i] > 0 }) >= 0
 }
@@ -155,10 +151,15 @@ func (p *Picker) Next(may func(n int) bool) (Pick, bool) {
 	return pick, ok
 }
 
-// Done says that what was picked is there, and right.
+// Lost says that a shard that was there is wrong after all.
+func (p *Picker) Lost(shard int) {
+	p.missing.put(shard-1, true)
+	p.wanting.put(shard-1, true)
+}
+
+// Done says that what was picked is there.
 func (p *Picker) Done(k Pick) {
 	p.end(k)
-	p.left--
 	p.missing.put(k.Shard-1, false)
 	is := func(shard int) bool { return shard == k.Shard }
 	p.asked, p.needed = slices.DeleteFunc(p.asked, is), slices.DeleteFunc(p.needed, is)

@@ -110,7 +110,6 @@ func TestANodeWithoutNeighboursTakesAllFromUpstream(t *testing.T) {
 		assert.Equal(t, swarm.Upstream, pick(t, p, anyone).Node)
 	}
 	assertNothing(t, p, anyone)
-	assert.Equal(t, 3, p.Left())
 }
 
 func TestNobodyIsAskedWhoMayNotBe(t *testing.T) {
@@ -139,8 +138,11 @@ func TestWhatWasDroppedIsTakenAgainAndWhatIsDoneIsNot(t *testing.T) {
 	p.Drop(k)
 	assert.Equal(t, k, pick(t, p, but(swarm.Upstream)))
 	p.Done(k)
-	assert.Zero(t, p.Left())
 	assertNothing(t, p, anyone)
+	assert.False(t, p.Elsewhere())
+	p.Lost(1)
+	assert.True(t, p.Elsewhere(), "a neighbour has it")
+	assert.Equal(t, k, pick(t, p, but(swarm.Upstream)), "it was wrong")
 }
 
 // Neighbours tell what they like.

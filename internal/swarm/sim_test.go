@@ -150,7 +150,8 @@ func (s swarming) run(seed uint64) (o outcome) {
 				case m.got[i] >= 1-1e-9:
 					f.leave()
 					m.have[i] = swarm.Held
-					if m.picker.Done(f.pick); m.picker.Left() == 0 {
+					m.picker.Done(f.pick)
+					if !slices.ContainsFunc(m.have, func(s swarm.State) bool { return s != swarm.Held }) {
 						m.done = now + step
 					}
 				case f.relayed && f.from.have[i] == swarm.Missing:
