@@ -39,7 +39,7 @@ type arrival struct {
 	shard    shard.Shard
 	place    Place
 	begun    time.Time
-	byItself bool // it is checked, whatever comes before it
+	byItself bool // it is checked, whatever comes before it; hashed as it comes if that is so from the begin
 
 	mu       sync.Mutex // guards what follows, and the spans
 	spans    []*span    // what was missing at first, ascending
@@ -294,7 +294,12 @@ func (a *arrival) finish(ctx context.Context, buf []byte) (*span, error) {
 	}
 	a.finished = true
 	a.mu.Unlock()
-	if a.byItself {
+	return a.check(ctx, buf)
+}
+
+// check checks the shard, all of which has come, as finish says.
+func (a *arrival) check(ctx context.Context, buf []byte) (*span, error) {
+	if a.byItself = a.byItself || a.swarm.hasNeighbours(); a.byItself {
 		got, err := a.digest(buf)
 		if err != nil {
 			return nil, err

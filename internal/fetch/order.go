@@ -73,6 +73,19 @@ func (o *inOrder) check(ctx context.Context, a *arrival, buf []byte) (*span, err
 	return nil, nil //nolint:nilnil // nothing to do
 }
 
+// overdue returns one whose turn is yet to come, and which then comes again, or nil.
+func (o *inOrder) overdue() *arrival {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for number, a := range o.came {
+		if !a.byItself {
+			delete(o.came, number)
+			return a
+		}
+	}
+	return nil
+}
+
 // prove checks a by itself if nothing right has come yet of one who sent it: who sends
 // nothing that is right is to be found out before he is asked for more. Who has something
 // of an upstream that is being proven waits for that. It returns the span if a is wrong.

@@ -451,7 +451,7 @@ func (s *swarming) work(ctx context.Context) error {
 	buf, _ := s.buffers.Get().(*[]byte)
 	defer s.buffers.Put(buf)
 	for {
-		pick, n, err := s.take(ctx)
+		pick, n, err := s.take(ctx, *buf)
 		if err != nil || pick.Shard == 0 {
 			return err
 		}
@@ -463,8 +463,11 @@ func (s *swarming) work(ctx context.Context) error {
 
 // take waits for something to do, and returns what, and from which neighbour if not from
 // upstream. It is no shard if all have come.
-func (s *swarming) take(ctx context.Context) (swarm.Pick, *neighbour, error) {
+func (s *swarming) take(ctx context.Context, buf []byte) (swarm.Pick, *neighbour, error) {
 	for {
+		if err := s.checkOverdue(ctx, buf); err != nil {
+			return swarm.Pick{}, nil, err
+		}
 		reader, behind := s.isReader(), s.isBehind()
 		s.mu.Lock()
 		s.hearWanted()
@@ -491,6 +494,36 @@ func (s *swarming) take(ctx context.Context) (swarm.Pick, *neighbour, error) {
 			return swarm.Pick{}, nil, context.Cause(ctx)
 		}
 	}
+}
+
+// checkOverdue checks what waits for its turn, once others may want it at once.
+func (s *swarming) checkOverdue(ctx context.Context, buf []byte) error {
+	for s.inOrder != nil && s.hasNeighbours() {
+		a := s.inOrder.overdue()
+		if a == nil {
+			return nil
+		}
+		again, err := a.check(ctx, buf)
+		if err == nil && again != nil {
+			err = s.lost(again.arrival)
+		}
+		if err != nil {
+			return fmt.Errorf("shard %d: %w", a.shard.Number, err)
+		}
+	}
+	return nil
+}
+
+// lost leaves a, of which the picker believes that it is there, to be picked again.
+func (s *swarming) lost(a *arrival) error {
+	if err := s.putBack(a); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.picker.Lost(a.shard.Number)
+	s.wake()
+	return nil
 }
 
 // hearWanted notes what others have begun to wait for. The caller holds mu.
@@ -594,18 +627,14 @@ func (s *swarming) bring(ctx context.Context, pick swarm.Pick, from *neighbour, 
 		s.leave(from)
 	}
 	switch {
-	case wrong != nil:
-		err = s.putBack(wrong)
-	case errors.As(err, new(dropped)):
+	case wrong == a, errors.As(err, new(dropped)):
 		err = s.putBack(a)
+	case wrong != nil:
+		err = s.lost(wrong)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended(pick, from, whole)
-	if wrong != nil && wrong != a {
-		s.picker.Lost(wrong.shard.Number)
-		s.wake()
-	}
 	return err
 }
 

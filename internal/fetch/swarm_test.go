@@ -298,6 +298,20 @@ func TestWithNeighboursEachShardIsCheckedByItself(t *testing.T) {
 	})
 }
 
+func TestWhatWaitsForItsTurnIsCheckedWhenNeighboursCome(t *testing.T) {
+	simulate(t, publish(t, 4*megabyte, megabyte/4), func(t *testing.T, n *network) {
+		peer := n.peer(1, quick, "-1")
+		origin := n.host("origin", quick).answer("/peers.txt", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Shardcast-Peer", "listed")
+			if time.Since(n.start) > time.Second { // all but the first shard have come
+				_, _ = fmt.Fprintf(w, "http://%s:80\n", peer.name)
+			}
+		})
+		first := n.fetchedFirst(t, origin)
+		assert.NotContains(t, first, "shard=1 ", "they may have the others at once")
+	})
+}
+
 func TestInASwarmOfOneAShardThatIsWrongInItsTurnComesAgain(t *testing.T) {
 	simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		late := only("shard_032", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
