@@ -787,6 +787,19 @@ func TestUpstreamIsWrongAndPeersHaveTheRest(t *testing.T) {
 	})
 }
 
+func TestANodeOfASwarmUsesAnUpstreamThatGetsTheVersionMeanwhile(t *testing.T) {
+	simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
+		early, late := n.host("early", megabyte), n.host("late", megabyte)
+		late.answer("/distribution.txt", func(w http.ResponseWriter, _ *http.Request) {
+			if time.Since(n.start) > 500*time.Millisecond {
+				_, _ = w.Write(n.version.files["/distribution.txt"])
+			}
+		})
+		n.swarm(t, early, late)
+		assert.NotEmpty(t, late.asked())
+	})
+}
+
 func TestUpstreamRetiresTheVersionMidway(t *testing.T) {
 	simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		peer := n.peer(1, quick, "+1-10")

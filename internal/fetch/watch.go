@@ -60,14 +60,13 @@ func (f *fetching) watch(ctx context.Context) {
 }
 
 // without returns the upstreams that do not offer what is fetched, as far as is known: if
-// down is set also those that did not say what they offer when they were asked last. A
-// relay follows all of them anyhow.
+// down is set also those that did not say what they offer when they were asked last.
 func (f *fetching) without(down bool) (without []*upstream) {
 	f.Pool.mu.Lock()
 	defer f.Pool.mu.Unlock()
 	is := func(e distfile.Entry) bool { return e.Version == f.entry.Version }
 	for _, u := range f.all() {
-		if !u.gone && (u.failing && down || !u.failing && !f.relay && !slices.ContainsFunc(u.offered, is)) {
+		if !u.gone && (u.failing && down || !u.failing && !slices.ContainsFunc(u.offered, is)) {
 			without = append(without, u)
 		}
 	}
