@@ -38,6 +38,10 @@ const (
 	peerFirst   = 3 * time.Second
 	peerPause   = 5 * time.Second
 
+	// lessForRelays is by how much shorter it is for one that breaks off what it was passing on:
+	// that need not be its fault, and it may have much else.
+	lessForRelays = 32
+
 	// peerBusy is how soon a peer says that it is busy if it is not to count as one that
 	// sends nothing. Peers that are busy, or do not have what they told of, are asked again
 	// shortly.
@@ -776,7 +780,11 @@ func (s *swarming) fromPeer(ctx context.Context, of *span, n *neighbour, buf []b
 		s.blame(ctx, s.quest(of.shard.Number), n.upstream, err)
 	default:
 		s.judge(ctx, s.quest(of.shard.Number), n.upstream, err)
-		s.putOffNode(n, s.failedAt(n, start))
+		wait := s.failedAt(n, start)
+		if errors.As(err, new(interrupted)) {
+			wait /= lessForRelays
+		}
+		s.putOffNode(n, wait)
 	}
 	return dropped{err}
 }

@@ -405,6 +405,19 @@ func TestAShardGoesOnElsewhereWhenAPeerBreaksOff(t *testing.T) {
 	}
 }
 
+func TestARelayThatBreaksOffIsSoonAskedForWhatItHolds(t *testing.T) {
+	simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
+		breaksOff := only("shard_001", oncePerPath(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			w.Header().Set("Shardcast-Tier", "1")
+			faultAt(1000, cut)(w, r, next)
+		}))
+		peer := n.peer(1, quick, "~1 +2-64").spoilWith(breaksOff)
+		origin := n.host("origin", quick).lists("listed", peer).answer("/v1/have", tells("*1-64")).spoilWith(noSpare(64))
+		got := n.swarm(t, origin)
+		assert.Less(t, got.took, 3*time.Second)
+	})
+}
+
 func TestASlowPeerDoesNotHoldUpTheEnd(t *testing.T) {
 	simulate(t, publish(t, 8*megabyte, megabyte/4), func(t *testing.T, n *network) {
 		slow, good := n.peer(1, megabyte/50, "+1-32"), n.peer(2, megabyte, "+1-32")

@@ -412,6 +412,11 @@ func (f *fetching) header(t *transfer) map[string]string {
 	return header
 }
 
+// interrupted is for a relay that breaks off: who sends to it has, or was wrong.
+type interrupted struct{ error }
+
+func (e interrupted) Unwrap() error { return e.error }
+
 // maxShardWait is how long an upstream may wait for the first bytes of a shard, or
 // for more of them.
 const maxShardWait = 10 * time.Second
@@ -463,7 +468,11 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 		case errors.Is(rerr, errCrawl), errors.As(rerr, new(move)):
 			return fmt.Errorf("%s: shard %d: %w", u.name, t.shard.Number, rerr)
 		case rerr != nil:
-			return fmt.Errorf("%s: shard %d broke off: %w", u.name, t.shard.Number, rerr)
+			err := fmt.Errorf("%s: shard %d broke off: %w", u.name, t.shard.Number, rerr)
+			if t.relayed && errors.Is(rerr, io.ErrUnexpectedEOF) {
+				return interrupted{err}
+			}
+			return err
 		}
 	}
 	return nil

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"encoding/xml"
 	"io"
+	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/server"
+	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/scripts/internal/file"
 )
 
@@ -35,6 +40,7 @@ func TestBoundIsWhatTheWiresAllow(t *testing.T) {
 		"origin's up":            {asymmetric(eight), 4 * time.Second, 4 * time.Second, 4},
 		"the killed want none":   {gone(eight), time.Second, time.Second, 3},
 		"a killed middle":        {killedMiddle(eight), time.Second, time.Second, 5},
+		"who lies wants none":    {lying(eight), time.Second, time.Second, 3},
 		"late":                   {lateClient(eight), time.Second, time.Second, 4},
 		"sum of all up":          {plan{{up: 8e6}, {role: client, up: 1e6, down: 8e6}, {role: client, up: 1e6, down: 8e6}}, 1600 * time.Millisecond, 1600 * time.Millisecond, 2},
 		"one that cannot upload": {plan{{up: 8e6}, {role: client, down: 8e6}}, time.Second, time.Second, 1},
@@ -45,6 +51,32 @@ func TestBoundIsWhatTheWiresAllow(t *testing.T) {
 			assert.Equal(t, tc.receivers, tc.plan.receivers())
 		})
 	}
+}
+
+func TestALiarTellsThatItHasAllAndSendsZeros(t *testing.T) {
+	m := shard.Manifest{Size: 25, ShardSize: 10, Shards: make([]shard.Digest, 3)}
+	srv := httptest.NewServer(liar(m))
+	t.Cleanup(srv.Close) // after the connections, or it would wait for them
+	get := func(path string) (int, io.ReadCloser) {
+		t.Helper()
+		resp, err := srv.Client().Get(srv.URL + path)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = resp.Body.Close() })
+		return resp.StatusCode, resp.Body
+	}
+	_, have := get("/v1/have")
+	line, err := bufio.NewReader(have).ReadString('\n')
+	require.NoError(t, err)
+	assert.Equal(t, "+1-3\n", line)
+	_, body := get("/v1/shard_003.bin")
+	sent, err := io.ReadAll(body)
+	require.NoError(t, err)
+	assert.Equal(t, make([]byte, 5), sent)
+	status, _ := get("/v1/shard_004.bin")
+	assert.Equal(t, http.StatusNotFound, status)
+	at, err := netip.ParseAddrPort(strings.TrimPrefix(srv.URL, "http://"))
+	require.NoError(t, err)
+	assert.NoError(t, server.Reach(t.Context(), at), "an upstream lists it")
 }
 
 func TestServersComeBeforeThoseThatFetchFromThem(t *testing.T) {

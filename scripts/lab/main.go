@@ -42,9 +42,12 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var err error
-	if len(os.Args) == 3 && os.Args[1] == trackerCommand {
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == trackerCommand:
 		err = track(ctx, os.Args[2])
-	} else {
+	case len(os.Args) == 5 && os.Args[1] == liarCommand:
+		err = lie(ctx, os.Args[2], os.Args[3], os.Args[4])
+	default:
 		err = run(ctx)
 	}
 	stop()

@@ -23,6 +23,7 @@ const (
 	stays  fate = iota
 	killed      // when it has received half of the file
 	late        // it is started when another node has received half of the file
+	lies        // it wants nothing, and sends others of its swarm wrong bytes, see [lie]
 )
 
 // A spec is one node of a plan.
@@ -35,7 +36,7 @@ type spec struct {
 }
 
 // wants reports whether the node is to hold the file in the end.
-func (s spec) wants() bool { return s.role != origin && s.fate != killed }
+func (s spec) wants() bool { return s.role != origin && s.fate != killed && s.fate != lies }
 
 // A plan is all nodes, servers before those that fetch from them. The first is the
 // origin.
@@ -46,7 +47,7 @@ type plan []spec
 //
 //	max(S / up of the origin, S / slowest down, N * S / sum of all up)
 //
-// Links of nodes that are killed count as if they were not, so that it remains a
+// Links of nodes that are killed, or lie, count as if they did not, so that it remains a
 // bound. Without the odd ones, N and the slowest down are those of the others.
 func (p plan) bound(size file.Bytes, odd bool) time.Duration {
 	slowest, sum, n := math.Inf(1), 0.0, 0.0
@@ -99,6 +100,7 @@ func scenarios() []scenario {
 		{"asymmetric", "star, all upload with a quarter of the rate", false, asymmetric},
 		{"killed", "origin to two middles to all clients, which name both, and one middle is killed when it has half of the file", false, killedMiddle},
 		{"gone", "star, and every fourth client is killed when it has half of the file", false, gone},
+		{"lying", "star, and one client tells the others of a swarm that it has all shards, and sends them zeros", false, lying},
 		{"late", "star, and one client is started when another has half of the file", false, lateClient},
 	}
 }
@@ -167,6 +169,12 @@ func gone(s shape) plan {
 	for i := 4; i < len(p); i += 4 {
 		p[i].fate = killed
 	}
+	return p
+}
+
+func lying(s shape) plan {
+	p := star(s)
+	p[len(p)-1].fate = lies
 	return p
 }
 

@@ -140,7 +140,11 @@ func (t *trial) start(ctx context.Context, i int) (err error) {
 		return err
 	}
 	began := time.Now()
-	n, err := t.system.start(ctx, t, i, dir)
+	start := t.system.start
+	if t.plan[i].fate == lies {
+		start = startLiar
+	}
+	n, err := start(ctx, t, i, dir)
 	if err != nil {
 		return fmt.Errorf("node %d: %w", i, err)
 	}
@@ -165,7 +169,7 @@ func (t *trial) follow(ctx context.Context, i int) error {
 			return err
 		}
 		t.joined = t.nodes[i].began.Sub(t.begun)
-	case stays:
+	case stays, lies:
 	}
 	n := t.nodes[i]
 	if n.held == nil {
