@@ -15,6 +15,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -49,7 +50,8 @@ type ClientOptions struct {
 	NoResume bool
 
 	// SwarmOptions have downloads swap their shards with others that follow the same
-	// servers, where these have a swarm, while [Client.Serve] runs.
+	// servers, where these have a swarm, while [Client.Serve] runs. LimitRate is for what
+	// is sent to others, too, by itself.
 	SwarmOptions
 
 	// Progress is called a few times a second during a download, and once at its
@@ -109,7 +111,9 @@ type Client struct {
 	noResume  bool
 	progress  func(Progress)
 	logger    *slog.Logger
-	board     *relay.Board // of a swarm, or nil
+	board     *relay.Board     // of a swarm, or nil, and then:
+	given     *metrics.Metrics // what others are sent of it
+	limitRate int64            // of that
 }
 
 // NewClient returns a Client. It asks nothing of the servers yet. Errors match
@@ -133,7 +137,7 @@ func NewClient(opts ClientOptions) (*Client, error) {
 		wait: opts.Wait, noResume: opts.NoResume, progress: opts.Progress, logger: logger,
 	}
 	if opts.Swarm {
-		c.board = relay.NewBoard()
+		c.board, c.given, c.limitRate = relay.NewBoard(), metrics.New("client", ""), opts.LimitRate
 		c.client.Share(c.board)
 	}
 	return c, nil
@@ -149,13 +153,20 @@ func (c *Client) Serve(ctx context.Context, ln net.Listener) error {
 		return errors.Join(fmt.Errorf("%w: to serve, a client must be in a swarm", ErrOptions), ln.Close())
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return server.ServeBoard(ctx, ln, c.board, c.logger) })
+	group.Go(func() error {
+		return server.ServeBoard(ctx, ln, server.Options{
+			Board: c.board, Metrics: c.given, Limits: server.Limits{Rate: c.limitRate}, Logger: c.logger,
+		})
+	})
 	group.Go(func() error {
 		c.pool.Swarm(ctx, ln.Addr())
 		return nil
 	})
 	return group.Wait()
 }
+
+// Given returns how many bytes of shards [Client.Serve] has sent to others.
+func (c *Client) Given() int64 { return c.given.Traffic().ToPeers }
 
 // List returns the versions on offer, ascending. It tries nothing again. The
 // error matches [ErrUnreachable] if none answers.
@@ -203,19 +214,19 @@ func (c *Client) Download(ctx context.Context, version, path string) (Result, er
 	}
 	d := client.Download{Entry: entry, Path: path, Afresh: c.noResume}
 	if c.progress != nil {
-		d.Progress = func(p fetch.Progress) { c.progress(progressOf(p)) }
+		d.Progress = func(p fetch.Progress) { c.progress(c.progressOf(p)) }
 	}
 	m, went, err := c.client.Download(ctx, d)
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Version: versionOf(entry.Version, m), Path: path, Progress: progressOf(went)}, nil
+	return Result{Version: versionOf(entry.Version, m), Path: path, Progress: c.progressOf(went)}, nil
 }
 
-func progressOf(p fetch.Progress) Progress {
+func (c *Client) progressOf(p fetch.Progress) Progress {
 	q := Progress{
 		Version: p.Version.String(), Size: p.Size, Done: p.Done, Resumed: p.Resumed, Received: p.Received, Peers: p.Peers, Wasted: p.Wasted,
-		Elapsed: p.Elapsed, Speed: p.Speed,
+		Given: c.Given(), Elapsed: p.Elapsed, Speed: p.Speed,
 	}
 	for _, u := range p.Upstreams {
 		v := Upstream{URL: u.URL, Peer: u.Peer, State: u.State, Transfers: u.Transfers, Received: u.Received, Speed: u.Speed}

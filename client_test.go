@@ -1,7 +1,11 @@
 package shardcast_test
 
 import (
+	"context"
+	"io"
 	"log/slog"
+	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -155,4 +159,47 @@ func TestClientTakesServersAsUsersWriteThem(t *testing.T) {
 		require.NoError(t, err, server)
 		assert.Len(t, got, 1, server)
 	}
+}
+
+func TestWhatAClientGivesIsCountedAndKeepsToItsRate(t *testing.T) {
+	const size, rate = 300_000, 1_000_000
+	o, err := shardcast.NewOrigin(shardcast.OriginOptions{
+		DataDir: t.TempDir(), Host: "127.0.0.1", Port: -1, SwarmOptions: shardcast.SwarmOptions{Swarm: true},
+	})
+	require.NoError(t, err)
+	address := serve(t, o)
+	_, err = o.Broadcast(t.Context(), file(t, strings.Repeat("a", size)))
+	require.NoError(t, err)
+
+	limited := quick
+	limited.LimitRate = rate
+	c, err := shardcast.NewClient(shardcast.ClientOptions{
+		Servers: []string{address}, FetchOptions: limited, SwarmOptions: shardcast.SwarmOptions{Swarm: true},
+	})
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, c.Close()) }()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Serve(ctx, ln) }()
+	_, err = c.Download(t.Context(), "v1", filepath.Join(t.TempDir(), "got.bin"))
+	require.NoError(t, err)
+	assert.Zero(t, c.Given())
+
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+ln.Addr().String()+"/v1/shard_001.bin", http.NoBody)
+	require.NoError(t, err)
+	r.Header.Set("Shardcast-Swarm", "peer")
+	began := time.Now()
+	resp, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	got, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Len(t, got, size)
+	assert.GreaterOrEqual(t, time.Since(began), 200*time.Millisecond, "after what is sent at once it keeps to the rate")
+	http.DefaultClient.CloseIdleConnections()
+	stop()
+	require.NoError(t, <-ended)
+	assert.EqualValues(t, size, c.Given())
 }

@@ -81,7 +81,7 @@ func (c *Client) Follow(ctx context.Context, opts FollowOptions) iter.Seq2[Resul
 			}
 			version := versionOf(got.Version, got.Manifest)
 			version.Shards = got.Count
-			more = yield(Result{Version: version, Path: got.Path, Progress: progressOf(got.Progress)}, nil)
+			more = yield(Result{Version: version, Path: got.Path, Progress: c.progressOf(got.Progress)}, nil)
 			return more
 		})
 		if err != nil && more {
@@ -106,7 +106,7 @@ func (c *Client) follow(opts FollowOptions) (client.Follow, error) {
 		return client.Follow{}, fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	if c.progress != nil {
-		f.Progress = func(p fetch.Progress) { c.progress(progressOf(p)) }
+		f.Progress = func(p fetch.Progress) { c.progress(c.progressOf(p)) }
 	}
 	return f, nil
 }

@@ -27,6 +27,10 @@ type Progress struct {
 	// Wasted is what of Received was of no use: wrong, or sent twice.
 	Wasted int64
 
+	// Given is what the client has sent others of a swarm so far, of this version and any
+	// other, see [Client.Given].
+	Given int64
+
 	// Elapsed is the time since the download began.
 	Elapsed time.Duration
 

@@ -107,7 +107,7 @@ func (s *settings) run(cmd *cobra.Command) (err error) {
 		if err := s.print(cmd.OutOrStdout(), got); err != nil {
 			return err
 		}
-		return s.swarm.seed(ctx, logger)
+		return s.swarm.seed(ctx, c, logger)
 	})
 }
 

@@ -71,11 +71,12 @@ func (f *swarmFlags) during(ctx context.Context, c *shardcast.Client, logger *sl
 
 // seed goes on serving for as long as the flags say, or until ctx ends, which it returns
 // the cause of.
-func (f *swarmFlags) seed(ctx context.Context, logger *slog.Logger) error {
+func (f *swarmFlags) seed(ctx context.Context, c *shardcast.Client, logger *slog.Logger) error {
 	if f.seedFor == 0 {
 		return nil
 	}
 	logger.Info("seeding", "for", time.Duration(f.seedFor))
+	defer func() { logger.Info("seeded", "given", c.Given()) }()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)

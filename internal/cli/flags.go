@@ -193,7 +193,7 @@ func (f *FetchFlags) Add(flags *pflag.FlagSet, name, usage string) {
 
 // Limit adds --limit-rate to flags.
 func (f *FetchFlags) Limit(flags *pflag.FlagSet) {
-	limitRate(flags, &f.rate, "of shards to fetch")
+	limitRate(flags, &f.rate, "of shards to fetch, and with --swarm of those to send")
 }
 
 func seconds(d time.Duration) string {

@@ -43,6 +43,7 @@ type progressObject struct {
 	Received  int64            `json:"received"`
 	Peers     int64            `json:"peers,omitempty"` // what of it they have sent
 	Wasted    int64            `json:"wasted"`
+	Given     int64            `json:"given,omitempty"` // to peers
 	Seconds   float64          `json:"seconds"`
 	Speed     float64          `json:"speed"`
 	Upstreams []upstreamObject `json:"upstreams"`
@@ -84,7 +85,7 @@ func progressOf(event string, p shardcast.Progress) progressObject {
 	}
 	return progressObject{
 		Event: event, Version: p.Version, Size: known(p.Size),
-		Done: p.Done, Resumed: p.Resumed, Received: p.Received, Peers: p.Peers, Wasted: p.Wasted,
+		Done: p.Done, Resumed: p.Resumed, Received: p.Received, Peers: p.Peers, Wasted: p.Wasted, Given: p.Given,
 		Seconds: math.Round(p.Elapsed.Seconds()*1000) / 1000, Speed: finite(p.Speed), Upstreams: upstreams,
 	}
 }

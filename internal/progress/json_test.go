@@ -122,10 +122,10 @@ func TestJSONIsWrittenWhateverTheSpeed(t *testing.T) {
 func TestJSONTellsPeersFromServers(t *testing.T) {
 	var out strings.Builder
 	r := shardcast.Result{Progress: shardcast.Progress{
-		Received: 4, Peers: 3, Upstreams: []shardcast.Upstream{{URL: "http://a:8000"}, {URL: "http://b:8001", Peer: true}},
+		Received: 4, Peers: 3, Given: 5, Upstreams: []shardcast.Upstream{{URL: "http://a:8000"}, {URL: "http://b:8001", Peer: true}},
 	}}
 	require.NoError(t, WriteResult(&out, r))
-	assert.Contains(t, out.String(), `"received":4,"peers":3,"wasted":0`)
+	assert.Contains(t, out.String(), `"received":4,"peers":3,"wasted":0,"given":5,`)
 	assert.Contains(t, out.String(), `{"upstream":"http://a:8000","state":"",`)
 	assert.Contains(t, out.String(), `{"upstream":"http://b:8001","peer":true,"state":"",`)
 }

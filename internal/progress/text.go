@@ -32,11 +32,15 @@ func fileHead(p *shardcast.Progress, width int) string {
 // for. Each part keeps its width, for the bar to keep its own.
 func fileTail(p *shardcast.Progress, width int) string {
 	tail := ""
-	for _, part := range []string{
+	parts := []string{ // what matters most is given room first, and stands last
 		fmt.Sprintf("%8s left", left(p)),
 		fmt.Sprintf("%9s", throughput(p.Speed)),
 		fmt.Sprintf("%7s/%s", size(p.Done), total(p)),
-	} { // what matters most is given room first, and stands last
+	}
+	if p.Given > 0 {
+		parts = append(parts, fmt.Sprintf("%7s given", size(p.Given)))
+	}
+	for _, part := range parts {
 		if len(tail)+1+len(part)+minBar > width {
 			break
 		}
@@ -80,6 +84,9 @@ func summarize(r shardcast.Result) string {
 	}
 	if p.Peers > 0 {
 		extra = append(extra, fmt.Sprintf("%s (%d%%) by peers, which the servers were spared", size(p.Peers), percent(p.Peers, p.Received)))
+	}
+	if p.Given > 0 {
+		extra = append(extra, size(p.Given)+" given to peers")
 	}
 	if extra != nil {
 		b.WriteString("; " + strings.Join(extra, ", "))

@@ -83,15 +83,23 @@ func TestThroughputIsNeverNonsense(t *testing.T) {
 	}
 }
 
-func TestSummarySaysWhatPeersHaveSpared(t *testing.T) {
+func TestSummarySaysWhatPeersHaveSparedAndWereGiven(t *testing.T) {
 	r := shardcast.Result{Version: shardcast.Version{Name: "v1", Size: 4_000_000, Shards: 4}}
 	r.Progress = shardcast.Progress{
-		Size: 4_000_000, Done: 4_000_000, Received: 4_000_000, Peers: 3_000_000, Elapsed: time.Second, Speed: 4e6,
+		Size: 4_000_000, Done: 4_000_000, Received: 4_000_000, Peers: 3_000_000, Given: 5_000_000, Elapsed: time.Second, Speed: 4e6,
 		Upstreams: []shardcast.Upstream{
 			{URL: "http://a:8000", State: "idle", Received: 1_000_000}, {URL: "http://b:8001", Peer: true, State: "idle", Received: 3_000_000},
 		},
 	}
 	text := summarize(r)
-	assert.Contains(t, text, "; 3.0 MB (75%) by peers, which the servers were spared\n")
+	assert.Contains(t, text, "; 3.0 MB (75%) by peers, which the servers were spared, 5.0 MB given to peers\n")
 	assert.Contains(t, text, " 75%  3.0 MB http://b:8001\n")
+}
+
+func TestWhatIsGivenIsShownWhereThereIsRoom(t *testing.T) {
+	p := shardcast.Progress{Size: 4_000_000, Done: 1_000_000, Speed: 1e6, Given: 5_000_000}
+	assert.Contains(t, fileTail(&p, 100), " 5.0 MB given ")
+	assert.NotContains(t, fileTail(&p, 60), "given")
+	p.Given = 0
+	assert.NotContains(t, fileTail(&p, 100), "given")
 }

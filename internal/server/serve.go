@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -78,15 +77,15 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 	return errors.Join(group.Wait(), st.Sweep(0))
 }
 
-// ServeBoard serves the shards of what is on board to nodes of a swarm, and nothing else,
-// on ln until ctx ends. Then it breaks off what it is sending, and returns nil: others
-// have it too. It closes ln.
-func ServeBoard(ctx context.Context, ln net.Listener, board *relay.Board, logger *slog.Logger) error {
+// ServeBoard serves the shards of what is on the board of opts, which have no store, to nodes
+// of a swarm, and nothing else, on ln until ctx ends. Then it breaks off what it is sending,
+// and returns nil: others have it too. It closes ln.
+func ServeBoard(ctx context.Context, ln net.Listener, opts Options) error {
 	group, ctx := errgroup.WithContext(ctx)
-	handler := newHandler(Options{Board: board, Logger: logger})
+	handler := newHandler(opts)
 	handler.holdUntil(ctx.Done())
-	logger.Info("sharing", "addr", ln.Addr().String())
-	serveOn(ctx, group, ln, newServer(handler, logger), 0, logger)
+	opts.Logger.Info("sharing", "addr", ln.Addr().String())
+	serveOn(ctx, group, ln, newServer(handler, opts.Logger), 0, opts.Logger)
 	return group.Wait()
 }
 

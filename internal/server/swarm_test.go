@@ -188,7 +188,9 @@ func TestServeBoardBreaksOffWhenItEnds(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- server.ServeBoard(ctx, ln, f.board, slog.New(slog.DiscardHandler)) }()
+	go func() {
+		ended <- server.ServeBoard(ctx, ln, server.Options{Board: f.board, Logger: slog.New(slog.DiscardHandler)})
+	}()
 	f.site = site{"http://" + ln.Addr().String(), http.DefaultClient}
 	resp := f.open(t, asked("peer")...)
 	f.reads(t, resp, 0, 1000)
