@@ -24,7 +24,7 @@
 //   - else any shard from upstream, if fewer than two are coming from there, and if that
 //     has it to spare: whoever asks for what is fresh goes first there.
 //
-// Who has no neighbours takes all from upstream, and who can give nothing to them, a
+// Who has no neighbours takes all from upstream, in its order, and who can give nothing to them, a
 // reader, nothing that is fresh. There are no owners, and no claims: what a dead, slow or
 // lying node sits on comes from upstream in the end.
 package swarm

@@ -220,7 +220,10 @@ func (p *Picker) chooseFresh() (Pick, bool) {
 		return Pick{}, false
 	}
 	p.scratch.and(p.wanting, p.fresh)
-	i := p.random(p.scratch)
+	i := p.scratch.first(nil)
+	if len(p.nodes) > 0 {
+		i = p.random(p.scratch)
+	}
 	return Pick{i + 1, Upstream, AsFresh}, i >= 0
 }
 

@@ -105,9 +105,9 @@ func TestWhatSomebodyWaitsForComesFirst(t *testing.T) {
 }
 
 func TestANodeWithoutNeighboursTakesAllFromUpstream(t *testing.T) {
-	p := picking(3)
-	for range 3 {
-		assert.Equal(t, swarm.Upstream, pick(t, p, anyone).Node)
+	p := picking(50)
+	for i := range 50 {
+		assert.Equal(t, swarm.Pick{i + 1, swarm.Upstream, swarm.AsFresh}, pick(t, p, anyone), "in their order, as they arrive there")
 	}
 	assertNothing(t, p, anyone)
 }
