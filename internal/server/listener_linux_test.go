@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shardcast/shardcast/internal/store"
+	"github.com/shardcast/shardcast/internal/swarm"
 )
 
 func TestOnlyReadersThatReadNothingAreBrokenOff(t *testing.T) {
@@ -123,33 +125,51 @@ func TestConnectionsAreKeptAlive(t *testing.T) {
 	}))
 }
 
-// What is written is all but sent, however much the kernel might hold.
-func TestTheKernelHoldsLittleThatIsNotSent(t *testing.T) {
+// What is written for a node of a swarm is all but sent, however much the kernel might hold.
+func TestTheKernelHoldsLittleForNodesOfASwarm(t *testing.T) {
 	t.Parallel()
-	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "v1"), 0o755))
+	name := filepath.Join(dir, "v1", "shard_001.bin")
+	require.NoError(t, os.WriteFile(name, nil, 0o644))
+	require.NoError(t, os.Truncate(name, 64<<20))
+	st, err := store.Open(dir, store.Origin)
 	require.NoError(t, err)
-	ln := listener{plain, time.Minute}
-	defer func() { _ = ln.Close() }()
-	reader, err := net.Dial("tcp", ln.Addr().String())
-	require.NoError(t, err)
-	defer func() { _ = reader.Close() }()
-	conn, err := ln.Accept()
-	require.NoError(t, err)
-	defer func() { _ = conn.Close() }()
-	tcp, ok := conn.(*net.TCPConn)
-	require.True(t, ok)
-	require.NoError(t, tcp.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
-	chunk := make([]byte, 4<<10)
-	for err == nil { // until it holds as much as it takes
-		_, err = tcp.Write(chunk)
+	defer func() { _ = st.Close() }()
+	members := swarm.NewMembers(swarm.MembersOptions{Logger: slog.New(slog.DiscardHandler)})
+	defer members.Close()
+	srv := newServer(NewHandler(Options{Store: st, Members: members, Logger: slog.New(slog.DiscardHandler)}), slog.New(slog.DiscardHandler))
+	conns := make(chan net.Conn, 1)
+	remember := srv.ConnContext
+	srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		conns <- conn
+		return remember(ctx, conn)
 	}
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-	raw, err := tcp.SyscallConn()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	require.NoError(t, raw.Control(func(fd uintptr) {
-		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	go func() { _ = srv.Serve(listener{ln, time.Minute}) }()
+	defer func() { _ = srv.Close() }()
+	for _, tc := range []struct {
+		as  string
+		few bool
+	}{{swarm.AsPeer, true}, {swarm.AsSpare, true}, {"", false}} {
+		reader, err := net.Dial("tcp", ln.Addr().String())
 		require.NoError(t, err)
-		assert.Positive(t, info.Notsent_bytes)
-		assert.LessOrEqual(t, int(info.Notsent_bytes), maxUnsent+64<<10, "or as much more as one segment holds")
-	}))
+		conn, ok := (<-conns).(*net.TCPConn)
+		require.True(t, ok)
+		_, err = fmt.Fprintf(reader, "GET /v1/shard_001.bin HTTP/1.1\r\nHost: localhost\r\n%s: %s\r\n\r\n", swarm.AskHeader, tc.as)
+		require.NoError(t, err)
+		resp, err := http.ReadResponse(bufio.NewReader(reader), nil)
+		require.NoError(t, err)
+		raw, err := conn.SyscallConn()
+		require.NoError(t, err)
+		var unsent int
+		require.NoError(t, raw.Control(func(fd uintptr) {
+			unsent, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
+		}))
+		require.NoError(t, err)
+		assert.Equal(t, tc.few, unsent == maxUnsent, "asked as %q: %d", tc.as, unsent)
+		require.NoError(t, reader.Close())
+		_ = resp.Body.Close() // it has not been read to its end
+	}
 }

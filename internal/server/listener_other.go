@@ -7,8 +7,11 @@ import (
 	"time"
 )
 
-// listener leaves what is held to be sent, and stalled connections, to TCP's own limits:
-// this system has no options for both.
+// holdLittle does nothing: this system has no option for it.
+func holdLittle(net.Conn) {}
+
+// listener leaves stalled connections to TCP's own retransmission and
+// keep-alive limits: this system has no option for it.
 type listener struct {
 	net.Listener
 

@@ -120,6 +120,9 @@ func serveOn(ctx context.Context, group *errgroup.Group, ln net.Listener, srv *h
 	})
 }
 
+// connKey is what the context of a request has its connection by, a [net.Conn].
+type connKey struct{}
+
 // newServer returns a server of handler with our limits.
 func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
@@ -127,6 +130,9 @@ func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderSize,
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, conn)
+		},
 
 		DisableGeneralOptionsHandler: true, // our handler answers, with 405
 		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug),

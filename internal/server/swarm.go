@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -203,6 +204,9 @@ func (h *handler) enterSwarm(r *http.Request, version shard.Version, number int)
 	as := r.Header.Get(swarm.AskHeader)
 	if h.swarm == nil || r.Method != http.MethodGet || !slices.Contains(asked, as) {
 		return func() {}, nil
+	}
+	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		holdLittle(conn) // a slot is taken until all is sent, and not until all is written
 	}
 	if as == swarm.AsPeer {
 		return h.swarm.enter(r.Context(), false)
