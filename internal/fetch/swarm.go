@@ -25,9 +25,6 @@ const (
 	peersEvery = 5 * time.Second
 	peersFirst = 100 * time.Millisecond
 
-	// peersStay is how many neighbours stay when an upstream tells of others.
-	peersStay = swarm.MaxPeers * 3 / 4
-
 	// mostKnown is how many nodes are remembered.
 	mostKnown = 256
 
@@ -127,19 +124,14 @@ func (p *Pool) askPeers(ctx context.Context, u *upstream, port int) error {
 // hostOf returns where the server at a URL is.
 func hostOf(u *url.URL) string { return net.JoinHostPort(u.Hostname(), portOf(u)) }
 
-// meet notes whom u tells of, and what has become of this node there. If these may not be
-// all, most of those that were told of before and can be heard stay. Not all of them, for
-// the first who come know one another, and nobody would come to know the last.
+// meet notes whom u tells of, and what has become of this node there. Of those that were told
+// of before and can be heard some stay, see [swarm.Stay].
 func (p *Pool) meet(u *upstream, told []*url.URL, standing swarm.Standing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	u.standing = standing
-	var peers []*upstream
-	if len(told) >= swarm.MaxPeers {
-		peers = slices.DeleteFunc(slices.Clone(u.peers), func(peer *upstream) bool { return peer.deaf >= deafAfter })
-		rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
-		peers = peers[:min(len(peers), peersStay)]
-	}
+	heard := slices.DeleteFunc(slices.Clone(u.peers), func(peer *upstream) bool { return peer.deaf >= deafAfter })
+	peers := swarm.Stay(heard, len(told))
 	for _, at := range told {
 		if len(peers) == swarm.MaxPeers {
 			break

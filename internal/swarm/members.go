@@ -24,6 +24,21 @@ const (
 	MaxPeers = 16
 )
 
+// peersStay is how many neighbours stay when there may be others.
+const peersStay = MaxPeers * 3 / 4
+
+// Stay returns which of its neighbours a node keeps when an upstream tells it of so many: none
+// but those that are told of if these may be all there are, or else up to 12, drawn at random.
+// For if all stayed the first who come would know one another, and nobody the last. It
+// changes the order of neighbours.
+func Stay[N any](neighbours []N, told int) []N {
+	if told < MaxPeers {
+		return nil
+	}
+	rand.Shuffle(len(neighbours), func(i, j int) { neighbours[i], neighbours[j] = neighbours[j], neighbours[i] })
+	return neighbours[:min(len(neighbours), peersStay)]
+}
+
 const (
 	// memberFor is how long a node is a member from each time that it has joined.
 	memberFor = 15 * time.Second

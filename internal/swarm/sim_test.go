@@ -31,6 +31,10 @@ type swarming struct {
 	shards int
 	speed  func(node int) float64 // of both links, in shards a second; node -1 is the origin
 	dies   func(node int) float64 // when, or 0
+
+	// told is whom a node has been told of so far that draws them, in the beginning; nil is
+	// anybody. Later it is anybody, as often as a node asks.
+	told func(draw *rand.Rand) []int
 }
 
 // member is a node, or the origin.
@@ -38,6 +42,7 @@ type member struct {
 	number  int
 	speed   float64
 	picker  *swarm.Picker
+	knows   []int // its neighbours
 	have    []swarm.State
 	said    []swarm.State // what was told of it last
 	got     []float64     // of each shard
@@ -77,17 +82,15 @@ func (s swarming) run(seed uint64) (o outcome) {
 			number: i, speed: s.speed(i), picker: swarm.NewPicker(s.shards, draw), got: make([]float64, s.shards),
 			busy: make(map[int]float64), have: slices.Repeat([]swarm.State{swarm.Missing}, s.shards), pausing: make([]float64, workers),
 		}
-		neighbours := 0
-		for _, n := range draw.Perm(s.nodes) {
-			if n != i && neighbours < swarm.MaxPeers {
-				m.picker.Join(n)
-				neighbours++
-			}
+		told := draw.Perm(s.nodes)
+		if s.told != nil {
+			told = s.told(draw)
 		}
+		m.meet(told)
 		all = append(all, m)
 	}
 	by := func(n int) *member { return all[n+1] }
-	told := 0.0
+	told, asked := 0.0, 0.4 // seconds: when nodes tell what they have, and ask for peers
 	for now := 0.0; now < 100*float64(s.shards); now += step {
 		left := 0
 		for _, m := range all[1:] {
@@ -106,6 +109,16 @@ func (s swarming) run(seed uint64) (o outcome) {
 		}
 		if left == 0 {
 			break
+		}
+		if s.told != nil && now >= asked {
+			asked += min(asked, 5)
+			for _, m := range all[1:] {
+				for _, n := range m.meet(draw.Perm(s.nodes)) {
+					for i, state := range by(n).said {
+						m.picker.Told(n, swarm.Change{State: state, From: i + 1, To: i + 1})
+					}
+				}
+			}
 		}
 		if now >= told {
 			told += toldAfter
@@ -211,6 +224,31 @@ func share(all []*member) map[*flow]float64 {
 	return rates
 }
 
+// meet has m be told of others, the first 16 of them, and returns its new neighbours.
+func (m *member) meet(told []int) (joined []int) {
+	told = slices.DeleteFunc(told, func(n int) bool { return n == m.number })
+	told = told[:min(len(told), swarm.MaxPeers)]
+	before := slices.Clone(m.knows)
+	m.knows = slices.Clone(swarm.Stay(m.knows, len(told)))
+	for _, n := range told {
+		if len(m.knows) < swarm.MaxPeers && !slices.Contains(m.knows, n) {
+			m.knows = append(m.knows, n)
+		}
+	}
+	for _, n := range before {
+		if !slices.Contains(m.knows, n) {
+			m.picker.Leave(n)
+		}
+	}
+	for _, n := range m.knows {
+		if !slices.Contains(before, n) {
+			m.picker.Join(n)
+			joined = append(joined, n)
+		}
+	}
+	return joined
+}
+
 func (m *member) paused(now float64) (n int) {
 	for _, until := range m.pausing {
 		if until > now {
@@ -311,6 +349,12 @@ func TestSwarmsOfAnySizeAreAboutAsFastAsTheirLinks(t *testing.T) {
 			assertSwarm(t, swarming{nodes: c.nodes, shards: c.shards, speed: same(12.5)}, float64(c.shards)/12.5, 0.88, 0.88, 1.07)
 		})
 	}
+}
+
+// In the beginning nobody knows more than the first who have come.
+func TestTheLastToComeGiveAsMuchAsOthers(t *testing.T) {
+	first := func(draw *rand.Rand) []int { return draw.Perm(swarm.MaxPeers + 1) }
+	assertSwarm(t, swarming{nodes: 24, shards: 256, speed: same(12.5), told: first}, 256/12.5, 0.85, 0.85, 1.1)
 }
 
 func TestSwarmGoesOnWhenNodesDie(t *testing.T) {
