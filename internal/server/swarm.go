@@ -165,10 +165,10 @@ func (v *sent) isOf(m shard.Manifest) bool {
 }
 
 // mark turns those of states that are held and have been sent into that.
-func (s *swarming) mark(version shard.Version, digest shard.Digest, states []swarm.State) {
+func (s *swarming) mark(version shard.Version, m shard.Manifest, states []swarm.State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if v := s.sent[version]; v != nil && v.digest == digest && len(v.shards) == len(states) {
+	if v := s.sent[version]; v != nil && v.isOf(m) {
 		for i, is := range v.shards {
 			if is {
 				states[i] = swarm.Sent
@@ -317,6 +317,6 @@ func (h *handler) states(version shard.Version, digest shard.Digest) ([]swarm.St
 			i++
 		}
 	}
-	h.swarm.mark(version, digest, states)
+	h.swarm.mark(version, m, states)
 	return states, nil
 }
