@@ -409,6 +409,9 @@ func (h *handler) shard(w http.ResponseWriter, r *http.Request, version shard.Ve
 			return err
 		}
 		defer leave()
+		if h.gate.isCrowded() {
+			h.holdLittle(r)
+		}
 	}
 	leave, err := h.enterSwarm(r, version, number)
 	if err != nil {

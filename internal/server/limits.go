@@ -74,6 +74,16 @@ func (g *gate) enter(remote string) (buckets []*bucket.Bucket, leave func(), err
 	return buckets, leave, nil
 }
 
+// crowd is how many shards are being sent when each of those that follow is held little of.
+const crowd = 128
+
+// isCrowded reports whether so many are.
+func (g *gate) isCrowded() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sending > crowd
+}
+
 // enterAlways is enter for what is not a shard, of which there are never too many.
 func (g *gate) enterAlways(remote string) (buckets []*bucket.Bucket, leave func()) {
 	g.mu.Lock()

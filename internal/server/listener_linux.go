@@ -7,11 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxUnsent in bytes is how much the kernel holds for a node of a swarm that it has not begun
-// to send: what has been written is all but sent then. Without it is up to 4 MB, and it is
-// not the slots that say how many are served at the same time. That was worth 5 % of the
-// time of 24 nodes. All others have no such bound: with a hundred readers it doubles what a
-// byte costs the processor.
+// maxUnsent in bytes is how much the kernel holds of what it has not begun to send, for a node
+// of a swarm, and for all in a crowd. Without that it is up to 4 MB. In a swarm what has been
+// written is all but sent then, or it would not be the slots that say how many are served at
+// the same time: that was worth 5 % of the time of 24 nodes. In a crowd a thousand readers
+// that stand still would have it hold 2 GB, at which Linux slows down every connection of
+// the machine to some 100 kB/s (tcp_mem, see tcp(7)). Others have no such bound: with ten and
+// with a hundred readers it doubles what a byte costs the processor.
 const maxUnsent = 16 << 10
 
 // holdLittle has the kernel take no more from now on than it can send soon:

@@ -125,8 +125,9 @@ func TestConnectionsAreKeptAlive(t *testing.T) {
 	}))
 }
 
-// What is written for a node of a swarm is all but sent, however much the kernel might hold.
-func TestTheKernelHoldsLittleForNodesOfASwarm(t *testing.T) {
+// What is written for a node of a swarm, or to one of a crowd, is all but sent, however much
+// the kernel might hold.
+func TestTheKernelHoldsLittleForNodesOfASwarmAndInACrowd(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "v1"), 0o755))
@@ -149,27 +150,30 @@ func TestTheKernelHoldsLittleForNodesOfASwarm(t *testing.T) {
 	require.NoError(t, err)
 	go func() { _ = srv.Serve(listener{ln, time.Minute}) }()
 	defer func() { _ = srv.Close() }()
-	for _, tc := range []struct {
-		as  string
-		few bool
-	}{{swarm.AsPeer, true}, {swarm.AsSpare, true}, {"", false}} {
+	ask := func(as string) (unsent int) {
+		t.Helper()
 		reader, err := net.Dial("tcp", ln.Addr().String())
 		require.NoError(t, err)
+		t.Cleanup(func() { _ = reader.Close() })
 		conn, ok := (<-conns).(*net.TCPConn)
 		require.True(t, ok)
-		_, err = fmt.Fprintf(reader, "GET /v1/shard_001.bin HTTP/1.1\r\nHost: localhost\r\n%s: %s\r\n\r\n", swarm.AskHeader, tc.as)
+		_, err = fmt.Fprintf(reader, "GET /v1/shard_001.bin HTTP/1.1\r\nHost: localhost\r\n%s: %s\r\n\r\n", swarm.AskHeader, as)
 		require.NoError(t, err)
 		resp, err := http.ReadResponse(bufio.NewReader(reader), nil)
 		require.NoError(t, err)
+		t.Cleanup(func() { _ = resp.Body.Close() })
 		raw, err := conn.SyscallConn()
 		require.NoError(t, err)
-		var unsent int
 		require.NoError(t, raw.Control(func(fd uintptr) {
 			unsent, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
 		}))
 		require.NoError(t, err)
-		assert.Equal(t, tc.few, unsent == maxUnsent, "asked as %q: %d", tc.as, unsent)
-		require.NoError(t, reader.Close())
-		_ = resp.Body.Close() // it has not been read to its end
+		return unsent
 	}
+	assert.Equal(t, maxUnsent, ask(swarm.AsPeer))
+	assert.Equal(t, maxUnsent, ask(swarm.AsSpare))
+	for range crowd - 2 {
+		assert.NotEqual(t, maxUnsent, ask(""), "they are few")
+	}
+	assert.Equal(t, maxUnsent, ask(""), "they are many")
 }

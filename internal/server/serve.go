@@ -123,6 +123,13 @@ func serveOn(ctx context.Context, group *errgroup.Group, ln net.Listener, srv *h
 // connKey is what the context of a request has its connection by, a [net.Conn].
 type connKey struct{}
 
+// holdLittle has the kernel hold little of what is not sent yet on the connection of a request.
+func (h *handler) holdLittle(r *http.Request) {
+	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		holdLittle(conn)
+	}
+}
+
 // newServer returns a server of handler with our limits.
 func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -205,9 +204,7 @@ func (h *handler) enterSwarm(r *http.Request, version shard.Version, number int)
 	if h.swarm == nil || r.Method != http.MethodGet || !slices.Contains(asked, as) {
 		return func() {}, nil
 	}
-	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
-		holdLittle(conn) // a slot is taken until all is sent, and not until all is written
-	}
+	h.holdLittle(r) // a slot is taken until all is sent, and not until all is written
 	if as == swarm.AsPeer {
 		return h.swarm.enter(r.Context(), false)
 	}
