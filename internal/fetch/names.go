@@ -169,7 +169,7 @@ func (u *upstream) setGone(gone bool) {
 		return
 	}
 	u.gone = gone
-	u.offered, u.etag, u.cut = nil, "", nil
+	u.offered, u.etag = nil, ""
 	u.heard, u.misses, u.failing, u.askLater = false, 0, false, time.Time{}
 	u.changed = time.Now()
 }

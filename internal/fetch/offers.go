@@ -151,11 +151,6 @@ func (p *Pool) ask(ctx context.Context, u *upstream, q question) (reply, error) 
 	if q.wait == 0 && began.Before(u.changed) {
 		// What was held back has come meanwhile, and may be newer than this.
 		r.unchanged = u.heard
-		for _, e := range u.offered { // else a cut has put it there, and it is not all that there is
-			if !u.heard && !slices.ContainsFunc(r.entries, e.Same) {
-				r.entries = append(r.entries, e)
-			}
-		}
 	}
 	p.noted(u, &r)
 	return r, nil
@@ -279,7 +274,7 @@ func (p *Pool) offers(u *upstream, e distfile.Entry) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e = p.canonical(e)
-	return slices.ContainsFunc(u.offered, func(o distfile.Entry) bool { return p.canonical(o).Same(e) }) || u.cut != nil && u.cut.Entry().Same(e) && !u.cut.over()
+	return slices.ContainsFunc(u.offered, func(o distfile.Entry) bool { return p.canonical(o).Same(e) })
 }
 
 // Manifest returns the manifest of e from one of the upstreams that offer it, each

@@ -31,7 +31,7 @@ type inOrder struct {
 // newInOrder returns nil where each shard has to be known to be right by itself, since it is
 // passed on, or where other digests are needed.
 func (f *fetching) newInOrder() *inOrder {
-	if f.relay && f.swarm == nil || f.blake3 || f.source == nil || f.cut != nil || f.manifest.Digest != f.entry.Digest {
+	if f.relay && f.swarm == nil || f.blake3 || f.source == nil || f.manifest.Digest != f.entry.Digest {
 		return nil
 	}
 	o := &inOrder{

@@ -114,16 +114,6 @@
 // offer at once. New ones are asked at once, and those that are missing not any more; what
 // they are sending may go on. When there are none at all, the last ones stay.
 //
-// # Cuts
-//
-// [Pool.FollowCuts] asks each upstream for what is being cut, with Prefer: wait=55, again
-// at once when such an answer has ended that took a second or more, and a second later
-// otherwise; one that does not know of cuts, or does not wait, is asked again after 5 min.
-// All who tell of the same cut are heard, and what is told first of a shard counts. A cut
-// is given up when for 10 s nobody has told of it who is as near to the origin as who told
-// of it first: others may have it from us. Nor is it then begun again by way of those.
-// If somebody lists its number meanwhile, what was not told comes from the manifest there.
-//
 // # Swarms
 //
 // Where [Options] say so, what is relayed is swapped with the nodes that [Pool.Swarm] finds,
@@ -324,7 +314,6 @@ type upstream struct {
 	failing bool             // it did not send one when it was last asked
 	heard   bool             // it has sent one before
 	misses  int              // how often it did not
-	cut     *Cut             // that it tells of, or told of last
 	peers   []*upstream      // that it tells of
 	deaf    int              // how often in a row it did not tell what it has
 

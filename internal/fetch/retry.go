@@ -106,7 +106,6 @@ var errNobody = errors.New("no upstream left")
 // quest is something to be got from one upstream of those that offer entry.
 type quest struct {
 	entry   distfile.Entry
-	cut     *Cut           // that entry stands for, or nil
 	twins   []shard.Digest // by which the same file may be offered as well
 	others  bool           // those that offer entry's version by another digest, instead
 	refused *refusals
@@ -244,8 +243,7 @@ func (p *Pool) mayAsk(q quest, u *upstream) bool {
 	return (q.may == nil || q.may(u)) && !q.refused.has(u) && p.offered(q, u)
 }
 
-// offered reports whether u offers what q is about. It tells of no cut that is done
-// while it tells of the next one.
+// offered reports whether u offers what q is about.
 func (p *Pool) offered(q quest, u *upstream) bool {
 	if q.others {
 		return p.byAnother(u, q.entry)
@@ -255,7 +253,7 @@ func (p *Pool) offered(q quest, u *upstream) bool {
 			return true
 		}
 	}
-	return p.offers(u, q.entry) || q.cut != nil && p.offers(u, q.cut.offer())
+	return p.offers(u, q.entry)
 }
 
 // judge notes that u has failed with err, and reports whether that counts.

@@ -22,12 +22,7 @@ type Task struct {
 	// Entry is one of [Pool.Offers].
 	Entry distfile.Entry
 
-	// Cut is what Entry stands for, where that is a version that is still being cut.
-	// Nil is for one that is on offer.
-	Cut *Cut
-
-	// Open returns the sink for what a manifest says, without digests if it is of a
-	// cut. The tier is how many servers the version comes through: 1 if the manifest's
+	// Open returns the sink for what a manifest says. The tier is how many servers the version comes through: 1 if the manifest's
 	// upstream holds all of it.
 	Open func(m shard.Manifest, tier int) (Sink, error)
 
@@ -60,7 +55,6 @@ type fetching struct {
 	anew     bool            // manifests are asked for past caches, see isCutAnew
 	relay    bool
 	blake3   bool // see Task
-	cut      *Cut // or nil
 	sink     Sink
 	refused  refusals
 	// Those whose manifests did not fit.
@@ -119,12 +113,6 @@ func (p *Pool) Fetch(ctx context.Context, t Task) (shard.Manifest, Progress, err
 }
 
 func (p *Pool) fetch(ctx context.Context, t Task, tally *tally) (shard.Manifest, error) {
-	if t.Cut != nil {
-		f := p.fetching(t, tally)
-		f.manifest, f.tier = t.Cut.Outline.Manifest(), t.Cut.Tier
-		err := f.run(ctx, t)
-		return f.result(), err
-	}
 	var distrusted refusals
 	var tried []shard.Manifest
 	var last error // of those tried
@@ -217,7 +205,7 @@ func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
 
 func (p *Pool) fetching(t Task, tally *tally) *fetching {
 	return &fetching{
-		Pool: p, entry: t.Entry, relay: t.Relay, blake3: t.BLAKE3, cut: t.Cut, tier: 1, tally: tally,
+		Pool: p, entry: t.Entry, relay: t.Relay, blake3: t.BLAKE3, tier: 1, tally: tally,
 		opening: make(map[int]bool), open: make(map[*arrival]bool), transfers: make(map[*transfer]bool),
 		changed: make(chan struct{}), distrusted: new(refusals),
 	}
@@ -261,13 +249,10 @@ func (f *fetching) run(ctx context.Context, t Task) (err error) {
 		group.Go(func() error { return work(ctx) })
 	}
 	group.Go(func() error { return f.checkWhole(ctx) })
-	if f.cut != nil {
-		group.Go(func() error { return f.hearOf(ctx, f.cut) })
-	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if f.cut == nil && slices.Contains(f.manifest.Shards, shard.Digest{}) {
+	if slices.Contains(f.manifest.Shards, shard.Digest{}) {
 		f.opts.Metrics.Verified(len(f.digests)) // all at once, by the digest of the file
 	}
 	return nil
@@ -327,16 +312,10 @@ func (f *fetching) checkWhole(ctx context.Context) error {
 // notes them in the manifest. The BLAKE3 is zero if nobody has asked for it.
 func (f *fetching) compare(ctx context.Context, sha, blake shard.Digest) error {
 	want := f.entry.Digest
-	if f.cut != nil {
-		var err error
-		if want, err = f.cut.Await(ctx); err != nil {
-			return err
-		}
-	}
 	said := f.manifest
 	f.manifest.Digest, f.manifest.BLAKE3 = sha, cmp.Or(blake, said.BLAKE3)
 	switch {
-	case sha != want && (blake != want || f.cut != nil):
+	case sha != want && blake != want:
 		return kind{fmt.Errorf("the file's digest is %s instead of %s, although all its shards are there", sha, want), ErrIntegrity}
 	case f.source != nil && (sha != said.Digest || said.BLAKE3 != f.manifest.BLAKE3 && said.BLAKE3 != (shard.Digest{})):
 		return kind{fmt.Errorf("the file is what is offered, but its manifest has other digests: %s, and %s by BLAKE3",

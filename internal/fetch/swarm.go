@@ -263,7 +263,7 @@ type neighbour struct {
 // newSwarming returns nil where a fetch is in no swarm. It is one of the pool's until it is
 // over.
 func (f *fetching) newSwarming() *swarming {
-	if !f.opts.Swarm || !f.relay || f.source == nil || f.cut != nil {
+	if !f.opts.Swarm || !f.relay || f.source == nil {
 		return nil
 	}
 	s := &swarming{

@@ -116,9 +116,7 @@ func (f *fetching) fresh() shard.Shard {
 	}
 	f.wanted = slices.DeleteFunc(f.wanted, func(number int) bool { return f.begun[number-1] })
 	for _, number := range f.wanted {
-		if f.canBegin(number) {
-			return f.shard(number)
-		}
+		return f.shard(number)
 	}
 	if f.isReserved() {
 		return shard.Shard{}
@@ -126,10 +124,8 @@ func (f *fetching) fresh() shard.Shard {
 	for f.cursor < len(f.begun) && f.begun[f.cursor] {
 		f.cursor++
 	}
-	for number := f.cursor + 1; number <= len(f.begun); number++ {
-		if f.canBegin(number) {
-			return f.shard(number)
-		}
+	if f.cursor < len(f.begun) {
+		return f.shard(f.cursor + 1)
 	}
 	return shard.Shard{}
 }
@@ -152,12 +148,6 @@ func (f *fetching) isReserved() bool {
 		}
 	}
 	return unasked >= mostUnasked && unasked < len(under)
-}
-
-// canBegin reports whether nobody has begun shard number, and it has been cut. The
-// caller holds mu.
-func (f *fetching) canBegin(number int) bool {
-	return !f.begun[number-1] && (f.cut == nil || f.digests[number-1] != shard.Digest{})
 }
 
 // shard returns shard number, which is begun. The caller holds mu.
@@ -321,7 +311,7 @@ func (f *fetching) bring(ctx context.Context, s *span, first *upstream, buf []by
 
 // quest is for a shard, without anything to try.
 func (f *fetching) quest(number int) quest {
-	q := quest{entry: f.entry, cut: f.cut, refused: &f.refused, may: f.may(number)}
+	q := quest{entry: f.entry, refused: &f.refused, may: f.may(number)}
 	if f.source != nil {
 		q.twins = f.twins[:]
 	}

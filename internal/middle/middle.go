@@ -13,8 +13,7 @@
 // bytes are wrong everywhere, or cannot be kept here. Where no upstream has a manifest
 // a version is listed when it is published.
 //
-// In a swarm it swaps shards with others that follow the same upstreams, and begins a
-// version when that is on offer, not while it is being cut.
+// In a swarm it swaps shards with others that follow the same upstreams.
 //
 // What upstreams without a manifest have is served with one that is computed here. A
 // file that some know by its SHA-256 and others by its BLAKE3 is the same here as soon as
@@ -40,7 +39,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -99,7 +97,7 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener, opts server.Options
 		return server.Serve(ctx, ln, opts)
 	})
 	group.Go(func() error {
-		m.follow(ctx, opts.Members != nil)
+		m.follow(ctx)
 		return nil
 	})
 	if opts.Members != nil {
@@ -153,15 +151,9 @@ type run struct {
 	*Middle
 
 	failed   map[distfile.Entry]error // lately, and why
-	fetching map[distfile.Entry]task
+	fetching map[distfile.Entry]context.CancelCauseFunc
 	fetched  chan outcome
 	damaged  chan shard.Version // a listed version with a bad shard
-}
-
-// task is a fetch that is under way.
-type task struct {
-	end context.CancelCauseFunc
-	cut *fetch.Cut // nil if the version was on offer when it began
 }
 
 // outcome is how a fetch has ended.
@@ -170,11 +162,10 @@ type outcome struct {
 	err   error
 }
 
-// follow listens, retires and fetches until ctx ends. In a swarm it has nothing to do with
-// what is being cut: each node would fetch it from the upstream.
-func (m *Middle) follow(ctx context.Context, inSwarm bool) {
+// follow listens, retires and fetches until ctx ends.
+func (m *Middle) follow(ctx context.Context) {
 	r := &run{
-		Middle: m, failed: make(map[distfile.Entry]error), fetching: make(map[distfile.Entry]task),
+		Middle: m, failed: make(map[distfile.Entry]error), fetching: make(map[distfile.Entry]context.CancelCauseFunc),
 		fetched: make(chan outcome), damaged: make(chan shard.Version),
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -190,19 +181,6 @@ func (m *Middle) follow(ctx context.Context, inSwarm bool) {
 			select {
 			case news <- struct{}{}:
 			default: // it is known that there are some
-			}
-		})
-		return nil
-	})
-	cuts := make(chan *fetch.Cut)
-	group.Go(func() error {
-		if inSwarm {
-			return nil
-		}
-		m.pool.FollowCuts(ctx, func(c *fetch.Cut) {
-			select {
-			case cuts <- c:
-			case <-ctx.Done():
 			}
 		})
 		return nil
@@ -223,8 +201,6 @@ func (m *Middle) follow(ctx context.Context, inSwarm bool) {
 			// Who has sent wrong bytes is given time.
 			maps.DeleteFunc(r.failed, func(_ distfile.Entry, err error) bool { return !errors.Is(err, fetch.ErrIntegrity) })
 			r.update(ctx)
-		case c := <-cuts:
-			r.startCut(ctx, group, c)
 		case o := <-r.fetched:
 			r.finished(ctx, o)
 		case v := <-r.damaged:
@@ -258,9 +234,9 @@ func (r *run) update(ctx context.Context) {
 	if len(offers) == 0 {
 		return
 	}
-	for e, t := range r.fetching {
-		if t.cut == nil && !slices.ContainsFunc(offers, r.pool.Canonical(e).Same) {
-			t.end(notListed{})
+	for e, end := range r.fetching {
+		if !slices.ContainsFunc(offers, r.pool.Canonical(e).Same) {
+			end(notListed{})
 		}
 	}
 	r.report(ctx, "retire", r.retire(ctx, offers))
@@ -322,34 +298,15 @@ func (r *run) start(ctx context.Context, group *errgroup.Group) {
 			return
 		}
 	}
-	r.begin(ctx, group, next, nil)
+	r.begin(ctx, group, next)
 }
 
-// startCut begins to fetch a version that is being cut, if it will be the newest. Else
-// it comes in its turn, when it is on offer.
-func (r *run) startCut(ctx context.Context, group *errgroup.Group, c *fetch.Cut) {
-	held, err := r.store.Distribution()
-	if err != nil {
-		r.report(ctx, "read", err)
-		return
-	}
-	newest := c.Entry().Version
-	for _, e := range slices.Concat(held, r.pool.Offers(), slices.Collect(maps.Keys(r.fetching))) {
-		if e.Version >= newest {
-			return
-		}
-	}
-	if len(r.fetching) < mostAtOnce {
-		r.begin(ctx, group, c.Entry(), c)
-	}
-}
-
-// begin begins to fetch e, which stands for a cut if that is not nil.
-func (r *run) begin(ctx context.Context, group *errgroup.Group, e distfile.Entry, cut *fetch.Cut) {
+// begin begins to fetch e.
+func (r *run) begin(ctx context.Context, group *errgroup.Group, e distfile.Entry) {
 	ctx, end := context.WithCancelCause(ctx)
-	r.fetching[e] = task{end, cut}
+	r.fetching[e] = end
 	group.Go(func() error {
-		r.fetched <- outcome{e, r.fetch(ctx, e, cut)}
+		r.fetched <- outcome{e, r.fetch(ctx, e)}
 		return nil
 	})
 }
@@ -389,8 +346,7 @@ func (r *run) isFetching(v shard.Version) bool {
 
 // finished takes note of how a fetch has ended.
 func (r *run) finished(ctx context.Context, o outcome) {
-	cut := r.fetching[o.entry].cut
-	r.fetching[o.entry].end(nil)
+	r.fetching[o.entry](nil)
 	delete(r.fetching, o.entry)
 	if o.err == nil || ctx.Err() != nil {
 		return
@@ -399,10 +355,6 @@ func (r *run) finished(ctx context.Context, o outcome) {
 	r.logger.Warn("version not fetched", "version", o.entry.Version.String(), "err", o.err)
 	if final(o.err) {
 		r.board.Unlist(o.entry.Version)
-	}
-	if cut != nil && errors.Is(o.err, fetch.ErrNoVersion) {
-		// It will never be on offer, and so is no draft of anything.
-		r.report(ctx, "discard", r.store.DiscardDrafts(func(v shard.Version) bool { return v != o.entry.Version }))
 	}
 	r.update(ctx) // what was fetched of it may go now
 }
@@ -427,34 +379,20 @@ type local struct{ error }
 
 func (e local) Unwrap() error { return e.error }
 
-// fetch brings e, which stands for a cut if that is not nil, into the data directory.
-func (m *Middle) fetch(ctx context.Context, e distfile.Entry, cut *fetch.Cut) error {
+// fetch brings e into the data directory.
+func (m *Middle) fetch(ctx context.Context, e distfile.Entry) error {
 	start := time.Now()
 	var draft *store.Draft
 	var version *relay.Version
-	var telling sync.WaitGroup
-	ctx, cancel := context.WithCancel(ctx)
-	defer telling.Wait()
-	defer cancel()
 	defer func() {
 		if version != nil {
 			version.End()
 		}
 	}()
-	manifest, went, err := m.pool.Fetch(ctx, fetch.Task{Entry: e, Cut: cut, Relay: true, BLAKE3: true, Open: func(manifest shard.Manifest, tier int) (fetch.Sink, error) {
+	manifest, went, err := m.pool.Fetch(ctx, fetch.Task{Entry: e, Relay: true, BLAKE3: true, Open: func(manifest shard.Manifest, tier int) (fetch.Sink, error) {
 		var err error
 		if draft, err = m.draft(e.Version, manifest); err != nil {
 			return nil, local{err}
-		}
-		arriving := func() {
-			m.logger.Info("arriving", "version", e.Version.String(), "bytes", manifest.Size, "shards", len(manifest.Shards),
-				"tier", tier, "unfinished", cut != nil)
-		}
-		if cut != nil {
-			version = m.board.BeginUnfinished(cut.Outline, tier, relay.Files(draft.Read))
-			telling.Go(func() { m.tell(ctx, cut, version, draft) })
-			arriving()
-			return keeper{draft, version}, nil
 		}
 		board := m.board
 		if isPlain(manifest) {
@@ -468,13 +406,12 @@ func (m *Middle) fetch(ctx context.Context, e distfile.Entry, cut *fetch.Cut) er
 		listed := distfile.Entry{Version: e.Version, Digest: manifest.Digest} // by its SHA-256, whatever e states
 		version = board.Begin(listed, manifest, tier, relay.Files(draft.Read))
 		board.List(listed)
-		arriving()
+		m.logger.Info("arriving", "version", e.Version.String(), "bytes", manifest.Size, "shards", len(manifest.Shards), "tier", tier)
 		return keeper{draft, version}, nil
 	}})
 	if err != nil {
 		return err
 	}
-	telling.Wait() // all has become known
 	m.pool.Know(e.Version, manifest)
 	if err := m.change(ctx, func(w *store.Writer) error { return w.Publish(draft, manifest, m.keep) }); err != nil {
 		return local{err}
@@ -488,37 +425,7 @@ func (m *Middle) fetch(ctx context.Context, e distfile.Entry, cut *fetch.Cut) er
 	return nil
 }
 
-// tell tells others what becomes known of a version while it is cut, and lists it when
-// all is known, until ctx ends.
-func (m *Middle) tell(ctx context.Context, cut *fetch.Cut, version *relay.Version, draft *store.Draft) {
-	for had := 0; ; {
-		news := cut.News(had)
-		had += len(news.Shards)
-		for _, k := range news.Shards {
-			version.Know(k.Shard, k.Digest)
-		}
-		if news.Err != nil {
-			return
-		}
-		if news.Digest != (shard.Digest{}) {
-			m.announced.add(distfile.Entry{Version: version.Entry.Version, Digest: news.Digest})
-			version.Finish(news.Digest)
-			if manifest, ok := version.Whole(); ok {
-				m.report(ctx, "keep manifest", draft.SetManifest(manifest))
-				m.board.List(distfile.Entry{Version: version.Entry.Version, Digest: news.Digest})
-			}
-			return
-		}
-		select {
-		case <-news.More:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// draft returns the draft of v, without what is there of another file. What is there
-// of an unknown one, which was being cut when an earlier run ended, is looked at.
+// draft returns the draft of v, without what is there of another file.
 func (m *Middle) draft(v shard.Version, manifest shard.Manifest) (*store.Draft, error) {
 	draft, err := m.store.Draft(v)
 	if err != nil {

@@ -42,9 +42,8 @@ func (m *Middle) ready() error {
 
 // announced is when versions were first heard to be on offer, of those that still are.
 type announced struct {
-	mu   sync.Mutex // guards what follows
-	at   map[distfile.Entry]time.Time
-	told distfile.Entry // the last that an upstream told of, and may not have listed yet
+	mu sync.Mutex // guards at
+	at map[distfile.Entry]time.Time
 }
 
 // hear notes what is on offer now.
@@ -52,10 +51,7 @@ func (a *announced) hear(offers []distfile.Entry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	at := make(map[distfile.Entry]time.Time, len(offers)+1)
-	if first, ok := a.at[a.told]; ok {
-		at[a.told] = first
-	}
+	at := make(map[distfile.Entry]time.Time, len(offers))
 	for _, e := range offers {
 		e.Count = 0
 		at[e] = now
@@ -64,19 +60,6 @@ func (a *announced) hear(offers []distfile.Entry) {
 		}
 	}
 	a.at = at
-}
-
-// add notes that e is on offer, of which the upstream told before it listed it.
-func (a *announced) add(e distfile.Entry) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.told = e
-	if a.at == nil {
-		a.at = make(map[distfile.Entry]time.Time)
-	}
-	if _, ok := a.at[e]; !ok {
-		a.at[e] = time.Now()
-	}
 }
 
 // since returns how long v has been on offer by one of digests, and whether it is.
