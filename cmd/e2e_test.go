@@ -5,9 +5,6 @@
 //	mkfile FILE SIZE [SEED]     make a file of random bytes, the same for the same seed
 //	start NAME COMMAND ARG...   run a server on a free loopback port, wait until it listens,
 //	                            and set $NAME to its address and $NAME_port; a later start of NAME uses the same port
-//	socket NAME [KIND]          listen on a free loopback port as a service manager does, and set $NAME to its
-//	                            address: what is run as NAME from then on is handed that socket; of KIND udp,
-//	                            unix or connected it is one that nobody can serve on
 //	run NAME COMMAND ARG...     run a command that is no server in the background; its log is all it writes,
 //	                            and its process $NAME_pid
 //	ended NAME [CODE]           wait for its end, with exit code 0 or CODE
@@ -151,7 +148,6 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Values[worldKey{}] = &world{
 				servers: make(map[string]*server), proxies: make(map[string]*proxy), answers: make(map[string]<-chan string),
-				sockets: make(map[string]*os.File),
 			}
 			setupSoak(env)
 			return setupPeers(env)
@@ -168,7 +164,6 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"mkfile":      mkfile,
 			"start":       start,
-			"socket":      socket,
 			"run":         runClient,
 			"ended":       ended,
 			"halt":        halt,
@@ -211,7 +206,6 @@ type world struct {
 	servers map[string]*server
 	proxies map[string]*proxy
 	answers map[string]<-chan string // to requests
-	sockets map[string]*os.File      // to hand over
 }
 
 type worldKey struct{}
@@ -282,9 +276,6 @@ func launch(ts *testscript.TestScript, name string, argv []string) *server {
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = append(os.Environ(), "IP_ADDR_LIST="+ts.Getenv("IP_ADDR_LIST"), "PATH="+ts.Getenv("PATH"))
 	cmd.Stdout, cmd.Stderr = s.log, s.log
-	if f := worldOf(ts).sockets[name]; f != nil {
-		handOver(cmd, f, name)
-	}
 	ts.Check(cmd.Start())
 	ts.Setenv(name+"_pid", strconv.Itoa(cmd.Process.Pid))
 	go func() {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/shardcast/shardcast"
 	"github.com/shardcast/shardcast/internal/cli"
@@ -27,7 +26,7 @@ type settings struct {
 	server    cli.ServerFlags
 	swarm     cli.SwarmFlags
 	fetch     cli.FetchFlags
-	accessLog func(context.Context, *slog.Logger) (cli.AccessLog, error)
+	accessLog func() (io.Writer, error)
 	logger    func(io.Writer) *slog.Logger
 }
 
@@ -63,16 +62,18 @@ again.`,
 
 // serve follows the upstreams and serves until ctx ends.
 func (s *settings) serve(ctx context.Context) (err error) {
+	if err := cli.BecomeServer("shardcast-middle"); err != nil {
+		return err
+	}
 	upstreams, port, fetching, err := s.fetch.Options()
 	if err != nil {
 		return err
 	}
 	logger := s.logger(os.Stderr)
-	accessLog, err := s.accessLog(ctx, logger)
+	accessLog, err := s.accessLog()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, accessLog.Close()) }()
 	limits := s.server.Limits()
 	fetching.LimitRate = limits.LimitRate
 	m, err := shardcast.NewMiddle(shardcast.MiddleOptions{
@@ -87,7 +88,7 @@ func (s *settings) serve(ctx context.Context) (err error) {
 		FetchOptions:  fetching,
 		ServerLimits:  limits,
 		SwarmOptions:  s.swarm.Options(),
-		AccessLog:     accessLog.Writer,
+		AccessLog:     accessLog,
 		NoStatusPage:  s.server.NoStatusPage,
 		Logger:        logger,
 	})
@@ -95,15 +96,5 @@ func (s *settings) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	ln, err := cli.Listen(m.Listen, logger)
-	if err != nil {
-		return err
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return m.Serve(ctx, ln) })
-	group.Go(func() error {
-		cli.Supervise(ctx, ln.Addr(), s.logger(os.Stderr))
-		return nil
-	})
-	return group.Wait()
+	return cli.Serve(ctx, m, logger)
 }

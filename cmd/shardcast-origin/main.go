@@ -29,7 +29,7 @@ type settings struct {
 	settle    cli.Seconds
 	server    cli.ServerFlags
 	swarm     cli.SwarmFlags
-	accessLog func(context.Context, *slog.Logger) (cli.AccessLog, error)
+	accessLog func() (io.Writer, error)
 	logger    func(io.Writer) *slog.Logger
 }
 
@@ -106,32 +106,26 @@ once. Any number of broadcasts may run at the same time; each waits for its turn
 
 // serve publishes files and serves until ctx ends.
 func (s *settings) serve(ctx context.Context, files []string) (err error) {
+	if err := cli.BecomeServer("shardcast-origin"); err != nil {
+		return err
+	}
 	logger := s.logger(os.Stderr)
-	accessLog, err := s.accessLog(ctx, logger)
+	accessLog, err := s.accessLog()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, accessLog.Close()) }()
 	ready := make(chan struct{})
 	watch := s.watch
 	if watch.Dir != "" {
 		watch.Settle = time.Duration(s.settle)
 	}
-	o, err := s.origin(watch, accessLog.Writer, logger, func() { close(ready) })
+	o, err := s.origin(watch, accessLog, logger, func() { close(ready) })
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
-	ln, err := cli.Listen(o.Listen, logger)
-	if err != nil {
-		return err
-	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return o.Serve(ctx, ln) })
-	group.Go(func() error {
-		cli.Supervise(ctx, ln.Addr(), s.logger(os.Stderr))
-		return nil
-	})
+	group.Go(func() error { return cli.Serve(ctx, o, logger) })
 	group.Go(func() error {
 		// A server that is refused the directory must not publish there either.
 		select {

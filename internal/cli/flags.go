@@ -83,8 +83,8 @@ type ServerFlags struct {
 // Listen adds --host, --port, --dialect and --no-status-page to flags.
 func (f *ServerFlags) Listen(flags *pflag.FlagSet) {
 	f.Port = shardcast.DefaultPort
-	flags.StringVar(&f.Host, "host", "", "`NAME` or address of the interface to listen on (default all); not looked at where systemd hands over a socket")
-	flags.Var(&f.Port, "port", "TCP port to listen on; 0 is any that is free; not looked at where systemd hands over a socket")
+	flags.StringVar(&f.Host, "host", "", "`NAME` or address of the interface to listen on (default all)")
+	flags.Var(&f.Port, "port", "TCP port to listen on; 0 is any that is free")
 	Env(flags, "port", "SHARDCAST_HTTP_PORT")
 	f.Dialect = "0.1"
 	flags.Var(&f.Dialect, "dialect",
