@@ -103,7 +103,7 @@ func parse() (options, error) {
 	flag.StringVar(&o.rows, "rows", "", "regular `EXPRESSION` for the rows to run, such as 'shardcast|curl' (default all)")
 	flag.StringVar(&o.bin, "bin", "bin", "`DIRECTORY` of the commands")
 	flag.StringVar(&o.dir, "dir", "", "`DIRECTORY` to work in, with room for five times the size (default that of temporary files)")
-	flag.StringVar(&o.report, "report", "", "`DIRECTORY` to write a report to, called by the date: .md, .svg and .json")
+	flag.StringVar(&o.report, "report", "", "`DIRECTORY` to write a report to, called by the date: .md and .json")
 	flag.StringVar(&o.against, "check", "", "report in JSON to compare with, or a `DIRECTORY` whose newest is taken; exit with 1 if something became worse")
 	flag.Uint64Var(&o.seed, "seed", 1, "`SEED` of the files' bytes")
 	flag.Parse()

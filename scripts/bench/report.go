@@ -59,7 +59,7 @@ func readReport(name string) (*Report, error) {
 
 // write writes the report into a directory, called by its date.
 func (r *Report) write(dir string) error {
-	return report.Write(dir, r.Date, "Bars of what is below", r)
+	return report.Write(dir, r.Date, r)
 }
 
 // title is how a metric is called at the head of a column.

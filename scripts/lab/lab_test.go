@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/xml"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -143,25 +142,10 @@ func TestTableHasMediansAndRanges(t *testing.T) {
 	}
 }
 
-func TestPlotIsWellFormedAndHasAllCurves(t *testing.T) {
-	text := exampleReport().Plot()
-	decoder := xml.NewDecoder(strings.NewReader(text))
-	for {
-		if _, err := decoder.Token(); err != nil {
-			require.ErrorIs(t, err, io.EOF)
-			break
-		}
-	}
-	for _, want := range []string{">shardcast, star<", ">nginx, star<", ">bound<", "prefers-color-scheme"} {
-		assert.Contains(t, text, want)
-	}
-	assert.Empty(t, new(Report).Plot())
-}
-
 func TestReportIsWritten(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, exampleReport().write(dir))
-	for _, ext := range []string{"md", "json", "svg"} {
+	for _, ext := range []string{"md", "json"} {
 		assert.FileExists(t, filepath.Join(dir, "lab-2026-01-02T030405."+ext))
 	}
 }
@@ -204,10 +188,4 @@ func TestTorrentHasThePiecesOfTheFile(t *testing.T) {
 	assert.True(t, strings.HasSuffix(string(text), "ee"))
 	_, err = torrent(file.File{Name: name + "x"}, "")
 	assert.ErrorIs(t, err, os.ErrNotExist)
-}
-
-func TestEverySystemHasItsColour(t *testing.T) {
-	for _, s := range systems() {
-		assert.Equal(t, 2, strings.Count(plotStyle, "."+s.name+" { stroke"), "%s, in light and dark", s.name)
-	}
 }

@@ -156,7 +156,7 @@ func run(ctx context.Context) (err error) {
 	flag.StringVar(&l.scenarios, "scenarios", names(scenarios()), "`NAMES`, separated by commas")
 	flag.StringVar(&l.systems, "systems", "", "`NAMES` of "+names(systems())+" (default those that are installed)")
 	flag.StringVar(&l.congestion, "congestion", "", "congestion control by `NAME`, such as cubic (default that of new namespaces)")
-	flag.StringVar(&l.report, "report", "", "`DIRECTORY` to write the report into, as Markdown, JSON and SVG")
+	flag.StringVar(&l.report, "report", "", "`DIRECTORY` to write the report into, as Markdown and JSON")
 	flag.StringVar(&l.bin, "bin", "bin", "`DIRECTORY` of the commands")
 	flag.StringVar(&l.dir, "dir", "", "`DIRECTORY` to work in (default /dev/shm if there is room, else that of temporary files)")
 	flag.Uint64Var(&l.seed, "seed", 1, "`SEED` of the file's bytes")

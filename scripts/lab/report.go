@@ -41,7 +41,6 @@ type Result struct {
 	Samples   []Sample `json:"samples"`   // one a round
 	Failed    int      `json:"failed,omitempty"`
 	Reason    string   `json:"reason,omitempty"` // of the last failure
-	sweep     bool
 }
 
 // A Sample is one trial, in seconds.
@@ -78,7 +77,7 @@ func (r *Report) result(system string, v variant) *Result {
 	}
 	x := &Result{
 		System: system, Scenario: v.name, Clients: v.nodes, Receivers: v.plan.receivers(),
-		Bound: v.plan.bound(r.size, true).Seconds(), sweep: v.sweep,
+		Bound: v.plan.bound(r.size, true).Seconds(),
 	}
 	r.Results = append(r.Results, x)
 	return x
@@ -181,5 +180,5 @@ func (r *Report) legend(w *strings.Builder) {
 
 // write writes the report into a directory, called by its date.
 func (r *Report) write(dir string) error {
-	return report.Write(dir, "lab-"+r.Date, "Time to all nodes over their number", r)
+	return report.Write(dir, "lab-"+r.Date, r)
 }

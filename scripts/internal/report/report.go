@@ -1,4 +1,4 @@
-// Package report keeps what was measured.
+// Package report keeps measurements for people and for programs.
 package report
 
 import (
@@ -6,20 +6,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
-// A Report is one for people and for programs: it is also encoded in JSON.
-type Report interface {
-	Markdown() string
+// A Report has a form for people; programs read its encoding in JSON.
+type Report interface{ Markdown() string }
 
-	// Plot is an SVG, or empty.
-	Plot() string
-}
-
-// Write writes r into the directory dir, which is made, as base with .md, .json and, if
-// there is a plot, .svg, which Markdown then shows after its heading, described by alt.
-func Write(dir, base, alt string, r Report) error {
+// Write writes r into the directory dir as base.md and base.json, and makes dir where
+// it is missing.
+func Write(dir, base string, r Report) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -30,10 +24,5 @@ func Write(dir, base, alt string, r Report) error {
 	write := func(ext, text string) error {
 		return os.WriteFile(filepath.Join(dir, base+ext), []byte(text), 0o644)
 	}
-	markdown, picture := r.Markdown(), r.Plot()
-	if picture != "" {
-		markdown = strings.Replace(markdown, "\n\n", "\n\n!["+alt+"]("+base+".svg)\n\n", 1)
-		err = write(".svg", picture)
-	}
-	return errors.Join(err, write(".md", markdown), write(".json", string(text)+"\n"))
+	return errors.Join(write(".md", r.Markdown()), write(".json", string(text)+"\n"))
 }
