@@ -17,7 +17,7 @@ type file struct {
 	data []byte
 }
 
-// tarred returns files as tar and gzip have them, in their order, all of the same time.
+// tarred returns a gzipped tar of files in their order, all of the same time.
 func tarred(files []file, at time.Time) ([]byte, error) {
 	var b bytes.Buffer
 	zw, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
@@ -27,7 +27,8 @@ func tarred(files []file, at time.Time) ([]byte, error) {
 	tw := tar.NewWriter(zw)
 	for _, f := range files {
 		err := tw.WriteHeader(&tar.Header{
-			Typeflag: tar.TypeReg, Name: f.name, Mode: int64(f.mode), Size: int64(len(f.data)), ModTime: at, Format: tar.FormatPAX,
+			Typeflag: tar.TypeReg, Name: f.name, Mode: int64(f.mode), Size: int64(len(f.data)),
+			ModTime: at, Format: tar.FormatPAX,
 		})
 		if err != nil {
 			return nil, err
@@ -40,7 +41,7 @@ func tarred(files []file, at time.Time) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// zipped returns files as zip has them, in their order, all of the same time.
+// zipped returns a zip of files in their order, all of the same time.
 func zipped(files []file, at time.Time) ([]byte, error) {
 	var b bytes.Buffer
 	zw := zip.NewWriter(&b)

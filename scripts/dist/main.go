@@ -1,6 +1,6 @@
 // Command dist builds the archives of a release, one for each system and processor, and
-// SHA256SUMS of them. Whoever builds the same commit with the same Go gets the same
-// bytes: times are those of the commit, and nothing else of the machine goes in.
+// SHA256SUMS of them. The same commit and the same Go make the same bytes: all times are
+// the commit's, and an archive has nothing else of the machine that built it.
 package main
 
 import (
@@ -22,20 +22,20 @@ import (
 	"time"
 )
 
-// commands are what is released.
+// commands are the programs of a release.
 var commands = []string{"shardcast-origin", "shardcast-middle", "shardcast-client"}
 
-// texts are what goes with them, from the root of the repository.
+// texts go with them, from the root of the repository.
 var texts = []string{"README.md", "CHANGELOG.md", "LICENSE"}
 
 func main() {
 	out := flag.String("out", "dist", "`DIRECTORY` for the archives; those in it are replaced")
 	targets := flag.String("targets", "linux/amd64,linux/arm64,darwin/amd64,darwin/arm64,windows/amd64,windows/arm64",
-		"systems and processors to build for, separated by commas")
-	version := flag.String("version", "", "what the archives are called after (default what git describe says)")
+		"`TARGETS`, systems and processors to build for, separated by commas")
+	version := flag.String("version", "", "`NAME` of the release in the archives' names (default the output of git describe)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *out, *version, strings.Split(*targets, ","))
+	err := run(ctx, *out, *version, strings.Split(*targets, ","), commands)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "dist:", err)
@@ -43,15 +43,17 @@ func main() {
 	}
 }
 
-// release is what all archives share.
+// A release is common to all archives.
 type release struct {
-	version string
-	time    time.Time // of all files
-	pages   string    // directory of man pages and completions
+	version  string
+	commands []string
+	time     time.Time // of all files
+	pages    string    // directory of man pages and completions
 }
 
-func run(ctx context.Context, out, version string, targets []string) error {
-	r := release{version: cmp.Or(version, git(ctx, "describe", "--tags", "--always", "--dirty"), "dev")}
+func run(ctx context.Context, out, version string, targets, commands []string) error {
+	version = cmp.Or(version, git(ctx, "describe", "--tags", "--always", "--dirty"), "dev")
+	r := release{version: version, commands: commands}
 	epoch := cmp.Or(os.Getenv("SOURCE_DATE_EPOCH"), git(ctx, "log", "-1", "--format=%ct"), "0")
 	seconds, err := strconv.ParseInt(epoch, 10, 64)
 	if err != nil {
@@ -64,7 +66,7 @@ func run(ctx context.Context, out, version string, targets []string) error {
 	}
 	defer func() { _ = os.RemoveAll(work) }()
 	r.pages = filepath.Join(work, "pages")
-	for _, command := range commands {
+	for _, command := range r.commands {
 		if err := r.goTool(ctx, nil, "run", "-tags", "pages", "./cmd/"+command, "pages", r.pages); err != nil {
 			return err
 		}
@@ -92,7 +94,7 @@ func run(ctx context.Context, out, version string, targets []string) error {
 	return os.WriteFile(filepath.Join(out, "SHA256SUMS"), sums.Bytes(), 0o644)
 }
 
-// git returns what git says, and nothing if this is no repository.
+// git returns the output of a git command, and nothing outside of a repository.
 func git(ctx context.Context, args ...string) string {
 	text, err := exec.CommandContext(ctx, "git", args...).Output()
 	if err != nil {
@@ -101,6 +103,7 @@ func git(ctx context.Context, args ...string) string {
 	return strings.TrimSpace(string(text))
 }
 
+// goTool runs the go command with env besides the environment.
 func (r release) goTool(ctx context.Context, env []string, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Env = append(os.Environ(), fmt.Sprint("SOURCE_DATE_EPOCH=", r.time.Unix()))
@@ -115,8 +118,12 @@ func (r release) goTool(ctx context.Context, env []string, args ...string) error
 // archive builds the commands into the directory bin, and returns the archive and its
 // name.
 func (r release) archive(ctx context.Context, goos, goarch, bin string) (string, []byte, error) {
-	err := r.goTool(ctx, []string{"CGO_ENABLED=0", "GOFLAGS=", "GOOS=" + goos, "GOARCH=" + goarch, "GOAMD64=v1", "GOARM64=v8.0"},
-		"build", "-trimpath", "-ldflags=-s -w -buildid=", "-o", bin+string(filepath.Separator), "./cmd/...")
+	env := []string{"CGO_ENABLED=0", "GOFLAGS=", "GOOS=" + goos, "GOARCH=" + goarch, "GOAMD64=v1", "GOARM64=v8.0"}
+	build := []string{"build", "-trimpath", "-ldflags=-s -w -buildid=", "-o", bin + string(filepath.Separator)}
+	for _, command := range r.commands {
+		build = append(build, "./cmd/"+command)
+	}
+	err := r.goTool(ctx, env, build...)
 	if err != nil {
 		return "", nil, err
 	}
@@ -131,7 +138,7 @@ func (r release) archive(ctx context.Context, goos, goarch, bin string) (string,
 		files = append(files, file{name: root + "/" + name, mode: mode, data: data})
 		return err
 	}
-	for _, command := range commands {
+	for _, command := range r.commands {
 		if err := add(filepath.Join(bin, command+suffix), "bin/"+command+suffix, 0o755); err != nil {
 			return "", nil, err
 		}
