@@ -35,7 +35,6 @@ type Kind int
 const (
 	Other Kind = iota // that there is no answer to
 	Distribution
-	Unfinished
 	Manifest
 	Sums
 	Have
@@ -52,7 +51,7 @@ const (
 
 // kindNames are the values of the label kind.
 var kindNames = [kinds]string{
-	Other: "other", Distribution: "distribution", Unfinished: "unfinished", Manifest: "manifest", Sums: "sums", Have: "have",
+	Other: "other", Distribution: "distribution", Manifest: "manifest", Sums: "sums", Have: "have",
 	Shard: "shard", Probe: "probe", Health: "healthz", Ready: "readyz", Scrape: "metrics",
 	Peers: "peers", Status: "status",
 }

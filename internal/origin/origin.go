@@ -5,7 +5,6 @@ package origin
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -98,7 +97,7 @@ func (o *Origin) broadcast(ctx context.Context, path string, t terms) (version s
 	if err != nil {
 		return 0, err
 	}
-	m, err := o.cut(ctx, src, version, draft)
+	m, err := o.cut(ctx, src, draft)
 	if err != nil {
 		return 0, err
 	}
@@ -186,35 +185,19 @@ func (o *Origin) shardSizeOf(src *source) int64 {
 	return cmp.Or(o.shardSize, shard.AutoSize(src.info.Size()))
 }
 
-// cut cuts src into the draft of version, tells of each shard that is in place, and
-// returns the manifest. The file must be the same afterwards as when it was opened.
-func (o *Origin) cut(ctx context.Context, src *source, version shard.Version, draft *store.Draft) (shard.Manifest, error) {
+// cut cuts src into draft, and returns the manifest. The file must be the same afterwards
+// as when it was opened.
+func (o *Origin) cut(ctx context.Context, src *source, draft *store.Draft) (shard.Manifest, error) {
 	if err := draft.Need(src.info.Size()); err != nil {
 		return shard.Manifest{}, err
 	}
-	outline := shard.Outline{
-		Version: version,
-		// Names on disk may be any bytes; in a manifest they are text.
-		Name:      strings.ToValidUTF8(filepath.Base(src.Name()), "_"),
-		Date:      time.Now().UTC().Truncate(time.Second),
-		Size:      src.info.Size(),
-		ShardSize: o.shardSizeOf(src),
-	}
-	rand.Read(outline.ID[:])
-	telling, err := draft.Announce(outline)
+	date := time.Now().UTC().Truncate(time.Second)
+	m, err := shard.Cut(ctx, src, shard.Plan{Size: src.info.Size(), ShardSize: o.shardSizeOf(src), Create: draft.Create})
 	if err != nil {
 		return shard.Manifest{}, err
 	}
-	m, err := shard.Cut(ctx, src, shard.Plan{
-		Size: outline.Size, ShardSize: outline.ShardSize, Create: draft.Create, Report: telling.Know,
-	})
-	m.Name, m.Date = outline.Name, outline.Date
-	if err := telling.Close(); err != nil {
-		o.logger.Warn("others not told of the cut", "version", version.String(), "err", err)
-	}
-	if err != nil {
-		return shard.Manifest{}, err
-	}
+	// A file's name may be any bytes; in a manifest it is text.
+	m.Name, m.Date = strings.ToValidUTF8(filepath.Base(src.Name()), "_"), date
 	after, err := src.Stat()
 	if err != nil {
 		return shard.Manifest{}, err

@@ -1,7 +1,6 @@
 // Package relay is what is on its way to where it is kept: versions whose shards
 // are read by others while they arrive here. It knows nothing of HTTP, nor of who
-// brings the bytes. A version may begin to arrive while its file is still being cut,
-// see [Board.BeginUnfinished]; it is not in the list of what is on offer then.
+// brings the bytes.
 //
 // What a reader may lean on: no shard is read to its end before its digest has
 // agreed, since the last [HeldBack] bytes are kept until then; and when it does not
@@ -21,6 +20,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/signal"
 )
 
 // HeldBack in bytes is what nobody gets of a shard's end before its digest agrees.
@@ -54,16 +54,13 @@ type Board struct {
 	mu       sync.Mutex // guards what follows
 	listed   map[shard.Version]distfile.Entry
 	arriving map[shard.Version]*Version
-	changed  chan struct{} // closed and replaced when listed changes
-	growing  chan struct{} // closed and replaced when arriving, or who is unfinished in it, changes
+
+	changed signal.Signal // raised when listed changes
 }
 
 // NewBoard returns a board with nothing on it.
 func NewBoard() *Board {
-	return &Board{
-		listed: make(map[shard.Version]distfile.Entry), arriving: make(map[shard.Version]*Version),
-		changed: make(chan struct{}), growing: make(chan struct{}),
-	}
+	return &Board{listed: make(map[shard.Version]distfile.Entry), arriving: make(map[shard.Version]*Version)}
 }
 
 // List puts e on offer before it is held, also while nobody brings it.
@@ -73,7 +70,7 @@ func (b *Board) List(e distfile.Entry) {
 	e.Count = 0
 	if b.listed[e.Version] != e {
 		b.listed[e.Version] = e
-		b.wake()
+		b.changed.Raise()
 	}
 }
 
@@ -83,7 +80,7 @@ func (b *Board) Unlist(v shard.Version) {
 	defer b.mu.Unlock()
 	if _, ok := b.listed[v]; ok {
 		delete(b.listed, v)
-		b.wake()
+		b.changed.Raise()
 	}
 }
 
@@ -97,7 +94,7 @@ func (b *Board) Listed() ([]distfile.Entry, <-chan struct{}) {
 		entries = append(entries, e)
 	}
 	slices.SortFunc(entries, func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) })
-	return entries, b.changed
+	return entries, b.changed.Wait()
 }
 
 // Lists reports whether v is on offer.
@@ -108,36 +105,16 @@ func (b *Board) Lists(v shard.Version) bool {
 	return ok
 }
 
-// wake tells those who look at the board. The caller holds mu.
-func (b *Board) wake() {
-	close(b.changed)
-	b.changed = make(chan struct{})
-}
-
 // Begin says that somebody begins to bring e, which consists of what m says, over so
 // many tiers of servers, in place of what was arriving under that number. open opens
 // a shard that something has been written of; after [Version.End] it may open another.
 func (b *Board) Begin(e distfile.Entry, m shard.Manifest, tier int, open func(number int) (File, error)) *Version {
-	v := newVersion(e, m, tier, open)
-	b.begin(v)
-	return v
-}
-
-func newVersion(e distfile.Entry, m shard.Manifest, tier int, open func(number int) (File, error)) *Version {
 	v := &Version{
 		Entry: e, Manifest: m, Tier: tier,
-		open: open, shards: make([]*Shard, len(m.Shards)), wanted: make(chan int, len(m.Shards)),
+		board: b, open: open, shards: make([]*Shard, len(m.Shards)), wanted: make(chan int, len(m.Shards)),
+		hasDigests: m.Digest != shard.Digest{} && !slices.Contains(m.Shards, shard.Digest{}),
+		text:       sync.OnceValues(m.Encode),
 	}
-	v.text = sync.OnceValues(func() ([]byte, error) {
-		whole, _ := v.Whole()
-		return whole.Encode()
-	})
-	return v
-}
-
-// begin puts v on the board.
-func (b *Board) begin(v *Version) {
-	v.board = b
 	b.mu.Lock()
 	before := b.arriving[v.Entry.Version]
 	b.arriving[v.Entry.Version] = v
@@ -145,7 +122,7 @@ func (b *Board) begin(v *Version) {
 	if before != nil {
 		before.End()
 	}
-	b.wakeUnfinished()
+	return v
 }
 
 // Version returns what is arriving of v, or nil.
@@ -157,32 +134,25 @@ func (b *Board) Version(v shard.Version) *Version {
 
 // A Version is one that is arriving. Its exported fields are not changed.
 type Version struct {
-	// Entry is what the distribution will say of it, but that of a version which was
-	// begun unfinished has the ID of the cut as its digest.
+	// Entry is the version's line in the distribution.
 	Entry distfile.Entry
 
-	// Manifest is all that was known at the beginning: that of a version which was
-	// begun unfinished has zero digests, see [Version.Digest] and [Version.Whole].
+	// Manifest lacks the digests of the shards where no upstream has a manifest, see
+	// [Version.HasDigests].
 	Manifest shard.Manifest
 
 	// Tier is how many servers it comes through up to here, this one counted.
 	Tier int
 
-	board  *Board
-	open   func(number int) (File, error)
-	wanted chan int
-	text   func() ([]byte, error) // of the manifest
+	board      *Board
+	open       func(number int) (File, error)
+	wanted     chan int
+	hasDigests bool
+	text       func() ([]byte, error) // of the manifest
 
 	mu     sync.Mutex // guards what follows
 	shards []*Shard   // nil where nobody has asked
 	ended  bool
-
-	// Of a version that was begun unfinished, see [Version.Growth].
-	unfinished bool           // still
-	digests    []shard.Digest // of shard i at index i-1, or zero
-	known      []shard.Known  // the same, in the order in which they became known
-	digest     shard.Digest   // of the whole file, or zero
-	told       chan struct{}  // closed and replaced when one of these changes, or ended
 }
 
 // Wanted yields the numbers of shards that somebody waits for and nobody has begun
@@ -201,8 +171,10 @@ func (v *Version) Shard(number int) *Shard {
 	return s
 }
 
-// Text returns the manifest as it is written, which is to be asked only when all its
-// digests are known.
+// HasDigests reports whether the manifest has the digests of the file and of all shards.
+func (v *Version) HasDigests() bool { return v.hasDigests }
+
+// Text returns the manifest in its written form. It fails without [Version.HasDigests].
 func (v *Version) Text() ([]byte, error) { return v.text() }
 
 // Open opens a shard that something has been written of. It returns [ErrBroken] after
@@ -225,8 +197,6 @@ func (v *Version) Open(number int) (File, error) {
 func (v *Version) End() {
 	v.mu.Lock()
 	v.ended = true
-	v.unfinished = false
-	v.tell()
 	shards := slices.Clone(v.shards)
 	v.mu.Unlock()
 	for _, s := range shards {
@@ -239,7 +209,6 @@ func (v *Version) End() {
 		delete(v.board.arriving, v.Entry.Version)
 	}
 	v.board.mu.Unlock()
-	v.board.wakeUnfinished()
 }
 
 // Arriving returns what somebody brings, ascending.

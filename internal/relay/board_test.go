@@ -327,9 +327,15 @@ func TestExtentsAreOfEachShardInItsOrder(t *testing.T) {
 		versions = append(versions, v.Entry.Version)
 	}
 	assert.Equal(t, []shard.Version{1, 2, 12}, versions)
-	assert.Equal(t, shard.Digest{1}, v.FileDigest())
-	cut := b.BeginUnfinished(shard.Outline{Version: 20, ID: shard.Digest{9}, Size: 10, ShardSize: 10}, 0, nothing)
-	assert.Zero(t, cut.FileDigest(), "an ID is the digest of no file")
-	cut.Finish(shard.Digest{3})
-	assert.Equal(t, shard.Digest{3}, cut.FileDigest())
+}
+
+func TestAVersionLacksDigestsWhereNoUpstreamHasAManifest(t *testing.T) {
+	b, v := begin(2, 10)
+	assert.True(t, v.HasDigests())
+	m := v.Manifest
+	m.Shards = make([]shard.Digest, len(m.Shards))
+	v = b.Begin(entry(2, 1), m, 1, nothing)
+	assert.False(t, v.HasDigests())
+	_, err := v.Text()
+	assert.ErrorIs(t, err, shard.ErrManifest)
 }

@@ -63,10 +63,8 @@ func (h *handler) arrivingVersion(version shard.Version) (*relay.Version, shard.
 	if !h.board.Lists(version) {
 		return nil, shard.Manifest{}, nil
 	}
-	if v := h.board.Version(version); v != nil {
-		if m, ok := v.Whole(); ok {
-			return v, m, nil
-		}
+	if v := h.board.Version(version); v != nil && v.HasDigests() {
+		return v, v.Manifest, nil
 	}
 	return nil, shard.Manifest{}, fmt.Errorf("%w, nor the manifest", errLater)
 }
@@ -82,12 +80,7 @@ func (h *handler) arrivingShard(w http.ResponseWriter, r *http.Request, version 
 		return false, nil
 	}
 	s := v.Shard(number)
-	digest := v.Digest(number)
-	if digest == (shard.Digest{}) {
-		// It has not been cut; or the version has just been published, and nobody has
-		// looked yet.
-		return !h.store.Holds(version), errLater
-	}
+	digest := v.Manifest.Shards[number-1]
 	if err := pin(w, r, digest); err != nil {
 		return true, err
 	}

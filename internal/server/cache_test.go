@@ -166,17 +166,6 @@ func TestSumsOfWhatIsArriving(t *testing.T) {
 	assert.Equal(t, fmt.Sprint(feedTier), got.header.Get("Shardcast-Tier"))
 	f.version.End()
 	assert.Equal(t, http.StatusServiceUnavailable, f.get(t, "/v1/SHA256SUMS").status, "nobody brings it")
-
-	// Of what is still being cut, not all is known.
-	m := f.version.Manifest
-	o := shard.Outline{Version: 1, ID: sha256.Sum256([]byte("id")), Name: "f", Size: m.Size, ShardSize: m.ShardSize}
-	v := f.board.BeginUnfinished(o, 1, noFile)
-	v.Shard(1).Verify()
-	v.Know(1, digests[0])
-	assert.Equal(t, http.StatusServiceUnavailable, f.get(t, "/v1/SHA256SUMS").status)
-	v.Know(2, digests[1])
-	v.Finish(m.Digest)
-	assert.Equal(t, got.body, f.get(t, "/v1/SHA256SUMS").body)
 	f.board.Unlist(1)
 	assert.Equal(t, http.StatusNotFound, f.get(t, "/v1/SHA256SUMS").status)
 }

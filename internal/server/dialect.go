@@ -129,10 +129,8 @@ func (l *listing) heldFile(e distfile.Entry, before known) (known, error) {
 // arrivingFile returns what is known of e, which is arriving, where before was known.
 // The error matches [fs.ErrNotExist] if it is a draft without a manifest.
 func (l *listing) arrivingFile(e distfile.Entry, before known) (known, error) {
-	if v := l.board.Version(e.Version); v != nil {
-		if m, ok := v.Whole(); ok {
-			return knownFrom(m), nil
-		}
+	if v := l.board.Version(e.Version); v != nil && v.HasDigests() {
+		return knownFrom(v.Manifest), nil
 	}
 	// While nobody brings it, it is what it was, also in an earlier run.
 	if before.is(e) {

@@ -4,7 +4,6 @@
 // came there.
 //
 //	GET /distribution.txt       the versions on offer
-//	GET /unfinished.jsonl       what is known of one that is being cut, while it becomes known
 //	GET /v1/manifest.json       what version 1 consists of
 //	GET /v1/SHA256SUMS          the digests of its shards, for sha256sum -c
 //	GET /v1/have?digest=...     which shards are here, while it becomes more; see package swarm
@@ -52,10 +51,6 @@
 // 304, and with Preference-Applied: wait=N, by which a client knows that this server
 // can wait. A server that is told to end answers those that it holds. They count for
 // no limit.
-//
-// A GET of unfinished.jsonl is held likewise with Prefer: wait=N alone, until a version
-// is being cut, and is answered with 204 otherwise. The answer goes on until the version
-// is on offer, which its last line says, or no more becomes known.
 //
 // # Swarms
 //
@@ -236,8 +231,6 @@ func (h *handler) target(path string) target {
 	switch path {
 	case distfile.FileName:
 		t.kind = metrics.Distribution
-	case shard.OutlineName:
-		t.kind = metrics.Unfinished
 	case "healthz":
 		t.kind = metrics.Health
 	case "readyz":
@@ -317,8 +310,6 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, t target) error 
 	switch t.kind {
 	case metrics.Distribution:
 		return h.distribution(w, r, t.dialect)
-	case metrics.Unfinished:
-		return h.unfinished(w, r)
 	case metrics.Health:
 		serveText(w, r, plainText, []byte(healthy))
 		return nil

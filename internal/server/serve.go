@@ -64,12 +64,6 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 		handler.status.follow(ctx)
 		return nil
 	})
-	if st.Role() == store.Origin {
-		group.Go(func() error {
-			handler.followCuts(ctx)
-			return nil
-		})
-	}
 	group.Go(func() error {
 		sweep(ctx, st, logger)
 		return nil

@@ -272,7 +272,7 @@ func arrivingStatus(v *relay.Version) status.Version {
 	m := v.Manifest
 	s := status.Version{
 		Version: v.Entry.Version.String(), State: status.Arriving,
-		Name: m.Name, Date: m.Date.UTC(), Size: &m.Size, ShardSize: m.ShardSize, Digest: knownDigest(v.FileDigest()),
+		Name: m.Name, Date: m.Date.UTC(), Size: &m.Size, ShardSize: m.ShardSize, Digest: knownDigest(m.Digest),
 	}
 	s.Add(len(m.Shards), func(yield func(status.Shard) bool) {
 		number := 0

@@ -172,7 +172,7 @@ func TestABoardAloneServesItsShardsToASwarmAndNothingElse(t *testing.T) {
 	assert.Equal(t, http.StatusOK, f.get(t, shardPath, asked("peer")...).status)
 	assert.Equal(t, http.StatusOK, f.get(t, "/healthz").status)
 	for _, path := range []string{
-		"/", "/distribution.txt", "/unfinished.jsonl", "/v1/manifest.json", "/v1/SHA256SUMS", "/v1/shard_003.bin", "/v2/shard_001.bin",
+		"/", "/distribution.txt", "/v1/manifest.json", "/v1/SHA256SUMS", "/v1/shard_003.bin", "/v2/shard_001.bin",
 		"/v2/have?digest=" + f.version.Entry.Digest.String(), "/readyz", "/metrics", "/py03/distribution.txt", "/py01/data1.bin",
 	} {
 		assert.Equal(t, http.StatusNotFound, f.get(t, path).status, path)

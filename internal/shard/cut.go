@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -49,19 +48,12 @@ type Plan struct {
 
 	// Create returns the writer of a shard. It is called once a shard, in order.
 	Create func(number int) (Writer, error)
-
-	// Report is told that a shard is committed and has the digest d: once a shard,
-	// in any order, one at a time, and not after [Cut] has returned. What it is told
-	// stays true if the cut fails later. It must not take long. Nil is for nobody.
-	Report func(number int, d Digest)
 }
 
 // Cut reads plan.Size bytes from src, which must end there, and writes them as
 // shards to the writers that plan.Create returns. It returns a manifest without name
 // and date. One pass is made: the file's two digests, the shards' digests and the
 // writing run beside one another, and shards are committed while later ones are cut.
-// None of them waits for plan.Report to learn of a shard: whichever of its commit and
-// its digest comes last tells it.
 //
 // Errors are those of src, of plan.Create and of its writers, [ErrChanged] if src
 // holds more or less than plan.Size bytes, and what ended ctx.
@@ -72,7 +64,7 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 	m := Manifest{Size: plan.Size, ShardSize: plan.ShardSize}
 	group, ctx := errgroup.WithContext(ctx)
 	c := &cut{
-		Plan: plan, halves: make(map[int]Digest),
+		Plan: plan,
 		free: make(chan *buffer, cutBuffers),
 	}
 	for _, to := range []*chan *buffer{&c.toBLAKE3, &c.toSums, &c.toDisk} {
@@ -96,9 +88,7 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 		for p := range c.toSums {
 			_, _ = sums.Write(p.data)
 			if p.last {
-				digest := sums.EndShard()
-				m.Shards = append(m.Shards, digest)
-				c.half(p.shard, digest)
+				m.Shards = append(m.Shards, sums.EndShard())
 			}
 			c.release(p)
 		}
@@ -125,29 +115,6 @@ type cut struct {
 
 	free                     chan *buffer
 	toBLAKE3, toSums, toDisk chan *buffer
-
-	mu     sync.Mutex     // guards halves, and is held while Report is called
-	halves map[int]Digest // of shards that are hashed, or committed, which is the zero digest, and not yet the other
-}
-
-// half is called when shard number is committed, with the zero digest, and when it
-// is known to have the digest d. The second of the two calls reports the shard.
-func (c *cut) half(number int, d Digest) {
-	if c.Report == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	other, second := c.halves[number]
-	if !second {
-		c.halves[number] = d
-		return
-	}
-	delete(c.halves, number)
-	if d == (Digest{}) {
-		d = other
-	}
-	c.Report(number, d)
 }
 
 // buffer holds a part of one shard, never of two.
@@ -224,16 +191,12 @@ func (c *cut) write(group *errgroup.Group) (err error) {
 			return err
 		}
 		if p.last {
-			whole, number := out, p.shard
+			whole := out
 			out = nil
 			committing <- struct{}{}
 			group.Go(func() error {
-				err := errors.Join(whole.Commit(), whole.Close())
-				<-committing
-				if err == nil {
-					c.half(number, Digest{})
-				}
-				return err
+				defer func() { <-committing }()
+				return errors.Join(whole.Commit(), whole.Close())
 			})
 		}
 		c.release(p)

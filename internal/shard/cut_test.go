@@ -104,13 +104,10 @@ func cut(ctx context.Context, src io.Reader, plan shard.Plan) (digest shard.Dige
 	return m.Digest, m.Shards, err
 }
 
-// checkCut fails t unless a cut of whole does what slicing and hashing it does, and
-// reports each shard once.
+// checkCut fails t unless a cut of whole does what slicing and hashing it does.
 func checkCut(ctx context.Context, t require.TestingT, src io.Reader, whole []byte, shardSize int) {
 	var s shelf
-	var reported reports
-	m, err := shard.Cut(ctx, src,
-		shard.Plan{Size: int64(len(whole)), ShardSize: int64(shardSize), Create: s.create, Report: reported.add})
+	m, err := shard.Cut(ctx, src, shard.Plan{Size: int64(len(whole)), ShardSize: int64(shardSize), Create: s.create})
 	require.NoError(t, err)
 	require.Equal(t, shard.Digest(sha256.Sum256(whole)), m.Digest)
 	require.Equal(t, shard.Digest(blake3.Sum256(whole)), m.BLAKE3)
@@ -125,21 +122,7 @@ func checkCut(ctx context.Context, t require.TestingT, src io.Reader, whole []by
 	for _, f := range s.files {
 		require.True(t, f.committed)
 	}
-	require.Len(t, reported, len(want))
-	for i, d := range want {
-		require.Contains(t, reported, report{i + 1, d})
-	}
 }
-
-type report struct {
-	number int
-	digest shard.Digest
-}
-
-// reports are what a cut has reported, in that order.
-type reports []report
-
-func (r *reports) add(number int, d shard.Digest) { *r = append(*r, report{number, d}) }
 
 func TestCutDoesWhatSlicingAndHashingDo(t *testing.T) {
 	ctx := t.Context()
@@ -433,100 +416,6 @@ func TestCutReturnsOnlyWhenAllIsCommitted(t *testing.T) {
 		assert.Empty(t, ended)
 		close(synced)
 		require.NoError(t, <-ended)
-	})
-}
-
-func TestCutReportsAShardBeforeTheNextIsRead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		whole := noise(25)
-		src, feed := io.Pipe()
-		var s shelf
-		var reported reports
-		ended := make(chan error, 1)
-		go func() {
-			_, _, err := cut(t.Context(), src, shard.Plan{Size: 25, ShardSize: 10, Create: s.create, Report: reported.add})
-			ended <- err
-		}()
-		for i, part := range slices.Collect(slices.Chunk(whole, 10)) {
-			_, err := feed.Write(part)
-			require.NoError(t, err)
-			synctest.Wait()
-			require.Len(t, reported, i+1)
-			assert.Equal(t, report{i + 1, sha256.Sum256(part)}, reported[i])
-		}
-		require.NoError(t, feed.Close())
-		require.NoError(t, <-ended)
-	})
-}
-
-func TestCutReportsAShardOnlyWhenItIsCommitted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		whole := noise(30)
-		synced := make(chan struct{})
-		s := &shelf{onCommit: func(number int) {
-			if number == 1 {
-				<-synced
-			}
-		}}
-		var reported reports
-		ended := make(chan error, 1)
-		go func() {
-			_, _, err := cut(t.Context(), bytes.NewReader(whole), shard.Plan{Size: 30, ShardSize: 10, Create: s.create, Report: reported.add})
-			ended <- err
-		}()
-		synctest.Wait()
-		assert.ElementsMatch(t, reports{{2, sha256.Sum256(whole[10:20])}, {3, sha256.Sum256(whole[20:])}}, reported,
-			"those that are in place, and no others")
-		close(synced)
-		require.NoError(t, <-ended)
-		require.Len(t, reported, 3)
-		assert.Equal(t, report{1, sha256.Sum256(whole[:10])}, reported[2])
-	})
-}
-
-func TestCutDoesNotReportAShardThatIsNotKept(t *testing.T) {
-	whole := noise(30)
-	for name, fail := range map[string]func(s *shelf){
-		"commit": func(s *shelf) { s.fail.commit = 2 },
-		"close":  func(s *shelf) { s.fail.close = 2 },
-		"write":  func(s *shelf) { s.fail.write = 2 },
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var s shelf
-				fail(&s)
-				var reported reports
-				_, _, err := cut(t.Context(), bytes.NewReader(whole), shard.Plan{Size: 30, ShardSize: 10, Create: s.create, Report: reported.add})
-				require.ErrorIs(t, err, errBroken)
-				count := len(reported)
-				for _, r := range reported {
-					assert.NotEqual(t, 2, r.number)
-				}
-				synctest.Wait()
-				assert.Len(t, reported, count, "reported after the end")
-			})
-		})
-	}
-}
-
-func TestCutThatEndsHasReportedWhatIsCommitted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		whole := noise(20)
-		src, feed := io.Pipe()
-		var s shelf
-		var reported reports
-		ended := make(chan error, 1)
-		go func() {
-			_, _, err := cut(ctx, src, shard.Plan{Size: 1000, ShardSize: 10, Create: s.create, Report: reported.add})
-			ended <- err
-		}()
-		_, err := feed.Write(whole[:15])
-		require.NoError(t, err)
-		cancel(errBroken)
-		require.NoError(t, feed.CloseWithError(errBroken))
-		require.ErrorIs(t, <-ended, errBroken)
-		assert.Equal(t, reports{{1, sha256.Sum256(whole[:10])}}, reported)
 	})
 }
 

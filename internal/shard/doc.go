@@ -22,19 +22,6 @@
 //	  "shards": ["<digest of shard 1>", "<digest of shard 2>", "<digest of shard 3>"]
 //	}
 //
-// While a file is being cut its digest is not known. What is known then is told in
-// unfinished.jsonl, a JSON object a line: an [Outline], and after it a [Known] for
-// each shard as soon as that is in place, in any order, and in the end, where the
-// version is on offer, one for the whole:
-//
-//	{"version":"v6","id":"<64 random hex digits>","name":"weights.safetensors","date":"2026-01-31T12:00:00Z","size":120000000,"shard_size":50000000}
-//	{"shard":2,"digest":"<digest of shard 2>"}
-//	{"shard":1,"digest":"<digest of shard 1>"}
-//	{"shard":3,"digest":"<digest of shard 3>"}
-//	{"digest":"<digest of the whole file>"}
-//
-// Where the last line is missing the cut has failed, or it goes on.
-//
-// Members that are not named here are skipped when a manifest or a line is read, so
-// that later writers may add some.
+// [ParseManifest] skips members that are not named here, so that later writers may add
+// some.
 package shard

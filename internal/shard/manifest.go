@@ -124,33 +124,27 @@ func (m Manifest) Encode() ([]byte, error) {
 // shards, that every digest is there, and that the name is UTF-8. Errors match
 // [ErrManifest].
 func (m Manifest) Validate() error {
-	err := m.validateOutline()
-	switch {
-	case err != nil:
+	var err error
+	switch count := countShards(m.Size, m.ShardSize); {
+	case m.Size < 0:
+		err = fmt.Errorf("size %d is negative", m.Size)
+	case m.ShardSize < 1:
+		err = fmt.Errorf("shard size %d is less than 1", m.ShardSize)
+	case count > MaxShards:
+		err = fmt.Errorf("%d shards of %d bytes, at most %d are allowed", count, m.ShardSize, MaxShards)
+	case int64(len(m.Shards)) != count:
+		err = fmt.Errorf("%d digests for %d bytes in shards of %d, which are %d shards",
+			len(m.Shards), m.Size, m.ShardSize, count)
+	case len(m.Name) > maxNameSize || !utf8.ValidString(m.Name):
+		err = fmt.Errorf("the file's name is longer than %d bytes, or not UTF-8", maxNameSize)
 	case m.Digest == Digest{} || slices.Contains(m.Shards, Digest{}):
 		err = errors.New("a digest is missing")
-	case m.Size == 0 && (m.Digest != EmptyDigest() || m.BLAKE3 != Digest{} && m.BLAKE3 != EmptyBLAKE3()), len(m.Shards) == 1 && m.Shards[0] != m.Digest:
+	case m.Size == 0 && (m.Digest != EmptyDigest() || m.BLAKE3 != Digest{} && m.BLAKE3 != EmptyBLAKE3()),
+		len(m.Shards) == 1 && m.Shards[0] != m.Digest:
 		err = fmt.Errorf("the file's digest %s is not that of its shards", m.Digest)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrManifest, err)
-	}
-	return nil
-}
-
-// validateOutline checks all but the digests.
-func (m Manifest) validateOutline() error {
-	switch count := countShards(m.Size, m.ShardSize); {
-	case m.Size < 0:
-		return fmt.Errorf("size %d is negative", m.Size)
-	case m.ShardSize < 1:
-		return fmt.Errorf("shard size %d is less than 1", m.ShardSize)
-	case count > MaxShards:
-		return fmt.Errorf("%d shards of %d bytes, at most %d are allowed", count, m.ShardSize, MaxShards)
-	case int64(len(m.Shards)) != count:
-		return fmt.Errorf("%d digests for %d bytes in shards of %d, which are %d shards", len(m.Shards), m.Size, m.ShardSize, count)
-	case len(m.Name) > maxNameSize || !utf8.ValidString(m.Name):
-		return fmt.Errorf("the file's name is longer than %d bytes, or not UTF-8", maxNameSize)
 	}
 	return nil
 }

@@ -140,8 +140,6 @@ func (d *Draft) write(name string, text []byte) error {
 
 // Discard removes the draft and all that is in it.
 func (d *Draft) Discard() error {
-	// What tells of it goes first, for the rest may take long.
-	_ = d.store.root.Remove(path.Join(d.path(), shard.OutlineName))
 	return d.store.root.RemoveAll(d.path())
 }
 

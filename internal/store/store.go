@@ -12,7 +12,6 @@
 //	    state.json         the highest version number used, and what is being moved
 //	    watched.json       what the server has published of a directory that it watches
 //	    drafts/v2/         a version that is not whole yet
-//	        unfinished.jsonl   how far it is, while its file is being cut, see package shard
 //	    retired/v1/        a version that is not on offer any more, but still being read
 //
 // What a reader may lean on: a version directory appears whole and synced, by
@@ -28,9 +27,7 @@
 // shard_00001.bin where there is no shard_001.bin.
 //
 // Several processes may use a directory at once. The locks are advisory (flock),
-// and end with the process that holds them. So does what a process tells of the draft
-// that it is cutting: unfinished.jsonl counts only while write.lock is held, and who
-// holds that next has drafts of his own, and discards the others.
+// and end with the process that holds them.
 package store
 
 import (
