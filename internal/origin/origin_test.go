@@ -225,6 +225,37 @@ func TestBroadcastOfAFileThatGrows(t *testing.T) {
 	assert.Equal(t, m.Digest, shard.Digest(sha256.Sum256(got)))
 }
 
+// A file that changes between its opening and its last byte is of two contents, even where
+// its size stays the same.
+func TestBroadcastOfAFileThatChangesMeanwhile(t *testing.T) {
+	for name, change := range map[string]func(f *os.File) error{
+		"written in place": func(f *os.File) error {
+			_, err := f.WriteAt([]byte("other"), 0)
+			return err
+		},
+		"longer":  func(f *os.File) error { return f.Truncate(3*shardSize + 1) },
+		"shorter": func(f *os.File) error { return f.Truncate(3*shardSize - 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := open(t, t.TempDir())
+			path := file(t, content(1, 3*shardSize))
+			// A write within the tick of the file system's clock leaves the time as it was.
+			long := time.Now().Add(-time.Hour)
+			require.NoError(t, os.Chtimes(path, long, long))
+			_, err := newOrigin(st, 3).BroadcastAfter(t.Context(), path, func() {
+				f, err := os.OpenFile(path, os.O_WRONLY, 0)
+				require.NoError(t, err)
+				require.NoError(t, errors.Join(change(f), f.Close()))
+			})
+			require.ErrorIs(t, err, shard.ErrChanged)
+			assertNothing(t, st)
+			v, err := newOrigin(st, 3).Broadcast(t.Context(), path)
+			require.NoError(t, err)
+			assert.Equal(t, shard.Version(1), v, "the file as it is now")
+		})
+	}
+}
+
 func TestBroadcastThatIsCancelledLeavesNothing(t *testing.T) {
 	path := file(t, nil)
 	require.NoError(t, os.Truncate(path, 1<<29)) // of holes, more than can be cut before it is noticed
