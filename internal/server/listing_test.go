@@ -5,12 +5,14 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -186,6 +188,59 @@ func TestRequestIsHeldUntilTheBoardChanges(t *testing.T) {
 		assert.Equal(t, tagOf(step.want), got.header.Get("ETag"))
 		assert.Equal(t, step.want, h.get(t, "/distribution.txt").body)
 		known = step.want
+	}
+}
+
+// A version moves between the board and the disk, as a middle has it, while others look: at
+// each moment it is on one of them at least. The many lines make a look take long.
+func TestAVersionThatMovesBetweenBoardAndDiskIsAlwaysListed(t *testing.T) {
+	t.Parallel()
+	st, board := open(t, t.TempDir()), relay.NewBoard()
+	const lines = 2000
+	moved := entryOf(lines, "moved")
+	var without []distfile.Entry
+	for v := range shard.Version(lines - 1) {
+		without = append(without, entryOf(v+1, "there all the time"))
+	}
+	name := filepath.Join(st.Dir(), distfile.FileName)
+	here := distfile.Encode(append(slices.Clone(without), moved))
+	elsewhere := distfile.Encode(without)
+	replace := func(text []byte) error {
+		if err := os.WriteFile(name+".tmp", text, 0o600); err != nil {
+			return err
+		}
+		return os.Rename(name+".tmp", name)
+	}
+	require.NoError(t, replace(here))
+	site := newSiteAs(t, server.Options{Store: st, Board: board})
+	enough, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil && !isClosed(enough) {
+			board.List(moved)
+			err = replace(elsewhere)
+			time.Sleep(time.Millisecond) // about as long as a look takes
+			err = errors.Join(err, replace(here))
+			board.Unlist(moved.Version)
+			time.Sleep(time.Millisecond)
+		}
+		ended <- err
+	}()
+	for range 200 {
+		if !assert.True(t, site.get(t, "/distribution.txt").body == string(here), "the version that moves is not listed") { //nolint:testifylint // too long to be printed
+			break
+		}
+	}
+	close(enough)
+	require.NoError(t, <-ended)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
