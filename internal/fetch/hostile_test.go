@@ -262,3 +262,36 @@ func TestAShardThatNobodyAloneBringsToItsEndIsGivenUp(t *testing.T) {
 		assert.LessOrEqual(t, len(one.asked())+len(two.asked()), 40)
 	})
 }
+
+// While shard 1 is slow to arrive, the turn of no other comes. The first shard from each
+// server is verified at once all the same, so a server that sends only bad data costs one
+// shard.
+func TestAServerThatSendsOnlyBadDataCostsOneShard(t *testing.T) {
+	const size = 100_000
+	version := publish(t, 12*size, size)
+	found := false
+	for seed := range uint64(10) {
+		simulate(t, version, func(t *testing.T, n *network) {
+			slow := only("shard_001", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				time.Sleep(5 * time.Second)
+				next.ServeHTTP(w, r)
+			})
+			bad := 0 // one request at a time, as the other worker waits for shard 1
+			evil := n.host("evil", 4*megabyte).spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				if r.URL.Path == "/v1/shard_001.bin" {
+					slow(w, r, next)
+					return
+				}
+				bad++
+				tampered(flipped)(w, r, next)
+			})
+			good := n.host("good", 4*megabyte).spoilWith(slow)
+			end, err := n.tryFetch(t, fetch.Options{Concurrency: 2}, seed+1, new(memory), evil, good)
+			require.NoError(t, err)
+			assert.LessOrEqual(t, bad, 1)
+			assert.EqualValues(t, bad*size, end.Wasted)
+			found = found || bad == 1
+		})
+	}
+	assert.True(t, found, "the server with bad data was never asked")
+}
