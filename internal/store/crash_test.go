@@ -3,7 +3,6 @@ package store_test
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,215 +14,191 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
-// disk is a data directory whose writer takes one step after the other, and may
-// stop after any.
-type disk string
+// stop is the end of a writer's process between two of its steps.
+type stop struct{}
 
-// state says what is going to be moved.
-func (d disk) state(t tb, last shard.Version, moving ...shard.Version) {
+// stopped has a writer of st do f, and stops it before its step n, counted from 1. It
+// reports whether there was such a step: otherwise the writer has done f and left.
+func stopped(t tb, st *store.Store, n int, f func(w *store.Writer) error) (early bool) {
 	t.Helper()
-	text, err := json.Marshal(map[string]any{"last": last, "moving": moving})
+	w, err := st.Lock(t.Context())
 	require.NoError(t, err)
-	write(t, string(d), ".shardcast/state.json", string(text))
-}
-
-// move moves the directory of v between the data directory itself, "drafts" and
-// "retired".
-func (d disk) move(t tb, v shard.Version, from, to string) {
-	t.Helper()
-	place := func(where string) string {
-		if where == "" {
-			return filepath.Join(string(d), v.String())
+	defer st.OnStep(func() {})
+	defer func() {
+		switch end := recover(); end {
+		case nil:
+		case stop{}:
+			early = true
+			require.NoError(t, w.Abandon())
+		default:
+			panic(end)
 		}
-		return filepath.Join(string(d), ".shardcast", where, v.String())
-	}
-	require.NoError(t, os.RemoveAll(place(to)))
-	require.NoError(t, os.Rename(place(from), place(to)))
+	}()
+	st.OnStep(func() {
+		if n--; n == 0 {
+			panic(stop{})
+		}
+	})
+	require.NoError(t, f(w))
+	require.NoError(t, w.Unlock())
+	return false
 }
 
-// offer lists versions.
-func (d disk) offer(t tb, versions ...shard.Version) {
-	t.Helper()
-	write(t, string(d), distfile.FileName, distribution(versions...))
-}
-
-// Two versions are held. The process dies while it publishes v3 and retires v1,
-// or while it takes v2 away.
-func TestCrashIsUndoneByTheNextWriter(t *testing.T) {
-	three := []string{
-		".shardcast/drafts/v3/SHA256SUMS", ".shardcast/drafts/v3/manifest.json", ".shardcast/drafts/v3/shard_001.bin",
-		".shardcast/drafts/v3/shard_002.bin", ".shardcast/drafts/v3/shard_003.bin",
+// tasks are changes of a directory that offers v1 and v2 and has a draft of v3, and the
+// versions on offer after each.
+func tasks() map[string]struct {
+	do    func(w *store.Writer, d *store.Draft, m shard.Manifest) error
+	after []shard.Version
+} {
+	publish := func(keep int) func(w *store.Writer, d *store.Draft, m shard.Manifest) error {
+		return func(w *store.Writer, d *store.Draft, m shard.Manifest) error { return w.Publish(d, m, keep) }
 	}
-	for name, tc := range map[string]struct {
-		steps   func(t *testing.T, d disk)
-		offered []shard.Version
-		extra   []string // beside what is on offer
-		next    shard.Version
+	return map[string]struct {
+		do    func(w *store.Writer, d *store.Draft, m shard.Manifest) error
+		after []shard.Version
 	}{
-		"draft not published": {
-			steps:   func(*testing.T, disk) {},
-			offered: []shard.Version{1, 2}, extra: three, next: 3,
-		},
-		"publish: state written": {
-			steps:   func(t *testing.T, d disk) { d.state(t, 3, 1, 3) },
-			offered: []shard.Version{1, 2}, extra: three, next: 4,
-		},
-		"publish: directory in place, not listed": {
-			steps: func(t *testing.T, d disk) {
-				d.state(t, 3, 1, 3)
-				d.move(t, 3, "drafts", "")
-			},
-			offered: []shard.Version{1, 2}, next: 4,
-		},
-		"publish: listed, old directory in place": {
-			steps: func(t *testing.T, d disk) {
-				d.state(t, 3, 1, 3)
-				d.move(t, 3, "drafts", "")
-				d.offer(t, 2, 3)
-			},
-			offered: []shard.Version{2, 3}, next: 4,
-		},
-		"publish: listed, one of two old directories in place": {
-			steps: func(t *testing.T, d disk) {
-				d.state(t, 3, 1, 2, 3)
-				d.move(t, 3, "drafts", "")
-				d.offer(t, 3)
-				d.move(t, 1, "", "retired")
-			},
-			offered: []shard.Version{3}, next: 4,
-		},
-		"publish: old directory retired, state not cleared": {
-			steps: func(t *testing.T, d disk) {
-				d.state(t, 3, 1, 3)
-				d.move(t, 3, "drafts", "")
-				d.offer(t, 2, 3)
-				d.move(t, 1, "", "retired")
-			},
-			offered: []shard.Version{2, 3}, next: 4,
-		},
-		"publish: done, retired version left": {
-			steps: func(t *testing.T, d disk) {
-				d.move(t, 3, "drafts", "")
-				d.offer(t, 2, 3)
-				d.move(t, 1, "", "retired")
-				d.state(t, 3)
-			},
-			offered: []shard.Version{2, 3}, next: 4,
-		},
-		"retire: an older one of the same number half removed": {
-			steps: func(t *testing.T, d disk) {
-				write(t, string(d), ".shardcast/retired/v2/shard_003.bin", "of an older one")
-				d.state(t, 2, 2)
-				d.offer(t, 1)
-			},
-			offered: []shard.Version{1}, extra: three, next: 3,
-		},
-		"withdraw: state written": {
-			steps:   func(t *testing.T, d disk) { d.state(t, 2, 2) },
-			offered: []shard.Version{1, 2}, extra: three, next: 3,
-		},
-		"withdraw: not listed, directory in place": {
-			steps: func(t *testing.T, d disk) {
-				d.state(t, 2, 2)
-				d.offer(t, 1)
-			},
-			offered: []shard.Version{1}, extra: three, next: 3,
-		},
-		"withdraw: moved, state not cleared": {
-			steps: func(t *testing.T, d disk) {
-				d.state(t, 2, 2)
-				d.offer(t, 1)
-				d.move(t, 2, "", "drafts")
-			},
-			offered: []shard.Version{1}, next: 3,
-			extra: append([]string{
-				".shardcast/drafts/v2/SHA256SUMS", ".shardcast/drafts/v2/manifest.json", ".shardcast/drafts/v2/shard_001.bin",
-				".shardcast/drafts/v2/shard_002.bin", ".shardcast/drafts/v2/shard_003.bin",
-			}, three...),
-		},
-	} {
+		"publish":                 {publish(3), []shard.Version{1, 2, 3}},
+		"publish and retire":      {publish(2), []shard.Version{2, 3}},
+		"publish and retire both": {publish(1), []shard.Version{3}},
+		"retire": {func(w *store.Writer, _ *store.Draft, _ shard.Manifest) error {
+			return w.Retire(2)
+		}, []shard.Version{1}},
+		"withdraw": {func(w *store.Writer, _ *store.Draft, _ shard.Manifest) error {
+			return w.Withdraw(2)
+		}, []shard.Version{1}},
+	}
+}
+
+// prepared is a data directory of role with two versions and a draft of the third.
+func prepared(t *testing.T, role store.Role) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	st := open(t, dir, role)
+	publishAs(t, st, 1, 5, textOf(1))
+	publishAs(t, st, 2, 5, textOf(2))
+	d, m := draft(t, st, 3, textOf(3))
+	require.NoError(t, d.SetManifest(m))
+	// A server has removed older versions of the same numbers by half.
+	for v := shard.Version(1); v <= 3; v++ {
+		write(t, dir, ".shardcast/retired/"+v.String()+"/shard_003.bin", "of an older one")
+	}
+	return dir
+}
+
+// eachStop has a writer do each task in a directory of role, over and over, and stops it one
+// step later each time. It calls check after each stop with the versions that are on offer
+// and those in place.
+func eachStop(t *testing.T, role store.Role, check func(t *testing.T, dir string, listed, inPlace []shard.Version)) {
+	t.Helper()
+	template := prepared(t, role)
+	before := []shard.Version{1, 2}
+	for name, task := range tasks() {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			st := open(t, dir, store.Origin)
-			publish(t, st, 5)
-			publish(t, st, 5)
-			d, m := draft(t, st, 3, textOf(3))
-			require.NoError(t, d.SetManifest(m))
-			write(t, dir, ".shardcast/drafts/v3/SHA256SUMS", string(store.Sums(m.Shards)))
-			tc.steps(t, disk(dir))
-			for _, tmp := range []string{"state.json.tmp", "distribution.txt.tmp"} {
-				write(t, dir, ".shardcast/"+tmp, "half written")
-			}
-			require.NoError(t, st.Close())
+			done := false
+			for n, early := 1, true; early; n++ {
+				dir := filepath.Join(t.TempDir(), "data")
+				require.NoError(t, os.CopyFS(dir, os.DirFS(template)))
+				st := open(t, dir, role)
+				d, err := st.Draft(3)
+				require.NoError(t, err)
+				m, err := d.Manifest()
+				require.NoError(t, err)
+				early = stopped(t, st, n, func(w *store.Writer) error { return task.do(w, d, m) })
 
-			st = open(t, dir, store.Origin)
-			requireWhole(t, st, tc.offered...)
-			for range 2 {
-				assert.Equal(t, tc.next, next(t, st))
-				requireWhole(t, st, tc.offered...)
+				// Readers find all that is listed, at any moment.
+				listed := offered(t, st)
+				done = done || slices.Equal(task.after, listed)
+				if done {
+					requireWhole(t, st, task.after...)
+				} else {
+					requireWhole(t, st, before...)
+				}
+				var inPlace []shard.Version
+				for v := shard.Version(1); v <= 3; v++ {
+					if st.Holds(v) {
+						inPlace = append(inPlace, v)
+					}
+				}
+				require.NoError(t, st.Close())
+				check(t, dir, listed, inPlace)
+				require.True(t, done || early)
+				if !early {
+					require.Greater(t, n, 3, "the writer has at least three steps: state, list, state")
+				}
 			}
-			assert.Equal(t, tc.next, publish(t, st, 5))
-			offered := slices.Concat(tc.offered, []shard.Version{tc.next})
-			requireWhole(t, st, offered...)
-			if tc.next == 3 {
-				tc.extra = slices.DeleteFunc(slices.Clone(tc.extra), func(name string) bool { return slices.Contains(three, name) })
-			}
-			for name := range slices.Values([]string{".shardcast/state.json.tmp", ".shardcast/distribution.txt.tmp"}) {
-				assert.NoFileExists(t, filepath.Join(dir, name))
-			}
-			assert.Equal(t, withExtra(clean(offered...), tc.extra), tree(t, dir))
-
-			require.NoError(t, st.DiscardDrafts(func(shard.Version) bool { return false }))
-			assert.Equal(t, clean(offered...), tree(t, dir))
 		})
 	}
 }
 
-// withExtra adds extra to found; where drafts are among it, their directory is
-// not empty.
-func withExtra(found, extra []string) []string {
-	if len(extra) > 0 {
-		found = slices.DeleteFunc(found, func(name string) bool { return name == ".shardcast/drafts" })
+func TestCrashIsUndoneByTheNextWriter(t *testing.T) {
+	t.Parallel()
+	for _, role := range []store.Role{store.Origin, store.Middle} {
+		t.Run(string(role), func(t *testing.T) {
+			eachStop(t, role, func(t *testing.T, dir string, listed, inPlace []shard.Version) {
+				t.Helper()
+				for _, tmp := range []string{"state.json.tmp", "distribution.txt.tmp"} {
+					write(t, dir, ".shardcast/"+tmp, "half written")
+				}
+				st := open(t, dir, role)
+				used := max(slices.Max(listed), slices.Max(inPlace))
+				for range 2 {
+					assert.Greater(t, next(t, st), used, "a number is used twice")
+					requireWhole(t, st, listed...)
+				}
+				for _, v := range inPlace {
+					if slices.Contains(listed, v) || role != store.Middle {
+						continue
+					}
+					// What a middle has verified is not fetched again because of a crash.
+					d, err := st.Draft(v)
+					require.NoError(t, err)
+					_, err = d.Manifest()
+					require.NoError(t, err)
+					for number := 1; number <= 3; number++ {
+						f, err := d.Read(number)
+						require.NoError(t, err)
+						require.NoError(t, f.Close())
+					}
+				}
+				require.NoError(t, st.DiscardDrafts(func(shard.Version) bool { return false }))
+				assert.Equal(t, clean(listed...), tree(t, dir))
+				v := publish(t, st, 5)
+				requireWhole(t, st, append(slices.Clone(listed), v)...)
+				require.NoError(t, st.Close())
+			})
+		})
 	}
-	found = slices.Concat(found, extra)
-	slices.Sort(found)
-	return found
 }
 
 func TestRecoveryLetsReadersFinish(t *testing.T) {
-	for name, steps := range map[string]func(t *testing.T, d disk){
-		"old directory in place": func(*testing.T, disk) {},
-		"old directory retired":  func(t *testing.T, d disk) { d.move(t, 1, "", "retired") },
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			server := open(t, dir, store.Origin)
-			claim(t, server)
-			publish(t, server, 5)
-			publish(t, server, 5)
-			f, done, err := server.Shard(1, 1)
-			require.NoError(t, err)
-			defer f.Close()
-			disk(dir).state(t, 2, 1)
-			disk(dir).offer(t, 2)
-			steps(t, disk(dir))
+	t.Parallel()
+	template := prepared(t, store.Origin)
+	for n, early := 1, true; early; n++ {
+		dir := filepath.Join(t.TempDir(), "data")
+		require.NoError(t, os.CopyFS(dir, os.DirFS(template)))
+		server, writer := open(t, dir, store.Origin), open(t, dir, store.Origin)
+		release, err := server.Claim(t.Context())
+		require.NoError(t, err)
+		f, done, err := server.Shard(1, 1)
+		require.NoError(t, err)
+		early = stopped(t, writer, n, func(w *store.Writer) error { return w.Retire(1) })
 
-			recoverCrash(t, open(t, dir, store.Origin))
-			requireWhole(t, server, 2)
-			require.NoError(t, server.Sweep(0))
-			text, err := content(server, 1)
-			require.NoError(t, err)
-			assert.Equal(t, textOf(1), text)
+		recoverCrash(t, writer)
+		require.NoError(t, server.Sweep(0))
+		text, err := content(server, 1)
+		require.NoError(t, err)
+		assert.Equal(t, textOf(1), text)
 
-			done()
-			require.NoError(t, server.Sweep(0))
-			assert.Equal(t, clean(2), tree(t, dir))
-		})
+		require.NoError(t, f.Close())
+		done()
+		require.NoError(t, server.Sweep(0))
+		require.NoError(t, writer.DiscardDrafts(func(shard.Version) bool { return false }))
+		assert.Equal(t, clean(offered(t, writer)...), tree(t, dir))
+		require.NoError(t, release())
 	}
 }
 
@@ -298,24 +273,4 @@ func publishForever(ctx context.Context, dir string) error {
 		}
 		fmt.Println(v)
 	}
-}
-
-// What a middle has verified is not fetched again because of a crash.
-func TestRecoveryOfAMiddleMakesADraftOfWhatIsNotListed(t *testing.T) {
-	dir := t.TempDir()
-	st := open(t, dir, store.Middle)
-	publishAs(t, st, 1, 5, textOf(1))
-	publishAs(t, st, 2, 5, textOf(2))
-	disk(dir).state(t, 2, 2)
-	disk(dir).offer(t, 1)
-
-	recoverCrash(t, open(t, dir, store.Middle))
-	requireWhole(t, st, 1)
-	d, err := st.Draft(2)
-	require.NoError(t, err)
-	_, err = d.Manifest()
-	require.NoError(t, err)
-	f, err := d.Open(1)
-	require.NoError(t, err)
-	require.NoError(t, f.Close())
 }

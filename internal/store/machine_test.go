@@ -132,52 +132,38 @@ func (m *machine) withdraw(t *rapid.T) {
 func (m *machine) crash(t *rapid.T) {
 	m.change(t, func(*store.Writer) {}) // as every writer, it begins by undoing the last crash
 	after := maps.Clone(m.offered)
-	var added shard.Version
+	var added, withdrawn shard.Version
 	var gone []shard.Version
-	where := "retired"
+	var do func(w *store.Writer) error
 	switch rapid.SampledFrom([]string{"publish", "retire", "withdraw"}).Draw(t, "task") {
 	case "publish":
 		added = next(t, m.publisher)
 		draft, manifest := draft(t, m.publisher, added, textOf(added))
-		require.NoError(t, draft.SetManifest(manifest))
 		after[added] = true
-		gone = beyond(after, rapid.IntRange(1, 3).Draw(t, "keep"))
+		keep := rapid.IntRange(1, 3).Draw(t, "keep")
+		gone = beyond(after, keep)
+		do = func(w *store.Writer) error { return w.Publish(draft, manifest, keep) }
 	case "retire":
 		gone = m.some(t)
+		do = func(w *store.Writer) error { return w.Retire(gone...) }
 	case "withdraw":
-		gone, where = []shard.Version{m.one(t)}, "drafts"
+		withdrawn = m.one(t)
+		gone = []shard.Version{withdrawn}
+		do = func(w *store.Writer) error { return w.Withdraw(withdrawn) }
 	}
 	for _, v := range gone {
 		delete(after, v)
 	}
-	m.crashed = true
-
-	d := disk(m.dir)
-	steps := []func(){func() {
-		moving := gone
-		if added > 0 {
-			moving = append(slices.Clone(gone), added)
-			m.last = added
-		}
-		d.state(t, m.last, moving...)
-	}}
-	if added > 0 {
-		steps = append(steps, func() { d.move(t, added, "drafts", "") })
+	early := stopped(t, m.publisher, rapid.IntRange(1, 8).Draw(t, "step"), do)
+	m.crashed = early
+	if m.publisher.Holds(added) {
+		m.last = max(m.last, added) // it may have been seen
 	}
-	steps = append(steps, func() {
-		d.offer(t, slices.Collect(maps.Keys(after))...)
+	if withdrawn > 0 && !m.publisher.Holds(withdrawn) {
+		m.leave(withdrawn)
+	}
+	if now := offered(t, m.publisher); !early || !slices.Equal(now, m.versions()) {
 		m.offered = after
-	})
-	for _, v := range gone {
-		steps = append(steps, func() {
-			d.move(t, v, "", where)
-			if where == "drafts" {
-				m.leave(v)
-			}
-		})
-	}
-	for _, step := range steps[:rapid.IntRange(0, len(steps)).Draw(t, "steps")] {
-		step()
 	}
 	m.reopen(t)
 }

@@ -107,6 +107,10 @@ type Store struct {
 	root *os.Root
 	made bool // by Open
 
+	// step is called before each change of a name that a writer makes, for tests to stop
+	// it there.
+	step func()
+
 	mu   sync.Mutex // guards uses
 	uses map[shard.Version]*use
 
@@ -138,7 +142,7 @@ func Open(dir string, role Role) (*Store, error) {
 	}
 	return &Store{
 		dir: dir, role: role, root: root, uses: make(map[shard.Version]*use),
-		made: errors.Is(missing, fs.ErrNotExist),
+		made: errors.Is(missing, fs.ErrNotExist), step: func() {},
 	}, nil
 }
 
@@ -336,7 +340,7 @@ func (s *Store) removeRetired(ok func(shard.Version) bool) error {
 	versions, err := s.versionsIn(retired)
 	for _, v := range versions {
 		if ok(v) {
-			err = errors.Join(err, s.root.RemoveAll(path.Join(retired, v.String())))
+			err = errors.Join(err, s.removeAll(path.Join(retired, v.String())))
 		}
 	}
 	return err
@@ -431,8 +435,19 @@ func (s *Store) locked(name string) bool {
 
 // writeFile replaces a file in the data directory by way of the private one.
 func (s *Store) writeFile(name string, data []byte) error {
+	s.step()
 	return disk.WriteFile(s.root, tempName(name), name, data)
 }
 
-// tempName is what the file name is called until it is whole.
+func (s *Store) rename(from, to string) error {
+	s.step()
+	return s.root.Rename(from, to)
+}
+
+func (s *Store) removeAll(name string) error {
+	s.step()
+	return s.root.RemoveAll(name)
+}
+
+// tempName is the name of the file name until it is whole.
 func tempName(name string) string { return private + "/" + path.Base(name) + ".tmp" }

@@ -123,7 +123,7 @@ func (w *Writer) Publish(d *Draft, m shard.Manifest, keep int) error {
 		return err
 	}
 	// What was retired under the same number is of another file.
-	if err := w.root.RemoveAll(path.Join(retired, d.version.String())); err != nil {
+	if err := w.removeAll(path.Join(retired, d.version.String())); err != nil {
 		return err
 	}
 	return w.change(now[len(surplus):], d, surplus, retired)
@@ -209,12 +209,12 @@ func (w *Writer) put(offer []distfile.Entry, draft *Draft) (err error) {
 		return err
 	}
 	if draft != nil {
-		if err := w.root.Rename(draft.path(), draft.version.String()); err != nil {
+		if err := w.rename(draft.path(), draft.version.String()); err != nil {
 			return fmt.Errorf("publish %s: %w", draft.version, err)
 		}
 		defer func() {
 			if err != nil {
-				err = errors.Join(err, w.root.Rename(draft.version.String(), draft.path()))
+				err = errors.Join(err, w.rename(draft.version.String(), draft.path()))
 			}
 		}()
 		if err := disk.SyncDir(w.root, "."); err != nil {
@@ -241,10 +241,10 @@ func (w *Writer) moveAway(versions []shard.Version, where string) error {
 			continue
 		}
 		to := path.Join(where, v.String())
-		if err := w.root.RemoveAll(to); err != nil {
+		if err := w.removeAll(to); err != nil {
 			return err
 		}
-		if err := w.root.Rename(v.String(), to); err != nil {
+		if err := w.rename(v.String(), to); err != nil {
 			return err
 		}
 	}
