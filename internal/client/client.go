@@ -81,6 +81,9 @@ func (c *Client) List(ctx context.Context) ([]Listing, error) {
 			m, err := c.pool.Manifest(ctx, e)
 			switch {
 			case err == nil:
+				if m.Digest != e.Digest && m.BLAKE3 != e.Digest {
+					listings[i].Digest = m.Digest // which is fetched as the version, for it has a manifest
+				}
 				listings[i].Count = len(m.Shards)
 				m.Shards = nil
 				listings[i].Manifest = &m

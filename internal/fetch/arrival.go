@@ -100,8 +100,10 @@ func (f *fetching) arrival(s shard.Shard) (*arrival, error) {
 		return nil, err
 	}
 	a := &arrival{fetching: f, shard: s, place: place, begun: time.Now(), byItself: f.inOrder == nil || f.swarm.hasNeighbours(), hash: sha256.New()}
-	written, err := place.Written()
-	if err != nil {
+	var written []disk.Range
+	if f.only != nil {
+		place.Forget()
+	} else if written, err = place.Written(); err != nil {
 		return nil, errors.Join(err, place.Close())
 	}
 	at := int64(0)
@@ -323,16 +325,13 @@ func (a *arrival) digest(buf []byte) (shard.Digest, error) {
 func (a *arrival) settle(ctx context.Context, got shard.Digest) (*span, error) {
 	if a.shard.Digest == (shard.Digest{}) {
 		a.digests[a.shard.Number-1] = got
-		if senders := a.senders(); len(senders) == 1 && a.present == 0 {
-			a.sole[a.shard.Number-1] = senders[0]
-		}
 	} else if got != a.shard.Digest {
 		a.opts.Metrics.Mistaken()
 		err := fmt.Errorf("%w: %s instead of %s", shard.ErrDigest, got, a.shard.Digest)
 		return a.mend(ctx, err), nil
 	}
 	for u := range a.differs {
-		a.blame(ctx, a.quest(a.shard.Number), u, wrong(fmt.Errorf("%s: shard %d: %w", u.name, a.shard.Number, shard.ErrDigest)))
+		a.blame(ctx, a.quest(), u, wrong(fmt.Errorf("%s: shard %d: %w", u.name, a.shard.Number, shard.ErrDigest)))
 	}
 	if err := a.place.Commit(); err != nil {
 		return nil, local{err}
@@ -359,7 +358,7 @@ func (a *arrival) mend(ctx context.Context, err error) *span {
 	found := len(senders) == 1 && a.present == 0 && (a.parts == 1 || a.wrongs >= maxWrong)
 	a.mu.Unlock()
 	if found {
-		a.blame(ctx, a.quest(a.shard.Number), senders[0], wrong(fmt.Errorf("%s: shard %d: %w", senders[0].name, a.shard.Number, err)))
+		a.blame(ctx, a.quest(), senders[0], wrong(fmt.Errorf("%s: shard %d: %w", senders[0].name, a.shard.Number, err)))
 	} else {
 		level := slog.LevelWarn
 		if a.tally.isAgain() {

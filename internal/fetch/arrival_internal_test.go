@@ -52,7 +52,7 @@ func landing(data []byte, upstreams int, there *slate) (*arrival, []*upstream, e
 	p.rank = NewRanking(upstreams, time.Now, func() float64 { return 0 })
 	f := &fetching{
 		Pool: p, entry: anEntry, sink: there, open: make(map[*arrival]bool), transfers: make(map[*transfer]bool),
-		changed: make(chan struct{}), kept: make(chan int, 1),
+		changed: make(chan struct{}), kept: make(chan int, 1), senders: make(map[string]bool),
 	}
 	f.tally = newTally(p, anEntry, func(Progress) {})
 	a, err := f.arrival(shard.Shard{Number: 1, Size: int64(len(data)), Digest: sha256.Sum256(data)})

@@ -224,8 +224,9 @@ func (p *Pool) distribution(ctx context.Context, u *upstream, q question) (r rep
 }
 
 // Offers returns the versions that upstreams offered when they were last asked,
-// ascending. Where they disagree on a version's digest, the one that most of
-// them state counts, and of those the one of the upstream that comes first. What is
+// ascending. Where they disagree on a version's digest, one counts that is known to have a
+// manifest, then the one that most of them state, and then the one of the upstream that
+// comes first. What is
 // known by two digests, see [Pool.Know], is offered by its SHA-256.
 func (p *Pool) Offers() []distfile.Entry {
 	p.mu.Lock()
@@ -244,6 +245,12 @@ func (p *Pool) Offers() []distfile.Entry {
 			return cmp.Compare(a.Version, b.Version)
 		}
 		a.Count, b.Count = 0, 0
+		if p.manifested[a] != p.manifested[b] {
+			if p.manifested[a] {
+				return -1
+			}
+			return 1
+		}
 		return votes[b] - votes[a]
 	})
 	return slices.CompactFunc(offers, func(a, b distfile.Entry) bool { return a.Version == b.Version })
@@ -277,23 +284,36 @@ func (p *Pool) offers(u *upstream, e distfile.Entry) bool {
 	return slices.ContainsFunc(u.offered, func(o distfile.Entry) bool { return p.canonical(o).Same(e) })
 }
 
+// Offered reports whether any upstream offered e when it was last asked, by either of
+// its digests as far as these are known.
+func (p *Pool) Offered(e distfile.Entry) bool {
+	return slices.ContainsFunc(p.all(), func(u *upstream) bool { return p.offers(u, e) })
+}
+
 // Manifest returns the manifest of e from one of the upstreams that offer it, each
-// of which is asked once. Errors match [fs.ErrNotExist] if those that answered
+// of which is asked once; where none of them has one, that of what others offer as e's
+// version. Errors match [fs.ErrNotExist] if those that answered
 // have none, [ErrIntegrity] if theirs contradict the distribution,
 // [ErrUnreachable] if none answered, and [ErrNoVersion] if none offers e any more.
 func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, error) {
+	m, err := p.manifestOf(ctx, e)
+	if err != nil && errors.Is(err, fs.ErrNotExist) {
+		if _, another := p.another(ctx, e); another != nil {
+			return *another, nil
+		}
+	}
+	return m, err
+}
+
+// manifestOf is Manifest for e alone.
+func (p *Pool) manifestOf(ctx context.Context, e distfile.Entry) (shard.Manifest, error) {
 	var m shard.Manifest
 	refused := new(refusals)
 	q := quest{entry: e, refused: refused, try: func(u *upstream) (err error) {
-		m, _, err = p.manifest(ctx, u, e, false)
+		m, _, err = p.manifest(ctx, u, e)
 		return err
 	}}
 	failed, _, err := p.attempt(ctx, q)
-	if err != nil && refused.lack() {
-		if twin, _, _, another := p.twin(ctx, e, refused); another == nil {
-			m, err = twin, nil
-		}
-	}
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
@@ -306,16 +326,32 @@ func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, 
 	return m, nil
 }
 
-// manifest gets the manifest of e from u, which may offer it by another digest, and
-// through how many servers e comes on its way to u: 0 if u holds all of it. What is asked
-// for anew comes from u itself, though a cache on the way has one of that digest.
-func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry, anew bool) (m shard.Manifest, tier int, err error) {
-	offered := p.offeredBy(u, e)
-	r := request{path: []string{e.Version.String(), "manifest.json"}, digest: offered.Digest}
-	if anew {
-		r.digest = shard.Digest{}
+// another returns what the version of e is fetched as where no upstream that offers e has
+// a manifest: what is offered by another digest and has one, or else e and nil. So the
+// digest counts whose servers have a manifest, and [Pool.Offers] states that from then on.
+func (p *Pool) another(ctx context.Context, e distfile.Entry) (distfile.Entry, *shard.Manifest) {
+	p.mu.Lock()
+	var others []distfile.Entry
+	for _, u := range p.all() {
+		for _, o := range u.offered {
+			if o = p.canonical(o); o.Version == e.Version && !o.Same(p.canonical(e)) && !slices.ContainsFunc(others, o.Same) {
+				others = append(others, o)
+			}
+		}
 	}
-	body, err := p.get(ctx, u, r)
+	p.mu.Unlock()
+	for _, o := range others {
+		if m, err := p.manifestOf(ctx, o); err == nil {
+			return o, &m
+		}
+	}
+	return e, nil
+}
+
+// manifest gets the manifest of e from u, and through how many servers e comes on its way
+// to u: 0 if u holds all of it.
+func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry) (m shard.Manifest, tier int, err error) {
+	body, err := p.get(ctx, u, request{path: []string{e.Version.String(), "manifest.json"}})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = refusal{err}
 	}
@@ -324,35 +360,17 @@ func (p *Pool) manifest(ctx context.Context, u *upstream, e distfile.Entry, anew
 	}
 	defer body.Close()
 	m, err = shard.ParseManifest(body)
-	switch {
-	case err != nil:
-	case !isOf(m, offered):
-		err = fmt.Errorf("%w: the file's digest is %s there, and %s in the distribution", shard.ErrManifest, m.Digest, offered.Digest)
-	case !isOf(m, e):
-		return m, 0, refusal{fmt.Errorf("%s: %w: its %s is another file", u.name, fs.ErrNotExist, e.Version)}
+	if err == nil && m.Digest != e.Digest && m.BLAKE3 != e.Digest {
+		err = fmt.Errorf("%w: the file's digest is %s there, and %s in the distribution", shard.ErrManifest, m.Digest, e.Digest)
 	}
 	if errors.Is(err, shard.ErrManifest) {
-		err = wrong(fmt.Errorf("%s: %w", u.name, err))
+		return m, 0, wrong(fmt.Errorf("%s: %w", u.name, err))
 	}
-	if err != nil && !errors.As(err, new(refusal)) {
-		err = fmt.Errorf("%s: %w", u.name, err)
+	if err != nil {
+		return m, 0, fmt.Errorf("%s: %w", u.name, err)
 	}
-	return m, tierOf(body.header), err
-}
-
-// isOf reports whether m is of the file that e states a digest of.
-func isOf(m shard.Manifest, e distfile.Entry) bool {
-	return m.Digest == e.Digest || m.BLAKE3 == e.Digest && e.Digest != (shard.Digest{})
-}
-
-// offeredBy returns what u offers as e's version, which is e if it offers e.
-func (p *Pool) offeredBy(u *upstream, e distfile.Entry) distfile.Entry {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, o := range u.offered {
-		if o.Version == e.Version && p.canonical(o).Digest != p.canonical(e).Digest {
-			return o
-		}
-	}
-	return e
+	keep(p.manifested, distfile.Entry{Version: e.Version, Digest: e.Digest}, true)
+	return m, tierOf(body.header), nil
 }

@@ -3,19 +3,12 @@ package fetch
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"iter"
 	"math"
 	"slices"
 	"sort"
-	"strconv"
-	"strings"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
@@ -121,9 +114,6 @@ func (p *Pool) shardSize(ctx context.Context, u *upstream, e distfile.Entry, num
 	return body.size, nil
 }
 
-// maxGuesses bounds how many ways to put a file together are tried.
-const maxGuesses = 64
-
 // fetchPlain is the fetch of a version for which no upstream has a manifest.
 func (p *Pool) fetchPlain(ctx context.Context, t Task, tally *tally) (m shard.Manifest, err error) {
 	layouts, err := p.layouts(ctx, t.Entry)
@@ -169,195 +159,34 @@ func (p *Pool) layouts(ctx context.Context, e distfile.Entry) ([]shard.Manifest,
 	return layouts, nil
 }
 
-// fetchAs fetches a version that is cut like layout. When what has come is not the
-// file, all shards are asked of all upstreams, and where they differ one after the
-// other is tried.
+// fetchAs fetches a version that is cut like layout. When the file that came from all
+// upstreams is wrong, it is fetched from each of them alone, in turn: whose file is wrong
+// then is to blame.
 func (p *Pool) fetchAs(ctx context.Context, t Task, tally *tally, layout shard.Manifest) (shard.Manifest, error) {
 	f := p.fetching(t, tally)
 	f.manifest = layout
-	whole := f.run(ctx, t)
-	if !errors.Is(whole, ErrIntegrity) {
-		return f.result(), whole
+	err := f.run(ctx, t)
+	if !errors.Is(err, ErrIntegrity) {
+		return f.result(), err
 	}
-	p.opts.Logger.Warn("file is wrong, looking for where upstreams differ", "version", t.Entry.Version.String(), "err", whole)
-	says, err := f.survey(ctx)
-	if err != nil {
-		return shard.Manifest{}, err
-	}
-	tried := [][]shard.Digest{f.digests}
-	for guess := range guesses(says) {
-		if slices.ContainsFunc(tried, func(t []shard.Digest) bool { return slices.Equal(t, guess) }) {
+	var failed []error
+	for _, u := range p.all() {
+		if !p.offers(u, t.Entry) || f.refused.has(u) {
 			continue
 		}
-		tried = append(tried, guess)
-		f := p.fetching(t, tally)
-		f.manifest = layout
-		f.manifest.Shards = guess
-		f.says = says
-		err := f.run(ctx, t)
-		if err == nil {
-			f.accuse(says)
-		}
-		if err == nil || !errors.Is(err, ErrIntegrity) {
-			return f.result(), err
-		}
-	}
-	return shard.Manifest{}, kind{fmt.Errorf("%w; %s", whole, told(says)), ErrIntegrity}
-}
-
-// told says what upstreams have, none of which is right.
-func told(says []say) string {
-	switch len(says) {
-	case 0:
-		return "no server has all shards, to compare with"
-	case 1:
-		return "no server but " + says[0].upstream.name + " has all shards, to compare it with"
-	}
-	var names, numbers []string
-	for _, s := range says {
-		names = append(names, s.upstream.name)
-	}
-	for _, d := range differing(says) {
-		numbers = append(numbers, strconv.Itoa(d.index+1))
-	}
-	if numbers == nil {
-		return strings.Join(names, " and ") + " have the same shards"
-	}
-	return fmt.Sprintf("%s differ in shard %.200s, and no mixture of theirs is right", strings.Join(names, " and "), strings.Join(numbers, ", "))
-}
-
-// say is what one upstream sends for each shard.
-type say struct {
-	upstream *upstream
-	digests  []shard.Digest
-}
-
-// survey asks all upstreams for all shards. Those that do not have them all are
-// left out.
-func (f *fetching) survey(ctx context.Context) ([]say, error) {
-	var says []say
-	for _, u := range f.all() {
-		if !f.offers(u, f.entry) || f.refused.has(u) {
-			continue
-		}
-		s := say{u, make([]shard.Digest, len(f.digests))}
-		group, asking := errgroup.WithContext(ctx)
-		group.SetLimit(f.opts.Concurrency)
-		for i := range s.digests {
-			if f.sole[i] == u {
-				s.digests[i] = f.digests[i]
-				continue
-			}
-			group.Go(func() (err error) {
-				s.digests[i], err = f.digestAt(asking, u, f.manifest.Shard(i+1))
-				return err
-			})
-		}
-		switch err := group.Wait(); {
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case err != nil:
-			f.opts.Logger.Debug("upstream not compared", "version", f.entry.Version.String(), "upstream", u.name, "err", err)
-		default:
-			says = append(says, s)
-		}
-	}
-	return says, nil
-}
-
-// digestAt returns the digest of what u sends for s.
-func (f *fetching) digestAt(ctx context.Context, u *upstream, s shard.Shard) (d shard.Digest, err error) {
-	err = f.retry(ctx, quest{entry: f.entry, refused: new(refusals), may: func(o *upstream) bool { return o == u }, try: func(u *upstream) error {
-		body, err := f.getShard(ctx, u, f.entry, s.Number, request{})
-		if err != nil {
-			return err
-		}
-		defer body.Close()
-		body.bucket, body.step = f.bucket, f.step
-		buf, _ := f.buffers.Get().(*[]byte)
-		defer f.buffers.Put(buf)
-		hash := sha256.New()
-		n, err := io.CopyBuffer(hash, io.LimitReader(body, s.Size+1), *buf)
-		f.tally.compared(u, n)
-		if err == nil && n != s.Size {
-			err = wrong(fmt.Errorf("%s: shard %d: %w", u.name, s.Number, shard.ErrSize))
-		}
-		hash.Sum(d[:0])
-		return err
-	}})
-	return d, err
-}
-
-// guesses yields what the shards may be by what upstreams say: all as the first
-// says, all as the second says and so on, then all mixtures, but not more than
-// maxGuesses of those.
-func guesses(says []say) iter.Seq[[]shard.Digest] {
-	return func(yield func([]shard.Digest) bool) {
-		for _, s := range says {
-			if !yield(s.digests) {
-				return
+		if err := err; !f.isFrom(u) {
+			p.opts.Logger.Warn("file is fetched from one upstream alone", "version", t.Entry.Version.String(),
+				"upstream", u.name, "err", err)
+			alone := p.fetching(t, tally)
+			alone.manifest, alone.only = layout, u
+			if err = alone.run(ctx, t); err == nil || ctx.Err() != nil || errors.As(err, new(local)) {
+				return alone.result(), err
 			}
 		}
-		if len(says) == 0 {
-			return
-		}
-		differing := differing(says)
-		for n := range maxGuesses {
-			guess := slices.Clone(says[0].digests)
-			for _, d := range differing {
-				guess[d.index] = d.variants[n%len(d.variants)]
-				n /= len(d.variants)
-			}
-			if n > 0 || !yield(guess) {
-				return // all have been
-			}
+		err := fmt.Errorf("%s alone: %w", u.name, err)
+		if failed = append(failed, err); errors.Is(err, ErrIntegrity) {
+			p.blame(ctx, f.quest(), u, wrong(err))
 		}
 	}
-}
-
-// difference is a shard in which upstreams differ.
-type difference struct {
-	index    int
-	variants []shard.Digest
-}
-
-// differing returns where says differ, of which there must be one.
-func differing(says []say) (differing []difference) {
-	for i := range says[0].digests {
-		d := difference{index: i}
-		for _, s := range says {
-			if !slices.Contains(d.variants, s.digests[i]) {
-				d.variants = append(d.variants, s.digests[i])
-			}
-		}
-		if len(d.variants) > 1 {
-			differing = append(differing, d)
-		}
-	}
-	return differing
-}
-
-// may reports whether u is to be asked for a shard: in a guess, only who has what is
-// guessed.
-func (f *fetching) may(number int) func(u *upstream) bool {
-	if f.says == nil {
-		return nil
-	}
-	return func(u *upstream) bool {
-		return slices.ContainsFunc(f.says, func(s say) bool {
-			return s.upstream == u && s.digests[number-1] == f.manifest.Shards[number-1]
-		})
-	}
-}
-
-// accuse names the upstreams that send something else than what was right.
-func (f *fetching) accuse(says []say) {
-	for _, s := range says {
-		for i, d := range s.digests {
-			if d != f.digests[i] {
-				f.opts.Logger.Warn("upstream has wrong bytes", "version", f.entry.Version.String(), "upstream", s.upstream.name, "shard", i+1)
-				f.refused.add(s.upstream, wrong(fmt.Errorf("%s: shard %d: %w", s.upstream.name, i+1, shard.ErrDigest)))
-			}
-		}
-	}
+	return shard.Manifest{}, kind{failures(append(failed, err)), ErrIntegrity}
 }

@@ -72,7 +72,7 @@ func TestFetchWithoutAManifestFromSitesThatHaveOne(t *testing.T) {
 	assert.Equal(t, data, got.bytes())
 }
 
-func TestFetchWithoutAManifestFindsWhereUpstreamsDiffer(t *testing.T) {
+func TestFetchWithoutAManifestFetchesFromEachAloneWhenTheFileIsWrong(t *testing.T) {
 	data := content(1, 6*shardSize)
 	wrongIn := func(numbers ...int) *site {
 		s := newSite(t, data)
@@ -90,10 +90,9 @@ func TestFetchWithoutAManifestFindsWhereUpstreamsDiffer(t *testing.T) {
 		})
 	}
 	for name, sites := range map[string][]*site{
-		"one of two":                 {wrongIn(2), wrongIn()},
-		"one of two, in many":        {wrongIn(1, 2, 3, 4, 5, 6), wrongIn()},
-		"both, in different shards":  {wrongIn(2, 3), wrongIn(5)},
-		"three, in different shards": {wrongIn(1), wrongIn(2), wrongIn(3)},
+		"the first":          {wrongIn(2), wrongIn()},
+		"the first, in many": {wrongIn(1, 2, 3, 4, 5, 6), wrongIn()},
+		"two of three":       {wrongIn(1), wrongIn(2), wrongIn()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log logbook
@@ -102,26 +101,36 @@ func TestFetchWithoutAManifestFindsWhereUpstreamsDiffer(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, data, got.bytes())
 			require.NoError(t, m.Validate())
-			assert.NotEmpty(t, log.with("level=WARN", "upstream has wrong bytes", sites[0].URL))
-			assert.Empty(t, log.with("level=WARN", "shard is fetched again"), "it may be a wrong guess")
-			assert.Empty(t, log.with("not asked again"))
+			for i, s := range sites {
+				blamed := log.with("level=WARN", "not asked again", "upstream="+s.URL)
+				assert.Len(t, blamed, map[bool]int{true: 1}[i < len(sites)-1], "all but the last are wrong")
+			}
+			assert.Empty(t, log.with("level=WARN", "shard is fetched again"), "there is no digest to say that")
 		})
 	}
+	t.Run("all, in different shards", func(t *testing.T) {
+		one, two := wrongIn(1), wrongIn(2)
+		_, err := manifestOf(t, fetch.Options{FastWait: never}, new(memory), one, two)
+		require.ErrorIs(t, err, fetch.ErrIntegrity)
+		require.ErrorContains(t, err, one.URL+" alone")
+		require.ErrorContains(t, err, two.URL+" alone")
+	})
 	t.Run("all, in the same shard", func(t *testing.T) {
 		_, err := manifestOf(t, fetch.Options{FastWait: never}, new(memory), wrongIn(2), wrongIn(2))
 		require.ErrorIs(t, err, fetch.ErrIntegrity)
 	})
 	t.Run("the only one", func(t *testing.T) {
 		s := wrongIn(2)
-		_, err := manifestOf(t, fetch.Options{FastWait: never}, new(memory), s)
+		_, err := manifestOf(t, fetch.Options{FastWait: never, Concurrency: 1}, new(memory), s)
 		require.ErrorIs(t, err, fetch.ErrIntegrity)
 		require.ErrorContains(t, err, s.URL)
+		assert.Equal(t, 1, s.asked("/v1/shard_005"), "all of it was fetched from that one already")
 	})
 }
 
-// Who was found out before is not compared with the others: that would cost as much as
+// A server that was found out before is not tried alone: that would cost as much as
 // all of the file.
-func TestFetchWithoutAManifestDoesNotCompareWhoIsNotAskedAgain(t *testing.T) {
+func TestFetchWithoutAManifestDoesNotTryAloneWhatIsNotAskedAgain(t *testing.T) {
 	data := content(1, 4*shardSize)
 	// Sites have no manifest, and each spoils one shard where it is asked for in full.
 	spoiling := func(file string, h spoiler) (*site, *atomic.Int64) {
@@ -148,7 +157,7 @@ func TestFetchWithoutAManifestDoesNotCompareWhoIsNotAskedAgain(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, data, got.bytes())
 	assert.Len(t, log.with("not asked again", "upstream="+short.URL), 1)
-	assert.NotEmpty(t, log.with("upstream has wrong bytes", flips.URL))
+	assert.Len(t, log.with("not asked again", "upstream="+flips.URL), 1)
 	assert.Equal(t, int64(1), asked.Load(), "asked again after it was found out")
 }
 

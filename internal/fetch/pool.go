@@ -147,10 +147,9 @@
 // where there is no manifest both are computed, and either may agree. A shard that is
 // missing under the name with three digits is asked for under that with five, unless
 // the upstream has a manifest. Where upstreams state different digests of a version, one
-// is believed, see [Pool.Offers], and who states the other one is of use as well if the
-// manifest of either has both digests; which is why the BLAKE3 is then computed, too.
+// is believed, see [Pool.Offers], and the other upstreams are left out for that version.
 //
-// What a manifest tells the digest of is asked for with ?digest= and that, so that a
+// A shard whose digest the manifest has is asked for with ?digest= and that, so that a
 // cache on the way takes no file for another one that had its number. Servers that do
 // not know it send the same.
 //
@@ -158,8 +157,7 @@
 // states, or those before the first that is missing; their size is the first one's.
 // Of upstreams that differ in this most are believed, and of as many those that have
 // more, the others later. The digests of shards are not known until all have come. If
-// then the file is wrong, all shards are asked of all upstreams, and where these
-// differ, up to 64 mixtures are tried.
+// then the file is wrong, it is fetched from each upstream alone, in turn.
 package fetch
 
 import (
@@ -288,6 +286,8 @@ type Pool struct {
 	freed    chan struct{}                   // closed and replaced when a transfer ends
 	news     chan struct{}                   // closed and replaced when there is something to tell who follows
 	twins    map[distfile.Entry]shard.Digest // the SHA-256 of what is offered by its BLAKE3
+	// What has a manifest, by the digest that this is offered by.
+	manifested map[distfile.Entry]bool
 
 	received atomic.Int64 // when something of a shard came, in nanoseconds since 1970
 }
@@ -369,13 +369,14 @@ func New(opts Options) (*Pool, error) {
 			// the user has named.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		buffers: sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }},
-		freed:   make(chan struct{}),
-		news:    make(chan struct{}),
-		joined:  make(chan struct{}),
-		twins:   make(map[distfile.Entry]shard.Digest),
-		rank:    NewRanking(0, time.Now, rand.Float64),
-		resolve: resolve,
+		buffers:    sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }},
+		freed:      make(chan struct{}),
+		news:       make(chan struct{}),
+		joined:     make(chan struct{}),
+		twins:      make(map[distfile.Entry]shard.Digest),
+		manifested: make(map[distfile.Entry]bool),
+		rank:       NewRanking(0, time.Now, rand.Float64),
+		resolve:    resolve,
 	}
 	if p.bucket != nil {
 		// For everybody to have his turn twice a second, or he would seem to stall.

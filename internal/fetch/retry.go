@@ -14,7 +14,6 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/metrics"
-	"github.com/shardcast/shardcast/internal/shard"
 )
 
 // kind is an error that matches is, without saying so in its text.
@@ -106,8 +105,6 @@ var errNobody = errors.New("no upstream left")
 // quest is something to be got from one upstream of those that offer entry.
 type quest struct {
 	entry   distfile.Entry
-	twins   []shard.Digest // by which the same file may be offered as well
-	others  bool           // those that offer entry's version by another digest, instead
 	refused *refusals
 	first   *upstream            // to be tried before the others, or nil
 	may     func(*upstream) bool // be tried; nil is for all
@@ -245,14 +242,6 @@ func (p *Pool) mayAsk(q quest, u *upstream) bool {
 
 // offered reports whether u offers what q is about.
 func (p *Pool) offered(q quest, u *upstream) bool {
-	if q.others {
-		return p.byAnother(u, q.entry)
-	}
-	for _, digest := range q.twins {
-		if p.offers(u, distfile.Entry{Version: q.entry.Version, Digest: digest}) {
-			return true
-		}
-	}
 	return p.offers(u, q.entry)
 }
 

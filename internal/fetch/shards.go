@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -46,13 +45,10 @@ type fetching struct {
 
 	entry    distfile.Entry
 	manifest shard.Manifest
-	digests  []shard.Digest  // those that the manifest has, or else of what has come
-	sole     []*upstream     // who sent all of such a shard
-	says     []say           // what upstreams have, if the digests are a guess
-	source   *upstream       // of the manifest, or nil if that is what upstreams tell without one
-	twins    [2]shard.Digest // the file's in the manifest of source
-	tier     int             // how many servers it comes through, see [Task]
-	anew     bool            // manifests are asked for past caches, see isCutAnew
+	digests  []shard.Digest // those that the manifest has, or else of what has come
+	only     *upstream      // from which alone all is fetched, whatever is there already; or nil
+	source   *upstream      // of the manifest, or nil if that is what upstreams tell without one
+	tier     int            // how many servers it comes through, see [Task]
 	relay    bool
 	blake3   bool // see Task
 	sink     Sink
@@ -64,13 +60,14 @@ type fetching struct {
 	kept       chan int  // shards that are in the sink, right by their digests
 	tally      *tally
 
-	mu        sync.Mutex   // guards what follows
-	begun     []bool       // by shard
-	wanted    []int        // numbers of shards that somebody waits for
-	cursor    int          // those of the shards before it are true
-	done      int          // shards
-	resting   int          // workers that have nothing to do
-	opening   map[int]bool // numbers of shards that are begun, and not yet in open
+	mu        sync.Mutex      // guards what follows
+	senders   map[string]bool // of all that has arrived, by name; of what was there before an empty name
+	begun     []bool          // by shard
+	wanted    []int           // numbers of shards that somebody waits for
+	cursor    int             // those of the shards before it are true
+	done      int             // shards
+	resting   int             // workers that have nothing to do
+	opening   map[int]bool    // numbers of shards that are begun, and not yet in open
 	open      map[*arrival]bool
 	waiting   []*span // that nobody brings
 	transfers map[*transfer]bool
@@ -113,18 +110,20 @@ func (p *Pool) Fetch(ctx context.Context, t Task) (shard.Manifest, Progress, err
 }
 
 func (p *Pool) fetch(ctx context.Context, t Task, tally *tally) (shard.Manifest, error) {
-	var distrusted refusals
+	distrusted := new(refusals)
 	var tried []shard.Manifest
 	var last error // of those tried
-	anew := false
 	for {
 		f := p.fetching(t, tally)
-		f.distrusted, f.anew = &distrusted, anew
+		f.distrusted = distrusted
 		err := f.choose(ctx, tried)
 		if err != nil && distrusted.lack() && ctx.Err() == nil {
-			if err = f.chooseTwin(ctx); err != nil && ctx.Err() == nil {
+			another, manifest := p.another(ctx, t.Entry)
+			if manifest == nil {
 				return p.fetchPlain(ctx, t, tally)
 			}
+			t.Entry, distrusted = another, new(refusals)
+			continue
 		}
 		switch {
 		case err == nil:
@@ -134,10 +133,6 @@ func (p *Pool) fetch(ctx context.Context, t Task, tally *tally) (shard.Manifest,
 			return shard.Manifest{}, err
 		}
 		err = f.run(ctx, t)
-		if errors.Is(err, fs.ErrNotExist) && !anew && f.isCutAnew(ctx) {
-			anew = true
-			continue
-		}
 		if !errors.Is(err, ErrIntegrity) {
 			return f.result(), err
 		}
@@ -154,7 +149,7 @@ func (f *fetching) choose(ctx context.Context, tried []shard.Manifest) error {
 	return f.retry(ctx, quest{entry: f.entry, refused: f.distrusted, try: func(u *upstream) (err error) {
 		f.source = u
 		var passed int
-		if f.manifest, passed, err = f.Pool.manifest(ctx, u, f.entry, f.anew); err != nil {
+		if f.manifest, passed, err = f.Pool.manifest(ctx, u, f.entry); err != nil {
 			return err
 		}
 		f.tier = passed + 1
@@ -166,30 +161,6 @@ func (f *fetching) choose(ctx context.Context, tried []shard.Manifest) error {
 		}
 		return wrong(err)
 	}})
-}
-
-// isCutAnew reports whether an upstream has another manifest of the file than it gave us
-// by its digest. A cache may keep that one for ever, and all shards be missing if the
-// file has been published again with another shard size.
-func (f *fetching) isCutAnew(ctx context.Context) bool {
-	_, _, err := f.attempt(ctx, quest{entry: f.entry, refused: new(refusals), try: func(u *upstream) error {
-		m, _, err := f.Pool.manifest(ctx, u, f.entry, true)
-		if err == nil && alreadyTried([]shard.Manifest{f.manifest}, m) {
-			err = refusal{fmt.Errorf("%w: another manifest of %s", fs.ErrNotExist, f.entry.Version)}
-		}
-		return err
-	}})
-	return err == nil
-}
-
-// chooseTwin gets the manifest of an upstream that offers the same file by its other
-// digest.
-func (f *fetching) chooseTwin(ctx context.Context) error {
-	m, passed, source, err := f.twin(ctx, f.entry, f.distrusted)
-	if err == nil {
-		f.manifest, f.tier, f.source = m, passed+1, source
-	}
-	return err
 }
 
 // relayAgain is when a relay is asked again that has passed on a manifest which was
@@ -207,7 +178,7 @@ func (p *Pool) fetching(t Task, tally *tally) *fetching {
 	return &fetching{
 		Pool: p, entry: t.Entry, relay: t.Relay, blake3: t.BLAKE3, tier: 1, tally: tally,
 		opening: make(map[int]bool), open: make(map[*arrival]bool), transfers: make(map[*transfer]bool),
-		changed: make(chan struct{}), distrusted: new(refusals),
+		changed: make(chan struct{}), distrusted: new(refusals), senders: make(map[string]bool),
 	}
 }
 
@@ -224,9 +195,7 @@ func (f *fetching) run(ctx context.Context, t Task) (err error) {
 		return err
 	}
 	f.digests = slices.Clone(f.manifest.Shards)
-	f.twins = [2]shard.Digest{f.manifest.Digest, cmp.Or(f.manifest.BLAKE3, f.manifest.Digest)}
 	f.begun = make([]bool, len(f.digests))
-	f.sole = make([]*upstream, len(f.digests))
 	f.swarm = f.newSwarming()
 	defer f.swarm.over()
 	if f.inOrder = f.newInOrder(); f.inOrder == nil {

@@ -769,9 +769,9 @@ func (s *swarming) fromPeer(ctx context.Context, of *span, n *neighbour, buf []b
 		s.told(n.number, []swarm.Change{{State: swarm.Missing, From: of.shard.Number, To: of.shard.Number}})
 		s.putOffNode(n, shortly()) // it may tell of it again at once
 	case errors.As(err, new(refusal)):
-		s.blame(ctx, s.quest(of.shard.Number), n.upstream, err)
+		s.blame(ctx, s.quest(), n.upstream, err)
 	default:
-		s.judge(ctx, s.quest(of.shard.Number), n.upstream, err)
+		s.judge(ctx, s.quest(), n.upstream, err)
 		wait := s.failedAt(n, start)
 		if errors.As(err, new(interrupted)) {
 			wait /= lessForRelays
@@ -809,7 +809,7 @@ func (s *swarming) putOffNode(n *neighbour, wait time.Duration) {
 // fromUpstream brings the rest of a span from an upstream. Its errors that are no dropped
 // are those of [Pool.retry].
 func (s *swarming) fromUpstream(ctx context.Context, of *span, buf []byte) error {
-	q := s.quest(of.shard.Number)
+	q := s.quest()
 	var notNow error
 	q.try = func(u *upstream) error {
 		err := s.transfer(ctx, of, u, false, buf)

@@ -1,16 +1,12 @@
 package fetch_test
 
 import (
-	"bytes"
 	"fmt"
-	"io"
-	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -60,41 +56,44 @@ func TestFetchRefusesAFileWithAnotherBLAKE3(t *testing.T) {
 	require.ErrorIs(t, err, fetch.ErrIntegrity)
 }
 
-// The same file is offered by both digests: all servers are of use, whichever digest
-// is believed, and its manifest is found.
-func TestFetchTakesOneFileFromThoseWhoKnowItByEitherDigest(t *testing.T) {
+// Servers list different digests of a version: the digest counts whose server has a
+// manifest, and the other servers are left out for that version.
+func TestFetchTakesTheDigestWhoseServerHasAManifest(t *testing.T) {
 	data := content(1, 8*shardSize)
-	for name, order := range map[string][2]int{"BLAKE3 first": {0, 1}, "SHA-256 first": {1, 0}} {
-		t.Run(name, func(t *testing.T) {
-			both := [2]*site{byBLAKE3(newSite(t, data), data), newSite(t, data)}
-			_, want := newest(t, newPool(t, fetch.Options{}, both[1]))
-			both[1].spoilWith(only("shard_008", by(status(http.StatusInternalServerError))))
-			var got memory
-			m, err := manifestOf(t, fetch.Options{Concurrency: 2, FastWait: never}, &got, both[order[0]], both[order[1]])
-			require.NoError(t, err)
-			assert.Equal(t, data, got.bytes())
-			assert.Equal(t, want, m)
-			assert.NotZero(t, both[0].asked("/v1/shard_00008.bin"))
-		})
+	for name, other := range map[string][]byte{"the same file": data, "another file": content(2, 8*shardSize)} {
+		for order := range 2 {
+			t.Run(fmt.Sprint(name, order), func(t *testing.T) {
+				without, with := byBLAKE3(newSite(t, other), other), newSite(t, data)
+				_, want := newest(t, newPool(t, fetch.Options{}, with))
+				sites := []*site{without, with}
+				if order == 1 {
+					sites = []*site{with, without}
+				}
+				pool := newPool(t, fetch.Options{FastWait: never}, sites...)
+				require.NoError(t, pool.Refresh(t.Context(), fetch.All))
+				var got memory
+				task := fetch.Task{Entry: pool.Offers()[0], Open: func(shard.Manifest, int) (fetch.Sink, error) { return &got, nil }}
+				m, _, err := pool.Fetch(t.Context(), task)
+				require.NoError(t, err)
+				assert.Equal(t, data, got.bytes())
+				assert.Equal(t, want, m)
+				assert.Zero(t, without.asked("/v1/shard_"))
+				assert.Equal(t, want.Digest, pool.Offers()[0].Digest)
+				assert.True(t, pool.Offered(task.Entry))
+				got2, err := pool.Manifest(t.Context(), task.Entry)
+				require.NoError(t, err)
+				assert.Equal(t, want, got2)
+			})
+		}
 	}
 }
 
-// Who offers another file, and says that it has the BLAKE3 that somebody else states,
-// is not believed.
-func TestFetchDoesNotBelieveAManifestThatClaimsTheBLAKE3OfAnotherFile(t *testing.T) {
-	data := content(1, 4*shardSize)
-	honest := byBLAKE3(newSite(t, data), data)
-	liar := newSite(t, content(2, 4*shardSize))
-	_, own := newest(t, newPool(t, fetch.Options{}, liar))
-	own.BLAKE3 = blake3.Sum256(data)
-	text, err := own.Encode()
-	require.NoError(t, err)
-	liar.spoilPath("/v1/manifest.json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) })
+func TestFetchTakesTheFirstDigestWhereNoServerHasAManifest(t *testing.T) {
+	first, second := content(1, 2*shardSize), content(2, 2*shardSize)
 	var got memory
-	m, err := manifestOf(t, fetch.Options{FastWait: never}, &got, honest, liar)
+	_, err := manifestOf(t, fetch.Options{FastWait: never}, &got, byBLAKE3(newSite(t, first), first), byBLAKE3(newSite(t, second), second))
 	require.NoError(t, err)
-	assert.Equal(t, data, got.bytes())
-	assert.Equal(t, shard.Digest(blake3.Sum256(data)), m.BLAKE3)
+	assert.Equal(t, first, got.bytes())
 }
 
 func TestARelayFindsOutThatTheBLAKE3OfAManifestIsWrong(t *testing.T) {
@@ -132,7 +131,7 @@ func TestWhatIsKnownByTwoDigestsIsOfferedByOne(t *testing.T) {
 
 // A cache between us and a server is to take a file that comes back under the same
 // number for another one.
-func TestFetchAsksByDigestForWhatItKnowsTheDigestOf(t *testing.T) {
+func TestFetchAsksForShardsByTheirDigests(t *testing.T) {
 	data := content(1, 2*shardSize)
 	s := newSite(t, data)
 	_, m := newest(t, newPool(t, fetch.Options{}, s))
@@ -148,7 +147,7 @@ func TestFetchAsksByDigestForWhatItKnowsTheDigestOf(t *testing.T) {
 	require.NoError(t, newFetch(t, fetch.Options{}, new(memory), s))
 	assert.Equal(t, map[string]string{
 		"/distribution.txt": "",
-		"/v1/manifest.json": "digest=" + m.Digest.String(),
+		"/v1/manifest.json": "",
 		"/v1/shard_001.bin": "digest=" + m.Shards[0].String(),
 		"/v1/shard_002.bin": "digest=" + m.Shards[1].String(),
 	}, asked)
@@ -164,44 +163,6 @@ func TestFetchAsksByDigestForWhatItKnowsTheDigestOf(t *testing.T) {
 	assert.Empty(t, asked["/v1/shard_001.bin"])
 	assert.Empty(t, asked["/v1/shard_002.bin"])
 }
-
-// A cache may have a file's manifest by its digest for ever. When the file is published
-// again in other shards, none of those that it names is there.
-func TestFetchAsksPastCachesForAManifestThatIsNoMore(t *testing.T) {
-	data := content(1, 3*shardSize)
-	s := newSite(t, data)
-	_, m := newest(t, newPool(t, fetch.Options{}, s))
-	old, err := shard.Cut(t.Context(), bytes.NewReader(data), shard.Plan{
-		Size: m.Size, ShardSize: 700, Create: func(int) (shard.Writer, error) { return nowhere{}, nil },
-	})
-	require.NoError(t, err)
-	kept, err := old.Encode()
-	require.NoError(t, err)
-	s.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		if r.URL.Path == "/v1/manifest.json" && r.URL.RawQuery != "" {
-			_, _ = w.Write(kept)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-	var got memory
-	opts := fetch.Options{Attempts: 2, FastWait: time.Millisecond}
-	require.NoError(t, newFetch(t, opts, &got, s))
-	assert.Equal(t, data, got.bytes())
-
-	// It is asked for once more, and not for ever, if the shards are just missing.
-	s.spoilWith(only("shard_", by(http.NotFound)))
-	before := s.asked("/v1/manifest.json")
-	require.ErrorIs(t, newFetch(t, opts, new(memory), s), fs.ErrNotExist)
-	assert.Equal(t, 2, s.asked("/v1/manifest.json")-before)
-}
-
-// nowhere is a shard that nobody wants.
-type nowhere struct{ io.Writer }
-
-func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
-func (nowhere) Commit() error               { return nil }
-func (nowhere) Close() error                { return nil }
 
 // What is held is not taken for another file when very many have been.
 func TestTheNewestFilesStayKnownByBothDigests(t *testing.T) {

@@ -123,7 +123,7 @@ func (f *fetching) spread() {
 	if longest == nil {
 		return
 	}
-	q := f.quest(longest.shard.Number)
+	q := f.quest()
 	for _, u := range idle {
 		if f.mayAsk(q, u) && !f.rangeless(u) && !longest.isAlone() {
 			longest.giveUp(move{u})

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/disk"
-	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -200,6 +199,12 @@ func (f *fetching) arrived(a *arrival) {
 		"upstreams", names(a.senders()), "bytes", a.shard.Size-a.present, "resumed", a.present)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, u := range a.senders() {
+		f.senders[u.name] = true
+	}
+	if a.present > 0 {
+		f.senders[""] = true
+	}
 	delete(f.open, a)
 	f.done++
 	if f.kept != nil {
@@ -246,7 +251,7 @@ func (t *transfer) left() float64 {
 }
 
 func (f *fetching) helpWith(t *transfer) (*span, *upstream) {
-	q := f.quest(t.shard.Number)
+	q := f.quest()
 	can := func(u *upstream) bool { return f.free(u) && !f.rangeless(u) && f.mayAsk(q, u) }
 	// Not the same one again if there is another: it may be what is slow.
 	u := f.pick(func(u *upstream) bool { return u != t.upstream && can(u) })
@@ -299,7 +304,7 @@ func (a *arrival) split(s *span, bytes int64) *span {
 // bring brings s, beginning with first if that is not nil. It may leave while
 // somebody else still brings it.
 func (f *fetching) bring(ctx context.Context, s *span, first *upstream, buf []byte) error {
-	q := f.quest(s.shard.Number)
+	q := f.quest()
 	q.first = first
 	q.try = func(u *upstream) error {
 		helping := u == first
@@ -309,18 +314,20 @@ func (f *fetching) bring(ctx context.Context, s *span, first *upstream, buf []by
 	return f.retry(ctx, q)
 }
 
-// quest is for a shard, without anything to try.
-func (f *fetching) quest(number int) quest {
-	q := quest{entry: f.entry, refused: &f.refused, may: f.may(number)}
-	if f.source != nil {
-		q.twins = f.twins[:]
+// quest is for any shard, without anything to try.
+func (f *fetching) quest() quest {
+	q := quest{entry: f.entry, refused: &f.refused}
+	if f.only != nil {
+		q.may = func(u *upstream) bool { return u == f.only }
 	}
 	return q
 }
 
-// manifested returns what the file is offered as by those who have a manifest of it.
-func (f *fetching) manifested() distfile.Entry {
-	return distfile.Entry{Version: f.entry.Version, Digest: f.twins[0]}
+// isFrom reports whether all that has arrived was sent by u.
+func (f *fetching) isFrom(u *upstream) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.senders) == 1 && f.senders[u.name]
 }
 
 // told returns the digest of a if an upstream has told of it, or zero if that is not
@@ -423,7 +430,7 @@ func (f *fetching) receive(ctx context.Context, t *transfer, helping bool, buf [
 	if u.peer {
 		r.timeout, r.hold = peerTimeout, peerFirst
 	}
-	body, err := f.getShard(ctx, u, f.manifested(), t.shard.Number, r)
+	body, err := f.getShard(ctx, u, f.entry, t.shard.Number, r)
 	if err != nil {
 		return err
 	}

@@ -235,7 +235,7 @@ func (r *run) update(ctx context.Context) {
 		return
 	}
 	for e, end := range r.fetching {
-		if !slices.ContainsFunc(offers, r.pool.Canonical(e).Same) {
+		if !r.pool.Offered(e) {
 			end(notListed{})
 		}
 	}
