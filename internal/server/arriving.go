@@ -15,18 +15,8 @@ import (
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/swarm"
+	"github.com/shardcast/shardcast/internal/wire"
 )
-
-// tierHeader says through how many servers a version comes up to here, while it
-// arrives; it is missing once all of it is held. In a request for a shard it says the
-// same of who asks, so that two who read from one another do not wait for ever: what
-// has not arrived yet is given only to those who are farther from the origin.
-const tierHeader = "Shardcast-Tier"
-
-// shardWait is how long a request for a shard waits for bytes that have yet to
-// arrive, unless it prefers otherwise (RFC 7240, section 4.3): less than the 30 s after
-// which the Python package's clients give up.
-const shardWait = 25 * time.Second
 
 // errLater means that a shard is on offer, and not to be had now.
 var errLater = errors.New("the shard has not arrived yet")
@@ -34,7 +24,7 @@ var errLater = errors.New("the shard has not arrived yet")
 // arrives says in an answer's header that v is still arriving, so that what is
 // answered may yet turn out wrong.
 func arrives(w http.ResponseWriter, v *relay.Version) {
-	w.Header().Set(tierHeader, strconv.Itoa(v.Tier))
+	w.Header().Set(wire.TierHeader, strconv.Itoa(v.Tier))
 	w.Header().Set("Cache-Control", noCache)
 }
 
@@ -96,17 +86,17 @@ func (h *handler) arrivingShard(w http.ResponseWriter, r *http.Request, version 
 		serve(w, r, "application/octet-stream", digest, throttle(r.Context(), f, buckets))
 		return true, nil
 	}
-	if h.swarm != nil && r.Header.Get(swarm.AskHeader) == swarm.AsPeer && !s.Direct() {
+	if h.swarm != nil && r.Header.Get(wire.SwarmHeader) == swarm.AsPeer && !s.Direct() {
 		return true, fs.ErrNotExist
 	}
-	if asker, err := strconv.Atoi(r.Header.Get(tierHeader)); err == nil && asker <= v.Tier {
+	if asker, err := strconv.Atoi(r.Header.Get(wire.TierHeader)); err == nil && asker <= v.Tier {
 		return true, errLater
 	}
 	reader := s.Reader()
 	defer reader.Close()
-	patience := shardWait
-	if seconds, ok := preferredWait(r.Header.Values("Prefer")); ok {
-		patience = time.Duration(seconds) * time.Second
+	patience := wire.ShardWait
+	if wait, ok := wire.PreferredWait(r.Header.Values("Prefer")); ok {
+		patience = wait
 	}
 	arrives(w, v)
 	if strings.Contains(r.Header.Get("Range"), ",") {
@@ -123,7 +113,7 @@ func (h *handler) arrivingShard(w http.ResponseWriter, r *http.Request, version 
 	}
 	serve(late, r, "application/octet-stream", digest, content)
 	if content.err != nil && !late.sent {
-		for _, name := range []string{"Content-Range", "ETag", tierHeader} {
+		for _, name := range []string{"Content-Range", "ETag", wire.TierHeader} {
 			w.Header().Del(name)
 		}
 		return true, fmt.Errorf("%w: %w", errLater, content.err)

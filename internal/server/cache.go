@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 // What Cache-Control says (RFC 9111, section 5.2.2, and RFC 8246).
@@ -22,7 +23,7 @@ const (
 // matching [fs.ErrNotExist] if the request names something else, so that nothing is kept
 // under a digest that it does not have. Where none is known the answer is not to be kept.
 func pin(w http.ResponseWriter, r *http.Request, digests ...shard.Digest) error {
-	given, ok := r.URL.Query()["digest"]
+	given, ok := r.URL.Query()[wire.DigestQuery]
 	if !ok || !slices.ContainsFunc(digests, func(d shard.Digest) bool { return d != shard.Digest{} }) {
 		return nil
 	}

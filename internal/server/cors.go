@@ -1,11 +1,15 @@
 package server
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/shardcast/shardcast/internal/wire"
+)
 
 // Names of header fields for a page of another site (https://fetch.spec.whatwg.org).
 const (
 	// exposed are those of an answer that it may read.
-	exposed = "ETag, Content-Range, Content-Length, Accept-Ranges, Retry-After, Preference-Applied, " + tierHeader
+	exposed = "ETag, Content-Range, Content-Length, Accept-Ranges, Retry-After, Preference-Applied, " + wire.TierHeader
 
 	// allowed are those that it may send. All others of ours a page may send anyway.
 	allowed = "Range, If-None-Match, Prefer"

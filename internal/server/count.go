@@ -9,6 +9,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/swarm"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 // countedStep in bytes is what the kernel sends of a shard between two looks at how much
@@ -56,7 +57,7 @@ func (c *counted) WriteHeader(status int) {
 		c.status = status
 		if c.target.kind == metrics.Shard && c.request.Method == http.MethodGet && status < http.StatusMultipleChoices {
 			c.reader = c.handler.status.read(c.request.RemoteAddr, c.target.version)
-			c.peer = c.handler.swarm != nil && c.request.Header.Get(swarm.AskHeader) == swarm.AsPeer
+			c.peer = c.handler.swarm != nil && c.request.Header.Get(wire.SwarmHeader) == swarm.AsPeer
 		}
 	}
 	c.ResponseWriter.WriteHeader(status)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 // A Dialect is how the Python package has spoken from some release on.
@@ -43,10 +44,10 @@ func ParseDialect(name string) (Dialect, error) {
 // //distribution.txt.
 func (h *handler) spoken(path string) (Dialect, string) {
 	path = strings.TrimLeft(path, "/")
-	if rest, ok := strings.CutPrefix(path, "py01/"); ok {
+	if rest, ok := strings.CutPrefix(path, wire.Python01+"/"); ok {
 		return Dialect01, strings.TrimLeft(rest, "/")
 	}
-	if rest, ok := strings.CutPrefix(path, "py03/"); ok {
+	if rest, ok := strings.CutPrefix(path, wire.Python03+"/"); ok {
 		return Dialect03, strings.TrimLeft(rest, "/")
 	}
 	return h.dialect, path

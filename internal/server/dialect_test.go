@@ -17,7 +17,6 @@ import (
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
-	"github.com/shardcast/shardcast/internal/store"
 )
 
 // python is a data directory as the Python package 0.3.2 has written it.
@@ -75,7 +74,7 @@ func TestBothDialectsAreSpoken(t *testing.T) {
 				assert.Equal(t, http.StatusNotModified, s.get(t, prefix+"/distribution.txt", "If-None-Match", tagOf(want)).status, prefix)
 				for path, want := range map[string]string{
 					"/v1/shard_001.bin": "0123456789", "/v1/shard_00003.bin": "xyz", "/healthz": "ok\n",
-					"/v1/SHA256SUMS": string(store.Sums(m.Shards)), "/v1/manifest.json": s.get(t, "/v1/manifest.json").body,
+					"/v1/SHA256SUMS": string(shard.SHA256SUMS(m.Shards)), "/v1/manifest.json": s.get(t, "/v1/manifest.json").body,
 				} {
 					got := s.get(t, prefix+path)
 					assert.Equal(t, http.StatusOK, got.status, prefix+path)

@@ -96,6 +96,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -107,6 +108,7 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 	"github.com/shardcast/shardcast/internal/swarm"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 // handler answers requests from a store.
@@ -231,15 +233,15 @@ func (h *handler) target(path string) target {
 	switch path {
 	case distfile.FileName:
 		t.kind = metrics.Distribution
-	case "healthz":
+	case wire.HealthName:
 		t.kind = metrics.Health
-	case "readyz":
+	case wire.ReadyName:
 		t.kind = metrics.Ready
-	case "metrics":
+	case wire.MetricsName:
 		t.kind = metrics.Scrape
-	case swarm.PeersName:
+	case wire.PeersName:
 		t.kind = metrics.Peers
-	case probeName:
+	case wire.ProbeName:
 		t.kind = metrics.Probe
 	default:
 		directory, file, _ := strings.Cut(path, "/")
@@ -248,11 +250,11 @@ func (h *handler) target(path string) target {
 			return t
 		}
 		switch file {
-		case "manifest.json":
+		case shard.ManifestName:
 			t.kind = metrics.Manifest
-		case store.SumsName:
+		case shard.SumsName:
 			t.kind = metrics.Sums
-		case swarm.HaveName:
+		case wire.HaveName:
 			t.kind = metrics.Have
 		default:
 			if t.number, err = shard.ParseFileName(file); err == nil {
@@ -292,10 +294,11 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request, t target) {
 			h.logger.Error("request failed", "path", r.URL.Path, "err", err)
 		case http.StatusServiceUnavailable:
 			h.logger.Debug("shard refused", "path", r.URL.Path, "client", r.RemoteAddr, "err", err)
-			header.Set("Retry-After", retryAfter)
+			after := wire.BusyRetry
 			if errors.Is(err, errNoSlot) {
-				header.Set("Retry-After", "0") // others may have it
+				after = wire.SwarmRetry
 			}
+			header.Set("Retry-After", strconv.Itoa(int(after.Seconds())))
 			text = err.Error()
 		}
 		http.Error(w, text, status)
@@ -311,7 +314,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, t target) error 
 	case metrics.Distribution:
 		return h.distribution(w, r, t.dialect)
 	case metrics.Health:
-		serveText(w, r, plainText, []byte(healthy))
+		serveText(w, r, plainText, []byte(wire.Healthy))
 		return nil
 	case metrics.Ready:
 		h.readiness(w, r)
@@ -387,7 +390,7 @@ func (h *handler) sums(w http.ResponseWriter, r *http.Request, version shard.Ver
 		}
 		m = c.Manifest
 	}
-	serveText(w, r, plainText, store.Sums(m.Shards))
+	serveText(w, r, plainText, shard.SHA256SUMS(m.Shards))
 	return nil
 }
 

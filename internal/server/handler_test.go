@@ -15,7 +15,6 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
-	"github.com/shardcast/shardcast/internal/store"
 )
 
 // text is what the tests publish: two shards and a bit.
@@ -45,7 +44,7 @@ func TestEveryRouteAnswersGetAndHead(t *testing.T) {
 		"/v1/shard_00000003.bin": {"application/octet-stream", "xyz", m.Shards[2]},
 		"/v1/shard_003.bin?a=b":  {"application/octet-stream", "xyz", m.Shards[2]},
 		"/v1/SHA256SUMS": {
-			"text/plain; charset=utf-8", string(store.Sums(m.Shards)), sha256.Sum256(store.Sums(m.Shards)),
+			"text/plain; charset=utf-8", string(shard.SHA256SUMS(m.Shards)), sha256.Sum256(shard.SHA256SUMS(m.Shards)),
 		},
 		"/healthz": {"text/plain; charset=utf-8", "ok\n", sha256.Sum256([]byte("ok\n"))},
 	} {

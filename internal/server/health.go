@@ -6,10 +6,8 @@ import (
 	"net/http"
 
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/wire"
 )
-
-// healthy is what is said where all is well.
-const healthy = "ok\n"
 
 // errEnding is why a server that has been told to end is not ready.
 var errEnding = errors.New("this server is ending")
@@ -32,7 +30,7 @@ func (h *handler) readiness(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	serveText(w, r, plainText, []byte(healthy))
+	serveText(w, r, plainText, []byte(wire.Healthy))
 }
 
 // scrape answers with the metrics. They are for operators, and not for the pages of

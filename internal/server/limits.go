@@ -28,10 +28,6 @@ type Limits struct {
 	ConnectionsPerClient int
 }
 
-// retryAfter is in how many seconds a client that was refused may come again
-// (RFC 9110, section 10.2.3).
-const retryAfter = "2"
-
 // errBusy means that as many shards are being sent as may be.
 var errBusy = errors.New("too many shards are being sent already")
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/shardcast/shardcast/internal/swarm"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 // peers answers with some of those who follow this server, and takes the asker for one
@@ -24,12 +25,12 @@ func (h *handler) peers(w http.ResponseWriter, r *http.Request) error {
 	header.Del("Access-Control-Allow-Origin")
 	header.Set("Cache-Control", "no-store")
 	var asker netip.AddrPort
-	if claims, ok := r.Header[swarm.PeerHeader]; ok {
+	if claims, ok := r.Header[wire.PeerHeader]; ok {
 		remote, _ := netip.ParseAddrPort(r.RemoteAddr) // or nowhere, for another kind of socket
 		var standing swarm.Standing
 		asker, standing = h.members.Join(remote.Addr(), strings.Join(claims, ","))
 		if standing != swarm.Reader {
-			header.Set(swarm.PeerHeader, string(standing))
+			header.Set(wire.PeerHeader, string(standing))
 		}
 	}
 	serveText(w, r, plainText, swarm.EncodePeers(h.members.Peers(asker)))
@@ -43,7 +44,7 @@ var errNoServer = errors.New("what answers there is no server of shardcast: /hea
 // to that address and no other, asks for /healthz, reads at most 20 KiB, and takes as
 // long as ctx lets it.
 func Reach(ctx context.Context, at netip.AddrPort) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/healthz", at), http.NoBody)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/%s", at, wire.HealthName), http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -57,11 +58,11 @@ func Reach(ctx context.Context, at netip.AddrPort) error {
 		return err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, int64(len(healthy))+1))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, int64(len(wire.Healthy))+1))
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusOK || string(text) != healthy {
+	if resp.StatusCode != http.StatusOK || string(text) != wire.Healthy {
 		return errNoServer
 	}
 	return nil

@@ -12,11 +12,7 @@ import (
 )
 
 const (
-	// probeName is what clients of Dialect03 fetch from each server before anything
-	// else, to measure it. They give up if one of them does not have it.
-	probeName = "data1.bin"
-
-	// probeSize is in bytes.
+	// probeSize in bytes is that of [wire.ProbeName].
 	probeSize = 1_000_000
 )
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/status"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 const (
@@ -128,16 +129,13 @@ func (r *readers) downloads(now time.Time) (shown []status.Download, more int) {
 	return shown, len(all) - len(shown)
 }
 
-// shared is the address space of carriers (RFC 6598), which private networks use too.
-var shared = netip.MustParsePrefix("100.64.0.0/10")
-
 // publicName is what anybody may know of a client: its address in a private network, and
 // otherwise, as an address is a person's, only the network that it is in.
 func publicName(client netip.Addr) string {
 	switch {
 	case !client.IsValid():
 		return "unknown"
-	case client.IsPrivate(), client.IsLoopback(), client.IsLinkLocalUnicast(), shared.Contains(client):
+	case wire.IsPrivate(client), client.IsLoopback(), client.IsLinkLocalUnicast():
 		return client.String()
 	}
 	bits := 48

@@ -12,15 +12,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shardcast/shardcast/internal/store"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 const (
 	// headerTimeout is how long a client may take over a request's header. A
 	// request has no body that anyone reads.
 	headerTimeout = 10 * time.Second
-
-	// idleTimeout is how long a connection is kept between two requests.
-	idleTimeout = 2 * time.Minute
 
 	// stallTimeout is how long a client may take none of what is sent to it. How
 	// fast it takes the rest is its own affair. A receiver with full buffers lets
@@ -129,7 +127,7 @@ func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
+		IdleTimeout:       wire.ServerIdle,
 		MaxHeaderBytes:    maxHeaderSize,
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, conn)

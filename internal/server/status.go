@@ -14,12 +14,13 @@ import (
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/status"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 // Where the status is.
 const (
 	pagePath   = "/"
-	statusPath = "/status.json"
+	statusPath = "/" + wire.StatusName
 )
 
 // Status says of the server what the handler does not see itself.

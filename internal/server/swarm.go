@@ -11,25 +11,18 @@ import (
 
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/swarm"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 const (
-	// swarmSlots is how many shards are sent to nodes of swarms at the same time,
-	// swarmQueue how many more may wait for that, and swarmPatience how long.
-	swarmSlots    = 8
-	swarmQueue    = 2
-	swarmPatience = 2 * time.Second
+	// swarmSlots is how many shards are sent to nodes of swarms at the same time, and
+	// swarmQueue how many more may wait for that.
+	swarmSlots = 8
+	swarmQueue = 2
 
 	// spareAfter is how long nobody must have found all slots taken, until one is given to
 	// who asks for what there is to spare.
 	spareAfter = time.Second
-
-	// haveEvery is how often those who follow what is here are told, and haveEveryShard
-	// what that is for a version of many shards, by each of them. When there is nothing to
-	// tell, an empty line is sent after haveAlive.
-	haveEvery      = 100 * time.Millisecond
-	haveEveryShard = 50 * time.Microsecond
-	haveAlive      = 2 * time.Second
 
 	// mostFollowers is how many may follow what is here at the same time.
 	mostFollowers = 256
@@ -81,7 +74,7 @@ func (s *swarming) enter(ctx context.Context, spare bool) (leave func(), err err
 		return nil, errNoSlot
 	}
 	defer s.awaited()
-	late := time.NewTimer(swarmPatience)
+	late := time.NewTimer(wire.SlotWait)
 	defer late.Stop()
 	select {
 	case s.slots <- struct{}{}:
@@ -200,7 +193,7 @@ var asked = []string{swarm.AsPeer, swarm.AsUpstream, swarm.AsFresh, swarm.AsSpar
 // enterSwarm lets a node of a swarm be sent a shard, and returns what must be called when
 // that has ended. All others it lets through.
 func (h *handler) enterSwarm(r *http.Request, version shard.Version, number int) (leave func(), err error) {
-	as := r.Header.Get(swarm.AskHeader)
+	as := r.Header.Get(wire.SwarmHeader)
 	if h.swarm == nil || r.Method != http.MethodGet || !slices.Contains(asked, as) {
 		return func() {}, nil
 	}
@@ -247,7 +240,7 @@ func (h *handler) have(w http.ResponseWriter, r *http.Request, version shard.Ver
 	if h.swarm == nil {
 		return fs.ErrNotExist
 	}
-	digest, err := shard.ParseDigest(r.URL.Query().Get("digest"))
+	digest, err := shard.ParseDigest(r.URL.Query().Get(wire.DigestQuery))
 	if err != nil {
 		return fs.ErrNotExist
 	}
@@ -265,13 +258,13 @@ func (h *handler) have(w http.ResponseWriter, r *http.Request, version shard.Ver
 	}
 	defer h.swarm.unfollow()
 	out := http.NewResponseController(w)
-	ticker := time.NewTicker(max(haveEvery, haveEveryShard*time.Duration(len(now))))
+	ticker := time.NewTicker(max(wire.HaveEvery, wire.HaveEveryShard*time.Duration(len(now))))
 	defer ticker.Stop()
 	var before []swarm.State
 	var line []byte
 	told := time.Now()
 	for {
-		if line = swarm.AppendLine(line[:0], before, now); len(line) > 1 || before == nil || time.Since(told) >= haveAlive {
+		if line = swarm.AppendLine(line[:0], before, now); len(line) > 1 || before == nil || time.Since(told) >= wire.HaveAlive {
 			_, _ = w.Write(line) // who has gone is noticed by the context
 			_ = out.Flush()
 			told = time.Now()

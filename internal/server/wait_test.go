@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,89 +25,6 @@ import (
 
 // patience is how long a test waits for what must come.
 const patience = 30 * time.Second
-
-func TestPreferredWait(t *testing.T) {
-	for field, want := range map[string]int{
-		"wait=1":                           1,
-		"wait=60":                          60,
-		"wait=007":                         7,
-		"wait=300":                         300,
-		"wait=301":                         300,
-		"wait=0":                           0,
-		"WAIT=5":                           5,
-		`wait="30"`:                        30,
-		"wait = 5":                         5,
-		"\twait\t=\t\"5\"\t":               5,
-		"wait=5;foo=bar":                   5,
-		"wait=5 ; foo":                     5,
-		"respond-async, wait=5":            5,
-		"respond-async,,wait=5,":           5,
-		"wait=5, wait=9":                   5,
-		`foo="a, wait=9", wait=5`:          5,
-		`foo="a\", wait=9", wait=5`:        5,
-		`foo; x="wait=9, ", wait=5`:        5,
-		"wait=" + strings.Repeat("9", 999): 300,
-		"wait=" + strings.Repeat("0", 999): 0,
-		"wait=18446744073709551617":        300,
-		// What says nothing.
-		"":                       -1,
-		",":                      -1,
-		"=":                      -1,
-		"=5":                     -1,
-		"5":                      -1,
-		"wait":                   -1,
-		"wait=":                  -1,
-		`wait=""`:                -1,
-		`wait="`:                 -1,
-		`wait="5`:                -1,
-		`wait=5"`:                -1,
-		"wait=-5":                -1,
-		"wait=+5":                -1,
-		"wait=5.5":               -1,
-		"wait=5s":                -1,
-		"wait=1 0":               -1,
-		"wait=0x10":              -1,
-		"wait=\xd9\xa5":          -1,
-		"wait==5":                -1,
-		"wait:5":                 -1,
-		"await=5":                -1,
-		"foo;wait=5":             -1,
-		`foo="wait=5"`:           -1,
-		`foo=", wait=5`:          -1,
-		`foo="\`:                 -1,
-		"wait=soon, wait=5":      -1,
-		strings.Repeat(",", 999): -1,
-		strings.Repeat(`"`, 999): -1,
-	} {
-		seconds, ok := preferredWait([]string{field})
-		if want < 0 {
-			assert.False(t, ok, "%q", field)
-			continue
-		}
-		assert.True(t, ok, "%q", field)
-		assert.Equal(t, want, seconds, "%q", field)
-	}
-	seconds, ok := preferredWait([]string{"respond-async", `foo="`, "wait=5", "wait=6"})
-	assert.True(t, ok)
-	assert.Equal(t, 5, seconds)
-	_, ok = preferredWait(nil)
-	assert.False(t, ok)
-}
-
-func FuzzPreferredWait(f *testing.F) {
-	f.Add(`foo="a, wait=9";x=y, wait="30"`)
-	f.Add("wait=99999999999999999999")
-	f.Fuzz(func(t *testing.T, field string) {
-		seconds, ok := preferredWait([]string{field})
-		require.GreaterOrEqual(t, seconds, 0)
-		require.LessOrEqual(t, seconds, maxWait)
-		if ok {
-			again, ok := preferredWait([]string{"wait=" + strconv.Itoa(seconds)})
-			require.True(t, ok)
-			require.Equal(t, seconds, again)
-		}
-	})
-}
 
 func TestListsTag(t *testing.T) {
 	digest := shard.Digest(sha256.Sum256(nil))

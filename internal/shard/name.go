@@ -6,6 +6,22 @@ import (
 	"strings"
 )
 
+// ManifestName is the name of the file with a version's manifest.
+const ManifestName = "manifest.json"
+
+// SumsName is the name of the file with the text of [SHA256SUMS].
+const SumsName = "SHA256SUMS"
+
+// SHA256SUMS returns the digests of shards, that of shard i at index i-1, as sha256sum -c
+// reads them: a line each, with the name of the shard's file.
+func SHA256SUMS(digests []Digest) []byte {
+	var text []byte
+	for i, d := range digests {
+		text = fmt.Appendf(text, "%s  %s\n", d, FileName(i+1))
+	}
+	return text
+}
+
 // MaxShards bounds the shards of a version, and with them the memory that a
 // manifest from the network can take: 65,536 shards of the default size are
 // 3.2 TB.

@@ -114,3 +114,17 @@ func FuzzParseFileName(f *testing.F) {
 		require.Equal(t, number, again)
 	})
 }
+
+func TestSHA256SUMSNamesEachShard(t *testing.T) {
+	a, b := strings.Repeat("a", 64), strings.Repeat("b", 64)
+	var digests []shard.Digest
+	for _, hex := range []string{a, b} {
+		d, err := shard.ParseDigest(hex)
+		require.NoError(t, err)
+		digests = append(digests, d)
+	}
+	assert.Equal(t, a+"  shard_001.bin\n"+b+"  shard_002.bin\n", string(shard.SHA256SUMS(digests)))
+	assert.Empty(t, shard.SHA256SUMS(nil))
+	lines := strings.Split(string(shard.SHA256SUMS(make([]shard.Digest, 1000))), "\n")
+	assert.True(t, strings.HasSuffix(lines[999], "  shard_1000.bin"))
+}

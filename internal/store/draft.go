@@ -107,7 +107,7 @@ func (d *Draft) Need(size int64) error {
 // Manifest returns the manifest that the draft was begun with, by
 // [Draft.SetManifest]. The error matches [fs.ErrNotExist] if there is none.
 func (d *Draft) Manifest() (shard.Manifest, error) {
-	f, err := d.store.root.Open(path.Join(d.path(), manifestName))
+	f, err := d.store.root.Open(path.Join(d.path(), shard.ManifestName))
 	if err != nil {
 		return shard.Manifest{}, err
 	}
@@ -122,7 +122,7 @@ func (d *Draft) SetManifest(m shard.Manifest) error {
 	if err != nil {
 		return err
 	}
-	return d.write(manifestName, text)
+	return d.write(shard.ManifestName, text)
 }
 
 // write puts the file name into the draft, in place of what is there.
@@ -149,10 +149,10 @@ func (d *Draft) finish(m shard.Manifest) error {
 	if err := d.SetManifest(m); err != nil {
 		return err
 	}
-	if err := d.write(SumsName, Sums(m.Shards)); err != nil {
+	if err := d.write(shard.SumsName, shard.SHA256SUMS(m.Shards)); err != nil {
 		return err
 	}
-	wanted := map[string]bool{manifestName: true, SumsName: true}
+	wanted := map[string]bool{shard.ManifestName: true, shard.SumsName: true}
 	for i := range m.Shards {
 		wanted[shard.FileName(i+1)] = true
 	}

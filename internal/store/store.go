@@ -55,13 +55,12 @@ import (
 // Names in a data directory. Temporary files are in the private one, so that a
 // final name is never seen on anything unfinished.
 const (
-	manifestName = "manifest.json"
-	private      = ".shardcast"
-	drafts       = private + "/drafts"
-	retired      = private + "/retired"
-	writeLock    = private + "/write.lock"
-	stateName    = private + "/state.json"
-	watchedName  = private + "/watched.json"
+	private     = ".shardcast"
+	drafts      = private + "/drafts"
+	retired     = private + "/retired"
+	writeLock   = private + "/write.lock"
+	stateName   = private + "/state.json"
+	watchedName = private + "/watched.json"
 )
 
 const (
@@ -229,7 +228,7 @@ func (s *Store) distribution() ([]distfile.Entry, []distfile.LineError, error) {
 // Manifest opens the manifest of v. The error matches [fs.ErrNotExist] if v is
 // not here.
 func (s *Store) Manifest(v shard.Version) (*os.File, error) {
-	return s.open(v, manifestName)
+	return s.open(v, shard.ManifestName)
 }
 
 // Holds reports whether v is here, and was not retired.
