@@ -1,0 +1,40 @@
+package client
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/fetch/placetest"
+	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+func TestOutputIsAPlaceForShards(t *testing.T) {
+	for name, shared := range map[string]bool{"alone": false, "in a swarm": true} {
+		t.Run(name, func(t *testing.T) {
+			placetest.Test(t, placetest.Implementation{
+				Open: func(t *testing.T, dir string, m shard.Manifest) (fetch.Sink, func()) {
+					t.Helper()
+					root, err := os.OpenRoot(dir)
+					require.NoError(t, err)
+					out, err := create(t.Context(), root, "weights.bin", m, false)
+					require.NoError(t, err)
+					if shared {
+						none := func(int) (relay.File, error) { return nil, os.ErrNotExist }
+						out.shared = relay.NewBoard().Begin(distfile.Entry{Version: 1, Digest: m.Digest}, m, 1, none)
+					}
+					return out, func() { assert.NoError(t, out.close(true)) }
+				},
+				File: func(dir string, s shard.Shard) (string, int64) {
+					return filepath.Join(dir, tempName("weights.bin")), s.Offset
+				},
+			})
+		})
+	}
+}
