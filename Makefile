@@ -22,7 +22,7 @@ race: ## Run all tests with the race detector (needs a C compiler), and sum them
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 $(RACED)
 
 e2e: ## Run the stories with the real commands, and with nginx, curl and others (from Debian, as root)
-	scripts/peers
+	scripts/others
 	go test -count=1 ./cmd
 
 soak: ## Have VERSIONS (500) small versions come through a middle, with KILLS (100) of all three meanwhile, as SEED (1) has it

@@ -42,7 +42,7 @@
 //	settled DIR                 nothing unfinished is left in DIR or below
 //
 // and, of what others run, for which $DEPLOY is our directory deploy and $FIXTURE is a directory that the Python package
-// has written (see peers_test.go and python_test.go):
+// has written (see others_test.go and python_test.go):
 //
 //	nginx NAME FILE             run nginx with the servers in FILE, one of which listens at $ADDRESS,
 //	                            and set $NAME to that; its log has "METHOD PATH PROTOCOL STATUS BYTES
@@ -150,7 +150,7 @@ func TestScripts(t *testing.T) {
 				servers: make(map[string]*server), proxies: make(map[string]*proxy), answers: make(map[string]<-chan string),
 			}
 			setupSoak(env)
-			return setupPeers(env)
+			return setupOthers(env)
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {

@@ -193,7 +193,7 @@ func (s *pyServer) stop() {
 	}
 }
 
-// answer answers one request, whose outcome is the peer's affair.
+// answer answers one request, whose outcome is the other's affair.
 func (s *pyServer) answer(conn net.Conn) {
 	r, err := http.ReadRequest(bufio.NewReader(conn))
 	if err != nil {

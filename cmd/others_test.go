@@ -25,9 +25,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// setupPeers tells a script where the fixture is that the Python package wrote, and
+// setupOthers tells a script where the fixture is that the Python package wrote, and
 // where Debian has nginx.
-func setupPeers(env *testscript.Env) error {
+func setupOthers(env *testscript.Env) error {
 	fixture, err := filepath.Abs("testdata/python-0.3.2")
 	if err != nil {
 		return err
