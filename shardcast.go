@@ -186,7 +186,7 @@ func (l ServerLimits) serving(dialect string) (server.Options, error) {
 }
 
 // SwarmOptions say whether nodes that follow the same server swap shards, so that it sends
-// each about once; docs/swarm.md says how. The zero value has nobody told anything.
+// each about once; docs/protocol.md says how. The zero value has nobody told anything.
 type SwarmOptions struct {
 	// Swarm has an [Origin] or [Middle] list, to whoever asks, up to 16 of the nodes that
 	// follow it and have said on which port they serve. A node is listed at the address that

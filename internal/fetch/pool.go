@@ -118,7 +118,7 @@
 //
 // Where [Options] say so, what is relayed is swapped with the nodes that [Pool.Swarm] finds,
 // of which each fetch has 16 at most. What it takes next from whom is said by package swarm
-// and docs/swarm.md. They are no upstreams: what is on offer, and all digests, come from
+// and docs/protocol.md. They are no upstreams: what is on offer, and all digests, come from
 // those, and what peers do wrong costs time and no more. Nobody is given up there for being
 // slow, but when next to nothing comes from all of them, or at the end.
 //

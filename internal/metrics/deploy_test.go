@@ -104,12 +104,12 @@ func TestMetricsNamedInTheDashboardExist(t *testing.T) {
 	}
 }
 
-func TestMetricsNamedInTheREADMEExistAndAllOfOursAreThere(t *testing.T) {
-	data, err := os.ReadFile("../../README.md")
+func TestMetricsNamedInTheDocsExistAndAllOfOursAreThere(t *testing.T) {
+	data, err := os.ReadFile("../../docs/operations.md")
 	require.NoError(t, err)
-	_, section, ok := strings.Cut(string(data), "\n### Metrics\n")
+	_, section, ok := strings.Cut(string(data), "\n## Metrics\n")
 	require.True(t, ok)
-	section, _, ok = strings.Cut(section, "\n### ")
+	section, _, ok = strings.Cut(section, "\n## ")
 	require.True(t, ok)
 	said := regexp.MustCompile(`\bshardcast_\w+`).FindAllString(section, -1)
 	known := series(t)
@@ -119,7 +119,7 @@ func TestMetricsNamedInTheREADMEExistAndAllOfOursAreThere(t *testing.T) {
 	for _, metric := range known {
 		if strings.HasPrefix(metric, "shardcast_") {
 			base := regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(metric, "")
-			assert.Contains(t, said, base, "the README does not say what it means")
+			assert.Contains(t, said, base, "docs/operations.md does not explain it")
 		}
 	}
 }

@@ -1,7 +1,7 @@
 // Package swarm is how nodes that follow the same upstream swap the shards of a version,
 // so that the upstream sends each about once: who is a peer of whom, what a node says it
 // has, and which shard it takes next from whom. It knows nothing of HTTP, nor of where
-// bytes are kept. docs/swarm.md states the protocol.
+// bytes are kept. docs/protocol.md states the protocol.
 //
 // # What a node has
 //

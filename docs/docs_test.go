@@ -1,0 +1,100 @@
+// Package docs_test keeps the pages for people true: their links, their words, and the
+// log messages that they explain.
+package docs_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// pages returns the text of every page, without code, by its path in the repository.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	t.Chdir("..")
+	paths, err := filepath.Glob("docs/*.md")
+	require.NoError(t, err)
+	require.Greater(t, len(paths), 5)
+	texts := make(map[string]string)
+	for _, path := range append(paths, "README.md", "CONTRIBUTING.md", "CHANGELOG.md", filepath.Join("deploy", "README.md")) {
+		data, err := os.ReadFile(path)
+		require.NoError(t, err)
+		texts[path] = regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(string(data), "")
+	}
+	return texts
+}
+
+// anchors returns the names by which a link reaches the headings of a page, as GitHub
+// makes them.
+func anchors(text string) []string {
+	var names []string
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		name := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		names = append(names, strings.ReplaceAll(name, " ", "-"))
+	}
+	return names
+}
+
+func TestLinksLeadSomewhere(t *testing.T) {
+	texts := pages(t)
+	for path, text := range texts {
+		for _, link := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(text, -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			file, anchor, _ := strings.Cut(link[1], "#")
+			target := path
+			if file != "" {
+				target = filepath.Join(filepath.Dir(path), filepath.FromSlash(file))
+			}
+			_, err := os.Stat(target)
+			assert.NoError(t, err, "%s links to %s", path, link[1])
+			if anchor != "" {
+				assert.Contains(t, anchors(texts[target]), anchor, "%s links to %s", path, link[1])
+			}
+		}
+	}
+}
+
+// A machine is a node, a server, a reader; only people are someone.
+func TestMachinesAreNoPeople(t *testing.T) {
+	person := regexp.MustCompile(`(?i)\b(who|whoever|whom|nobody|somebody|he|his|himself)\b`)
+	for path, text := range pages(t) {
+		if path == filepath.Join("deploy", "README.md") {
+			continue
+		}
+		for number, line := range strings.Split(text, "\n") {
+			assert.NotRegexp(t, person, line, "%s, line %d, counted without code", path, number+1)
+		}
+	}
+}
+
+func TestLogMessagesThatMatterExist(t *testing.T) {
+	_, table, ok := strings.Cut(pages(t)[filepath.Join("docs", "operations.md")], "\n## Log lines that matter\n")
+	require.True(t, ok)
+	table, _, _ = strings.Cut(table, "\n## ")
+	var source strings.Builder
+	for _, root := range []string{"cmd", "internal"} {
+		require.NoError(t, filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			source.Write(data)
+			return err
+		}))
+	}
+	rows := regexp.MustCompile("(?m)^\\| (`.*?`) \\|").FindAllStringSubmatch(table, -1)
+	require.Greater(t, len(rows), 10)
+	for _, row := range rows {
+		for _, message := range regexp.MustCompile("`(.*?)`").FindAllStringSubmatch(row[1], -1) {
+			assert.True(t, strings.Contains(source.String(), `"`+message[1]+`"`), "no package logs %q", message[1])
+		}
+	}
+}
