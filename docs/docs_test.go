@@ -1,5 +1,5 @@
 // Package docs_test keeps the pages for people true: their links, their words, and the
-// log messages that they explain.
+// log messages and stories that they name.
 package docs_test
 
 import (
@@ -75,10 +75,17 @@ func TestMachinesAreNoPeople(t *testing.T) {
 	}
 }
 
+// section returns the part of a page below a heading.
+func section(t *testing.T, page, heading string) string {
+	t.Helper()
+	_, text, ok := strings.Cut(pages(t)[filepath.Join("docs", page)], "\n## "+heading+"\n")
+	require.True(t, ok, heading)
+	text, _, _ = strings.Cut(text, "\n## ")
+	return text
+}
+
 func TestLogMessagesThatMatterExist(t *testing.T) {
-	_, table, ok := strings.Cut(pages(t)[filepath.Join("docs", "operations.md")], "\n## Log lines that matter\n")
-	require.True(t, ok)
-	table, _, _ = strings.Cut(table, "\n## ")
+	table := section(t, "operations.md", "Log lines that matter")
 	var source strings.Builder
 	for _, root := range []string{"cmd", "internal"} {
 		require.NoError(t, filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
@@ -95,6 +102,17 @@ func TestLogMessagesThatMatterExist(t *testing.T) {
 	for _, row := range rows {
 		for _, message := range regexp.MustCompile("`(.*?)`").FindAllStringSubmatch(row[1], -1) {
 			assert.True(t, strings.Contains(source.String(), `"`+message[1]+`"`), "no package logs %q", message[1])
+		}
+	}
+}
+
+func TestStoriesThatShowCompatibilityExist(t *testing.T) {
+	table := section(t, "compatibility.md", "Tested combinations")
+	rows := regexp.MustCompile(`(?m)\| ([a-z0-9_, ]+) \|$`).FindAllStringSubmatch(table, -1)
+	require.Greater(t, len(rows), 10)
+	for _, row := range rows {
+		for _, story := range strings.Split(row[1], ", ") {
+			assert.FileExists(t, filepath.Join("cmd", "testdata", "script", story+".txtar"))
 		}
 	}
 }
