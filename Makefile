@@ -7,7 +7,7 @@ RACED    ?= . ./cmd/... ./internal/...
 PREFIX   ?= /usr/local
 COMMANDS  = shardcast-origin shardcast-middle shardcast-client
 
-.PHONY: help build test race e2e soak fuzz bench bench-check bench-chain lab killloop lint vet fmt check demo man install dist clean
+.PHONY: help build test race e2e soak fuzz bench bench-check lab killloop lint vet fmt check demo man install dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,10 +38,7 @@ bench: build ## Measure all beside openssl, curl, nginx and others (ARGS='-repor
 bench-check: build ## The same, and name what became worse than in the newest of bench/reports (ARGS)
 	go run ./scripts/bench -check bench/reports $(ARGS)
 
-bench-chain: build ## Measure a chain of middles, and one with many readers (ARGS, such as '-rounds 1 -report')
-	go run ./scripts/benchchain $(ARGS)
-
-lab: build ## Measure over shaped links, beside nginx, aria2c and BitTorrent (Linux, root; ARGS, such as '-nodes 4 -report bench/reports/lab')
+lab: build ## Measure over shaped links, beside nginx, aria2c and BitTorrent (Linux, root; ARGS='-nodes 4 -base OLD/bin', -help)
 	go run ./scripts/lab $(ARGS)
 
 killloop: build ## Kill 100 clients and 100 middles on the way to 1 GiB; they go on (SIZE, KILLS, SEED, DIR)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,12 +36,14 @@ func TestBoundIsWhatTheWiresAllow(t *testing.T) {
 	}{
 		"star":                   {star(eight), time.Second, time.Second, 4},
 		"tree":                   {tree(eight), time.Second, time.Second, 6},
+		"fanout":                 {fanout(eight), time.Second, time.Second, 4},
+		"one middle":             {oneMiddle(eight), time.Second, time.Second, 1},
 		"chain":                  {chain(eight), time.Second, time.Second, 4},
 		"slowest down":           {slow(eight), 10 * time.Second, time.Second, 4},
 		"origin's up":            {asymmetric(eight), 4 * time.Second, 4 * time.Second, 4},
 		"the killed want none":   {gone(eight), time.Second, time.Second, 3},
 		"a killed middle":        {killedMiddle(eight), time.Second, time.Second, 5},
-		"who lies wants none":    {lying(eight), time.Second, time.Second, 3},
+		"a liar wants none":      {lying(eight), time.Second, time.Second, 3},
 		"late":                   {lateClient(eight), time.Second, time.Second, 4},
 		"sum of all up":          {plan{{up: 8e6}, {role: client, up: 1e6, down: 8e6}, {role: client, up: 1e6, down: 8e6}}, 1600 * time.Millisecond, 1600 * time.Millisecond, 2},
 		"one that cannot upload": {plan{{up: 8e6}, {role: client, down: 8e6}}, time.Second, time.Second, 1},
@@ -52,7 +56,7 @@ func TestBoundIsWhatTheWiresAllow(t *testing.T) {
 	}
 }
 
-func TestALiarTellsThatItHasAllAndSendsZeros(t *testing.T) {
+func TestALiarAnnouncesAllShardsAndSendsZeros(t *testing.T) {
 	m := shard.Manifest{Size: 25, ShardSize: 10, Shards: make([]shard.Digest, 3)}
 	srv := httptest.NewServer(liar(m))
 	t.Cleanup(srv.Close) // after the connections, or it would wait for them
@@ -78,7 +82,7 @@ func TestALiarTellsThatItHasAllAndSendsZeros(t *testing.T) {
 	assert.NoError(t, server.Reach(t.Context(), at), "an upstream lists it")
 }
 
-func TestServersComeBeforeThoseThatFetchFromThem(t *testing.T) {
+func TestServersComeBeforeTheNodesThatFetchFromThem(t *testing.T) {
 	for _, s := range scenarios() {
 		for clients := 1; clients <= 9; clients++ {
 			p := s.plan(shape{clients: clients, middles: 2, rate: 8_000_000})
@@ -132,14 +136,70 @@ func TestTableHasMediansAndRanges(t *testing.T) {
 	r := exampleReport()
 	r.result("nginx", variant{scenarios()[0], 4, nil}).fail(io.ErrUnexpectedEOF)
 	text := r.Markdown()
-	assert.Contains(t, text, "| star | 2 | shardcast | 4.00 (2.00 to 8.00) | 1.00 | 0.25 (0.12 to 0.50) | 0.50 | 1.04 | 2.00 | 4.00 | 50 |\n")
-	assert.Contains(t, text, "| star | 4 | nginx | **failed 1 times**: unexpected EOF | | | | | | | |\n")
+	assert.Contains(t, text, "| star | 2 | shardcast | 4.00 (2.00 to 8.00) | 1.00 | 0.25 (0.12 to 0.50) | 0.50 | 1.04 | 2.00 | 4.00 | 50 |  |\n")
+	assert.Contains(t, text, "| star | 4 | nginx | **failed 1 times**: unexpected EOF | | | | | | | | |\n")
 	head, _, _ := strings.Cut(text[strings.Index(text, "| scenario"):], "\n")
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, "|") {
 			assert.Equal(t, strings.Count(head, "|"), strings.Count(line, "|"), line)
 		}
 	}
+}
+
+func TestBaseCommandsAreComparedWithTheOthers(t *testing.T) {
+	r := exampleReport()
+	v := variant{scenarios()[0], 2, star(eight)}
+	r.result(baseName(ours), v).Samples = []Sample{{All: 1}, {All: 1.5}, {All: 1.2}}
+	text := r.Markdown()
+	assert.Contains(t, text, "| star, 2 clients: shardcast, s to all nodes | 1.200 (1.000 to 1.500) | 4.000 (2.000 to 8.000) | 3.333 | **worse** |\n")
+	assert.Contains(t, text, "- base shardcast: shardcast with the commands of -base\n")
+}
+
+func TestAMissedGoalIsNamed(t *testing.T) {
+	r := exampleReport()
+	assert.Empty(t, r.missed(), "star has none")
+	for _, s := range scenarios() {
+		if s.goal == nil {
+			continue
+		}
+		x := r.result(ours, variant{s, 1, s.plan(eight)})
+		x.Samples = []Sample{{All: 100, Bound: 95, Copies: 2, Peak: 65}}
+		r.result("swarm", variant{s, 1, s.plan(eight)}).Samples = x.Samples // which has no goal
+	}
+	assert.Equal(t, []string{
+		"listed: 100.000 s to all nodes, at most 0.25", "readers: 2.000 copies of the shard, at most 1.05",
+		"crowd: 65.000 peak of a middle, MiB, at most 64",
+	}, r.missed())
+	assert.Contains(t, r.Markdown(), "- chain: 0.950 of the bound, at least 0.9: met\n")
+}
+
+func TestReceivedBytesAreThoseOfAllUpstreams(t *testing.T) {
+	got, err := received("# HELP shardcast_received_bytes_total Bytes.\n" +
+		"shardcast_received_bytes_total{upstream=\"a\"} 1.5e+06\nshardcast_received_bytes_total{upstream=\"b\"} 1\n")
+	require.NoError(t, err)
+	assert.InDelta(t, 1_500_001.0, got, 0)
+	_, err = received("")
+	assert.Error(t, err)
+}
+
+func TestReadersShareAShard(t *testing.T) {
+	bytes := make([]byte, 1000)
+	arriving := make(chan struct{})
+	var begun atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		if begun.Add(1) == crowd {
+			time.AfterFunc(10*time.Millisecond, func() { close(arriving) })
+		}
+		<-arriving
+		_, _ = w.Write(bytes)
+	}))
+	defer srv.Close()
+	want := shard.Shard{Number: 1, Size: 1000, Digest: shard.Digest(sha256.Sum256(bytes))}
+	require.NoError(t, readShared(t.Context(), srv.URL+"/", want))
+	want.Digest[0] ^= 1
+	require.ErrorContains(t, readShared(t.Context(), srv.URL+"/", want), "wrong bytes")
 }
 
 func TestReportIsWritten(t *testing.T) {
@@ -164,7 +224,7 @@ func TestRatesAreReadAsTcWritesThem(t *testing.T) {
 	}
 }
 
-func TestTrackerTellsPeersOfOneAnother(t *testing.T) {
+func TestTrackerListsToEachNodeTheOthers(t *testing.T) {
 	tr := newTracker()
 	ask := func(remote, event string) string {
 		r := httptest.NewRequest("GET", "/announce?port=6881&event="+event, nil)

@@ -2,20 +2,25 @@
 // as slow as real ones: each node is a network namespace on a bridge, with its own
 // shaped up- and downlink, and runs the real commands. Beside shardcast it measures
 // nginx with aria2c, also with nginx as a cache in between, and BitTorrent (aria2c),
-// where they are installed.
+// where they are installed; and with -base the commands of another build, in the same
+// rounds.
 //
 // It needs root, Linux, ip and tc. Bridge and links are in namespaces of their own,
-// called sclab-PID-..., so that no other interface is touched, and all of it is
-// removed at the end, also after ctrl-C.
+// called sclab-PID-..., so that the lab touches no other interface, and it removes all
+// of them at the end, also after ctrl-C.
 //
 // The clock starts when the origin is up and holds the file, and nothing else runs
-// yet; it stops when the last node holds the verified file. What the wires allow is
+// yet; it stops when the last node holds the verified file. The wires allow
 //
 //	max(S / up of the origin, S / slowest down, N * S / sum of all up)
 //
-// for a file of S bytes and N nodes that are to hold it (see [plan.bound]), and
-// results are this bound divided by the time: 1 is ideal. The links count packet
-// headers, so that 0.955 is the most that is to be had.
+// for a file of S bytes and N nodes that want it (see [plan.bound]), and results are
+// this bound divided by the time: 1 is ideal. The links count packet headers, so that
+// 0.955 is the most.
+//
+// Some scenarios start the clock elsewhere, or measure something else of shardcast
+// alone: see the legend of a report, or [scenarios]. A median of shardcast's that misses
+// the goal of its scenario is an error.
 package main
 
 import (
@@ -41,20 +46,31 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	var err error
-	switch {
-	case len(os.Args) == 3 && os.Args[1] == trackerCommand:
-		err = track(ctx, os.Args[2])
-	case len(os.Args) == 5 && os.Args[1] == liarCommand:
-		err = lie(ctx, os.Args[2], os.Args[3], os.Args[4])
-	default:
-		err = run(ctx)
-	}
+	err := dispatch(ctx, os.Args[1:])
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "lab:", err)
 		os.Exit(1)
 	}
+}
+
+// dispatch runs the lab, or a program that the lab runs in a namespace.
+func dispatch(ctx context.Context, args []string) error {
+	if len(args) < 2 {
+		return run(ctx)
+	}
+	switch name, args := args[0], args[1:]; name {
+	case trackerCommand:
+		return track(ctx, args[0])
+	case liarCommand:
+		return lie(ctx, args[0], args[1], args[2])
+	case watchCommand:
+		watch(ctx, args[0])
+		return nil
+	case readCommand:
+		return read(ctx, args[0], args[1])
+	}
+	return run(ctx)
 }
 
 // rate is a flag of bits per second.
@@ -124,9 +140,10 @@ func (w *words) Set(s string) error {
 	return nil
 }
 
-// lab is what all trials share.
+// A lab is common to all trials.
 type lab struct {
-	bin, dir, report   string
+	bin, base          string
+	dir, report        string
 	scenarios, systems string
 	congestion         string
 	nodes              numbers
@@ -139,7 +156,6 @@ type lab struct {
 
 	prefix string // of all namespaces
 	file   file.File
-	stock  string // what origins serve, made once
 }
 
 func run(ctx context.Context) (err error) {
@@ -147,17 +163,18 @@ func run(ctx context.Context) (err error) {
 		nodes: numbers{1, 2, 4, 8}, rate: 200_000_000, size: 128 << 20, shardSize: 1_000_000,
 		prefix: "sclab-" + strconv.Itoa(os.Getpid()),
 	}
-	flag.Var(&l.nodes, "nodes", "`NUMBERS` of clients, separated by commas: star and tree are run with each, all else with the largest")
+	flag.Var(&l.nodes, "nodes", "`NUMBERS` of clients, separated by commas: each for star and tree, the largest for all else")
 	flag.Var(&l.rate, "rate", "`RATE` of each link in either direction, in kbit, mbit or gbit per second")
 	flag.Var(&l.size, "size", "`BYTES` of the file")
 	flag.Var(&l.shardSize, "shard-size", "`BYTES` of a shard")
-	flag.IntVar(&l.middles, "middles", 2, "`NUMBER` of middles in a tree")
-	flag.IntVar(&l.rounds, "rounds", 3, "`NUMBER` of rounds, in each of which everything is run once")
+	flag.IntVar(&l.middles, "middles", 2, "`NUMBER` of middles in tree and fanout")
+	flag.IntVar(&l.rounds, "rounds", 3, "`NUMBER` of rounds, each of which runs everything once")
 	flag.StringVar(&l.scenarios, "scenarios", names(scenarios()), "`NAMES`, separated by commas")
-	flag.StringVar(&l.systems, "systems", "", "`NAMES` of "+names(systems())+" (default those that are installed)")
+	flag.StringVar(&l.systems, "systems", "", "`NAMES` of "+names(systems(""))+" (default all that are installed)")
 	flag.StringVar(&l.congestion, "congestion", "", "congestion control by `NAME`, such as cubic (default that of new namespaces)")
 	flag.StringVar(&l.report, "report", "", "`DIRECTORY` to write the report into, as Markdown and JSON")
 	flag.StringVar(&l.bin, "bin", "bin", "`DIRECTORY` of the commands")
+	flag.StringVar(&l.base, "base", "", "`DIRECTORY` of other commands to compare with, in the same rounds")
 	flag.StringVar(&l.dir, "dir", "", "`DIRECTORY` to work in (default /dev/shm if there is room, else that of temporary files)")
 	flag.Uint64Var(&l.seed, "seed", 1, "`SEED` of the file's bytes")
 	flag.Var(&l.originArgs, "origin-args", "more `FLAGS` for shardcast-origin, separated by spaces")
@@ -171,11 +188,16 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	systems, leftOut, err := l.installed()
-	if err != nil {
+	if l.bin, err = filepath.Abs(l.bin); err != nil {
 		return err
 	}
-	if l.bin, err = filepath.Abs(l.bin); err != nil {
+	if l.base != "" {
+		if l.base, err = filepath.Abs(l.base); err != nil {
+			return err
+		}
+	}
+	systems, leftOut, err := l.installed()
+	if err != nil {
 		return err
 	}
 	if err := l.able(ctx); err != nil {
@@ -187,16 +209,20 @@ func run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(l.dir)) }()
 	r := l.newReport(ctx, leftOut)
 	err = l.measure(ctx, r, systems, chosen)
-	if r.measured() {
-		fmt.Print(r.Markdown())
-		if l.report != "" {
-			err = errors.Join(err, r.write(l.report))
-		}
+	if !r.measured() {
+		return err
+	}
+	fmt.Print(r.Markdown())
+	if l.report != "" {
+		err = errors.Join(err, r.write(l.report))
+	}
+	if missed := r.missed(); len(missed) > 0 {
+		err = errors.Join(err, errors.New("missed: "+strings.Join(missed, "; ")))
 	}
 	return err
 }
 
-// able says in a sentence why there can be no lab here, if so.
+// able is an error that explains why there can be no lab here, or nil.
 func (l *lab) able(ctx context.Context) error {
 	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
 		return errors.New("the lab needs Linux and root, for network namespaces")
@@ -212,7 +238,7 @@ func (l *lab) able(ctx context.Context) error {
 		err = errors.Join(err, n.close(ctx))
 	}
 	if err != nil {
-		return fmt.Errorf("network namespaces, veth, bridge, tc tbf or the congestion control are not to be had here: %w", err)
+		return fmt.Errorf("network namespaces, veth, bridge, tc tbf or the congestion control are missing here: %w", err)
 	}
 	return nil
 }
@@ -231,16 +257,20 @@ func (l *lab) workIn(ctx context.Context) (err error) {
 	return nil
 }
 
-// need in bytes is what is on the disk at the same time, at most: the file, its shards,
-// both again on the way to each node, and some for everything else.
+// need in bytes is the most on the disk at a time: the file, stocks of the commands and
+// of the base with shards of three sizes, a file or shards at each node, and some for
+// everything else.
 func (l *lab) need() int64 {
-	return int64(l.size)*int64(3+slices.Max(l.nodes)+max(l.middles, chainMiddles)) + 1<<29
+	return int64(l.size)*int64(7+slices.Max(l.nodes)+max(2*l.middles, chainMiddles)) + 1<<29
 }
 
-// installed are the systems that were asked for, or else that are there, and says which
-// are not.
+// installed are the systems of the flag, or else all, and those that cannot run here with
+// the reason.
 func (l *lab) installed() (there []system, leftOut []string, err error) {
-	asked, err := choose("system", systems(), l.systems)
+	asked, err := choose("system", systems(l.bin), l.systems)
+	if l.base != "" {
+		asked = append(asked, based(asked, l.base)...)
+	}
 	for _, s := range asked {
 		var missing []string
 		for _, name := range s.needs {
@@ -252,7 +282,7 @@ func (l *lab) installed() (there []system, leftOut []string, err error) {
 			there = append(there, s)
 			continue
 		}
-		leftOut = append(leftOut, fmt.Sprintf("%s, because of what is not installed: %s", s.name, strings.Join(missing, ", ")))
+		leftOut = append(leftOut, fmt.Sprintf("%s, for lack of %s", s.name, strings.Join(missing, ", ")))
 	}
 	if err == nil && len(there) == 0 {
 		err = errors.New(strings.Join(leftOut, "; "))
@@ -260,10 +290,10 @@ func (l *lab) installed() (there []system, leftOut []string, err error) {
 	return there, leftOut, err
 }
 
-// named is what is chosen by its name.
+// named is chosen by its name.
 type named interface{ called() string }
 
-// names are those of all, separated by commas.
+// names are the names of all, separated by commas.
 func names[T named](all []T) string {
 	var s []string
 	for _, x := range all {
@@ -272,7 +302,7 @@ func names[T named](all []T) string {
 	return strings.Join(s, ",")
 }
 
-// choose returns those of all that are named, separated by commas, or all if none is.
+// choose returns those of all in a list of names, and all for an empty list.
 func choose[T named](what string, all []T, list string) (chosen []T, err error) {
 	if list == "" {
 		return all, nil
@@ -287,8 +317,8 @@ func choose[T named](what string, all []T, list string) (chosen []T, err error) 
 	return chosen, nil
 }
 
-// measure runs all that was chosen, round by round, so that whatever else the machine
-// does hits all of it alike. What fails is noted, and is an error at the end.
+// measure runs each system in each scenario, round by round, so that all other work of
+// the machine hits all of them alike. A failed trial is noted, and is an error at the end.
 func (l *lab) measure(ctx context.Context, r *Report, systems []system, chosen []scenario) error {
 	began := time.Now()
 	if err := l.prepare(ctx); err != nil {
@@ -298,8 +328,11 @@ func (l *lab) measure(ctx context.Context, r *Report, systems []system, chosen [
 	for round := range l.rounds {
 		for _, c := range l.cases(chosen) {
 			for _, s := range systems {
-				what := fmt.Sprintf("round %d of %d: %s, %d clients: %s", round+1, l.rounds, c.name, c.nodes, s.name)
-				sample, err := l.trial(ctx, s, c.plan)
+				if c.run != nil && s.bin == "" {
+					continue
+				}
+				what := fmt.Sprintf("round %d of %d: %s, %d clients: %s", round+1, l.rounds, c.name, c.clients, s.name)
+				sample, err := l.trial(ctx, s, c)
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
@@ -311,7 +344,7 @@ func (l *lab) measure(ctx context.Context, r *Report, systems []system, chosen [
 					continue
 				}
 				result.Samples = append(result.Samples, sample)
-				fmt.Fprintf(os.Stderr, "%s: %.2f s, %.3f of the bound, %.2f times the file sent, %.0f %% idle\n",
+				fmt.Fprintf(os.Stderr, "%s: %.3f s, %.3f of the bound, %.2f times the file sent, %.0f %% idle\n",
 					what, sample.All, sample.ratio(), sample.Sent, 100*sample.Idle)
 			}
 		}
@@ -323,20 +356,21 @@ func (l *lab) measure(ctx context.Context, r *Report, systems []system, chosen [
 	return nil
 }
 
-// A variant is a scenario with so many clients.
+// A variant is a scenario with a number of clients.
 type variant struct {
 	scenario
 
-	nodes int
-	plan  plan
+	clients int
+	plan    plan
 }
 
-// cases are the scenarios with the numbers of clients that they are run with.
+// cases are the variants of the scenarios, one for each number of clients where they sweep.
 func (l *lab) cases(chosen []scenario) (all []variant) {
 	for _, s := range chosen {
 		for _, n := range l.nodes {
 			if s.sweep || n == slices.Max(l.nodes) {
-				all = append(all, variant{s, n, s.plan(shape{clients: n, middles: l.middles, rate: l.rate})})
+				p := s.plan(shape{clients: n, middles: l.middles, rate: l.rate})
+				all = append(all, variant{s, p.clients(), p})
 			}
 		}
 	}

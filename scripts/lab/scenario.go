@@ -1,13 +1,14 @@
 package main
 
 import (
+	"context"
 	"math"
 	"time"
 
 	"github.com/shardcast/shardcast/scripts/internal/file"
 )
 
-// role is what a node does.
+// A role is that of a node.
 type role int
 
 const (
@@ -16,23 +17,23 @@ const (
 	client
 )
 
-// fate is what becomes of a node in a trial.
+// A fate is the course of a node in a trial.
 type fate int
 
 const (
 	stays  fate = iota
 	killed      // when it has received half of the file
 	late        // it is started when another node has received half of the file
-	lies        // it wants nothing, and sends others of its swarm wrong bytes, see [lie]
+	lies        // it wants no file, and sends its peers wrong bytes, see [lie]
 )
 
 // A spec is one node of a plan.
 type spec struct {
 	role     role
 	up, down rate
-	from     []int // numbers of the nodes that it fetches from, if the system has such
+	from     []int // numbers of the servers that it fetches from, where the system has servers
 	fate     fate
-	odd      bool // it is unlike the others, which are therefore also looked at without it
+	odd      bool // it is unlike the others, whose times are therefore also reported without it
 }
 
 // wants reports whether the node is to hold the file in the end.
@@ -47,7 +48,7 @@ type plan []spec
 //
 //	max(S / up of the origin, S / slowest down, N * S / sum of all up)
 //
-// Links of nodes that are killed, or lie, count as if they did not, so that it remains a
+// Links of nodes that are killed, or lie, count like all others, so that it remains a
 // bound. Without the odd ones, N and the slowest down are those of the others.
 func (p plan) bound(size file.Bytes, odd bool) time.Duration {
 	slowest, sum, n := math.Inf(1), 0.0, 0.0
@@ -62,6 +63,16 @@ func (p plan) bound(size file.Bytes, odd bool) time.Duration {
 	return time.Duration(float64(size) * least * float64(time.Second))
 }
 
+// clients is the number of clients.
+func (p plan) clients() (n int) {
+	for _, s := range p {
+		if s.role == client {
+			n++
+		}
+	}
+	return n
+}
+
 // receivers is the number of nodes that want the file.
 func (p plan) receivers() (n int) {
 	for _, s := range p {
@@ -72,7 +83,7 @@ func (p plan) receivers() (n int) {
 	return n
 }
 
-// A shape is what plans are made from.
+// A shape describes the plans to make.
 type shape struct {
 	clients, middles int
 	rate             rate
@@ -81,27 +92,87 @@ type shape struct {
 // A scenario makes plans.
 type scenario struct {
 	name, story string
-	sweep       bool // it is run with each number of clients
 	plan        func(shape) plan
+
+	// sweep has the scenario run with each number of clients.
+	sweep bool
+
+	// run runs a trial, and nil is [trial.bring]. A scenario with a run is one of
+	// shardcast alone.
+	run func(context.Context, *trial) (Sample, error)
+
+	// fresh has the origin begin with an empty data directory.
+	fresh bool
+
+	// shards is the number of shards of the file, and 0 leaves it to the flag.
+	shards int64
+
+	// goal is a bound that a median of shardcast's has to keep.
+	goal *goal
 }
 
 func (s scenario) called() string { return s.name }
 
-// chainMiddles is how many middles a chain has.
+// A goal bounds the median of a figure.
+type goal struct {
+	figure string
+	of     func(Sample) float64
+	bound  float64
+	least  bool // the bound is the least, and otherwise the most
+}
+
+// kept reports whether a median keeps the goal.
+func (g goal) kept(median float64) bool {
+	if g.least {
+		return median >= g.bound
+	}
+	return median <= g.bound
+}
+
+// chainMiddles is the number of middles in a chain.
 const chainMiddles = 3
 
 // scenarios are all there are.
 func scenarios() []scenario {
 	return []scenario{
-		{"star", "one origin to all clients directly", true, star},
-		{"tree", "origin to middles to clients, each of which has one middle", true, tree},
-		{"chain", "origin to three middles, one behind the other, to one client", false, chain},
-		{"slow", "star, and one client with a tenth of the rate both ways", false, slow},
-		{"asymmetric", "star, all upload with a quarter of the rate", false, asymmetric},
-		{"killed", "origin to two middles to all clients, which name both, and one middle is killed when it has half of the file", false, killedMiddle},
-		{"gone", "star, and every fourth client is killed when it has half of the file", false, gone},
-		{"lying", "star, and one client tells the others of a swarm that it has all shards, and sends them zeros", false, lying},
-		{"late", "star, and one client is started when another has half of the file", false, lateClient},
+		{name: "star", plan: star, sweep: true, story: "one origin to all clients directly"},
+		{name: "tree", plan: tree, sweep: true, story: "origin to middles to clients, each of which has one middle"},
+		{
+			name: "chain", plan: chain, story: "origin to three middles, one behind the other, to one client",
+			goal: &goal{"of the bound", Sample.ratio, 0.9, true},
+		},
+		{name: "fanout", plan: fanout, story: "origin to middles side by side, to as many clients, which name all middles"},
+		{name: "slow", plan: slow, story: "star, and one client with a tenth of the rate both ways"},
+		{name: "asymmetric", plan: asymmetric, story: "star, all upload with a quarter of the rate"},
+		{
+			name: "killed", plan: killedMiddle,
+			story: "origin to two middles to all clients, which name both, and one middle is killed when it has half of the file",
+		},
+		{name: "gone", plan: gone, story: "star, and every fourth client is killed when it has half of the file"},
+		{
+			name: "lying", plan: lying,
+			story: "star, and one client announces all shards to the others of a swarm, and sends them zeros",
+		},
+		{name: "late", plan: lateClient, story: "star, and one client is started when another has half of the file"},
+		{
+			name: "broadcast", plan: chain, run: broadcasting, fresh: true,
+			story: "chain, whose client waits for the version; the clock starts with the command `broadcast`",
+		},
+		{
+			name: "listed", plan: middlesInLine, run: listing, fresh: true,
+			story: "from the origin's listing of a small version to the last of three middles in a chain, twenty versions one after the other",
+			goal:  &goal{"s to all nodes", all, 0.25, false},
+		},
+		{
+			name: "readers", plan: oneMiddle, run: sharing, shards: sharedShards,
+			story: "64 readers beside a middle read the last shard of four while it arrives",
+			goal:  &goal{"copies of the shard", copies, 1.05, false},
+		},
+		{
+			name: "crowd", plan: oneMiddle, run: crowding, shards: crowdShards,
+			story: "64 readers beside a middle read what arrives, each at 100 KB/s",
+			goal:  &goal{"peak of a middle, MiB", peak, 64, false},
+		},
 	}
 }
 
@@ -132,12 +203,31 @@ func tree(s shape) plan {
 	return p
 }
 
-func chain(s shape) plan {
+func middlesInLine(s shape) plan {
 	p := newPlan(s)
 	for i := range chainMiddles {
 		p = p.add(middle, i)
 	}
-	return p.add(client, chainMiddles)
+	return p
+}
+
+func chain(s shape) plan { return middlesInLine(s).add(client, chainMiddles) }
+
+func oneMiddle(s shape) plan { return newPlan(s).add(middle, 0) }
+
+func fanout(s shape) plan {
+	p := newPlan(s)
+	for range s.middles {
+		p = p.add(middle, 0)
+	}
+	for i := range s.middles {
+		var all []int
+		for j := range s.middles {
+			all = append(all, 1+(i+j)%s.middles)
+		}
+		p = p.add(client, all...)
+	}
+	return p
 }
 
 func slow(s shape) plan {

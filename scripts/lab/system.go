@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -19,38 +20,62 @@ type system struct {
 	name, story string
 	needs       []string // programs that it runs
 
-	// start starts what runs on a node of a trial, with dir for its files. It returns
-	// when servers can be asked, and does not wait for the file.
+	// start starts the programs of a node of a trial, with dir for its files. It returns
+	// when servers accept requests, and does not wait for the file.
 	start func(ctx context.Context, t *trial, i int, dir string) (*node, error)
+
+	// bin is the directory of shardcast's commands, and empty for other systems.
+	bin string
 }
 
 func (s system) called() string { return s.name }
 
-// systems are all there are.
-func systems() []system {
+// systems are all there are; those of shardcast run the commands in the directory bin.
+func systems(bin string) []system {
 	return []system{
-		{"shardcast", "shards by HTTP, middles pass on what arrives", nil, startShardcast},
 		{
-			"swarm", "shardcast with --swarm: nodes that fetch from the same server swap shards", nil,
-			startSwarm,
+			name: ours, bin: bin, start: startShardcast,
+			story: "shards by HTTP, middles pass on arriving shards",
 		},
 		{
-			"nginx", "nginx and aria2c, ten shards at a time, each checked by SHA-256 and then joined; middles are nginx with proxy_cache and proxy_cache_lock",
-			[]string{"nginx", "aria2c"},
-			startNginx,
+			name: "swarm", bin: bin, start: startSwarm,
+			story: "shardcast with --swarm: nodes that fetch from the same server swap shards",
 		},
 		{
-			"bittorrent", "aria2c with a tracker on the origin, and all other nodes as peers, whatever they are in the scenario; aria2c checks each piece",
-			[]string{"aria2c"},
-			startTorrent,
+			name: "nginx", start: startNginx, needs: []string{"nginx", "aria2c"},
+			story: "nginx and aria2c, ten shards at a time, each checked by SHA-256 and then joined; " +
+				"middles are nginx with proxy_cache and proxy_cache_lock",
+		},
+		{
+			name: "bittorrent", start: startTorrent, needs: []string{"aria2c"},
+			story: "aria2c with a tracker on the origin, and all other nodes in one torrent, " +
+				"whatever they are in the scenario; aria2c checks each piece",
 		},
 	}
 }
 
+// ours is the system that goals are about.
+const ours = "shardcast"
+
+// based are the systems of shardcast with the commands in the directory base, called
+// after those with others.
+func based(all []system, base string) (of []system) {
+	for _, s := range all {
+		if s.bin != "" {
+			s.name, s.bin, s.story = baseName(s.name), base, s.name+" with the commands of -base"
+			of = append(of, s)
+		}
+	}
+	return of
+}
+
+// baseName is the name of a system with base commands.
+func baseName(system string) string { return "base " + system }
+
 // port is where servers listen.
 const port = "8000"
 
-// program is how to call a program that an administrator's path has.
+// program is the path of a program that may be in an administrator's path alone.
 func program(name string) string {
 	if sbin := "/usr/sbin/" + name; name == "nginx" {
 		if _, err := os.Stat(sbin); err == nil {
@@ -60,18 +85,9 @@ func program(name string) string {
 	return name
 }
 
-// prepare makes the file and what origins serve of it, once for all trials.
+// prepare makes the file, once for all trials.
 func (l *lab) prepare(ctx context.Context) (err error) {
 	if l.file, err = file.Random(ctx, filepath.Join(l.dir, "file.bin"), l.size, l.seed); err != nil {
-		return err
-	}
-	l.stock = filepath.Join(l.dir, "stock")
-	p, err := process.Start(ctx, l.command("origin"), "broadcast", l.file.Name, "--data-dir", l.stock,
-		"--shard-size", strconv.FormatInt(int64(l.shardSize), 10), "--log-level", "WARNING")
-	if err != nil {
-		return err
-	}
-	if _, err = p.Wait(); err != nil {
 		return err
 	}
 	text, err := torrent(l.file, announce())
@@ -81,8 +97,43 @@ func (l *lab) prepare(ctx context.Context) (err error) {
 	return os.WriteFile(l.torrentFile(), text, 0o600)
 }
 
-// command is one of shardcast's.
-func (l *lab) command(role string) string { return filepath.Join(l.bin, "shardcast-"+role) }
+// stockUp sets the data directory of origins: an empty one of the trial, or one that all
+// trials with these commands and shards of this size share.
+func (t *trial) stockUp(ctx context.Context, s scenario) error {
+	if s.shards > 0 {
+		t.shardSize = (t.lab.size + file.Bytes(s.shards) - 1) / file.Bytes(s.shards)
+	}
+	if s.fresh {
+		t.stock = filepath.Join(t.dir, "stock")
+		return nil
+	}
+	base := 0
+	if t.system.bin == t.lab.base {
+		base = 1
+	}
+	t.stock = filepath.Join(t.lab.dir, fmt.Sprintf("stock-%d-%d", t.shardSize, base))
+	if _, err := os.Stat(t.stock); err == nil {
+		return nil
+	}
+	p, err := process.Start(ctx, t.command("origin"), t.broadcast(t.lab.file.Name)...)
+	if err == nil {
+		_, err = p.Wait()
+	}
+	return err
+}
+
+// broadcast are the arguments that publish a file in the stock.
+func (t *trial) broadcast(name string) []string {
+	return []string{
+		"broadcast", name, "--data-dir", t.stock,
+		"--shard-size", strconv.FormatInt(int64(t.shardSize), 10), "--log-level", "WARNING",
+	}
+}
+
+// command is one of shardcast's. Other systems have the stock of the commands under test.
+func (t *trial) command(role string) string {
+	return filepath.Join(cmp.Or(t.system.bin, t.lab.bin), "shardcast-"+role)
+}
 
 // servers are the addresses of those that a node fetches from.
 func (t *trial) servers(i int) (all []string) {
@@ -98,18 +149,20 @@ func startShardcast(ctx context.Context, t *trial, i int, dir string) (*node, er
 		out := filepath.Join(dir, "out.bin")
 		args := append([]string{
 			"--servers", servers, "--version", "v1", "--wait", "5m", "--output-file", out, "--progress", "none",
-		}, t.clientArgs...)
+		}, t.lab.clientArgs...)
 		p, err := t.net.start(ctx, i, t.command("client"), args...)
 		if err != nil {
 			return nil, err
 		}
-		// Its path is printed when the file is there; the client may go on to serve it.
-		return &node{Process: p, output: out, held: func() (time.Time, error) { return awaited(p, `(?m)^\S*out\.bin$`) }}, nil
+		// A client prints the path when the file is there, and may go on to serve it.
+		held := func() (time.Time, error) { return awaited(p, `(?m)^\S*out\.bin$`) }
+		return &node{Process: p, output: out, held: held}, nil
 	}
-	args := append([]string{"--data-dir", t.stock, "--port", port}, t.originArgs...)
+	args := append([]string{"--data-dir", t.stock, "--port", port}, t.lab.originArgs...)
 	role := "origin"
 	if t.plan[i].role == middle {
-		args = append([]string{"--upstream", servers, "--data-dir", filepath.Join(dir, "data"), "--port", port}, t.middleArgs...)
+		data := filepath.Join(dir, "data")
+		args = append([]string{"--upstream", servers, "--data-dir", data, "--port", port}, t.lab.middleArgs...)
 		role = "middle"
 	}
 	p, err := t.net.start(ctx, i, t.command(role), args...)
@@ -120,18 +173,18 @@ func startShardcast(ctx context.Context, t *trial, i int, dir string) (*node, er
 	return &node{Process: p, held: func() (time.Time, error) { return awaited(p, `msg=fetched`) }}, err
 }
 
-// startSwarm is startShardcast with a swarm at each server and for each node. A client goes
-// on serving, as somebody who is through with it would.
+// startSwarm is startShardcast with a swarm at each server and for each node. A client
+// that holds the file goes on serving it.
 func startSwarm(ctx context.Context, t *trial, i int, dir string) (*node, error) {
 	l, in := *t.lab, *t
 	in.lab = &l
-	in.originArgs = append([]string{"--swarm"}, t.originArgs...)
-	in.middleArgs = append([]string{"--swarm"}, t.middleArgs...)
-	in.clientArgs = append([]string{"--swarm", "--port", port, "--seed-for", "1h"}, t.clientArgs...)
+	l.originArgs = append([]string{"--swarm"}, t.lab.originArgs...)
+	l.middleArgs = append([]string{"--swarm"}, t.lab.middleArgs...)
+	l.clientArgs = append([]string{"--swarm", "--port", port, "--seed-for", "1h"}, t.lab.clientArgs...)
 	return startShardcast(ctx, &in, i, dir)
 }
 
-// awaited waits until a process writes what matches pattern, and returns when it did.
+// awaited waits until a process writes a match of pattern, and returns the time of that.
 func awaited(p *process.Process, pattern string) (time.Time, error) {
 	_, err := p.Await(pattern)
 	return time.Now(), err
@@ -152,7 +205,8 @@ func startNginx(ctx context.Context, t *trial, i int, dir string) (*node, error)
 daemon off; master_process off; user root; pid nginx.pid; error_log stderr warn;
 events { worker_connections 4096; }
 http {
-	access_log off; client_body_temp_path body; proxy_temp_path temp; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+	access_log off; client_body_temp_path body; proxy_temp_path temp;
+	fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
 	proxy_cache_path cache keys_zone=all:10m max_size=1000g use_temp_path=off;
 	server { listen %s:%s; location / { %s } }
 }
@@ -167,7 +221,7 @@ http {
 	return &node{Process: p}, t.listening(ctx, p, i)
 }
 
-// listening waits until a program that does not say so listens on a node's port.
+// listening waits until a program that does not log it listens on a node's port.
 func (t *trial) listening(ctx context.Context, p *process.Process, i int) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -185,7 +239,7 @@ func (t *trial) listening(ctx context.Context, p *process.Process, i int) error 
 	}
 }
 
-// listens reports whether anything listens on the servers' port in the namespace of a
+// listens reports whether a program listens on the servers' port in the namespace of a
 // process.
 func listens(p *process.Process) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", p.ID()))
@@ -203,7 +257,7 @@ func listens(p *process.Process) bool {
 	return false
 }
 
-// joining is what a client does with nginx: shards, one after the other, are the file.
+// joining fetches from nginx: shards, one after the other, are the file.
 const joining = `aria2c "$@" && for f in "$0"/[0-9]*; do cat "$f" >>"$0/out.bin" && rm "$f"; done`
 
 // startAria starts a client that fetches all shards.
@@ -228,14 +282,15 @@ func startAria(ctx context.Context, t *trial, i int, dir string) (*node, error) 
 	if err := os.WriteFile(input, []byte(list.String()), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := t.net.start(ctx, i, "sh", append([]string{"-ec", joining, dir, "-i", input, "-d", dir, "-j", "10", "-s", "1", "-x", "1"}, ariaQuiet()...)...)
+	args := append([]string{"-ec", joining, dir, "-i", input, "-d", dir, "-j", "10", "-s", "1", "-x", "1"}, ariaQuiet()...)
+	p, err := t.net.start(ctx, i, "sh", args...)
 	if err != nil {
 		return nil, err
 	}
 	return &node{Process: p, output: filepath.Join(dir, "out.bin"), held: p.Wait}, nil
 }
 
-// ariaQuiet are the arguments that all aria2c have.
+// ariaQuiet are the arguments of every aria2c.
 func ariaQuiet() []string {
 	return []string{
 		"--no-conf", "--async-dns=false", "--disable-ipv6", "--file-allocation=none", "--summary-interval=0",

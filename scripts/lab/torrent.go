@@ -25,18 +25,18 @@ const (
 
 	trackerPort = "6969"
 
-	// interval in seconds is how often peers ask the tracker. Those that come later go
-	// to those that were there before, so that it does not matter much.
+	// interval in seconds is the time between two requests of a node to the tracker.
+	// Later nodes connect to earlier ones, so that it does not matter much.
 	interval = 10
 
-	// pieces is how many a torrent has, about.
+	// pieces is the number of pieces of a torrent, about.
 	pieces = 1000
 )
 
 // announce is the URL of the tracker.
 func announce() string { return "http://" + address(0) + ":" + trackerPort + "/announce" }
 
-// torrentFile is the one that all peers have from the start.
+// torrentFile is the torrent, which all nodes have from the start.
 func (l *lab) torrentFile() string { return filepath.Join(l.dir, "file.torrent") }
 
 // torrent is the metainfo of a file (BEP 3).
@@ -73,20 +73,20 @@ func startTorrent(ctx context.Context, t *trial, i int, dir string) (*node, erro
 	if t.plan[i].role == origin {
 		return t.seed(ctx, args)
 	}
-	// It does not say that it has the whole file, but calls who does.
-	p, err := t.net.start(ctx, i, "aria2c", append(args, "--on-bt-download-complete=echo", t.torrentFile())...)
+	// It has no message for the whole file, but calls a program when it has that.
+	p, err := t.net.start(ctx, i, "aria2c", append(args, "--on-bt-download-complete=echo", t.lab.torrentFile())...)
 	if err != nil {
 		return nil, err
 	}
 	return &node{
-		Process: p, output: filepath.Join(dir, filepath.Base(t.file.Name)),
+		Process: p, output: filepath.Join(dir, filepath.Base(t.lab.file.Name)),
 		held: func() (time.Time, error) {
 			return awaited(p, `(?m)^[0-9a-f]{16} 1 `)
 		},
 	}, nil
 }
 
-// seed starts the tracker, and on the same node the first that has the file.
+// seed starts the tracker, and on the same node an aria2c that has the file.
 func (t *trial) seed(ctx context.Context, args []string) (*node, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -100,23 +100,22 @@ func (t *trial) seed(ctx context.Context, args []string) (*node, error) {
 		return nil, err
 	}
 	// Of two --dir the last one holds.
-	if _, err := t.net.start(ctx, 0, "aria2c", append(args, "--dir="+t.dirOfFile(), "--bt-seed-unverified", "--check-integrity=false", t.torrentFile())...); err != nil {
+	args = append(args, "--dir="+filepath.Dir(t.lab.file.Name),
+		"--bt-seed-unverified", "--check-integrity=false", t.lab.torrentFile())
+	if _, err := t.net.start(ctx, 0, "aria2c", args...); err != nil {
 		return nil, err
 	}
 	_, err = tracker.Await(`announced`)
 	return &node{Process: tracker}, err
 }
 
-// dirOfFile is where the file is that origins have.
-func (t *trial) dirOfFile() string { return filepath.Dir(t.file.Name) }
-
-// A tracker tells peers of one another.
+// A tracker lists to each node of a torrent the other ones.
 type tracker struct {
-	mu    sync.Mutex // guards peers
-	peers map[netip.AddrPort]struct{}
+	mu    sync.Mutex // guards nodes
+	nodes map[netip.AddrPort]struct{}
 }
 
-func newTracker() *tracker { return &tracker{peers: make(map[netip.AddrPort]struct{})} }
+func newTracker() *tracker { return &tracker{nodes: make(map[netip.AddrPort]struct{})} }
 
 // track is a tracker for one torrent until ctx ends.
 func track(ctx context.Context, address string) error {
@@ -134,24 +133,24 @@ func track(ctx context.Context, address string) error {
 	return nil
 }
 
-// ServeHTTP answers a peer with the others, in the compact form (BEP 23).
+// ServeHTTP answers a node with the others, in the compact form (BEP 23).
 func (t *tracker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	peer, err := announced(r.RemoteAddr, r.URL.Query())
+	node, err := announced(r.RemoteAddr, r.URL.Query())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	fmt.Println("announced", peer, r.URL.Query().Get("event"))
+	fmt.Println("announced", node, r.URL.Query().Get("event"))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if r.URL.Query().Get("event") == "stopped" {
-		delete(t.peers, peer)
+		delete(t.nodes, node)
 	} else {
-		t.peers[peer] = struct{}{}
+		t.nodes[node] = struct{}{}
 	}
 	var others []byte
-	for other := range t.peers {
-		if other != peer {
+	for other := range t.nodes {
+		if other != node {
 			others = append(others, other.Addr().AsSlice()...)
 			others = append(others, byte(other.Port()>>8), byte(other.Port()))
 		}
@@ -159,7 +158,7 @@ func (t *tracker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "d8:intervali%de12:min intervali%de5:peers%se", interval, interval, bencoded(string(others)))
 }
 
-// announced is where a peer listens.
+// announced is the address at which a node listens.
 func announced(remote string, query url.Values) (netip.AddrPort, error) {
 	from, err := netip.ParseAddrPort(remote)
 	if err != nil {

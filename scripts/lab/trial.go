@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,10 +17,10 @@ import (
 )
 
 const (
-	// least is how long a trial may take, beside several times what it should.
+	// least is the time that each trial has beside several times that of its bytes.
 	least = time.Minute
 
-	// glance is how often the counters of a link are looked at.
+	// glance is the time between two looks at the counters of a link.
 	glance = 20 * time.Millisecond
 )
 
@@ -29,43 +28,54 @@ const (
 type node struct {
 	*process.Process
 
-	began time.Time
+	began time.Time // its own clock
 
-	// held waits until the node holds the verified file, and returns when that was. It
-	// is nil if the node is not one that does.
+	// held waits until the node holds the verified file, and returns the time of that. It
+	// is nil for a node that never does.
 	held func() (time.Time, error)
 
 	// output is the file of the node, if it makes one.
 	output string
 }
 
-// A trial is one run of a system on a plan.
+// A trial is one run of a system in a scenario.
 type trial struct {
-	*lab
+	lab *lab
 
-	dir    string
-	system system
-	plan   plan
-	net    *network
-	nodes  []*node // by their numbers in the plan; nil if it has not been started
-	times  []time.Duration
-	begun  time.Time
-	joined time.Duration // when the last of those that are late was started
+	dir       string
+	stock     string // data directory of origins
+	shardSize file.Bytes
+	system    system
+	plan      plan
+	net       *network
+	nodes     []*node // by their numbers in the plan; nil before their start
+	times     []time.Duration
+	abort     context.CancelFunc // ends all that runs
+	begun     time.Time          // the clock of all
+	joined    time.Duration      // from begun to the start of the last late node
 }
 
 // trial runs a system on a network of its own.
-func (l *lab) trial(ctx context.Context, s system, p plan) (sample Sample, err error) {
+func (l *lab) trial(ctx context.Context, s system, v variant) (sample Sample, err error) {
+	p := v.plan
 	ctx, cancel := context.WithTimeoutCause(ctx, l.patience(p), errors.New("it takes too long"))
 	defer cancel()
 	t := &trial{
-		lab: l, system: s, plan: p, dir: filepath.Join(l.dir, "trial"),
+		lab: l, system: s, plan: p, dir: filepath.Join(l.dir, "trial"), shardSize: l.shardSize,
 		nodes: make([]*node, len(p)), times: make([]time.Duration, len(p)),
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(t.dir)) }()
+	if err := t.stockUp(ctx, v.scenario); err != nil {
+		return sample, err
+	}
 	if t.net, err = l.network(ctx, p); err != nil {
 		return sample, err
 	}
-	sample, err = t.run(ctx)
+	run := t.bring
+	if v.run != nil {
+		run = func(ctx context.Context) (Sample, error) { return v.run(ctx, t) }
+	}
+	sample, err = t.run(ctx, run)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
@@ -81,8 +91,8 @@ func (l *lab) trial(ctx context.Context, s system, p plan) (sample Sample, err e
 	return sample, t.check()
 }
 
-// patience is how long a trial may take: several times as long as the slowest link
-// needs for all.
+// patience is the time that a trial has: several times as long as the slowest link
+// needs for all bytes.
 func (l *lab) patience(p plan) time.Duration {
 	slowest := p[0].up
 	for _, s := range p {
@@ -92,35 +102,61 @@ func (l *lab) patience(p plan) time.Duration {
 	return least + 4*time.Duration(seconds*float64(time.Second))
 }
 
-// run starts all nodes and waits for them.
-func (t *trial) run(ctx context.Context) (sample Sample, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+// run starts the origin and has run do all else. Nothing of run goes on afterwards.
+func (t *trial) run(ctx context.Context, run func(context.Context) (Sample, error)) (sample Sample, err error) {
+	ctx, t.abort = context.WithCancel(ctx)
+	defer t.abort()
 	if err := t.start(ctx, 0); err != nil {
 		return sample, err
 	}
+	return run(ctx)
+}
+
+// bring starts the clock and all nodes that are not late, and waits until all nodes hold
+// the file.
+func (t *trial) bring(ctx context.Context) (Sample, error) {
+	return t.measure(ctx, t.startOthers, func(context.Context) error { return nil })
+}
+
+// startOthers starts all nodes but the origin and late ones.
+func (t *trial) startOthers(ctx context.Context) error {
+	for i, s := range t.plan {
+		if i > 0 && s.fate != late {
+			if err := t.start(ctx, i); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// measure starts the clock, calls begin, and then beside, meanwhile waiting until all
+// nodes hold the file. An error of one ends all others.
+func (t *trial) measure(ctx context.Context, begin, beside func(context.Context) error) (sample Sample, err error) {
 	_, before, err := counters(t.nodes[0].Process)
 	if err != nil {
 		return sample, err
 	}
 	busy := processor()
 	t.begun = time.Now()
-	for i, s := range t.plan {
-		if i > 0 && s.fate != late {
-			if err := t.start(ctx, i); err != nil {
-				return sample, err
-			}
-		}
+	if err := begin(ctx); err != nil {
+		return sample, err
 	}
 	var group errgroup.Group
+	goOn := func(err error) error {
+		if err != nil {
+			t.abort()
+		}
+		return err
+	}
+	group.Go(func() error { return goOn(beside(ctx)) })
 	for i := 1; i < len(t.plan); i++ {
 		group.Go(func() error {
 			err := t.follow(ctx, i)
 			if err != nil {
-				cancel() // the others need not go on
-				return fmt.Errorf("node %d: %w", i, err)
+				err = fmt.Errorf("node %d: %w", i, err)
 			}
-			return nil
+			return goOn(err)
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -128,7 +164,7 @@ func (t *trial) run(ctx context.Context) (sample Sample, err error) {
 	}
 	sample.Idle = processor().idleSince(busy)
 	_, after, err := counters(t.nodes[0].Process)
-	sample.Sent = float64(after-before) / float64(t.size)
+	sample.Sent = float64(after-before) / float64(t.lab.size)
 	t.sum(&sample)
 	return sample, err
 }
@@ -153,7 +189,7 @@ func (t *trial) start(ctx context.Context, i int) (err error) {
 	return nil
 }
 
-// follow lets a node have its fate, and waits until it holds the file if it is to.
+// follow lets a node have its fate, and waits until it holds the file where it wants it.
 func (t *trial) follow(ctx context.Context, i int) error {
 	switch t.plan[i].fate {
 	case killed:
@@ -186,7 +222,7 @@ func (t *trial) half(ctx context.Context, i int) error {
 	defer tick.Stop()
 	for {
 		received, _, err := counters(t.nodes[i].Process)
-		if err != nil || received > int64(t.size)/2 {
+		if err != nil || received > int64(t.lab.size)/2 {
 			return err
 		}
 		select {
@@ -199,22 +235,25 @@ func (t *trial) half(ctx context.Context, i int) error {
 	}
 }
 
-// sum computes from the nodes' times what is reported. One that is started late cannot
-// be done before its own link allows; its time is from its own start.
+// sum computes the figures of a sample from the nodes' times. The link of a late node
+// bounds its time, which counts from its own start.
 func (t *trial) sum(s *Sample) {
 	var all, others []time.Duration
-	bound, last := t.plan.bound(t.size, true), time.Duration(0)
+	bound, last := t.plan.bound(t.lab.size, true), time.Duration(0)
 	for i, spec := range t.plan {
 		if !spec.wants() || t.nodes[i].held == nil {
 			continue
 		}
 		all = append(all, t.times[i])
+		if spec.role == middle {
+			s.Peak = max(s.Peak, t.nodes[i].peak())
+		}
 		if !spec.odd {
 			others = append(others, t.times[i])
 		}
 		last = max(last, t.nodes[i].began.Add(t.times[i]).Sub(t.begun))
 		if spec.fate == late {
-			bound = max(bound, t.joined+time.Duration(float64(t.size)/spec.down.bytesPerSecond()*float64(time.Second)))
+			bound = max(bound, t.joined+time.Duration(float64(t.lab.size)/spec.down.bytesPerSecond()*float64(time.Second)))
 		}
 	}
 	if len(others) == 0 {
@@ -222,17 +261,25 @@ func (t *trial) sum(s *Sample) {
 	}
 	s.All, s.Bound = last.Seconds(), bound.Seconds()
 	s.Median, s.Slowest = median(all).Seconds(), slices.Max(all).Seconds()
-	s.Others = t.plan.bound(t.size, false).Seconds() / median(others).Seconds()
+	s.Others = t.plan.bound(t.lab.size, false).Seconds() / median(others).Seconds()
 	s.Nodes = len(all)
 }
 
 // median is the one in the middle, or the greater of the two there.
-func median[T cmp.Ordered](values []T) T {
+func median(values []time.Duration) time.Duration {
 	values = slices.Sorted(slices.Values(values))
 	return values[len(values)/2]
 }
 
-// check compares the files that all nodes have made with the one that was sent.
+// peak is the peak resident memory in MiB of a node that runs.
+func (n *node) peak() float64 {
+	if n.Process == nil {
+		return 0
+	}
+	return n.Peak()
+}
+
+// check compares the files of all nodes with the one of the origin.
 func (t *trial) check() error {
 	var group errgroup.Group
 	group.SetLimit(2)
@@ -242,7 +289,7 @@ func (t *trial) check() error {
 		}
 		group.Go(func() error {
 			digest, err := file.Digest(n.output)
-			if err == nil && digest != t.file.Digest {
+			if err == nil && digest != t.lab.file.Digest {
 				err = fmt.Errorf("the file of node %d is not the one that was sent", i)
 			}
 			return err
