@@ -177,10 +177,12 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 	}
 	versions := make([]Version, len(listings))
 	for i, l := range listings {
-		versions[i] = Version{Name: l.Version.String(), Size: -1, ShardSize: -1, Shards: cmp.Or(l.Count, -1), Digest: l.Digest.String()}
+		versions[i] = Version{
+			Name: l.Entry.Version.String(), Size: -1, ShardSize: -1, Shards: cmp.Or(l.Entry.Count, -1), Digest: l.Entry.Digest.String(),
+		}
 		if m := l.Manifest; m != nil {
-			versions[i] = versionOf(l.Version, *m)
-			versions[i].Shards = l.Count
+			versions[i] = versionOf(l.Entry.Version, *m)
+			versions[i].Shards = l.Entry.Count
 		}
 	}
 	return versions, nil

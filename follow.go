@@ -5,15 +5,15 @@ import (
 	"fmt"
 	"iter"
 
-	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/follow"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
 // Defaults of [FollowOptions].
 const (
-	DefaultTemplate = client.DefaultTemplate
-	DefaultKeep     = client.DefaultKeep
+	DefaultTemplate = follow.DefaultTemplate
+	DefaultKeep     = follow.DefaultKeep
 )
 
 // FollowOptions say what [Client.Follow] keeps in the OutputDir of the client's
@@ -74,13 +74,13 @@ func (c *Client) Follow(ctx context.Context, opts FollowOptions) iter.Seq2[Resul
 			return
 		}
 		more := true
-		err = c.client.Follow(ctx, f, func(got client.Followed, err error) bool {
+		err = follow.Run(ctx, f, func(got follow.Delivery, err error) bool {
 			if err != nil {
-				more = yield(Result{Version: Version{Name: got.Version.String(), Size: -1, ShardSize: -1, Shards: -1, Digest: got.Digest.String()}}, err)
+				more = yield(Result{Version: Version{Name: got.Entry.Version.String(), Size: -1, ShardSize: -1, Shards: -1, Digest: got.Entry.Digest.String()}}, err)
 				return more
 			}
-			version := versionOf(got.Version, got.Manifest)
-			version.Shards = got.Count
+			version := versionOf(got.Entry.Version, got.Manifest)
+			version.Shards = got.Entry.Count
 			more = yield(Result{Version: version, Path: got.Path, Progress: c.progressOf(got.Progress)}, nil)
 			return more
 		})
@@ -90,20 +90,21 @@ func (c *Client) Follow(ctx context.Context, opts FollowOptions) iter.Seq2[Resul
 	}
 }
 
-// follow returns opts as package client has them.
-func (c *Client) follow(opts FollowOptions) (client.Follow, error) {
-	f := client.Follow{
+// follow returns opts as package follow has them.
+func (c *Client) follow(opts FollowOptions) (follow.Options, error) {
+	f := follow.Options{
+		Pool: c.pool, Client: c.client, Logger: c.logger,
 		Dir: c.outputDir, Template: opts.Template, Keep: opts.Keep, All: opts.All, SkipStale: opts.SkipStale,
 		Marker: opts.Marker, Link: opts.Link, Afresh: c.noResume,
 	}
 	if opts.From != "" {
 		var err error
 		if f.From, err = shard.ParseVersion(opts.From); err != nil {
-			return client.Follow{}, fmt.Errorf("%w: from %w", ErrOptions, err)
+			return follow.Options{}, fmt.Errorf("%w: from %w", ErrOptions, err)
 		}
 	}
 	if err := f.Check(); err != nil {
-		return client.Follow{}, fmt.Errorf("%w: %w", ErrOptions, err)
+		return follow.Options{}, fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	if c.progress != nil {
 		f.Progress = func(p fetch.Progress) { c.progress(c.progressOf(p)) }

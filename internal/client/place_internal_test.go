@@ -32,7 +32,7 @@ func TestOutputIsAPlaceForShards(t *testing.T) {
 					return out, func() { assert.NoError(t, out.close(true)) }
 				},
 				File: func(dir string, s shard.Shard) (string, int64) {
-					return filepath.Join(dir, tempName("weights.bin")), s.Offset
+					return filepath.Join(dir, partName("weights.bin")), s.Offset
 				},
 			})
 		})

@@ -13,15 +13,15 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// mostShared is how many versions others can read here at the same time: one that comes,
+// mostShared is the number of versions that peers can read at the same time: the arriving one,
 // and the one before.
 const mostShared = 2
 
-// Share has others read from board what downloads bring, while it comes and afterwards,
-// until [Client.Unshare]. It is called before any download.
+// Share lets peers read downloads from board, while they arrive and afterwards, until
+// [Client.Unshare]. Call it before any download.
 func (c *Client) Share(board *relay.Board) { c.sharing = &sharing{board: board} }
 
-// Unshare ends that.
+// Unshare takes all downloads off the board.
 func (c *Client) Unshare() error {
 	if c.sharing == nil {
 		return nil
@@ -29,27 +29,23 @@ func (c *Client) Unshare() error {
 	return c.sharing.end(0)
 }
 
-// sharing is what others can read.
+// sharing is the downloads that peers can read.
 type sharing struct {
 	board *relay.Board
 
-	mu  sync.Mutex // guards all
-	all []*shared  // the newest last
+	mu  sync.Mutex // guards all; no other lock is taken under it
+	all []shared   // the newest last
 }
 
-// shared is one version of that, and its file, which may get another name meanwhile.
+// shared is one of these, with its file, which may be renamed meanwhile.
 type shared struct {
-	*relay.Version
-
-	file *os.File
+	version *relay.Version
+	file    *os.File
 }
 
-// begin has others read what comes to out. It returns nil if nobody is to.
+// begin puts the download to out on the board, and takes the oldest one off.
 func (s *sharing) begin(out *output, v shard.Version, m shard.Manifest, tier int) (*relay.Version, error) {
-	if s == nil {
-		return nil, nil //nolint:nilnil // as it says
-	}
-	file, err := out.dir.Open(tempName(out.base))
+	file, err := out.dir.Open(partName(out.base))
 	if err != nil {
 		return nil, err
 	}
@@ -60,45 +56,47 @@ func (s *sharing) begin(out *output, v shard.Version, m shard.Manifest, tier int
 	})
 	s.board.List(e)
 	s.mu.Lock()
-	s.all = append(s.all, &shared{version, file})
+	s.all = append(s.all, shared{version, file})
 	s.mu.Unlock()
 	return version, s.end(mostShared)
 }
 
-// failed has nobody read a version that does not come. It may be called of none.
+// failed takes v off the board, because its download has failed.
 func (s *sharing) failed(v *relay.Version) error {
-	if s == nil || v == nil {
-		return nil
-	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	i := slices.IndexFunc(s.all, func(o *shared) bool { return o.Version == v })
+	i := slices.IndexFunc(s.all, func(o shared) bool { return o.version == v })
 	if i < 0 {
+		s.mu.Unlock()
 		return nil
 	}
 	failed := s.all[i]
 	s.all = slices.Delete(s.all, i, i+1)
+	s.mu.Unlock()
 	return failed.end(s.board)
 }
 
-// end has nobody read any but the last keep versions.
+// end takes all but the last keep versions off the board.
 func (s *sharing) end(keep int) (err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for len(s.all) > keep {
-		err = errors.Join(err, s.all[0].end(s.board))
-		s.all = s.all[1:]
+	count := max(0, len(s.all)-keep)
+	ended := slices.Clone(s.all[:count])
+	s.all = slices.Delete(s.all, 0, count)
+	s.mu.Unlock()
+	for _, o := range ended {
+		err = errors.Join(err, o.end(s.board))
 	}
 	return err
 }
 
-func (s *shared) end(board *relay.Board) error {
-	if board.Version(s.Entry.Version) == s.Version {
-		board.Unlist(s.Entry.Version)
+// end takes o off the board.
+func (o shared) end(board *relay.Board) error {
+	number := o.version.Entry.Version
+	if board.Version(number) == o.version {
+		board.Unlist(number)
 	}
-	s.End()
-	if err := s.file.Close(); err != nil {
-		return fmt.Errorf("stop sharing %s: %w", s.Entry.Version, err)
+	o.version.End()
+	if err := o.file.Close(); err != nil {
+		return fmt.Errorf("stop sharing %s: %w", number, err)
 	}
 	return nil
 }
@@ -106,5 +104,5 @@ func (s *shared) end(board *relay.Board) error {
 // part is a shard in the file.
 type part struct{ *io.SectionReader }
 
-// Close has nothing to give back.
+// Close does nothing: the file stays open for the other shards.
 func (part) Close() error { return nil }

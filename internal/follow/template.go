@@ -1,4 +1,4 @@
-package client
+package follow
 
 import (
 	"fmt"
@@ -8,17 +8,18 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// DefaultTemplate is where a followed version goes if nothing else is said.
+// DefaultTemplate is the default of [Options.Template].
 const DefaultTemplate = "{version}/{name}"
 
-// template says where a version's file goes in the output directory, with slashes.
+// template is the path of a version's file in the output directory, with slashes.
 type template string
 
-// parseTemplate reads a template, in which {version} stands for v7, {n} for 7 and
-// {name} for the file's name.
+// parseTemplate parses a template, in which {version} stands for v7, {n} for 7 and {name} for
+// the file's name.
 func parseTemplate(text string) (template, error) {
 	t := template(text)
 	bare := t.fill(strings.NewReplacer("{version}", "", "{n}", "", "{name}", ""))
@@ -30,7 +31,7 @@ func parseTemplate(text string) (template, error) {
 		return "", fmt.Errorf("template %q: want {version} or {n} in it, for each version to have its own file", text)
 	case strings.Contains(text, `\`), path.Clean(sample) != sample, !filepath.IsLocal(filepath.FromSlash(sample)):
 		return "", fmt.Errorf("template %q: want a path that stays in the output directory, with slashes", text)
-	case t.begins(hidden), strings.HasSuffix(sample, tempSuffix), !printable(text):
+	case t.begins(hidden), strings.HasSuffix(sample, client.PartSuffix), !printable(text):
 		return "", fmt.Errorf("template %q: not a path for files to stay at", text)
 	}
 	return t, nil
@@ -38,16 +39,16 @@ func parseTemplate(text string) (template, error) {
 
 func (t template) fill(r *strings.Replacer) string { return r.Replace(string(t)) }
 
-// path is where version's file goes that is called name, which must be fit for one.
+// path is the path of version's file; name comes from [fileName].
 func (t template) path(version shard.Version, name string) string {
-	return t.fill(strings.NewReplacer("{version}", version.String(), "{n}", strconv.FormatUint(uint64(version), 10), "{name}", name))
+	number := strconv.FormatUint(uint64(version), 10)
+	return t.fill(strings.NewReplacer("{version}", version.String(), "{n}", number, "{name}", name))
 }
 
 // ownDir reports whether each version has a directory of its own.
 func (t template) ownDir() bool { return numbered(path.Dir(string(t))) }
 
-// begins reports whether the first directory on the way to each file, or the file, is
-// called name.
+// begins reports whether the paths begin with the element name.
 func (t template) begins(name string) bool {
 	first, _, _ := strings.Cut(t.path(1, "name"), "/")
 	return first == name
@@ -57,27 +58,28 @@ func numbered(text string) bool {
 	return strings.Contains(text, "{version}") || strings.Contains(text, "{n}")
 }
 
-// checkName returns an error unless name can be that of a file beside a download.
+// checkName returns an error unless name can be the name of a file in the output directory.
 func checkName(name string) error {
-	if name == "." || name == ".." || strings.ContainsAny(name, `/\`) || !filepath.IsLocal(name) || !printable(name) ||
-		name == hidden || strings.HasSuffix(name, tempSuffix) || len(name) > maxName {
+	if name == "." || name == ".." || strings.ContainsAny(name, `/\`) || !filepath.IsLocal(name) ||
+		!printable(name) || name == hidden || strings.HasSuffix(name, client.PartSuffix) || len(name) > client.MaxName {
 		return fmt.Errorf("%q: want the name of a file, without a directory", name)
 	}
 	return nil
 }
 
-// fileName is what the file of version is called here that is called name where it was
-// published: the same, if that can do no harm, or else as other downloads are. A name
-// that is hidden, or that the file taken has beside it, can.
-func fileName(version shard.Version, name, taken string) string {
-	if checkName(name) != nil || name[0] == '.' || len(name) > maxName-maxVersionName || strings.EqualFold(name, taken) {
+// versionRoom is room, in the name of a file, for a version and a few letters of a template.
+const versionRoom = 64
+
+// fileName is the name of version's file here, where the publisher's name, which comes from the
+// network, is published. That is taken if it is harmless: a name, not hidden, and not that of
+// the marker. Otherwise the name is that of a single download.
+func fileName(version shard.Version, published, marker string) string {
+	if checkName(published) != nil || published[0] == '.' || len(published) > client.MaxName-versionRoom ||
+		strings.EqualFold(published, marker) {
 		return "download_" + version.String() + ".bin"
 	}
-	return name
+	return published
 }
-
-// maxVersionName is room for a version and a few letters beside a name.
-const maxVersionName = 64
 
 func printable(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })

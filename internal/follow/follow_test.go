@@ -1,4 +1,4 @@
-package client_test
+package follow_test
 
 import (
 	"bytes"
@@ -22,6 +22,7 @@ import (
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/follow"
 	"github.com/shardcast/shardcast/internal/origin"
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -39,16 +40,16 @@ func publish(t *testing.T, s *site, data []byte) {
 
 // take follows as f says until so many versions have come or were passed over, and
 // returns these, with a + or -.
-func take(t *testing.T, c *client.Client, f client.Follow, count int) (versions []string) {
+func take(t *testing.T, s *site, o follow.Options, count int) (versions []string) {
 	t.Helper()
-	err := c.Follow(t.Context(), f, func(got client.Followed, err error) bool {
+	err := follow.Run(t.Context(), s.follow(t, o), func(got follow.Delivery, err error) bool {
 		sign := "+"
 		if err != nil {
 			sign = "-"
 		} else {
 			assert.FileExists(t, got.Path)
 		}
-		versions = append(versions, sign+got.Version.String())
+		versions = append(versions, sign+got.Entry.Version.String())
 		return len(versions) < count
 	})
 	require.NoError(t, err)
@@ -58,10 +59,9 @@ func take(t *testing.T, c *client.Client, f client.Follow, count int) (versions 
 func TestFollowTakesTheNewestAndThenWhatIsNewer(t *testing.T) {
 	s := newSite(t, content(1, 10), content(2, 10))
 	dir := t.TempDir()
-	c := newClient(t, s)
-	assert.Equal(t, []string{"+v2"}, take(t, c, client.Follow{Dir: dir}, 1))
+	assert.Equal(t, []string{"+v2"}, take(t, s, follow.Options{Dir: dir}, 1))
 	publish(t, s, content(3, 10))
-	assert.Equal(t, []string{"+v3"}, take(t, newClient(t, s), client.Follow{Dir: dir}, 1))
+	assert.Equal(t, []string{"+v3"}, take(t, s, follow.Options{Dir: dir}, 1))
 	assertFiles(t, filepath.Join(dir, "v3"), map[string][]byte{"weights.bin": content(3, 10)})
 	assert.Equal(t, 2, s.shardsAsked())
 }
@@ -69,18 +69,18 @@ func TestFollowTakesTheNewestAndThenWhatIsNewer(t *testing.T) {
 func TestFollowTakesAllInOrder(t *testing.T) {
 	s := newSite(t, content(1, 10), content(2, 10), content(3, 10), content(4, 10))
 	for name, tc := range map[string]struct {
-		follow client.Follow
+		follow follow.Options
 		want   []string
 	}{
-		"all":           {client.Follow{All: true}, []string{"+v1", "+v2", "+v3", "+v4"}},
-		"from":          {client.Follow{From: 2}, []string{"+v2", "+v3", "+v4"}},
-		"all from":      {client.Follow{From: 3, All: true}, []string{"+v3", "+v4"}},
-		"newest":        {client.Follow{SkipStale: true}, []string{"+v4"}},
-		"from, and new": {client.Follow{From: 3, SkipStale: true}, []string{"+v3", "+v4"}},
+		"all":           {follow.Options{All: true}, []string{"+v1", "+v2", "+v3", "+v4"}},
+		"from":          {follow.Options{From: 2}, []string{"+v2", "+v3", "+v4"}},
+		"all from":      {follow.Options{From: 3, All: true}, []string{"+v3", "+v4"}},
+		"newest":        {follow.Options{SkipStale: true}, []string{"+v4"}},
+		"from, and new": {follow.Options{From: 3, SkipStale: true}, []string{"+v3", "+v4"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.follow.Dir, tc.follow.Keep = t.TempDir(), 1
-			assert.Equal(t, tc.want, take(t, newClient(t, s), tc.follow, len(tc.want)))
+			assert.Equal(t, tc.want, take(t, s, tc.follow, len(tc.want)))
 			assertFiles(t, tc.follow.Dir, map[string][]byte{".shardcast-follow": nil, "v4": nil})
 		})
 	}
@@ -88,23 +88,23 @@ func TestFollowTakesAllInOrder(t *testing.T) {
 
 func TestFollowDeliversAgainWhatWasInterrupted(t *testing.T) {
 	s := newSite(t, content(1, 10))
-	f := client.Follow{Dir: t.TempDir()}
+	f := follow.Options{Dir: t.TempDir()}
 	ctx, cancel := context.WithCancelCause(t.Context())
-	err := newClient(t, s).Follow(ctx, f, func(client.Followed, error) bool {
+	err := follow.Run(ctx, s.follow(t, f), func(follow.Delivery, error) bool {
 		cancel(errEnough)
 		return true
 	})
 	require.ErrorIs(t, err, errEnough)
-	var got client.Followed
-	require.NoError(t, newClient(t, s).Follow(t.Context(), f, func(again client.Followed, err error) bool {
+	var got follow.Delivery
+	require.NoError(t, follow.Run(t.Context(), s.follow(t, f), func(again follow.Delivery, err error) bool {
 		assert.NoError(t, err)
 		got = again
 		return false
 	}))
-	assert.Equal(t, shard.Version(1), got.Version)
-	assert.Equal(t, digestOf(content(1, 10)), got.Digest)
+	assert.Equal(t, shard.Version(1), got.Entry.Version)
+	assert.Equal(t, digestOf(content(1, 10)), got.Entry.Digest)
 	assert.Equal(t, "weights.bin", got.Manifest.Name)
-	assert.Equal(t, 1, got.Count)
+	assert.Equal(t, 1, got.Entry.Count)
 	assert.Equal(t, int64(10), got.Progress.Resumed)
 	assert.Equal(t, 1, s.shardsAsked(), "it came from the disk")
 }
@@ -136,7 +136,7 @@ func TestFollowPassesOverWhatIsNotToBeHad(t *testing.T) {
 					http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content(1, 10)))
 				})
 			}
-			assert.Equal(t, tc.want, take(t, newClient(t, s), client.Follow{Dir: dir}, 2))
+			assert.Equal(t, tc.want, take(t, s, follow.Options{Dir: dir}, 2))
 			assertFiles(t, dir, want)
 		})
 	}
@@ -148,19 +148,19 @@ func TestFollowTakesWhatIsThereForWhatItIs(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "v1"), 0o700))
 	path := filepath.Join(dir, "v1", "weights.bin")
 	require.NoError(t, os.WriteFile(path, content(1, 10), 0o600))
-	assert.Equal(t, []string{"+v1"}, take(t, newClient(t, s), client.Follow{Dir: dir, Keep: 1}, 1))
+	assert.Equal(t, []string{"+v1"}, take(t, s, follow.Options{Dir: dir, Keep: 1}, 1))
 	assert.Zero(t, s.shardsAsked())
 	publish(t, s, content(2, 10))
-	assert.Equal(t, []string{"+v2"}, take(t, newClient(t, s), client.Follow{Dir: dir, Keep: 1}, 1))
+	assert.Equal(t, []string{"+v2"}, take(t, s, follow.Options{Dir: dir, Keep: 1}, 1))
 	assert.FileExists(t, path, "it was there before")
 }
 
 func TestFollowFetchesAgainWhatHasGone(t *testing.T) {
 	s := newSite(t, content(1, 10))
-	f := client.Follow{Dir: t.TempDir(), Marker: "stable"}
-	take(t, newClient(t, s), f, 1)
+	f := follow.Options{Dir: t.TempDir(), Marker: "stable"}
+	take(t, s, f, 1)
 	require.NoError(t, os.Remove(filepath.Join(f.Dir, "v1", "weights.bin")))
-	assert.Equal(t, []string{"+v1"}, take(t, newClient(t, s), f, 1))
+	assert.Equal(t, []string{"+v1"}, take(t, s, f, 1))
 	assertFiles(t, filepath.Join(f.Dir, "v1"), map[string][]byte{"weights.bin": content(1, 10), "stable": {}})
 }
 
@@ -209,8 +209,8 @@ func TestFollowKnowsServersThatLagFromAnOriginThatStartsOver(t *testing.T) {
 	for i := range entries {
 		entries[i] = distfile.Entry{Version: shard.Version(i + 1), Digest: digestOf(content(byte(i+1), 10))}
 	}
-	f := client.Follow{Dir: t.TempDir()}
-	require.Equal(t, []string{"+v3"}, take(t, newClient(t, s), f, 1))
+	f := follow.Options{Dir: t.TempDir()}
+	require.Equal(t, []string{"+v3"}, take(t, s, f, 1))
 
 	// A server has less: that is no news. It has another v2: that is.
 	b := new(board)
@@ -224,18 +224,19 @@ func TestFollowKnowsServersThatLagFromAnOriginThatStartsOver(t *testing.T) {
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 	quiet, stop := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer stop()
-	err = client.New(pool, slog.New(slog.NewTextHandler(said{"started over", cancel}, nil))).Follow(quiet, f, nil)
+	f.Pool, f.Client, f.Logger = pool, client.New(pool, silent), slog.New(slog.NewTextHandler(said{"started over", cancel}, nil))
+	err = follow.Run(quiet, f, nil)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 
 	b.set(entries[0], distfile.Entry{Version: 2, Digest: digestOf([]byte("another"))})
-	err = client.New(pool, slog.New(slog.NewTextHandler(said{"started over", cancel}, nil))).Follow(ctx, f, func(client.Followed, error) bool {
+	err = follow.Run(ctx, f, func(follow.Delivery, error) bool {
 		return true
 	})
 	require.ErrorIs(t, err, errEnough)
 }
 
 func TestFollowRefusesOptionsThatAreNone(t *testing.T) {
-	for name, f := range map[string]client.Follow{
+	for name, f := range map[string]follow.Options{
 		"template":              {Template: "{name}"},
 		"keep":                  {Keep: -1},
 		"all and stale":         {All: true, SkipStale: true},
@@ -246,7 +247,7 @@ func TestFollowRefusesOptionsThatAreNone(t *testing.T) {
 		"marker is ours":        {Marker: ".shardcast-follow"},
 	} {
 		f.Dir = filepath.Join(t.TempDir(), "none")
-		require.Error(t, newClient(t, newSite(t)).Follow(t.Context(), f, nil), name)
+		require.Error(t, follow.Run(t.Context(), newSite(t).follow(t, f), nil), name)
 		assert.NoDirExists(t, f.Dir, name)
 	}
 }
@@ -259,16 +260,16 @@ func TestFollowDoesNotBelieveABadRecord(t *testing.T) {
 		dir := t.TempDir()
 		require.NoError(t, os.Mkdir(filepath.Join(dir, ".shardcast-follow"), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, ".shardcast-follow", "versions.json"), []byte(text), 0o600))
-		err := newClient(t, newSite(t)).Follow(t.Context(), client.Follow{Dir: dir}, nil)
+		err := follow.Run(t.Context(), newSite(t).follow(t, follow.Options{Dir: dir}), nil)
 		assert.ErrorContains(t, err, "versions.json, without which", name)
 	}
 }
 
 func TestFollowIsTheOnlyOneInItsDirectory(t *testing.T) {
 	s := newSite(t, content(1, 10))
-	f := client.Follow{Dir: t.TempDir()}
-	require.NoError(t, newClient(t, s).Follow(t.Context(), f, func(client.Followed, error) bool {
-		err := newClient(t, s).Follow(t.Context(), f, nil)
+	f := follow.Options{Dir: t.TempDir()}
+	require.NoError(t, follow.Run(t.Context(), s.follow(t, f), func(follow.Delivery, error) bool {
+		err := follow.Run(t.Context(), s.follow(t, f), nil)
 		assert.ErrorContains(t, err, "another follow keeps this directory")
 		return false
 	}))
@@ -280,8 +281,8 @@ func TestFollowKeepsItsRecordSmall(t *testing.T) {
 		files = append(files, fmt.Append(nil, i))
 	}
 	s := newSite(t, files...)
-	f := client.Follow{Dir: t.TempDir(), All: true}
-	take(t, newClient(t, s), f, 40)
+	f := follow.Options{Dir: t.TempDir(), All: true}
+	take(t, s, f, 40)
 	info, err := os.Stat(filepath.Join(f.Dir, ".shardcast-follow", "versions.json"))
 	require.NoError(t, err)
 	assert.Less(t, info.Size(), int64(40<<10))
@@ -312,8 +313,8 @@ func TestFollowKnowsWhatWasRenamedJustBeforeACrash(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, content(1, 10))
-			f := client.Follow{Dir: t.TempDir(), Marker: "stable"}
-			take(t, newClient(t, s), f, 1)
+			f := follow.Options{Dir: t.TempDir(), Marker: "stable"}
+			take(t, s, f, 1)
 			dir := filepath.Join(f.Dir, "v1")
 			require.NoError(t, os.Remove(filepath.Join(dir, "stable")))
 			require.NoError(t, os.Remove(filepath.Join(dir, "weights.bin")))
@@ -330,7 +331,7 @@ func TestFollowKnowsWhatWasRenamedJustBeforeACrash(t *testing.T) {
 				begun["delivered"], begun["modified"] = false, 0
 				record["held"], record["begun"], record["last"], record["known"] = nil, begun, 0, nil
 			})
-			assert.Equal(t, tc.want, take(t, newClient(t, s), f, 1))
+			assert.Equal(t, tc.want, take(t, s, f, 1))
 			if tc.want[0] == "+v1" {
 				want["stable"] = []byte{}
 			}
@@ -340,26 +341,28 @@ func TestFollowKnowsWhatWasRenamedJustBeforeACrash(t *testing.T) {
 }
 
 func TestFollowLeavesNothingOfWhatItDoesNotGoOnWith(t *testing.T) {
+	// Enough shards for their bytes to fill blocks of the disk.
+	const resumable = 30
 	s := newSite(t, content(1, shardSize*resumable))
-	f := client.Follow{Dir: t.TempDir()}
+	f := follow.Options{Dir: t.TempDir()}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	s.spoilShard("shard_030.bin", func(w http.ResponseWriter, r *http.Request) {
 		cancel(errEnough)
 		silence(w, r)
 	})
-	require.ErrorIs(t, newClient(t, s).Follow(ctx, f, nil), errEnough)
+	require.ErrorIs(t, follow.Run(ctx, s.follow(t, f), nil), errEnough)
 	assert.FileExists(t, filepath.Join(f.Dir, "v1", ".weights.bin.shardcast-part"))
 	publish(t, s, content(2, 10))
-	assert.Equal(t, []string{"+v2"}, take(t, newClient(t, s), f, 1))
+	assert.Equal(t, []string{"+v2"}, take(t, s, f, 1))
 	assertFiles(t, f.Dir, map[string][]byte{".shardcast-follow": nil, "v2": nil})
 }
 
 func TestFollowRemovesWhatIsItsOwnThoughItWasTouched(t *testing.T) {
 	s := newSite(t, content(1, 10))
-	f := client.Follow{Dir: t.TempDir(), Keep: 1}
-	take(t, newClient(t, s), f, 1)
+	f := follow.Options{Dir: t.TempDir(), Keep: 1}
+	take(t, s, f, 1)
 	require.NoError(t, os.Chtimes(filepath.Join(f.Dir, "v1", "weights.bin"), time.Now(), time.Unix(1, 0)))
 	publish(t, s, content(2, 10))
-	assert.Equal(t, []string{"+v2"}, take(t, newClient(t, s), f, 1))
+	assert.Equal(t, []string{"+v2"}, take(t, s, f, 1))
 	assertFiles(t, f.Dir, map[string][]byte{".shardcast-follow": nil, "v2": nil})
 }

@@ -1,4 +1,4 @@
-package client
+package follow
 
 import (
 	"path/filepath"
@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/client"
 )
 
 func TestTemplateSaysWhereAVersionGoes(t *testing.T) {
@@ -18,14 +20,14 @@ func TestTemplateSaysWhereAVersionGoes(t *testing.T) {
 	} {
 		parsed, err := parseTemplate(text)
 		require.NoError(t, err, text)
-		assert.Equal(t, want, parsed.path(7, "{n}.bin"), "what comes from the network is no template")
+		assert.Equal(t, want, parsed.path(7, "{n}.bin"), "a name from the network is no template")
 	}
 }
 
 func TestTemplateThatLeadsElsewhereIsRefused(t *testing.T) {
 	for _, text := range []string{
 		"", "{name}", "model", "{version", "version}", "{Version}/{n}", "{n}/{{name}}", "/{n}", "../{n}", "{n}/../..", "{n}/..", "{n}/", "a//{n}",
-		"./{n}", `a\{n}`, "{n}\n", hidden + "/{n}", "{n}" + tempSuffix,
+		"./{n}", `a\{n}`, "{n}\n", hidden + "/{n}", "{n}" + client.PartSuffix,
 	} {
 		_, err := parseTemplate(text)
 		assert.Error(t, err, text)
@@ -37,7 +39,7 @@ func TestFileIsCalledAsItWasWhereThatDoesNoHarm(t *testing.T) {
 		assert.Equal(t, name, fileName(7, name, "stable"))
 	}
 	for _, name := range []string{
-		"", ".", "..", "../x", "/etc/passwd", `..\x`, "a/b", ".hidden", "stable", "Stable", "a\x00b", "a\nb", "a\x1b[2J", "x" + tempSuffix,
+		"", ".", "..", "../x", "/etc/passwd", `..\x`, "a/b", ".hidden", "stable", "Stable", "a\x00b", "a\nb", "a\x1b[2J", "x" + client.PartSuffix,
 		strings.Repeat("x", 250), "a\u202eb",
 	} {
 		got := fileName(7, name, "stable")

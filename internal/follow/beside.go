@@ -1,0 +1,89 @@
+package follow
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"github.com/shardcast/shardcast/internal/disk"
+)
+
+// mark writes the marker of f, if it has one.
+func (d *directory) mark(f file) error {
+	if f.Marker == "" {
+		return nil
+	}
+	marker, err := d.root.OpenFile(f.Marker, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(marker.Sync(), marker.Close(), disk.SyncDir(d.root, path.Dir(f.Marker)))
+}
+
+// unmark removes the marker of f, if it is still the empty file that was made.
+func (d *directory) unmark(f file) {
+	if f.Marker == "" {
+		return
+	}
+	if info, err := d.root.Lstat(f.Marker); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+		_ = d.root.Remove(f.Marker) // a marker that stays keeps its directory, where it can be seen
+	}
+}
+
+// errLink is the error for a link whose name is taken.
+var errLink = errors.New("it is there and no link of ours")
+
+// checkLink returns an error unless the link name is ours, or the name is free.
+func (d *directory) checkLink(name string) error {
+	if d.isMissing(name) {
+		return nil
+	}
+	if _, err := d.root.Readlink(name); err != nil || d.record.Link != name {
+		return fmt.Errorf("link %s: %w", d.full(name), errLink)
+	}
+	return nil
+}
+
+// point makes the link name point to f, by one rename.
+func (d *directory) point(name string, f file) error {
+	target := filepath.FromSlash(f.Path)
+	if now, err := d.root.Readlink(name); err == nil && now == target && d.record.Link == name {
+		return nil
+	}
+	if err := d.checkLink(name); err != nil {
+		return err
+	}
+	if d.record.Link != name {
+		d.unlink()
+		d.record.Link = name
+		if err := d.save(); err != nil {
+			return err
+		}
+	}
+	if err := d.root.Remove(linkTemp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := d.root.Symlink(target, linkTemp); err != nil {
+		return err
+	}
+	if err := d.root.Rename(linkTemp, name); err != nil {
+		return err
+	}
+	return disk.SyncDir(d.root, ".")
+}
+
+// unlink removes our link, because it has another name now.
+func (d *directory) unlink() {
+	if d.record.Link == "" {
+		return
+	}
+	if _, err := d.root.Readlink(d.record.Link); err == nil {
+		_ = d.root.Remove(d.record.Link) // one that stays points to a file of ours, or to none
+	}
+}

@@ -1,0 +1,333 @@
+package follow
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// directory is the output directory: the files, markers and link that are ours by the record.
+type directory struct {
+	root   *os.Root
+	lock   *flock.Flock // of lockName
+	record record
+	logger *slog.Logger
+}
+
+// errFollowed is the error for a second follow of one directory.
+var errFollowed = errors.New("another follow keeps this directory")
+
+// openDirectory opens the directory dir, which it makes if it is missing, locks it, and reads
+// its record.
+func openDirectory(ctx context.Context, dir string, logger *slog.Logger) (*directory, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	d := &directory{root: root, logger: logger}
+	d.lock = flock.New(d.full(lockName), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
+	err = d.claim(ctx)
+	if err == nil {
+		d.record, err = readRecord(root)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+const (
+	// lockWait is how long a follow waits for the lock: the process of an earlier one may have
+	// been killed and not have ended yet.
+	lockWait = time.Second
+
+	// lockRetry is the time between two attempts to lock.
+	lockRetry = 20 * time.Millisecond
+)
+
+// claim locks the directory against other follows.
+func (d *directory) claim(ctx context.Context) error {
+	if err := d.root.Mkdir(hidden, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	_, err := d.lock.TryLockContext(limited, lockRetry)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: %w", d.root.Name(), errFollowed)
+	}
+	return err
+}
+
+func (d *directory) close() error { return errors.Join(d.lock.Close(), d.root.Close()) }
+
+// save writes the record.
+func (d *directory) save() error { return d.record.write(d.root) }
+
+// full is the path of a name in the directory for callers and logs.
+func (d *directory) full(name string) string {
+	return filepath.Join(d.root.Name(), filepath.FromSlash(name))
+}
+
+// recover compares the record with the disk, and drops the files that are not there any more.
+func (d *directory) recover(ctx context.Context) error {
+	r := &d.record
+	if b := r.Begun; b != nil {
+		here, err := d.verify(ctx, b)
+		if err != nil {
+			return err
+		}
+		if here { // a crash came between the file's final name and the record
+			r.put(*b)
+		} else if _, err := d.root.Lstat(b.Path); err == nil && r.at(b.Path) < 0 {
+			d.logger.Warn("foreign file in the place of a version", "version", b.Version.String(), "file", d.full(b.Path))
+			d.abandon()
+		}
+	}
+	var left []file
+	for _, f := range r.Held {
+		here, err := d.stillHere(ctx, &f)
+		if err != nil {
+			return err
+		}
+		if here {
+			left = append(left, f)
+			continue
+		}
+		d.unmark(f)
+		if f.Version == r.Last {
+			r.Last-- // so that it comes again
+		}
+	}
+	r.Held = left
+	d.tidy()
+	return d.save()
+}
+
+// stillHere reports whether the file at f's path is f, by its size and time or else by its
+// digest. If it is not, that is logged.
+func (d *directory) stillHere(ctx context.Context, f *file) (bool, error) {
+	info, err := d.root.Lstat(f.Path)
+	if err == nil && info.Mode().IsRegular() && info.Size() == f.Manifest.Size && info.ModTime().UnixNano() == f.Modified {
+		return true, nil
+	}
+	here, err := d.verify(ctx, f)
+	if err == nil && !here {
+		d.logger.Warn("file has gone or changed", "version", f.Version.String(), "file", d.full(f.Path))
+	}
+	return here, err
+}
+
+// verify reports whether the file at f's path is f by its digest, and if so notes its time and
+// its SHA-256 in f. It returns the cause of ctx, or that the file cannot be read.
+func (d *directory) verify(ctx context.Context, f *file) (bool, error) {
+	// Only a regular file is opened: to open a pipe may take for ever.
+	info, err := d.root.Lstat(f.Path)
+	if err != nil || !info.Mode().IsRegular() || f.Manifest.Size >= 0 && info.Size() != f.Manifest.Size {
+		return false, nil //nolint:nilerr // then it is not f
+	}
+	content, err := d.root.Open(f.Path)
+	if err != nil {
+		return false, nil //nolint:nilerr // then it is not ours
+	}
+	defer content.Close()
+	d.logger.Info("verifying file", "version", f.Version.String(), "file", d.full(f.Path))
+	sums, blake3 := sha256.New(), shard.NewBLAKE3() // the manifest's digest may be either
+	stop := context.AfterFunc(ctx, func() { _ = content.Close() })
+	defer stop()
+	if _, err := io.Copy(io.MultiWriter(sums, blake3), content); ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	} else if err != nil {
+		return false, err
+	}
+	digest := shard.Digest(sums.Sum(nil))
+	if digest != f.Manifest.Digest && shard.Digest(blake3.Sum(nil)) != f.Manifest.Digest {
+		return false, nil
+	}
+	f.Manifest.Digest, f.Modified = digest, info.ModTime().UnixNano()
+	return true, nil
+}
+
+var (
+	// errHere ends a download whose file is in place already.
+	errHere = errors.New("the file is here already")
+
+	// errForeign is the error for a version whose place is taken.
+	errForeign = errors.New("a file that is not ours is in the way")
+)
+
+// begin records f, makes the directories on the way to its path, and opens the last of them.
+// A file that was begun for another path is abandoned. Errors match errHere if f itself is at
+// the path, and errForeign if a foreign file is.
+func (d *directory) begin(ctx context.Context, f file, marker string) (*os.Root, error) {
+	r := &d.record
+	if r.Begun != nil && r.Begun.Path != f.Path {
+		d.abandon()
+	}
+	if err := d.checkPlace(ctx, &f); err != nil {
+		return nil, err
+	}
+	dir := path.Dir(f.Path)
+	if name := path.Join(dir, marker); marker != "" && f.Marker == "" && d.isMissing(name) {
+		f.Marker = name
+	}
+	for parent := dir; parent != "."; parent = path.Dir(parent) {
+		if d.isMissing(parent) && !slices.Contains(r.Dirs, parent) {
+			r.Dirs = append(r.Dirs, parent)
+		}
+	}
+	r.Begun = &f
+	if err := d.save(); err != nil {
+		return nil, err
+	}
+	if err := d.root.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return d.root.OpenRoot(dir)
+}
+
+// checkPlace returns nil if f may be downloaded to its path: it is free, or an earlier file of
+// ours by that number is there. A file that was there before the follow is recorded as found if
+// it is f.
+func (d *directory) checkPlace(ctx context.Context, f *file) error {
+	_, err := d.root.Lstat(f.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	i := d.record.at(f.Path)
+	if i >= 0 && d.record.Held[i].Version == f.Version && !d.record.Held[i].Found {
+		f.Marker = d.record.Held[i].Marker
+		return nil
+	}
+	f.Found = true
+	here, err := d.verify(ctx, f)
+	switch {
+	case err != nil:
+		return err
+	case here && i < 0:
+		d.record.put(*f)
+		return errHere
+	}
+	return fmt.Errorf("%w: %s", errForeign, d.full(f.Path))
+}
+
+func (d *directory) isMissing(name string) bool {
+	_, err := d.root.Lstat(name)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// complete notes that the file that was begun has come, with the manifest m.
+func (d *directory) complete(m shard.Manifest) error {
+	f := *d.record.Begun
+	info, err := d.root.Lstat(f.Path)
+	if err != nil {
+		return err
+	}
+	f.Shards, f.Modified = len(m.Shards), info.ModTime().UnixNano()
+	m.Shards = nil
+	f.Manifest = m
+	d.record.put(f)
+	return nil
+}
+
+// abandon removes the partial file of the version that was begun, if there is one.
+func (d *directory) abandon() {
+	b := d.record.Begun
+	if b == nil {
+		return
+	}
+	d.record.Begun = nil
+	if err := d.removePartial(b.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.logger.Warn("partial download not removed", "version", b.Version.String(), "file", d.full(b.Path), "err", err)
+	}
+	d.tidy()
+}
+
+func (d *directory) removePartial(name string) error {
+	dir, err := d.root.OpenRoot(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return client.RemovePartial(dir, path.Base(name))
+}
+
+// trim removes all but the last keep versions. It returns the cause of ctx, or that a file
+// cannot be read.
+func (d *directory) trim(ctx context.Context, keep int) error {
+	for len(d.record.Held) > keep {
+		f := d.record.Held[0]
+		here, err := d.stillHere(ctx, &f)
+		if err != nil {
+			return err
+		}
+		d.record.Held = slices.Delete(d.record.Held, 0, 1)
+		if f.Found {
+			continue
+		}
+		d.unmark(f)
+		if !here {
+			continue
+		}
+		if err := d.root.Remove(f.Path); err != nil {
+			d.logger.Warn("old version not removed", "version", f.Version.String(), "err", err)
+			continue
+		}
+		d.logger.Info("old version removed", "version", f.Version.String(), "file", d.full(f.Path))
+	}
+	d.tidy()
+	return nil
+}
+
+// tidy removes the directories that we made and that are empty, and forgets those that hold
+// only foreign files.
+func (d *directory) tidy() {
+	r := &d.record
+	// A directory comes after those within it.
+	slices.SortFunc(r.Dirs, func(a, b string) int { return len(b) - len(a) })
+	r.Dirs = slices.DeleteFunc(r.Dirs, func(dir string) bool {
+		if r.uses(dir) {
+			return false
+		}
+		if info, err := d.root.Lstat(dir); err == nil && info.IsDir() {
+			_ = d.root.Remove(dir) // fails unless it is empty
+		}
+		return true
+	})
+}
+
+// delivered records that f was delivered, while offers were on offer.
+func (d *directory) delivered(f file, offers []distfile.Entry) error {
+	d.record.delivered(f, offers)
+	return d.save()
+}
+
+// startOver records that numbers have begun again, with what is on offer.
+func (d *directory) startOver(offers []distfile.Entry) error {
+	d.record.startOver(offers)
+	return d.save()
+}

@@ -1,0 +1,162 @@
+// Package follow keeps the newest versions in a directory. It does not know how bytes travel:
+// package client downloads.
+//
+// The directory's record, .shardcast-follow/versions.json, lists the files that are ours, and
+// is written before each of them is made. A file that is not in it is foreign: it is never
+// replaced or removed. At the start the record is compared with the disk: a file is recognised
+// by its size and time, or else by its digest.
+//
+// A version is delivered once: it counts as delivered when the caller has returned while the
+// context had not ended, and the record says so before the next version is taken. After a
+// crash the last version may be delivered again, from the disk.
+//
+// One goroutine decides, and during a download leaves the record to it, so nothing here needs a
+// mutex. The lock of a second file, .shardcast-follow/lock, keeps other processes away.
+package follow
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// DefaultKeep is the default of [Options.Keep].
+const DefaultKeep = 2
+
+// Options configure [Run]. Pool, Client, Logger and Dir are required.
+type Options struct {
+	// Pool has the servers, through which Client downloads.
+	Pool   *fetch.Pool
+	Client *client.Client
+	Logger *slog.Logger
+
+	// Dir is the directory; it is made if it is missing.
+	Dir string
+
+	// Template is the path of a version's file in Dir. Empty means [DefaultTemplate].
+	Template string
+
+	// Keep is the number of versions to keep. Zero means [DefaultKeep].
+	Keep int
+
+	// From makes all versions from that one on that are on offer at the start come first, in
+	// order. Zero means only the newest.
+	From shard.Version
+
+	// All makes each version come, in order, not only the newest.
+	All bool
+
+	// SkipStale ends a download when a newer version is on offer.
+	SkipStale bool
+
+	// Marker is the name of an empty file to make beside each complete version. Empty means
+	// none.
+	Marker string
+
+	// Link is the name, in Dir, of a symbolic link to the newest version's file. Empty means
+	// none.
+	Link string
+
+	// Afresh discards the partial file of an earlier download.
+	Afresh bool
+
+	// Progress is called as in [fetch.Task].
+	Progress func(fetch.Progress)
+}
+
+// Check returns an error if an option that the user chooses is invalid.
+func (o Options) Check() error {
+	t, err := parseTemplate(cmp.Or(o.Template, DefaultTemplate))
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{o.Marker, o.Link} {
+		if name == "" {
+			continue
+		}
+		if err := checkName(name); err != nil {
+			return err
+		}
+	}
+	switch {
+	case o.Keep < 0:
+		return fmt.Errorf("%d versions to keep", o.Keep)
+	case o.All && o.SkipStale:
+		return errors.New("all versions, and to skip those that are stale, are not to be had together")
+	case o.Marker != "" && !t.ownDir():
+		return fmt.Errorf("a marker beside each version wants {version} or {n} in a directory of the template %q", string(t))
+	case o.Link != "" && t.begins(o.Link):
+		return fmt.Errorf("link %s: the template %q has a directory of that name", o.Link, string(t))
+	}
+	return nil
+}
+
+// A Delivery is a version that is complete in the directory.
+type Delivery struct {
+	Entry distfile.Entry
+
+	// Manifest is the version's, without the shards' digests; their number is in Entry.Count.
+	Manifest shard.Manifest
+
+	// Path is the file.
+	Path string
+
+	// Progress describes the download. It says that all was there when none was needed.
+	Progress fetch.Progress
+}
+
+// Run keeps the newest version in a directory until ctx ends. It calls yield for each version
+// when its file, marker and link are in place, and goes on if yield returns true.
+//
+// Run waits for servers that are down, and for room on a full disk. It passes a version over
+// that was retired, has wrong bytes on every server, has a foreign file in its place, or failed
+// in all attempts three times: yield is called with its Entry and the error, and the next
+// version is taken. As long as nothing newer comes, a version whose failure may pass is tried
+// again after a while.
+//
+// Run returns nil if yield ended it, the cause if ctx did, and otherwise an error of the
+// directory.
+func Run(ctx context.Context, o Options, yield func(Delivery, error) bool) error {
+	if err := o.Check(); err != nil {
+		return err
+	}
+	o.Keep, o.Template = cmp.Or(o.Keep, DefaultKeep), cmp.Or(o.Template, DefaultTemplate)
+	dir, err := openDirectory(ctx, o.Dir, o.Logger)
+	if err != nil {
+		return fmt.Errorf("follow into %s: %w", o.Dir, err)
+	}
+	r := &run{
+		opts: o, dir: dir, template: template(o.Template), yield: yield,
+		choice: newChoice(o.From, o.All), news: make(chan struct{}, 1),
+	}
+	var group sync.WaitGroup
+	defer group.Wait()
+	asking, stop := context.WithCancel(ctx)
+	defer stop()
+	group.Go(func() {
+		o.Pool.Follow(asking, client.PollEvery, func() {
+			select {
+			case r.news <- struct{}{}:
+			default: // earlier news waits to be looked at
+			}
+		})
+	})
+	if err = r.run(ctx); errors.Is(err, errEnough) {
+		err = nil
+	}
+	if err := errors.Join(err, dir.close()); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("follow into %s: %w", o.Dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,217 @@
+package follow
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// hidden is the directory, in the output directory, of a follow's own files.
+const hidden = ".shardcast-follow"
+
+// The files in it, with the temporary names that they and the link have at first.
+const (
+	recordName = hidden + "/versions.json"
+	recordTemp = hidden + "/versions.json.tmp"
+	lockName   = hidden + "/lock"
+	linkTemp   = hidden + "/link"
+)
+
+const (
+	// maxRecord bounds a record in bytes: many times the size of a record of 10,000 versions.
+	maxRecord = 64 << 20
+
+	// maxKnown is the number of past versions' digests in a record. By these an origin that
+	// starts over is told from servers that lag behind, which lag by few versions.
+	maxKnown = 200
+)
+
+// record is the state of a follow. It is written before each change that it describes, so a
+// file that is on the disk and not in the record is foreign.
+type record struct {
+	// Last is the highest version that was delivered, or 0.
+	Last shard.Version `json:"last"`
+
+	// Over says that an origin has started over, so that numbers begin with 1 again.
+	Over bool `json:"over,omitempty"`
+
+	// Known are versions up to Last, as they were offered.
+	Known []known `json:"known"`
+
+	// Begun is the file that is being downloaded, or nil.
+	Begun *file `json:"begun,omitempty"`
+
+	// Held are the files that are here, in the order in which they came.
+	Held []file `json:"held"`
+
+	// Dirs are the directories that were made for them.
+	Dirs []string `json:"dirs"`
+
+	// Link is the symbolic link that was made, or empty.
+	Link string `json:"link,omitempty"`
+}
+
+// known is a version's digest.
+type known struct {
+	Version shard.Version `json:"version"`
+	Digest  shard.Digest  `json:"digest"`
+}
+
+// file is a version's file in the output directory.
+type file struct {
+	Version shard.Version `json:"version"`
+
+	// Manifest is the version's, without the shards, of which Shards is the number.
+	Manifest shard.Manifest `json:"manifest"`
+	Shards   int            `json:"shard_count"`
+
+	// Offered is the digest by which it was on offer: the manifest's, or its BLAKE3.
+	Offered shard.Digest `json:"offered"`
+
+	// Path is the file's, and Marker that of the marker beside it, or empty if there is none
+	// of ours. Both have slashes.
+	Path   string `json:"path"`
+	Marker string `json:"marker,omitempty"`
+
+	// Modified is the file's modification time in nanoseconds since 1970, by which it is
+	// recognised.
+	Modified int64 `json:"modified"`
+
+	// Found says that the file was there before the follow, so it is never removed.
+	Found bool `json:"found,omitempty"`
+
+	// Delivered says that the caller has received it.
+	Delivered bool `json:"delivered"`
+}
+
+// is reports whether f is the file that e offers.
+func (f file) is(e distfile.Entry) bool {
+	return f.Version == e.Version && (f.Manifest.Digest == e.Digest || f.Offered == e.Digest)
+}
+
+// readRecord reads the record in the output directory root, or an empty one if there is none.
+func readRecord(root *os.Root) (record, error) {
+	f, err := root.Open(recordName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return record{}, nil
+	}
+	if err != nil {
+		return record{}, err
+	}
+	defer f.Close()
+	var r record
+	text, err := io.ReadAll(io.LimitReader(f, maxRecord))
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err == nil {
+		err = r.check()
+	}
+	if err != nil {
+		name := filepath.Join(root.Name(), filepath.FromSlash(recordName))
+		return record{}, fmt.Errorf("%s, without which all files here count as foreign: %w", name, err)
+	}
+	return r, nil
+}
+
+// check returns an error unless all paths stay in the directory.
+func (r *record) check() error {
+	var errs []error
+	for _, f := range r.files() {
+		if !filepath.IsLocal(filepath.FromSlash(f.Path)) {
+			errs = append(errs, fmt.Errorf("%q is not in this directory", f.Path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// write replaces the record in the output directory root.
+func (r *record) write(root *os.Root) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return disk.WriteFile(root, recordTemp, recordName, append(text, '\n'))
+}
+
+// files are the files that are here or arriving.
+func (r *record) files() []file {
+	if r.Begun == nil {
+		return r.Held
+	}
+	return append(slices.Clone(r.Held), *r.Begun)
+}
+
+// uses reports whether the path of a file leads through the directory dir.
+func (r *record) uses(dir string) bool {
+	return slices.ContainsFunc(r.files(), func(f file) bool { return strings.HasPrefix(f.Path, dir+"/") })
+}
+
+// at is the index of the held file at a path, or -1.
+func (r *record) at(path string) int {
+	return slices.IndexFunc(r.Held, func(f file) bool { return f.Path == path })
+}
+
+// put adds a file that has come, in place of the file that was at its path.
+func (r *record) put(f file) {
+	r.Begun = nil
+	r.Held = append(slices.DeleteFunc(r.Held, func(o file) bool { return o.Path == f.Path }), f)
+}
+
+// holds reports whether e is here and was delivered.
+func (r *record) holds(e distfile.Entry) bool {
+	return slices.ContainsFunc(r.Held, func(f file) bool { return f.Delivered && f.is(e) })
+}
+
+// undelivered is the first file that is here and was not delivered.
+func (r *record) undelivered() (f file, ok bool) {
+	if i := slices.IndexFunc(r.Held, func(f file) bool { return !f.Delivered }); i >= 0 {
+		return r.Held[i], true
+	}
+	return file{}, false
+}
+
+// delivered notes that f was delivered, while offers were on offer.
+func (r *record) delivered(f file, offers []distfile.Entry) {
+	if i := r.at(f.Path); i >= 0 {
+		r.Held[i].Delivered = true
+	}
+	r.Last = f.Version
+	r.learn(append(slices.Clone(offers),
+		distfile.Entry{Version: f.Version, Digest: f.Manifest.Digest},
+		distfile.Entry{Version: f.Version, Digest: f.Offered}))
+}
+
+// learn notes the digests of the offers up to the last version.
+func (r *record) learn(offers []distfile.Entry) {
+	for _, o := range offers {
+		k := known{o.Version, o.Digest}
+		if o.Version <= r.Last && !slices.Contains(r.Known, k) {
+			r.Known = append(r.Known, k)
+		}
+	}
+	slices.SortStableFunc(r.Known, func(a, b known) int { return cmp.Compare(a.Version, b.Version) })
+	r.Known = slices.Delete(r.Known, 0, max(0, len(r.Known)-maxKnown))
+}
+
+// startOver notes that numbers have begun again, with what is on offer.
+func (r *record) startOver(offers []distfile.Entry) {
+	r.Last, r.Over, r.Known = 0, true, nil
+	for _, o := range offers {
+		if r.holds(o) {
+			r.Last = o.Version
+		}
+	}
+	r.learn(offers)
+}

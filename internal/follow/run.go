@@ -1,0 +1,298 @@
+package follow
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// run is one call of [Run]: it takes one version after the other.
+type run struct {
+	opts     Options
+	dir      *directory
+	template template
+	choice   *choice
+	yield    func(Delivery, error) bool
+	news     chan struct{}
+
+	started bool             // the first choice was made
+	offers  []distfile.Entry // at the last choice
+	full    bool             // the disk, at the last attempt
+}
+
+// errEnough ends a run whose yield returned false.
+var errEnough = errors.New("enough")
+
+func (r *run) run(ctx context.Context) error {
+	if err := r.recover(ctx); err != nil {
+		return err
+	}
+	last := "none"
+	if r.dir.record.Last > 0 {
+		last = r.dir.record.Last.String()
+	}
+	r.opts.Logger.Info("following", "dir", r.opts.Dir, "last", last, "held", len(r.dir.record.Held))
+	for ctx.Err() == nil {
+		if err := r.step(ctx); err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// recover compares the record with the disk, and delivers the versions that an earlier run did
+// not.
+func (r *run) recover(ctx context.Context) error {
+	if r.opts.Link != "" {
+		if err := r.dir.checkLink(r.opts.Link); err != nil {
+			return err
+		}
+	}
+	if err := r.patiently(ctx, func() error { return r.dir.recover(ctx) }); err != nil {
+		return err
+	}
+	for _, f := range r.dir.record.Held {
+		r.opts.Pool.Know(f.Version, f.Manifest)
+	}
+	for {
+		f, ok := r.dir.record.undelivered()
+		if !ok {
+			return nil
+		}
+		if err := r.deliver(ctx, f, fetch.Progress{}); err != nil {
+			return err
+		}
+	}
+}
+
+// step takes the next version, or waits until there may be one.
+func (r *run) step(ctx context.Context) error {
+	e, wait, err := r.next(ctx)
+	switch {
+	case err != nil:
+		return err
+	case e == (distfile.Entry{}):
+		return r.await(ctx, wait)
+	}
+	if b := r.dir.record.Begun; b != nil && !b.is(e) {
+		r.dir.abandon()
+	}
+	went, err := r.fetch(ctx, e)
+	switch {
+	case err == nil:
+		return r.fetched(ctx, e, went)
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, errStale):
+		r.opts.Logger.Info("newer version on offer", "version", e.Version.String())
+		return nil
+	}
+	return r.failed(e, err)
+}
+
+// next returns the version to take now, or the zero entry and how long to wait for news.
+func (r *run) next(ctx context.Context) (e distfile.Entry, wait time.Duration, err error) {
+	offers := r.opts.Pool.Offers()
+	// The first choice waits for the other servers, which may have more than the quickest one.
+	if len(offers) > 0 && !r.started && !r.opts.Pool.Heard() {
+		if r.opts.Pool.Refresh(ctx, fetch.Soon) != nil {
+			return distfile.Entry{}, client.PollEvery, nil
+		}
+		offers = r.opts.Pool.Offers()
+	}
+	if len(offers) == 0 {
+		return distfile.Entry{}, forever, nil
+	}
+	if !r.started {
+		r.started = true
+		r.choice.start(offers)
+	}
+	// A server that has not answered yet may have the versions that are missing.
+	if restarted(&r.dir.record, offers) && r.opts.Pool.Heard() {
+		newest := offers[len(offers)-1].Version
+		r.opts.Logger.Warn("origin has started over", "last", r.dir.record.Last.String(), "newest", newest.String())
+		r.choice.startOver()
+		if err := r.patiently(ctx, func() error { return r.dir.startOver(offers) }); err != nil {
+			return distfile.Entry{}, 0, err
+		}
+	}
+	r.offers = offers
+	e, wait = r.choice.next(&r.dir.record, offers, time.Now())
+	return e, wait, nil
+}
+
+// await waits for news, or so long.
+func (r *run) await(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-r.news:
+		r.choice.reachable()
+	case <-timer.C:
+	}
+	return nil
+}
+
+// errStale ends a download in favour of a newer version.
+var errStale = errors.New("a newer version is on offer")
+
+// fetch downloads e, to the path that the template says.
+func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var m shard.Manifest
+	var went fetch.Progress
+	var err error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		m, went, err = r.opts.Client.Download(ctx, client.Download{
+			Entry: e, Path: r.opts.Dir, Afresh: r.opts.Afresh, Progress: r.opts.Progress,
+			Place: func(m shard.Manifest) (*os.Root, string, error) { return r.place(ctx, e, m) },
+		})
+	}()
+	for downloading := true; downloading; {
+		select {
+		case <-ended:
+			downloading = false
+		case <-r.news:
+			r.choice.reachable()
+			if r.opts.SkipStale && r.choice.isStale(e, r.opts.Pool.Offers()) {
+				cancel(errStale)
+			}
+		}
+	}
+	if errors.Is(err, errHere) {
+		return fetch.Progress{}, nil
+	}
+	if err != nil {
+		return went, err
+	}
+	r.opts.Pool.Know(e.Version, m)
+	return went, r.dir.complete(m)
+}
+
+// place records e, whose manifest is m, and returns the place of its file.
+func (r *run) place(ctx context.Context, e distfile.Entry, m shard.Manifest) (*os.Root, string, error) {
+	f := file{
+		Version: e.Version, Manifest: m, Shards: len(m.Shards), Offered: e.Digest,
+		Path: r.template.path(e.Version, fileName(e.Version, m.Name, r.opts.Marker)),
+	}
+	f.Manifest.Shards = nil
+	f.Manifest.Digest = cmp.Or(m.Digest, e.Digest)
+	dir, err := r.dir.begin(ctx, f, r.opts.Marker)
+	return dir, path.Base(f.Path), err
+}
+
+// fetched records that e has come, and delivers it.
+func (r *run) fetched(ctx context.Context, e distfile.Entry, went fetch.Progress) error {
+	r.full = false
+	r.choice.fetched(e)
+	if err := r.patiently(ctx, r.dir.save); err != nil {
+		return err
+	}
+	f, ok := r.dir.record.undelivered()
+	if !ok {
+		return fmt.Errorf("%s is gone", e.Version)
+	}
+	return r.deliver(ctx, f, went)
+}
+
+// deliver makes the marker and the link of f, whose file is in place, removes old versions, and
+// yields f.
+func (r *run) deliver(ctx context.Context, f file, went fetch.Progress) error {
+	logger := r.opts.Logger.With("version", f.Version.String())
+	if err := r.patiently(ctx, func() error { return r.dir.mark(f) }); err != nil {
+		logger.Error("marker not written", "err", err)
+	}
+	if r.opts.Link != "" {
+		if err := r.patiently(ctx, func() error { return r.dir.point(r.opts.Link, f) }); err != nil {
+			logger.Error("link not switched", "err", err)
+		}
+	}
+	if err := r.dir.trim(ctx, r.opts.Keep); err != nil {
+		return err
+	}
+	if err := r.patiently(ctx, r.dir.save); err != nil {
+		return err
+	}
+	if went.Version == 0 {
+		size := f.Manifest.Size
+		went = fetch.Progress{Version: f.Version, Size: size, Done: size, Resumed: size}
+	}
+	more := r.yield(Delivery{
+		Entry:    distfile.Entry{Version: f.Version, Digest: f.Manifest.Digest, Count: f.Shards},
+		Manifest: f.Manifest, Path: r.dir.full(f.Path), Progress: went,
+	}, nil)
+	if ctx.Err() == nil {
+		delivered := func() error { return r.dir.delivered(f, r.offers) }
+		if more {
+			return r.patiently(ctx, delivered)
+		}
+		if err := delivered(); err != nil {
+			return err
+		}
+	}
+	if !more {
+		return errEnough
+	}
+	return context.Cause(ctx)
+}
+
+// failed notes that e was not fetched because of err, and yields it if it is passed over.
+func (r *run) failed(e distfile.Entry, err error) error {
+	logger := r.opts.Logger.With("version", e.Version.String())
+	now := time.Now()
+	switch s := r.choice.failed(e, err, now); s.reason {
+	case noRoom:
+		r.noRoom(err)
+	case noServer:
+		logger.Warn("version waits for a server", "err", err)
+	case tryAgain:
+		logger.Warn("version is tried again", "dur", s.until.Sub(now).Round(time.Second), "err", err)
+	case passedOver:
+		r.dir.abandon()
+		r.dir.tidy()
+		if !r.yield(Delivery{Entry: e}, err) {
+			return errEnough
+		}
+	}
+	return nil
+}
+
+// patiently calls do until it finds room on the disk.
+func (r *run) patiently(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		if !disk.IsFull(err) {
+			r.full = r.full && err != nil
+			return err
+		}
+		r.noRoom(err)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(fullPause):
+		}
+	}
+}
+
+// noRoom warns that the disk is full, once until it has room again.
+func (r *run) noRoom(err error) {
+	if !r.full {
+		r.opts.Logger.Warn("disk is full, waiting for room", "dir", r.opts.Dir, "err", err)
+	}
+	r.full = true
+}
