@@ -148,9 +148,9 @@ func (r release) archive(ctx context.Context, goos, goarch, bin string) (string,
 			return "", nil, err
 		}
 	}
-	for from, to := range map[string]string{r.pages: "", "deploy": "deploy/"} {
+	for from, to := range map[string]string{r.pages: "", "deploy": "deploy/", "docs": "docs/"} {
 		err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
+			if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") {
 				return err
 			}
 			name, err := filepath.Rel(from, path)
