@@ -117,3 +117,13 @@ func TestStoriesThatShowCompatibilityExist(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryPackageHasItsQuestion(t *testing.T) {
+	table := section(t, "design.md", "Packages")
+	packages, err := filepath.Glob(filepath.Join("internal", "*"))
+	require.NoError(t, err)
+	require.Greater(t, len(packages), 10)
+	for _, path := range packages {
+		assert.Contains(t, table, "`"+filepath.Base(path)+"`", "docs/design.md does not say what it answers")
+	}
+}
