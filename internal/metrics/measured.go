@@ -2,66 +2,79 @@ package metrics
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Server is what there is at a server at one moment.
+// Server is the state of a server at one moment. A negative number is unknown, and absent
+// from the metrics.
 type Server struct {
-	// Versions are held, all of them; Newest is the number of the last, or 0.
-	Versions, Newest int64
-
-	// Shards are those of them.
-	Shards int64
-
-	// Arriving are versions that are on offer, or known of, and not held yet, and
-	// Missing are the shards of those that are being brought that are not here.
-	Arriving, Missing int64
-
-	// Used is what the data directory takes of the disk, and Free what is left there,
-	// in bytes; negative if that is not known.
-	Used, Free int64
-
-	// Ready says that the newest version of the upstreams is served.
-	Ready bool
-
-	// Peers are those of who follows the server that others are told of; negative if it
-	// tells nobody.
-	Peers int64
+	Versions int64 // held and on offer
+	Newest   int64 // number of the newest held version, or 0
+	Shards   int64 // of the held versions
+	Arriving int64 // versions on offer, or arriving, that are not held yet
+	Missing  int64 // shards that arriving versions lack
+	Used     int64 // bytes of the data directory
+	Free     int64 // bytes that the disk has left
+	Ready    bool  // the newest version of the upstreams is served
+	Peers    int64 // followers that the server lists to others
 }
 
-// Upstream is how an upstream is at one moment.
+// Upstream is the state of an upstream at one moment.
 type Upstream struct {
-	// Throughput is estimated, in bytes per second, and 0 while nothing is known.
-	Throughput float64
-
-	// Success is the estimated part of requests that succeed, from 0 to 1.
-	Success float64
-
-	// Up says that it has told what it offers when it was last asked.
-	Up bool
-
-	// Newest is the number of the newest version that it lists, or 0.
-	Newest int64
+	Throughput float64 // estimate in bytes per second, 0 while unknown
+	Success    float64 // estimated share of requests that succeed, from 0 to 1
+	Up         bool    // it answered the last request for its versions
+	Newest     int64   // number of the newest version that it lists, or 0
 }
 
-func description(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(namespace+"_"+name, help, labels, nil)
-}
-
-// gauge is one value of a [Server].
-type gauge struct {
+// gauge is one measured value of a [Server] or an [Upstream].
+type gauge[T any] struct {
 	desc  *prometheus.Desc
-	value func(Server) int64
+	value func(T) float64
 }
 
-// gauges are what is said of a [Server].
-var gauges = []gauge{
-	{description("versions_held", "Versions that are held and on offer."), func(s Server) int64 { return s.Versions }},
-	{description("newest_version", "Number of the newest version that is held, or 0."), func(s Server) int64 { return s.Newest }},
-	{description("shards_held", "Shards of the versions that are held."), func(s Server) int64 { return s.Shards }},
-	{description("versions_arriving", "Versions that are on their way here."), func(s Server) int64 { return s.Arriving }},
-	{description("shards_missing", "Shards of the versions on their way here that have not been verified."), func(s Server) int64 { return s.Missing }},
-	{description("disk_used_bytes", "What the data directory takes of the disk."), func(s Server) int64 { return s.Used }},
-	{description("disk_free_bytes", "What may still be written where the data directory is."), func(s Server) int64 { return s.Free }},
-	{description("ready", "1 if the newest version that the upstreams list is served here, see /readyz."), func(s Server) int64 { return number(s.Ready) }},
-	{description("swarm_peers", "Nodes that follow this server, can be reached and are told to others."), func(s Server) int64 { return s.Peers }},
+// define returns a gauge with its name and help.
+func define[T any](name, help string, value func(T) float64, labels ...string) gauge[T] {
+	return gauge[T]{prometheus.NewDesc(namespace+"_"+name, help, labels, nil), value}
+}
+
+func serverGauge(name, help string, value func(Server) int64) gauge[Server] {
+	return define(name, help, func(s Server) float64 { return float64(value(s)) })
+}
+
+func upstreamGauge(name, help string, value func(Upstream) float64) gauge[Upstream] {
+	return define(name, help, value, "upstream")
+}
+
+var serverGauges = []gauge[Server]{
+	serverGauge("versions_held", "Versions held and on offer.",
+		func(s Server) int64 { return s.Versions }),
+	serverGauge("newest_version", "Number of the newest held version, or 0.",
+		func(s Server) int64 { return s.Newest }),
+	serverGauge("shards_held", "Shards of the held versions.",
+		func(s Server) int64 { return s.Shards }),
+	serverGauge("versions_arriving", "Versions on offer or arriving that are not held yet.",
+		func(s Server) int64 { return s.Arriving }),
+	serverGauge("shards_missing", "Shards of arriving versions that are not verified yet.",
+		func(s Server) int64 { return s.Missing }),
+	serverGauge("disk_used_bytes", "Disk space that the data directory takes.",
+		func(s Server) int64 { return s.Used }),
+	serverGauge("disk_free_bytes", "Disk space that is left for the data directory.",
+		func(s Server) int64 { return s.Free }),
+	serverGauge("ready", "1 if this server serves the newest version that its upstreams list, see /readyz.",
+		func(s Server) int64 { return number(s.Ready) }),
+	serverGauge("swarm_peers", "Nodes that follow this server, and that it lists to others.",
+		func(s Server) int64 { return s.Peers }),
+}
+
+var upstreamGauges = []gauge[Upstream]{
+	upstreamGauge("upstream_throughput_bytes_per_second",
+		"Moving average of one transfer from an upstream; 0 while unknown.",
+		func(u Upstream) float64 { return u.Throughput }),
+	upstreamGauge("upstream_success_ratio",
+		"Moving average of an upstream's successes, from 0 to 1; it heals with time.",
+		func(u Upstream) float64 { return u.Success }),
+	upstreamGauge("upstream_up", "1 if an upstream answered the last request for its versions.",
+		func(u Upstream) float64 { return float64(number(u.Up)) }),
+	upstreamGauge("upstream_newest_version", "Number of the newest version that an upstream lists, or 0.",
+		func(u Upstream) float64 { return float64(u.Newest) }),
 }
 
 func number(is bool) int64 {
@@ -71,60 +84,46 @@ func number(is bool) int64 {
 	return 0
 }
 
-// serverCollector measures a server when it is asked.
-type serverCollector struct{ metrics *Metrics }
-
-// Describe sends what there may be.
-func (c *serverCollector) Describe(to chan<- *prometheus.Desc) {
+func describe[T any](gauges []gauge[T], to chan<- *prometheus.Desc) {
 	for _, g := range gauges {
 		to <- g.desc
 	}
 }
 
-// Collect sends what there is, but what is not known.
+// serverCollector measures a server at each scrape.
+type serverCollector struct{ metrics *Metrics }
+
+// Describe sends the descriptions.
+func (c *serverCollector) Describe(to chan<- *prometheus.Desc) { describe(serverGauges, to) }
+
+// Collect sends the known values.
 func (c *serverCollector) Collect(to chan<- prometheus.Metric) {
 	measure := c.metrics.server.Load()
 	if measure == nil {
 		return
 	}
 	s := (*measure)()
-	for _, g := range gauges {
+	for _, g := range serverGauges {
 		if v := g.value(s); v >= 0 {
-			to <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(v))
+			to <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, v)
 		}
 	}
 }
 
-// What is said of an [Upstream].
-var (
-	throughputDesc = description("upstream_throughput_bytes_per_second", "Moving average of what a transfer from an upstream brings; 0 while nothing is known.", "upstream")
-	successDesc    = description("upstream_success_ratio", "Moving average of what an upstream does well, from 0 to 1; it heals with time.", "upstream")
-	upDesc         = description("upstream_up", "1 if an upstream has said what it offers when it was last asked.", "upstream")
-	newestDesc     = description("upstream_newest_version", "Number of the newest version that an upstream lists, or 0.", "upstream")
-)
-
-// upstreamCollector measures upstreams when it is asked.
+// upstreamCollector measures upstreams at each scrape.
 type upstreamCollector struct {
 	measure func() []Upstream
 	names   []string
 }
 
-// Describe sends what there is.
-func (c *upstreamCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{throughputDesc, successDesc, upDesc, newestDesc} {
-		to <- d
-	}
-}
+// Describe sends the descriptions.
+func (c *upstreamCollector) Describe(to chan<- *prometheus.Desc) { describe(upstreamGauges, to) }
 
-// Collect sends what there is.
+// Collect sends the values of each upstream.
 func (c *upstreamCollector) Collect(to chan<- prometheus.Metric) {
 	for i, u := range c.measure() {
-		send := func(desc *prometheus.Desc, value float64) {
-			to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, c.names[i])
+		for _, g := range upstreamGauges {
+			to <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value(u), c.names[i])
 		}
-		send(throughputDesc, u.Throughput)
-		send(successDesc, u.Success)
-		send(upDesc, float64(number(u.Up)))
-		send(newestDesc, float64(u.Newest))
 	}
 }

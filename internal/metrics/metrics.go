@@ -1,11 +1,13 @@
-// Package metrics counts what a server does, for Prometheus. It owns the names, and
-// knows nothing of HTTP, nor of how anything is done; those who do it tell.
+// Package metrics counts the work of a server, for Prometheus.
 //
-// What a caller may lean on: every method of a nil [Metrics], and of what that returns,
-// does nothing, so that who wants no metrics pays nothing and nobody looks first. What a
-// reader may lean on: labels are the kinds of requests, the statuses that they are
-// answered with, the upstreams that were configured, and why these have failed. Nothing
-// that comes from the network is ever a label.
+// It promises the names of the metrics and the values of their labels, which dashboards and
+// alerts are built on. It refuses to know HTTP, and how any work is done: servers and pools
+// report to it.
+//
+// A caller may lean on nil: a nil [Metrics], and each [Request] of it, is allowed everywhere
+// and counts nothing. A reader may lean on few labels: the kinds of requests, the statuses
+// of answers, the configured upstreams, and the reasons of failures. No text from the
+// network becomes a label.
 package metrics
 
 import (
@@ -22,18 +24,18 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// ContentType is that of [Metrics.Text].
+// ContentType is the media type of [Metrics.Text].
 const ContentType = "text/plain; version=0.0.4; charset=utf-8"
 
-// namespace begins every name of ours.
+// namespace begins the name of each metric.
 const namespace = "shardcast"
 
-// A Kind is what a request is for.
+// Kind is the subject of a request.
 type Kind int
 
-// The kinds of requests.
+// The kinds.
 const (
-	Other Kind = iota // that there is no answer to
+	Other Kind = iota // no such path
 	Distribution
 	Manifest
 	Sums
@@ -46,7 +48,7 @@ const (
 	Peers
 	Status
 
-	kinds // how many there are
+	kinds // their number
 )
 
 // kindNames are the values of the label kind.
@@ -56,26 +58,26 @@ var kindNames = [kinds]string{
 	Peers: "peers", Status: "status",
 }
 
-// A Reason is why an upstream has failed.
+// Reason is the cause of an upstream's failure.
 type Reason int
 
 // The reasons.
 const (
-	Down   Reason = iota // it did not say what it offers
-	Broken               // it did not send what it was asked for, or not all of it
-	Wrong                // it sent what does not fit a digest, a size or the distribution
-	Busy                 // it said to come again later
+	Down   Reason = iota // it did not list its versions
+	Broken               // it sent an error, or broke off
+	Wrong                // its bytes contradict a digest, a size or the distribution
+	Busy                 // it asked for a later retry
 
-	reasons // how many there are
+	reasons // their number
 )
 
 // reasonNames are the values of the label reason.
 var reasonNames = [reasons]string{Down: "down", Broken: "broken", Wrong: "wrong", Busy: "busy"}
 
-// Metrics are those of one server. Their methods may be called from any goroutine.
+// Metrics are the counters and gauges of one server. Any goroutine may call their methods.
 type Metrics struct {
 	registry *prometheus.Registry
-	scraping sync.Mutex // held while the values are collected; one is enough at a time
+	scraping sync.Mutex // held during a collection: one at a time is enough
 
 	requests *prometheus.CounterVec // by kind and code
 	sent     [kinds]prometheus.Counter
@@ -93,33 +95,33 @@ type Metrics struct {
 	versionSeconds     prometheus.Histogram
 }
 
-// New returns the metrics of a server of a role and build, which is a version.
+// New returns the metrics of a server: its role, and the version of its program.
 func New(role, build string) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Name: "http_requests_total",
-		Help: "Requests that have been answered, by what they were for and the status.",
+		Help: "Answered requests, by kind and status.",
 	}, []string{"kind", "code"})
 	sent := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Name: "sent_bytes_total",
-		Help: "Bytes of answers that have been sent, without their headers, by what the requests were for.",
+		Help: "Sent bytes of answers, without headers, by kind of request.",
 	}, []string{"kind"})
 	open := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "http_requests_in_flight",
-		Help: "Requests that are being answered, or held until there is something new.",
+		Help: "Requests being answered, or held until there is news.",
 	}, []string{"kind"})
 	for k, name := range kindNames {
 		m.sent[k], m.open[k] = sent.WithLabelValues(name), open.WithLabelValues(name)
 		m.requests.WithLabelValues(name, "200")
 	}
 	for _, k := range []Kind{Distribution, Manifest, Shard} {
-		// From 0 on, for the first failure to be seen as one more.
+		// They begin at 0, so that a rate includes the first failure.
 		m.requests.WithLabelValues(kindNames[k], "500")
 		m.requests.WithLabelValues(kindNames[k], "503")
 	}
 	m.toPeers = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: namespace, Name: "peer_sent_bytes_total",
-		Help: "Bytes of shards that were sent to peers of a swarm; they are in sent_bytes_total, too.",
+		Help: "Bytes of shards sent to peers of a swarm, which sent_bytes_total includes.",
 	})
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "1, for the role of the server and the version of its program.",
@@ -136,24 +138,24 @@ func counter(name, help string) prometheus.Counter {
 	return prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
 }
 
-// Follow adds what there is to say of those that are fetched from, by their names.
-// Measure is called when somebody asks, and returns as many, in the same order. It is to
-// be called once, before anything is counted.
+// Follow adds the metrics of fetching, for upstreams with these names. Each scrape calls
+// measure, which returns one value per name, in that order. A middle calls Follow once,
+// before it fetches.
 func (m *Metrics) Follow(names []string, measure func() []Upstream) {
 	if m == nil {
 		return
 	}
 	received := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Name: "received_bytes_total",
-		Help: "Bytes of shards that an upstream has sent.",
+		Help: "Bytes of shards received from an upstream.",
 	}, []string{"upstream"})
 	failures := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Name: "upstream_failures_total",
-		Help: "Requests that an upstream has failed: it was down, broke off, sent what is wrong, or was busy.",
+		Help: "Failures of an upstream, by reason: down, broken (off), wrong (bytes), busy.",
 	}, []string{"upstream", "reason"})
 	labels := make([]string, len(names))
 	for i, name := range names {
-		name = strings.ToValidUTF8(name, "_") // as a label must be
+		name = strings.ToValidUTF8(name, "_") // labels are UTF-8
 		labels[i] = name
 		m.received = append(m.received, received.WithLabelValues(name))
 		var by [reasons]prometheus.Counter
@@ -162,40 +164,45 @@ func (m *Metrics) Follow(names []string, measure func() []Upstream) {
 		}
 		m.failures = append(m.failures, by)
 	}
-	m.verified = counter("shards_verified_total", "Shards that were fetched, or held at the start, and whose digest agreed.")
-	m.mistaken = counter("shards_failed_total", "Shards that were fetched, or held at the start, and whose digest did not agree.")
-	m.wasted = counter("wasted_bytes_total", "Bytes of shards that upstreams have sent and that were of no use: wrong, or there already.")
+	m.verified = counter("shards_verified_total",
+		"Shards, fetched or held at the start, with the right digest.")
+	m.mistaken = counter("shards_failed_total",
+		"Shards, fetched or held at the start, with a wrong digest.")
+	m.wasted = counter("wasted_bytes_total",
+		"Received bytes of shards without use: wrong, or here already.")
 	m.shardSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: namespace, Name: "shard_fetch_duration_seconds",
-		Help:    "Time from the first request for a shard until it was verified and on the disk.",
+		Help:    "Time from the first request for a shard until it is verified and on the disk.",
 		Buckets: prometheus.ExponentialBuckets(0.01, 2.5, 12), // to 4 min
 	})
 	m.versionSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: namespace, Name: "version_complete_duration_seconds",
-		Help:    "Time from when an upstream was first heard to list a version until that was verified and on the disk.",
+		Help:    "Time from the first listing of a version by an upstream until it is verified and on the disk.",
 		Buckets: prometheus.ExponentialBuckets(0.1, 2.5, 12), // to 40 min
 	})
-	m.fromPeers = counter("peer_received_bytes_total", "Bytes of shards that peers of a swarm have sent.")
+	m.fromPeers = counter("peer_received_bytes_total", "Bytes of shards received from peers of a swarm.")
 	peerFailures := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Name: "peer_failures_total",
-		Help: "How often a peer of a swarm has not done what it should, by why.",
+		Help: "Failures of peers of a swarm, by reason.",
 	}, []string{"reason"})
 	for r, reason := range reasonNames {
 		m.peerFailures[r] = peerFailures.WithLabelValues(reason)
 	}
-	m.registry.MustRegister(received, failures, m.fromPeers, peerFailures, m.verified, m.mistaken, m.wasted, m.shardSeconds, m.versionSeconds,
-		&upstreamCollector{measure: measure, names: labels})
+	m.registry.MustRegister(
+		received, failures, m.fromPeers, peerFailures, m.verified, m.mistaken, m.wasted, m.shardSeconds, m.versionSeconds,
+		&upstreamCollector{measure: measure, names: labels},
+	)
 }
 
-// Measure has what is measured only when somebody asks come from measure, in place of
-// what was given before.
+// Measure sets the source of the gauges in [Server], which each scrape calls, in place of an
+// earlier one.
 func (m *Metrics) Measure(measure func() Server) {
 	if m != nil {
 		m.server.Store(&measure)
 	}
 }
 
-// Text returns all of them, in the text format of Prometheus.
+// Text returns all metrics in the text format of Prometheus.
 func (m *Metrics) Text() ([]byte, error) {
 	m.scraping.Lock()
 	defer m.scraping.Unlock()
@@ -212,21 +219,20 @@ func (m *Metrics) Text() ([]byte, error) {
 	return text.Bytes(), nil
 }
 
-// Traffic is what has come and gone of shards since the process began, in bytes.
+// Traffic is the bytes of shards sent and received since the process began.
 type Traffic struct {
-	// Received is by upstream, in the order of [Metrics.Follow], and nil where that was
-	// not called.
+	// Received is one count per upstream, in the order of [Metrics.Follow]; nil without it.
 	Received []int64
 
-	// Sent is to everybody.
+	// Sent counts all clients and peers.
 	Sent int64
 
-	// FromPeers has come from peers of a swarm, and is not in Received; ToPeers has gone to
-	// them, and is in Sent.
+	// FromPeers counts peers of a swarm, which Received leaves out; ToPeers likewise, and
+	// Sent includes it.
 	FromPeers, ToPeers int64
 }
 
-// Traffic returns what the counters have reached.
+// Traffic returns the counters' values.
 func (m *Metrics) Traffic() Traffic {
 	if m == nil {
 		return Traffic{}
@@ -242,20 +248,20 @@ func (m *Metrics) Traffic() Traffic {
 	return t
 }
 
-// count returns what c has reached.
+// count returns the value of c.
 func count(c prometheus.Counter) int64 {
 	var value dto.Metric
-	_ = c.Write(&value) // which a counter never fails to
+	_ = c.Write(&value) // a counter never fails
 	return int64(value.GetCounter().GetValue())
 }
 
-// A Request is one that is being answered.
+// Request counts one request while a server answers it.
 type Request struct {
 	metrics *Metrics
 	kind    Kind
 }
 
-// Begin counts a request as being answered, until [Request.End].
+// Begin counts a request as in flight until [Request.End].
 func (m *Metrics) Begin(k Kind) Request {
 	if m != nil {
 		m.open[k].Inc()
@@ -270,16 +276,14 @@ func (r Request) Sent(bytes int64) {
 	}
 }
 
-// ToPeer counts bytes of the answer that go to a peer of a swarm. They are counted by
-// [Request.Sent], too.
+// ToPeer counts bytes of the answer to a peer of a swarm, which [Request.Sent] counts, too.
 func (r Request) ToPeer(bytes int64) {
 	if r.metrics != nil {
 		r.metrics.toPeers.Add(float64(bytes))
 	}
 }
 
-// End counts the request as answered with a status, which is one of those that the
-// server has for its answers.
+// End counts the request as answered with a status, one of the few that servers send.
 func (r Request) End(status int) {
 	if r.metrics != nil {
 		r.metrics.open[r.kind].Dec()
@@ -287,8 +291,7 @@ func (r Request) End(status int) {
 	}
 }
 
-// Received counts bytes of shards that an upstream, by its number, has sent, or a peer,
-// which has a negative one.
+// Received counts bytes of shards from an upstream, by its number, or from a peer: below 0.
 func (m *Metrics) Received(upstream int, bytes int64) {
 	switch {
 	case m == nil:
@@ -299,14 +302,14 @@ func (m *Metrics) Received(upstream int, bytes int64) {
 	}
 }
 
-// Wasted counts bytes that were of no use.
+// Wasted counts received bytes without use.
 func (m *Metrics) Wasted(bytes int64) {
 	if m != nil {
 		m.wasted.Add(float64(max(bytes, 0))) // a negative one would panic
 	}
 }
 
-// Failed counts a failure of an upstream, by its number.
+// Failed counts a failure of an upstream, by its number, or of a peer: below 0.
 func (m *Metrics) Failed(upstream int, why Reason) {
 	switch {
 	case m == nil:
@@ -317,28 +320,28 @@ func (m *Metrics) Failed(upstream int, why Reason) {
 	}
 }
 
-// Verified counts shards whose digest agreed.
+// Verified counts shards with the right digest.
 func (m *Metrics) Verified(shards int) {
 	if m != nil {
 		m.verified.Add(float64(shards))
 	}
 }
 
-// Mistaken counts a shard whose digest did not agree.
+// Mistaken counts a shard with a wrong digest.
 func (m *Metrics) Mistaken() {
 	if m != nil {
 		m.mistaken.Inc()
 	}
 }
 
-// Fetched counts a shard that has been fetched in dur.
+// Fetched counts a shard that took dur to fetch.
 func (m *Metrics) Fetched(dur time.Duration) {
 	if m != nil {
 		m.shardSeconds.Observe(dur.Seconds())
 	}
 }
 
-// Completed counts a version that was here dur after an upstream had listed it.
+// Completed counts a version that was complete dur after an upstream first listed it.
 func (m *Metrics) Completed(dur time.Duration) {
 	if m != nil {
 		m.versionSeconds.Observe(dur.Seconds())

@@ -15,7 +15,7 @@ import (
 	"github.com/shardcast/shardcast/internal/metrics"
 )
 
-// text returns the metrics as they are scraped.
+// text returns a scrape.
 func text(t *testing.T, m *metrics.Metrics) string {
 	t.Helper()
 	got, err := m.Text()
@@ -23,7 +23,7 @@ func text(t *testing.T, m *metrics.Metrics) string {
 	return string(got)
 }
 
-// full returns metrics of a middle with two upstreams, in which everything has a value.
+// full returns metrics of a middle with two upstreams, each with a value.
 func full(t *testing.T) *metrics.Metrics {
 	t.Helper()
 	m := metrics.New("middle", "v1.2.3")
@@ -31,12 +31,14 @@ func full(t *testing.T) *metrics.Metrics {
 		return []metrics.Upstream{{Throughput: 5e6, Success: 0.5, Up: true, Newest: 9}, {}}
 	})
 	m.Measure(func() metrics.Server {
-		return metrics.Server{Versions: 2, Newest: 8, Shards: 20, Arriving: 1, Missing: 3, Used: 1 << 20, Free: 1 << 30, Ready: true, Peers: 5}
+		return metrics.Server{
+			Versions: 2, Newest: 8, Shards: 20, Arriving: 1, Missing: 3, Used: 1 << 20, Free: 1 << 30, Ready: true, Peers: 5,
+		}
 	})
 	return m
 }
 
-func TestWhoWantsNoMetricsNeedNotLook(t *testing.T) {
+func TestNilMetricsCountNothing(t *testing.T) {
 	var m *metrics.Metrics
 	m.Follow([]string{"a"}, nil)
 	m.Measure(nil)
@@ -53,7 +55,7 @@ func TestWhoWantsNoMetricsNeedNotLook(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(10, func() { m.Begin(metrics.Shard).End(200) }))
 }
 
-func TestWhatIsCountedIsInTheText(t *testing.T) {
+func TestTheTextHasEachCount(t *testing.T) {
 	m := full(t)
 	for range 2 {
 		r := m.Begin(metrics.Shard)
@@ -102,24 +104,24 @@ func TestWhatIsCountedIsInTheText(t *testing.T) {
 	assert.Contains(t, got, "\nprocess_start_time_seconds ")
 }
 
-func TestWhatIsNotKnownIsLeftOut(t *testing.T) {
+func TestUnknownValuesAreLeftOut(t *testing.T) {
 	m := metrics.New("origin", "")
-	assert.NotContains(t, text(t, m), "shardcast_disk", "before anybody measures")
+	assert.NotContains(t, text(t, m), "shardcast_disk", "before Measure")
 	m.Measure(func() metrics.Server { return metrics.Server{Free: -1} })
 	got := text(t, m)
 	assert.Contains(t, got, "\nshardcast_disk_used_bytes 0\n")
 	assert.Contains(t, got, "\nshardcast_ready 0\n")
 	assert.NotContains(t, got, "shardcast_disk_free_bytes")
-	assert.NotContains(t, got, "shardcast_received_bytes_total", "an origin fetches nothing")
+	assert.NotContains(t, got, "shardcast_received_bytes_total", "an origin does not fetch")
 }
 
-func TestNamesAndUnitsAreAsPrometheusHasThem(t *testing.T) {
+func TestNamesAndUnitsFollowPrometheus(t *testing.T) {
 	problems, err := promlint.New(strings.NewReader(text(t, full(t)))).Lint()
 	require.NoError(t, err)
 	assert.Empty(t, problems)
 }
 
-func TestItIsCountedByManyAtOnce(t *testing.T) {
+func TestManyGoroutinesCount(t *testing.T) {
 	m := full(t)
 	var all sync.WaitGroup
 	for range 8 {
@@ -138,10 +140,10 @@ func TestItIsCountedByManyAtOnce(t *testing.T) {
 	assert.Contains(t, text(t, m), `shardcast_sent_bytes_total{kind="shard"} 800`+"\n")
 }
 
-func TestTrafficIsWhatTheCountersHaveReached(t *testing.T) {
+func TestTrafficReturnsTheCounters(t *testing.T) {
 	var none *metrics.Metrics
 	assert.Zero(t, none.Traffic())
-	assert.Zero(t, metrics.New("origin", "").Traffic(), "an origin fetches nothing")
+	assert.Zero(t, metrics.New("origin", "").Traffic(), "an origin does not fetch")
 	m := full(t)
 	m.Begin(metrics.Shard).Sent(500)
 	m.Begin(metrics.Manifest).Sent(7)
