@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -17,65 +16,82 @@ import (
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
-// Where the status is.
+// The paths of the status.
 const (
 	pagePath   = "/"
 	statusPath = "/" + wire.StatusName
 )
 
-// Status says of the server what the handler does not see itself.
+// Status is the part of a server's status that the handler cannot see.
 type Status struct {
 	// Role is origin or middle, and Build the version of the program.
 	Role, Build string
 
-	// Upstreams returns how those that are fetched from are, in the order in which the
-	// metrics have them; what these count is added to it. Nil is for none.
+	// Upstreams returns the state of each upstream, in the order of the metrics; the page
+	// adds the counted bytes. Nil means no upstreams.
 	Upstreams func() []status.Upstream
 }
 
 const (
-	// statusEvery is the least time between two looks for the status. All who ask in
-	// between get the same.
+	// statusEvery is the least time between two looks at the server. Requests in between
+	// share one.
 	statusEvery = time.Second
 
-	// statusRest is how much longer than a look took nobody looks again: however much there
-	// is to see, and however many ask, it takes a twentieth of the time at most.
+	// statusRest is the pause after a look, in durations of that look: looking takes a
+	// twentieth of the time at most, however much there is to see, and however many ask.
 	statusRest = 20
 )
 
-// statusPage shows what a handler's server has and does. Of a nil one nothing is seen.
+// statusPage shows a handler's server. A nil one shows nothing.
 type statusPage struct {
 	handler *handler
 	opts    Status
 	started time.Time
 	readers readers
-	history status.Recorder
 
-	mu     sync.Mutex // guards meters
-	meters []status.Meter
+	mu      sync.Mutex // guards what follows
+	meters  []status.Meter
+	samples []status.Sample
 
-	turn chan struct{} // holds one while somebody looks, who alone uses what follows
+	turn chan struct{} // holds a token during a look, whose goroutine alone uses what follows
 	seen sight
-	next time.Time // before it there is no other look
-	held map[shard.Version]heldVersion
+	next time.Time // the earliest time of the next look
 }
 
-// sight is what was seen at one look.
+// sight is the result of one look.
 type sight struct{ page, json []byte }
 
 func newStatusPage(h *handler, opts Status) *statusPage {
 	now := time.Now()
 	p := &statusPage{
-		handler: h, opts: opts, started: now.UTC(), readers: readers{each: make(map[reads]*reader)}, turn: make(chan struct{}, 1),
+		handler: h, opts: opts, started: now.UTC(), readers: readers{each: make(map[reads]*reader)},
+		samples: []status.Sample{}, turn: make(chan struct{}, 1),
 	}
-	traffic := h.metrics.Traffic()
-	for _, total := range totals(traffic) {
+	for _, total := range counters(h.metrics.Traffic()) {
 		p.meters = append(p.meters, status.NewMeter(now, total))
 	}
 	return p
 }
 
-// follow has what is measured over time be measured, until ctx ends.
+// counters lists what the meters measure: all sent bytes, those to peers, those from peers,
+// and those from each upstream.
+func counters(t metrics.Traffic) []int64 {
+	return append([]int64{t.Sent, t.ToPeers, t.FromPeers}, t.Received...)
+}
+
+// received sums up counters or speeds in, and returns nil for a server that never receives.
+func received(counters []int64) *int64 {
+	if len(counters) == 3 {
+		return nil
+	}
+	var all int64
+	for _, one := range counters[2:] {
+		all += one
+	}
+	return &all
+}
+
+// follow marks the meters until ctx ends.
 func (p *statusPage) follow(ctx context.Context) {
 	if p == nil {
 		return
@@ -83,45 +99,29 @@ func (p *statusPage) follow(ctx context.Context) {
 	ticker := time.NewTicker(status.SampleEvery)
 	defer ticker.Stop()
 	for {
-		p.mark(time.Now())
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case now := <-ticker.C:
+			p.mark(now)
 		}
 	}
 }
 
-// mark notes how far the counters are.
+// mark ends a sample.
 func (p *statusPage) mark(now time.Time) {
-	traffic := p.handler.metrics.Traffic()
-	p.history.Record(now, traffic.Sent, received(traffic))
 	p.readers.mark(now)
+	speeds := counters(p.handler.metrics.Traffic())
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, total := range totals(traffic) {
-		p.meters[i].Mark(now, total)
+	for i := range p.meters {
+		speeds[i] = p.meters[i].Mark(now, speeds[i])
 	}
+	p.samples = append(p.samples[max(0, len(p.samples)-status.MaxSamples+1):],
+		status.Sample{Time: now.UTC(), Sent: speeds[0], Received: received(speeds)})
 }
 
-// totals are what meters are of: what upstreams have sent, peers of a swarm have sent and
-// been sent, and everybody has been sent.
-func totals(t metrics.Traffic) []int64 { return append(t.Received, t.FromPeers, t.ToPeers, t.Sent) }
-
-// received returns all that has come, and nil where nothing ever does.
-func received(t metrics.Traffic) *int64 {
-	if len(t.Received) == 0 {
-		return nil
-	}
-	all := t.FromPeers
-	for _, r := range t.Received {
-		all += r
-	}
-	return &all
-}
-
-// read notes that a shard of a version is being sent to remote, and returns who reads it,
-// or nil if that is not known.
+// read notes that remote receives a shard of a version. It returns nil beyond [maxReaders].
 func (p *statusPage) read(remote string, version shard.Version) *reader {
 	if p == nil {
 		return nil
@@ -129,10 +129,10 @@ func (p *statusPage) read(remote string, version shard.Version) *reader {
 	return p.readers.begin(remote, version)
 }
 
-// serve answers with the page, or with the same in JSON. It is for operators, and not for
-// the pages of other sites, nor to be kept anywhere.
+// serve answers with the page, or with the JSON, to operators: scripts of other sites may
+// not read it, and no cache may keep it.
 func (p *statusPage) serve(w http.ResponseWriter, r *http.Request) error {
-	s, err := p.look(r.Context())
+	seen, err := p.look(r.Context())
 	if err != nil {
 		return err
 	}
@@ -142,15 +142,15 @@ func (p *statusPage) serve(w http.ResponseWriter, r *http.Request) error {
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")
 	if r.URL.Path == statusPath {
-		serveText(w, r, "application/json", s.json)
+		serveText(w, r, "application/json", seen.json)
 		return nil
 	}
 	header.Set("Content-Security-Policy", status.Policy())
-	serveText(w, r, "text/html; charset=utf-8", s.page)
+	serveText(w, r, "text/html; charset=utf-8", seen.page)
 	return nil
 }
 
-// look returns what there is to see, as it was a moment ago.
+// look returns a recent sight of the server.
 func (p *statusPage) look(ctx context.Context) (sight, error) {
 	select {
 	case p.turn <- struct{}{}:
@@ -166,17 +166,15 @@ func (p *statusPage) look(ctx context.Context) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	page, err := all.HTML()
-	if err != nil {
+	var seen sight
+	if seen.page, err = all.HTML(); err != nil {
 		return sight{}, err
 	}
-	text, err := all.JSON()
-	if err != nil {
+	if seen.json, err = all.JSON(); err != nil {
 		return sight{}, err
 	}
-	p.seen = sight{page, text}
-	p.next = time.Now().Add(max(statusEvery, statusRest*time.Since(begun)))
-	return p.seen, nil
+	p.seen, p.next = seen, time.Now().Add(max(statusEvery, statusRest*time.Since(begun)))
+	return seen, nil
 }
 
 // all looks at everything.
@@ -185,7 +183,7 @@ func (p *statusPage) all(now time.Time) (status.Status, error) {
 	s := status.Status{Role: p.opts.Role, Build: p.opts.Build, Time: now.UTC(), Started: p.started}
 	why := h.unready()
 	s.Ready, s.NotReady = why == nil, status.Text(why)
-	// The board comes first: what is put on the disk meanwhile is seen on it.
+	// The board before the disk: a version that moves to the disk meanwhile is in both.
 	arriving := h.board.Arriving()
 	listed, _ := h.board.Listed()
 	usage, err := h.store.Usage()
@@ -196,182 +194,129 @@ func (p *statusPage) all(now time.Time) (status.Status, error) {
 	if usage.Free >= 0 {
 		s.Disk.Free = &usage.Free
 	}
-	s.Versions, s.MoreVersions = p.versions(now, arriving, listed, usage.Held)
+	s.Versions, s.MoreVersions = p.versions(arriving, listed, usage.Held)
 	s.Downloads, s.MoreDownloads = p.readers.downloads(now)
 	if p.opts.Upstreams != nil {
 		s.Upstreams = p.opts.Upstreams()
 	}
-	p.flows(now, &s)
+	p.count(now, &s)
 	return s, nil
 }
 
-// flows adds what is counted.
-func (p *statusPage) flows(now time.Time, s *status.Status) {
-	traffic := p.handler.metrics.Traffic()
+// count fills in the bytes and speeds of s.
+func (p *statusPage) count(now time.Time, s *status.Status) {
+	totals := counters(p.handler.metrics.Traffic())
+	speeds := make([]int64, len(totals))
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	last := len(p.meters) - 1
-	s.Throughput = status.Throughput{Sent: p.meters[last].Speed(now, traffic.Sent), Samples: p.history.Samples(now)}
-	all := received(traffic)
-	if all != nil {
-		s.Throughput.Received = new(int64)
+	for i := range p.meters {
+		speeds[i] = p.meters[i].Speed(now, totals[i])
+	}
+	samples := p.samples
+	p.mu.Unlock()
+	for len(samples) > 0 && now.Sub(samples[0].Time) >= status.MaxSamples*status.SampleEvery {
+		samples = samples[1:]
+	}
+	s.Throughput = status.Throughput{Sent: speeds[0], Received: received(speeds), Samples: samples}
+	share := func(bytes int64) float64 {
+		if all := received(totals); all != nil {
+			return float64(bytes) / float64(max(*all, 1))
+		}
+		return 0
 	}
 	if p.handler.swarm != nil {
-		from, to := p.meters[last-2].Speed(now, traffic.FromPeers), p.meters[last-1].Speed(now, traffic.ToPeers)
 		s.Swarm = &status.Swarm{
-			Peers: max(p.handler.members.Count(), 0), Received: traffic.FromPeers, ReceivedSpeed: from, Sent: traffic.ToPeers, SentSpeed: to,
-		}
-		if all != nil {
-			*s.Throughput.Received += from
-			s.Swarm.Share = float64(traffic.FromPeers) / float64(max(*all, 1))
+			Peers: max(p.handler.members.Count(), 0), Sent: totals[1], SentSpeed: speeds[1],
+			Received: totals[2], ReceivedSpeed: speeds[2], Share: share(totals[2]),
 		}
 	}
-	for i, total := range traffic.Received {
-		speed := p.meters[i].Speed(now, total)
-		*s.Throughput.Received += speed
-		if i < len(s.Upstreams) {
-			s.Upstreams[i].Received, s.Upstreams[i].Speed = total, speed
-			s.Upstreams[i].Share = float64(total) / float64(max(*all, 1))
-		}
+	for i := range min(len(s.Upstreams), len(totals)-3) {
+		u := &s.Upstreams[i]
+		u.Received, u.Speed, u.Share = totals[i+3], speeds[i+3], share(totals[i+3])
 	}
 }
 
-// versions returns what is said of the newest versions, the newest first, and how many
-// older ones there are. Of the same version what is arriving counts, for it comes in place
-// of what is held.
-func (p *statusPage) versions(now time.Time, arriving []*relay.Version, listed, held []distfile.Entry) (shown []status.Version, more int) {
-	say := make(map[shard.Version]func() status.Version)
-	known := make(map[shard.Version]heldVersion)
+// versions returns the newest versions, the newest first, and the number of older ones. An
+// arriving version hides a held one of the same number, which it will replace.
+func (p *statusPage) versions(
+	arriving []*relay.Version, listed, held []distfile.Entry,
+) (shown []status.Version, more int) {
+	all := make(map[shard.Version]func() status.Version)
 	for _, e := range held {
-		say[e.Version] = func() status.Version {
-			v := p.heldVersion(now, e)
-			known[e.Version] = v
-			return v.Version
-		}
+		all[e.Version] = func() status.Version { return p.held(e) }
 	}
 	for _, e := range listed {
-		say[e.Version] = func() status.Version {
+		all[e.Version] = func() status.Version {
 			return status.Version{Version: e.Version.String(), State: status.Waiting, Digest: e.Digest.String()}
 		}
 	}
 	for _, v := range arriving {
-		say[v.Entry.Version] = func() status.Version { return arrivingStatus(v) }
+		all[v.Entry.Version] = func() status.Version { return arrivingStatus(v) }
 	}
 	shown = []status.Version{}
-	for _, v := range slices.Backward(slices.Sorted(maps.Keys(say))) {
+	for _, v := range slices.Backward(slices.Sorted(maps.Keys(all))) {
 		if len(shown) == status.MaxVersions {
 			break
 		}
-		shown = append(shown, say[v]())
+		shown = append(shown, all[v]())
 	}
-	p.held = known
-	return shown, len(say) - len(shown)
+	return shown, len(all) - len(shown)
 }
 
-// arrivingStatus returns what is said of a version that is arriving.
+// arrivingStatus describes an arriving version.
 func arrivingStatus(v *relay.Version) status.Version {
-	m := v.Manifest
-	s := status.Version{
-		Version: v.Entry.Version.String(), State: status.Arriving,
-		Name: m.Name, Date: m.Date.UTC(), Size: &m.Size, ShardSize: m.ShardSize, Digest: knownDigest(m.Digest),
+	s := describe(v.Entry, v.Manifest)
+	s.State = status.Arriving
+	var shards []status.Shard
+	for e := range v.Extents() {
+		size := v.Manifest.Shard(len(shards) + 1).Size
+		shards = append(shards, status.Shard{Here: e.Verified, Begun: e.Begun, Size: size, Bytes: e.Bytes})
 	}
-	s.Add(len(m.Shards), func(yield func(status.Shard) bool) {
-		number := 0
-		for e := range v.Extents() {
-			number++
-			if !yield(status.Shard{Here: e.Verified, Begun: e.Begun, Size: m.Shard(number).Size, Bytes: e.Bytes}) {
-				return
-			}
-		}
-	})
+	s.Add(shards)
 	return s
 }
 
-// heldVersion is what was seen of a version that is held.
-type heldVersion struct {
-	status.Version
-
-	entry     distfile.Entry
-	manifest  os.FileInfo // nil if there is none
-	directory os.FileInfo // likewise
-	since     time.Time   // when the directory was first seen like that
+// held describes a version on the disk.
+func (p *statusPage) held(e distfile.Entry) status.Version {
+	var m shard.Manifest // zero if the file is missing, or damaged
+	if f, err := p.handler.store.Manifest(e.Version); err == nil {
+		m, _ = shard.ParseManifest(f)
+		_ = f.Close()
+	}
+	numbers, _ := p.handler.store.Shards(e.Version)
+	return heldStatus(e, m, numbers)
 }
 
-// heldVersion returns what there is of e. Its files are looked at only when its directory
-// looks different.
-func (p *statusPage) heldVersion(now time.Time, e distfile.Entry) heldVersion {
-	st := p.handler.store
-	v := heldVersion{entry: e, since: now}
-	v.directory, _ = st.StatVersion(e.Version)
-	f, err := st.Manifest(e.Version)
-	if err == nil {
-		defer f.Close()
-		v.manifest, _ = f.Stat()
-	}
-	if old, ok := p.held[e.Version]; ok && old.entry == e && isSame(old.directory, v.directory) && isSame(old.manifest, v.manifest) {
-		if now.Sub(old.since) > settleTime {
-			return old
-		}
-		v.since = old.since
-	}
-	var m shard.Manifest
-	if v.manifest != nil {
-		if m, err = shard.ParseManifest(f); err != nil {
-			m = shard.Manifest{}
-		}
-	}
-	numbers, _ := st.Shards(e.Version)
-	v.Version = heldStatus(e, m, numbers)
-	return v
-}
-
-// isSame reports whether two files that may be missing are the same.
-func isSame(a, b os.FileInfo) bool {
-	return a == nil && b == nil || a != nil && b != nil && sameFile(a, b)
-}
-
-// heldStatus returns what is said of e, of which there are the shards with those numbers.
-// Its manifest is zero if there is none.
+// heldStatus describes e, with its manifest if that is not zero, and its shards on the disk.
 func heldStatus(e distfile.Entry, m shard.Manifest, numbers []int) status.Version {
-	s := status.Version{Version: e.Version.String(), State: status.Here, Digest: e.Digest.String()}
-	count := max(e.Count, 0)
-	if m.Digest != (shard.Digest{}) {
-		s.Name, s.Date, s.Size, s.ShardSize, s.Digest = m.Name, m.Date.UTC(), &m.Size, m.ShardSize, m.Digest.String()
-		count = len(m.Shards)
-	} else if count == 0 && len(numbers) > 0 {
-		count = slices.Max(numbers) // those that there are tell it
+	s := describe(e, m)
+	count := len(m.Shards)
+	if s.Size == nil {
+		if count = max(e.Count, 0); count == 0 && len(numbers) > 0 {
+			count = slices.Max(numbers) // the only evidence
+		}
 	}
-	count = min(count, shard.MaxShards)
-	here := make([]bool, count)
+	shards := make([]status.Shard, min(count, shard.MaxShards))
+	for i := range m.Shards {
+		shards[i].Size = m.Shard(i + 1).Size
+	}
 	for _, number := range numbers {
-		if number <= count {
-			here[number-1] = true
+		if number <= len(shards) {
+			one := &shards[number-1]
+			one.Here, one.Bytes = true, one.Size
 		}
 	}
-	s.Add(count, func(yield func(status.Shard) bool) {
-		for i := range here {
-			one := status.Shard{Here: here[i]}
-			if m.Shards != nil {
-				one.Size = m.Shard(i + 1).Size
-			}
-			if one.Here {
-				one.Bytes = one.Size
-			}
-			if !yield(one) {
-				return
-			}
-		}
-	})
+	s.Add(shards)
 	if s.Missing > 0 || count == 0 && s.Size == nil {
 		s.State = status.Damaged
 	}
 	return s
 }
 
-// knownDigest returns d as text, or nothing if it is not known.
-func knownDigest(d shard.Digest) string {
-	if d == (shard.Digest{}) {
-		return ""
+// describe returns a version as its manifest describes it or, if that is zero, its entry.
+func describe(e distfile.Entry, m shard.Manifest) status.Version {
+	s := status.Version{Version: e.Version.String(), State: status.Here, Digest: e.Digest.String()}
+	if m.Digest != (shard.Digest{}) {
+		s.Name, s.Date, s.Size, s.ShardSize, s.Digest = m.Name, m.Date.UTC(), &m.Size, m.ShardSize, m.Digest.String()
 	}
-	return d.String()
+	return s
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,7 +21,7 @@ import (
 	"github.com/shardcast/shardcast/internal/store"
 )
 
-func TestOfAClientOnlyItsNetworkIsShownUnlessThatIsPrivate(t *testing.T) {
+func TestThePageShowsTheNetworkAloneOfAPublicClient(t *testing.T) {
 	for address, want := range map[string]string{
 		"10.1.2.3": "10.1.2.3", "172.16.0.1": "172.16.0.1", "192.168.1.7": "192.168.1.7", "127.0.0.1": "127.0.0.1",
 		"169.254.1.1": "169.254.1.1", "100.64.0.9": "100.64.0.9", "::1": "::1", "fd00::7": "fd00::7", "fe80::1": "fe80::1",
@@ -34,7 +32,7 @@ func TestOfAClientOnlyItsNetworkIsShownUnlessThatIsPrivate(t *testing.T) {
 	assert.Equal(t, "unknown", publicName(netip.Addr{}))
 }
 
-// page returns the status page of an origin, and how often it has looked.
+// page returns the status page of an origin, and the number of its looks.
 func page(t *testing.T) (*statusPage, *atomic.Int64) {
 	t.Helper()
 	st, err := store.Open(t.TempDir(), store.Origin)
@@ -48,7 +46,7 @@ func page(t *testing.T) (*statusPage, *atomic.Int64) {
 	return h.status, &looks
 }
 
-func TestHoweverManyAskThereIsOneLookASecond(t *testing.T) {
+func TestManyRequestsShareOneLookASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, looks := page(t)
 		var all sync.WaitGroup
@@ -71,7 +69,7 @@ func TestHoweverManyAskThereIsOneLookASecond(t *testing.T) {
 	})
 }
 
-func TestAfterALongLookThereIsALongRest(t *testing.T) {
+func TestALongRestFollowsALongLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, looks := page(t)
 		p.opts.Upstreams = func() []status.Upstream { looks.Add(1); time.Sleep(time.Second); return nil }
@@ -84,9 +82,9 @@ func TestAfterALongLookThereIsALongRest(t *testing.T) {
 	})
 }
 
-func TestWhoLeavesDoesNotWaitForALook(t *testing.T) {
+func TestARequestThatEndsDoesNotWaitForALook(t *testing.T) {
 	p, _ := page(t)
-	p.turn <- struct{}{} // somebody looks, and does not end
+	p.turn <- struct{}{} // a look that does not end
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := p.look(ctx)
@@ -101,7 +99,7 @@ func TestThroughputIsRecordedWhileTheServerRuns(t *testing.T) {
 		synctest.Wait()
 		request := p.handler.metrics.Begin(metrics.Shard)
 		one := p.read("10.0.0.1:99", 7)
-		time.Sleep(time.Second) // or it would be sent something just when it is looked at
+		time.Sleep(time.Second) // so that no byte is sent at a mark
 		for range 3 {
 			time.Sleep(status.SampleEvery)
 			request.Sent(5000)
@@ -111,7 +109,7 @@ func TestThroughputIsRecordedWhileTheServerRuns(t *testing.T) {
 		time.Sleep(status.SampleEvery)
 		synctest.Wait()
 		var sent []int64
-		for _, s := range p.history.Samples(time.Now()) {
+		for _, s := range p.samples {
 			sent = append(sent, s.Sent)
 		}
 		assert.Equal(t, []int64{0, 1000, 1000, 1000}, sent)
@@ -119,11 +117,11 @@ func TestThroughputIsRecordedWhileTheServerRuns(t *testing.T) {
 		require.Len(t, downloads, 1)
 		assert.Zero(t, more)
 		assert.EqualValues(t, 15_000, downloads[0].Sent)
-		assert.EqualValues(t, 5000/6, downloads[0].Speed, "of the last six seconds")
+		assert.EqualValues(t, 5000/6, downloads[0].Speed, "over the last six seconds")
 		one.end()
 		time.Sleep(readerIdle)
 		downloads, _ = p.readers.downloads(time.Now())
-		assert.Len(t, downloads, 1, "it may be about to ask for the next one")
+		assert.Len(t, downloads, 1, "the client may ask for the next shard")
 		time.Sleep(time.Millisecond)
 		downloads, _ = p.readers.downloads(time.Now())
 		assert.Empty(t, downloads)
@@ -138,7 +136,7 @@ func TestOfManyReadersTheFastestAreShown(t *testing.T) {
 		one := p.read(fmt.Sprintf("10.0.%d.%d:1", i/256, i%256), 7)
 		one.sent(int64(i))
 		if i >= maxReaders {
-			assert.Nil(t, one, "who comes beyond the bound is not known")
+			assert.Nil(t, one, "a client beyond the bound has no row")
 		}
 		one.end()
 	}
@@ -150,53 +148,61 @@ func TestOfManyReadersTheFastestAreShown(t *testing.T) {
 	assert.Equal(t, 1, shown[0].Transfers)
 	p.readers.mark(time.Now().Add(readerIdle + time.Second))
 	assert.Len(t, p.readers.each, 1)
-	assert.NotNil(t, p.read("10.0.77.77:1", 7), "there is room again")
+	assert.NotNil(t, p.read("10.0.77.77:1", 7), "a row is free again")
 	assert.Equal(t, shard.Version(7), p.read("[::ffff:10.0.0.0]:3", 7).reads.version)
 	assert.Len(t, p.readers.each, 2, "an address is the same in either form")
 }
 
-func TestFilesOfAVersionAreLookedAtUntilTheyHaveSettled(t *testing.T) {
-	dir := t.TempDir()
-	st, err := store.Open(dir, store.Origin)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = st.Close() })
-	p := newHandler(Options{Store: st, Logger: slog.New(slog.DiscardHandler), Status: &Status{}}).status
-	e := distfile.Entry{Version: 1, Digest: shard.Digest{1}, Count: 2}
-	made := time.Now()
-	// change makes or removes a shard, without the directory looking different.
-	change := func(number int, there bool) {
-		name := filepath.Join(dir, "v1", shard.FileName(number))
-		if there {
-			require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
-			require.NoError(t, os.WriteFile(name, nil, 0o600))
-		} else {
-			require.NoError(t, os.Remove(name))
-		}
-		require.NoError(t, os.Chtimes(filepath.Dir(name), made, made))
-	}
-	change(1, true)
-	change(2, true)
+func TestSamplesAreOfTheLastTenMinutes(t *testing.T) {
+	p, _ := page(t)
 	begun := time.Now()
-	// here looks so much later, and returns how many shards there are.
-	here := func(later time.Duration) int {
-		v := p.heldVersion(begun.Add(later), e)
-		p.held = map[shard.Version]heldVersion{1: v}
-		return v.Here
+	// recorded returns the samples that a look finds so much later.
+	recorded := func(later time.Duration) []status.Sample {
+		var s status.Status
+		p.count(begun.Add(later), &s)
+		return s.Throughput.Samples
 	}
-	assert.Equal(t, 2, here(0))
-	change(2, false)
-	assert.Equal(t, 1, here(settleTime), "two changes within a tick of the file system's clock look like one")
-	change(1, false)
-	assert.Equal(t, 1, here(settleTime+1), "what has looked the same for long is not read again")
-	require.NoError(t, os.Chtimes(filepath.Join(dir, "v1"), begun, begun.Add(time.Hour)))
-	assert.Equal(t, 0, here(settleTime+2), "what looks different is")
+	assert.Equal(t, []status.Sample{}, recorded(0), "a list in JSON")
+	for i := range 200 {
+		p.mark(begun.Add(time.Duration(i+1) * status.SampleEvery))
+	}
+	const end = 200 * status.SampleEvery
+	all := recorded(end)
+	require.Len(t, all, status.MaxSamples)
+	for i, s := range all {
+		assert.Equal(t, begun.Add(time.Duration(i+81)*status.SampleEvery).UTC(), s.Time)
+		assert.Nil(t, s.Received, "an origin receives no shards")
+	}
+	assert.Len(t, recorded(end+5*time.Minute), 60, "older samples are left out, also when nothing marks")
+	assert.Empty(t, recorded(end+time.Hour))
+	for i := range 1000 {
+		p.mark(begun.Add(end + time.Duration(i)*time.Millisecond))
+	}
+	assert.Len(t, recorded(end+time.Second), status.MaxSamples, "however often it is marked")
 }
 
-func TestWhatContradictsItselfOnTheDiskIsShownAsFarAsItGoes(t *testing.T) {
+func TestAMiddlesSamplesAddUpAllThatComesIn(t *testing.T) {
+	p, _ := page(t)
+	m := metrics.New("middle", "")
+	m.Follow([]string{"http://a", "http://b"}, func() []metrics.Upstream { return make([]metrics.Upstream, 2) })
+	p.handler.metrics = m
+	p = newStatusPage(p.handler, Status{})
+	begun := time.Now()
+	p.mark(begun.Add(status.SampleEvery))
+	m.Received(0, 1000)
+	m.Received(1, 500)
+	m.Received(-1, 100)
+	p.mark(begun.Add(2 * status.SampleEvery))
+	require.Len(t, p.samples, 2)
+	assert.EqualValues(t, 0, *p.samples[0].Received)
+	assert.EqualValues(t, 320, *p.samples[1].Received)
+}
+
+func TestContradictionsOnTheDiskAreBounded(t *testing.T) {
 	v := heldStatus(distfile.Entry{Version: 1, Count: 2}, shard.Manifest{}, []int{1, 2, 2, 5})
 	assert.Equal(t, 2, v.ShardCount)
-	assert.Equal(t, status.Here, v.State, "more files than it is said to have do no harm")
+	assert.Equal(t, status.Here, v.State, "surplus files do no harm")
 	v = heldStatus(distfile.Entry{Version: 1, Count: 1 << 40}, shard.Manifest{}, []int{1})
-	assert.Equal(t, shard.MaxShards, v.ShardCount, "which is less than would need much memory")
+	assert.Equal(t, shard.MaxShards, v.ShardCount, "a bound on memory")
 	assert.Equal(t, status.Damaged, v.State)
 }

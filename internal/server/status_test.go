@@ -25,7 +25,7 @@ import (
 	"github.com/shardcast/shardcast/internal/store"
 )
 
-// newStatusSite serves st with a status page, and what is on board, which may be nil.
+// newStatusSite serves st and board, which may be nil, with a status page.
 func newStatusSite(t *testing.T, st *store.Store, board *relay.Board) site {
 	t.Helper()
 	return newSiteAs(t, server.Options{
@@ -33,7 +33,7 @@ func newStatusSite(t *testing.T, st *store.Store, board *relay.Board) site {
 	})
 }
 
-// status returns what /status.json says.
+// status returns /status.json.
 func (s site) status(t *testing.T) status.Status {
 	t.Helper()
 	got := s.get(t, "/status.json")
@@ -43,7 +43,7 @@ func (s site) status(t *testing.T) status.Status {
 	return all
 }
 
-func TestStatusSaysWhatIsHere(t *testing.T) {
+func TestStatusListsHeldVersions(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir)
 	publish(t, st, 1, "")
@@ -59,7 +59,7 @@ func TestStatusSaysWhatIsHere(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), got.Time, time.Minute)
 	assert.WithinDuration(t, time.Now(), got.Started, time.Minute)
 	require.Len(t, got.Versions, 4)
-	assert.Equal(t, status.Version{Version: "v4", State: status.Damaged, Digest: strings.Repeat("4", 64)}, got.Versions[0], "listed, and not there")
+	assert.Equal(t, status.Version{Version: "v4", State: status.Damaged, Digest: strings.Repeat("4", 64)}, got.Versions[0], "listed, and absent from the disk")
 	assert.Equal(t, status.Version{
 		Version: "v3", State: status.Damaged, Digest: strings.Repeat("3", 64), ShardCount: 4, Here: 2, Missing: 2,
 		Cells: []status.Cell{{Shards: 1, Here: 1}, {Shards: 2}, {Shards: 1, Here: 1}},
@@ -69,11 +69,11 @@ func TestStatusSaysWhatIsHere(t *testing.T) {
 		Version: "v2", State: status.Here, Name: "file.bin", Date: m.Date, ShardSize: 10, Digest: m.Digest.String(), Size: &size, Done: &size,
 		ShardCount: 2, Here: 2, Cells: []status.Cell{{Shards: 2, Here: 2}},
 	}, got.Versions[2])
-	assert.Equal(t, status.Here, got.Versions[3].State, "an empty file has no shards, and all of them are here")
+	assert.Equal(t, status.Here, got.Versions[3].State, "an empty file has no shards, and misses none")
 	assert.Zero(t, got.MoreVersions)
 	assert.Positive(t, got.Disk.Used)
 	assert.Empty(t, got.Downloads)
-	assert.Nil(t, got.Throughput.Received, "an origin fetches nothing")
+	assert.Nil(t, got.Throughput.Received, "an origin receives no shards")
 }
 
 func TestStatusSeesAShardThatIsTakenAway(t *testing.T) {
@@ -89,14 +89,14 @@ func TestStatusSeesAShardThatIsTakenAway(t *testing.T) {
 	assert.EqualValues(t, 10, *v.Done)
 }
 
-func TestStatusSaysWhatArrives(t *testing.T) {
+func TestStatusListsArrivingVersions(t *testing.T) {
 	st := open(t, t.TempDir())
 	publish(t, st, 1, "0123456789")
 	board := relay.NewBoard()
 	m := shard.Manifest{Name: "new.bin", Size: 35, ShardSize: 10, Digest: shard.Digest{7}, Shards: make([]shard.Digest, 4)}
 	v := board.Begin(distfile.Entry{Version: 7, Digest: m.Digest}, m, 1, nil)
 	board.List(v.Entry)
-	board.List(distfile.Entry{Version: 1, Digest: shard.Digest{1}}) // in place of what is held
+	board.List(distfile.Entry{Version: 1, Digest: shard.Digest{1}}) // it replaces the held one
 	v.Shard(1).Verify()
 	v.Shard(2).Begin()
 	v.Shard(2).Wrote(disk.Range{To: 4})
@@ -126,12 +126,12 @@ func TestStatusShowsTheNewestVersionsAndCountsTheOthers(t *testing.T) {
 	assert.Equal(t, 7, got.MoreVersions)
 }
 
-func TestStatusSaysWhoIsSentWhat(t *testing.T) {
+func TestStatusListsDownloads(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir)
-	large(t, dir, 1, 1<<30) // more than the system holds for a reader
+	large(t, dir, 1, 1<<30) // more than the system buffers for a reader
 	s := newStatusSite(t, st, nil)
-	s.get(t, "/v9/shard_001.bin") // there is none, so it is sent to nobody
+	s.get(t, "/v9/shard_001.bin") // absent, so not sent
 	s.ask(t, http.MethodHead, "/v1/shard_001.bin")
 	assert.Empty(t, s.status(t).Downloads)
 
@@ -154,7 +154,7 @@ func TestStatusSaysWhoIsSentWhat(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), d.Since, time.Minute)
 	assert.Positive(t, got.Throughput.Sent)
 	require.NoError(t, conn.Close())
-	require.Eventually(t, func() bool { return len(s.status(t).Downloads) == 0 }, patience, 50*time.Millisecond, "who has gone")
+	require.Eventually(t, func() bool { return len(s.status(t).Downloads) == 0 }, patience, 50*time.Millisecond, "the client has left")
 }
 
 func TestStatusPageIsSentWithStrictHeaders(t *testing.T) {
@@ -171,14 +171,14 @@ func TestStatusPageIsSentWithStrictHeaders(t *testing.T) {
 			assert.Equal(t, "no-store", a.header.Get("Cache-Control"))
 			assert.Equal(t, "nosniff", a.header.Get("X-Content-Type-Options"))
 			assert.Equal(t, "no-referrer", a.header.Get("Referrer-Policy"))
-			assert.Empty(t, a.header.Get("Access-Control-Allow-Origin"), "a page of another site may read it")
+			assert.Empty(t, a.header.Get("Access-Control-Allow-Origin"), "scripts of another site may read it")
 		}
 		assert.Equal(t, 405, s.ask(t, http.MethodPost, path).status)
 	}
 	assert.Equal(t, status.Policy(), s.get(t, "/").header.Get("Content-Security-Policy"))
 }
 
-func TestStatusIsExactlyWhereItIsSaidToBe(t *testing.T) {
+func TestStatusHasTwoPathsAlone(t *testing.T) {
 	s := newStatusSite(t, open(t, t.TempDir()), nil)
 	for _, path := range []string{
 		"/index.html", "/status.json/", "/status", "/py01/", "/py03", "/py03/status.json", "/v1/", "/v1/status.json", "//", "//status.json", "/%2f", "/./",
@@ -188,7 +188,7 @@ func TestStatusIsExactlyWhereItIsSaidToBe(t *testing.T) {
 	assert.Equal(t, 200, s.get(t, "/?utm=1").status)
 }
 
-func TestNoStatusIsShownWhereThereIsToBeNone(t *testing.T) {
+func TestAServerWithoutAStatusHasNoPage(t *testing.T) {
 	s := newSiteAs(t, server.Options{Store: open(t, t.TempDir()), Metrics: metrics.New("origin", "")})
 	assert.Equal(t, 404, s.get(t, "/").status)
 	assert.Equal(t, 404, s.get(t, "/status.json").status)
@@ -212,7 +212,7 @@ func TestStatusEscapesHostileNamesAndErrors(t *testing.T) {
 	assert.Equal(t, evil, s.status(t).Upstreams[0].Error)
 }
 
-func TestStatusSharesWhatTheMetricsCount(t *testing.T) {
+func TestStatusComputesSharesFromTheMetrics(t *testing.T) {
 	m := metrics.New("middle", "")
 	m.Follow([]string{"http://a", "http://b"}, func() []metrics.Upstream { return make([]metrics.Upstream, 2) })
 	opts := server.Options{Store: open(t, t.TempDir()), Metrics: m, Status: &server.Status{Role: "middle", Upstreams: func() []status.Upstream {
@@ -220,7 +220,7 @@ func TestStatusSharesWhatTheMetricsCount(t *testing.T) {
 	}}}
 	s := newSiteAs(t, opts)
 	for _, u := range s.status(t).Upstreams {
-		assert.Zero(t, u.Share, "of nothing")
+		assert.Zero(t, u.Share, "of no bytes")
 	}
 	s = newSiteAs(t, opts)
 	m.Received(0, 3000)
@@ -232,7 +232,7 @@ func TestStatusSharesWhatTheMetricsCount(t *testing.T) {
 	assert.Positive(t, got.Upstreams[1].Speed)
 	assert.Equal(t, got.Upstreams[0].Speed+got.Upstreams[1].Speed, *got.Throughput.Received)
 	opts.Status = &server.Status{}
-	assert.NotNil(t, newSiteAs(t, opts).status(t).Throughput.Received, "it is not said whose it is")
+	assert.NotNil(t, newSiteAs(t, opts).status(t).Throughput.Received, "without a list of upstreams")
 }
 
 func TestStatusIsCountedAsAKindOfItsOwn(t *testing.T) {
@@ -243,14 +243,14 @@ func TestStatusIsCountedAsAKindOfItsOwn(t *testing.T) {
 	has(t, m, `shardcast_http_requests_total{code="200",kind="status"}`, "2")
 }
 
-func TestStatusOfADirectoryThatCannotBeReadIsAnError(t *testing.T) {
+func TestStatusOfAnUnreadableDirectoryIsAnError(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir)
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "distribution.txt"), 0o755))
 	assert.Equal(t, 500, newStatusSite(t, st, nil).get(t, "/").status)
 }
 
-// A version may have as many shards as can be, and the status is small all the same.
+// The status of a version with the most shards is small.
 func TestStatusOfManyShardsIsSmall(t *testing.T) {
 	st := open(t, t.TempDir())
 	board := relay.NewBoard()

@@ -1,81 +1,113 @@
 package status
 
-import "iter"
+import (
+	"fmt"
+	"strings"
+)
 
-// MaxCells is how many cells the shards of a version are drawn in at most.
-const MaxCells = 200
+const (
+	// MaxCells bounds the cells of a version.
+	MaxCells = 200
 
-// A Shard is how much of one is here.
+	// maxRuns bounds the runs of shards that [Version.Runs] describes.
+	maxRuns = 12
+)
+
+// Shard is how much of one shard is here.
 type Shard struct {
-	// Here says that it is here, and can be had whole.
-	Here bool
-
-	// Begun says that it is being brought.
-	Begun bool
-
-	// Size is the shard's, or 0 if it is not known, and Bytes what is here of it.
-	Size, Bytes int64
+	Here  bool  // all of it, verified
+	Begun bool  // an upstream or a peer sends it
+	Size  int64 // 0 while unknown
+	Bytes int64 // that are here
 }
 
-// A Cell stands for shards in a row. Of a version with more than [MaxCells] of them, as
-// many neighbours as it takes share one. Cells in a row of which all is here, or nothing,
-// are one.
+// Cell stands for neighbouring shards: of a version with more than [MaxCells] shards several
+// share one, and a run of shards that are all here, or all missing, is one cell.
 type Cell struct {
-	// Shards is how many, of which Here are here and Arriving are being brought.
-	Shards   int `json:"shards"`
-	Here     int `json:"here"`
-	Arriving int `json:"arriving"`
+	Shards   int     `json:"shards"`
+	Here     int     `json:"here"`
+	Arriving int     `json:"arriving"`
+	Part     float64 `json:"part"` // of the arriving shards' bytes, from 0 to 1
 
-	// Part is how much of those that are being brought is here, from 0 to 1.
-	Part float64 `json:"part"`
+	From int `json:"-"` // shards before the cell
 }
 
-// plain reports whether there is nothing to see in c but that all is here, or nothing.
-func (c Cell) plain() bool { return c.Here == c.Shards || c.Here+c.Arriving == 0 }
-
-// Add says how much there is of each of the version's shards, of which there are count.
-// It sets what the version says of shards, and Done if Size is known.
-func (v *Version) Add(count int, shards iter.Seq[Shard]) {
-	v.ShardCount, v.Here, v.Arriving, v.Missing, v.Cells = count, 0, 0, count, nil
-	var cell Cell
-	var come, coming, done int64 // of the cell's arriving shards; of all
-	cells, number := min(count, MaxCells), 0
-	for s := range shards {
-		number++
-		cell.Shards++
-		done += s.Bytes
-		switch {
-		case s.Here:
-			cell.Here++
-		case s.Begun:
-			cell.Arriving++
-			come += s.Bytes
-			coming += s.Size
+// Add sets the counts and cells of v, and its Done if its Size is known.
+func (v *Version) Add(shards []Shard) {
+	v.ShardCount, v.Missing = len(shards), len(shards)
+	var done int64
+	cells := min(len(shards), MaxCells)
+	for i := range cells {
+		from, to := i*len(shards)/cells, (i+1)*len(shards)/cells
+		c := Cell{Shards: to - from, From: from}
+		var came, size int64 // of the arriving shards
+		for _, s := range shards[from:to] {
+			done += s.Bytes
+			switch {
+			case s.Here:
+				c.Here++
+			case s.Begun:
+				c.Arriving++
+				came, size = came+s.Bytes, size+s.Size
+			}
 		}
-		// The cells are of the same length, but for one shard.
-		if number*cells/count == (number-1)*cells/count {
-			continue
-		}
-		if coming > 0 {
-			cell.Part = float64(come) / float64(coming)
-		}
-		v.put(cell)
-		cell, come, coming = Cell{}, 0, 0
+		c.Part = float64(came) / float64(max(size, 1))
+		v.put(c)
 	}
 	if v.Size != nil {
 		v.Done = &done
 	}
 }
 
-// put adds a cell.
+// put counts c, and appends it to the cells, or to the last of them.
 func (v *Version) put(c Cell) {
 	v.Here += c.Here
 	v.Arriving += c.Arriving
 	v.Missing -= c.Here + c.Arriving
-	if last := len(v.Cells) - 1; last >= 0 && c.plain() && v.Cells[last].plain() && (c.Here > 0) == (v.Cells[last].Here > 0) {
-		v.Cells[last].Shards += c.Shards
-		v.Cells[last].Here += c.Here
+	last := len(v.Cells) - 1
+	if last < 0 || c.state() != v.Cells[last].state() || c.state() != "here" && c.state() != "missing" {
+		v.Cells = append(v.Cells, c)
 		return
 	}
-	v.Cells = append(v.Cells, c)
+	v.Cells[last].Shards += c.Shards
+	v.Cells[last].Here += c.Here
+}
+
+func (c Cell) state() string {
+	switch {
+	case c.Here == c.Shards:
+		return "here"
+	case c.Arriving == c.Shards:
+		return "arriving"
+	case c.Here+c.Arriving == 0:
+		return "missing"
+	default:
+		return "partly here"
+	}
+}
+
+// Filled returns how much of the cell is here, from 0 to 1, with a part of its arriving shards.
+func (c Cell) Filled(part float64) float64 {
+	return (float64(c.Here) + part*float64(c.Arriving)) / float64(c.Shards)
+}
+
+// Runs describes the cells in words, such as "shards 1 to 3 here, shard 4 missing".
+func (v Version) Runs() string {
+	var runs []string
+	for i := 0; i < len(v.Cells); {
+		first, state := v.Cells[i].From+1, v.Cells[i].state()
+		last := first - 1
+		for ; i < len(v.Cells) && v.Cells[i].state() == state; i++ {
+			last += v.Cells[i].Shards
+		}
+		name := fmt.Sprintf("shard %d ", first)
+		if last > first {
+			name = fmt.Sprintf("shards %d to %d ", first, last)
+		}
+		runs = append(runs, name+state)
+	}
+	if len(runs) > maxRuns {
+		runs = append(runs[:maxRuns], "and so on")
+	}
+	return strings.Join(runs, ", ")
 }

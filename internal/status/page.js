@@ -1,50 +1,29 @@
 "use strict";
-// Without this the page is as it was loaded. With it, what is live in it is taken from the
-// page anew, again and again while somebody can see it.
-(() => {
-  const every = 2000, late = 10000; // ms
+// With this script a visible page takes its sections from the server again, every 2 s.
+(async () => {
   const button = document.getElementById("pause"), note = document.getElementById("note");
-  let timer, asking = false, paused = false;
-
-  const say = (text) => { if (note.textContent !== text) note.textContent = text; };
-
-  // What somebody is copying is left alone.
-  const isSelected = (node) => {
-    const s = getSelection();
-    return s && !s.isCollapsed && s.containsNode(node, true);
-  };
-
-  const show = (fresh) => {
-    document.title = fresh.title;
-    for (const old of document.querySelectorAll("[data-live]")) {
-      const now = fresh.getElementById(old.id);
-      if (now && !isSelected(old) && old.innerHTML !== now.innerHTML) old.replaceChildren(...now.childNodes);
-    }
-  };
-
-  const update = async () => {
-    clearTimeout(timer);
-    if (asking || paused || document.hidden) return;
-    asking = true;
-    try {
-      const answer = await fetch(location.pathname, { cache: "no-store", signal: AbortSignal.timeout(late) });
-      if (!answer.ok) throw new Error(`it answers ${answer.status}`);
-      const text = await answer.text();
-      if (!paused) show(new DOMParser().parseFromString(text, "text/html"));
-      say("");
-    } catch {
-      say("The server does not answer. This is what it said last.");
-    }
-    asking = false;
-    timer = setTimeout(update, every);
-  };
-
+  let paused = false;
   button.hidden = false;
-  button.addEventListener("click", () => {
+  button.onclick = () => {
     paused = !paused;
     button.textContent = paused ? "Resume updates" : "Pause updates";
-    update();
-  });
-  document.addEventListener("visibilitychange", update);
-  timer = setTimeout(update, every);
+  };
+  for (;;) {
+    await new Promise((wake) => setTimeout(wake, 2000));
+    if (paused || document.hidden || !getSelection().isCollapsed) continue; // a reader copies
+    try {
+      const answer = await fetch("", { cache: "no-store", signal: AbortSignal.timeout(10000) });
+      if (!answer.ok) throw new Error(answer.statusText);
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (paused) continue;
+      document.title = fresh.title;
+      for (const old of document.querySelectorAll("section, #summary")) {
+        const now = fresh.getElementById(old.id);
+        if (now && old.innerHTML !== now.innerHTML) old.replaceWith(now);
+      }
+      note.textContent = "";
+    } catch {
+      note.textContent = "The server does not answer. The page shows its last answer.";
+    }
+  }
 })();

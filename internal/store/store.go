@@ -237,10 +237,6 @@ func (s *Store) Holds(v shard.Version) bool {
 	return err == nil && info.IsDir()
 }
 
-// StatVersion describes the directory of v, which looks different when a file has come or
-// gone there. The error matches [fs.ErrNotExist] if v is not here.
-func (s *Store) StatVersion(v shard.Version) (fs.FileInfo, error) { return s.root.Lstat(v.String()) }
-
 // Shards returns the numbers of the shards of v that are here, in no order. One that is
 // here under two names is there twice.
 func (s *Store) Shards(v shard.Version) ([]int, error) {
