@@ -1,4 +1,4 @@
-// Package backoff says how long to wait before the next attempt. It knows neither
+// Package backoff computes how long to wait before the next attempt. It knows neither
 // the attempts nor the clock.
 package backoff
 

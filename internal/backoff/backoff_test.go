@@ -10,28 +10,31 @@ import (
 	"github.com/shardcast/shardcast/internal/backoff"
 )
 
-// assertAbout says that got is want, up to a quarter more or less.
+// assertAbout asserts that got is want, up to a quarter more or less.
 func assertAbout(t *testing.T, want, got time.Duration) {
 	t.Helper()
 	assert.InDelta(t, want, got, float64(want)/4)
 }
 
 func TestWaitsDoubleUpToTheMost(t *testing.T) {
+	const s = time.Second
+	const third, half time.Duration = math.MaxInt64 / 3, math.MaxInt64 / 2
 	for name, tc := range map[string]struct {
-		doubling backoff.Doubling
-		want     []time.Duration
+		first, most time.Duration
+		want        []time.Duration
 	}{
-		"doubling":         {backoff.Doubling{First: time.Second, Most: 8 * time.Second}, []time.Duration{1e9, 2e9, 4e9, 8e9, 8e9, 8e9}},
-		"odd most":         {backoff.Doubling{First: time.Second, Most: 5 * time.Second}, []time.Duration{1e9, 2e9, 4e9, 5e9, 5e9}},
-		"nothing to grow":  {backoff.Doubling{First: time.Second, Most: time.Second}, []time.Duration{1e9, 1e9}},
-		"less than first":  {backoff.Doubling{First: time.Second}, []time.Duration{1e9, 1e9}},
-		"zero":             {backoff.Doubling{}, []time.Duration{0, 0}},
-		"close to the end": {backoff.Doubling{First: math.MaxInt64 / 3, Most: math.MaxInt64 / 2}, []time.Duration{math.MaxInt64 / 3, math.MaxInt64 / 2, math.MaxInt64 / 2}},
+		"doubling":         {s, 8 * s, []time.Duration{s, 2 * s, 4 * s, 8 * s, 8 * s, 8 * s}},
+		"odd most":         {s, 5 * s, []time.Duration{s, 2 * s, 4 * s, 5 * s, 5 * s}},
+		"nothing to grow":  {s, s, []time.Duration{s, s}},
+		"less than first":  {s, 0, []time.Duration{s, s}},
+		"zero":             {0, 0, []time.Duration{0, 0}},
+		"close to the end": {third, half, []time.Duration{third, half, half}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			d := backoff.Doubling{First: tc.first, Most: tc.most}
 			for i, want := range tc.want {
-				assert.Equal(t, i, tc.doubling.Failures())
-				assertAbout(t, want, tc.doubling.Next())
+				assert.Equal(t, i, d.Failures())
+				assertAbout(t, want, d.Next())
 			}
 		})
 	}

@@ -18,8 +18,8 @@ import (
 
 const long = time.Hour // longer than a test lives
 
-// growing returns a site that offers v1 up to old, and up to grown from when it is
-// first asked to hold its answer back.
+// growing returns a site that offers v1 up to old, and up to grown from the first request on
+// that asks it to hold its answer.
 func growing(t *testing.T, old, grown int) *site {
 	t.Helper()
 	var waited atomic.Bool
@@ -39,17 +39,17 @@ func growing(t *testing.T, old, grown int) *site {
 	}))
 }
 
-func TestAwaitTakesWhatIsOfferedLater(t *testing.T) {
+func TestAwaitTakesALaterOffer(t *testing.T) {
 	for name, tc := range map[string]struct {
 		old, grown int
 		version    shard.Version
 		want       shard.Version
 	}{
-		"a version":              {3, 7, 7, 7},
-		"one where is none":      {0, 7, 2, 2},
-		"any where is none":      {0, 7, 0, 7},
-		"what is there is taken": {3, 3, 0, 3},
-		"also by its name":       {3, 3, 2, 2},
+		"a version":         {3, 7, 7, 7},
+		"one where is none": {0, 7, 2, 2},
+		"any where is none": {0, 7, 0, 7},
+		"one that is there": {3, 3, 0, 3},
+		"also by its name":  {3, 3, 2, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, err := newClient(t, growing(t, tc.old, tc.grown)).Await(t.Context(), tc.version, long)
@@ -80,7 +80,7 @@ func TestAwaitTakesTheNewestOfAllServersThatAnswer(t *testing.T) {
 	assert.Equal(t, shard.Version(7), e.Version)
 }
 
-func TestAwaitDoesNotTakeWhatNobodyConfirms(t *testing.T) {
+func TestAwaitDoesNotTakeAnOfferThatNoServerConfirms(t *testing.T) {
 	s := newSite(t, content(1, 1))
 	c := newClient(t, s)
 	_, err := c.Find(t.Context(), 0)

@@ -23,13 +23,16 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-func TestDownloadBringsTheFile(t *testing.T) {
-	for name, size := range map[string]int{"empty": 0, "one byte": 1, "one shard": shardSize, "many shards": 12*shardSize + 1} {
+func TestDownloadWritesTheFile(t *testing.T) {
+	for name, size := range map[string]int{
+		"empty": 0, "one byte": 1, "one shard": shardSize, "many shards": 12*shardSize + 1,
+	} {
 		t.Run(name, func(t *testing.T) {
 			data := content(1, size)
 			c := newClient(t, newSite(t, data))
 			dir := t.TempDir()
-			m, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "out.bin")})
+			path := filepath.Join(dir, "out.bin")
+			m, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: path})
 			require.NoError(t, err)
 			assert.Equal(t, int64(size), m.Size)
 			assert.Equal(t, digestOf(data), m.Digest)
@@ -72,7 +75,9 @@ func TestDownloadThatFailsLeavesNothing(t *testing.T) {
 		fail func(t *testing.T, s *site, cancel context.CancelCauseFunc)
 	}{
 		"wrong bytes": {fetch.ErrIntegrity, func(_ *testing.T, s *site, _ context.CancelCauseFunc) {
-			s.spoilShards(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat("a", shardSize)) })
+			s.spoilShards(func(w http.ResponseWriter, _ *http.Request) {
+				fmt.Fprint(w, strings.Repeat("a", shardSize))
+			})
 		}},
 		"too many bytes": {fetch.ErrIntegrity, func(_ *testing.T, s *site, _ context.CancelCauseFunc) {
 			s.spoilShards(func(w http.ResponseWriter, _ *http.Request) {
@@ -101,11 +106,13 @@ func TestDownloadThatFailsLeavesNothing(t *testing.T) {
 				panic(http.ErrAbortHandler)
 			})
 		}},
-		"gone down before": {fetch.ErrUnreachable, func(_ *testing.T, s *site, _ context.CancelCauseFunc) { s.Close() }},
+		"gone down before": {fetch.ErrUnreachable, func(_ *testing.T, s *site, _ context.CancelCauseFunc) {
+			s.Close()
+		}},
 		"cancelled before": {enough, func(_ *testing.T, _ *site, cancel context.CancelCauseFunc) { cancel(enough) }},
 	} {
 		for where, before := range map[string]map[string][]byte{
-			"an old file": {"out.bin": []byte("as good as ever"), "other.bin": []byte("of somebody else's")},
+			"an old file": {"out.bin": []byte("as good as ever"), "foreign.bin": []byte("foreign")},
 			"no file":     {},
 		} {
 			t.Run(name+", "+where, func(t *testing.T) {
@@ -115,7 +122,7 @@ func TestDownloadThatFailsLeavesNothing(t *testing.T) {
 				}
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
-				// One shard, for what it does not to be a matter of which is first.
+				// With one shard the outcome does not depend on which is first.
 				s := newSite(t, content(1, shardSize))
 				c := newClient(t, s)
 				e := find(t, c)
@@ -148,7 +155,9 @@ func TestDownloadThatFailsHalfwayMakesNoFile(t *testing.T) {
 
 func TestDownloadTakesWrongShardsFromAnotherServer(t *testing.T) {
 	data := content(1, 10*shardSize)
-	bad := newSite(t, data).spoilShards(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content(3, shardSize)) })
+	bad := newSite(t, data).spoilShards(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(content(3, shardSize))
+	})
 	c := newClient(t, bad, newSite(t, data))
 	dir := t.TempDir()
 	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "out.bin")})
@@ -156,7 +165,7 @@ func TestDownloadTakesWrongShardsFromAnotherServer(t *testing.T) {
 	assertFiles(t, dir, map[string][]byte{"out.bin": data})
 }
 
-func TestDownloadIntoWhatIsNoFile(t *testing.T) {
+func TestDownloadRefusesAPathThatIsNoFile(t *testing.T) {
 	for name, makeIt := range map[string]func(t *testing.T, dir string) string{
 		"a directory": func(t *testing.T, dir string) string {
 			t.Helper()
@@ -168,7 +177,9 @@ func TestDownloadIntoWhatIsNoFile(t *testing.T) {
 			t.Chdir(dir)
 			return "."
 		},
-		"a directory to be": func(_ *testing.T, dir string) string { return filepath.Join(dir, "new") + string(filepath.Separator) },
+		"a directory to be": func(_ *testing.T, dir string) string {
+			return filepath.Join(dir, "new") + string(filepath.Separator)
+		},
 		"below a file": func(t *testing.T, dir string) string {
 			t.Helper()
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
@@ -187,7 +198,7 @@ func TestDownloadIntoWhatIsNoFile(t *testing.T) {
 			after, err := os.ReadDir(dir)
 			require.NoError(t, err)
 			assert.Len(t, after, len(before))
-			assert.Zero(t, s.shardsAsked())
+			assert.Empty(t, s.shardsAsked())
 		})
 	}
 }
@@ -253,7 +264,8 @@ func TestDownloadsToOnePathAtOnceNeverMix(t *testing.T) {
 	const downloads = 16
 	for i := range downloads {
 		go func() {
-			_, _, err := c.Download(t.Context(), client.Download{Entry: offers[i%2], Path: filepath.Join(dir, "out.bin")})
+			d := client.Download{Entry: offers[i%2], Path: filepath.Join(dir, "out.bin")}
+			_, _, err := c.Download(t.Context(), d)
 			done <- err
 		}()
 	}
@@ -294,7 +306,7 @@ func TestDownloadsToManyPathsAtOnce(t *testing.T) {
 	assertFiles(t, dir, want)
 }
 
-func TestDownloadTakesOverWhatAKilledOneHasLeft(t *testing.T) {
+func TestDownloadTakesOverTheFileOfAKilledOne(t *testing.T) {
 	data := content(1, 3*shardSize)
 	for name, left := range map[string][]byte{
 		"longer": content(9, 7*shardSize), "shorter": content(9, 10), "nothing": {}, "as long": content(9, len(data)),
@@ -302,8 +314,9 @@ func TestDownloadTakesOverWhatAKilledOneHasLeft(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newClient(t, newSite(t, data))
 			dir := t.TempDir()
-			require.NoError(t, os.WriteFile(filepath.Join(dir, ".out.bin.shardcast-part"), left, 0o600))
-			_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "out.bin")})
+			path := filepath.Join(dir, "out.bin")
+			require.NoError(t, os.WriteFile(filepath.Join(dir, part), left, 0o600))
+			_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: path})
 			require.NoError(t, err)
 			assertFiles(t, dir, map[string][]byte{"out.bin": data})
 		})
@@ -312,7 +325,10 @@ func TestDownloadTakesOverWhatAKilledOneHasLeft(t *testing.T) {
 
 func TestDownloadThatDoesNotFitAsksForNoShard(t *testing.T) {
 	const size, shardSize = 1 << 62, 1 << 50
-	m := shard.Manifest{Size: size, ShardSize: shardSize, Digest: digestOf(nil), Shards: slices.Repeat([]shard.Digest{digestOf(nil)}, size/shardSize)}
+	m := shard.Manifest{
+		Size: size, ShardSize: shardSize, Digest: digestOf(nil),
+		Shards: slices.Repeat([]shard.Digest{digestOf(nil)}, size/shardSize),
+	}
 	text, err := m.Encode()
 	require.NoError(t, err)
 	s := plainSite(t, map[string]string{
@@ -322,15 +338,16 @@ func TestDownloadThatDoesNotFitAsksForNoShard(t *testing.T) {
 	dir := t.TempDir()
 	_, _, err = c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "out.bin")})
 	require.ErrorIs(t, err, disk.ErrNoSpace)
-	assert.Zero(t, s.shardsAsked())
+	assert.Empty(t, s.shardsAsked())
 	assertFiles(t, dir, map[string][]byte{})
 }
 
 func TestDownloadTakesAnyServersFiles(t *testing.T) {
 	data := content(1, 2*shardSize)
-	m := shard.Manifest{Name: "plain", Size: int64(len(data)), ShardSize: shardSize, Digest: digestOf(data), Shards: []shard.Digest{
-		digestOf(data[:shardSize]), digestOf(data[shardSize:]),
-	}}
+	m := shard.Manifest{
+		Name: "plain", Size: int64(len(data)), ShardSize: shardSize, Digest: digestOf(data),
+		Shards: []shard.Digest{digestOf(data[:shardSize]), digestOf(data[shardSize:])},
+	}
 	text, err := m.Encode()
 	require.NoError(t, err)
 	c := newClient(t, plainSite(t, map[string]string{

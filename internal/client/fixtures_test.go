@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -45,16 +47,16 @@ func content(seed byte, size int) []byte {
 
 func digestOf(data []byte) shard.Digest { return sha256.Sum256(data) }
 
-// site is a server, and what a test does to its shards.
+// site is a server whose shards a test can spoil.
 type site struct {
 	*httptest.Server
 
 	store *store.Store // nil if the site is made of plain files
 
-	mu     sync.Mutex       // guards what follows
-	spoil  http.HandlerFunc // answers requests for shards, if any
-	only   string           // if not empty, only those for files of this name
-	shards int              // that were asked for
+	mu    sync.Mutex       // guards the fields below
+	spoil http.HandlerFunc // answers requests for shards, if any
+	only  string           // if not empty, spoil answers only for the file of this name
+	asked map[string]bool  // paths of shards that were requested
 }
 
 // newSite returns a site that offers files as v1, v2 and so on.
@@ -87,12 +89,12 @@ func plainSite(t *testing.T, files map[string]string) *site {
 
 func serve(t *testing.T, handler http.Handler) *site {
 	t.Helper()
-	s := new(site)
+	s := &site{asked: make(map[string]bool)}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer := handler.ServeHTTP
 		if strings.Contains(r.URL.Path, "shard_") {
 			s.mu.Lock()
-			s.shards++
+			s.asked[r.URL.Path] = true
 			if s.spoil != nil && strings.HasSuffix(r.URL.Path, s.only) {
 				answer = s.spoil
 			}
@@ -104,10 +106,10 @@ func serve(t *testing.T, handler http.Handler) *site {
 	return s
 }
 
-// spoilShards has h answer requests for shards.
+// spoilShards makes h answer requests for shards.
 func (s *site) spoilShards(h http.HandlerFunc) *site { return s.spoilShard("", h) }
 
-// spoilShard has h answer requests for the shard that is called name.
+// spoilShard makes h answer requests for the shard file name.
 func (s *site) spoilShard(name string, h http.HandlerFunc) *site {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,13 +117,17 @@ func (s *site) spoilShard(name string, h http.HandlerFunc) *site {
 	return s
 }
 
-func (s *site) shardsAsked() int {
+// shardsAsked returns the paths of the shards that were requested since the last call. How often
+// each was requested depends on how fast the machine is.
+func (s *site) shardsAsked() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.shards
+	asked := slices.Sorted(maps.Keys(s.asked))
+	clear(s.asked)
+	return asked
 }
 
-// retire takes version off the offer, and off the disk.
+// retire retires version.
 func (s *site) retire(ctx context.Context, version shard.Version) error {
 	w, err := s.store.Lock(ctx)
 	if err != nil {
@@ -130,7 +136,7 @@ func (s *site) retire(ctx context.Context, version shard.Version) error {
 	return errors.Join(w.Retire(version), w.Unlock())
 }
 
-// silence answers nothing until the asker has gone.
+// silence answers nothing until the client has gone.
 func silence(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
 // newClient returns a client of sites that gives up after two attempts.
@@ -156,8 +162,8 @@ func find(t *testing.T, c *client.Client) distfile.Entry {
 	return e
 }
 
-// assertFiles says that dir holds files of these names and contents, and nothing
-// else; of what is no file only the name counts.
+// assertFiles asserts that dir holds files of these names and contents, and nothing else; of
+// anything but a file only the name counts.
 func assertFiles(t *testing.T, dir string, want map[string][]byte) {
 	t.Helper()
 	summary := func(data []byte) string { return fmt.Sprintf("%d bytes, %s", len(data), digestOf(data)) }

@@ -14,14 +14,15 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-func TestListTellsWhatManifestsSay(t *testing.T) {
+func TestListHasTheManifests(t *testing.T) {
 	files := [][]byte{content(1, 3*shardSize), nil, content(3, 1)}
 	got, err := newClient(t, newSite(t, files...)).List(t.Context())
 	require.NoError(t, err)
 	require.Len(t, got, len(files))
 	for i, data := range files {
 		count := (len(data) + shardSize - 1) / shardSize
-		assert.Equal(t, distfile.Entry{Version: shard.Version(i + 1), Digest: digestOf(data), Count: count}, got[i].Entry)
+		want := distfile.Entry{Version: shard.Version(i + 1), Digest: digestOf(data), Count: count}
+		assert.Equal(t, want, got[i].Entry)
 		require.NotNil(t, got[i].Manifest)
 		assert.Equal(t, int64(len(data)), got[i].Manifest.Size)
 		assert.Nil(t, got[i].Manifest.Shards, "of many versions they would fill the memory")
@@ -83,12 +84,12 @@ func TestFindTakesAVersionOrTheNewest(t *testing.T) {
 	require.ErrorIs(t, err, fetch.ErrNoVersion)
 }
 
-func TestFindWaitsForASlowServerBeforeItSaysThatThereIsNone(t *testing.T) {
+func TestFindWaitsForASlowServerBeforeItFails(t *testing.T) {
 	var asked atomic.Int64
 	answer := make(chan struct{})
 	quick := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		if asked.Add(1) == 2 {
-			close(answer) // too late for whoever went on with what the quick one says
+			close(answer) // too late for a Find that goes on with the answer of the quick one
 		}
 	}))
 	slow := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

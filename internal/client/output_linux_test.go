@@ -13,14 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What another download renames between opening and locking has come to its end: a
-// lock on it keeps nobody from the file that has the name then. A lease holds who
-// opens the file up until that has happened.
+// A file that another download renames between opening and locking is complete: a lock on it
+// does not protect the new file of that name. A lease delays the opening until the rename.
 func TestALockIsOnTheFileThatHasTheName(t *testing.T) {
 	opening := make(chan os.Signal, 1)
 	signal.Notify(opening, unix.SIGIO)
 	defer signal.Stop(opening)
-	name := filepath.Join(t.TempDir(), "unfinished")
+	name := filepath.Join(t.TempDir(), "partial")
 	theirs, err := os.Create(name)
 	require.NoError(t, err)
 	if _, err := unix.FcntlInt(theirs.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {

@@ -125,7 +125,7 @@ func (c *choice) order(r *record, offers []distfile.Entry) []distfile.Entry {
 func (c *choice) isStale(e distfile.Entry, offers []distfile.Entry) bool {
 	return e.Version > c.backlog && slices.ContainsFunc(offers, func(o distfile.Entry) bool {
 		s, failed := c.setbacks[o]
-		return o.Version > e.Version && !(failed && s.reason == passedOver)
+		return o.Version > e.Version && (!failed || s.reason != passedOver)
 	})
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// offer is version by the digest that first and all say.
+// offer returns version, whose digest begins with these bytes.
 func offer(version shard.Version, digest ...byte) distfile.Entry {
 	e := distfile.Entry{Version: version}
 	copy(e.Digest[:], digest)
@@ -61,7 +61,9 @@ func TestOrderOfVersions(t *testing.T) {
 		"from holds back before the first":   {from: 4, want: []int{5, 4}},
 		"from does not after the first":      {record: held(2, 2), from: 5, want: []int{5, 4, 3}},
 		"from does not where all began anew": {record: record{Over: true}, from: 4, want: []int{5, 4, 3, 2, 1}},
-		"held ones of a new beginning":       {record: record{Over: true, Held: held(0, 2).Held}, want: []int{5, 4, 3, 1}},
+		"held ones, where all began anew": {
+			record: record{Over: true, Held: held(0, 2).Held}, want: []int{5, 4, 3, 1},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newChoice(tc.from, tc.all)
@@ -165,7 +167,9 @@ func TestADownloadIsStaleForANewerVersionThatMayCome(t *testing.T) {
 }
 
 func TestAnOriginHasStartedOver(t *testing.T) {
-	knows := record{Last: 3, Known: []known{{2, offer(2).Digest}, {3, offer(3).Digest}, {3, offer(3, 'b').Digest}}}
+	knows := record{Last: 3, Known: []known{
+		{2, offer(2).Digest}, {3, offer(3).Digest}, {3, offer(3, 'b').Digest},
+	}}
 	for name, tc := range map[string]struct {
 		record record
 		offers []distfile.Entry

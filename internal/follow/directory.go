@@ -101,7 +101,8 @@ func (d *directory) recover(ctx context.Context) error {
 		if here { // a crash came between the file's final name and the record
 			r.put(*b)
 		} else if _, err := d.root.Lstat(b.Path); err == nil && r.at(b.Path) < 0 {
-			d.logger.Warn("foreign file in the place of a version", "version", b.Version.String(), "file", d.full(b.Path))
+			d.logger.Warn("foreign file in the place of a version",
+				"version", b.Version.String(), "file", d.full(b.Path))
 			d.abandon()
 		}
 	}
@@ -129,7 +130,8 @@ func (d *directory) recover(ctx context.Context) error {
 // digest. If it is not, that is logged.
 func (d *directory) stillHere(ctx context.Context, f *file) (bool, error) {
 	info, err := d.root.Lstat(f.Path)
-	if err == nil && info.Mode().IsRegular() && info.Size() == f.Manifest.Size && info.ModTime().UnixNano() == f.Modified {
+	if err == nil && info.Mode().IsRegular() &&
+		info.Size() == f.Manifest.Size && info.ModTime().UnixNano() == f.Modified {
 		return true, nil
 	}
 	here, err := d.verify(ctx, f)

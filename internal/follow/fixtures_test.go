@@ -4,12 +4,14 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -43,16 +45,16 @@ func content(seed byte, size int) []byte {
 
 func digestOf(data []byte) shard.Digest { return sha256.Sum256(data) }
 
-// site is a server, and what a test does to its shards.
+// site is a server whose shards a test can spoil.
 type site struct {
 	*httptest.Server
 
 	store *store.Store // nil if the site is made of plain files
 
-	mu     sync.Mutex       // guards what follows
-	spoil  http.HandlerFunc // answers requests for shards, if any
-	only   string           // if not empty, only those for files of this name
-	shards int              // that were asked for
+	mu    sync.Mutex       // guards the fields below
+	spoil http.HandlerFunc // answers requests for shards, if any
+	only  string           // if not empty, spoil answers only for the file of this name
+	asked map[string]bool  // paths of shards that were requested
 }
 
 // newSite returns a site that offers files as v1, v2 and so on.
@@ -74,12 +76,12 @@ func newSite(t *testing.T, files ...[]byte) *site {
 
 func serve(t *testing.T, handler http.Handler) *site {
 	t.Helper()
-	s := new(site)
+	s := &site{asked: make(map[string]bool)}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer := handler.ServeHTTP
 		if strings.Contains(r.URL.Path, "shard_") {
 			s.mu.Lock()
-			s.shards++
+			s.asked[r.URL.Path] = true
 			if s.spoil != nil && strings.HasSuffix(r.URL.Path, s.only) {
 				answer = s.spoil
 			}
@@ -91,10 +93,10 @@ func serve(t *testing.T, handler http.Handler) *site {
 	return s
 }
 
-// spoilShards has h answer requests for shards.
+// spoilShards makes h answer requests for shards.
 func (s *site) spoilShards(h http.HandlerFunc) *site { return s.spoilShard("", h) }
 
-// spoilShard has h answer requests for the shard that is called name.
+// spoilShard makes h answer requests for the shard file name.
 func (s *site) spoilShard(name string, h http.HandlerFunc) *site {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,13 +104,17 @@ func (s *site) spoilShard(name string, h http.HandlerFunc) *site {
 	return s
 }
 
-func (s *site) shardsAsked() int {
+// shardsAsked returns the paths of the shards that were requested since the last call. How often
+// each was requested depends on how fast the machine is.
+func (s *site) shardsAsked() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.shards
+	asked := slices.Sorted(maps.Keys(s.asked))
+	clear(s.asked)
+	return asked
 }
 
-// silence answers nothing until the asker has gone.
+// silence answers nothing until the client has gone.
 func silence(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
 // follow returns o with a client of the site that gives up after two attempts.
@@ -125,8 +131,8 @@ func (s *site) follow(t *testing.T, o follow.Options) follow.Options {
 	return o
 }
 
-// assertFiles says that dir holds files of these names and contents, and nothing
-// else; of what is no file only the name counts.
+// assertFiles asserts that dir holds files of these names and contents, and nothing else; of
+// anything but a file only the name counts.
 func assertFiles(t *testing.T, dir string, want map[string][]byte) {
 	t.Helper()
 	summary := func(data []byte) string { return fmt.Sprintf("%d bytes, %s", len(data), digestOf(data)) }

@@ -7,7 +7,7 @@
 // by its size and time, or else by its digest.
 //
 // A version is delivered once: it counts as delivered when the caller has returned while the
-// context had not ended, and the record says so before the next version is taken. After a
+// context had not ended, and the record notes that before the next version is taken. After a
 // crash the last version may be delivered again, from the disk.
 //
 // One goroutine decides, and during a download leaves the record to it, so nothing here needs a
@@ -92,7 +92,8 @@ func (o Options) Check() error {
 	case o.All && o.SkipStale:
 		return errors.New("all versions, and to skip those that are stale, are not to be had together")
 	case o.Marker != "" && !t.ownDir():
-		return fmt.Errorf("a marker beside each version wants {version} or {n} in a directory of the template %q", string(t))
+		return fmt.Errorf("a marker beside each version wants {version} or {n} in a directory of the template %q",
+			string(t))
 	case o.Link != "" && t.begins(o.Link):
 		return fmt.Errorf("link %s: the template %q has a directory of that name", o.Link, string(t))
 	}
@@ -109,7 +110,7 @@ type Delivery struct {
 	// Path is the file.
 	Path string
 
-	// Progress describes the download. It says that all was there when none was needed.
+	// Progress describes the download. Where the file was there already, all of it is resumed.
 	Progress fetch.Progress
 }
 

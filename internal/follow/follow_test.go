@@ -38,8 +38,8 @@ func publish(t *testing.T, s *site, data []byte) {
 	require.NoError(t, err)
 }
 
-// take follows as f says until so many versions have come or were passed over, and
-// returns these, with a + or -.
+// take follows s until count versions have come or were passed over, and returns these, with a +
+// or -.
 func take(t *testing.T, s *site, o follow.Options, count int) (versions []string) {
 	t.Helper()
 	err := follow.Run(t.Context(), s.follow(t, o), func(got follow.Delivery, err error) bool {
@@ -56,14 +56,15 @@ func take(t *testing.T, s *site, o follow.Options, count int) (versions []string
 	return versions
 }
 
-func TestFollowTakesTheNewestAndThenWhatIsNewer(t *testing.T) {
+func TestFollowTakesTheNewestAndThenNewerOnes(t *testing.T) {
 	s := newSite(t, content(1, 10), content(2, 10))
 	dir := t.TempDir()
 	assert.Equal(t, []string{"+v2"}, take(t, s, follow.Options{Dir: dir}, 1))
+	assert.Equal(t, []string{"/v2/shard_001.bin"}, s.shardsAsked())
 	publish(t, s, content(3, 10))
 	assert.Equal(t, []string{"+v3"}, take(t, s, follow.Options{Dir: dir}, 1))
 	assertFiles(t, filepath.Join(dir, "v3"), map[string][]byte{"weights.bin": content(3, 10)})
-	assert.Equal(t, 2, s.shardsAsked())
+	assert.Equal(t, []string{"/v3/shard_001.bin"}, s.shardsAsked())
 }
 
 func TestFollowTakesAllInOrder(t *testing.T) {
@@ -86,7 +87,7 @@ func TestFollowTakesAllInOrder(t *testing.T) {
 	}
 }
 
-func TestFollowDeliversAgainWhatWasInterrupted(t *testing.T) {
+func TestFollowDeliversAgainAfterAnInterruption(t *testing.T) {
 	s := newSite(t, content(1, 10))
 	f := follow.Options{Dir: t.TempDir()}
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -95,6 +96,7 @@ func TestFollowDeliversAgainWhatWasInterrupted(t *testing.T) {
 		return true
 	})
 	require.ErrorIs(t, err, errEnough)
+	s.shardsAsked()
 	var got follow.Delivery
 	require.NoError(t, follow.Run(t.Context(), s.follow(t, f), func(again follow.Delivery, err error) bool {
 		assert.NoError(t, err)
@@ -106,17 +108,20 @@ func TestFollowDeliversAgainWhatWasInterrupted(t *testing.T) {
 	assert.Equal(t, "weights.bin", got.Manifest.Name)
 	assert.Equal(t, 1, got.Entry.Count)
 	assert.Equal(t, int64(10), got.Progress.Resumed)
-	assert.Equal(t, 1, s.shardsAsked(), "it came from the disk")
+	assert.Empty(t, s.shardsAsked(), "it came from the disk")
 }
 
-func TestFollowPassesOverWhatIsNotToBeHad(t *testing.T) {
+func TestFollowPassesOverAVersionThatCannotCome(t *testing.T) {
 	for name, tc := range map[string]struct {
 		spoil   http.HandlerFunc
 		foreign bool
 		want    []string
 	}{
-		"wrong bytes":     {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content(9, 20)) }, false, []string{"-v2", "+v1"}},
-		"somebody's file": {nil, true, []string{"-v2", "+v1"}},
+		"wrong bytes": {
+			func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content(9, 20)) }, false,
+			[]string{"-v2", "+v1"},
+		},
+		"a foreign file": {nil, true, []string{"-v2", "+v1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, content(1, 10), content(2, 20))
@@ -142,20 +147,20 @@ func TestFollowPassesOverWhatIsNotToBeHad(t *testing.T) {
 	}
 }
 
-func TestFollowTakesWhatIsThereForWhatItIs(t *testing.T) {
+func TestFollowRecognisesAFileThatWasThereBefore(t *testing.T) {
 	s := newSite(t, content(1, 10))
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "v1"), 0o700))
 	path := filepath.Join(dir, "v1", "weights.bin")
 	require.NoError(t, os.WriteFile(path, content(1, 10), 0o600))
 	assert.Equal(t, []string{"+v1"}, take(t, s, follow.Options{Dir: dir, Keep: 1}, 1))
-	assert.Zero(t, s.shardsAsked())
+	assert.Empty(t, s.shardsAsked())
 	publish(t, s, content(2, 10))
 	assert.Equal(t, []string{"+v2"}, take(t, s, follow.Options{Dir: dir, Keep: 1}, 1))
 	assert.FileExists(t, path, "it was there before")
 }
 
-func TestFollowFetchesAgainWhatHasGone(t *testing.T) {
+func TestFollowFetchesARemovedFileAgain(t *testing.T) {
 	s := newSite(t, content(1, 10))
 	f := follow.Options{Dir: t.TempDir(), Marker: "stable"}
 	take(t, s, f, 1)
@@ -176,7 +181,7 @@ func (b *board) set(entries ...distfile.Entry) {
 	b.entries = entries
 }
 
-// laggard answers as behind does, but lists what b does.
+// laggard answers as behind does, but lists the entries of b.
 func laggard(t *testing.T, behind *site, b *board) *site {
 	t.Helper()
 	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -190,20 +195,20 @@ func laggard(t *testing.T, behind *site, b *board) *site {
 	}))
 }
 
-// said is a log that ends a context at what is awaited.
-type said struct {
+// endAt is a log that ends a context at a line with this text.
+type endAt struct {
 	text string
 	end  context.CancelCauseFunc
 }
 
-func (s said) Write(line []byte) (int, error) {
-	if strings.Contains(string(line), s.text) {
-		s.end(errEnough)
+func (e endAt) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), e.text) {
+		e.end(errEnough)
 	}
 	return len(line), nil
 }
 
-func TestFollowKnowsServersThatLagFromAnOriginThatStartsOver(t *testing.T) {
+func TestFollowDistinguishesServersThatLagFromAnOriginThatStartsOver(t *testing.T) {
 	s := newSite(t, content(1, 10), content(2, 10), content(3, 10))
 	entries := make([]distfile.Entry, 4)
 	for i := range entries {
@@ -224,7 +229,8 @@ func TestFollowKnowsServersThatLagFromAnOriginThatStartsOver(t *testing.T) {
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 	quiet, stop := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer stop()
-	f.Pool, f.Client, f.Logger = pool, client.New(pool, silent), slog.New(slog.NewTextHandler(said{"started over", cancel}, nil))
+	f.Pool, f.Client = pool, client.New(pool, silent)
+	f.Logger = slog.New(slog.NewTextHandler(endAt{"started over", cancel}, nil))
 	err = follow.Run(quiet, f, nil)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 
@@ -235,7 +241,7 @@ func TestFollowKnowsServersThatLagFromAnOriginThatStartsOver(t *testing.T) {
 	require.ErrorIs(t, err, errEnough)
 }
 
-func TestFollowRefusesOptionsThatAreNone(t *testing.T) {
+func TestFollowRefusesInvalidOptions(t *testing.T) {
 	for name, f := range map[string]follow.Options{
 		"template":              {Template: "{name}"},
 		"keep":                  {Keep: -1},
@@ -252,7 +258,7 @@ func TestFollowRefusesOptionsThatAreNone(t *testing.T) {
 	}
 }
 
-func TestFollowDoesNotBelieveABadRecord(t *testing.T) {
+func TestFollowRefusesABadRecord(t *testing.T) {
 	for name, text := range map[string]string{
 		"no JSON":         "{",
 		"a path that ...": `{"held": [{"version": 1, "path": "../../etc/passwd"}]}`,
@@ -288,7 +294,7 @@ func TestFollowKeepsItsRecordSmall(t *testing.T) {
 	assert.Less(t, info.Size(), int64(40<<10))
 }
 
-// rewrite has the record of dir say other things.
+// rewrite changes the record of dir.
 func rewrite(t *testing.T, dir string, change func(record map[string]any)) {
 	t.Helper()
 	path := filepath.Join(dir, ".shardcast-follow", "versions.json")
@@ -302,14 +308,14 @@ func rewrite(t *testing.T, dir string, change func(record map[string]any)) {
 	require.NoError(t, os.WriteFile(path, text, 0o600))
 }
 
-func TestFollowKnowsWhatWasRenamedJustBeforeACrash(t *testing.T) {
+func TestFollowRecognisesAFileRenamedJustBeforeACrash(t *testing.T) {
 	for name, tc := range map[string]struct {
 		file []byte // that is there afterwards
 		want []string
 	}{
-		"it was":              {content(1, 10), []string{"+v1"}},
-		"somebody was faster": {content(2, 10), []string{"-v1"}},
-		"not yet":             {nil, []string{"+v1"}},
+		"renamed":        {content(1, 10), []string{"+v1"}},
+		"a foreign file": {content(2, 10), []string{"-v1"}},
+		"not yet":        {nil, []string{"+v1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, content(1, 10))
@@ -340,7 +346,7 @@ func TestFollowKnowsWhatWasRenamedJustBeforeACrash(t *testing.T) {
 	}
 }
 
-func TestFollowLeavesNothingOfWhatItDoesNotGoOnWith(t *testing.T) {
+func TestFollowRemovesAPartialFileThatItDoesNotContinue(t *testing.T) {
 	// Enough shards for their bytes to fill blocks of the disk.
 	const resumable = 30
 	s := newSite(t, content(1, shardSize*resumable))
@@ -357,7 +363,7 @@ func TestFollowLeavesNothingOfWhatItDoesNotGoOnWith(t *testing.T) {
 	assertFiles(t, f.Dir, map[string][]byte{".shardcast-follow": nil, "v2": nil})
 }
 
-func TestFollowRemovesWhatIsItsOwnThoughItWasTouched(t *testing.T) {
+func TestFollowRemovesItsOwnFileThoughItWasTouched(t *testing.T) {
 	s := newSite(t, content(1, 10))
 	f := follow.Options{Dir: t.TempDir(), Keep: 1}
 	take(t, s, f, 1)

@@ -32,8 +32,8 @@ const (
 	// maxRecord bounds a record in bytes: many times the size of a record of 10,000 versions.
 	maxRecord = 64 << 20
 
-	// maxKnown is the number of past versions' digests in a record. By these an origin that
-	// starts over is told from servers that lag behind, which lag by few versions.
+	// maxKnown is the number of past versions' digests in a record. They distinguish an origin
+	// that has started over from servers that lag behind, which lag by few versions.
 	maxKnown = 200
 )
 
@@ -43,7 +43,7 @@ type record struct {
 	// Last is the highest version that was delivered, or 0.
 	Last shard.Version `json:"last"`
 
-	// Over says that an origin has started over, so that numbers begin with 1 again.
+	// Over is set once an origin has started over, so that numbers begin with 1 again.
 	Over bool `json:"over,omitempty"`
 
 	// Known are versions up to Last, as they were offered.
@@ -88,10 +88,10 @@ type file struct {
 	// recognised.
 	Modified int64 `json:"modified"`
 
-	// Found says that the file was there before the follow, so it is never removed.
+	// Found is set if the file was there before the follow, so it is never removed.
 	Found bool `json:"found,omitempty"`
 
-	// Delivered says that the caller has received it.
+	// Delivered is set once the caller has received it.
 	Delivered bool `json:"delivered"`
 }
 

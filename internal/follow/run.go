@@ -148,7 +148,7 @@ func (r *run) await(ctx context.Context, wait time.Duration) error {
 // errStale ends a download in favour of a newer version.
 var errStale = errors.New("a newer version is on offer")
 
-// fetch downloads e, to the path that the template says.
+// fetch downloads e to the path of the template.
 func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

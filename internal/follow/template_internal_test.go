@@ -11,7 +11,7 @@ import (
 	"github.com/shardcast/shardcast/internal/client"
 )
 
-func TestTemplateSaysWhereAVersionGoes(t *testing.T) {
+func TestPathsOfATemplate(t *testing.T) {
 	for text, want := range map[string]string{
 		DefaultTemplate:                "v7/{n}.bin",
 		"step_{n}/model.safetensors":   "step_7/model.safetensors",
@@ -24,23 +24,23 @@ func TestTemplateSaysWhereAVersionGoes(t *testing.T) {
 	}
 }
 
-func TestTemplateThatLeadsElsewhereIsRefused(t *testing.T) {
+func TestATemplateThatLeadsElsewhereIsRefused(t *testing.T) {
 	for _, text := range []string{
-		"", "{name}", "model", "{version", "version}", "{Version}/{n}", "{n}/{{name}}", "/{n}", "../{n}", "{n}/../..", "{n}/..", "{n}/", "a//{n}",
-		"./{n}", `a\{n}`, "{n}\n", hidden + "/{n}", "{n}" + client.PartSuffix,
+		"", "{name}", "model", "{version", "version}", "{Version}/{n}", "{n}/{{name}}", "/{n}", "../{n}", "{n}/../..",
+		"{n}/..", "{n}/", "a//{n}", "./{n}", `a\{n}`, "{n}\n", hidden + "/{n}", "{n}" + client.PartSuffix,
 	} {
 		_, err := parseTemplate(text)
 		assert.Error(t, err, text)
 	}
 }
 
-func TestFileIsCalledAsItWasWhereThatDoesNoHarm(t *testing.T) {
+func TestAHarmlessPublishedNameIsTaken(t *testing.T) {
 	for _, name := range []string{"weights.bin", "a b", "ünïcode", "{n}", "-rf", "a.."} {
 		assert.Equal(t, name, fileName(7, name, "stable"))
 	}
 	for _, name := range []string{
-		"", ".", "..", "../x", "/etc/passwd", `..\x`, "a/b", ".hidden", "stable", "Stable", "a\x00b", "a\nb", "a\x1b[2J", "x" + client.PartSuffix,
-		strings.Repeat("x", 250), "a\u202eb",
+		"", ".", "..", "../x", "/etc/passwd", `..\x`, "a/b", ".hidden", "stable", "Stable", "a\x00b", "a\nb",
+		"a\x1b[2J", "x" + client.PartSuffix, strings.Repeat("x", 250), "a\u202eb",
 	} {
 		got := fileName(7, name, "stable")
 		assert.Equal(t, "download_v7.bin", got, "%q", name)

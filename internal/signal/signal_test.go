@@ -47,7 +47,7 @@ func TestRaiseWakesAllThatWait(t *testing.T) {
 	})
 }
 
-func TestNoChangeIsMissed(t *testing.T) {
+func TestNoChangeIsMissed(*testing.T) {
 	const changes = 1000
 	var s signal.Signal
 	var mu sync.Mutex // guards value
