@@ -25,23 +25,23 @@ e2e: ## Run the stories with the real commands, and with nginx, curl and others 
 	scripts/others
 	go test -count=1 ./cmd
 
-soak: ## Have VERSIONS (500) small versions come through a middle, with KILLS (100) of all three meanwhile, as SEED (1) has it
+soak: ## Send 500 small versions through a middle, and kill all three commands 100 times meanwhile (VERSIONS, KILLS, SEED)
 	SOAK_VERSIONS=$${VERSIONS:-500} SOAK_KILLS=$${KILLS:-100} SOAK_SEED=$${SEED:-1} \
 		go test -count=1 -timeout 1h -run 'TestScripts/soak$$' ./cmd
 
 fuzz: ## Run every fuzz target with FUZZTIME inputs (50000x)
 	scripts/fuzz $(FUZZTIME)
 
-bench: build ## Measure all beside openssl, curl, nginx and others (ARGS='-report bench/reports -memory 8GiB', -help)
+bench: build ## Measure all beside openssl, curl, nginx and others (ARGS='-base OLD/bin -memory 8GiB', -help)
 	go run ./scripts/bench $(ARGS)
 
-bench-check: build ## The same, and name what became worse than in the newest of bench/reports (ARGS)
+bench-check: build ## Measure all, and fail if a figure is worse than in the newest of bench/reports (ARGS)
 	go run ./scripts/bench -check bench/reports $(ARGS)
 
 lab: build ## Measure over shaped links, beside nginx, aria2c and BitTorrent (Linux, root; ARGS='-nodes 4 -base OLD/bin', -help)
 	go run ./scripts/lab $(ARGS)
 
-killloop: build ## Kill 100 clients and 100 middles on the way to 1 GiB; they go on (SIZE, KILLS, SEED, DIR)
+killloop: build ## Kill 100 clients and 100 middles in a download of 1 GiB; they go on (SIZE, KILLS, SEED, BIN, DIR)
 	go run ./scripts/killloop
 
 lint: ## Lint, with the versions in tools/go.mod

@@ -18,25 +18,25 @@ import (
 	"sync/atomic"
 )
 
-// bareCommand is the argument with which this program is the bare one.
+// bareCommand as the first argument makes this program the bare one.
 const bareCommand = "bare"
 
 const (
-	pieceSize = 256 << 10 // bytes that are received, hashed and written at once
-	pieces    = 64        // that are under way
+	pieceSize = 256 << 10 // bytes to receive, hash and write at once
+	pieces    = 64        // at the same time
 )
 
-// A piece is some bytes of the file, until both who hash and who write it are done.
+// A piece is some bytes of the file, until they are both hashed and written.
 type piece struct {
 	data []byte
 	left atomic.Int32
 }
 
 // bare downloads the URLs in a list, one after the other over one connection, into one
-// file, and prints its digest. It does what has to be done for that and nothing else:
-// it receives on one goroutine, hashes on another and writes on a third. There is no
-// recovery, no second server, no digest of a shard, and no sync unless that is asked
-// for. That makes it the limit of what a program can do here.
+// file, and prints its digest. It does only the necessary: it receives on one goroutine,
+// hashes on another and writes on a third. There is no recovery, no second server, no
+// digest of a shard, and no sync without the argument. That makes it the limit for a
+// program here.
 func bare(ctx context.Context, args []string) error {
 	if len(args) < 2 {
 		return errors.New("usage: bench bare LIST FILE [sync]")
@@ -75,7 +75,7 @@ func bare(ctx context.Context, args []string) error {
 	return f.Close()
 }
 
-// A pipe has pieces hashed and written, each in the order in which they come.
+// A pipe hashes and writes pieces, both in their order.
 type pipe struct {
 	free, hashing, writing chan *piece
 
@@ -85,7 +85,8 @@ type pipe struct {
 }
 
 func newPipe(w io.Writer) *pipe {
-	p := &pipe{make(chan *piece, pieces), make(chan *piece, pieces), make(chan *piece, pieces), sync.WaitGroup{}, sha256.New(), nil}
+	queue := func() chan *piece { return make(chan *piece, pieces) }
+	p := &pipe{free: queue(), hashing: queue(), writing: queue(), digest: sha256.New()}
 	for range pieces {
 		p.free <- &piece{data: make([]byte, pieceSize)}
 	}
@@ -106,7 +107,7 @@ func newPipe(w io.Writer) *pipe {
 	return p
 }
 
-// done frees a piece when both are.
+// done frees a piece at the second of its two calls.
 func (p *pipe) done(x *piece) {
 	if x.left.Add(-1) == 0 {
 		p.free <- x
@@ -121,7 +122,7 @@ func (p *pipe) end() ([]byte, error) {
 	return p.digest.Sum(nil), p.err
 }
 
-// receive reads what is at path.
+// receive reads the file at path.
 func (p *pipe) receive(conn *connection, path string) error {
 	resp, err := conn.ask(path, "")
 	if err != nil {
@@ -145,7 +146,7 @@ func (p *pipe) receive(conn *connection, path string) error {
 	return nil
 }
 
-// readList reads URLs that are all of one server, one a line.
+// readList reads URLs of one server, one a line.
 func readList(name string) (address string, paths []string, err error) {
 	f, err := os.Open(name)
 	if err != nil {

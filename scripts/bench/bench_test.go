@@ -15,13 +15,7 @@ import (
 	"github.com/shardcast/shardcast/scripts/internal/machine"
 )
 
-func TestSpread(t *testing.T) {
-	assert.Equal(t, spread{2, 1, 3}, spreadOf([]float64{3, 1, 2}))
-	assert.Equal(t, spread{2.5, 1, 4}, spreadOf([]float64{4, 1, 2, 3}), "the mean of the two in the middle")
-	assert.Equal(t, spread{7, 7, 7}, spreadOf([]float64{7}))
-}
-
-// tableOf makes a table of how long tools took.
+// tableOf makes a table of the times of tools.
 func tableOf(key Metric, ours, other, part []float64) *Table {
 	slow := 100.0
 	if key.moreIsBetter() {
@@ -40,13 +34,14 @@ func TestRatioIsToTheBestThatDoesTheSameWork(t *testing.T) {
 	assert.Equal(t, "other", table.best().Tool, "neither the slow one nor one that does less")
 	assert.InDelta(t, 0.5, table.ratio(table.row("ours"), table.best()), 1e-9)
 	assert.InDelta(t, 2.0, table.ratio(table.row("ours"), table.row("limit")), 1e-9)
-	assert.Zero(t, table.ratio(table.row("ours"), table.row("nobody")))
+	assert.Zero(t, table.ratio(table.row("ours"), table.row("missing")))
 }
 
 func TestRatioIsOfCosts(t *testing.T) {
 	table := tableOf(CPURate, []float64{50}, []float64{200}, []float64{400})
 	assert.Equal(t, "other", table.best().Tool, "the most bytes per CPU second")
-	assert.InDelta(t, 4.0, table.ratio(table.row("ours"), table.best()), 1e-9, "a quarter of the throughput costs four times as much")
+	ratio := table.ratio(table.row("ours"), table.best())
+	assert.InDelta(t, 4.0, ratio, 1e-9, "a quarter of the throughput costs four times as much")
 }
 
 func TestWorseBy(t *testing.T) {
@@ -96,7 +91,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-func TestCheckNamesWhatItCannotCompare(t *testing.T) {
+func TestCheckNamesTablesThatItCannotCompare(t *testing.T) {
 	before := &Report{Tables: []*Table{tableOf(Wall, []float64{1}, nil, nil)}}
 	now := &Report{Tables: []*Table{tableOf(Wall, []float64{9}, nil, nil)}}
 	now.Tables[0].Title = "of another size"
@@ -107,7 +102,8 @@ func TestCheckNamesWhatItCannotCompare(t *testing.T) {
 
 func TestReportIsWrittenAndRead(t *testing.T) {
 	dir := t.TempDir()
-	r := &Report{Date: "2026-01-02", Rounds: 3, Tables: []*Table{tableOf(CPURate, []float64{5, 4, 6}, []float64{4, 4, 4}, []float64{7, 7, 7})}}
+	table := tableOf(CPURate, []float64{5, 4, 6}, []float64{4, 4, 4}, []float64{7, 7, 7})
+	r := &Report{Date: "2026-01-02", Rounds: 3, Tables: []*Table{table}}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "2025-12-31.json"), []byte(`{"date":"2025-12-31"}`), 0o600))
 	require.NoError(t, r.write(dir))
 	got, err := readReport(dir)
@@ -119,7 +115,7 @@ func TestReportIsWrittenAndRead(t *testing.T) {
 	assert.Contains(t, string(text), "| **ours** | 5 (4 to 6) | 0.80 | 1.40 |")
 }
 
-func TestReportsNobodyWrote(t *testing.T) {
+func TestMissingAndBadReportsAreErrors(t *testing.T) {
 	_, err := readReport(t.TempDir())
 	require.ErrorContains(t, err, "there is no report")
 	name := filepath.Join(t.TempDir(), "bad.json")
@@ -129,8 +125,18 @@ func TestReportsNobodyWrote(t *testing.T) {
 	require.ErrorAs(t, err, &syntax)
 }
 
+func TestBaseCommandsAreComparedWithTheOthers(t *testing.T) {
+	table := tableOf(Wall, []float64{2, 2, 2}, []float64{4, 4, 4}, []float64{1, 1, 1})
+	base := &Row{baseOf + "ours", Ours, map[Metric][]float64{Wall: {1, 1, 1}}}
+	table.Rows = append(table.Rows, base)
+	r := &Report{Tables: []*Table{table}}
+	assert.Contains(t, r.Markdown(), "| t: ours, seconds | 1.00 (1.00 to 1.00) | 2.00 (2.00 to 2.00) | 2.000 | **worse** |\n")
+}
+
 func TestByteCount(t *testing.T) {
-	for text, want := range map[string]file.Bytes{"1GiB": 1 << 30, "50MB": 50_000_000, "12345": 12345, "200MB": 200_000_000} {
+	for text, want := range map[string]file.Bytes{
+		"1GiB": 1 << 30, "50MB": 50_000_000, "12345": 12345, "200MB": 200_000_000,
+	} {
 		var b file.Bytes
 		require.NoError(t, b.Set(text))
 		assert.Equal(t, want, b)

@@ -8,10 +8,10 @@ import (
 	"slices"
 )
 
-// noise is the share by which a median may become worse, whatever the ranges say.
+// noise is the share by which a median may become worse, however narrow the ranges are.
 const noise = 0.10
 
-// compare prints what became worse, and returns an error if something did.
+// compare prints each figure that became worse, and returns an error for them.
 func compare(before, now *Report) error {
 	worse, skipped := worseThan(before, now)
 	fmt.Printf("\n## Compared with %s\n\n", before.Date)
@@ -24,20 +24,22 @@ func compare(before, now *Report) error {
 	if len(worse) > 0 {
 		return errors.New("something became worse by more than the noise")
 	}
-	fmt.Println("- nothing else became worse by more than the noise: no median by more than 10 % with ranges that do not overlap")
+	fmt.Println("- nothing else became worse by more than the noise: " +
+		"no median by more than 10 % with ranges that do not overlap")
 	return nil
 }
 
-// worseThan says what of ours became worse by more than the noise, and what could not
-// be compared.
+// worseThan returns the figures of ours that became worse by more than the noise, and
+// those that it could not compare.
 //
-// Times on one day are not those on another, so where there is another tool in the
-// table ours are also divided by its, round by round, and are worse only if that is
-// worse too. On another machine nothing but that quotient and memory is compared.
+// Times of different days differ, so where there is another tool in the table ours are
+// also divided by its, round by round, and are worse only if the quotient is worse too.
+// Reports of different machines are compared by that quotient and memory alone.
 func worseThan(before, now *Report) (worse, skipped []string) {
 	same := before.Machine.CPU == now.Machine.CPU && before.Machine.Cores == now.Machine.Cores
 	if !same {
-		skipped = append(skipped, fmt.Sprintf("times of %s with those of %s, but for ratios", now.Machine.CPU, before.Machine.CPU))
+		skipped = append(skipped,
+			fmt.Sprintf("times of %s with those of %s, but for ratios", now.Machine.CPU, before.Machine.CPU))
 	}
 	for _, t := range now.Tables {
 		old := before.table(t.Name)
@@ -73,7 +75,7 @@ func tableWorse(before, now *Table, same bool) (worse, skipped []string) {
 	return worse, skipped
 }
 
-// compared are the metrics of a table that are.
+// compared are the metrics of a table to compare.
 func compared(t *Table) []Metric {
 	if t.Key == CPURate {
 		return []Metric{CPURate, Rate, Peak, Fair}
@@ -81,12 +83,13 @@ func compared(t *Table) []Metric {
 	return []Metric{Wall, CPU, Peak}
 }
 
-// rowWorse says what of one row became worse.
+// rowWorse is [worseThan] for one row.
 func rowWorse(oldTable, nowTable *Table, before, now *Row, same bool) (worse []string) {
 	for _, m := range compared(nowTable) {
 		a, b := before.Samples[m], now.Samples[m]
 		absolute := worseBy(m, a, b, noise)
-		text := fmt.Sprintf("%s: %s: %s by %.0f %% (%s, was %s)", nowTable.Name, now.Tool, m.title(), 100*absolute, cell(m, b), cell(m, a))
+		text := fmt.Sprintf("%s: %s: %s by %.0f %% (%s, was %s)",
+			nowTable.Name, now.Tool, m.title(), 100*absolute, cell(m, b), cell(m, a))
 		if m == Peak || m == Fair {
 			if absolute > 0 {
 				worse = append(worse, text)
@@ -100,7 +103,8 @@ func rowWorse(oldTable, nowTable *Table, before, now *Row, same bool) (worse []s
 			}
 			continue
 		}
-		relative := worseBy(m, quotients(a, oldTable.row(tool).Samples[m]), quotients(b, nowTable.row(tool).Samples[m]), noise)
+		was, is := oldTable.row(tool).Samples[m], nowTable.row(tool).Samples[m]
+		relative := worseBy(m, quotients(a, was), quotients(b, is), noise)
 		if relative > 0 && (!same || absolute > 0) {
 			worse = append(worse, fmt.Sprintf("%s: %s: %s beside %s by %.0f %% (%s, was %s)",
 				nowTable.Name, now.Tool, m.title(), tool, 100*relative, cell(m, b), cell(m, a)))
@@ -109,8 +113,8 @@ func rowWorse(oldTable, nowTable *Table, before, now *Row, same bool) (worse []s
 	return worse
 }
 
-// reference is the tool of others that stands for the speed of the machine: the limit
-// if there is one, or else the first that both tables have.
+// reference is the other tool that stands for the speed of the machine: the limit if there
+// is one, or else the first that both tables have.
 func reference(before, now *Table, m Metric) string {
 	has := func(t *Table, tool string) bool {
 		r := t.row(tool)

@@ -13,13 +13,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/shardcast/shardcast/scripts/internal/spread"
 )
 
-// readSize in bytes is what is read at once by those that discard it.
+// readSize in bytes is the size of a read whose bytes are discarded.
 const readSize = 64 << 10
 
-// A connection is one to a server, over which one request follows the other. It does
-// less for each than net/http's client, so that the server is what is measured.
+// A connection to a server carries one request after the other. It does less for each
+// than net/http's client, so that the server is measured, and not the client.
 type connection struct {
 	net.Conn
 
@@ -49,7 +51,7 @@ func (c *connection) ask(path, header string) (*http.Response, error) {
 	return http.ReadResponse(c.r, nil)
 }
 
-// get reads all of what is at path into buf, piece by piece, and calls got for each.
+// get reads all at path into buf, piece by piece, and calls got for each.
 func (c *connection) get(path string, buf []byte, got func(n int)) (err error) {
 	resp, err := c.ask(path, "")
 	if err != nil {
@@ -77,11 +79,11 @@ type load struct {
 	server  *server
 	paths   []string
 	readers int
-	idle    int // connections that have been asked for something once
+	idle    int // connections with one request each
 	span    time.Duration
 }
 
-// run reads for as long as the load says, and returns what the server took for that.
+// run reads for the span of the load, and returns the server's cost.
 func (l load) run(ctx context.Context) (Sample, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, l.span+patience, errors.New("the server does not answer"))
 	defer cancel() // which closes all connections
@@ -103,8 +105,7 @@ func (l load) run(ctx context.Context) (Sample, error) {
 	return s, err
 }
 
-// steady returns what the server takes while readers read, which have had a while to
-// begin.
+// steady returns the server's cost while readers read that have had a while to begin.
 func (l load) steady(ctx context.Context, r *readers) (Sample, error) {
 	if err := r.read(ctx, l.span/4); err != nil {
 		return nil, err
@@ -128,14 +129,14 @@ func (l load) steady(ctx context.Context, r *readers) (Sample, error) {
 		sum += got[i]
 	}
 	s := Sample{Wall: took.Seconds(), CPU: after - before, Peak: l.server.Peak()}.add(int64(sum))
-	if all := spreadOf(got); l.readers > 1 && all.median > 0 {
-		s[Fair] = all.least / all.median
+	if all := spread.Of(got); l.readers > 1 && all.Median > 0 {
+		s[Fair] = all.Least / all.Median
 	}
 	return s, nil
 }
 
-// readers read, each over its own connection, until they are stopping and that is
-// closed.
+// readers read, each over its own connection, until they are stopping and the connection
+// is closed.
 type readers struct {
 	got      []atomic.Int64 // bytes, of each
 	failed   chan error
@@ -143,7 +144,7 @@ type readers struct {
 	group    sync.WaitGroup
 }
 
-// newReaders begin at once, each with another of the paths.
+// newReaders returns readers that begin at once, each with another of the paths.
 func newReaders(conns []*connection, paths []string) *readers {
 	r := &readers{got: make([]atomic.Int64, len(conns)), failed: make(chan error, len(conns))}
 	for i, conn := range conns {
@@ -176,7 +177,7 @@ func (r *readers) read(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// bytes is how many each has read so far.
+// bytes are the bytes that each has read so far.
 func (r *readers) bytes() []float64 {
 	values := make([]float64, len(r.got))
 	for i := range r.got {
@@ -185,7 +186,7 @@ func (r *readers) bytes() []float64 {
 	return values
 }
 
-// rest opens the connections that are idle.
+// rest opens the idle connections.
 func (l load) rest(ctx context.Context) error {
 	buf := make([]byte, readSize)
 	for range l.idle {

@@ -1,22 +1,22 @@
 //go:build linux
 
-// Command bench measures the three commands beside what people use today, on
+// Command bench measures the three commands beside the tools that people use today, on
 // loopback, without root, in a temporary directory that it removes again. It runs on
-// Linux, whose /proc says how much memory a server has taken.
+// Linux, whose /proc has the memory of a server.
 //
 //   - publish: cutting and hashing a file, beside openssl, split and cp;
 //   - fetch: downloading and verifying it, beside curl, aria2c, wget and a bare
-//     program that does no more than has to be done;
+//     program that does only the necessary;
 //   - serve: bytes per CPU second of the server, beside nginx;
 //   - relay: the same through a middle;
 //   - small: publish and fetch with many small shards;
 //   - versions: many clients that wait for the next version;
-//   - memory: the peak of each role on a large file, if -memory says how large.
+//   - memory: the peak of each role on a large file, whose size is -memory.
 //
-// The rows of a table are measured in turn, round by round, so that whatever else the
-// machine does hits all of them alike. A first round is not counted. Tools that are
-// not installed are named and left out. The clock starts when all that was written
-// before is on the disk, and what a run writes is removed before the next one.
+// Each round measures all rows of a table in turn, so that all other work of the machine
+// hits all of them alike; so it does the commands of another build, with -base. A first
+// round does not count. The report names missing tools. The clock starts when the disk
+// has all earlier writes, and the files of a run are removed before the next one.
 package main
 
 import (
@@ -74,37 +74,44 @@ func (n *numbers) Set(s string) error {
 	return nil
 }
 
-// options are what the flags say.
+// options are the values of the flags.
 type options struct {
 	size, shardSize, smallShard, memory file.Bytes
 	rounds, idle, waiting, versions     int
 	smallShards                         int
 	levels                              numbers
 	span                                time.Duration
-	parts, rows, bin, dir               string
+	parts, rows, bin, base, dir         string
 	report, against                     string
 	seed                                uint64
 }
 
+// parse reads the flags.
 func parse() (options, error) {
 	o := options{size: 1 << 30, shardSize: 50_000_000, smallShard: 100_000, levels: numbers{1, 10, 100, 1000}}
 	flag.Var(&o.size, "size", "`BYTES` of the file")
 	flag.Var(&o.shardSize, "shard-size", "`BYTES` of a shard")
-	flag.IntVar(&o.rounds, "rounds", 5, "`NUMBER` of rounds that are counted, after one that is not")
+	flag.IntVar(&o.rounds, "rounds", 5, "`NUMBER` of rounds that count, after one that does not")
 	flag.Var(&o.levels, "levels", "`NUMBERS` of concurrent downloads, separated by commas")
 	flag.IntVar(&o.idle, "idle", 1000, "`NUMBER` of idle connections")
-	flag.DurationVar(&o.span, "span", 500*time.Millisecond, "`DURATION` for which a server is read from; four times that with more than 100 downloads")
+	flag.DurationVar(&o.span, "span", 500*time.Millisecond,
+		"`DURATION` of reading from a server; four times that with more than 100 downloads")
 	flag.IntVar(&o.smallShards, "small-shards", 2000, "`NUMBER` of small shards")
 	flag.Var(&o.smallShard, "small-size", "`BYTES` of a small shard")
 	flag.IntVar(&o.waiting, "waiting", 1000, "`NUMBER` of clients that wait for a version")
-	flag.IntVar(&o.versions, "versions", 15, "`NUMBER` of versions that are listed then")
-	flag.Var(&o.memory, "memory", "`BYTES` of the file that memory is measured on, such as 8GiB, in four times as much room; 0 leaves it out")
-	flag.StringVar(&o.parts, "parts", strings.Join(partNames(), ","), "`PARTS` to run, separated by commas; none for memory alone")
+	flag.IntVar(&o.versions, "versions", 15, "`NUMBER` of versions that a server lists then")
+	flag.Var(&o.memory, "memory",
+		"`BYTES` of the file for the memory of each role, such as 8GiB, in four times as much room; 0 leaves it out")
+	flag.StringVar(&o.parts, "parts", strings.Join(partNames(), ","),
+		"`PARTS` to run, separated by commas; none for memory alone")
 	flag.StringVar(&o.rows, "rows", "", "regular `EXPRESSION` for the rows to run, such as 'shardcast|curl' (default all)")
 	flag.StringVar(&o.bin, "bin", "bin", "`DIRECTORY` of the commands")
-	flag.StringVar(&o.dir, "dir", "", "`DIRECTORY` to work in, with room for five times the size (default that of temporary files)")
+	flag.StringVar(&o.base, "base", "", "`DIRECTORY` of other commands to compare with, in the same rounds")
+	flag.StringVar(&o.dir, "dir", "",
+		"`DIRECTORY` to work in, with room for six times the size (default that of temporary files)")
 	flag.StringVar(&o.report, "report", "", "`DIRECTORY` to write a report to, called by the date: .md and .json")
-	flag.StringVar(&o.against, "check", "", "report in JSON to compare with, or a `DIRECTORY` whose newest is taken; exit with 1 if something became worse")
+	flag.StringVar(&o.against, "check", "",
+		"report in JSON to compare with, or a `DIRECTORY` with the newest; exit with 1 if something became worse")
 	flag.Uint64Var(&o.seed, "seed", 1, "`SEED` of the files' bytes")
 	flag.Parse()
 	if flag.NArg() > 0 || min(o.rounds, o.idle, o.smallShards, o.waiting, o.versions) < 1 ||
@@ -114,9 +121,14 @@ func parse() (options, error) {
 	return o, nil
 }
 
-// bench is what all parts share.
+// A bench measures one set of commands. Those of the base share all but where the
+// commands are.
 type bench struct {
-	options
+	flags options
+
+	bin, base string // directories of the commands, and of those to compare with
+	of        string // is before the names of rows
+	dir       string // to work in
 
 	only   *regexp.Regexp // the rows to run
 	report *Report
@@ -124,6 +136,19 @@ type bench struct {
 	file   file.File
 	made   version // of file
 }
+
+// sides are the bench, and with -base one for the other commands.
+func (b *bench) sides() []*bench {
+	if b.base == "" {
+		return []*bench{b}
+	}
+	base := *b
+	base.bin, base.of = b.base, baseOf
+	return []*bench{b, &base}
+}
+
+// baseOf is before the names of rows of base commands.
+const baseOf = "base "
 
 // A part measures one or more tables.
 type part struct {
@@ -162,7 +187,7 @@ func run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	b := &bench{options: o}
+	b := &bench{flags: o}
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
@@ -184,43 +209,50 @@ func run(ctx context.Context) (err error) {
 
 // prepare makes the directory to work in and looks at the machine.
 func (b *bench) prepare(ctx context.Context) (err error) {
-	if b.only, err = regexp.Compile(b.rows); err != nil {
+	if b.only, err = regexp.Compile(b.flags.rows); err != nil {
 		return err
 	}
-	if b.bin, err = filepath.Abs(b.bin); err != nil {
+	if b.bin, err = filepath.Abs(b.flags.bin); err != nil {
 		return err
+	}
+	if b.flags.base != "" {
+		if b.base, err = filepath.Abs(b.flags.base); err != nil {
+			return err
+		}
 	}
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
 	for _, role := range []string{"origin", "middle", "client"} {
-		if _, err := os.Stat(b.command(role)); err != nil {
-			return fmt.Errorf("%w: make build first", err)
+		for _, side := range b.sides() {
+			if _, err := os.Stat(side.command(role)); err != nil {
+				return fmt.Errorf("%w: make build first", err)
+			}
 		}
 	}
-	if b.dir, err = os.MkdirTemp(b.dir, "shardcast-bench-"); err != nil {
+	if b.dir, err = os.MkdirTemp(b.flags.dir, "shardcast-bench-"); err != nil {
 		return err
 	}
 	if b.dir, err = filepath.Abs(b.dir); err != nil {
 		return err
 	}
 	b.report = &Report{
-		Date: time.Now().Format(time.DateOnly), Rounds: b.rounds,
+		Date: time.Now().Format(time.DateOnly), Rounds: b.flags.rounds,
 		Arguments: os.Args[1:], Machine: machine.This(ctx, b.dir, tools(b.command("origin"))...),
 	}
 	return nil
 }
 
-// measure runs the parts that are asked for.
+// measure runs the parts that the flags name.
 func (b *bench) measure(ctx context.Context) error {
-	names := strings.FieldsFunc(b.parts, func(r rune) bool { return r == ',' })
+	names := strings.FieldsFunc(b.flags.parts, func(r rune) bool { return r == ',' })
 	for _, name := range names {
 		if !slices.Contains(partNames(), name) && name != "none" {
 			return fmt.Errorf("there is no part %q", name)
 		}
 	}
 	all := parts()
-	if b.memory > 0 {
+	if b.flags.memory > 0 {
 		names = append(names, "memory")
 		all = append(all, part{"memory", (*bench).memoryPart})
 	}
@@ -237,9 +269,10 @@ func (b *bench) measure(ctx context.Context) error {
 	return nil
 }
 
+// command is the path of one of ours.
 func (b *bench) command(role string) string { return filepath.Join(b.bin, "shardcast-"+role) }
 
-// tools are those whose releases are named in the report.
+// tools are commands that print the releases for the report.
 func tools(origin string) [][]string {
 	return [][]string{
 		{origin, "version"},

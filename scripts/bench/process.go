@@ -14,19 +14,19 @@ import (
 )
 
 const (
-	// patience is how long a command may take beside what its bytes do, and
-	// slowest in bytes per second is the least that they may.
+	// patience is the time that a command has besides that of its bytes, and slowest in
+	// bytes per second bounds the latter.
 	patience = 2 * time.Minute
 	slowest  = 10_000_000
 
-	// look is how often a running command is asked for its memory. What it takes in
-	// less than that before its end is not seen.
+	// look is the time between two looks at the memory of a running command. Memory that
+	// it takes in less than that before its end stays unseen.
 	look = 10 * time.Millisecond
 )
 
 // peak waits for the end of p, and returns the peak resident memory in MiB of the
-// largest process of it. What wait4 says of that is no use: a process is said to have
-// had what the one that forked it had.
+// largest process of it. The figure of wait4 is no use: it includes the memory of the
+// process that forked.
 func peak(p *process.Process) (most float64) {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
@@ -40,15 +40,16 @@ func peak(p *process.Process) (most float64) {
 	}
 }
 
-// bounded is ctx with an end that a command which moves size bytes has passed only if
-// it hangs.
+// bounded is ctx with an end that only a hanging command reaches that moves size bytes.
 func bounded(ctx context.Context, size int64) (context.Context, context.CancelFunc) {
 	limit := patience + time.Duration(size/slowest)*time.Second
 	return context.WithTimeoutCause(ctx, limit, errors.New("a command takes too long"))
 }
 
-// measured runs a command to its end, and returns what it took and what it wrote.
-func measured(ctx context.Context, size int64, dir string, env []string, name string, args ...string) (Sample, string, error) {
+// measured runs a command to its end, and returns its cost and its output.
+func measured(
+	ctx context.Context, size int64, dir string, env []string, name string, args ...string,
+) (Sample, string, error) {
 	ctx, cancel := bounded(ctx, size)
 	defer cancel()
 	p, err := process.StartIn(ctx, dir, env, name, args...)
@@ -67,13 +68,12 @@ func measured(ctx context.Context, size int64, dir string, env []string, name st
 	return s.add(size), p.Log(), nil
 }
 
-// cpuClock is what makes a clock of a process's CPU time out of its number, which is
-// how clock_getcpuclockid(3) does it. Unlike /proc/PID/stat, whose unit is 10 ms, it
-// is exact.
+// cpuClock makes the clock of a process's CPU time out of its number, like
+// clock_getcpuclockid(3). Unlike /proc/PID/stat, whose unit is 10 ms, it is exact.
 func cpuClock(pid int) int32 { return int32(^pid<<3 | 2) }
 
-// cpu is how many CPU seconds a running process and all that it has started and that
-// still runs have taken.
+// cpu is the CPU time in seconds of a running process, and of those that it has started
+// and that still run.
 func cpu(p *process.Process) (seconds float64, err error) {
 	for _, id := range process.Tree(p.ID()) {
 		var t unix.Timespec

@@ -12,9 +12,10 @@ import (
 
 	"github.com/shardcast/shardcast/scripts/internal/machine"
 	"github.com/shardcast/shardcast/scripts/internal/report"
+	"github.com/shardcast/shardcast/scripts/internal/spread"
 )
 
-// A Report is all of one run.
+// A Report has the results of one run.
 type Report struct {
 	Date      string          `json:"date"`
 	Took      string          `json:"took"`
@@ -62,7 +63,7 @@ func (r *Report) write(dir string) error {
 	return report.Write(dir, r.Date, r)
 }
 
-// title is how a metric is called at the head of a column.
+// title is the name of a metric at the head of a column.
 func (m Metric) title() string {
 	switch m {
 	case Wall:
@@ -81,32 +82,27 @@ func (m Metric) title() string {
 	return string(m)
 }
 
-// cell is the median of values with the range, if there are several.
-func cell(m Metric, values []float64) string {
-	if len(values) == 0 {
-		return ""
+// digits is the number of digits of a metric after the point.
+func (m Metric) digits(values []float64) int {
+	if m == Wall && len(values) > 0 && spread.Of(values).Median < 1 {
+		return 3
 	}
-	digits := map[Metric]int{Wall: 2, CPU: 2, Peak: 1, Fair: 2}[m]
-	s := spreadOf(values)
-	if m == Wall && s.median < 1 {
-		digits = 3
-	}
-	text := fmt.Sprintf("%.*f", digits, s.median)
-	if len(values) > 1 {
-		text += fmt.Sprintf(" (%.*f to %.*f)", digits, s.least, digits, s.greatest)
-	}
-	return text
+	return map[Metric]int{Wall: 2, CPU: 2, Peak: 1, Fair: 2}[m]
 }
+
+// cell is the median of values with the range, if there are several.
+func cell(m Metric, values []float64) string { return spread.Cell(values, m.digits(values)) }
 
 // Markdown is the report for people.
 func (r *Report) Markdown() string {
 	w := new(strings.Builder)
 	fmt.Fprintf(w, "# Benchmark of %s\n\n%s\n", r.Date, r.Machine)
-	fmt.Fprintf(w, "Loopback, random bytes, counted rounds: %d, in turn, after one that is not; %s in all: medians (least to greatest). ", r.Rounds, r.Took)
+	fmt.Fprintf(w, "Loopback, random bytes, counted rounds: %d, in turn, after one that does not count; "+
+		"%s in all: medians (least to greatest). ", r.Rounds, r.Took)
 	fmt.Fprint(w, "Ratios are what counts; times are those of this machine on this day. They are of costs, "+
-		"seconds or CPU seconds per byte: more than 1.00 is worse. CPU seconds are those of what is named, "+
-		"not of the server that it fetches from; the peak is that of its largest process, and a server's since it was started. "+
-		"What shardcast writes is on the disk when its clock stops; of the others only what says sync.\n")
+		"seconds or CPU seconds per byte: more than 1.00 is worse. CPU seconds are those of the named program, "+
+		"without the server that it fetches from; the peak is that of its largest process, and a server's since its start. "+
+		"All bytes that shardcast writes are on the disk when its clock stops; those of others only where it says sync.\n")
 	if len(r.Arguments) > 0 {
 		fmt.Fprintf(w, "\nArguments: `%s`\n", strings.Join(r.Arguments, " "))
 	}
@@ -116,8 +112,28 @@ func (r *Report) Markdown() string {
 	for _, t := range r.Tables {
 		t.markdown(w)
 	}
+	fmt.Fprint(w, r.besideBase())
 	r.goals(w)
 	return w.String()
+}
+
+// besideBase compares the rows of ours with those of the base commands.
+func (r *Report) besideBase() string {
+	var b report.Base
+	for _, t := range r.Tables {
+		for _, base := range t.Rows {
+			tool, ok := strings.CutPrefix(base.Tool, baseOf)
+			now := t.row(tool)
+			if !ok || now == nil {
+				continue
+			}
+			for _, m := range compared(t) {
+				was, is := base.Samples[m], now.Samples[m]
+				b.Add(fmt.Sprintf("%s: %s, %s", t.Name, tool, m.title()), was, is, m.digits(is), m.moreIsBetter())
+			}
+		}
+	}
+	return b.String()
 }
 
 // markdown is one table.
@@ -159,7 +175,7 @@ func (t *Table) markdown(w *strings.Builder) {
 	}
 }
 
-// label is the name of a row, with what it is.
+// label is the name of a row, marked by its role.
 func (r *Row) label() string {
 	name := strings.ReplaceAll(r.Tool, "|", `\|`)
 	switch r.Role {
@@ -172,13 +188,13 @@ func (r *Row) label() string {
 	return name
 }
 
-// A goal is a ratio that is not to be exceeded.
+// A goal is the most that a ratio may be.
 type goal struct {
 	table, ours, other string // other is empty for the best that does the same work
 	most               float64
 }
 
-// goals are those that the project has set itself.
+// goals are the project's.
 func goals() []goal {
 	return []goal{
 		{"publish", broadcast, openssl, 1.5},
@@ -190,7 +206,7 @@ func goals() []goal {
 	}
 }
 
-// goals says which are met, of those that were measured.
+// goals lists those that were measured, and whether they are met.
 func (r *Report) goals(w *strings.Builder) {
 	heading := "\n## Goals\n\n"
 	for _, g := range goals() {
@@ -210,7 +226,8 @@ func (r *Report) goals(w *strings.Builder) {
 		if ratio > g.most {
 			verdict = "**missed**"
 		}
-		fmt.Fprintf(w, "%s- %s: %s takes %.2f of %s, at most %.2f: %s\n", heading, g.table, g.ours, ratio, other.Tool, g.most, verdict)
+		fmt.Fprintf(w, "%s- %s: %s takes %.2f of %s, at most %.2f: %s\n",
+			heading, g.table, g.ours, ratio, other.Tool, g.most, verdict)
 		heading = ""
 	}
 }

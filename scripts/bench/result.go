@@ -3,18 +3,19 @@
 package main
 
 import (
-	"cmp"
 	"math"
 	"slices"
+
+	"github.com/shardcast/shardcast/scripts/internal/spread"
 )
 
-// A Metric is something that is measured of each run. Its value is its name in JSON.
+// A Metric is one of the figures of each run. Its value is its name in JSON.
 type Metric string
 
 // The metrics. MB are 1,000,000 bytes, MiB 1,048,576.
 const (
 	Wall    Metric = "seconds"
-	CPU     Metric = "cpu_seconds" // of what is measured, with all that it starts
+	CPU     Metric = "cpu_seconds" // of the program, with all that it starts
 	Rate    Metric = "mb_per_second"
 	CPURate Metric = "mb_per_cpu_second"
 	Peak    Metric = "peak_mib"          // resident, of the largest process
@@ -27,8 +28,8 @@ func metrics() []Metric { return []Metric{Wall, CPU, Rate, CPURate, Peak, Fair} 
 // moreIsBetter reports whether a higher value is a better one.
 func (m Metric) moreIsBetter() bool { return m == Rate || m == CPURate || m == Fair }
 
-// cost is how many times more a costs than what it is compared with. 1.2 is a fifth
-// slower, or a fifth more for each byte.
+// cost is that of a as a multiple of the other's. 1.2 is a fifth slower, or a fifth more
+// for each byte.
 func (m Metric) cost(a, other float64) float64 {
 	if m.moreIsBetter() {
 		return other / a
@@ -36,10 +37,10 @@ func (m Metric) cost(a, other float64) float64 {
 	return a / other
 }
 
-// A Sample is what one run has come to.
+// A Sample has the figures of one run.
 type Sample map[Metric]float64
 
-// add sets the metrics that follow from others for a run that moved so many bytes.
+// add sets the metrics that follow from others for a run that moved these bytes.
 func (s Sample) add(bytes int64) Sample {
 	mb := float64(bytes) / 1e6
 	if s[Wall] > 0 {
@@ -51,7 +52,7 @@ func (s Sample) add(bytes int64) Sample {
 	return s
 }
 
-// A Role is what a row is to the others of its table.
+// A Role is that of a row among the others of its table.
 type Role string
 
 // The roles.
@@ -75,11 +76,11 @@ func (r *Row) add(s Sample) {
 	}
 }
 
-// A Table is what is compared with one another.
+// A Table has rows to compare with one another.
 type Table struct {
 	Name  string `json:"name"`
 	Title string `json:"title"`
-	Key   Metric `json:"key"` // what it is about
+	Key   Metric `json:"key"` // the one to compare
 	Limit string `json:"limit,omitempty"`
 	Rows  []*Row `json:"rows"`
 }
@@ -93,7 +94,7 @@ func (t *Table) row(tool string) *Row {
 	return t.Rows[i]
 }
 
-// best is the best of those that do the same work as ours, or nil.
+// best is the best row that does the same work as ours, or nil.
 func (t *Table) best() *Row {
 	var best *Row
 	for _, r := range t.Rows {
@@ -104,39 +105,24 @@ func (t *Table) best() *Row {
 	return best
 }
 
-// ratio is what r costs at the median, in multiples of what other does. It is 0 if
-// one of them is missing.
+// ratio is the cost of r at the median, as a multiple of the other's. It is 0 if one of
+// them is missing.
 func (t *Table) ratio(r, other *Row) float64 {
 	if r == nil || other == nil || len(r.Samples[t.Key]) == 0 || len(other.Samples[t.Key]) == 0 {
 		return 0
 	}
-	return t.Key.cost(spreadOf(r.Samples[t.Key]).median, spreadOf(other.Samples[t.Key]).median)
+	return t.Key.cost(spread.Of(r.Samples[t.Key]).Median, spread.Of(other.Samples[t.Key]).Median)
 }
 
-// A spread is the median of values with the least and the greatest.
-type spread struct{ median, least, greatest float64 }
-
-// spreadOf is the spread of values, of which there is at least one. The median of an
-// even number of them is the mean of the two in the middle.
-func spreadOf(values []float64) spread {
-	values = slices.SortedFunc(slices.Values(values), cmp.Compare)
-	n := len(values)
-	return spread{(values[(n-1)/2] + values[n/2]) / 2, values[0], values[n-1]}
-}
-
-// worseBy is by what share of it the median became worse, and 0 if that may be noise:
-// if it is no more than most, or if the ranges overlap.
+// worseBy is the share of it by which the median became worse, and 0 if that may be
+// noise: if it is no more than most, or if the ranges overlap.
 func worseBy(m Metric, before, now []float64, most float64) float64 {
 	if len(before) == 0 || len(now) == 0 {
 		return 0
 	}
-	a, b := spreadOf(before), spreadOf(now)
-	apart := b.least > a.greatest
-	if m.moreIsBetter() {
-		apart = b.greatest < a.least
-	}
-	by := m.cost(b.median, a.median) - 1
-	if !apart || by <= most || math.IsNaN(by) {
+	a, b := spread.Of(before), spread.Of(now)
+	by := m.cost(b.Median, a.Median) - 1
+	if a.Overlaps(b) || by <= most || math.IsNaN(by) {
 		return 0
 	}
 	return by

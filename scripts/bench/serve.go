@@ -19,40 +19,46 @@ import (
 	"github.com/shardcast/shardcast/scripts/internal/file"
 )
 
-// many downloads are read for longer.
+// many is the number of downloads from which on they are read for longer.
 const many = 100
 
-// servePart measures what it costs a server to send.
+// servePart measures the cost of sending.
 func (b *bench) servePart(ctx context.Context) error {
 	v, err := b.version(ctx)
 	if err != nil {
 		return err
 	}
-	for _, n := range b.levels {
-		l := load{paths: v.paths, readers: n, span: b.span}
+	for _, n := range b.flags.levels {
+		l := load{paths: v.paths, readers: n, span: b.flags.span}
 		if n > many { // which takes them a while to begin
 			l.span *= 4
 		}
-		if err := b.serveTable(ctx, fmt.Sprintf("serve-%d", n), fmt.Sprintf("%d concurrent downloads", n), v.data, l); err != nil {
+		name, title := fmt.Sprintf("serve-%d", n), fmt.Sprintf("%d concurrent downloads", n)
+		if err := b.serveTable(ctx, name, title, v, l); err != nil {
 			return err
 		}
 	}
-	l := load{paths: v.paths, readers: 10, idle: b.idle, span: b.span}
-	return b.serveTable(ctx, fmt.Sprintf("serve-10-idle-%d", b.idle), fmt.Sprintf("beside %d idle connections, 10 concurrent downloads", b.idle), v.data, l)
+	l := load{paths: v.paths, readers: 10, idle: b.flags.idle, span: b.flags.span}
+	name := fmt.Sprintf("serve-10-idle-%d", b.flags.idle)
+	title := fmt.Sprintf("beside %d idle connections, 10 concurrent downloads", b.flags.idle)
+	return b.serveTable(ctx, name, title, v, l)
 }
 
-// serveTable measures one load on both servers, which are started for it.
-func (b *bench) serveTable(ctx context.Context, name, title, data string, l load) error {
-	origin, err := b.serve(ctx, "origin", data)
-	if err != nil {
-		return err
+// serveTable measures one load on all servers, which it starts.
+func (b *bench) serveTable(ctx context.Context, name, title string, v version, l load) error {
+	var tools []tool
+	for _, side := range b.sides() {
+		origin, err := side.origin(ctx, v)
+		if err != nil {
+			return err
+		}
+		defer origin.Kill()
+		tools = append(tools, reading(side.of+"shardcast-origin", Ours, l, origin))
 	}
-	defer origin.Kill()
-	tools := []tool{reading("shardcast-origin", Ours, l, origin)}
 	if nginx() == "" {
 		tools = append(tools, reading("nginx, sendfile", Other, l, nil))
 	} else {
-		n, err := b.nginx(ctx, "", static(data))
+		n, err := b.nginx(ctx, "", static(v.data))
 		if err != nil {
 			return err
 		}
@@ -61,7 +67,7 @@ func (b *bench) serveTable(ctx context.Context, name, title, data string, l load
 	}
 	t := &Table{
 		Name: name, Key: CPURate,
-		Title: fmt.Sprintf("%s of shards of %s, for %s", title, b.shardSize.String(), l.span),
+		Title: fmt.Sprintf("%s of shards of %s, for %s", title, b.flags.shardSize.String(), l.span),
 	}
 	return b.table(ctx, t, tools)
 }
@@ -76,41 +82,46 @@ func reading(name string, role Role, l load, s *server) tool {
 	return tool{name, role, needs, func(ctx context.Context, _ string) (Sample, error) { return l.run(ctx) }}
 }
 
-// fetched is where a middle says that it has a version.
+// fetched is the line of a middle that holds a version.
 const fetched = `msg=fetched version=v1`
 
-// relayPart measures what it costs a middle to relay.
+// relayPart measures the cost of relaying.
 func (b *bench) relayPart(ctx context.Context) error {
 	v, err := b.version(ctx)
 	if err != nil {
 		return err
 	}
-	origin, err := b.serve(ctx, "origin", v.data)
-	if err != nil {
-		return err
-	}
-	defer origin.Kill()
 	t := &Table{
 		Name: "relay", Key: CPURate,
-		Title: fmt.Sprintf("%s in shards of %s, what the relay takes", v.Size.String(), b.shardSize.String()),
+		Title: fmt.Sprintf("%s in shards of %s, what the relay takes", v.Size.String(), b.flags.shardSize.String()),
 	}
-	return b.table(ctx, t, []tool{
-		{"shardcast-middle", Ours, nil, func(ctx context.Context, dir string) (Sample, error) {
-			return b.throughMiddle(ctx, dir, origin.address, nil)
-		}},
-		{"shardcast-middle, read by one", Ours, nil, func(ctx context.Context, dir string) (Sample, error) {
-			return b.throughMiddle(ctx, dir, origin.address, v.paths)
-		}},
-		{"nginx proxy_cache, read by one", Part, []string{"nginx"}, func(ctx context.Context, dir string) (Sample, error) {
-			return b.throughNginx(ctx, dir, origin.address, v.paths)
-		}},
-	})
+	var tools []tool
+	origins := make([]*server, 0, 2)
+	for _, side := range b.sides() {
+		origin, err := side.origin(ctx, v)
+		if err != nil {
+			return err
+		}
+		defer origin.Kill()
+		origins = append(origins, origin)
+		through := func(paths []string) func(context.Context, string) (Sample, error) {
+			return func(ctx context.Context, dir string) (Sample, error) {
+				return side.throughMiddle(ctx, dir, origin.address, paths)
+			}
+		}
+		tools = append(tools, tool{side.of + "shardcast-middle", Ours, nil, through(nil)},
+			tool{side.of + "shardcast-middle, read by one", Ours, nil, through(v.paths)})
+	}
+	return b.table(ctx, t, append(tools,
+		tool{"nginx proxy_cache, read by one", Part, []string{"nginx"}, func(ctx context.Context, dir string) (Sample, error) {
+			return b.throughNginx(ctx, dir, origins[0].address, v.paths)
+		}}))
 }
 
-// throughMiddle has a new middle fetch a version, and somebody read paths from it as
-// soon as it lists that.
+// throughMiddle has a new middle fetch a version, and a reader read paths from it as
+// soon as the middle lists that.
 func (b *bench) throughMiddle(ctx context.Context, dir, origin string, paths []string) (Sample, error) {
-	ctx, cancel := bounded(ctx, int64(b.size))
+	ctx, cancel := bounded(ctx, int64(b.flags.size))
 	defer cancel()
 	begin := time.Now()
 	m, err := b.serve(ctx, "middle", filepath.Join(dir, "data"), "--upstream", origin)
@@ -129,7 +140,7 @@ func (b *bench) throughMiddle(ctx context.Context, dir, origin string, paths []s
 	if _, err := m.Await(fetched); err != nil {
 		return nil, err
 	}
-	return m.took(begin, b.size)
+	return m.took(begin, b.flags.size)
 }
 
 // listed waits until a server lists a version.
@@ -161,13 +172,14 @@ func listed(ctx context.Context, address string) error {
 	}
 }
 
-// throughNginx has somebody read paths from a cache that is empty.
+// throughNginx has a reader read paths from an empty cache.
 func (b *bench) throughNginx(ctx context.Context, dir, origin string, paths []string) (Sample, error) {
-	ctx, cancel := bounded(ctx, int64(b.size))
+	ctx, cancel := bounded(ctx, int64(b.flags.size))
 	defer cancel()
 	begin := time.Now()
 	n, err := b.nginx(ctx, "proxy_cache_path "+filepath.Join(dir, "cache")+" keys_zone=z:1m use_temp_path=off;",
-		"location / { proxy_pass http://"+origin+"; proxy_cache z; proxy_cache_valid 200 1h; proxy_http_version 1.1; proxy_set_header Connection \"\"; }")
+		"location / { proxy_pass http://"+origin+"; proxy_cache z; proxy_cache_valid 200 1h; "+
+			"proxy_http_version 1.1; proxy_set_header Connection \"\"; }")
 	if err != nil {
 		return nil, err
 	}
@@ -175,10 +187,10 @@ func (b *bench) throughNginx(ctx context.Context, dir, origin string, paths []st
 	if err := readAll(ctx, n.address, paths); err != nil {
 		return nil, err
 	}
-	return n.took(begin, b.size)
+	return n.took(begin, b.flags.size)
 }
 
-// took is what a server has taken since its start.
+// took is the cost of a server since its start.
 func (s *server) took(begin time.Time, size file.Bytes) (Sample, error) {
 	wall := time.Since(begin)
 	seconds, err := cpu(s.Process)
@@ -202,52 +214,65 @@ func readAll(ctx context.Context, address string, paths []string) error {
 }
 
 const (
-	// hold in seconds is how long those who wait for a version ask a server to hold
-	// their request. They have settle to have come to that.
+	// hold in seconds is the time for which clients that wait for a version ask a server to
+	// hold their requests. They have settle to come to that.
 	hold   = 60
 	settle = 500 * time.Millisecond
 
-	// tiny in bytes is a version that takes next to no time.
+	// tiny in bytes is a version whose transfer takes next to no time.
 	tiny file.Bytes = 100_000
 )
 
-// versionsPart measures how soon clients that wait for a version are answered.
+// versionsPart measures how soon a server answers clients that wait for a version.
 func (b *bench) versionsPart(ctx context.Context) (err error) {
 	f, err := b.makeFile(ctx, "tiny.bin", tiny)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(f.Name)) }()
-	data := filepath.Join(b.dir, "data")
-	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
-	publish := func(ctx context.Context) error {
-		_, _, err := measured(ctx, int64(tiny), b.dir, nil, b.command("origin"), "broadcast", f.Name,
-			"--data-dir", data, "--max-versions", fmt.Sprint(b.versions), "--log-level", "WARNING")
-		return err
-	}
-	for range b.versions {
-		if err := publish(ctx); err != nil {
-			return err
-		}
-	}
-	origin, err := b.serve(ctx, "origin", data, "--max-versions", fmt.Sprint(b.versions))
-	if err != nil {
-		return err
-	}
-	defer origin.Kill()
 	t := &Table{
 		Name: "versions", Key: Wall,
-		Title: fmt.Sprintf("from a new version to the last of %d answers that were held, with %d versions listed", b.waiting, b.versions),
+		Title: fmt.Sprintf("from a new version to the last of %d answers that were held, with %d versions listed",
+			b.flags.waiting, b.flags.versions),
 	}
-	return b.table(ctx, t, []tool{{"shardcast-origin", Ours, nil, func(ctx context.Context, _ string) (Sample, error) {
-		ctx, cancel := bounded(ctx, 0)
-		defer cancel()
-		w := waiting{server: origin, list: filepath.Join(data, "distribution.txt"), clients: b.waiting, publish: publish}
-		return w.run(ctx)
-	}}})
+	var tools []tool
+	for i, side := range b.sides() {
+		data := filepath.Join(b.dir, fmt.Sprint("data", i))
+		defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
+		w, err := side.waiting(ctx, f.Name, data)
+		if err != nil {
+			return err
+		}
+		defer w.server.Kill()
+		tools = append(tools, tool{side.of + "shardcast-origin", Ours, nil, func(ctx context.Context, _ string) (Sample, error) {
+			ctx, cancel := bounded(ctx, 0)
+			defer cancel()
+			return w.run(ctx)
+		}})
+	}
+	return b.table(ctx, t, tools)
 }
 
-// waiting is a crowd that waits for the next version.
+// waiting starts an origin on data with as many versions of a file as it keeps, and
+// returns a crowd for it.
+func (b *bench) waiting(ctx context.Context, name, data string) (w waiting, err error) {
+	versions := fmt.Sprint(b.flags.versions)
+	publish := func(ctx context.Context) error {
+		_, _, err := measured(ctx, int64(tiny), b.dir, nil, b.command("origin"), "broadcast", name,
+			"--data-dir", data, "--max-versions", versions, "--log-level", "WARNING")
+		return err
+	}
+	for range b.flags.versions {
+		if err := publish(ctx); err != nil {
+			return w, err
+		}
+	}
+	origin, err := b.serve(ctx, "origin", data, "--max-versions", versions)
+	list := filepath.Join(data, "distribution.txt")
+	return waiting{server: origin, list: list, clients: b.flags.waiting, publish: publish}, err
+}
+
+// A waiting is a crowd that waits for the next version.
 type waiting struct {
 	server  *server
 	list    string // distribution.txt in the data directory
@@ -255,8 +280,8 @@ type waiting struct {
 	publish func(context.Context) error
 }
 
-// run has them ask, publishes, and returns what it took from the moment at which the
-// list had changed on the disk until all had been answered.
+// run has the crowd ask, publishes, and returns the cost from the change of the list on
+// the disk until the server has answered all of them.
 func (w waiting) run(ctx context.Context) (Sample, error) {
 	before, err := os.ReadFile(w.list)
 	if err != nil {
@@ -271,7 +296,7 @@ func (w waiting) run(ctx context.Context) (Sample, error) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // before it is waited for them
+	defer cancel() // before the wait for them
 	for i := range w.clients {
 		conn, err := connect(ctx, w.server.address)
 		if err != nil {
@@ -303,13 +328,13 @@ func (w waiting) run(ctx context.Context) (Sample, error) {
 		return nil, err
 	}
 	first, last := slices.MinFunc(answered, time.Time.Compare), slices.MaxFunc(answered, time.Time.Compare)
-	if first.Before(begin) { // it was answered before it was looked
+	if first.Before(begin) { // an answer came before the look at the disk
 		begin = first
 	}
 	return Sample{Wall: last.Sub(begin).Seconds(), CPU: cpuAfter - cpuBefore, Peak: w.server.Peak()}, nil
 }
 
-// tag is that of the list as it is served.
+// tag is the ETag of the served list.
 func (w waiting) tag(ctx context.Context) (string, error) {
 	conn, err := connect(ctx, w.server.address)
 	if err != nil {
@@ -323,9 +348,10 @@ func (w waiting) tag(ctx context.Context) (string, error) {
 	return resp.Header.Get("ETag"), resp.Body.Close()
 }
 
-// wait asks for a list that is not before, and returns when it was answered.
+// wait asks for a list other than before, and returns the time of the answer.
 func (w waiting) wait(conn *connection, tag string, before []byte) (time.Time, error) {
-	resp, err := conn.ask("/distribution.txt", fmt.Sprintf("If-None-Match: %s\r\nPrefer: wait=%d\r\n", tag, hold))
+	header := fmt.Sprintf("If-None-Match: %s\r\nPrefer: wait=%d\r\n", tag, hold)
+	resp, err := conn.ask("/distribution.txt", header)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -337,7 +363,7 @@ func (w waiting) wait(conn *connection, tag string, before []byte) (time.Time, e
 	return time.Now(), err
 }
 
-// changed returns when the list on the disk is not before any more.
+// changed returns the time at which the list on the disk is another than before.
 func (w waiting) changed(ctx context.Context, before []byte) time.Time {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -353,29 +379,45 @@ func (w waiting) changed(ctx context.Context, before []byte) time.Time {
 	return time.Now()
 }
 
-// memoryPart measures the peak of each role, once. Nothing else is left to be measured.
+// memoryPart measures the peak of each role, once. It comes last, because it removes the
+// files of the other parts.
 func (b *bench) memoryPart(ctx context.Context) (err error) {
-	if err := errors.Join(os.RemoveAll(b.file.Name), os.RemoveAll(b.made.data)); err != nil {
+	if err := errors.Join(os.RemoveAll(b.file.Name), b.made.remove()); err != nil {
 		return err
 	}
-	f, err := b.makeFile(ctx, "large.bin", b.memory)
+	f, err := b.makeFile(ctx, "large.bin", b.flags.memory)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := bounded(ctx, 4*int64(b.memory))
+	defer func() { err = errors.Join(err, os.Remove(f.Name)) }()
+	t := &Table{
+		Name: "memory", Key: Peak,
+		Title: fmt.Sprintf("%s in shards of %s, once", b.flags.memory.String(), b.flags.shardSize.String()),
+	}
+	for _, side := range b.sides() {
+		if err := side.memory(ctx, t, f.Name); err != nil {
+			return err
+		}
+	}
+	b.report.Tables = append(b.report.Tables, t)
+	return nil
+}
+
+// memory adds the rows of one set of commands.
+func (b *bench) memory(ctx context.Context, t *Table, name string) (err error) {
+	ctx, cancel := bounded(ctx, 4*int64(b.flags.memory))
 	defer cancel()
-	t := &Table{Name: "memory", Key: Peak, Title: fmt.Sprintf("%s in shards of %s, once", b.memory.String(), b.shardSize.String())}
 	add := func(role string, s Sample) {
-		t.Rows = append(t.Rows, &Row{Tool: role, Role: Ours, Samples: make(map[Metric][]float64)})
+		t.Rows = append(t.Rows, &Row{Tool: b.of + role, Role: Ours, Samples: make(map[Metric][]float64)})
 		t.Rows[len(t.Rows)-1].add(s)
 	}
-	size := int64(b.memory)
+	size := int64(b.flags.memory)
 	data, relayed, out := filepath.Join(b.dir, "data"), filepath.Join(b.dir, "relayed"), filepath.Join(b.dir, "out")
 	defer func() { err = errors.Join(err, os.RemoveAll(data), os.RemoveAll(relayed), os.RemoveAll(out)) }()
 
-	s, _, err := measured(ctx, size, b.dir, nil, b.command("origin"), "broadcast", f.Name, "--data-dir", data,
-		"--shard-size", fmt.Sprint(int64(b.shardSize)))
-	if err := errors.Join(err, os.Remove(f.Name)); err != nil {
+	s, _, err := measured(ctx, size, b.dir, nil, b.command("origin"), "broadcast", name, "--data-dir", data,
+		"--shard-size", fmt.Sprint(int64(b.flags.shardSize)))
+	if err != nil {
 		return err
 	}
 	add(broadcast, s)
@@ -394,11 +436,11 @@ func (b *bench) memoryPart(ctx context.Context) (err error) {
 	if _, err := middle.Await(fetched); err != nil {
 		return err
 	}
-	if s, err = origin.took(begin, b.memory); err != nil {
+	if s, err = origin.took(begin, b.flags.memory); err != nil {
 		return err
 	}
 	add("shardcast-origin, serving", s)
-	if s, err = middle.took(beginMiddle, b.memory); err != nil {
+	if s, err = middle.took(beginMiddle, b.flags.memory); err != nil {
 		return err
 	}
 	add("shardcast-middle, fetching", s)
@@ -407,11 +449,10 @@ func (b *bench) memoryPart(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s, err = middle.took(beginMiddle, b.memory); err != nil {
+	if s, err = middle.took(beginMiddle, b.flags.memory); err != nil {
 		return err
 	}
 	add("shardcast-middle, fetching and serving", s)
 	add("shardcast-client", client)
-	b.report.Tables = append(b.report.Tables, t)
 	return nil
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -16,15 +17,24 @@ import (
 	"github.com/shardcast/shardcast/scripts/internal/process"
 )
 
-// A server is one that runs on loopback, on a port that was free.
+// A server runs on loopback, on a port that was free.
 type server struct {
 	*process.Process
 
 	address string // host:port
 }
 
-// listening is where a server of ours says that it does.
+// listening is the line of a server of ours that listens.
 const listening = `msg=listening addr=(\S+)`
+
+// origin starts an origin of a published version.
+func (b *bench) origin(ctx context.Context, v version) (*server, error) {
+	data, err := b.own(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	return b.serve(ctx, "origin", data)
+}
 
 // serve starts a command of ours.
 func (b *bench) serve(ctx context.Context, role, data string, args ...string) (*server, error) {
@@ -41,7 +51,7 @@ func (b *bench) serve(ctx context.Context, role, data string, args ...string) (*
 	return s, nil
 }
 
-// nginx is its program, which is in no path of somebody who is not root, or "".
+// nginx is the path of the program, which only root has in the usual one, or "".
 func nginx() string {
 	for _, name := range []string{"nginx", "/usr/sbin/nginx", "/usr/local/sbin/nginx"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -51,8 +61,8 @@ func nginx() string {
 	return ""
 }
 
-// nginxConfig is what nginx is told: what follows "http {" is by its maker's advice
-// for static files, and a log that nobody reads is left out.
+// nginxConfig has after "http {" its maker's advice for static files, and leaves out the
+// access log.
 const nginxConfig = `daemon off;
 %s
 pid nginx.pid;
@@ -79,7 +89,7 @@ http {
 }
 `
 
-// nginx starts one with what its http and server blocks are to have.
+// nginx starts one with lines for its http and server blocks.
 func (b *bench) nginx(ctx context.Context, httpBlock, serverBlock string) (*serverOfOthers, error) {
 	dir, err := os.MkdirTemp(b.dir, "nginx-")
 	if err != nil {
@@ -109,7 +119,7 @@ func (b *bench) nginx(ctx context.Context, httpBlock, serverBlock string) (*serv
 	return s, nil
 }
 
-// serverOfOthers is one with a directory of its own.
+// A serverOfOthers has a directory of its own.
 type serverOfOthers struct {
 	server
 
@@ -125,7 +135,7 @@ func (s *serverOfOthers) Kill() {
 // static is the server block of nginx for a data directory.
 func static(data string) string { return "root " + data + ";" }
 
-// freeAddress is one that nobody listened on a moment ago.
+// freeAddress is an address that was free a moment ago.
 func freeAddress(ctx context.Context) (string, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -152,19 +162,19 @@ func reachable(ctx context.Context, p *process.Process, address string) error {
 	return p.Failed(fmt.Errorf("it does not listen on %s", address))
 }
 
-// A version is a file that was published.
+// A version is a published file.
 type version struct {
 	file.File
 
 	data      string // directory
 	shardSize file.Bytes
-	paths     []string // of its shards in the URL, in their order
+	paths     []string // of its shards in URLs, in their order
 }
 
-// main is the file that most parts are about, which is made when it is first needed.
+// main is the file of most parts, made for the first of them.
 func (b *bench) main(ctx context.Context) (f file.File, err error) {
 	if b.file.Name == "" {
-		b.file, err = b.makeFile(ctx, "file.bin", b.size)
+		b.file, err = b.makeFile(ctx, "file.bin", b.flags.size)
 	}
 	return b.file, err
 }
@@ -173,10 +183,30 @@ func (b *bench) main(ctx context.Context) (f file.File, err error) {
 func (b *bench) version(ctx context.Context) (v version, err error) {
 	f, err := b.main(ctx)
 	if err == nil && b.made.data == "" {
-		b.made, err = b.published(ctx, f, filepath.Join(b.dir, "main"), b.shardSize)
+		b.made, err = b.published(ctx, f, filepath.Join(b.dir, "main"), b.flags.shardSize)
 	}
 	return b.made, err
 }
+
+// own is the data directory of a published version for one set of commands, each of which
+// locks its own. That of the base is made when it is first needed.
+func (b *bench) own(ctx context.Context, v version) (string, error) {
+	if b.of == "" {
+		return v.data, nil
+	}
+	data := v.baseData()
+	if _, err := os.Stat(data); err == nil {
+		return data, nil
+	}
+	_, err := b.published(ctx, v.File, data, v.shardSize)
+	return data, err
+}
+
+// baseData is the data directory for the base commands.
+func (v version) baseData() string { return v.data + "-base" }
+
+// remove removes the data directories.
+func (v version) remove() error { return errors.Join(os.RemoveAll(v.data), os.RemoveAll(v.baseData())) }
 
 // published publishes f in a new directory.
 func (b *bench) published(ctx context.Context, f file.File, data string, shardSize file.Bytes) (v version, err error) {

@@ -16,24 +16,25 @@ import (
 	"github.com/shardcast/shardcast/scripts/internal/file"
 )
 
-// A tool is what a row measures.
+// A tool is the program of a row.
 type tool struct {
 	name  string
 	role  Role
 	needs []string // programs that it runs
 
-	// run runs it once in a directory of its own, which is removed afterwards.
+	// run runs it once in a directory of its own, which goes afterwards.
 	run func(ctx context.Context, dir string) (Sample, error)
 }
 
-// table measures tools in turn, round by round, and adds them to the report. One of
-// others that fails is left out.
+// table measures tools in turn, round by round, and adds them to the report without
+// other tools that fail.
 func (b *bench) table(ctx context.Context, t *Table, tools []tool) error {
 	tools = slices.DeleteFunc(tools, func(x tool) bool { return !b.only.MatchString(x.name) || !b.installed(t, x) })
 	for _, x := range tools {
 		t.Rows = append(t.Rows, &Row{Tool: x.name, Role: x.role, Samples: make(map[Metric][]float64)})
 	}
-	for round := range b.rounds + 1 {
+	for round := range b.flags.rounds + 1 {
+		slices.Reverse(tools) // so that none is always the first
 		for _, x := range tools {
 			row := t.row(x.name)
 			if row == nil {
@@ -50,8 +51,9 @@ func (b *bench) table(ctx context.Context, t *Table, tools []tool) error {
 				t.Rows = slices.DeleteFunc(t.Rows, func(r *Row) bool { return r == row })
 				continue
 			}
-			fmt.Fprintf(os.Stderr, "%s, round %d of %d: %s: %.3f s, %.3f CPU s\n", t.Name, round, b.rounds, x.name, s[Wall], s[CPU])
-			if round > 0 { // the first pays for what later ones find ready
+			fmt.Fprintf(os.Stderr, "%s, round %d of %d: %s: %.3f s, %.3f CPU s\n",
+				t.Name, round, b.flags.rounds, x.name, s[Wall], s[CPU])
+			if round > 0 { // the first fills caches for the others
 				row.add(s)
 			}
 		}
@@ -73,7 +75,7 @@ func (b *bench) once(ctx context.Context, x tool) (s Sample, err error) {
 	return x.run(ctx, dir)
 }
 
-// installed reports whether all that a tool needs is there, and notes what is not.
+// installed reports whether all programs of a tool are there, and notes a missing one.
 func (b *bench) installed(t *Table, x tool) bool {
 	for _, name := range x.needs {
 		_, err := exec.LookPath(name)
@@ -88,7 +90,7 @@ func (b *bench) installed(t *Table, x tool) bool {
 	return true
 }
 
-// leaveOut notes what is not in the report.
+// leaveOut notes the lack of a row.
 func (b *bench) leaveOut(format string, args ...any) {
 	text := strings.TrimSpace(fmt.Sprintf(format, args...))
 	fmt.Fprintln(os.Stderr, "left out:", text)
@@ -98,12 +100,14 @@ func (b *bench) leaveOut(format string, args ...any) {
 
 // makeFile makes a file of random bytes.
 func (b *bench) makeFile(ctx context.Context, name string, size file.Bytes) (file.File, error) {
-	return file.Random(ctx, filepath.Join(b.dir, name), size, b.seed)
+	return file.Random(ctx, filepath.Join(b.dir, name), size, b.flags.seed)
 }
 
-// shell is a tool that is a script for sh. Its run must print what is expected
-// anywhere, if that is not empty. The script is run in the directory of the run.
-func (b *bench) shell(name string, role Role, size file.Bytes, env []string, expected, script string, needs ...string) tool {
+// shell is a tool that is a script for sh, which runs in the directory of the run. Its
+// output must contain expected.
+func (b *bench) shell(
+	name string, role Role, size file.Bytes, env []string, expected, script string, needs ...string,
+) tool {
 	return tool{name, role, needs, func(ctx context.Context, dir string) (Sample, error) {
 		s, out, err := measured(ctx, int64(size), dir, env, "sh", "-ec", script)
 		if err == nil && !strings.Contains(out, expected) {

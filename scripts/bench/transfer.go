@@ -24,16 +24,16 @@ const (
 	aria      = "aria2c, cat, openssl"
 )
 
-// publishPart measures how a file is published.
+// publishPart measures publishing a file.
 func (b *bench) publishPart(ctx context.Context) error {
 	f, err := b.main(ctx)
 	if err != nil {
 		return err
 	}
-	return b.publish(ctx, "publish", f, b.shardSize)
+	return b.publish(ctx, "publish", f, b.flags.shardSize)
 }
 
-// fetchPart measures how a file is downloaded and verified.
+// fetchPart measures downloading and verifying it.
 func (b *bench) fetchPart(ctx context.Context) error {
 	v, err := b.version(ctx)
 	if err != nil {
@@ -42,24 +42,25 @@ func (b *bench) fetchPart(ctx context.Context) error {
 	return b.fetch(ctx, "fetch", v)
 }
 
-// smallPart measures both with many small shards, without the rows that say nothing
-// new then, and without aria2c, which takes longer than all others together.
+// smallPart measures both with many small shards, without rows that would be the same,
+// and without aria2c, which takes longer than all others together.
 func (b *bench) smallPart(ctx context.Context) error {
-	f, err := b.makeFile(ctx, "small.bin", b.smallShard*file.Bytes(b.smallShards))
+	f, err := b.makeFile(ctx, "small.bin", b.flags.smallShard*file.Bytes(b.flags.smallShards))
 	if err != nil {
 		return err
 	}
-	if err := b.publish(ctx, "small-publish", f, b.smallShard, "cp", "cp, sync"); err != nil {
+	if err := b.publish(ctx, "small-publish", f, b.flags.smallShard, "cp", "cp, sync"); err != nil {
 		return err
 	}
-	v, err := b.published(ctx, f, filepath.Join(b.dir, "small"), b.smallShard)
+	v, err := b.published(ctx, f, filepath.Join(b.dir, "small"), b.flags.smallShard)
 	if err != nil {
 		return err
 	}
-	return errors.Join(b.fetch(ctx, "small-fetch", v, teed, aria, limit+", sync"), os.RemoveAll(v.data), os.Remove(f.Name))
+	err = b.fetch(ctx, "small-fetch", v, teed, aria, limit+", sync")
+	return errors.Join(err, v.remove(), os.Remove(f.Name))
 }
 
-// publish measures how f is published, without the rows in without.
+// publish measures publishing f, without the rows in without.
 func (b *bench) publish(ctx context.Context, name string, f file.File, shardSize file.Bytes, without ...string) error {
 	size := fmt.Sprint(int64(shardSize))
 	env := []string{"FILE=" + f.Name, "SHARD=" + size}
@@ -67,47 +68,59 @@ func (b *bench) publish(ctx context.Context, name string, f file.File, shardSize
 		Name: name, Title: fmt.Sprintf("%s in shards of %s", f.Size.String(), shardSize.String()),
 		Key: Wall, Limit: openssl,
 	}
-	return b.table(ctx, t, but(without, []tool{
-		{broadcast, Ours, nil, func(ctx context.Context, dir string) (Sample, error) {
-			s, _, err := measured(ctx, int64(f.Size), dir, nil, b.command("origin"), "broadcast", f.Name,
+	var tools []tool
+	for _, side := range b.sides() {
+		tools = append(tools, tool{side.of + broadcast, Ours, nil, func(ctx context.Context, dir string) (Sample, error) {
+			s, _, err := measured(ctx, int64(f.Size), dir, nil, side.command("origin"), "broadcast", f.Name,
 				"--data-dir", "data", "--shard-size", size, "--log-level", "WARNING")
 			return s, err
-		}},
+		}})
+	}
+	return b.table(ctx, t, but(without, append(tools,
 		b.shell(openssl, Part, f.Size, env, f.Digest.String(), `exec openssl dgst -sha256 "$FILE"`, "openssl"),
 		b.shell("split, openssl", Other, f.Size, env, f.Digest.String(),
 			`split -a 4 -d -b "$SHARD" "$FILE" shard_; openssl dgst -sha256 "$FILE"`, "split", "openssl"),
 		b.shell("cp", Part, f.Size, env, "", `exec cp "$FILE" copy`, "cp"),
 		b.shell("cp, sync", Part, f.Size, env, "", `cp "$FILE" copy; sync copy`, "cp", "sync"),
-	}))
+	)))
 }
 
-// fetch measures how v is downloaded and verified, without the rows in without.
+// fetch measures downloading and verifying v, without the rows in without.
 func (b *bench) fetch(ctx context.Context, name string, v version, without ...string) error {
 	f := v.File
-	origin, err := b.serve(ctx, "origin", v.data)
-	if err != nil {
-		return err
+	var own, tools []tool
+	var env []string
+	for _, side := range b.sides() {
+		origin, err := side.origin(ctx, v)
+		if err != nil {
+			return err
+		}
+		defer origin.Kill()
+		own = append(own, side.client(fromOwn, f, origin.address, nil))
+		if env == nil { // other tools fetch from the origin under test
+			if env, err = b.lists(origin.address, v.paths); err != nil {
+				return err
+			}
+		}
 	}
-	defer origin.Kill()
-	lists, err := b.lists(origin.address, v.paths)
-	if err != nil {
-		return err
-	}
-	env := append(lists, "BENCH="+b.self)
-	tools := []tool{b.client(fromOwn, f, origin.address, nil)}
-	if nginx() == "" {
-		tools = append(tools, b.client(fromNginx, f, "", []string{"nginx"}))
-	} else {
+	env = append(env, "BENCH="+b.self)
+	nginxAddress := ""
+	if nginx() != "" {
 		n, err := b.nginx(ctx, "", static(v.data))
 		if err != nil {
 			return err
 		}
 		defer n.Kill()
-		tools = append(tools, b.client(fromNginx, f, n.address, []string{"nginx"}))
+		nginxAddress = n.address
 	}
+	for _, side := range b.sides() {
+		tools = append(tools, side.client(fromNginx, f, nginxAddress, []string{"nginx"}))
+	}
+	tools = append(own, tools...)
 	t := &Table{
-		Name: name, Title: fmt.Sprintf("%s in shards of %s, received and verified", f.Size.String(), v.shardSize.String()),
-		Key: Wall, Limit: limit,
+		Name:  name,
+		Title: fmt.Sprintf("%s in shards of %s, received and verified", f.Size.String(), v.shardSize.String()),
+		Key:   Wall, Limit: limit,
 	}
 	return b.table(ctx, t, but(without, append(tools,
 		b.shell("curl, openssl", Other, f.Size, env, f.Digest.String(),
@@ -115,7 +128,8 @@ func (b *bench) fetch(ctx context.Context, name string, v version, without ...st
 		b.shell(teed, Other, f.Size, env, f.Digest.String(),
 			`curl -sSf -K "$CURL" | tee out | openssl dgst -sha256`, "curl", "openssl"),
 		b.shell(aria, Other, f.Size, env, f.Digest.String(),
-			`aria2c -q -i "$URLS" -d . -j 10 --file-allocation=none --no-conf; xargs cat <"$NAMES" >out; openssl dgst -sha256 out`, "aria2c", "openssl"),
+			`aria2c -q -i "$URLS" -d . -j 10 --file-allocation=none --no-conf
+			xargs cat <"$NAMES" >out; openssl dgst -sha256 out`, "aria2c", "openssl"),
 		b.shell("wget, openssl", Other, f.Size, env, f.Digest.String(),
 			`wget -q --no-config -O out -i "$URLS"; openssl dgst -sha256 out`, "wget", "openssl"),
 		b.shell(limit, Part, f.Size, env, f.Digest.String(), `exec "$BENCH" bare "$URLS" out`),
@@ -128,10 +142,10 @@ func but(without []string, tools []tool) []tool {
 	return slices.DeleteFunc(tools, func(t tool) bool { return slices.Contains(without, t.name) })
 }
 
-// client is ours.
+// client is a row of our client.
 func (b *bench) client(name string, f file.File, address string, needs []string) tool {
 	checked := false
-	return tool{name, Ours, needs, func(ctx context.Context, dir string) (Sample, error) {
+	return tool{b.of + name, Ours, needs, func(ctx context.Context, dir string) (Sample, error) {
 		s, _, err := measured(ctx, int64(f.Size), dir, nil, b.command("client"), "--servers", address,
 			"--version", "v1", "--output-file", "out", "--progress", "none", "--log-level", "WARNING")
 		if err != nil || checked {
@@ -145,8 +159,8 @@ func (b *bench) client(name string, f file.File, address string, needs []string)
 	}}
 }
 
-// lists writes the lists of shards that others are given, and returns the variables
-// with their names.
+// lists writes the lists of shards for other tools, and returns variables with the names
+// of these files.
 func (b *bench) lists(address string, paths []string) (env []string, err error) {
 	var urls, curl, names strings.Builder
 	for _, path := range paths {

@@ -325,7 +325,9 @@ func (l *lab) measure(ctx context.Context, r *Report, systems []system, chosen [
 		return err
 	}
 	failed := 0
+	systems = slices.Clone(systems)
 	for round := range l.rounds {
+		slices.Reverse(systems) // so that none is always the first
 		for _, c := range l.cases(chosen) {
 			for _, s := range systems {
 				if c.run != nil && s.bin == "" {
