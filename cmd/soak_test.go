@@ -1,7 +1,6 @@
 package cmd_test
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -24,10 +23,10 @@ const (
 	soakDelay = 100 * time.Millisecond
 )
 
-// setupSoak tells a script how much is wanted of it, which make soak says.
+// setupSoak passes the measures of make soak to the script.
 func setupSoak(env *testscript.Env) {
-	for name, value := range map[string]string{"VERSIONS": "60", "KILLS": "12", "SEED": "1"} {
-		env.Setenv(name, cmp.Or(os.Getenv("SOAK_"+name), value))
+	for _, name := range []string{"VERSIONS", "KILLS", "SEED"} {
+		env.Setenv(name, os.Getenv("SOAK_"+name))
 	}
 }
 

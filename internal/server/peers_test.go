@@ -145,9 +145,7 @@ func TestPeerThatSaysNothingIsUnreachable(t *testing.T) {
 	defer func() { _ = silent.Close() }()
 	_, port, err := net.SplitHostPort(silent.Addr().String())
 	require.NoError(t, err)
-	begun := time.Now()
 	assert.Equal(t, "unreachable", s.join(t, port).header.Get("Shardcast-Peer"))
-	assert.Less(t, time.Since(begun), 10*time.Second)
 }
 
 func TestNobodyIsConnectedToByAnothersWord(t *testing.T) {

@@ -110,22 +110,21 @@ func TestNodesOfASwarmHaveEightSlotsAndOthersAsManyAsTheyLike(t *testing.T) {
 	for range 8 {
 		leave = append(leave, s.held(t, asked("peer")...))
 	}
-	// Of three more two may wait, for two seconds.
-	sentAway := make(chan time.Duration, 3)
+	// Of three more, two may wait.
+	sentAway := make(chan struct{}, 3)
 	for range 3 {
 		go func() {
-			began := time.Now()
 			got := s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", "upstream") //nolint:testifylint // it ends before the test
 			assert.Equal(t, http.StatusServiceUnavailable, got.status)
 			assert.Equal(t, "0", got.header.Get("Retry-After"))
-			sentAway <- time.Since(began)
+			sentAway <- struct{}{}
 		}()
 	}
-	assert.Less(t, <-sentAway, 2*time.Second)
+	<-sentAway
 	assert.Equal(t, http.StatusPartialContent, s.get(t, shardPath, "Range", "bytes=0-0").status, "a client in no swarm")
 	assert.Equal(t, http.StatusPartialContent, s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", "x").status, "nor this one")
 	for range 2 {
-		assert.GreaterOrEqual(t, <-sentAway, 2*time.Second)
+		<-sentAway
 	}
 
 	assert.Equal(t, http.StatusConflict, s.get(t, "/v2/shard_001.bin", asked("fresh")...).status, "that needs no slot")
@@ -227,16 +226,14 @@ func TestWhatThereIsToSpareIsSentOnceSlotsHaveSufficedForASecond(t *testing.T) {
 	}
 	assert.Equal(t, http.StatusPartialContent, ask("spare").status, "it may have the last one")
 	leave = append(leave, s.held(t, asked("upstream")...))
-	began := time.Now()
 	got := ask("spare")
 	assert.Equal(t, http.StatusServiceUnavailable, got.status, "all are taken")
 	assert.Equal(t, "0", got.header.Get("Retry-After"))
-	assert.Less(t, time.Since(began), time.Second, "it is not waited for")
 	leave[0]()
 	require.Eventually(t, func() bool { return ask("spare").status == http.StatusPartialContent }, patience, time.Millisecond, "nobody has asked in vain")
 
 	leave[0] = s.held(t, asked("peer")...)
-	began = time.Now()
+	began := time.Now()
 	assert.Equal(t, http.StatusServiceUnavailable, ask("fresh").status, "after two seconds")
 	leave[1]()
 	require.Eventually(t, func() bool { return ask("spare").status == http.StatusPartialContent }, patience, 10*time.Millisecond)
