@@ -117,14 +117,16 @@ func (s *site) shardsAsked() []string {
 // silence answers nothing until the client has gone.
 func silence(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// follow returns o with a client of the site that gives up after two attempts.
-func (s *site) follow(t *testing.T, o follow.Options) follow.Options {
+// follow returns o with a client of the site, and of more, that gives up after two attempts.
+func (s *site) follow(t *testing.T, o follow.Options, more ...*site) follow.Options {
 	t.Helper()
-	u, err := url.Parse(s.URL)
-	require.NoError(t, err)
-	pool, err := fetch.New(fetch.Options{
-		Upstreams: []*url.URL{u}, Attempts: 2, FastWait: time.Millisecond, SlowWait: time.Millisecond,
-	})
+	opts := fetch.Options{Attempts: 2, FastWait: time.Millisecond, SlowWait: time.Millisecond}
+	for _, s := range append([]*site{s}, more...) {
+		u, err := url.Parse(s.URL)
+		require.NoError(t, err)
+		opts.Upstreams = append(opts.Upstreams, u)
+	}
+	pool, err := fetch.New(opts)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	o.Pool, o.Client, o.Logger = pool, client.New(pool, silent), silent

@@ -372,3 +372,45 @@ func TestFollowRemovesItsOwnFileThoughItWasTouched(t *testing.T) {
 	assert.Equal(t, []string{"+v2"}, take(t, s, f, 1))
 	assertFiles(t, f.Dir, map[string][]byte{".shardcast-follow": nil, "v2": nil})
 }
+
+func TestFollowWaitsWhenTheOffersVanishBeforeItsFirstChoice(t *testing.T) {
+	origin := newSite(t, content(1, 10))
+	// The quick server's list is empty from its second answer until it is asked to hold one, and
+	// the slow server does not answer before that second one, so that the choice has to ask again.
+	var mu sync.Mutex // guards answers and back
+	answers, back := 0, false
+	again := make(chan struct{})
+	quick := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "distribution.txt") {
+			if r.Header.Get("Prefer") != "" {
+				select {
+				case <-again:
+				case <-r.Context().Done():
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			back = back || r.Header.Get("Prefer") != ""
+			if answers++; answers > 1 && !back {
+				if answers == 2 {
+					close(again)
+				}
+				w.Header().Set("ETag", `"empty"`)
+				return
+			}
+		}
+		origin.Config.Handler.ServeHTTP(w, r)
+	}))
+	slow := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-again:
+		case <-r.Context().Done():
+		}
+	}))
+	o := quick.follow(t, follow.Options{Dir: t.TempDir(), From: 1}, slow)
+	require.NoError(t, follow.Run(t.Context(), o, func(got follow.Delivery, err error) bool {
+		assert.NoError(t, err)
+		assert.Equal(t, shard.Version(1), got.Entry.Version)
+		return false
+	}))
+}
