@@ -37,7 +37,7 @@ func (d *directory) unmark(f file) {
 }
 
 // errLink is the error for a link whose name is taken.
-var errLink = errors.New("it is there and no link of ours")
+var errLink = errors.New("it is not our link, and is not replaced")
 
 // checkLink returns an error unless the link name is ours, or the name is free.
 func (d *directory) checkLink(name string) error {

@@ -6,9 +6,9 @@
 // replaced or removed. At the start the record is compared with the disk: a file is recognised
 // by its size and time, or else by its digest.
 //
-// A version is delivered once: it counts as delivered when the caller has returned while the
-// context had not ended, and the record notes that before the next version is taken. After a
-// crash the last version may be delivered again, from the disk.
+// Each version is delivered once. It counts as delivered when the caller's function has returned
+// before the context ended, and the record notes that before the next version is taken; after a
+// crash in between it is delivered again, from the disk.
 //
 // One goroutine decides, and during a download leaves the record to it, so nothing here needs a
 // mutex. The lock of a second file, .shardcast-follow/lock, keeps other processes away.
@@ -90,7 +90,7 @@ func (o Options) Check() error {
 	case o.Keep < 0:
 		return fmt.Errorf("%d versions to keep", o.Keep)
 	case o.All && o.SkipStale:
-		return errors.New("all versions, and to skip those that are stale, are not to be had together")
+		return errors.New("all versions in order, and skipping stale ones, cannot be combined")
 	case o.Marker != "" && !t.ownDir():
 		return fmt.Errorf("a marker beside each version wants {version} or {n} in a directory of the template %q",
 			string(t))
@@ -117,10 +117,10 @@ type Delivery struct {
 // Run keeps the newest version in a directory until ctx ends. It calls yield for each version
 // when its file, marker and link are in place, and goes on if yield returns true.
 //
-// Run waits for servers that are down, and for room on a full disk. It passes a version over
-// that was retired, has wrong bytes on every server, has a foreign file in its place, or failed
-// in all attempts three times: yield is called with its Entry and the error, and the next
-// version is taken. As long as nothing newer comes, a version whose failure may pass is tried
+// Run waits for servers that are down, and for room on a full disk. It passes over a version that
+// was retired, has wrong bytes on every server, has a foreign file in its place, or failed in
+// three rounds of all attempts: it calls yield with the version's Entry and the error, and takes
+// the next version. As long as nothing newer comes, Run tries a version whose failure may pass
 // again after a while.
 //
 // Run returns nil if yield ended it, the cause if ctx did, and otherwise an error of the
