@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/shardcast/shardcast/scripts/internal/file"
 	"github.com/shardcast/shardcast/scripts/internal/machine"
 )
 
@@ -131,25 +130,4 @@ func TestBaseCommandsAreComparedWithTheOthers(t *testing.T) {
 	table.Rows = append(table.Rows, base)
 	r := &Report{Tables: []*Table{table}}
 	assert.Contains(t, r.Markdown(), "| t: ours, seconds | 1.00 (1.00 to 1.00) | 2.00 (2.00 to 2.00) | 2.000 | **worse** |\n")
-}
-
-func TestByteCount(t *testing.T) {
-	for text, want := range map[string]file.Bytes{
-		"1GiB": 1 << 30, "50MB": 50_000_000, "12345": 12345, "200MB": 200_000_000,
-	} {
-		var b file.Bytes
-		require.NoError(t, b.Set(text))
-		assert.Equal(t, want, b)
-		assert.Equal(t, text, b.String())
-	}
-	var b file.Bytes
-	require.Error(t, b.Set("much"))
-}
-
-func TestNumbers(t *testing.T) {
-	var n numbers
-	require.NoError(t, n.Set("1,10"))
-	assert.Equal(t, "1,10", n.String())
-	require.Error(t, n.Set("1,,2"))
-	require.Error(t, n.Set("0"))
 }

@@ -29,12 +29,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/flags"
 	"github.com/shardcast/shardcast/scripts/internal/machine"
 )
 
@@ -53,33 +53,12 @@ func main() {
 	}
 }
 
-// numbers is a flag of numbers, separated by commas.
-type numbers []int
-
-// String returns the numbers.
-func (n *numbers) String() string {
-	return strings.Trim(strings.ReplaceAll(fmt.Sprint(*n), " ", ","), "[]")
-}
-
-// Set reads 1,10,100.
-func (n *numbers) Set(s string) error {
-	*n = nil
-	for field := range strings.SplitSeq(s, ",") {
-		i, err := strconv.Atoi(field)
-		if err != nil || i < 1 {
-			return fmt.Errorf("%q is not a number of 1 or more", field)
-		}
-		*n = append(*n, i)
-	}
-	return nil
-}
-
 // options are the values of the flags.
 type options struct {
-	size, shardSize, smallShard, memory file.Bytes
+	size, shardSize, smallShard, memory flags.Bytes
 	rounds, idle, waiting, versions     int
 	smallShards                         int
-	levels                              numbers
+	levels                              flags.Numbers
 	span                                time.Duration
 	parts, rows, bin, base, dir         string
 	report, against                     string
@@ -88,7 +67,7 @@ type options struct {
 
 // parse reads the flags.
 func parse() (options, error) {
-	o := options{size: 1 << 30, shardSize: 50_000_000, smallShard: 100_000, levels: numbers{1, 10, 100, 1000}}
+	o := options{size: 1 << 30, shardSize: 50_000_000, smallShard: 100_000, levels: flags.Numbers{1, 10, 100, 1000}}
 	flag.Var(&o.size, "size", "`BYTES` of the file")
 	flag.Var(&o.shardSize, "shard-size", "`BYTES` of a shard")
 	flag.IntVar(&o.rounds, "rounds", 5, "`NUMBER` of rounds that count, after one that does not")

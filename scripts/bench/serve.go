@@ -16,7 +16,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/flags"
 )
 
 // many is the number of downloads from which on they are read for longer.
@@ -191,7 +191,7 @@ func (b *bench) throughNginx(ctx context.Context, dir, origin string, paths []st
 }
 
 // took is the cost of a server since its start.
-func (s *server) took(begin time.Time, size file.Bytes) (Sample, error) {
+func (s *server) took(begin time.Time, size flags.Bytes) (Sample, error) {
 	wall := time.Since(begin)
 	seconds, err := cpu(s.Process)
 	return Sample{Wall: wall.Seconds(), CPU: seconds, Peak: s.Peak()}.add(int64(size)), err
@@ -220,7 +220,7 @@ const (
 	settle = 500 * time.Millisecond
 
 	// tiny in bytes is a version whose transfer takes next to no time.
-	tiny file.Bytes = 100_000
+	tiny flags.Bytes = 100_000
 )
 
 // versionsPart measures how soon a server answers clients that wait for a version.

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/flags"
 	"github.com/shardcast/shardcast/scripts/internal/process"
 )
 
@@ -51,14 +51,10 @@ func (b *bench) serve(ctx context.Context, role, data string, args ...string) (*
 	return s, nil
 }
 
-// nginx is the path of the program, which only root has in the usual one, or "".
+// nginx is the path of the program, or "".
 func nginx() string {
-	for _, name := range []string{"nginx", "/usr/sbin/nginx", "/usr/local/sbin/nginx"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	return ""
+	path, _ := process.Program("nginx")
+	return path
 }
 
 // nginxConfig has after "http {" its maker's advice for static files, and leaves out the
@@ -167,7 +163,7 @@ type version struct {
 	file.File
 
 	data      string // directory
-	shardSize file.Bytes
+	shardSize flags.Bytes
 	paths     []string // of its shards in URLs, in their order
 }
 
@@ -209,7 +205,7 @@ func (v version) baseData() string { return v.data + "-base" }
 func (v version) remove() error { return errors.Join(os.RemoveAll(v.data), os.RemoveAll(v.baseData())) }
 
 // published publishes f in a new directory.
-func (b *bench) published(ctx context.Context, f file.File, data string, shardSize file.Bytes) (v version, err error) {
+func (b *bench) published(ctx context.Context, f file.File, data string, shardSize flags.Bytes) (v version, err error) {
 	v = version{File: f, data: data, shardSize: shardSize}
 	if _, out, err := measured(ctx, int64(f.Size), b.dir, nil, b.command("origin"), "broadcast", f.Name,
 		"--data-dir", data, "--shard-size", fmt.Sprint(int64(shardSize)), "--log-level", "WARNING"); err != nil {

@@ -7,13 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/flags"
+	"github.com/shardcast/shardcast/scripts/internal/process"
 )
 
 // A tool is the program of a row.
@@ -78,11 +79,7 @@ func (b *bench) once(ctx context.Context, x tool) (s Sample, err error) {
 // installed reports whether all programs of a tool are there, and notes a missing one.
 func (b *bench) installed(t *Table, x tool) bool {
 	for _, name := range x.needs {
-		_, err := exec.LookPath(name)
-		if name == "nginx" && nginx() != "" {
-			err = nil
-		}
-		if err != nil {
+		if _, err := process.Program(name); err != nil {
 			b.leaveOut("%s: %s, because %s is not installed", t.Name, x.name, name)
 			return false
 		}
@@ -99,14 +96,14 @@ func (b *bench) leaveOut(format string, args ...any) {
 }
 
 // makeFile makes a file of random bytes.
-func (b *bench) makeFile(ctx context.Context, name string, size file.Bytes) (file.File, error) {
+func (b *bench) makeFile(ctx context.Context, name string, size flags.Bytes) (file.File, error) {
 	return file.Random(ctx, filepath.Join(b.dir, name), size, b.flags.seed)
 }
 
 // shell is a tool that is a script for sh, which runs in the directory of the run. Its
 // output must contain expected.
 func (b *bench) shell(
-	name string, role Role, size file.Bytes, env []string, expected, script string, needs ...string,
+	name string, role Role, size flags.Bytes, env []string, expected, script string, needs ...string,
 ) tool {
 	return tool{name, role, needs, func(ctx context.Context, dir string) (Sample, error) {
 		s, out, err := measured(ctx, int64(size), dir, env, "sh", "-ec", script)

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/flags"
 )
 
 const (
@@ -45,7 +46,7 @@ func (b *bench) fetchPart(ctx context.Context) error {
 // smallPart measures both with many small shards, without rows that would be the same,
 // and without aria2c, which takes longer than all others together.
 func (b *bench) smallPart(ctx context.Context) error {
-	f, err := b.makeFile(ctx, "small.bin", b.flags.smallShard*file.Bytes(b.flags.smallShards))
+	f, err := b.makeFile(ctx, "small.bin", b.flags.smallShard*flags.Bytes(b.flags.smallShards))
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func (b *bench) smallPart(ctx context.Context) error {
 }
 
 // publish measures publishing f, without the rows in without.
-func (b *bench) publish(ctx context.Context, name string, f file.File, shardSize file.Bytes, without ...string) error {
+func (b *bench) publish(ctx context.Context, name string, f file.File, shardSize flags.Bytes, without ...string) error {
 	size := fmt.Sprint(int64(shardSize))
 	env := []string{"FILE=" + f.Name, "SHARD=" + size}
 	t := &Table{

@@ -1,20 +1,18 @@
 // Command killloop kills clients and middles with SIGKILL at random moments of a
-// download, through two proxies that stall, reset and corrupt what they pass on,
-// and has them go on until they are done. Each time the file must be right, and
-// what the proxies have sent of it less than 1.1 times its size.
+// download, through two proxies that stall, reset and corrupt answers, and starts them
+// again, until they are done. Each time the file must be right, and the proxies must have
+// sent less than 1.1 times its size.
 //
-// It is set by the environment: SIZE of the file (1GiB), KILLS of each role (100),
-// SEED of all that is random (1), BIN with the commands (bin), and DIR to work in
-// (that for temporary files), which needs four times SIZE.
+// Environment variables set it: SIZE of the file (1GiB), KILLS of each role (100), SEED of
+// all random choices (1), BIN, the directory of the commands (bin), and DIR to work in
+// (that for temporary files), with room for four times SIZE.
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -24,23 +22,24 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/dustin/go-humanize"
-
+	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/flags"
 	"github.com/shardcast/shardcast/scripts/internal/process"
+	"github.com/shardcast/shardcast/scripts/internal/spread"
 )
 
 const (
-	// patience is how long a round may take.
+	// patience is the time that a round has.
 	patience = 5 * time.Minute
 
-	// most is the ratio of what was sent to the size that is too much.
+	// most is the ratio of the sent bytes to the size that is too much.
 	most = 1.1
 
-	// shards is how many a file has, for one that is corrupt not to weigh much.
+	// shards is the number of shards of the file, so that a corrupt one weighs little.
 	shards = 100
 
-	// tail is how long after the last byte a process may be killed.
+	// tail is the time after the last byte in which kills also happen.
 	tail = 300 * time.Millisecond
 )
 
@@ -54,44 +53,53 @@ func main() {
 	}
 }
 
-// loop is what all rounds share.
+// A loop is common to all rounds.
 type loop struct {
 	bin, dir string
 	size     int64
+	digest   shard.Digest
 	kills    int
 	random   *rand.Rand
 	proxies  []*faulty
 }
 
+// fromEnvironment is a loop without proxies, and the seed.
+func fromEnvironment() (l *loop, seed uint64, err error) {
+	size := flags.Bytes(1 << 30)
+	if text := os.Getenv("SIZE"); text != "" {
+		if err := size.Set(text); err != nil {
+			return nil, 0, err
+		}
+	}
+	l = &loop{size: int64(size)}
+	if l.kills, err = strconv.Atoi(cmp.Or(os.Getenv("KILLS"), "100")); err != nil {
+		return nil, 0, err
+	}
+	if seed, err = strconv.ParseUint(cmp.Or(os.Getenv("SEED"), "1"), 10, 64); err != nil {
+		return nil, 0, err
+	}
+	l.random = rand.New(rand.NewPCG(seed, 0))
+	l.bin, err = filepath.Abs(cmp.Or(os.Getenv("BIN"), "bin"))
+	return l, seed, err
+}
+
 func run(ctx context.Context) (err error) {
-	size, err := humanize.ParseBytes(cmp.Or(os.Getenv("SIZE"), "1GiB"))
+	l, seed, err := fromEnvironment()
 	if err != nil {
 		return err
 	}
-	kills, err := strconv.Atoi(cmp.Or(os.Getenv("KILLS"), "100"))
+	if l.dir, err = os.MkdirTemp(os.Getenv("DIR"), "shardcast-killloop-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(l.dir)) }()
+	fmt.Printf("%d bytes, %d kills of each role, seed %d, commands in %s\n", l.size, l.kills, seed, l.bin)
+	f, err := file.Random(ctx, l.path("file.bin"), flags.Bytes(l.size), seed)
 	if err != nil {
 		return err
 	}
-	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("SEED"), "1"), 10, 64)
-	if err != nil {
-		return err
-	}
-	bin, err := filepath.Abs(cmp.Or(os.Getenv("BIN"), "bin"))
-	if err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(os.Getenv("DIR"), "shardcast-killloop-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	l := &loop{bin: bin, dir: dir, size: int64(size), kills: kills, random: rand.New(rand.NewPCG(seed, 0))}
-	fmt.Printf("%d bytes, %d kills of each role, seed %d\n", l.size, l.kills, seed)
-	if _, err := file.Random(ctx, l.path("file.bin"), file.Bytes(l.size), seed); err != nil {
-		return err
-	}
+	l.digest = f.Digest
 	origin, err := l.start(ctx, "shardcast-origin", "--data-dir", l.path("origin"), "--host", "127.0.0.1", "--port", "0",
-		"--shard-size", strconv.FormatInt(max(l.size/shards, 1), 10), "--broadcast", l.path("file.bin"))
+		"--shard-size", strconv.FormatInt(max(l.size/shards, 1), 10), "--broadcast", f.Name)
 	if err != nil {
 		return err
 	}
@@ -116,9 +124,10 @@ func (l *loop) start(ctx context.Context, name string, args ...string) (*process
 	return process.Start(ctx, filepath.Join(l.bin, name), args...)
 }
 
+// path is that of a file of the loop.
 func (l *loop) path(name string) string { return filepath.Join(l.dir, name) }
 
-// sent is what the proxies have sent so far.
+// sent is the number of bytes of shards that the proxies have sent so far.
 func (l *loop) sent() (bytes int64) {
 	for _, p := range l.proxies {
 		bytes += p.sent.Load()
@@ -126,9 +135,9 @@ func (l *loop) sent() (bytes int64) {
 	return bytes
 }
 
-// moment is when a process is killed.
+// A moment is the time of a kill.
 type moment struct {
-	bytes int64         // when so many have been sent
+	bytes int64         // after so many sent bytes
 	delay time.Duration // and so much later
 }
 
@@ -142,7 +151,7 @@ func (l *loop) moment() moment {
 	return m
 }
 
-// errEarly means that a process was done before it was to be killed.
+// errEarly means that a process was done before its kill.
 var errEarly = errors.New("it has ended before it was killed")
 
 // killAt kills p at m, unless done matches its log before, or it ends.
@@ -171,8 +180,8 @@ func (l *loop) killAt(p *process.Process, m moment, done string) error {
 	return nil
 }
 
-// rounds makes as many rounds as there are to be kills, and prints how they went.
-// What is done too early to be killed is made again.
+// rounds makes a round for each kill, and prints the results. It repeats a round whose
+// process was done before its kill.
 func (l *loop) rounds(ctx context.Context, role string, round func(context.Context, moment) error) error {
 	var ratios, times []float64
 	early := 0
@@ -192,23 +201,23 @@ func (l *loop) rounds(ctx context.Context, role string, round func(context.Conte
 		ratio := float64(l.sent()-before) / float64(l.size)
 		ratios = append(ratios, ratio)
 		times = append(times, time.Since(start).Seconds())
-		fmt.Printf("%s %3d: killed after %5.1f%% and %3d ms, sent %.3f times the size in %.1f s\n", role, len(ratios),
-			100*float64(m.bytes)/float64(l.size), m.delay.Milliseconds(), ratio, times[len(times)-1])
+		fmt.Printf("%s %3d: killed after %5.1f%% and %3d ms, sent %.3f times the size in %.1f s\n",
+			role, len(ratios), 100*float64(m.bytes)/float64(l.size), m.delay.Milliseconds(), ratio, times[len(times)-1])
 	}
-	slices.Sort(ratios)
-	slices.Sort(times)
+	sent, took := spread.Of(ratios), spread.Of(times)
 	fmt.Printf("\n%-8s %5s %6s %6s %6s %6s\n", role, "", "min", "median", "max", "early")
-	fmt.Printf("%-8s %5s %6.3f %6.3f %6.3f %6d\n", "", "ratio", ratios[0], ratios[len(ratios)/2], ratios[len(ratios)-1], early)
-	fmt.Printf("%-8s %5s %6.1f %6.1f %6.1f\n\n", "", "s", times[0], times[len(times)/2], times[len(times)-1])
-	if worst := ratios[len(ratios)-1]; worst >= most {
-		return fmt.Errorf("%s: %.3f times the size was sent", role, worst)
+	fmt.Printf("%-8s %5s %6.3f %6.3f %6.3f %6d\n", "", "ratio", sent.Least, sent.Median, sent.Greatest, early)
+	fmt.Printf("%-8s %5s %6.1f %6.1f %6.1f\n\n", "", "s", took.Least, took.Median, took.Greatest)
+	if sent.Greatest >= most {
+		return fmt.Errorf("%s: %.3f times the size was sent", role, sent.Greatest)
 	}
 	return nil
 }
 
-// fetching are the flags for those that fetch, with waits that suit a test.
+// fetching are the flags of a node that fetches, with waits that suit a test.
 func (l *loop) fetching(flag string) []string {
-	return []string{flag, l.proxies[0].address() + "," + l.proxies[1].address(), "--timeout", "1", "--fast-interval", "0.1"}
+	proxies := l.proxies[0].address() + "," + l.proxies[1].address()
+	return []string{flag, proxies, "--timeout", "1", "--fast-interval", "0.1"}
 }
 
 // client is a round with a client.
@@ -226,9 +235,9 @@ func (l *loop) client(ctx context.Context, m moment) error {
 	if err := l.killAt(p, m, "msg=downloaded"); err != nil {
 		return err
 	}
-	// It may have been killed with the file in place, and nothing said.
+	// The kill may have come between the file and the message.
 	if _, err := os.Stat(out); err == nil {
-		return cmp.Or(l.compare(out), errEarly)
+		return cmp.Or(l.check(out), errEarly)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -246,7 +255,7 @@ func (l *loop) client(ctx context.Context, m moment) error {
 	if err == nil && names != nil {
 		err = fmt.Errorf("left behind: %v", names)
 	}
-	return cmp.Or(err, l.compare(out))
+	return cmp.Or(err, l.check(out))
 }
 
 // middle is a round with a middle.
@@ -255,7 +264,8 @@ func (l *loop) middle(ctx context.Context, m moment) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	args := append(l.fetching("--upstream"), "--data-dir", dir, "--check-interval", "0.2", "--host", "127.0.0.1", "--port", "0")
+	args := append(l.fetching("--upstream"), "--data-dir", dir, "--check-interval", "0.2",
+		"--host", "127.0.0.1", "--port", "0")
 	p, err := l.start(ctx, "shardcast-middle", args...)
 	if err != nil {
 		return err
@@ -279,38 +289,14 @@ func (l *loop) middle(ctx context.Context, m moment) error {
 		return err
 	}
 	slices.Sort(shards)
-	return l.compare(shards...)
+	return l.check(shards...)
 }
 
-// compare returns an error unless names hold what was published, one after the
-// other.
-func (l *loop) compare(names ...string) error {
-	want, err := os.Open(l.path("file.bin"))
-	if err != nil {
-		return err
+// check returns an error unless files are the published one, one after the other.
+func (l *loop) check(names ...string) error {
+	digest, err := file.Digest(names...)
+	if err == nil && digest != l.digest {
+		err = fmt.Errorf("the bytes below %s differ from the published file", l.dir)
 	}
-	defer want.Close()
-	var all []io.Reader
-	for _, name := range names {
-		f, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		all = append(all, f)
-	}
-	got := io.MultiReader(all...)
-	a, b := make([]byte, copyBuffer), make([]byte, copyBuffer)
-	for {
-		n, _ := io.ReadFull(want, a) // 0 bytes at the end, or when it cannot be read
-		k, err := io.ReadFull(got, b)
-		switch {
-		case n != k || !bytes.Equal(a[:n], b[:n]):
-			return fmt.Errorf("%s is not what was published", filepath.Dir(names[0]))
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return nil
-		case err != nil:
-			return err
-		}
-	}
+	return err
 }

@@ -12,15 +12,14 @@ import (
 	"sync/atomic"
 )
 
-// One answer in so many is spoilt in each way.
 const (
-	oneIn      = 50
+	oneIn      = 50        // answers are spoilt in each way
 	copyBuffer = 256 << 10 // bytes
-	sendBuffer = 64 << 10  // bytes; what is in it when the other side is killed counts as sent
+	sendBuffer = 64 << 10  // bytes, which count as sent when the reader is killed
 )
 
-// faulty is an HTTP proxy that spoils what it passes on of shards now and then,
-// and counts what it has sent of them.
+// A faulty is an HTTP proxy that spoils some of the shards that it passes on, and counts
+// their bytes.
 type faulty struct {
 	*httptest.Server
 
@@ -33,8 +32,8 @@ type faulty struct {
 	random *rand.Rand
 }
 
-// startProxy has a proxy stand before upstream. Only one that corrupts sends wrong
-// bytes; each stalls and is reset.
+// startProxy starts a proxy of upstream, which stalls and resets answers, and where it
+// corrupts also sends wrong bytes.
 func startProxy(upstream string, corrupts bool, seed uint64) *faulty {
 	p := &faulty{upstream: upstream, corrupts: corrupts, random: rand.New(rand.NewPCG(seed, seed))}
 	p.client.Transport = &http.Transport{MaxIdleConnsPerHost: 64}
@@ -52,17 +51,17 @@ func startProxy(upstream string, corrupts bool, seed uint64) *faulty {
 // address is the proxy's host and port.
 func (p *faulty) address() string { return strings.TrimPrefix(p.URL, "http://") }
 
-// fault is what befalls an answer.
+// A fault is that of an answer.
 type fault int
 
 const (
 	none    fault = iota
 	corrupt       // a bit is flipped
-	stall         // after some of it nothing comes
-	reset         // after some of it the connection is reset
+	stall         // after some bytes no more comes
+	reset         // after some bytes the connection is reset
 )
 
-// draw returns what befalls an answer of so many bytes, and where.
+// draw returns a fault of an answer of so many bytes, and its place.
 func (p *faulty) draw(bytes int64) (fault, int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -137,7 +136,7 @@ func (p *faulty) spoil(ctx context.Context, w http.ResponseWriter, resp *http.Re
 	}
 }
 
-// counter counts what is written.
+// A counter counts the bytes of a writer.
 type counter struct {
 	io.Writer
 

@@ -20,10 +20,11 @@ import (
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/flags"
 )
 
 // size takes one second at the rate of eight megabits per second.
-const size file.Bytes = 1_000_000
+const size flags.Bytes = 1_000_000
 
 // eight is what the nodes of tests have.
 var eight = shape{clients: 4, middles: 2, rate: 8_000_000}

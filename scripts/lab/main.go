@@ -29,7 +29,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -42,6 +41,8 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/flags"
+	"github.com/shardcast/shardcast/scripts/internal/process"
 )
 
 func main() {
@@ -105,29 +106,6 @@ func (r *rate) Set(s string) error {
 // bytesPerSecond is what passes, with packet headers.
 func (r rate) bytesPerSecond() float64 { return float64(r) / 8 }
 
-// numbers is a flag of numbers, separated by commas.
-type numbers []int
-
-// String returns the numbers.
-func (n *numbers) String() string {
-	return strings.ReplaceAll(strings.Trim(fmt.Sprint([]int(*n)), "[]"), " ", ",")
-}
-
-// Set reads 2,4,8.
-func (n *numbers) Set(s string) error {
-	*n = nil
-	for field := range strings.SplitSeq(s, ",") {
-		i, err := strconv.Atoi(field)
-		if err != nil || i < 1 || i > 1000 {
-			return fmt.Errorf("%q is not a number from 1 to 1000", field)
-		}
-		*n = append(*n, i)
-	}
-	slices.Sort(*n)
-	*n = slices.Compact(*n)
-	return nil
-}
-
 // words is a flag of words, separated by spaces.
 type words []string
 
@@ -140,15 +118,18 @@ func (w *words) Set(s string) error {
 	return nil
 }
 
+// mostNodes is the most clients that the lab has addresses and patience for.
+const mostNodes = 1000
+
 // A lab is common to all trials.
 type lab struct {
 	bin, base          string
 	dir, report        string
 	scenarios, systems string
 	congestion         string
-	nodes              numbers
+	nodes              flags.Numbers
 	rate               rate
-	size, shardSize    file.Bytes
+	size, shardSize    flags.Bytes
 	middles, rounds    int
 	seed               uint64
 
@@ -160,7 +141,7 @@ type lab struct {
 
 func run(ctx context.Context) (err error) {
 	l := &lab{
-		nodes: numbers{1, 2, 4, 8}, rate: 200_000_000, size: 128 << 20, shardSize: 1_000_000,
+		nodes: flags.Numbers{1, 2, 4, 8}, rate: 200_000_000, size: 128 << 20, shardSize: 1_000_000,
 		prefix: "sclab-" + strconv.Itoa(os.Getpid()),
 	}
 	flag.Var(&l.nodes, "nodes", "`NUMBERS` of clients, separated by commas: each for star and tree, the largest for all else")
@@ -183,6 +164,9 @@ func run(ctx context.Context) (err error) {
 	flag.Parse()
 	if flag.NArg() > 0 || min(l.rounds, l.middles) < 1 || min(l.size, l.shardSize) < 1 {
 		return errors.New("numbers are 1 or more, and nothing but flags is taken")
+	}
+	if slices.Max(l.nodes) > mostNodes {
+		return fmt.Errorf("at most %d nodes", mostNodes)
 	}
 	chosen, err := choose("scenario", scenarios(), l.scenarios)
 	if err != nil {
@@ -228,7 +212,7 @@ func (l *lab) able(ctx context.Context) error {
 		return errors.New("the lab needs Linux and root, for network namespaces")
 	}
 	for _, name := range []string{"ip", "tc"} {
-		if _, err := exec.LookPath(name); err != nil {
+		if _, err := process.Program(name); err != nil {
 			return fmt.Errorf("%s is missing, in Debian from the package iproute2", name)
 		}
 	}
@@ -274,7 +258,7 @@ func (l *lab) installed() (there []system, leftOut []string, err error) {
 	for _, s := range asked {
 		var missing []string
 		for _, name := range s.needs {
-			if _, err := exec.LookPath(program(name)); err != nil {
+			if _, err := process.Program(name); err != nil {
 				missing = append(missing, name)
 			}
 		}

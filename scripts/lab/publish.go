@@ -15,6 +15,7 @@ import (
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/flags"
 	"github.com/shardcast/shardcast/scripts/internal/process"
 )
 
@@ -23,7 +24,7 @@ const (
 	settle = time.Second
 
 	// small in bytes is a file whose transfer takes next to no time.
-	small file.Bytes = 1_000_000
+	small flags.Bytes = 1_000_000
 
 	// publications is the number of versions in a trial of [listing].
 	publications = 20

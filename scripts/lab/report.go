@@ -10,8 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/flags"
 	"github.com/shardcast/shardcast/scripts/internal/machine"
+	"github.com/shardcast/shardcast/scripts/internal/process"
 	"github.com/shardcast/shardcast/scripts/internal/report"
 	"github.com/shardcast/shardcast/scripts/internal/spread"
 )
@@ -31,7 +32,7 @@ type Report struct {
 	LeftOut    []string        `json:"left_out,omitempty"`
 
 	rate        rate
-	size, shard file.Bytes
+	size, shard flags.Bytes
 }
 
 // A Result has the samples of a system in a scenario.
@@ -70,10 +71,11 @@ func (s Sample) ratio() float64 {
 
 // newReport is one without results.
 func (l *lab) newReport(ctx context.Context, leftOut []string) *Report {
+	nginx, _ := process.Program("nginx") // one that is missing is left out
 	origin := filepath.Join(l.bin, "shardcast-origin")
 	return &Report{
 		Date: time.Now().Format("2006-01-02T150405"), Rounds: l.rounds, Arguments: os.Args[1:],
-		Machine: machine.This(ctx, l.dir, []string{origin, "version"}, []string{program("nginx"), "-v"},
+		Machine: machine.This(ctx, l.dir, []string{origin, "version"}, []string{nginx, "-v"},
 			[]string{"aria2c", "--version"}, []string{"ip", "-V"}),
 		Congestion: l.congestion, LeftOut: leftOut,
 		Rate: int64(l.rate), Size: int64(l.size), ShardSize: int64(l.shardSize),

@@ -5,7 +5,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/flags"
 )
 
 // A role is that of a node.
@@ -50,7 +50,7 @@ type plan []spec
 //
 // Links of nodes that are killed, or lie, count like all others, so that it remains a
 // bound. Without the odd ones, N and the slowest down are those of the others.
-func (p plan) bound(size file.Bytes, odd bool) time.Duration {
+func (p plan) bound(size flags.Bytes, odd bool) time.Duration {
 	slowest, sum, n := math.Inf(1), 0.0, 0.0
 	for _, s := range p {
 		sum += s.up.bytesPerSecond()

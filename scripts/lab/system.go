@@ -12,6 +12,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/flags"
 	"github.com/shardcast/shardcast/scripts/internal/process"
 )
 
@@ -75,16 +76,6 @@ func baseName(system string) string { return "base " + system }
 // port is where servers listen.
 const port = "8000"
 
-// program is the path of a program that may be in an administrator's path alone.
-func program(name string) string {
-	if sbin := "/usr/sbin/" + name; name == "nginx" {
-		if _, err := os.Stat(sbin); err == nil {
-			return sbin
-		}
-	}
-	return name
-}
-
 // prepare makes the file, once for all trials.
 func (l *lab) prepare(ctx context.Context) (err error) {
 	if l.file, err = file.Random(ctx, filepath.Join(l.dir, "file.bin"), l.size, l.seed); err != nil {
@@ -101,7 +92,7 @@ func (l *lab) prepare(ctx context.Context) (err error) {
 // trials with these commands and shards of this size share.
 func (t *trial) stockUp(ctx context.Context, s scenario) error {
 	if s.shards > 0 {
-		t.shardSize = (t.lab.size + file.Bytes(s.shards) - 1) / file.Bytes(s.shards)
+		t.shardSize = (t.lab.size + flags.Bytes(s.shards) - 1) / flags.Bytes(s.shards)
 	}
 	if s.fresh {
 		t.stock = filepath.Join(t.dir, "stock")
@@ -214,7 +205,11 @@ http {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := t.net.start(ctx, i, program("nginx"), "-p", dir+"/", "-e", "stderr", "-c", conf)
+	nginx, err := process.Program("nginx")
+	if err != nil {
+		return nil, err
+	}
+	p, err := t.net.start(ctx, i, nginx, "-p", dir+"/", "-e", "stderr", "-c", conf)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shardcast/shardcast/scripts/internal/file"
+	"github.com/shardcast/shardcast/scripts/internal/flags"
 	"github.com/shardcast/shardcast/scripts/internal/process"
 )
 
@@ -44,7 +45,7 @@ type trial struct {
 
 	dir       string
 	stock     string // data directory of origins
-	shardSize file.Bytes
+	shardSize flags.Bytes
 	system    system
 	plan      plan
 	net       *network

@@ -1,5 +1,4 @@
-// Package file makes files of random bytes to measure with, and tells whether what came
-// of them is the same.
+// Package file makes files of random bytes to measure with, and the digests of copies.
 package file
 
 import (
@@ -9,48 +8,21 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"strconv"
-	"strings"
-
-	"github.com/dustin/go-humanize"
 
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/scripts/internal/flags"
 )
 
-// Bytes is a number of them, or of bytes per second; a pointer to it is a flag.
-type Bytes int64
-
-// String returns the number as somebody would write it: 1.0GiB is 1GiB.
-func (b *Bytes) String() string {
-	for _, f := range []func(uint64) string{humanize.Bytes, humanize.IBytes} {
-		s := strings.ReplaceAll(strings.ReplaceAll(f(uint64(*b)), " ", ""), ".0", "")
-		if n, err := humanize.ParseBytes(s); err == nil && n == uint64(*b) {
-			return s
-		}
-	}
-	return strconv.FormatInt(int64(*b), 10)
-}
-
-// Set reads 50MB, 1GiB, 50000000, and 50MB/s.
-func (b *Bytes) Set(s string) error {
-	n, err := humanize.ParseBytes(strings.TrimSuffix(s, "/s"))
-	if err == nil && n > 1<<50 {
-		err = errors.New("want less than 1 PiB")
-	}
-	*b = Bytes(n)
-	return err
-}
-
-// A File is one of random bytes.
+// A File has random bytes.
 type File struct {
 	Name   string
-	Size   Bytes
+	Size   flags.Bytes
 	Digest shard.Digest
 }
 
-// Random makes one, whose bytes are those of seed. They are on the disk when it returns,
-// so that writing them disturbs nothing afterwards.
-func Random(ctx context.Context, name string, size Bytes, seed uint64) (f File, err error) {
+// Random makes a file with the bytes of a seed. They are on the disk when it returns, so
+// that writing them disturbs nothing afterwards.
+func Random(ctx context.Context, name string, size flags.Bytes, seed uint64) (f File, err error) {
 	f = File{Name: name, Size: size}
 	out, err := os.Create(name)
 	if err != nil {
@@ -68,14 +40,18 @@ func Random(ctx context.Context, name string, size Bytes, seed uint64) (f File, 
 	return f, errors.Join(err, context.Cause(ctx), out.Sync(), out.Close())
 }
 
-// Digest is that of the bytes of a file.
-func Digest(name string) (shard.Digest, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return shard.Digest{}, err
-	}
-	defer f.Close()
+// Digest is that of the bytes of files, one after the other.
+func Digest(names ...string) (shard.Digest, error) {
 	h := sha256.New()
-	_, err = io.Copy(h, f)
-	return shard.Digest(h.Sum(nil)), err
+	for _, name := range names {
+		f, err := os.Open(name)
+		if err != nil {
+			return shard.Digest{}, err
+		}
+		_, err = io.Copy(h, f)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return shard.Digest{}, err
+		}
+	}
+	return shard.Digest(h.Sum(nil)), nil
 }

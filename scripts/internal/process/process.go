@@ -1,5 +1,5 @@
-// Package process runs commands for the programs in scripts: each with all that it
-// has written, when it ended and how, and what it took. It knows nothing of what they do.
+// Package process runs commands for the programs in scripts, and has the output, the end
+// and the cost of each. It knows nothing of their purpose.
 package process
 
 import (
@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// A Process is a command that runs, with all that it writes, and where there are such in
-// a process group of its own.
+// A Process is a command that runs, with its output. Where the system has process groups
+// it is in its own.
 type Process struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
@@ -30,8 +30,8 @@ type Process struct {
 	log bytes.Buffer
 }
 
-// Start starts the command called name, which is killed with all that it has started when
-// ctx ends. What the environment says to shardcast's commands is kept from it.
+// Start starts the command called name. The end of ctx kills it with all that it has
+// started. It does not get the variables of shardcast's commands.
 func Start(ctx context.Context, name string, args ...string) (*Process, error) {
 	return StartIn(ctx, "", nil, name, args...)
 }
@@ -59,14 +59,24 @@ func StartIn(ctx context.Context, dir string, env []string, name string, args ..
 	return p, nil
 }
 
-// Write keeps what the process writes.
+// Program is the path of a program, also where only the path of an administrator has it.
+func Program(name string) (string, error) {
+	for _, dir := range []string{"", "/usr/sbin/", "/usr/local/sbin/"} {
+		if path, err := exec.LookPath(dir + name); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s: %w", name, exec.ErrNotFound)
+}
+
+// Write keeps the output of the process.
 func (p *Process) Write(text []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.log.Write(text)
 }
 
-// ID is the number by which the system knows it.
+// ID is its number in the system.
 func (p *Process) ID() int { return p.cmd.Process.Pid }
 
 // Ended is closed when it has ended.
@@ -82,8 +92,7 @@ func (p *Process) Kill() {
 	}
 }
 
-// Wait waits for the end of p, and returns when that was. The error has what p has
-// written.
+// Wait waits for the end of p, and returns the time of that. The error has the output.
 func (p *Process) Wait() (time.Time, error) {
 	<-p.ended
 	if p.err != nil {
@@ -92,8 +101,8 @@ func (p *Process) Wait() (time.Time, error) {
 	return p.at, nil
 }
 
-// Took waits for the end of p, and returns how long it ran, and how much CPU time it and
-// those have taken that it waited for.
+// Took waits for the end of p, and returns its time, and the CPU time of p and of the
+// processes that it waited for.
 func (p *Process) Took() (wall, cpu time.Duration) {
 	<-p.ended
 	return p.at.Sub(p.start), p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
@@ -102,16 +111,15 @@ func (p *Process) Took() (wall, cpu time.Duration) {
 // Logged reports whether p has written text.
 func (p *Process) Logged(text string) bool { return strings.Contains(p.Log(), text) }
 
-// Log is what p has written so far.
+// Log is the output so far.
 func (p *Process) Log() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.log.String()
 }
 
-// Await waits until what p has written matches pattern, and returns what the first
-// group of it does, or all of it if there is no group. The error has what p has
-// written.
+// Await waits until the output matches pattern, and returns the match of its last group,
+// or of all of it if there is no group. The error has the output.
 func (p *Process) Await(pattern string) (string, error) {
 	re := regexp.MustCompile(pattern)
 	tick := time.NewTicker(time.Millisecond)
@@ -131,8 +139,7 @@ func (p *Process) Await(pattern string) (string, error) {
 	}
 }
 
-// find returns what the first group of pattern matches, or all of it if there is no
-// group, and whether it matches at all.
+// find returns the match that [Process.Await] waits for, and whether there is one.
 func (p *Process) find(pattern *regexp.Regexp) (string, bool) {
 	found := pattern.FindStringSubmatch(p.Log())
 	if found == nil {
@@ -141,12 +148,13 @@ func (p *Process) find(pattern *regexp.Regexp) (string, bool) {
 	return found[len(found)-1], true
 }
 
-// Failed is err with what p has written.
+// Failed is err with the output.
 func (p *Process) Failed(err error) error {
 	return fmt.Errorf("%s: %w; its log:\n%s", filepath.Base(p.cmd.Path), err, p.Log())
 }
 
-// Tree is pid with all that it has started and that still runs, as far as Linux says.
+// Tree is pid with all that it has started and that still runs, and elsewhere than on
+// Linux pid alone.
 func Tree(pid int) []int {
 	all := []int{pid}
 	for i := 0; i < len(all); i++ {
@@ -166,8 +174,8 @@ func Tree(pid int) []int {
 	return all
 }
 
-// Peak is the peak resident memory in MiB of the largest of those of p's [Tree], or 0
-// where the system does not say.
+// Peak is the peak resident memory in MiB of the largest process of p's [Tree], or 0 where
+// the system has no figure.
 func (p *Process) Peak() (most float64) {
 	for _, id := range Tree(p.ID()) {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", id))
