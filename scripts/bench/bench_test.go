@@ -67,7 +67,7 @@ func TestWorseBy(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	this := machine.Machine{CPU: "a", Cores: 2}
+	this, slower := machine.Machine{CPU: "a", Cores: 2}, machine.Machine{CPU: "b"}
 	report := func(m machine.Machine, ours, others []float64) *Report {
 		return &Report{Machine: m, Tables: []*Table{tableOf(Wall, ours, []float64{9, 9, 9}, others)}}
 	}
@@ -80,8 +80,8 @@ func TestCheck(t *testing.T) {
 		"ours is slower":                  {report(this, []float64{2, 2, 2}, []float64{1, 1, 1}), 1},
 		"all of the machine is slower":    {report(this, []float64{2, 2, 2}, []float64{2, 2, 2}), 0},
 		"the other is faster, ours not":   {report(this, []float64{1, 1, 1}, []float64{0.5, 0.5, 0.5}), 0},
-		"a slower machine":                {report(machine.Machine{CPU: "b"}, []float64{2, 2, 2}, []float64{2, 2, 2}), 0},
-		"a slower machine, and ours more": {report(machine.Machine{CPU: "b"}, []float64{4, 4, 4}, []float64{2, 2, 2}), 1},
+		"a slower machine":                {report(slower, []float64{2, 2, 2}, []float64{2, 2, 2}), 0},
+		"a slower machine, and ours more": {report(slower, []float64{4, 4, 4}, []float64{2, 2, 2}), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			worse, _ := worseThan(before, tc.now)
@@ -129,5 +129,6 @@ func TestBaseCommandsAreComparedWithTheOthers(t *testing.T) {
 	base := &Row{baseOf + "ours", Ours, map[Metric][]float64{Wall: {1, 1, 1}}}
 	table.Rows = append(table.Rows, base)
 	r := &Report{Tables: []*Table{table}}
-	assert.Contains(t, r.Markdown(), "| t: ours, seconds | 1.00 (1.00 to 1.00) | 2.00 (2.00 to 2.00) | 2.000 | **worse** |\n")
+	assert.Contains(t, r.Markdown(),
+		"| t: ours, seconds | 1.00 (1.00 to 1.00) | 2.00 (2.00 to 2.00) | 2.000 | **worse** |\n")
 }

@@ -83,7 +83,8 @@ func parse() (options, error) {
 		"`BYTES` of the file for the memory of each role, such as 8GiB, in four times as much room; 0 leaves it out")
 	flag.StringVar(&o.parts, "parts", strings.Join(partNames(), ","),
 		"`PARTS` to run, separated by commas; none for memory alone")
-	flag.StringVar(&o.rows, "rows", "", "regular `EXPRESSION` for the rows to run, such as 'shardcast|curl' (default all)")
+	flag.StringVar(&o.rows, "rows", "",
+		"regular `EXPRESSION` for the rows to run, such as 'shardcast|curl' (default all)")
 	flag.StringVar(&o.bin, "bin", "bin", "`DIRECTORY` of the commands")
 	flag.StringVar(&o.base, "base", "", "`DIRECTORY` of other commands to compare with, in the same rounds")
 	flag.StringVar(&o.dir, "dir", "",
@@ -161,7 +162,7 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	var before *Report
-	if o.against != "" { // which may be what the new report replaces
+	if o.against != "" { // which the new report may replace
 		if before, err = readReport(o.against); err != nil {
 			return err
 		}

@@ -99,10 +99,11 @@ func (r *Report) Markdown() string {
 	fmt.Fprintf(w, "# Benchmark of %s\n\n%s\n", r.Date, r.Machine)
 	fmt.Fprintf(w, "Loopback, random bytes, counted rounds: %d, in turn, after one that does not count; "+
 		"%s in all: medians (least to greatest). ", r.Rounds, r.Took)
-	fmt.Fprint(w, "Ratios are what counts; times are those of this machine on this day. They are of costs, "+
+	fmt.Fprint(w, "Ratios count; times are those of this machine on this day. They are of costs, "+
 		"seconds or CPU seconds per byte: more than 1.00 is worse. CPU seconds are those of the named program, "+
-		"without the server that it fetches from; the peak is that of its largest process, and a server's since its start. "+
-		"All bytes that shardcast writes are on the disk when its clock stops; those of others only where it says sync.\n")
+		"without the server that it fetches from; the peak is that of its largest process, "+
+		"and a server's since its start. All bytes that shardcast writes are on the disk when its clock stops; "+
+		"those of others only with sync in the name.\n")
 	if len(r.Arguments) > 0 {
 		fmt.Fprintf(w, "\nArguments: `%s`\n", strings.Join(r.Arguments, " "))
 	}

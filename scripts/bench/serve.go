@@ -112,10 +112,10 @@ func (b *bench) relayPart(ctx context.Context) error {
 		tools = append(tools, tool{side.of + "shardcast-middle", Ours, nil, through(nil)},
 			tool{side.of + "shardcast-middle, read by one", Ours, nil, through(v.paths)})
 	}
-	return b.table(ctx, t, append(tools,
-		tool{"nginx proxy_cache, read by one", Part, []string{"nginx"}, func(ctx context.Context, dir string) (Sample, error) {
-			return b.throughNginx(ctx, dir, origins[0].address, v.paths)
-		}}))
+	cache := func(ctx context.Context, dir string) (Sample, error) {
+		return b.throughNginx(ctx, dir, origins[0].address, v.paths)
+	}
+	return b.table(ctx, t, append(tools, tool{"nginx proxy_cache, read by one", Part, []string{"nginx"}, cache}))
 }
 
 // throughMiddle has a new middle fetch a version, and a reader read paths from it as
@@ -244,11 +244,7 @@ func (b *bench) versionsPart(ctx context.Context) (err error) {
 			return err
 		}
 		defer w.server.Kill()
-		tools = append(tools, tool{side.of + "shardcast-origin", Ours, nil, func(ctx context.Context, _ string) (Sample, error) {
-			ctx, cancel := bounded(ctx, 0)
-			defer cancel()
-			return w.run(ctx)
-		}})
+		tools = append(tools, tool{side.of + "shardcast-origin", Ours, nil, w.tool})
 	}
 	return b.table(ctx, t, tools)
 }
@@ -278,6 +274,13 @@ type waiting struct {
 	list    string // distribution.txt in the data directory
 	clients int
 	publish func(context.Context) error
+}
+
+// tool is run as a row has it.
+func (w waiting) tool(ctx context.Context, _ string) (Sample, error) {
+	ctx, cancel := bounded(ctx, 0)
+	defer cancel()
+	return w.run(ctx)
 }
 
 // run has the crowd ask, publishes, and returns the cost from the change of the list on

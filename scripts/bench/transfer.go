@@ -71,11 +71,12 @@ func (b *bench) publish(ctx context.Context, name string, f file.File, shardSize
 	}
 	var tools []tool
 	for _, side := range b.sides() {
-		tools = append(tools, tool{side.of + broadcast, Ours, nil, func(ctx context.Context, dir string) (Sample, error) {
+		run := func(ctx context.Context, dir string) (Sample, error) {
 			s, _, err := measured(ctx, int64(f.Size), dir, nil, side.command("origin"), "broadcast", f.Name,
 				"--data-dir", "data", "--shard-size", size, "--log-level", "WARNING")
 			return s, err
-		}})
+		}
+		tools = append(tools, tool{side.of + broadcast, Ours, nil, run})
 	}
 	return b.table(ctx, t, but(without, append(tools,
 		b.shell(openssl, Part, f.Size, env, f.Digest.String(), `exec openssl dgst -sha256 "$FILE"`, "openssl"),

@@ -30,9 +30,11 @@ var texts = []string{"README.md", "CHANGELOG.md", "LICENSE"}
 
 func main() {
 	out := flag.String("out", "dist", "`DIRECTORY` for the archives; those in it are replaced")
-	targets := flag.String("targets", "linux/amd64,linux/arm64,darwin/amd64,darwin/arm64,windows/amd64,windows/arm64",
+	targets := flag.String("targets",
+		"linux/amd64,linux/arm64,darwin/amd64,darwin/arm64,windows/amd64,windows/arm64",
 		"`TARGETS`, systems and processors to build for, separated by commas")
-	version := flag.String("version", "", "`NAME` of the release in the archives' names (default the output of git describe)")
+	version := flag.String("version", "",
+		"`NAME` of the release in the archives' names (default the output of git describe)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, *out, *version, strings.Split(*targets, ","), commands)

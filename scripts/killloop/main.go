@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/shard"
@@ -98,7 +99,8 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	l.digest = f.Digest
-	origin, err := l.start(ctx, "shardcast-origin", "--data-dir", l.path("origin"), "--host", "127.0.0.1", "--port", "0",
+	origin, err := l.start(ctx, "shardcast-origin", "--data-dir", l.path("origin"),
+		"--host", "127.0.0.1", "--port", "0",
 		"--shard-size", strconv.FormatInt(max(l.size/shards, 1), 10), "--broadcast", f.Name)
 	if err != nil {
 		return err
@@ -296,7 +298,7 @@ func (l *loop) middle(ctx context.Context, m moment) error {
 func (l *loop) check(names ...string) error {
 	digest, err := file.Digest(names...)
 	if err == nil && digest != l.digest {
-		err = fmt.Errorf("the bytes below %s differ from the published file", l.dir)
+		err = fmt.Errorf("not the published bytes: %s", strings.Join(names, " "))
 	}
 	return err
 }

@@ -26,10 +26,12 @@ import (
 // size takes one second at the rate of eight megabits per second.
 const size flags.Bytes = 1_000_000
 
-// eight is what the nodes of tests have.
+// eight is the shape of the plans of tests.
 var eight = shape{clients: 4, middles: 2, rate: 8_000_000}
 
 func TestBoundIsWhatTheWiresAllow(t *testing.T) {
+	uploading := func(up rate) spec { return spec{role: client, up: up, down: 8e6} }
+	sixteen := 1600 * time.Millisecond
 	for name, tc := range map[string]struct {
 		plan            plan
 		bound, ofOthers time.Duration
@@ -46,8 +48,8 @@ func TestBoundIsWhatTheWiresAllow(t *testing.T) {
 		"a killed middle":        {killedMiddle(eight), time.Second, time.Second, 5},
 		"a liar wants none":      {lying(eight), time.Second, time.Second, 3},
 		"late":                   {lateClient(eight), time.Second, time.Second, 4},
-		"sum of all up":          {plan{{up: 8e6}, {role: client, up: 1e6, down: 8e6}, {role: client, up: 1e6, down: 8e6}}, 1600 * time.Millisecond, 1600 * time.Millisecond, 2},
-		"one that cannot upload": {plan{{up: 8e6}, {role: client, down: 8e6}}, time.Second, time.Second, 1},
+		"sum of all up":          {plan{{up: 8e6}, uploading(1e6), uploading(1e6)}, sixteen, sixteen, 2},
+		"one that cannot upload": {plan{{up: 8e6}, uploading(0)}, time.Second, time.Second, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			assert.InDelta(t, tc.bound, tc.plan.bound(size, true), float64(time.Microsecond))
@@ -105,7 +107,12 @@ func TestTimesAreHeldAgainstTheBound(t *testing.T) {
 	held := func() (time.Time, error) { return began, nil }
 	tr := &trial{
 		lab: &lab{size: size}, plan: p, begun: began, joined: 500 * time.Millisecond,
-		nodes: []*node{{}, {began: began, held: held}, {began: began, held: held}, {began: began.Add(500 * time.Millisecond), held: held}},
+		nodes: []*node{
+			{},
+			{began: began, held: held},
+			{began: began, held: held},
+			{began: began.Add(500 * time.Millisecond), held: held},
+		},
 		times: []time.Duration{0, 2 * time.Second, 2 * time.Second, 2500 * time.Millisecond},
 	}
 	var s Sample
@@ -121,12 +128,17 @@ func TestTimesAreHeldAgainstTheBound(t *testing.T) {
 
 // exampleReport is one of two systems and two numbers of clients.
 func exampleReport() *Report {
-	r := &Report{Date: "2026-01-02T030405", Rounds: 3, Took: "1m0s", Congestion: "cubic", rate: 8_000_000, size: size, shard: 1000}
+	r := &Report{
+		Date: "2026-01-02T030405", Rounds: 3, Took: "1m0s", Congestion: "cubic",
+		rate: 8_000_000, size: size, shard: 1000,
+	}
 	for _, n := range []int{2, 4} {
 		for _, system := range []string{"shardcast", "nginx"} {
 			x := r.result(system, variant{scenarios()[0], n, star(shape{clients: n, rate: 8_000_000})})
 			for _, seconds := range []float64{4, 2, 8} {
-				x.Samples = append(x.Samples, Sample{All: seconds, Bound: 1, Others: 0.5, Sent: 1.04, Median: 2, Slowest: 4, Idle: 0.5})
+				x.Samples = append(x.Samples, Sample{
+					All: seconds, Bound: 1, Others: 0.5, Sent: 1.04, Median: 2, Slowest: 4, Idle: 0.5,
+				})
 			}
 		}
 	}
@@ -137,7 +149,8 @@ func TestTableHasMediansAndRanges(t *testing.T) {
 	r := exampleReport()
 	r.result("nginx", variant{scenarios()[0], 4, nil}).fail(io.ErrUnexpectedEOF)
 	text := r.Markdown()
-	assert.Contains(t, text, "| star | 2 | shardcast | 4.00 (2.00 to 8.00) | 1.00 | 0.25 (0.12 to 0.50) | 0.50 | 1.04 | 2.00 | 4.00 | 50 |  |\n")
+	assert.Contains(t, text, "\n| star | 2 | shardcast | 4.00 (2.00 to 8.00) | 1.00 | "+
+		"0.25 (0.12 to 0.50) | 0.50 | 1.04 | 2.00 | 4.00 | 50 |  |\n")
 	assert.Contains(t, text, "| star | 4 | nginx | **failed 1 times**: unexpected EOF | | | | | | | | |\n")
 	head, _, _ := strings.Cut(text[strings.Index(text, "| scenario"):], "\n")
 	for line := range strings.Lines(text) {
@@ -152,7 +165,8 @@ func TestBaseCommandsAreComparedWithTheOthers(t *testing.T) {
 	v := variant{scenarios()[0], 2, star(eight)}
 	r.result(baseName(ours), v).Samples = []Sample{{All: 1}, {All: 1.5}, {All: 1.2}}
 	text := r.Markdown()
-	assert.Contains(t, text, "| star, 2 clients: shardcast, s to all nodes | 1.200 (1.000 to 1.500) | 4.000 (2.000 to 8.000) | 3.333 | **worse** |\n")
+	assert.Contains(t, text, "| star, 2 clients: shardcast, s to all nodes | "+
+		"1.200 (1.000 to 1.500) | 4.000 (2.000 to 8.000) | 3.333 | **worse** |\n")
 	assert.Contains(t, text, "- base shardcast: shardcast with the commands of -base\n")
 }
 
@@ -212,7 +226,10 @@ func TestReportIsWritten(t *testing.T) {
 }
 
 func TestRatesAreReadAsTcWritesThem(t *testing.T) {
-	for text, want := range map[string]rate{"200mbit": 200_000_000, "1gbit": 1_000_000_000, "2.5gbit": 2_500_000_000, "500kbit": 500_000, "1Gbit": 1e9, "64000bit": 64_000} {
+	for text, want := range map[string]rate{
+		"200mbit": 200_000_000, "1gbit": 1_000_000_000, "2.5gbit": 2_500_000_000,
+		"500kbit": 500_000, "1Gbit": 1e9, "64000bit": 64_000,
+	} {
 		var got rate
 		require.NoError(t, got.Set(text), text)
 		assert.Equal(t, want, got)
@@ -234,10 +251,11 @@ func TestTrackerListsToEachNodeTheOthers(t *testing.T) {
 		tr.ServeHTTP(w, r)
 		return w.Body.String()
 	}
-	assert.Equal(t, "d8:intervali10e12:min intervali10e5:peers0:e", ask("10.177.0.1:4000", "started"))
-	assert.Equal(t, "d8:intervali10e12:min intervali10e5:peers6:\x0a\xb1\x00\x01\x1a\xe1e", ask("10.177.0.2:4000", "started"))
+	const head = "d8:intervali10e12:min intervali10e5:peers"
+	assert.Equal(t, head+"0:e", ask("10.177.0.1:4000", "started"))
+	assert.Equal(t, head+"6:\x0a\xb1\x00\x01\x1a\xe1e", ask("10.177.0.2:4000", "started"))
 	ask("10.177.0.1:5000", "stopped")
-	assert.Equal(t, "d8:intervali10e12:min intervali10e5:peers0:e", ask("10.177.0.2:4001", ""))
+	assert.Equal(t, head+"0:e", ask("10.177.0.2:4001", ""))
 }
 
 func TestTorrentHasThePiecesOfTheFile(t *testing.T) {
@@ -245,7 +263,8 @@ func TestTorrentHasThePiecesOfTheFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(name, make([]byte, 300_000), 0o600))
 	text, err := torrent(file.File{Name: name, Size: 300_000}, "http://a/b")
 	require.NoError(t, err)
-	assert.True(t, strings.HasPrefix(string(text), "d8:announce10:http://a/b4:infod6:lengthi300000e4:name1:f12:piece lengthi262144e6:pieces40:"))
+	const head = "d8:announce10:http://a/b4:infod6:lengthi300000e4:name1:f12:piece lengthi262144e6:pieces40:"
+	assert.True(t, strings.HasPrefix(string(text), head))
 	assert.True(t, strings.HasSuffix(string(text), "ee"))
 	_, err = torrent(file.File{Name: name + "x"}, "")
 	assert.ErrorIs(t, err, os.ErrNotExist)

@@ -19,7 +19,7 @@ const (
 	// liarCommand as the first argument makes this program a liar.
 	liarCommand = "liar"
 
-	// lyingEvery is how often a liar says that it is there.
+	// lyingEvery is the time between two announcements of a liar.
 	lyingEvery = time.Second
 )
 
@@ -38,8 +38,8 @@ func startLiar(ctx context.Context, t *trial, i int, _ string) (*node, error) {
 	return &node{Process: p}, err
 }
 
-// lie joins the swarm of an upstream, if that has one, as a node at address, tells all others
-// that it has what a manifest says, and sends zeros to who asks it for that, until ctx ends.
+// lie joins the swarm of an upstream, if that has one, as a node at address, announces all
+// shards of a manifest, and sends zeros to each peer that asks for one, until ctx ends.
 func lie(ctx context.Context, address, upstream, manifest string) error {
 	f, err := os.Open(manifest)
 	if err != nil {
@@ -65,7 +65,7 @@ func lie(ctx context.Context, address, upstream, manifest string) error {
 	return nil
 }
 
-// join tells an upstream again and again that a peer is there.
+// join announces a peer to an upstream again and again.
 func join(ctx context.Context, upstream string) {
 	tick := time.NewTicker(lyingEvery)
 	defer tick.Stop()
@@ -86,7 +86,7 @@ func join(ctx context.Context, upstream string) {
 	}
 }
 
-// liar answers as a node would that has all shards, but with zeros.
+// liar answers like a node that has all shards, but with zeros.
 func liar(m shard.Manifest) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -112,7 +112,7 @@ func liar(m shard.Manifest) http.Handler {
 	return mux
 }
 
-// zeros is as many as one likes.
+// zeros has endless zeros.
 type zeros struct{}
 
 // ReadAt reads zeros.

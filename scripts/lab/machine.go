@@ -12,8 +12,8 @@ import (
 // shm is a directory in memory.
 const shm = "/dev/shm"
 
-// room is how many bytes are free in a directory, which for one in memory is no more
-// than is free of that. It is 0 if the system does not say.
+// room is the number of free bytes in a directory, which for one in memory is at most the
+// free memory. It is 0 where the system has no figure.
 func room(ctx context.Context, dir string) int64 {
 	out, err := exec.CommandContext(ctx, "df", "-B1", "--output=avail", dir).Output()
 	if err != nil {
@@ -35,26 +35,26 @@ func room(ctx context.Context, dir string) int64 {
 	return free
 }
 
-// ticks is what the processors have spent their time on.
+// ticks are the processors' time.
 type ticks struct{ idle, all float64 }
 
-// processor is what they have since the start of the machine.
+// processor is the processors' time since the start of the machine.
 func processor() (t ticks) {
 	line, _, _ := strings.Cut(machine.Contents("/proc/stat"), "\n")
 	for i, text := range strings.Fields(line) {
 		n, err := strconv.ParseFloat(text, 64)
-		if err != nil || i > 8 { // the name; guests are in what users have already
+		if err != nil || i > 8 { // the name; the time of users includes that of guests
 			continue
 		}
 		t.all += n
-		if i == 4 || i == 5 { // idle, also while a disk is waited for
+		if i == 4 || i == 5 { // idle, also while waiting for a disk
 			t.idle += n
 		}
 	}
 	return t
 }
 
-// idleSince is which share of the time since then was idle.
+// idleSince is the idle share of the time since then.
 func (t ticks) idleSince(then ticks) float64 {
 	if t.all == then.all {
 		return 0

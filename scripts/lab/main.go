@@ -103,7 +103,7 @@ func (r *rate) Set(s string) error {
 	return err
 }
 
-// bytesPerSecond is what passes, with packet headers.
+// bytesPerSecond is the rate in bytes, with packet headers.
 func (r rate) bytesPerSecond() float64 { return float64(r) / 8 }
 
 // words is a flag of words, separated by spaces.
@@ -144,7 +144,8 @@ func run(ctx context.Context) (err error) {
 		nodes: flags.Numbers{1, 2, 4, 8}, rate: 200_000_000, size: 128 << 20, shardSize: 1_000_000,
 		prefix: "sclab-" + strconv.Itoa(os.Getpid()),
 	}
-	flag.Var(&l.nodes, "nodes", "`NUMBERS` of clients, separated by commas: each for star and tree, the largest for all else")
+	flag.Var(&l.nodes, "nodes",
+		"`NUMBERS` of clients, separated by commas: each for star and tree, the largest for all else")
 	flag.Var(&l.rate, "rate", "`RATE` of each link in either direction, in kbit, mbit or gbit per second")
 	flag.Var(&l.size, "size", "`BYTES` of the file")
 	flag.Var(&l.shardSize, "shard-size", "`BYTES` of a shard")
@@ -152,11 +153,13 @@ func run(ctx context.Context) (err error) {
 	flag.IntVar(&l.rounds, "rounds", 3, "`NUMBER` of rounds, each of which runs everything once")
 	flag.StringVar(&l.scenarios, "scenarios", names(scenarios()), "`NAMES`, separated by commas")
 	flag.StringVar(&l.systems, "systems", "", "`NAMES` of "+names(systems(""))+" (default all that are installed)")
-	flag.StringVar(&l.congestion, "congestion", "", "congestion control by `NAME`, such as cubic (default that of new namespaces)")
+	flag.StringVar(&l.congestion, "congestion", "",
+		"congestion control by `NAME`, such as cubic (default that of new namespaces)")
 	flag.StringVar(&l.report, "report", "", "`DIRECTORY` to write the report into, as Markdown and JSON")
 	flag.StringVar(&l.bin, "bin", "bin", "`DIRECTORY` of the commands")
 	flag.StringVar(&l.base, "base", "", "`DIRECTORY` of other commands to compare with, in the same rounds")
-	flag.StringVar(&l.dir, "dir", "", "`DIRECTORY` to work in (default /dev/shm if there is room, else that of temporary files)")
+	flag.StringVar(&l.dir, "dir", "",
+		"`DIRECTORY` to work in (default /dev/shm if there is room, else that of temporary files)")
 	flag.Uint64Var(&l.seed, "seed", 1, "`SEED` of the file's bytes")
 	flag.Var(&l.originArgs, "origin-args", "more `FLAGS` for shardcast-origin, separated by spaces")
 	flag.Var(&l.middleArgs, "middle-args", "more `FLAGS` for shardcast-middle")
@@ -222,7 +225,7 @@ func (l *lab) able(ctx context.Context) error {
 		err = errors.Join(err, n.close(ctx))
 	}
 	if err != nil {
-		return fmt.Errorf("network namespaces, veth, bridge, tc tbf or the congestion control are missing here: %w", err)
+		return fmt.Errorf("network namespaces, veth, bridge, tc tbf or the congestion control are missing: %w", err)
 	}
 	return nil
 }
@@ -236,7 +239,8 @@ func (l *lab) workIn(ctx context.Context) (err error) {
 		return err
 	}
 	if have := room(ctx, l.dir); have < l.need() {
-		return errors.Join(fmt.Errorf("%d bytes are free in %s, and %d are needed", have, l.dir, l.need()), os.RemoveAll(l.dir))
+		err := fmt.Errorf("%d bytes are free in %s, and the lab needs %d", have, l.dir, l.need())
+		return errors.Join(err, os.RemoveAll(l.dir))
 	}
 	return nil
 }
@@ -309,29 +313,16 @@ func (l *lab) measure(ctx context.Context, r *Report, systems []system, chosen [
 		return err
 	}
 	failed := 0
-	systems = slices.Clone(systems)
 	for round := range l.rounds {
 		slices.Reverse(systems) // so that none is always the first
-		for _, c := range l.cases(chosen) {
-			for _, s := range systems {
-				if c.run != nil && s.bin == "" {
-					continue
-				}
-				what := fmt.Sprintf("round %d of %d: %s, %d clients: %s", round+1, l.rounds, c.name, c.clients, s.name)
-				sample, err := l.trial(ctx, s, c)
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				result := r.result(s.name, c)
-				if err != nil {
-					failed++
-					result.fail(err)
-					fmt.Fprintf(os.Stderr, "%s: failed: %v\n", what, err)
-					continue
-				}
-				result.Samples = append(result.Samples, sample)
-				fmt.Fprintf(os.Stderr, "%s: %.3f s, %.3f of the bound, %.2f times the file sent, %.0f %% idle\n",
-					what, sample.All, sample.ratio(), sample.Sent, 100*sample.Idle)
+		for _, j := range l.jobs(chosen, systems) {
+			fmt.Fprintf(os.Stderr, "round %d of %d: ", round+1, l.rounds)
+			err := l.once(ctx, r, j)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err != nil {
+				failed++
 			}
 		}
 	}
@@ -339,6 +330,43 @@ func (l *lab) measure(ctx context.Context, r *Report, systems []system, chosen [
 	if failed > 0 {
 		return fmt.Errorf("%d of the runs failed", failed)
 	}
+	return nil
+}
+
+// A job is a system in a variant of a scenario.
+type job struct {
+	variant variant
+	system  system
+}
+
+// jobs are those of a round.
+func (l *lab) jobs(chosen []scenario, systems []system) (all []job) {
+	for _, v := range l.cases(chosen) {
+		for _, s := range systems {
+			if v.run == nil || s.bin != "" {
+				all = append(all, job{v, s})
+			}
+		}
+	}
+	return all
+}
+
+// once runs a trial, adds its sample or its failure to the report, and prints it.
+func (l *lab) once(ctx context.Context, r *Report, j job) error {
+	fmt.Fprintf(os.Stderr, "%s, %d clients: %s: ", j.variant.name, j.variant.clients, j.system.name)
+	sample, err := l.trial(ctx, j.system, j.variant)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	result := r.result(j.system.name, j.variant)
+	if err != nil {
+		result.fail(err)
+		fmt.Fprintf(os.Stderr, "failed: %v\n", err)
+		return err
+	}
+	result.Samples = append(result.Samples, sample)
+	fmt.Fprintf(os.Stderr, "%.3f s, %.3f of the bound, %.2f times the file sent, %.0f %% idle\n",
+		sample.All, sample.ratio(), sample.Sent, 100*sample.Idle)
 	return nil
 }
 

@@ -14,20 +14,20 @@ import (
 )
 
 const (
-	// link is the node's end of its link; no interface outside is called so.
+	// link is the node's end of its link; no interface outside has this name.
 	link = "sclab0"
 
-	// latency is how much a link keeps back before it drops, in time.
+	// latency bounds the bytes that a link keeps back before it drops, in time.
 	latency = 50 * time.Millisecond
 
-	// leastBurst in bytes has room for the largest packet that the system hands over
-	// at once, which would otherwise be cut up at the cost of processor time.
+	// leastBurst in bytes has room for the largest packet that the system hands over at
+	// once. With less room the system would cut it up, at the cost of processor time.
 	leastBurst = 80_000
 
-	// burstTime is the burst of fast links: what passes in two ticks of a slow clock.
+	// burstTime is the burst of fast links: the bytes of two ticks of a slow clock.
 	burstTime = 2 * time.Millisecond
 
-	// tidy is how long removing a network may take.
+	// tidy is the time for removing a network.
 	tidy = time.Minute
 )
 
@@ -38,7 +38,7 @@ type network struct {
 	made   []string // the namespaces
 }
 
-// network builds one for a plan. Nothing of it remains if that fails.
+// network builds one for a plan, and removes all of it when that fails.
 func (l *lab) network(ctx context.Context, p plan) (*network, error) {
 	n := &network{prefix: l.prefix}
 	err := n.build(ctx, p, l.congestion)
@@ -54,9 +54,10 @@ func (n *network) namespace(node int) string { return n.prefix + "-" + strconv.I
 // hub is the namespace of the bridge.
 func (n *network) hub() string { return n.prefix + "-hub" }
 
-// address is that of a node, from a private range that is known to namespaces only.
+// address is that of a node, from a private range that namespaces alone use.
 func address(node int) string { return fmt.Sprintf("10.177.%d.%d", node/250, node%250+1) }
 
+// build makes all namespaces and links.
 func (n *network) build(ctx context.Context, p plan, congestion string) error {
 	if err := n.add(ctx, n.hub()); err != nil {
 		return err
@@ -81,8 +82,8 @@ func (n *network) add(ctx context.Context, name string) error {
 	return ip(ctx, "netns", "add", name)
 }
 
-// join joins a node to the bridge by a shaped link. What leaves the node is shaped at
-// its end, and what is on the way to it at the bridge's.
+// join joins a node to the bridge by a shaped link. The node's end shapes the packets
+// from it, and the bridge's those to it.
 func (n *network) join(ctx context.Context, node int, s spec, congestion string) error {
 	ns, port := n.namespace(node), "port"+strconv.Itoa(node)
 	commands := [][]string{
@@ -95,10 +96,11 @@ func (n *network) join(ctx context.Context, node int, s spec, congestion string)
 		append([]string{"tc", "-n", n.hub(), "qdisc", "add", "dev", port}, shaper(s.down)...),
 	}
 	if congestion != "" {
-		// By the route, because a namespace may choose for itself only what is allowed to
-		// every user of the machine.
+		// By the route, because a namespace may choose for itself only from the algorithms
+		// that are allowed to every user of the machine.
 		commands = append(commands, []string{
-			"ip", "-n", ns, "route", "change", "10.177.0.0/16", "dev", link, "src", address(node), "congctl", congestion,
+			"ip", "-n", ns, "route", "change", "10.177.0.0/16", "dev", link,
+			"src", address(node), "congctl", congestion,
 		})
 	}
 	for _, c := range commands {
@@ -117,7 +119,7 @@ func shaper(r rate) []string {
 	}
 }
 
-// burst in bytes is what may pass at once.
+// burst in bytes is the most that may pass at once.
 func burst(r rate) int64 {
 	return max(leastBurst, int64(r.bytesPerSecond()*burstTime.Seconds()))
 }
@@ -131,7 +133,8 @@ func (n *network) congestion(ctx context.Context) (string, error) {
 	if _, rest, ok := strings.Cut(string(out), "congctl "); ok {
 		return strings.Fields(rest)[0], nil
 	}
-	out, err = exec.CommandContext(ctx, "ip", "netns", "exec", n.namespace(0), "cat", "/proc/sys/net/ipv4/tcp_congestion_control").Output()
+	out, err = exec.CommandContext(ctx, "ip", "netns", "exec", n.namespace(0),
+		"cat", "/proc/sys/net/ipv4/tcp_congestion_control").Output()
 	return strings.TrimSpace(string(out)), err
 }
 
@@ -158,7 +161,7 @@ func (n *network) kill(ctx context.Context, namespace string) error {
 	return nil
 }
 
-// close kills what still runs in the network and removes it, also when ctx has ended.
+// close kills all programs in the network and removes it, also when ctx has ended.
 func (n *network) close(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidy)
 	defer cancel()
@@ -166,7 +169,7 @@ func (n *network) close(ctx context.Context) (err error) {
 		if _, missing := os.Stat("/run/netns/" + name); missing != nil {
 			continue // making it failed
 		}
-		// A second ctrl-C also reaches ip, and this is not to be left half done.
+		// A second ctrl-C also reaches ip, and must not leave a part of the network.
 		for range 3 {
 			last := errors.Join(n.kill(ctx, name), ip(ctx, "netns", "delete", name))
 			if _, missing := os.Stat("/run/netns/" + name); missing != nil {
@@ -178,8 +181,8 @@ func (n *network) close(ctx context.Context) (err error) {
 	return err
 }
 
-// counters are the bytes that a node has received and sent, by those of its link.
-// While the program that is its first process runs they can be read at no cost.
+// counters are the bytes that the link of a node has received and sent. They can be read
+// at no cost while the node's first process runs.
 func counters(p *process.Process) (received, sent int64, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", p.ID()))
 	if err != nil {
@@ -202,7 +205,7 @@ func counters(p *process.Process) (received, sent int64, err error) {
 // ip runs ip.
 func ip(ctx context.Context, args ...string) error { return command(ctx, "ip", args...) }
 
-// command runs a command; the error has what it says.
+// command runs a command; the error has its output.
 func command(ctx context.Context, name string, args ...string) error {
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	if err != nil {

@@ -176,13 +176,15 @@ func (r *Report) Markdown() string {
 		"(tc tbf, burst %d bytes, latency %s, no delay); congestion control %s. A file of %s in shards of %s; "+
 		"counted rounds: %d, in turn, %s in all: medians (least to greatest).\n",
 		r.rate.String(), burst(r.rate), latency, r.Congestion, r.size.String(), r.shard.String(), r.Rounds, r.Took)
-	fmt.Fprint(w, "\nThe clock starts when the origin is up and holds the file, and nothing else runs, unless the scenario has another one. "+
+	fmt.Fprint(w, "\nThe clock starts when the origin is up and holds the file, and nothing else runs, "+
+		"unless the scenario has another one. "+
 		"Seconds until all nodes hold the file verified, beside the bound of the wires: "+
 		"max(S / up of the origin, S / slowest down, N · S / sum of all up), "+
 		"for N nodes that want S bytes, middles as well as clients. "+
 		"Of the bound: bound / time, 1 is ideal, and 0.955 the most that packet headers leave. "+
 		"Of the others' bound: the same for the median node, without the one that is slow or late. "+
-		"Sent: by the origin's interface, in files. The times of a median, slowest or late node count from its own start. "+
+		"Sent: by the origin's interface, in files. "+
+		"The times of a median, slowest or late node count from its own start. "+
 		"Idle: share of the processors' time; near 0 the machine was the limit, and not the wires. "+
 		"Peak: resident memory of the largest middle, in MiB.\n")
 	for _, s := range r.LeftOut {
@@ -191,8 +193,9 @@ func (r *Report) Markdown() string {
 	if len(r.Arguments) > 0 {
 		fmt.Fprintf(w, "\nArguments: `%s`\n", strings.Join(r.Arguments, " "))
 	}
-	fmt.Fprint(w, "\n| scenario | clients | system | s to all nodes | bound, s | of the bound | of the others' bound | sent "+
-		"| median node, s | slowest node, s | idle, % | peak |\n|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	fmt.Fprint(w, "\n| scenario | clients | system | s to all nodes | bound, s | of the bound | of the others' bound "+
+		"| sent | median node, s | slowest node, s | idle, % | peak |\n"+
+		"|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, x := range r.Results {
 		x.row(w)
 	}
@@ -206,8 +209,9 @@ func (r *Report) Markdown() string {
 func (r *Result) row(w *strings.Builder) {
 	if len(r.Samples) > 0 {
 		fmt.Fprintf(w, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n",
-			r.Scenario, r.Clients, r.System, r.cell(all), r.of(bound, 2), r.cell(ofBound), r.of(others, 2), r.of(sent, 2),
-			r.of(typical, digits(r.values(typical))), r.of(slowest, digits(r.values(slowest))), r.of(idle, 0), r.of(peak, 1))
+			r.Scenario, r.Clients, r.System, r.cell(all), r.of(bound, 2), r.cell(ofBound), r.of(others, 2),
+			r.of(sent, 2), r.of(typical, digits(r.values(typical))), r.of(slowest, digits(r.values(slowest))),
+			r.of(idle, 0), r.of(peak, 1))
 	}
 	if r.Failed > 0 {
 		fmt.Fprintf(w, "| %s | %d | %s | **failed %d times**: %s | | | | | | | | |\n",
@@ -285,7 +289,8 @@ func (r *Report) eachGoal(f func(text string, kept bool)) {
 				bound = "at least"
 			}
 			median := spread.Of(values).Median
-			f(fmt.Sprintf("%s: %.3f %s, %s %g", s.name, median, s.goal.figure, bound, s.goal.bound), s.goal.kept(median))
+			text := fmt.Sprintf("%s: %.3f %s, %s %g", s.name, median, s.goal.figure, bound, s.goal.bound)
+			f(text, s.goal.kept(median))
 		}
 	}
 }

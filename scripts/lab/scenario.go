@@ -141,12 +141,16 @@ func scenarios() []scenario {
 			name: "chain", plan: chain, story: "origin to three middles, one behind the other, to one client",
 			goal: &goal{"of the bound", Sample.ratio, 0.9, true},
 		},
-		{name: "fanout", plan: fanout, story: "origin to middles side by side, to as many clients, which name all middles"},
+		{
+			name: "fanout", plan: fanout,
+			story: "origin to middles side by side, to as many clients, which name all middles",
+		},
 		{name: "slow", plan: slow, story: "star, and one client with a tenth of the rate both ways"},
 		{name: "asymmetric", plan: asymmetric, story: "star, all upload with a quarter of the rate"},
 		{
 			name: "killed", plan: killedMiddle,
-			story: "origin to two middles to all clients, which name both, and one middle is killed when it has half of the file",
+			story: "origin to two middles to all clients, which name both, " +
+				"and one middle is killed when it has half of the file",
 		},
 		{name: "gone", plan: gone, story: "star, and every fourth client is killed when it has half of the file"},
 		{
@@ -160,8 +164,9 @@ func scenarios() []scenario {
 		},
 		{
 			name: "listed", plan: middlesInLine, run: listing, fresh: true,
-			story: "from the origin's listing of a small version to the last of three middles in a chain, twenty versions one after the other",
-			goal:  &goal{"s to all nodes", all, 0.25, false},
+			story: "from the origin's listing of a small version to the last of three middles in a chain, " +
+				"twenty versions one after the other",
+			goal: &goal{"s to all nodes", all, 0.25, false},
 		},
 		{
 			name: "readers", plan: oneMiddle, run: sharing, shards: sharedShards,
@@ -170,7 +175,7 @@ func scenarios() []scenario {
 		},
 		{
 			name: "crowd", plan: oneMiddle, run: crowding, shards: crowdShards,
-			story: "64 readers beside a middle read what arrives, each at 100 KB/s",
+			story: "64 readers beside a middle read arriving shards, each at 100 KB/s",
 			goal:  &goal{"peak of a middle, MiB", peak, 64, false},
 		},
 	}

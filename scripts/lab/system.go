@@ -187,7 +187,8 @@ func startNginx(ctx context.Context, t *trial, i int, dir string) (*node, error)
 	}
 	content := "root " + t.stock + "; sendfile on; tcp_nopush on;"
 	if t.plan[i].role == middle {
-		content = "proxy_pass http://" + t.servers(i)[0] + "; proxy_http_version 1.1; proxy_set_header Connection ''; " +
+		content = "proxy_pass http://" + t.servers(i)[0] + "; " +
+			"proxy_http_version 1.1; proxy_set_header Connection ''; " +
 			"proxy_cache all; proxy_cache_valid 200 1h; proxy_ignore_headers Cache-Control; " +
 			"proxy_cache_lock on; proxy_cache_lock_timeout 1h; proxy_cache_lock_age 1h; sendfile on; tcp_nopush on;"
 	}
@@ -277,8 +278,8 @@ func startAria(ctx context.Context, t *trial, i int, dir string) (*node, error) 
 	if err := os.WriteFile(input, []byte(list.String()), 0o600); err != nil {
 		return nil, err
 	}
-	args := append([]string{"-ec", joining, dir, "-i", input, "-d", dir, "-j", "10", "-s", "1", "-x", "1"}, ariaQuiet()...)
-	p, err := t.net.start(ctx, i, "sh", args...)
+	args := []string{"-ec", joining, dir, "-i", input, "-d", dir, "-j", "10", "-s", "1", "-x", "1"}
+	p, err := t.net.start(ctx, i, "sh", append(args, ariaQuiet()...)...)
 	if err != nil {
 		return nil, err
 	}

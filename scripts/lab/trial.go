@@ -254,7 +254,8 @@ func (t *trial) sum(s *Sample) {
 		}
 		last = max(last, t.nodes[i].began.Add(t.times[i]).Sub(t.begun))
 		if spec.fate == late {
-			bound = max(bound, t.joined+time.Duration(float64(t.lab.size)/spec.down.bytesPerSecond()*float64(time.Second)))
+			seconds := float64(t.lab.size) / spec.down.bytesPerSecond()
+			bound = max(bound, t.joined+time.Duration(seconds*float64(time.Second)))
 		}
 	}
 	if len(others) == 0 {

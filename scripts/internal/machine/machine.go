@@ -1,5 +1,5 @@
-// Package machine says on what machine something was measured. Where the system has no
-// /proc most is unknown.
+// Package machine describes the machine of a measurement. Where the system has no /proc
+// most is unknown.
 package machine
 
 import (
@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// unknown is what stands for what the system does not say.
+// unknown stands for a fact that the system does not have.
 const unknown = "unknown"
 
 // A Machine is where a report was made.
@@ -25,8 +25,8 @@ type Machine struct {
 	Tools      []string `json:"tools"`
 }
 
-// This is the machine that we run on, with files in dir. Each of tools is a command that
-// prints which release it is, in its first line; those that fail are left out.
+// This is the machine of this process, with files in dir. Each of tools is a command that
+// prints its release in its first line; those that fail are left out.
 func This(ctx context.Context, dir string, tools ...[]string) Machine {
 	m := Machine{
 		CPU:        Field("/proc/cpuinfo", "model name"),
@@ -67,7 +67,7 @@ func Contents(name string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// Field is what stands behind a name in a file, or unknown.
+// Field is the value of a name in a file, or unknown.
 func Field(name, key string) string {
 	for line := range strings.Lines(Contents(name)) {
 		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == key {
