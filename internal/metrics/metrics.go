@@ -189,7 +189,8 @@ func (m *Metrics) Follow(names []string, measure func() []Upstream) {
 		m.peerFailures[r] = peerFailures.WithLabelValues(reason)
 	}
 	m.registry.MustRegister(
-		received, failures, m.fromPeers, peerFailures, m.verified, m.mistaken, m.wasted, m.shardSeconds, m.versionSeconds,
+		received, failures, m.fromPeers, peerFailures,
+		m.verified, m.mistaken, m.wasted, m.shardSeconds, m.versionSeconds,
 		&upstreamCollector{measure: measure, names: labels},
 	)
 }
@@ -230,6 +231,18 @@ type Traffic struct {
 	// FromPeers counts peers of a swarm, which Received leaves out; ToPeers likewise, and
 	// Sent includes it.
 	FromPeers, ToPeers int64
+}
+
+// In sums up the bytes from upstreams and peers; nil for a server that does not fetch.
+func (t Traffic) In() *int64 {
+	if t.Received == nil {
+		return nil
+	}
+	all := t.FromPeers
+	for _, bytes := range t.Received {
+		all += bytes
+	}
+	return &all
 }
 
 // Traffic returns the counters' values.

@@ -32,7 +32,8 @@ func full(t *testing.T) *metrics.Metrics {
 	})
 	m.Measure(func() metrics.Server {
 		return metrics.Server{
-			Versions: 2, Newest: 8, Shards: 20, Arriving: 1, Missing: 3, Used: 1 << 20, Free: 1 << 30, Ready: true, Peers: 5,
+			Versions: 2, Newest: 8, Shards: 20, Arriving: 1, Missing: 3,
+			Used: 1 << 20, Free: 1 << 30, Ready: true, Peers: 5,
 		}
 	})
 	return m

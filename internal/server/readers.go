@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -14,71 +15,67 @@ import (
 )
 
 const (
-	// maxReaders bounds how many are known. Those that come beyond it are not shown.
+	// maxReaders bounds the readers in memory. The page leaves out those beyond it.
 	maxReaders = 4096
 
-	// readerIdle is how long one is known after its last shard: between two of them it is
-	// no less there.
+	// readerIdle is how long a reader stays on the page after its last shard: most ask for
+	// the next one soon.
 	readerIdle = 5 * time.Second
 )
 
-// readers are who is sent shards.
+// readers are the clients that receive shards.
 type readers struct {
 	mu   sync.Mutex // guards what follows
-	each map[reads]*reader
+	each map[readerKey]*reader
 }
 
-// reads is who is sent what.
-type reads struct {
-	client  netip.Addr // zero if it cannot be told
+type readerKey struct {
+	client  netip.Addr // zero if it is unknown
 	version shard.Version
 }
 
-// reader is one client of one version. Its methods may be called for nil, which is for one
-// that is not known.
+// reader is one client of one version. A nil one is allowed, and counts nothing.
 type reader struct {
 	all   *readers
-	reads reads
 	since time.Time
 	bytes atomic.Int64
 
-	// What follows changes, under the mu of all.
+	// The mu of all guards these.
 	transfers int
-	last      time.Time // when the last of them ended
-	meter     status.Meter
+	last      time.Time // the end of the last transfer
+	meter     meter
 }
 
-// begin notes that a shard of a version is being sent to remote. It returns nil if too many
-// are known.
+// begin notes that remote receives a shard of a version. It returns nil beyond maxReaders.
 func (r *readers) begin(remote string, version shard.Version) *reader {
 	from, _ := netip.ParseAddrPort(remote)
-	key := reads{from.Addr().Unmap().WithZone(""), version}
+	key := readerKey{from.Addr().Unmap().WithZone(""), version}
+	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	one, ok := r.each[key]
 	if !ok {
-		now := time.Now()
 		if len(r.each) >= maxReaders {
 			r.forget(now)
 		}
 		if len(r.each) >= maxReaders {
 			return nil
 		}
-		one = &reader{all: r, reads: key, since: now, meter: status.NewMeter(now, 0)}
+		one = &reader{all: r, since: now, meter: newMeter(now)}
 		r.each[key] = one
 	}
 	one.transfers++
 	return one
 }
 
-// sent counts bytes that it has been sent.
+// sent counts bytes to the reader.
 func (r *reader) sent(bytes int64) {
 	if r != nil {
 		r.bytes.Add(bytes)
 	}
 }
 
-// end notes that one shard is not being sent any more.
+// end notes the end of one transfer.
 func (r *reader) end() {
 	if r == nil {
 		return
@@ -89,27 +86,25 @@ func (r *reader) end() {
 	r.last = time.Now()
 }
 
-// forget drops those who have gone. The caller holds mu.
+// forget drops idle readers. The caller holds mu.
 func (r *readers) forget(now time.Time) {
-	for key, one := range r.each {
-		if one.transfers == 0 && now.Sub(one.last) > readerIdle {
-			delete(r.each, key)
-		}
-	}
+	maps.DeleteFunc(r.each, func(_ readerKey, one *reader) bool {
+		return one.transfers == 0 && now.Sub(one.last) > readerIdle
+	})
 }
 
-// mark has their meters look, every [status.SampleEvery].
+// mark marks the meter of each reader, every [status.SampleEvery].
 func (r *readers) mark(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forget(now)
 	for _, one := range r.each {
-		one.meter.Mark(now, one.bytes.Load())
+		one.meter.mark(now, one.bytes.Load())
 	}
 }
 
-// downloads returns who is sent shards, the fastest first, and how many more there are
-// than can be shown.
+// downloads returns the readers, the fastest first, and the number of those beyond
+// [status.MaxDownloads].
 func (r *readers) downloads(now time.Time) (shown []status.Download, more int) {
 	r.mu.Lock()
 	r.forget(now)
@@ -118,19 +113,22 @@ func (r *readers) downloads(now time.Time) (shown []status.Download, more int) {
 		bytes := one.bytes.Load()
 		all = append(all, status.Download{
 			Client: publicName(key.client), Version: key.version.String(), Transfers: one.transfers,
-			Sent: bytes, Since: one.since.UTC(), Speed: one.meter.Speed(now, bytes),
+			Sent: bytes, Since: one.since.UTC(), Speed: one.meter.speed(now, bytes),
 		})
 	}
 	r.mu.Unlock()
 	slices.SortFunc(all, func(a, b status.Download) int {
-		return cmp.Or(cmp.Compare(b.Speed, a.Speed), a.Since.Compare(b.Since), cmp.Compare(a.Client, b.Client), cmp.Compare(a.Version, b.Version))
+		return cmp.Or(
+			cmp.Compare(b.Speed, a.Speed), a.Since.Compare(b.Since),
+			cmp.Compare(a.Client, b.Client), cmp.Compare(a.Version, b.Version),
+		)
 	})
 	shown = all[:min(len(all), status.MaxDownloads)]
 	return shown, len(all) - len(shown)
 }
 
-// publicName is what anybody may know of a client: its address in a private network, and
-// otherwise, as an address is a person's, only the network that it is in.
+// publicName returns a client's address in a private network, and the network alone of a
+// public address, which is a person's.
 func publicName(client netip.Addr) string {
 	switch {
 	case !client.IsValid():

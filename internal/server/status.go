@@ -49,9 +49,8 @@ type statusPage struct {
 	started time.Time
 	readers readers
 
-	mu      sync.Mutex // guards what follows
-	meters  []status.Meter
-	samples []status.Sample
+	mu    sync.Mutex // guards marks
+	marks []mark     // one per sample, the oldest first, and one before
 
 	turn chan struct{} // holds a token during a look, whose goroutine alone uses what follows
 	seen sight
@@ -63,35 +62,33 @@ type sight struct{ page, json []byte }
 
 func newStatusPage(h *handler, opts Status) *statusPage {
 	now := time.Now()
-	p := &statusPage{
-		handler: h, opts: opts, started: now.UTC(), readers: readers{each: make(map[reads]*reader)},
-		samples: []status.Sample{}, turn: make(chan struct{}, 1),
+	return &statusPage{
+		handler: h, opts: opts, started: now.UTC(), readers: readers{each: make(map[readerKey]*reader)},
+		marks: []mark{{now, h.metrics.Traffic()}}, turn: make(chan struct{}, 1),
 	}
-	for _, total := range counters(h.metrics.Traffic()) {
-		p.meters = append(p.meters, status.NewMeter(now, total))
-	}
-	return p
 }
 
-// counters lists what the meters measure: all sent bytes, those to peers, those from peers,
-// and those from each upstream.
-func counters(t metrics.Traffic) []int64 {
-	return append([]int64{t.Sent, t.ToPeers, t.FromPeers}, t.Received...)
+// mark is the traffic of a server up to a moment.
+type mark struct {
+	at      time.Time
+	traffic metrics.Traffic
 }
 
-// received sums up counters or speeds in, and returns nil for a server that never receives.
-func received(counters []int64) *int64 {
-	if len(counters) == 3 {
-		return nil
+// since returns the speeds since an earlier mark.
+func (m mark) since(before mark) metrics.Traffic {
+	rate := func(now, then int64) int64 { return speed(now-then, m.at.Sub(before.at)) }
+	t := metrics.Traffic{
+		Sent:      rate(m.traffic.Sent, before.traffic.Sent),
+		ToPeers:   rate(m.traffic.ToPeers, before.traffic.ToPeers),
+		FromPeers: rate(m.traffic.FromPeers, before.traffic.FromPeers),
 	}
-	var all int64
-	for _, one := range counters[2:] {
-		all += one
+	for i, total := range m.traffic.Received {
+		t.Received = append(t.Received, rate(total, before.traffic.Received[i]))
 	}
-	return &all
+	return t
 }
 
-// follow marks the meters until ctx ends.
+// follow sets a mark every [status.SampleEvery] until ctx ends.
 func (p *statusPage) follow(ctx context.Context) {
 	if p == nil {
 		return
@@ -111,14 +108,9 @@ func (p *statusPage) follow(ctx context.Context) {
 // mark ends a sample.
 func (p *statusPage) mark(now time.Time) {
 	p.readers.mark(now)
-	speeds := counters(p.handler.metrics.Traffic())
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range p.meters {
-		speeds[i] = p.meters[i].Mark(now, speeds[i])
-	}
-	p.samples = append(p.samples[max(0, len(p.samples)-status.MaxSamples+1):],
-		status.Sample{Time: now.UTC(), Sent: speeds[0], Received: received(speeds)})
+	p.marks = append(p.marks[max(0, len(p.marks)-status.MaxSamples):], mark{now, p.handler.metrics.Traffic()})
 }
 
 // read notes that remote receives a shard of a version. It returns nil beyond [maxReaders].
@@ -167,10 +159,10 @@ func (p *statusPage) look(ctx context.Context) (sight, error) {
 		return sight{}, err
 	}
 	var seen sight
-	if seen.page, err = all.HTML(); err != nil {
-		return sight{}, err
+	if seen.page, err = all.HTML(); err == nil {
+		seen.json, err = all.JSON()
 	}
-	if seen.json, err = all.JSON(); err != nil {
+	if err != nil {
 		return sight{}, err
 	}
 	p.seen, p.next = seen, time.Now().Add(max(statusEvery, statusRest*time.Since(begun)))
@@ -205,33 +197,34 @@ func (p *statusPage) all(now time.Time) (status.Status, error) {
 
 // count fills in the bytes and speeds of s.
 func (p *statusPage) count(now time.Time, s *status.Status) {
-	totals := counters(p.handler.metrics.Traffic())
-	speeds := make([]int64, len(totals))
 	p.mu.Lock()
-	for i := range p.meters {
-		speeds[i] = p.meters[i].Speed(now, totals[i])
-	}
-	samples := p.samples
+	marks := p.marks
 	p.mu.Unlock()
-	for len(samples) > 0 && now.Sub(samples[0].Time) >= status.MaxSamples*status.SampleEvery {
-		samples = samples[1:]
+	total := p.handler.metrics.Traffic()
+	speeds := mark{now, total}.since(marks[max(0, len(marks)-2)]) // over five to ten seconds
+	s.Throughput = status.Throughput{Sent: speeds.Sent, Received: speeds.In(), Samples: []status.Sample{}}
+	for i := 1; i < len(marks); i++ {
+		if now.Sub(marks[i].at) < status.MaxSamples*status.SampleEvery {
+			t := marks[i].since(marks[i-1])
+			s.Throughput.Samples = append(s.Throughput.Samples,
+				status.Sample{Time: marks[i].at.UTC(), Sent: t.Sent, Received: t.In()})
+		}
 	}
-	s.Throughput = status.Throughput{Sent: speeds[0], Received: received(speeds), Samples: samples}
 	share := func(bytes int64) float64 {
-		if all := received(totals); all != nil {
+		if all := total.In(); all != nil {
 			return float64(bytes) / float64(max(*all, 1))
 		}
 		return 0
 	}
 	if p.handler.swarm != nil {
 		s.Swarm = &status.Swarm{
-			Peers: max(p.handler.members.Count(), 0), Sent: totals[1], SentSpeed: speeds[1],
-			Received: totals[2], ReceivedSpeed: speeds[2], Share: share(totals[2]),
+			Peers: max(p.handler.members.Count(), 0), Sent: total.ToPeers, SentSpeed: speeds.ToPeers,
+			Received: total.FromPeers, ReceivedSpeed: speeds.FromPeers, Share: share(total.FromPeers),
 		}
 	}
-	for i := range min(len(s.Upstreams), len(totals)-3) {
+	for i := range min(len(s.Upstreams), len(total.Received)) {
 		u := &s.Upstreams[i]
-		u.Received, u.Speed, u.Share = totals[i+3], speeds[i+3], share(totals[i+3])
+		u.Received, u.Speed, u.Share = total.Received[i], speeds.Received[i], share(total.Received[i])
 	}
 }
 

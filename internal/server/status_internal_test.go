@@ -24,7 +24,8 @@ import (
 func TestThePageShowsTheNetworkAloneOfAPublicClient(t *testing.T) {
 	for address, want := range map[string]string{
 		"10.1.2.3": "10.1.2.3", "172.16.0.1": "172.16.0.1", "192.168.1.7": "192.168.1.7", "127.0.0.1": "127.0.0.1",
-		"169.254.1.1": "169.254.1.1", "100.64.0.9": "100.64.0.9", "::1": "::1", "fd00::7": "fd00::7", "fe80::1": "fe80::1",
+		"169.254.1.1": "169.254.1.1", "100.64.0.9": "100.64.0.9", "::1": "::1",
+		"fd00::7": "fd00::7", "fe80::1": "fe80::1",
 		"203.0.113.77": "203.0.113.0/24", "100.128.0.1": "100.128.0.0/24", "2001:db8:1:2::3": "2001:db8:1::/48",
 	} {
 		assert.Equal(t, want, publicName(netip.MustParseAddr(address)))
@@ -109,8 +110,10 @@ func TestThroughputIsRecordedWhileTheServerRuns(t *testing.T) {
 		time.Sleep(status.SampleEvery)
 		synctest.Wait()
 		var sent []int64
-		for _, s := range p.samples {
-			sent = append(sent, s.Sent)
+		var s status.Status
+		p.count(time.Now(), &s)
+		for _, sample := range s.Throughput.Samples {
+			sent = append(sent, sample.Sent)
 		}
 		assert.Equal(t, []int64{0, 1000, 1000, 1000}, sent)
 		downloads, more := p.readers.downloads(time.Now())
@@ -149,8 +152,23 @@ func TestOfManyReadersTheFastestAreShown(t *testing.T) {
 	p.readers.mark(time.Now().Add(readerIdle + time.Second))
 	assert.Len(t, p.readers.each, 1)
 	assert.NotNil(t, p.read("10.0.77.77:1", 7), "a row is free again")
-	assert.Equal(t, shard.Version(7), p.read("[::ffff:10.0.0.0]:3", 7).reads.version)
+	assert.NotNil(t, p.read("[::ffff:10.0.0.0]:3", 7))
 	assert.Len(t, p.readers.each, 2, "an address is the same in either form")
+}
+
+func TestAMeterReturnsTheSpeedOfTheLastSeconds(t *testing.T) {
+	begun := time.Now()
+	at := func(seconds float64) time.Time { return begun.Add(time.Duration(seconds * float64(time.Second))) }
+	m := newMeter(begun)
+	assert.EqualValues(t, 0, m.speed(at(0), 0))
+	assert.EqualValues(t, 500, m.speed(at(2), 1000))
+	m.mark(at(5), 1000)
+	assert.EqualValues(t, 200, m.speed(at(5), 1000), "since the beginning")
+	m.mark(at(10), 1000)
+	assert.EqualValues(t, 0, m.speed(at(11), 1000), "the first seconds are forgotten")
+	assert.EqualValues(t, 100, m.speed(at(15), 2000))
+	m = newMeter(begun)
+	assert.EqualValues(t, 1000, m.speed(at(0.01), 1000), "the first bytes are no speed")
 }
 
 func TestSamplesAreOfTheLastTenMinutes(t *testing.T) {
@@ -193,9 +211,11 @@ func TestAMiddlesSamplesAddUpAllThatComesIn(t *testing.T) {
 	m.Received(1, 500)
 	m.Received(-1, 100)
 	p.mark(begun.Add(2 * status.SampleEvery))
-	require.Len(t, p.samples, 2)
-	assert.EqualValues(t, 0, *p.samples[0].Received)
-	assert.EqualValues(t, 320, *p.samples[1].Received)
+	var s status.Status
+	p.count(begun.Add(2*status.SampleEvery), &s)
+	require.Len(t, s.Throughput.Samples, 2)
+	assert.EqualValues(t, 0, *s.Throughput.Samples[0].Received)
+	assert.EqualValues(t, 320, *s.Throughput.Samples[1].Received)
 }
 
 func TestContradictionsOnTheDiskAreBounded(t *testing.T) {

@@ -29,7 +29,8 @@ import (
 func newStatusSite(t *testing.T, st *store.Store, board *relay.Board) site {
 	t.Helper()
 	return newSiteAs(t, server.Options{
-		Store: st, Board: board, Metrics: metrics.New("origin", "v9"), Status: &server.Status{Role: "origin", Build: "v9"},
+		Store: st, Board: board, Metrics: metrics.New("origin", "v9"),
+		Status: &server.Status{Role: "origin", Build: "v9"},
 	})
 }
 
@@ -50,8 +51,9 @@ func TestStatusListsHeldVersions(t *testing.T) {
 	m := publish(t, st, 2, "0123456789abcdef")
 	large(t, dir, 3, 1000)
 	write(t, filepath.Join(dir, "v3", "shard_004.bin"), "x")
-	lines := "v1: " + strings.Repeat("1", 64) + "\nv2: " + m.Digest.String() + "\nv3: " + strings.Repeat("3", 64) + "\nv4: " + strings.Repeat("4", 64) + "\n"
-	write(t, filepath.Join(dir, "distribution.txt"), lines)
+	three, four := strings.Repeat("3", 64), strings.Repeat("4", 64)
+	write(t, filepath.Join(dir, "distribution.txt"),
+		"v1: "+strings.Repeat("1", 64)+"\nv2: "+m.Digest.String()+"\nv3: "+three+"\nv4: "+four+"\n")
 	got := newStatusSite(t, st, nil).status(t)
 	assert.Equal(t, "origin", got.Role)
 	assert.Equal(t, "v9", got.Build)
@@ -59,15 +61,16 @@ func TestStatusListsHeldVersions(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), got.Time, time.Minute)
 	assert.WithinDuration(t, time.Now(), got.Started, time.Minute)
 	require.Len(t, got.Versions, 4)
-	assert.Equal(t, status.Version{Version: "v4", State: status.Damaged, Digest: strings.Repeat("4", 64)}, got.Versions[0], "listed, and absent from the disk")
+	assert.Equal(t, status.Version{Version: "v4", State: status.Damaged, Digest: four}, got.Versions[0],
+		"listed, and absent from the disk")
 	assert.Equal(t, status.Version{
-		Version: "v3", State: status.Damaged, Digest: strings.Repeat("3", 64), ShardCount: 4, Here: 2, Missing: 2,
+		Version: "v3", State: status.Damaged, Digest: three, ShardCount: 4, Here: 2, Missing: 2,
 		Cells: []status.Cell{{Shards: 1, Here: 1}, {Shards: 2}, {Shards: 1, Here: 1}},
 	}, got.Versions[1], "without a manifest")
 	size := int64(16)
 	assert.Equal(t, status.Version{
-		Version: "v2", State: status.Here, Name: "file.bin", Date: m.Date, ShardSize: 10, Digest: m.Digest.String(), Size: &size, Done: &size,
-		ShardCount: 2, Here: 2, Cells: []status.Cell{{Shards: 2, Here: 2}},
+		Version: "v2", State: status.Here, Name: "file.bin", Date: m.Date, ShardSize: 10, Digest: m.Digest.String(),
+		Size: &size, Done: &size, ShardCount: 2, Here: 2, Cells: []status.Cell{{Shards: 2, Here: 2}},
 	}, got.Versions[2])
 	assert.Equal(t, status.Here, got.Versions[3].State, "an empty file has no shards, and misses none")
 	assert.Zero(t, got.MoreVersions)
@@ -83,7 +86,9 @@ func TestStatusSeesAShardThatIsTakenAway(t *testing.T) {
 	s := newStatusSite(t, st, nil)
 	require.Equal(t, status.Here, s.status(t).Versions[0].State)
 	require.NoError(t, os.Remove(filepath.Join(dir, "v1", "shard_002.bin")))
-	require.Eventually(t, func() bool { return s.status(t).Versions[0].State == status.Damaged }, patience, 50*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return s.status(t).Versions[0].State == status.Damaged
+	}, patience, 50*time.Millisecond)
 	v := s.status(t).Versions[0]
 	assert.Equal(t, []status.Cell{{Shards: 1, Here: 1}, {Shards: 1}}, v.Cells)
 	assert.EqualValues(t, 10, *v.Done)
@@ -93,7 +98,9 @@ func TestStatusListsArrivingVersions(t *testing.T) {
 	st := open(t, t.TempDir())
 	publish(t, st, 1, "0123456789")
 	board := relay.NewBoard()
-	m := shard.Manifest{Name: "new.bin", Size: 35, ShardSize: 10, Digest: shard.Digest{7}, Shards: make([]shard.Digest, 4)}
+	m := shard.Manifest{
+		Name: "new.bin", Size: 35, ShardSize: 10, Digest: shard.Digest{7}, Shards: make([]shard.Digest, 4),
+	}
 	v := board.Begin(distfile.Entry{Version: 7, Digest: m.Digest}, m, 1, nil)
 	board.List(v.Entry)
 	board.List(distfile.Entry{Version: 1, Digest: shard.Digest{1}}) // it replaces the held one
@@ -105,9 +112,11 @@ func TestStatusListsArrivingVersions(t *testing.T) {
 	require.Len(t, got, 2)
 	size, done := int64(35), int64(19)
 	assert.Equal(t, status.Version{
-		Version: "v7", State: status.Arriving, Name: "new.bin", ShardSize: 10, Digest: m.Digest.String(), Size: &size, Done: &done,
-		ShardCount: 4, Here: 2, Arriving: 1, Missing: 1,
-		Cells: []status.Cell{{Shards: 1, Here: 1}, {Shards: 1, Arriving: 1, Part: 0.4}, {Shards: 1}, {Shards: 1, Here: 1}},
+		Version: "v7", State: status.Arriving, Name: "new.bin", ShardSize: 10, Digest: m.Digest.String(),
+		Size: &size, Done: &done, ShardCount: 4, Here: 2, Arriving: 1, Missing: 1,
+		Cells: []status.Cell{
+			{Shards: 1, Here: 1}, {Shards: 1, Arriving: 1, Part: 0.4}, {Shards: 1}, {Shards: 1, Here: 1},
+		},
 	}, got[0])
 	assert.Equal(t, status.Version{Version: "v1", State: status.Waiting, Digest: shard.Digest{1}.String()}, got[1])
 }
@@ -154,7 +163,9 @@ func TestStatusListsDownloads(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), d.Since, time.Minute)
 	assert.Positive(t, got.Throughput.Sent)
 	require.NoError(t, conn.Close())
-	require.Eventually(t, func() bool { return len(s.status(t).Downloads) == 0 }, patience, 50*time.Millisecond, "the client has left")
+	require.Eventually(t, func() bool {
+		return len(s.status(t).Downloads) == 0
+	}, patience, 50*time.Millisecond, "the client has left")
 }
 
 func TestStatusPageIsSentWithStrictHeaders(t *testing.T) {
@@ -181,7 +192,8 @@ func TestStatusPageIsSentWithStrictHeaders(t *testing.T) {
 func TestStatusHasTwoPathsAlone(t *testing.T) {
 	s := newStatusSite(t, open(t, t.TempDir()), nil)
 	for _, path := range []string{
-		"/index.html", "/status.json/", "/status", "/py01/", "/py03", "/py03/status.json", "/v1/", "/v1/status.json", "//", "//status.json", "/%2f", "/./",
+		"/index.html", "/status.json/", "/status", "/py01/", "/py03", "/py03/status.json",
+		"/v1/", "/v1/status.json", "//", "//status.json", "/%2f", "/./",
 	} {
 		assert.Equal(t, 404, s.raw(t, http.MethodGet, path).status, path)
 	}
@@ -198,13 +210,18 @@ func TestStatusEscapesHostileNamesAndErrors(t *testing.T) {
 	const evil = `<script>alert(1)</script>"onload="x`
 	st := open(t, t.TempDir())
 	board := relay.NewBoard()
-	board.Begin(distfile.Entry{Version: 1, Digest: shard.Digest{1}},
-		shard.Manifest{Name: evil, Size: 1, ShardSize: 1, Digest: shard.Digest{1}, Shards: make([]shard.Digest, 1)}, 1, nil)
+	hostile := shard.Manifest{
+		Name: evil, Size: 1, ShardSize: 1, Digest: shard.Digest{1}, Shards: make([]shard.Digest, 1),
+	}
+	board.Begin(distfile.Entry{Version: 1, Digest: hostile.Digest}, hostile, 1, nil)
 	m := metrics.New("middle", "")
 	m.Follow([]string{"http://a"}, func() []metrics.Upstream { return make([]metrics.Upstream, 1) })
-	s := newSiteAs(t, server.Options{Store: st, Board: board, Metrics: m, Status: &server.Status{Role: "middle", Upstreams: func() []status.Upstream {
+	upstreams := func() []status.Upstream {
 		return []status.Upstream{{Upstream: "http://a", State: "failing", Error: evil}}
-	}}})
+	}
+	s := newSiteAs(t, server.Options{
+		Store: st, Board: board, Metrics: m, Status: &server.Status{Role: "middle", Upstreams: upstreams},
+	})
 	page := s.get(t, "/").body
 	assert.Equal(t, 1, strings.Count(page, "<script"))
 	assert.Equal(t, 2, strings.Count(page, "&lt;script&gt;alert(1)&lt;/script&gt;&#34;onload=&#34;x"))
@@ -215,9 +232,10 @@ func TestStatusEscapesHostileNamesAndErrors(t *testing.T) {
 func TestStatusComputesSharesFromTheMetrics(t *testing.T) {
 	m := metrics.New("middle", "")
 	m.Follow([]string{"http://a", "http://b"}, func() []metrics.Upstream { return make([]metrics.Upstream, 2) })
-	opts := server.Options{Store: open(t, t.TempDir()), Metrics: m, Status: &server.Status{Role: "middle", Upstreams: func() []status.Upstream {
-		return make([]status.Upstream, 2)
-	}}}
+	upstreams := func() []status.Upstream { return make([]status.Upstream, 2) }
+	opts := server.Options{
+		Store: open(t, t.TempDir()), Metrics: m, Status: &server.Status{Role: "middle", Upstreams: upstreams},
+	}
 	s := newSiteAs(t, opts)
 	for _, u := range s.status(t).Upstreams {
 		assert.Zero(t, u.Share, "of no bytes")
@@ -254,7 +272,9 @@ func TestStatusOfAnUnreadableDirectoryIsAnError(t *testing.T) {
 func TestStatusOfManyShardsIsSmall(t *testing.T) {
 	st := open(t, t.TempDir())
 	board := relay.NewBoard()
-	m := shard.Manifest{Size: shard.MaxShards, ShardSize: 1, Digest: shard.Digest{1}, Shards: make([]shard.Digest, shard.MaxShards)}
+	m := shard.Manifest{
+		Size: shard.MaxShards, ShardSize: 1, Digest: shard.Digest{1}, Shards: make([]shard.Digest, shard.MaxShards),
+	}
 	v := board.Begin(distfile.Entry{Version: 1, Digest: m.Digest}, m, 1, nil)
 	for i := 1; i <= shard.MaxShards; i += 3 {
 		v.Shard(i).Verify()

@@ -49,13 +49,17 @@ func TestEachOfAFewShardsIsDrawn(t *testing.T) {
 	assert.Contains(t, text(pageOf(t, v)), "4 of 8 shards here, 2 arriving, 2 missing 44 B of 80 B")
 	assert.Contains(t, pageOf(t, v), `viewBox="0 0 8 1"`)
 	var drawn []string
-	for _, r := range regexp.MustCompile(`<rect class="(\w+)" x="(\d)" width="(\d)" height="([\d.]+)"/>`).FindAllStringSubmatch(pageOf(t, v), -1) {
+	rect := regexp.MustCompile(`<rect class="(\w+)" x="(\d)" width="(\d)" height="([\d.]+)"/>`)
+	for _, r := range rect.FindAllStringSubmatch(pageOf(t, v), -1) {
 		drawn = append(drawn, r[1]+" "+r[2]+" "+r[3]+" "+r[4])
 	}
-	assert.Equal(t, []string{"here 0 3 1", "coming 3 1 1", "come 3 1 0.4", "coming 4 1 1", "come 4 1 0", "here 7 1 1"}, drawn)
+	assert.Equal(t, []string{
+		"here 0 3 1", "coming 3 1 1", "come 3 1 0.4", "coming 4 1 1", "come 4 1 0", "here 7 1 1",
+	}, drawn)
 }
 
 func TestAVersionIsSummedUpInWords(t *testing.T) {
+	many := slices.Repeat([]status.Shard{here, part, missing, missing}, 200)
 	damaged := of(here, missing)
 	damaged.State = status.Damaged
 	for want, v := range map[string]status.Version{
@@ -65,7 +69,7 @@ func TestAVersionIsSummedUpInWords(t *testing.T) {
 		"waits for an upstream":                 {State: status.Waiting},
 		"1 of 2 shards here, 1 missing":         damaged,
 		"0 of 1 shard here, 1 arriving":         of(begun),
-		"200 of 800 shards here, 200 arriving,": of(slices.Repeat([]status.Shard{here, part, missing, missing}, 200)...),
+		"200 of 800 shards here, 200 arriving,": of(many...),
 	} {
 		assert.Contains(t, text(pageOf(t, v)), want)
 	}
@@ -103,7 +107,8 @@ func TestCellsAreFewAndCountEachShard(t *testing.T) {
 			}
 			sum, held, coming = sum+c.Shards, held+c.Here, coming+c.Arriving
 		}
-		if sum != count || held != v.Here || coming != v.Arriving || v.Here+v.Arriving+v.Missing != count || *v.Done != done {
+		if sum != count || held != v.Here || coming != v.Arriving ||
+			v.Here+v.Arriving+v.Missing != count || *v.Done != done {
 			t.Fatalf("%+v is not of %d shards with %d bytes", v, count, done)
 		}
 		if len(v.Runs()) > 1000 {

@@ -18,6 +18,11 @@ import (
 
 func ptr[T any](v T) *T { return &v }
 
+// at is so many seconds after some moment.
+func at(seconds float64) time.Time {
+	return time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC).Add(time.Duration(seconds * float64(time.Second)))
+}
+
 // middle is the status of a middle with a value in almost every field.
 func middle() status.Status {
 	v2 := of(here, here, part, missing)
@@ -28,10 +33,18 @@ func middle() status.Status {
 		Role: "middle", Build: "v1.2.3", Time: at(0), Started: at(-7200), NotReady: "v3 is not here",
 		Versions: []status.Version{v2, v1}, MoreVersions: 1,
 		Upstreams: []status.Upstream{
-			{Upstream: "http://a:8000", State: "sending", Up: true, Newest: "v2", Received: 3e6, Share: 0.75, Speed: 5e6, Throughput: 1e6, Success: ptr(0.985)},
-			{Upstream: "http://b:8000", State: "failing", Received: 1e6, Share: 0.25, Error: "it answers 500", ErrorTime: at(-61)},
+			{
+				Upstream: "http://a:8000", State: "sending", Up: true, Newest: "v2",
+				Received: 3e6, Share: 0.75, Speed: 5e6, Throughput: 1e6, Success: ptr(0.985),
+			},
+			{
+				Upstream: "http://b:8000", State: "failing",
+				Received: 1e6, Share: 0.25, Error: "it answers 500", ErrorTime: at(-61),
+			},
 		},
-		Downloads:     []status.Download{{Client: "10.0.0.7", Version: "v2", Transfers: 3, Sent: 2e6, Since: at(-20), Speed: 1e5}},
+		Downloads: []status.Download{
+			{Client: "10.0.0.7", Version: "v2", Transfers: 3, Sent: 2e6, Since: at(-20), Speed: 1e5},
+		},
 		MoreDownloads: 2,
 		Throughput: status.Throughput{Sent: 4e6, Received: ptr(int64(5e6)), Samples: []status.Sample{
 			{Time: at(-10), Sent: 0, Received: ptr(int64(8e6))}, {Time: at(-5), Sent: 4e6, Received: ptr(int64(5e6))},
@@ -61,7 +74,8 @@ func TestThePageShowsAllThatTheJSONHas(t *testing.T) {
 	got := text(html(t, middle()))
 	for _, want := range []string{
 		"shardcast middle", "Not ready : v3 is not here", "up 2 h", "version v1.2.3", "as of 12:00:00 UTC",
-		"v2 arriving weights.bin 40 B 1 min shards 1 to 2 here, shard 3 arriving, shard 4 missing 2 of 4 shards here, 1 arriving, 1 missing 24 B of 40 B not known yet",
+		"v2 arriving weights.bin 40 B 1 min shards 1 to 2 here, shard 3 arriving, shard 4 missing " +
+			"2 of 4 shards here, 1 arriving, 1 missing 24 B of 40 B not known yet",
 		"v1 – 10 B – shard 1 here all 1 shard here abab", "And 1 older version.",
 		"Out 4.0 MB/s now, 4.0 MB/s at most", "In 5.0 MB/s now, 8.0 MB/s at most", "upper line: 8.0 MB/s",
 		"Used here 4.0 GB", "Free 50 GB",
@@ -76,7 +90,8 @@ func TestThePageShowsAllThatTheJSONHas(t *testing.T) {
 func TestAnEmptyOriginShowsThatItIsEmpty(t *testing.T) {
 	got := text(html(t, status.Status{Role: "origin", Ready: true}))
 	for _, want := range []string{
-		"shardcast origin Ready", "No version is on offer yet.", "No client receives shards now.", "Out 0 B/s The plot begins",
+		"shardcast origin Ready", "No version is on offer yet.", "No client receives shards now.",
+		"Out 0 B/s The plot begins",
 		"Used here 0 B Free –",
 	} {
 		assert.Contains(t, got, want)
@@ -119,7 +134,8 @@ func TestThePolicyAllowsTheEmbeddedStyleAndScriptAlone(t *testing.T) {
 		assert.Contains(t, status.Policy(), directive+" 'sha256-"+base64.StdEncoding.EncodeToString(digest[:])+"';")
 	}
 	assert.Contains(t, status.Policy(), "default-src 'none'")
-	assert.NotRegexp(t, `\son\w+=|\sstyle=`, regexp.MustCompile(`(?s)<(script|style)>.*</(script|style)>`).ReplaceAllString(page, ""), "the policy forbids these")
+	rest := regexp.MustCompile(`(?s)<(script|style)>.*</(script|style)>`).ReplaceAllString(page, "")
+	assert.NotRegexp(t, `\son\w+=|\sstyle=`, rest, "the policy forbids these")
 }
 
 func TestThePageIsOneFile(t *testing.T) {
@@ -153,7 +169,8 @@ func TestThePageIsBounded(t *testing.T) {
 	s.Versions = slices.Repeat([]status.Version{v}, status.MaxVersions)
 	s.Downloads = slices.Repeat(s.Downloads, status.MaxDownloads)
 	for i := range status.MaxSamples {
-		s.Throughput.Samples = append(s.Throughput.Samples, status.Sample{Time: at(float64(-5 * i)), Sent: 1e9, Received: ptr(int64(1e9))})
+		one := status.Sample{Time: at(float64(-5 * i)), Sent: 1e9, Received: ptr(int64(1e9))}
+		s.Throughput.Samples = append(s.Throughput.Samples, one)
 	}
 	text, err := s.JSON()
 	require.NoError(t, err)
@@ -178,16 +195,21 @@ func TestNamesInTheJSONStayAsTheyAre(t *testing.T) {
 	s.Throughput.Samples = s.Throughput.Samples[:1]
 	text, err := s.JSON()
 	require.NoError(t, err)
-	assert.JSONEq(t, `{"role":"middle","build":"v1.2.3","time":"2026-11-26T12:00:00Z","started":"2026-11-26T10:00:00Z",`+
+	assert.JSONEq(t, `{"role":"middle","build":"v1.2.3","time":"2026-11-26T12:00:00Z",`+
+		`"started":"2026-11-26T10:00:00Z",`+
 		`"ready":false,"not_ready":"v3 is not here",`+
-		`"versions":[{"version":"v2","state":"arriving","name":"weights.bin","date":"2026-11-26T11:58:30Z","shard_size":10,`+
+		`"versions":[{"version":"v2","state":"arriving","name":"weights.bin",`+
+		`"date":"2026-11-26T11:58:30Z","shard_size":10,`+
 		`"size":40,"done":24,"shard_count":4,"here":2,"arriving":1,"missing":1,`+
 		`"cells":[{"shards":2,"here":2,"arriving":0,"part":0}]}],"more_versions":1,`+
-		`"upstreams":[{"upstream":"http://b:8000","state":"failing","up":false,"newest":"v1","received":1000000,"share":0.25,"speed":0,`+
+		`"upstreams":[{"upstream":"http://b:8000","state":"failing","up":false,"newest":"v1",`+
+		`"received":1000000,"share":0.25,"speed":0,`+
 		`"throughput":7,"success":0.5,"error":"it answers 500","error_time":"2026-11-26T11:58:59Z"}],`+
-		`"downloads":[{"client":"10.0.0.7","version":"v2","transfers":3,"sent":2000000,"since":"2026-11-26T11:59:40Z","speed":100000}],`+
+		`"downloads":[{"client":"10.0.0.7","version":"v2","transfers":3,`+
+		`"sent":2000000,"since":"2026-11-26T11:59:40Z","speed":100000}],`+
 		`"more_downloads":2,`+
-		`"throughput":{"sent":4000000,"received":5000000,"samples":[{"time":"2026-11-26T11:59:50Z","sent":0,"received":8000000}]},`+
+		`"throughput":{"sent":4000000,"received":5000000,`+
+		`"samples":[{"time":"2026-11-26T11:59:50Z","sent":0,"received":8000000}]},`+
 		`"disk":{"used":4000000000,"free":50000000000}}`, string(text))
 	assert.True(t, strings.HasSuffix(string(text), "}\n"), "one line")
 }

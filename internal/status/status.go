@@ -20,10 +20,14 @@ import (
 	"time"
 )
 
+// SampleEvery is the time that a [Sample] covers.
+const SampleEvery = 5 * time.Second
+
 // Bounds of the lists, and of an error's text in bytes.
 const (
 	MaxVersions  = 50
 	MaxDownloads = 50
+	MaxSamples   = 120 // ten minutes
 	MaxError     = 300
 )
 
