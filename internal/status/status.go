@@ -11,7 +11,7 @@
 // absent from the JSON, and a dash on the page.
 //
 // Sizes are in bytes, speeds in bytes per second over the last five to ten seconds, shares
-// from 0 to 1, and times in UTC. README.md explains each field.
+// from 0 to 1, and times in UTC. docs/operations.md explains each field.
 package status
 
 import (
