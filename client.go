@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/relay"
@@ -26,78 +27,77 @@ const Latest = "latest"
 
 // ClientOptions configure a [Client]. Only Servers is required.
 type ClientOptions struct {
-	// Servers are where to fetch from: host, host:port or an http:// or https://
-	// URL with an optional path, or dns+http://name:port for all servers that the name
-	// has addresses of, as they change; see ServerPort. Any of them that is up is enough.
-	// Where as many of them say one thing as another, the first is believed.
+	// Servers are the servers to fetch from: host, host:port or an http:// or https:// URL
+	// with an optional path, or dns+http://name:port for a server at each address of the
+	// name, as they change. One that is up is enough. Where they contradict one another the
+	// majority decides, and on a tie the first.
 	Servers []string
 
-	// ServerPort is that of servers without one. Zero means 8000.
+	// ServerPort is the port of servers without one. Zero means 8000.
 	ServerPort int
 
-	// OutputDir is where downloads go that are given no path. Empty means
-	// "./downloads".
+	// OutputDir is the directory of downloads without a path. Empty means "./downloads".
 	OutputDir string
 
-	// FetchOptions say how shards are fetched.
-	FetchOptions
+	// Fetch says how to fetch shards.
+	Fetch FetchOptions
 
-	// Wait is how long a download waits for its version to be offered, and for a
-	// server that answers. Zero means not at all: it fails when there is none.
+	// Wait is the time that a download waits for its version to be listed, and for a server
+	// to answer. Zero means that it fails at once.
 	Wait time.Duration
 
-	// NoResume has downloads begin afresh, without what an earlier one has left.
+	// NoResume has downloads begin afresh, without the partial file of an earlier one.
 	NoResume bool
 
-	// SwarmOptions have downloads swap their shards with others that follow the same
-	// servers, where these have a swarm, while [Client.Serve] runs. LimitRate is for what
-	// is sent to others, too, by itself.
-	SwarmOptions
+	// Swarm has downloads swap shards with peers, where the servers have a swarm, while
+	// [Client.Serve] runs. Fetch.LimitRate bounds the throughput to peers separately.
+	Swarm SwarmOptions
 
-	// Progress is called a few times a second during a download, and once at its
-	// end, never twice at the same time. Nil has a line logged every ten seconds.
+	// Downloads call Progress a few times a second, and once at their end; the calls of a
+	// download do not overlap. Nil means a line in the log every ten seconds.
 	Progress func(Progress)
 
-	// Logger receives what happens. Nil discards it.
+	// Logger receives the log. Nil discards it.
 	Logger *slog.Logger
 }
 
-// A Version is what servers tell of one. Where no server has a manifest, as with
-// the Python package, only Name and Digest are known, and Shards where it is
-// stated.
+// A Version is a version as servers list and describe it. Where no server has a
+// manifest, as with the Python package, only Name and Digest are known, and Shards
+// where a server states it.
 type Version struct {
-	// Name is the version's, such as "v1".
+	// Name is the version's name, such as "v1".
 	Name string
 
-	// File is what the file was called where it was published. Do not use it as a
-	// path unseen: it comes from the network.
+	// File is the name of the published file. It comes from the network: check it before
+	// you use it as a path.
 	File string
 
-	// Size is the file's, in bytes, and -1 if it is not known.
+	// Size is the file's size in bytes, and -1 if it is unknown.
 	Size int64
 
-	// ShardSize is that of every shard but the last, in bytes, and -1 if it is not
-	// known.
+	// ShardSize is the size of every shard but the last, in bytes, and -1 if it is
+	// unknown.
 	ShardSize int64
 
-	// Shards is their number, and -1 if it is not known.
+	// Shards is the number of shards, and -1 if it is unknown.
 	Shards int
 
-	// Date is when the version was cut, and zero if that is not known.
+	// Date is the time of publication, and zero if it is unknown.
 	Date time.Time
 
 	// Digest is the file's SHA-256, as 64 lower-case hex digits.
 	Digest string
 }
 
-// A Result is what [Client.Download] has brought, and where to.
+// A Result is a finished download.
 type Result struct {
-	Version
+	// Version is the version that the file holds.
+	Version Version
 
-	// Path is the file that holds it.
+	// Path is the file.
 	Path string
 
-	// Progress is how the download went.
+	// Progress is the final progress of the download.
 	Progress Progress
 }
 
@@ -109,48 +109,50 @@ type Client struct {
 	outputDir string
 	wait      time.Duration
 	noResume  bool
-	progress  func(Progress)
+	progress  func(fetch.Progress) // or nil
 	logger    *slog.Logger
-	board     *relay.Board     // of a swarm, or nil, and then:
-	given     *metrics.Metrics // what others are sent of it
-	limitRate int64            // of that
+	board     *relay.Board     // the arriving shards, for peers; nil without a swarm
+	given     *metrics.Metrics // counts the shards that peers receive
+	limitRate int64            // bounds them, in bytes per second
 }
 
-// NewClient returns a Client. It asks nothing of the servers yet. Errors match
-// [ErrOptions]. The caller closes the Client.
+// NewClient returns a Client. It sends no request yet. Errors match [ErrOptions]. The
+// caller closes the Client.
 func NewClient(opts ClientOptions) (*Client, error) {
 	if opts.Wait < 0 {
 		return nil, fmt.Errorf("%w: wait %v is negative", ErrOptions, opts.Wait)
 	}
-	if err := opts.check(); err != nil {
+	if err := opts.Swarm.check(); err != nil {
 		return nil, err
 	}
 	logger := loggerOr(opts.Logger)
-	pool, err := opts.pool(opts.Servers, cmp.Or(opts.ServerPort, DefaultPort), fetch.Options{
-		Swarm: opts.Swarm, SwarmAllow: opts.SwarmAllow, Logger: logger,
+	pool, err := opts.Fetch.pool(opts.Servers, cmp.Or(opts.ServerPort, DefaultPort), fetch.Options{
+		Swarm: opts.Swarm.Enabled, SwarmAllow: opts.Swarm.Allow, Logger: logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	c := &Client{
 		pool: pool, client: client.New(pool, logger), outputDir: cmp.Or(opts.OutputDir, DefaultOutputDir),
-		wait: opts.Wait, noResume: opts.NoResume, progress: opts.Progress, logger: logger,
+		wait: opts.Wait, noResume: opts.NoResume, logger: logger,
 	}
-	if opts.Swarm {
-		c.board, c.given, c.limitRate = relay.NewBoard(), metrics.New("client", ""), opts.LimitRate
+	if opts.Progress != nil {
+		c.progress = func(p fetch.Progress) { opts.Progress(c.progressOf(p)) }
+	}
+	if opts.Swarm.Enabled {
+		c.board, c.given, c.limitRate = relay.NewBoard(), metrics.New("client", ""), opts.Fetch.LimitRate
 		c.client.Share(c.board)
 	}
 	return c, nil
 }
 
-// Serve takes part in the swarms of the client's servers until ctx ends: it serves what
-// downloads have brought of the newest two versions on ln, which it closes, to others, and
-// has downloads take from others what these have. Downloads that begin before it does do
-// not. It returns nil when ctx has ended, and an error that matches [ErrOptions] if the
-// options do not say Swarm.
+// Serve takes part in the swarms of the client's servers until ctx ends: it serves the
+// shards of the newest two downloaded versions to peers on ln, and has downloads fetch
+// from peers. Downloads that began before Serve do not. It closes ln. It returns nil when
+// ctx has ended, and an error matching [ErrOptions] without Swarm.Enabled.
 func (c *Client) Serve(ctx context.Context, ln net.Listener) error {
 	if c.board == nil {
-		return errors.Join(fmt.Errorf("%w: to serve, a client must be in a swarm", ErrOptions), ln.Close())
+		return errors.Join(fmt.Errorf("%w: a client serves only with Swarm.Enabled", ErrOptions), ln.Close())
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -165,11 +167,11 @@ func (c *Client) Serve(ctx context.Context, ln net.Listener) error {
 	return group.Wait()
 }
 
-// Given returns how many bytes of shards [Client.Serve] has sent to others.
+// Given returns the number of bytes of shards that [Client.Serve] has sent to peers.
 func (c *Client) Given() int64 { return c.given.Traffic().ToPeers }
 
-// List returns the versions on offer, ascending. It tries nothing again. The
-// error matches [ErrUnreachable] if none answers.
+// List returns the listed versions in ascending order. It asks each server once. The
+// error matches [ErrUnreachable] if no server answers.
 func (c *Client) List(ctx context.Context) ([]Version, error) {
 	listings, err := c.client.List(ctx)
 	if err != nil {
@@ -177,9 +179,8 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 	}
 	versions := make([]Version, len(listings))
 	for i, l := range listings {
-		versions[i] = Version{
-			Name: l.Entry.Version.String(), Size: -1, ShardSize: -1, Shards: cmp.Or(l.Entry.Count, -1), Digest: l.Entry.Digest.String(),
-		}
+		versions[i] = unknown(l.Entry)
+		versions[i].Shards = cmp.Or(l.Entry.Count, -1)
 		if m := l.Manifest; m != nil {
 			versions[i] = versionOf(l.Entry.Version, *m)
 			versions[i].Shards = l.Entry.Count
@@ -188,17 +189,16 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 	return versions, nil
 }
 
-// Download brings a version, such as "v1" or [Latest], to the file path; an empty
-// path means download_v1.bin in the options' OutputDir. Directories on the way
-// are made. When it returns nil, the file is the one that was published, all of
-// it, on the disk; on any error what stood at path is as it was before, and what
-// has come is kept beside it for the next Download of the same file to the same
-// path, which goes on where this one stopped. What is not offered yet it waits for,
-// as long as the options say.
+// Download downloads a version, such as "v1" or [Latest], to the file path; an empty
+// path means download_v1.bin in the options' OutputDir. It makes missing directories.
+// When it returns nil, the whole published file is on the disk. After an error the
+// file at path is as it was before, and the partial file stays beside it; the next
+// Download of the same file to the same path continues there. Download waits for a
+// version that is not listed yet for as long as the options allow.
 //
-// Errors match [ErrOptions] if version is neither, [ErrNoVersion],
-// [ErrIntegrity], [ErrUnreachable] or [ErrNoSpace]; others are the file system's,
-// what ended ctx, or say what the servers answered.
+// Errors match [ErrOptions] if version is no version, [ErrNoVersion], [ErrIntegrity],
+// [ErrUnreachable] or [ErrNoSpace]; others are the file system's, the cause of ctx's
+// end, or the answers of the servers.
 func (c *Client) Download(ctx context.Context, version, path string) (Result, error) {
 	var number shard.Version
 	if version != Latest {
@@ -214,10 +214,7 @@ func (c *Client) Download(ctx context.Context, version, path string) (Result, er
 	if path == "" {
 		path = filepath.Join(c.outputDir, "download_"+entry.Version.String()+".bin")
 	}
-	d := client.Download{Entry: entry, Path: path, Afresh: c.noResume}
-	if c.progress != nil {
-		d.Progress = func(p fetch.Progress) { c.progress(c.progressOf(p)) }
-	}
+	d := client.Download{Entry: entry, Path: path, Afresh: c.noResume, Progress: c.progress}
 	m, went, err := c.client.Download(ctx, d)
 	if err != nil {
 		return Result{}, err
@@ -225,13 +222,18 @@ func (c *Client) Download(ctx context.Context, version, path string) (Result, er
 	return Result{Version: versionOf(entry.Version, m), Path: path, Progress: c.progressOf(went)}, nil
 }
 
+// progressOf converts the progress of a fetch for callers of this package.
 func (c *Client) progressOf(p fetch.Progress) Progress {
 	q := Progress{
-		Version: p.Version.String(), Size: p.Size, Done: p.Done, Resumed: p.Resumed, Received: p.Received, Peers: p.Peers, Wasted: p.Wasted,
+		Version: p.Version.String(), Size: p.Size, Done: p.Done, Resumed: p.Resumed, Received: p.Received,
+		Peers: p.Peers, Wasted: p.Wasted,
 		Given: c.Given(), Elapsed: p.Elapsed, Speed: p.Speed,
 	}
 	for _, u := range p.Upstreams {
-		v := Upstream{URL: u.URL, Peer: u.Peer, State: u.State, Transfers: u.Transfers, Received: u.Received, Speed: u.Speed}
+		v := Upstream{
+			URL: u.URL, Peer: u.Peer, State: u.State,
+			Transfers: u.Transfers, Received: u.Received, Speed: u.Speed,
+		}
 		if u.Err != nil {
 			v.Err = strings.TrimPrefix(strings.TrimPrefix(u.Err.Error(), u.URL), ": ")
 		}
@@ -240,7 +242,7 @@ func (c *Client) progressOf(p fetch.Progress) Progress {
 	return q
 }
 
-// Close gives back what [NewClient] took.
+// Close closes connections to servers and the files that it shares with peers.
 func (c *Client) Close() error {
 	c.pool.Close()
 	return c.client.Unshare()
@@ -251,4 +253,9 @@ func versionOf(v shard.Version, m shard.Manifest) Version {
 		Name: v.String(), File: m.Name, Size: m.Size, ShardSize: m.ShardSize, Shards: len(m.Shards), Date: m.Date,
 		Digest: m.Digest.String(),
 	}
+}
+
+// unknown is the version of an entry without a manifest.
+func unknown(e distfile.Entry) Version {
+	return Version{Name: e.Version.String(), Size: -1, ShardSize: -1, Shards: -1, Digest: e.Digest.String()}
 }

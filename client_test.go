@@ -28,8 +28,14 @@ func TestClientDownloads(t *testing.T) {
 	for name, tc := range map[string]struct {
 		version, path, wantPath, wantVersion, want string
 	}{
-		"a version":     {"v1", filepath.Join(outputDir, "a", "b"), filepath.Join(outputDir, "a", "b"), "v1", "the first"},
-		"latest":        {shardcast.Latest, filepath.Join(outputDir, "c"), filepath.Join(outputDir, "c"), "v2", "the second"},
+		"a version": {
+			"v1", filepath.Join(outputDir, "a", "b"), filepath.Join(outputDir, "a", "b"), "v1",
+			"the first",
+		},
+		"latest": {
+			shardcast.Latest, filepath.Join(outputDir, "c"), filepath.Join(outputDir, "c"), "v2",
+			"the second",
+		},
 		"no path":       {"v1", "", filepath.Join(outputDir, "download_v1.bin"), "v1", "the first"},
 		"latest there":  {shardcast.Latest, "", filepath.Join(outputDir, "download_v2.bin"), "v2", "the second"},
 		"it once again": {"v2", "", filepath.Join(outputDir, "download_v2.bin"), "v2", "the second"},
@@ -39,12 +45,12 @@ func TestClientDownloads(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, tc.wantPath, got.Path)
 			assert.Equal(t, tc.want, read(t, got.Path))
-			assert.Equal(t, tc.wantVersion, got.Name)
-			assert.Equal(t, "weights.bin", got.File)
-			assert.Equal(t, int64(len(tc.want)), got.Size)
-			assert.Equal(t, (len(tc.want)+3)/4, got.Shards)
-			assert.Len(t, got.Digest, 64)
-			assert.WithinDuration(t, time.Now(), got.Date, time.Minute)
+			assert.Equal(t, tc.wantVersion, got.Version.Name)
+			assert.Equal(t, "weights.bin", got.Version.File)
+			assert.Equal(t, int64(len(tc.want)), got.Version.Size)
+			assert.Equal(t, (len(tc.want)+3)/4, got.Version.Shards)
+			assert.Len(t, got.Version.Digest, 64)
+			assert.WithinDuration(t, time.Now(), got.Version.Date, time.Minute)
 		})
 	}
 }
@@ -62,7 +68,10 @@ func TestClientDownloadsToTheDefaultDirectory(t *testing.T) {
 
 func TestClientRefusesWhatIsNotAVersion(t *testing.T) {
 	c := newClient(t, shardcast.ClientOptions{Servers: []string{"host.invalid"}})
-	for _, version := range []string{"", "1", "v0", "v01", "v", "V1", "v-1", "newest", "LATEST", "../v1", "v1/", "v1234567890123456789"} {
+	for _, version := range []string{
+		"", "1", "v0", "v01", "v", "V1", "v-1", "newest", "LATEST", "../v1", "v1/",
+		"v1234567890123456789",
+	} {
 		_, err := c.Download(t.Context(), version, filepath.Join(t.TempDir(), "copy"))
 		assert.ErrorIs(t, err, shardcast.ErrOptions, version)
 	}
@@ -112,7 +121,10 @@ func TestClientErrors(t *testing.T) {
 	_, err = unreachable.List(t.Context())
 	require.ErrorIs(t, err, shardcast.ErrUnreachable)
 
-	lies := newPlain(t, map[string]string{"/distribution.txt": "v1: " + strings.Repeat("a", 64), "/v1/manifest.json": "{}"})
+	lies := newPlain(
+		t,
+		map[string]string{"/distribution.txt": "v1: " + strings.Repeat("a", 64), "/v1/manifest.json": "{}"},
+	)
 	_, err = newClient(t, shardcast.ClientOptions{Servers: []string{lies.URL}}).Download(t.Context(), "v1", path)
 	require.ErrorIs(t, err, shardcast.ErrIntegrity)
 	assert.NoFileExists(t, path)
@@ -137,7 +149,14 @@ func TestClientListsWhatIsKnownOfThePythonPackagesVersions(t *testing.T) {
 	got, err := newClient(t, shardcast.ClientOptions{Servers: []string{s.URL}}).List(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []shardcast.Version{
-		{Name: "v1", Size: -1, ShardSize: -1, Shards: -1, Digest: digest}, {Name: "v2", Size: -1, ShardSize: -1, Shards: 7, Digest: digest},
+		{
+			Name:      "v1",
+			Size:      -1,
+			ShardSize: -1,
+			Shards:    -1,
+			Digest:    digest,
+		},
+		{Name: "v2", Size: -1, ShardSize: -1, Shards: 7, Digest: digest},
 	}, got)
 }
 
@@ -154,7 +173,10 @@ func TestClientTakesServersAsUsersWriteThem(t *testing.T) {
 	require.NoError(t, err)
 	_, port, ok := strings.Cut(address, ":")
 	require.True(t, ok)
-	for _, server := range []string{address, "http://" + address, "http://" + address + "/", "http://localhost:" + port} {
+	for _, server := range []string{
+		address, "http://" + address, "http://" + address + "/",
+		"http://localhost:" + port,
+	} {
 		got, err := newClient(t, shardcast.ClientOptions{Servers: []string{server}}).List(t.Context())
 		require.NoError(t, err, server)
 		assert.Len(t, got, 1, server)
@@ -164,7 +186,7 @@ func TestClientTakesServersAsUsersWriteThem(t *testing.T) {
 func TestWhatAClientGivesIsCountedAndKeepsToItsRate(t *testing.T) {
 	const size, rate = 300_000, 1_000_000
 	o, err := shardcast.NewOrigin(shardcast.OriginOptions{
-		DataDir: t.TempDir(), Host: "127.0.0.1", Port: -1, SwarmOptions: shardcast.SwarmOptions{Swarm: true},
+		DataDir: t.TempDir(), Host: "127.0.0.1", Port: -1, Swarm: shardcast.SwarmOptions{Enabled: true},
 	})
 	require.NoError(t, err)
 	address := serve(t, o)
@@ -174,7 +196,7 @@ func TestWhatAClientGivesIsCountedAndKeepsToItsRate(t *testing.T) {
 	limited := quick
 	limited.LimitRate = rate
 	c, err := shardcast.NewClient(shardcast.ClientOptions{
-		Servers: []string{address}, FetchOptions: limited, SwarmOptions: shardcast.SwarmOptions{Swarm: true},
+		Servers: []string{address}, Fetch: limited, Swarm: shardcast.SwarmOptions{Enabled: true},
 	})
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, c.Close()) }()
@@ -187,7 +209,12 @@ func TestWhatAClientGivesIsCountedAndKeepsToItsRate(t *testing.T) {
 	require.NoError(t, err)
 	assert.Zero(t, c.Given())
 
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+ln.Addr().String()+"/v1/shard_001.bin", http.NoBody)
+	r, err := http.NewRequestWithContext(
+		t.Context(),
+		http.MethodGet,
+		"http://"+ln.Addr().String()+"/v1/shard_001.bin",
+		http.NoBody,
+	)
 	require.NoError(t, err)
 	r.Header.Set("Shardcast-Swarm", "peer")
 	began := time.Now()

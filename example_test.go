@@ -60,12 +60,14 @@ func ExampleOrigin_Serve_watch() {
 	ended := make(chan error)
 	go func() { ended <- origin.Serve(ctx, ln) }()
 
-	client, err := shardcast.NewClient(shardcast.ClientOptions{Servers: []string{ln.Addr().String()}, Wait: time.Minute})
+	client, err := shardcast.NewClient(
+		shardcast.ClientOptions{Servers: []string{ln.Addr().String()}, Wait: time.Minute},
+	)
 	if err != nil {
 		panic(err)
 	}
 	got, err := client.Download(ctx, shardcast.Latest, filepath.Join(dir, "got"))
-	fmt.Println(got.Name, got.File, got.Size, err)
+	fmt.Println(got.Version.Name, got.Version.File, got.Version.Size, err)
 
 	stop()
 	fmt.Println(client.Close(), <-ended, origin.Close())
@@ -79,7 +81,9 @@ func ExampleNewClient() {
 	defer remove()
 	ctx, stop := context.WithCancel(context.Background())
 
-	origin, err := shardcast.NewOrigin(shardcast.OriginOptions{DataDir: filepath.Join(dir, "data"), Host: "127.0.0.1", Port: -1})
+	origin, err := shardcast.NewOrigin(
+		shardcast.OriginOptions{DataDir: filepath.Join(dir, "data"), Host: "127.0.0.1", Port: -1},
+	)
 	if err != nil {
 		panic(err)
 	}
@@ -102,7 +106,7 @@ func ExampleNewClient() {
 		panic(err)
 	}
 	text, err := os.ReadFile(got.Path)
-	fmt.Println(got.Name, got.File, got.Size, string(text), err)
+	fmt.Println(got.Version.Name, got.Version.File, got.Version.Size, string(text), err)
 
 	stop()
 	fmt.Println(client.Close(), <-ended, origin.Close())
@@ -116,7 +120,9 @@ func ExampleClient_Follow() {
 	defer remove()
 	ctx, stop := context.WithCancel(context.Background())
 
-	origin, err := shardcast.NewOrigin(shardcast.OriginOptions{DataDir: filepath.Join(dir, "data"), Host: "127.0.0.1", Port: -1})
+	origin, err := shardcast.NewOrigin(
+		shardcast.OriginOptions{DataDir: filepath.Join(dir, "data"), Host: "127.0.0.1", Port: -1},
+	)
 	if err != nil {
 		panic(err)
 	}
@@ -140,7 +146,7 @@ func ExampleClient_Follow() {
 		panic(err)
 	}
 	for got, err := range client.Follow(ctx, shardcast.FollowOptions{Marker: "stable"}) {
-		if err != nil && got.Name == "" {
+		if err != nil && got.Version.Name == "" {
 			fmt.Println(err) // the last one
 			break
 		}
@@ -148,8 +154,8 @@ func ExampleClient_Follow() {
 			continue // this version is passed over
 		}
 		path, _ := filepath.Rel(dir, got.Path)
-		fmt.Println(got.Name, filepath.ToSlash(path), got.Size)
-		if got.Name == "v3" {
+		fmt.Println(got.Version.Name, filepath.ToSlash(path), got.Version.Size)
+		if got.Version.Name == "v3" {
 			break
 		}
 		publish()
@@ -170,7 +176,9 @@ func ExampleNewMiddle() {
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 2)
 
-	origin, err := shardcast.NewOrigin(shardcast.OriginOptions{DataDir: filepath.Join(dir, "data"), Host: "127.0.0.1", Port: -1})
+	origin, err := shardcast.NewOrigin(
+		shardcast.OriginOptions{DataDir: filepath.Join(dir, "data"), Host: "127.0.0.1", Port: -1},
+	)
 	if err != nil {
 		panic(err)
 	}
@@ -184,7 +192,12 @@ func ExampleNewMiddle() {
 	}
 
 	middle, err := shardcast.NewMiddle(shardcast.MiddleOptions{
-		Upstreams: []string{originListener.Addr().String()}, DataDir: filepath.Join(dir, "middle_data"), Host: "127.0.0.1", Port: -1,
+		Upstreams: []string{
+			originListener.Addr().String(),
+		},
+		DataDir: filepath.Join(dir, "middle_data"),
+		Host:    "127.0.0.1",
+		Port:    -1,
 	})
 	if err != nil {
 		panic(err)
@@ -204,7 +217,7 @@ func ExampleNewMiddle() {
 		if errors.Is(err, shardcast.ErrNoVersion) {
 			continue // the middle does not have all of it yet
 		}
-		fmt.Println(got.Name, got.Size, err)
+		fmt.Println(got.Version.Name, got.Version.Size, err)
 		break
 	}
 

@@ -72,7 +72,7 @@ func newOrigin(t *testing.T, dir string) (*shardcast.Origin, string) {
 
 func newClient(t *testing.T, opts shardcast.ClientOptions) *shardcast.Client {
 	t.Helper()
-	opts.FetchOptions = quick
+	opts.Fetch = quick
 	c, err := shardcast.NewClient(opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, c.Close()) })

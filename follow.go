@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 
-	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/follow"
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -16,56 +15,54 @@ const (
 	DefaultKeep     = follow.DefaultKeep
 )
 
-// FollowOptions say what [Client.Follow] keeps in the OutputDir of the client's
-// options. The zero value is a good one.
+// FollowOptions say which versions [Client.Follow] keeps, and how, in the OutputDir of the
+// client's options. The zero value is a good one.
 type FollowOptions struct {
-	// Template is where in the directory a version's file goes, with slashes: {version}
-	// stands for "v7", {n} for "7", one of which there must be, and {name} for the name
-	// that the file had where it was published. A name that is none, is hidden or has a
-	// directory in it is download_v7.bin here. Empty means "{version}/{name}".
+	// Template is the path of a version's file in the directory, with slashes: {version}
+	// stands for "v7", {n} for "7", one of which it must have, and {name} for the name of
+	// the published file. A name that is empty, hidden or has a directory in it becomes
+	// download_v7.bin. Empty means "{version}/{name}".
 	Template string
 
-	// Keep is how many versions are kept: the last ones that came. Zero means 2. What
-	// else is in the directory is never touched.
+	// Keep is the number of delivered versions to keep, the newest. Zero means 2. Follow
+	// touches no other file in the directory.
 	Keep int
 
-	// From has those versions come first, in order, that are on offer at the beginning
-	// and not before this one, such as "v7". Only where no version has come yet does it
-	// hold back older ones. Empty means that the newest comes first.
+	// From, such as "v7", delivers the versions from it on that are listed at the beginning,
+	// in order. Where the directory already has a version it does not hold back older
+	// ones. Empty means the newest first.
 	From string
 
-	// All has every version come, in order. Otherwise the newest one comes next, and
-	// what was published while another one was downloaded and used is left out.
+	// All delivers every version, in order. Otherwise the newest comes next, and versions
+	// published during a download and its use are left out.
 	All bool
 
-	// SkipStale has a download broken off as soon as a newer version is on offer.
+	// SkipStale breaks off a download as soon as a newer version is listed.
 	SkipStale bool
 
-	// Marker is the name of an empty file that is written beside each version when it
-	// is complete; the template must have a directory for each version. Empty means
-	// none.
+	// Marker is the name of an empty file that Follow writes beside each version when it
+	// is complete; the template must have a directory for each version. Empty means none.
 	Marker string
 
-	// Link is the name, in the directory, of a symbolic link to the file of the newest
-	// version, which is switched at once. Empty means none.
+	// Link is the name, in the directory, of a symbolic link to the newest version's file,
+	// which Follow switches atomically. Empty means none.
 	Link string
 }
 
 // Follow keeps the newest version in the client's OutputDir, for ever: it yields each
-// version that has come, when its file, marker and link are in place. It ends when the
-// caller breaks off, when ctx ends, or when the directory cannot be kept, and yields the
-// latter two as the last error, with a Result that names no version. An error with a
-// Result that does, is of a version that is passed over, for the next one:
-// [ErrNoVersion] if it was retired before it was fetched, [ErrIntegrity] if no server
-// has the right bytes; others say that its place has a file that is not ours, or what
-// went wrong in all attempts, three times.
+// version when its file, marker and link are in place. It ends when the caller breaks
+// off, when ctx ends, or when it cannot use the directory; the latter two are its last
+// error, with a Result without a version. An error with a version in its Result means that
+// Follow leaves this version out: [ErrNoVersion] if it was retired before the fetch,
+// [ErrIntegrity] if no server has the right bytes; others report a file of another program
+// in its place, or three failed fetches.
 //
-// Servers that are down, and a full disk, are waited for. What is in the directory is
-// found again by the next Follow, also after a crash: it does not come twice. Only a
-// version for which the caller's loop had not come to its end, or ctx had ended before, is
-// yielded again, from the disk. One Follow at a time can have a directory.
+// Follow waits for servers that are down, and for room on a full disk. The next Follow in
+// the directory, also after a crash, does not deliver a version twice, unless ctx or the
+// program ended before the caller's loop had come to its end for that version; Follow then
+// yields it again, from the disk. One Follow at a time can use a directory.
 //
-// The options' Wait does not matter. Errors match [ErrOptions] if an option is none.
+// The options' Wait has no effect. Errors match [ErrOptions] if an option is invalid.
 func (c *Client) Follow(ctx context.Context, opts FollowOptions) iter.Seq2[Result, error] {
 	return func(yield func(Result, error) bool) {
 		f, err := c.follow(opts)
@@ -76,7 +73,7 @@ func (c *Client) Follow(ctx context.Context, opts FollowOptions) iter.Seq2[Resul
 		more := true
 		err = follow.Run(ctx, f, func(got follow.Delivery, err error) bool {
 			if err != nil {
-				more = yield(Result{Version: Version{Name: got.Entry.Version.String(), Size: -1, ShardSize: -1, Shards: -1, Digest: got.Entry.Digest.String()}}, err)
+				more = yield(Result{Version: unknown(got.Entry)}, err)
 				return more
 			}
 			version := versionOf(got.Entry.Version, got.Manifest)
@@ -90,12 +87,12 @@ func (c *Client) Follow(ctx context.Context, opts FollowOptions) iter.Seq2[Resul
 	}
 }
 
-// follow returns opts as package follow has them.
+// follow returns opts for package follow.
 func (c *Client) follow(opts FollowOptions) (follow.Options, error) {
 	f := follow.Options{
 		Pool: c.pool, Client: c.client, Logger: c.logger,
 		Dir: c.outputDir, Template: opts.Template, Keep: opts.Keep, All: opts.All, SkipStale: opts.SkipStale,
-		Marker: opts.Marker, Link: opts.Link, Afresh: c.noResume,
+		Marker: opts.Marker, Link: opts.Link, Afresh: c.noResume, Progress: c.progress,
 	}
 	if opts.From != "" {
 		var err error
@@ -105,9 +102,6 @@ func (c *Client) follow(opts FollowOptions) (follow.Options, error) {
 	}
 	if err := f.Check(); err != nil {
 		return follow.Options{}, fmt.Errorf("%w: %w", ErrOptions, err)
-	}
-	if c.progress != nil {
-		f.Progress = func(p fetch.Progress) { c.progress(c.progressOf(p)) }
 	}
 	return f, nil
 }

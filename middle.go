@@ -18,59 +18,57 @@ import (
 
 // MiddleOptions configure a [Middle]. Only Upstreams is required.
 type MiddleOptions struct {
-	// Upstreams are the servers to follow: host, host:port or an http:// or
-	// https:// URL with an optional path, or dns+http://name:port for all servers that
-	// the name has addresses of, as they change; see UpstreamPort. Where as many of them
-	// say one thing as another, the first is believed.
+	// Upstreams are the servers to follow: host, host:port or an http:// or https:// URL
+	// with an optional path, or dns+http://name:port for a server at each address of the
+	// name, as they change. Where they contradict one another the majority decides, and on
+	// a tie the first.
 	Upstreams []string
 
-	// UpstreamPort is that of upstreams without one. Zero means 8000.
+	// UpstreamPort is the port of upstreams without one. Zero means 8000.
 	UpstreamPort int
 
-	// DataDir is the directory that versions are kept in; it is made if it is
-	// missing. Empty means "./middle_data".
+	// DataDir is the directory of the versions; a missing one is made. Empty means "./middle_data".
 	DataDir string
 
 	// Host is the name or address of the interface to listen on. Empty means all.
 	Host string
 
-	// Port is the TCP port to listen on. Zero means 8000, and a negative one any
-	// that is free.
+	// Port is the TCP port to listen on. Zero means 8000, and a negative one any free
+	// port.
 	Port int
 
-	// CheckInterval is the time between two looks at upstreams that do not tell what
-	// is new, and until what has failed is tried again. Zero means 30 s.
+	// CheckInterval is the time between two polls of upstreams that do not push new
+	// versions, and the wait after a failed fetch. Zero means 30 s.
 	CheckInterval time.Duration
 
-	// MaxVersions is how many versions are kept, up to 10,000. Zero means 15.
+	// MaxVersions is the number of versions to keep, up to 10,000. Zero means 15.
 	MaxVersions int
 
-	// Dialect is that of the release of the Python package which the root of the server
-	// answers like, "0.1" or "0.3". Either is answered below /py01 and /py03 too. Empty
-	// means "0.1".
+	// Dialect is the release of the Python package, "0.1" or "0.3", whose protocol the
+	// server speaks at its root; /py01 and /py03 speak either. Empty means "0.1".
 	Dialect string
 
-	// FetchOptions say how shards are fetched, and ServerLimits bound what is sent.
-	// Each has its own LimitRate. SwarmOptions are for those who follow.
-	FetchOptions
-	ServerLimits
-	SwarmOptions
+	// Fetch says how to fetch shards, and Limits bound the shards that the server sends;
+	// each has its own LimitRate. Swarm has the middle swap shards with its peers, and its
+	// own nodes with one another.
+	Fetch  FetchOptions
+	Limits ServerLimits
+	Swarm  SwarmOptions
 
 	// AccessLog receives a line for each answer of the server, in the Combined Log Format
-	// with the seconds that it took after it. Each is one call of Write, and there are
-	// never two at the same time. Nil is for none.
+	// followed by the duration in seconds. Each line is one call of Write; calls do not
+	// overlap. Nil means no log.
 	AccessLog io.Writer
 
-	// NoStatusPage has the server not show what it has and does at / and /status.json.
+	// NoStatusPage removes the status page at / and /status.json.
 	NoStatusPage bool
 
-	// Logger receives what happens. Nil discards it.
+	// Logger receives the log. Nil discards it.
 	Logger *slog.Logger
 }
 
-// A Middle follows upstreams, keeps what they offer in a data directory, each
-// version once all of it has been verified, and serves that, and what is on its way
-// there.
+// A Middle follows upstreams, keeps their versions in a data directory once it has
+// verified them, and serves these versions and the arriving ones.
 type Middle struct {
 	host    string
 	port    int
@@ -90,7 +88,7 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	if err := checkServer(opts.Port, opts.MaxVersions); err != nil {
 		return nil, err
 	}
-	serving, err := opts.serving(opts.Dialect)
+	serving, err := opts.Limits.serving(opts.Dialect)
 	if err != nil {
 		return nil, err
 	}
@@ -100,11 +98,11 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 		serving.Status = &server.Status{Role: "middle", Build: build()}
 	}
 	logger := loggerOr(opts.Logger)
-	if serving.Members, err = opts.members(logger); err != nil {
+	if serving.Members, err = opts.Swarm.members(logger); err != nil {
 		return nil, err
 	}
-	pool, err := opts.pool(opts.Upstreams, cmp.Or(opts.UpstreamPort, DefaultPort), fetch.Options{
-		Swarm: opts.Swarm, SwarmAllow: opts.SwarmAllow, Metrics: serving.Metrics, Logger: logger,
+	pool, err := opts.Fetch.pool(opts.Upstreams, cmp.Or(opts.UpstreamPort, DefaultPort), fetch.Options{
+		Swarm: opts.Swarm.Enabled, SwarmAllow: opts.Swarm.Allow, Metrics: serving.Metrics, Logger: logger,
 	})
 	if err != nil {
 		return nil, err
@@ -125,19 +123,18 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	}, nil
 }
 
-// Listen listens where the options say, for [Middle.Serve].
+// Listen listens on the Host and Port of the options, for [Middle.Serve].
 func (m *Middle) Listen() (net.Listener, error) { return listen(m.host, m.port) }
 
-// Serve follows the upstreams and serves what it has on ln, from [Middle.Listen]
-// or elsewhere, until ctx ends; then it finishes what it is sending, for 30
-// seconds at most, and returns nil. It returns an error matching [ErrInUse] if
-// the data directory has another server. Trouble upstream is logged, and tried
-// again. It closes ln.
+// Serve follows the upstreams and serves on ln, from [Middle.Listen] or elsewhere,
+// until ctx ends; then it finishes its answers within 30 seconds and returns nil. It
+// returns an error matching [ErrInUse] if the data directory has another server. It
+// logs failures of upstreams and tries again. It closes ln.
 func (m *Middle) Serve(ctx context.Context, ln net.Listener) error {
 	return m.middle.Serve(ctx, ln, m.serving)
 }
 
-// Close gives back what [NewMiddle] took.
+// Close releases the data directory and closes connections to upstreams.
 func (m *Middle) Close() error {
 	m.serving.Members.Close()
 	m.pool.Close()

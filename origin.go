@@ -19,95 +19,91 @@ import (
 
 // OriginOptions configure an [Origin]. The zero value is a good one.
 type OriginOptions struct {
-	// DataDir is the directory that versions are kept in; it is made if it is
-	// missing. Empty means "./data".
+	// DataDir is the directory of the versions; a missing one is made. Empty means "./data".
 	DataDir string
 
 	// Host is the name or address of the interface to listen on. Empty means all.
 	Host string
 
-	// Port is the TCP port to listen on. Zero means 8000, and a negative one any
-	// that is free.
+	// Port is the TCP port to listen on. Zero means 8000, and a negative one any free
+	// port.
 	Port int
 
-	// ShardSize is that of every shard but the last, in bytes. Zero means
-	// 50,000,000, and [AutoShardSize] a thousandth of the file, within 8,000,000 and
-	// 64,000,000. A file may have 65,536 shards.
+	// ShardSize is the size of every shard but the last, in bytes. Zero means 50,000,000,
+	// and [AutoShardSize] a thousandth of the file, from 8,000,000 to 64,000,000. A file
+	// may have 65,536 shards.
 	ShardSize int64
 
-	// MaxVersions is how many versions are kept, up to 10,000. Zero means 15.
+	// MaxVersions is the number of versions to keep, up to 10,000. Zero means 15.
 	MaxVersions int
 
-	// Dialect is that of the release of the Python package which the root of the server
-	// answers like, "0.1" or "0.3". Either is answered below /py01 and /py03 too. Empty
-	// means "0.1".
+	// Dialect is the release of the Python package, "0.1" or "0.3", whose protocol the
+	// server speaks at its root; /py01 and /py03 speak either. Empty means "0.1".
 	Dialect string
 
-	// Watch are the files that [Origin.Serve] broadcasts as they appear. The zero
-	// value is for none.
+	// Watch selects the files that [Origin.Serve] broadcasts as they appear. The zero
+	// value means none.
 	Watch WatchOptions
 
-	// ServerLimits bound what is sent, and SwarmOptions are for those who follow.
-	ServerLimits
-	SwarmOptions
+	// Limits bound the shards that the server sends, and Swarm has its nodes swap them.
+	Limits ServerLimits
+	Swarm  SwarmOptions
 
-	// Ready is called by [Origin.Serve] when the data directory is its own, before
-	// it takes connections. Nil calls nothing.
+	// [Origin.Serve] calls Ready when it holds the data directory, before it takes
+	// connections. Nil is allowed.
 	Ready func()
 
 	// AccessLog receives a line for each answer of the server, in the Combined Log Format
-	// with the seconds that it took after it. Each is one call of Write, and there are
-	// never two at the same time. Nil is for none.
+	// followed by the duration in seconds. Each line is one call of Write; calls do not
+	// overlap. Nil means no log.
 	AccessLog io.Writer
 
-	// NoStatusPage has the server not show what it has and does at / and /status.json.
+	// NoStatusPage removes the status page at / and /status.json.
 	NoStatusPage bool
 
-	// Logger receives what happens. Nil discards it.
+	// Logger receives the log. Nil discards it.
 	Logger *slog.Logger
 }
 
-// WatchOptions say which files an [Origin] broadcasts by itself while it serves: each
-// once when it is complete, in the order of their times, and those of the same time by
-// name. What has been broadcast is remembered in the data directory, by name, size, time
-// and inode, so that what appears while no server runs follows, and a file that is
-// replaced by another one is broadcast again. Links, hidden files and what is in the
-// data directory are left alone.
+// WatchOptions select the files that an [Origin] broadcasts by itself while it serves:
+// each once, when it is complete, in the order of their modification times and then their
+// names. The data directory remembers each broadcast by name, size, time and inode, so
+// files that appear while no server runs follow later, and a file that replaces another
+// is broadcast again. Links, hidden files and files in the data directory do not count.
 //
-// A file is complete when it has not changed for Settle or has its Marker, and, on
-// Linux, nobody has it open for writing. Who pauses for longer while he writes, and
-// closes the file meanwhile or writes from another machine, has half a file broadcast;
-// who renames whole files into the directory, or writes a marker after them, has not.
-// A file that changes while it is being cut is not published. What goes wrong is logged
-// and tried again.
+// A file is complete when it has not changed for Settle or has its Marker, and, on Linux,
+// no process has it open for writing. A writer that pauses for longer than Settle with the
+// file closed, or on another machine, gets half a file broadcast; renaming whole files into
+// the directory, or writing a marker after them, avoids that. A file that changes during its
+// broadcast is not published. The server logs every failure and tries again.
 type WatchOptions struct {
 	// Dir is the directory in which the files appear. It may appear later itself. Empty
-	// means that nothing is watched.
+	// means no watch.
 	Dir string
 
-	// Glob is what their names match, as [path.Match] has it: either the names of files
-	// in Dir, or, with a slash, those of files in directories in Dir. Empty means "*".
+	// Glob is a pattern of [path.Match]: of file names in Dir, or, with one slash, of a
+	// directory in Dir and a file name. Empty means "*".
 	Glob string
 
-	// Marker is the name of a file that has to be beside one, in its directory, before it
-	// is broadcast; if it is no older than the file, that need not settle any more. Empty
-	// means that there is none.
+	// Marker is the name of a file that must stand beside a file before its broadcast; a
+	// marker that is no older than the file makes Settle unnecessary. Empty means none.
 	Marker string
 
-	// Settle is how long a file must not have changed. Zero means 2 s.
+	// Settle is the time without a change after which a file is complete. Zero means 2 s.
 	Settle time.Duration
 }
 
-// watch returns what the options say, and nil if that is nothing.
+// watch returns the watch for package origin, and nil for the zero value.
 func (o WatchOptions) watch(data string) (*origin.Watch, error) {
 	if o == (WatchOptions{}) {
-		return nil, nil //nolint:nilnil // there is nothing to watch, which is fine
+		return nil, nil //nolint:nilnil // no watch, which is fine
 	}
 	if o.Dir == "" {
-		return nil, fmt.Errorf("%w: it is said what to watch for, and no directory to watch", ErrOptions)
+		return nil, fmt.Errorf("%w: Watch has no effect without Watch.Dir", ErrOptions)
 	}
 	w := &origin.Watch{
-		Dir: o.Dir, Glob: cmp.Or(o.Glob, DefaultWatchGlob), Marker: o.Marker, Settle: cmp.Or(o.Settle, DefaultWatchSettle),
+		Dir: o.Dir, Glob: cmp.Or(o.Glob, DefaultWatchGlob), Marker: o.Marker, Settle: cmp.Or(o.Settle,
+			DefaultWatchSettle),
 	}
 	if err := w.Check(data); err != nil {
 		return nil, fmt.Errorf("%w: watch: %w", ErrOptions, err)
@@ -123,7 +119,7 @@ type Origin struct {
 	store   *store.Store
 	origin  *origin.Origin
 	serving server.Options
-	watch   *origin.Watch // nil for nothing
+	watch   *origin.Watch // or nil
 	ready   func()
 }
 
@@ -140,7 +136,7 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	if err := checkServer(opts.Port, opts.MaxVersions); err != nil {
 		return nil, err
 	}
-	serving, err := opts.serving(opts.Dialect)
+	serving, err := opts.Limits.serving(opts.Dialect)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +148,7 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	serving.AccessLog = opts.AccessLog
 	serving.Metrics = metrics.New("origin", build())
 	logger := loggerOr(opts.Logger)
-	if serving.Members, err = opts.members(logger); err != nil {
+	if serving.Members, err = opts.Swarm.members(logger); err != nil {
 		return nil, err
 	}
 	if !opts.NoStatusPage {
@@ -169,21 +165,20 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 		serving: serving,
 		watch:   watch,
 		ready:   opts.Ready,
-		origin: origin.New(st, shardSize,
-			cmp.Or(opts.MaxVersions, DefaultMaxVersions), logger),
+		origin:  origin.New(st, shardSize, cmp.Or(opts.MaxVersions, DefaultMaxVersions), logger),
 	}, nil
 }
 
-// Broadcast cuts the file path into shards and puts it on offer as the next
-// version, which it returns, such as "v1". Servers of the data directory, in
-// this process or another, serve it at once, and the oldest versions beyond
-// MaxVersions are retired. Any number of broadcasts into one directory may run
-// at the same time, here or in other processes: each waits for its turn.
+// Broadcast cuts the file path into shards and publishes it as the next version,
+// whose name it returns, such as "v1". Servers of the data directory, in this
+// process or another, serve it at once, and Broadcast retires the oldest versions
+// beyond MaxVersions. Any number of broadcasts into one directory may run at the
+// same time, here or in other processes: each waits for its turn.
 //
-// On any error nothing is published, and nothing left on the disk. Errors match
-// [ErrChanged] if the file was written to meanwhile, [ErrNoSpace] if the disk has
-// no room for it and [ErrInUse] if the data directory is a middle's; others are
-// the file system's, or what ended ctx.
+// After an error there is no new version, and no trace of one on the disk. Errors
+// match [ErrChanged] if the file changed meanwhile, [ErrNoSpace] if the disk has no
+// room for it and [ErrInUse] if the data directory is a middle's; others are the
+// file system's, or the cause of ctx's end.
 func (o *Origin) Broadcast(ctx context.Context, path string) (version string, err error) {
 	v, err := o.origin.Broadcast(ctx, path)
 	if err != nil {
@@ -192,13 +187,13 @@ func (o *Origin) Broadcast(ctx context.Context, path string) (version string, er
 	return v.String(), nil
 }
 
-// Listen listens where the options say, for [Origin.Serve].
+// Listen listens on the Host and Port of the options, for [Origin.Serve].
 func (o *Origin) Listen() (net.Listener, error) { return listen(o.host, o.port) }
 
 // Serve serves the data directory on ln, from [Origin.Listen] or elsewhere, and
-// broadcasts what appears where Watch says, until ctx ends, then finishes what it is sending, for 30 seconds at most, and
-// returns nil. It returns an error matching [ErrInUse] if the data directory has
-// another server. It closes ln.
+// broadcasts the files that Watch selects, until ctx ends; then it finishes its
+// answers within 30 seconds and returns nil. It returns an error matching [ErrInUse]
+// if the data directory has another server. It closes ln.
 func (o *Origin) Serve(ctx context.Context, ln net.Listener) error {
 	if o.watch == nil {
 		return o.origin.Serve(ctx, ln, o.serving, o.ready)
@@ -215,14 +210,14 @@ func (o *Origin) Serve(ctx context.Context, ln net.Listener) error {
 	})
 }
 
-// Close gives back what [NewOrigin] took.
+// Close releases the data directory.
 func (o *Origin) Close() error {
 	o.serving.Members.Close()
 	return o.store.Close()
 }
 
-// checkServer refuses ports that there are not, and more versions than
-// distribution.txt has room for.
+// checkServer refuses ports beyond the highest, and more versions than
+// distribution.txt may list.
 func checkServer(port, maxVersions int) error {
 	if port > maxPort {
 		return fmt.Errorf("%w: port %d, want up to %d", ErrOptions, port, maxPort)
@@ -233,7 +228,7 @@ func checkServer(port, maxVersions int) error {
 	return nil
 }
 
-// serverPort is the port that the option port means.
+// serverPort is the port to listen on for the option port.
 func serverPort(port int) int {
 	switch {
 	case port == 0:

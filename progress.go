@@ -2,68 +2,67 @@ package shardcast
 
 import "time"
 
-// Progress is how far a download has come, and in a [Result] how it went. All
-// sizes are in bytes, and speeds in bytes per second.
+// Progress is the progress of a download; in a [Result] it is the final one. Sizes are in
+// bytes, speeds in bytes per second.
 type Progress struct {
 	// Version is the version's name, such as "v1".
 	Version string
 
-	// Size is the file's, and -1 while it is not known.
+	// Size is the file's size, and -1 while it is unknown.
 	Size int64
 
-	// Done is how much of the file is in place. Only a shard whose digest agrees
-	// stays: what turns out wrong is taken off again.
+	// Done is the number of bytes in place. It shrinks when a shard fails its digest.
 	Done int64
 
-	// Resumed is how much of Done an earlier download had left.
+	// Resumed is the part of Done that an earlier download fetched.
 	Resumed int64
 
-	// Received is what servers have sent of shards.
+	// Received is the number of bytes of shards that servers and peers have sent.
 	Received int64
 
-	// Peers is what of Received other nodes of a swarm have sent, and no server.
+	// Peers is the part of Received that peers have sent.
 	Peers int64
 
-	// Wasted is what of Received was of no use: wrong, or sent twice.
+	// Wasted is the part of Received that was wrong or came twice.
 	Wasted int64
 
-	// Given is what the client has sent others of a swarm so far, of this version and any
-	// other, see [Client.Given].
+	// Given is the number of bytes that the client has sent to peers, of this version and
+	// any other, see [Client.Given].
 	Given int64
 
 	// Elapsed is the time since the download began.
 	Elapsed time.Duration
 
-	// Speed is that of the last few seconds, and in a [Result] that of the whole.
+	// Speed is the throughput of the last few seconds, and in a [Result] of the whole
+	// download.
 	Speed float64
 
-	// Upstreams are the servers, in the order of the options, and after them the nodes of
-	// a swarm.
+	// Upstreams are the servers, in the order of the options, and after them the peers.
 	Upstreams []Upstream
 }
 
-// Upstream is what one server, or node of a swarm, has done for a download.
+// Upstream is the part of one server or peer in a download.
 type Upstream struct {
-	// URL is the server's, without a password.
+	// URL is the address, without a password.
 	URL string
 
-	// Peer says that it is a node of a swarm.
+	// Peer is true for a peer, and false for a server.
 	Peer bool
 
-	// State is "sending", "idle", "busy" (it has told us to wait), "failing", or
-	// "refused" (it is not asked again for this version).
+	// State is "sending", "idle", "busy" (it answered that it has no room now), "failing"
+	// (its last answer was an error), or "refused" (the download asks it no more).
 	State string
 
-	// Err says why a server is busy, failing or refused, and is empty otherwise.
+	// Err is the reason for busy, failing and refused, and empty otherwise.
 	Err string
 
-	// Transfers is how many are under way.
+	// Transfers is the number of requests in flight.
 	Transfers int
 
-	// Received is what it has sent of shards, in bytes.
+	// Received is the number of bytes of shards that it has sent.
 	Received int64
 
-	// Speed is that of the last few seconds, and in a [Result] that of the whole,
-	// in bytes per second.
+	// Speed is its throughput in the last few seconds, and in a [Result] in the whole
+	// download, in bytes per second.
 	Speed float64
 }

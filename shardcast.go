@@ -1,11 +1,11 @@
 // Package shardcast sends a large file from one machine to many, a new version
 // of it every few minutes, over plain HTTP.
 //
-// An [Origin] cuts a file into shards and serves them; a [Middle] fetches what
-// its upstreams offer and serves it again, in any number of tiers; a [Client]
-// lists versions, fetches shards concurrently from the servers that prove
-// fastest, and puts the file together, verified by SHA-256. Either the file is
-// right or there is no file.
+// An [Origin] cuts a file into shards and serves them; a [Middle] fetches the
+// versions of its upstreams and serves them again, in any number of tiers; a
+// [Client] lists versions, fetches shards concurrently from the fastest servers,
+// and assembles the file, verified by SHA-256. Either the file is right or there
+// is no file.
 //
 // For a program that only publishes, three functions do:
 //
@@ -68,7 +68,7 @@ const maxPort = 65_535
 
 // Errors that callers can tell apart with [errors.Is].
 var (
-	// ErrNoVersion means that no server offers the version, or not any more.
+	// ErrNoVersion means that no server offers the version, or no longer does.
 	ErrNoVersion = fetch.ErrNoVersion
 
 	// ErrIntegrity means that no server has the right bytes.
@@ -77,13 +77,13 @@ var (
 	// ErrUnreachable means that no server answers.
 	ErrUnreachable = fetch.ErrUnreachable
 
-	// ErrChanged means that a file was written to while it was being broadcast.
+	// ErrChanged means that a file changed during its broadcast.
 	ErrChanged = shard.ErrChanged
 
 	// ErrNoSpace means that the disk has no room for the file.
 	ErrNoSpace = disk.ErrNoSpace
 
-	// ErrInUse means that another server keeps the data directory.
+	// ErrInUse means that another server holds the data directory.
 	ErrInUse = store.ErrInUse
 
 	// ErrOptions means that an option is out of its range.
@@ -97,35 +97,35 @@ var (
 // FetchOptions say how a [Middle] or [Client] fetches. The zero value is a good
 // one.
 type FetchOptions struct {
-	// Timeout is how long a server may send nothing before it has failed. Zero
-	// means 30 s.
+	// Timeout is the longest silence of a server before it counts as failed. Zero means
+	// 30 s.
 	Timeout time.Duration
 
-	// Attempts is how often something is asked of all servers that should have it
-	// before that fails. Zero means 5.
+	// Attempts is the number of rounds over all servers that list a shard before the fetch
+	// fails. Zero means 5.
 	Attempts int
 
-	// FastAttempts is how many of the attempts are followed by a wait of FastWait;
-	// the others are followed by SlowWait. Zero means 3.
+	// FastAttempts is the number of attempts that a wait of FastWait follows; SlowWait
+	// follows the others. Zero means 3.
 	FastAttempts int
 
-	// FastWait and SlowWait are the waits between attempts, made up to a quarter
-	// shorter or longer at random. Zero means 2 s and 15 s.
+	// FastWait and SlowWait are the waits between attempts, up to a quarter shorter or
+	// longer at random. Zero means 2 s and 15 s.
 	FastWait, SlowWait time.Duration
 
 	// Concurrency bounds the shards in flight. Zero means 10.
 	Concurrency int
 
-	// LimitRate is how much is fetched from all servers together, in bytes per
-	// second at most. Zero means no limit.
+	// LimitRate bounds the throughput from all servers together, in bytes per second. Zero
+	// means no limit.
 	LimitRate int64
 
-	// RootCAs are those who are trusted to sign the certificates of https:// servers. Nil
-	// is for those that the system trusts.
+	// RootCAs sign the certificates of https:// servers. Nil means those that the system
+	// trusts.
 	RootCAs *x509.CertPool
 }
 
-// pool returns the servers to fetch from, with others as far as o does not say it.
+// pool returns a pool of the servers; it fills in those fields of others that o has.
 func (o FetchOptions) pool(servers []string, defaultPort int, others fetch.Options) (*fetch.Pool, error) {
 	if defaultPort < 1 || defaultPort > maxPort {
 		return nil, fmt.Errorf("%w: port %d, want 1 to %d", ErrOptions, defaultPort, maxPort)
@@ -138,8 +138,10 @@ func (o FetchOptions) pool(servers []string, defaultPort int, others fetch.Optio
 		}
 		upstreams = append(upstreams, u)
 	}
-	others.Upstreams, others.Timeout, others.Attempts, others.FastAttempts = upstreams, o.Timeout, o.Attempts, o.FastAttempts
-	others.FastWait, others.SlowWait, others.Concurrency, others.LimitRate = o.FastWait, o.SlowWait, o.Concurrency, o.LimitRate
+	others.Upstreams, others.Timeout, others.Attempts, others.FastAttempts = upstreams, o.Timeout, o.Attempts,
+		o.FastAttempts
+	others.FastWait, others.SlowWait, others.Concurrency, others.LimitRate = o.FastWait, o.SlowWait, o.Concurrency,
+		o.LimitRate
 	others.RootCAs = o.RootCAs
 	pool, err := fetch.New(others)
 	if err != nil {
@@ -148,36 +150,37 @@ func (o FetchOptions) pool(servers []string, defaultPort int, others fetch.Optio
 	return pool, nil
 }
 
-// ServerLimits bound what an [Origin] or [Middle] sends of shards; what else it
-// is asked for is small, and not counted. The zero value sets no limit. Clients are
-// told apart by their IP address, so those behind one NAT or proxy count as one.
+// ServerLimits bound the shards that an [Origin] or [Middle] sends; other answers are small
+// and do not count. The zero value sets no limit. A client is an IP address, so clients
+// behind one NAT or proxy count as one.
 type ServerLimits struct {
-	// LimitRate is how much is sent to all clients together, in bytes per second at
-	// most. Zero means no limit.
+	// LimitRate bounds the throughput to all clients together, in bytes per second. Zero
+	// means no limit.
 	LimitRate int64
 
-	// LimitRatePerClient is how much is sent to one client, in bytes per second at
-	// most. Zero means no limit.
+	// LimitRatePerClient bounds the throughput to one client, in bytes per second. Zero
+	// means no limit.
 	LimitRatePerClient int64
 
-	// MaxConnections bounds the shards that are being sent at the same time; who
-	// asks for one more is told to come again in 2 s. Zero means no limit.
+	// MaxConnections bounds the shards that the server sends at the same time; a request
+	// for one more gets 503 and Retry-After: 2. Zero means no limit.
 	MaxConnections int
 
-	// MaxConnectionsPerClient bounds the shards that are being sent to one client
-	// at the same time. Zero means no limit.
+	// MaxConnectionsPerClient bounds the shards that the server sends to one client at the
+	// same time. Zero means no limit.
 	MaxConnectionsPerClient int
 }
 
-// serving returns what the server is to keep to, and which dialect it is to speak.
+// serving returns the options of a server with these limits that speaks dialect.
 func (l ServerLimits) serving(dialect string) (server.Options, error) {
 	spoken, err := server.ParseDialect(dialect)
 	if err != nil {
 		return server.Options{}, fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	if l.LimitRate < 0 || l.LimitRatePerClient < 0 || l.MaxConnections < 0 || l.MaxConnectionsPerClient < 0 {
-		return server.Options{}, fmt.Errorf("%w: a limit is negative: %d and %d bytes per second, %d and %d connections",
-			ErrOptions, l.LimitRate, l.LimitRatePerClient, l.MaxConnections, l.MaxConnectionsPerClient)
+		return server.Options{},
+			fmt.Errorf("%w: a limit is negative: %d and %d bytes per second, %d and %d connections",
+				ErrOptions, l.LimitRate, l.LimitRatePerClient, l.MaxConnections, l.MaxConnectionsPerClient)
 	}
 	return server.Options{Dialect: spoken, Limits: server.Limits{
 		Rate: l.LimitRate, RatePerClient: l.LimitRatePerClient,
@@ -185,44 +188,45 @@ func (l ServerLimits) serving(dialect string) (server.Options, error) {
 	}}, nil
 }
 
-// SwarmOptions say whether nodes that follow the same server swap shards, so that it sends
-// each about once; docs/protocol.md says how. The zero value has nobody told anything.
+// SwarmOptions say whether nodes of the same server swap shards, so that the server sends
+// each about once. The zero value means no swarm.
 type SwarmOptions struct {
-	// Swarm has an [Origin] or [Middle] list, to whoever asks, up to 16 of the nodes that
-	// follow it and have said on which port they serve. A node is listed at the address that
-	// it comes from, once the server has reached it there, for 15 s from each time that it
-	// has asked. A Middle and a [Client] are such nodes of their servers with it.
-	Swarm bool
+	// Enabled has an [Origin] or [Middle] list up to 16 of the nodes that follow it and
+	// announce a port of their own. The server lists a node at the address of its requests,
+	// after it has reached the node there, for 15 s from each request. With Enabled a
+	// Middle and a [Client] are such nodes of their own servers.
+	Enabled bool
 
-	// SwarmAllow are addresses, of servers' nodes those that a node may also say to be at,
-	// whatever it comes from, and which the server then connects to; and of nodes those where
-	// others may be besides those that their servers could have themselves. Empty is for
-	// none.
-	SwarmAllow []netip.Prefix
+	// Allow are further addresses: for a server, those that a node may announce in place
+	// of the address of its requests, and to which the server connects; for a node, those
+	// of peers outside the networks in which its server may list them. Empty means none.
+	Allow []netip.Prefix
 }
 
-// check says what is wrong with o.
+// check returns an error that matches ErrOptions if o contradicts itself.
 func (o SwarmOptions) check() error {
-	for _, p := range o.SwarmAllow {
+	for _, p := range o.Allow {
 		if !p.IsValid() || p.Addr().Is4In6() {
-			return fmt.Errorf("%w: %v is not a range of addresses that a swarm may allow, want one such as 10.0.0.0/8 or 2001:db8::/32", ErrOptions, p)
+			return fmt.Errorf("%w: Swarm.Allow has %v, want prefixes such as 10.0.0.0/8 or 2001:db8::/32", ErrOptions,
+				p)
 		}
 	}
-	if !o.Swarm && len(o.SwarmAllow) > 0 {
-		return fmt.Errorf("%w: it is said which addresses a swarm may have, and there is no swarm", ErrOptions)
+	if !o.Enabled && len(o.Allow) > 0 {
+		return fmt.Errorf("%w: Swarm.Allow has no effect without Swarm.Enabled", ErrOptions)
 	}
 	return nil
 }
 
-// members returns who follows a server, or nil if they are to be told nothing.
+// members returns the list of a server's nodes, or nil without a swarm.
 func (o SwarmOptions) members(logger *slog.Logger) (*swarm.Members, error) {
-	if err := o.check(); err != nil || !o.Swarm {
+	if err := o.check(); err != nil || !o.Enabled {
 		return nil, err
 	}
-	return swarm.NewMembers(swarm.MembersOptions{Allow: slices.Clone(o.SwarmAllow), Probe: server.Reach, Logger: logger}), nil
+	return swarm.NewMembers(swarm.MembersOptions{Allow: slices.Clone(o.Allow), Probe: server.Reach, Logger: logger}),
+		nil
 }
 
-// build is the version of the program that this is part of, as far as that is known.
+// build is the version of this program, as far as it is known.
 func build() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		return cmp.Or(info.Main.Version, "(devel)")
@@ -233,7 +237,7 @@ func build() string {
 // running is the Origin of [Initialize].
 type running struct {
 	origin     *Origin
-	ctx        context.Context //nolint:containedctx // its life, which Broadcast takes part in
+	ctx        context.Context //nolint:containedctx // ends with Shutdown, and ends broadcasts
 	stop       context.CancelFunc
 	ended      chan error
 	broadcasts sync.WaitGroup
@@ -245,11 +249,10 @@ var process struct {
 	running *running
 }
 
-// Initialize opens the data directory and begins to serve it, on port 8000 of
-// all interfaces unless options say otherwise; at most one OriginOptions may be
-// given, whose DataDir and Ready are not looked at. It returns as soon as connections are
-// taken. Errors match [ErrInUse] and [ErrOptions], or are those of the file
-// system and the network.
+// Initialize opens the data directory and begins to serve it, on port 8000 of all
+// interfaces unless options differ. It takes at most one OriginOptions, and ignores
+// their DataDir and Ready. It returns as soon as the server listens. Errors match
+// [ErrInUse] and [ErrOptions], or are those of the file system and the network.
 func Initialize(dataDir string, options ...OriginOptions) error {
 	process.Lock()
 	defer process.Unlock()
@@ -302,9 +305,9 @@ func Broadcast(path string) (version string, err error) {
 	return r.origin.Broadcast(r.ctx, path)
 }
 
-// Shutdown ends broadcasts, takes no new requests, finishes what is being sent,
-// for 30 seconds at most, and gives back what [Initialize] took. It returns what
-// went wrong with serving, and [ErrNotInitialized] if nothing was initialized.
+// Shutdown ends broadcasts, takes no new requests, finishes its answers within 30
+// seconds, and releases the data directory and the port. It returns the error that
+// ended the server, if any, and [ErrNotInitialized] before [Initialize].
 func Shutdown() error {
 	process.Lock()
 	defer process.Unlock()
@@ -323,7 +326,7 @@ func listen(host string, port int) (net.Listener, error) {
 	address := net.JoinHostPort(host, strconv.Itoa(port))
 	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
 	if err != nil {
-		// What the network package puts around the reason says the same again.
+		// The network package repeats the address around the reason.
 		if op := new(net.OpError); errors.As(err, &op) {
 			err = op.Err
 		}

@@ -32,52 +32,66 @@ func TestOptionsOutOfRange(t *testing.T) {
 		return func() error { _, err := shardcast.NewClient(opts); return err }
 	}
 	limited := func(limits shardcast.ServerLimits) shardcast.OriginOptions {
-		return shardcast.OriginOptions{ServerLimits: limits}
+		return shardcast.OriginOptions{Limits: limits}
 	}
 	allow := func(swarm bool, prefix netip.Prefix) shardcast.SwarmOptions {
-		return shardcast.SwarmOptions{Swarm: swarm, SwarmAllow: []netip.Prefix{prefix}}
+		return shardcast.SwarmOptions{Enabled: swarm, Allow: []netip.Prefix{prefix}}
 	}
+	fetching := func(opts shardcast.FetchOptions) func() error {
+		return client(shardcast.ClientOptions{Servers: here, Fetch: opts})
+	}
+	relaying := func(opts shardcast.MiddleOptions) func() error {
+		opts.Upstreams = here
+		return middle(opts)
+	}
+	crowded := shardcast.ServerLimits{MaxConnections: -1}
+	private := netip.MustParsePrefix("10.0.0.0/8")
+	mapped := netip.MustParsePrefix("::ffff:10.0.0.0/104")
 	for name, makeIt := range map[string]func() error{
-		"origin, allowed nowhere":     origin(shardcast.OriginOptions{SwarmOptions: allow(true, netip.Prefix{})}),
-		"origin, allowed in IPv6":     origin(shardcast.OriginOptions{SwarmOptions: allow(true, netip.MustParsePrefix("::ffff:10.0.0.0/104"))}),
-		"origin, allowed no swarm":    origin(shardcast.OriginOptions{SwarmOptions: allow(false, netip.MustParsePrefix("10.0.0.0/8"))}),
-		"middle, allowed no swarm":    middle(shardcast.MiddleOptions{Upstreams: here, SwarmOptions: allow(false, netip.MustParsePrefix("10.0.0.0/8"))}),
+		"origin, allowed nowhere":     origin(shardcast.OriginOptions{Swarm: allow(true, netip.Prefix{})}),
+		"origin, allowed in IPv6":     origin(shardcast.OriginOptions{Swarm: allow(true, mapped)}),
+		"origin, allowed no swarm":    origin(shardcast.OriginOptions{Swarm: allow(false, private)}),
+		"middle, allowed no swarm":    relaying(shardcast.MiddleOptions{Swarm: allow(false, private)}),
 		"origin, shard size":          origin(shardcast.OriginOptions{ShardSize: -2}),
 		"origin, too few versions":    origin(shardcast.OriginOptions{MaxVersions: -1}),
 		"origin, too many versions":   origin(shardcast.OriginOptions{MaxVersions: 10_001}),
 		"origin, port":                origin(shardcast.OriginOptions{Port: 65_536}),
 		"origin, rate":                origin(limited(shardcast.ServerLimits{LimitRate: -1})),
 		"origin, rate of a client":    origin(limited(shardcast.ServerLimits{LimitRatePerClient: -1})),
-		"origin, connections":         origin(limited(shardcast.ServerLimits{MaxConnections: -1})),
+		"origin, connections":         origin(limited(crowded)),
 		"origin, those of a client":   origin(limited(shardcast.ServerLimits{MaxConnectionsPerClient: -1})),
 		"origin, dialect":             origin(shardcast.OriginOptions{Dialect: "0.2"}),
-		"middle, dialect":             middle(shardcast.MiddleOptions{Upstreams: here, Dialect: "3"}),
-		"middle, connections":         middle(shardcast.MiddleOptions{Upstreams: here, ServerLimits: shardcast.ServerLimits{MaxConnections: -1}}),
-		"middle, rate of fetching":    middle(shardcast.MiddleOptions{Upstreams: here, FetchOptions: shardcast.FetchOptions{LimitRate: -1}}),
+		"middle, dialect":             relaying(shardcast.MiddleOptions{Dialect: "3"}),
+		"middle, connections":         relaying(shardcast.MiddleOptions{Limits: crowded}),
+		"middle, rate of fetching":    relaying(shardcast.MiddleOptions{Fetch: shardcast.FetchOptions{LimitRate: -1}}),
 		"middle, no upstream":         middle(shardcast.MiddleOptions{}),
 		"middle, not an upstream":     middle(shardcast.MiddleOptions{Upstreams: []string{"host", "ftp://host"}}),
-		"middle, upstream's port":     middle(shardcast.MiddleOptions{Upstreams: here, UpstreamPort: 65_536}),
-		"middle, negative port of it": middle(shardcast.MiddleOptions{Upstreams: here, UpstreamPort: -1}),
-		"middle, interval":            middle(shardcast.MiddleOptions{Upstreams: here, CheckInterval: -1}),
-		"middle, versions":            middle(shardcast.MiddleOptions{Upstreams: here, MaxVersions: -1}),
-		"middle, port":                middle(shardcast.MiddleOptions{Upstreams: here, Port: 65_536}),
-		"middle, timeout":             middle(shardcast.MiddleOptions{Upstreams: here, FetchOptions: shardcast.FetchOptions{Timeout: -1}}),
+		"middle, upstream's port":     relaying(shardcast.MiddleOptions{UpstreamPort: 65_536}),
+		"middle, negative port of it": relaying(shardcast.MiddleOptions{UpstreamPort: -1}),
+		"middle, interval":            relaying(shardcast.MiddleOptions{CheckInterval: -1}),
+		"middle, versions":            relaying(shardcast.MiddleOptions{MaxVersions: -1}),
+		"middle, port":                relaying(shardcast.MiddleOptions{Port: 65_536}),
+		"middle, timeout":             relaying(shardcast.MiddleOptions{Fetch: shardcast.FetchOptions{Timeout: -1}}),
 		"client, no server":           client(shardcast.ClientOptions{}),
 		"client, empty server":        client(shardcast.ClientOptions{Servers: []string{""}}),
 		"client, server's port":       client(shardcast.ClientOptions{Servers: here, ServerPort: 65_536}),
-		"client, timeout":             client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{Timeout: -time.Second}}),
-		"client, attempts":            client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{Attempts: -1}}),
-		"client, fast attempts":       client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{FastAttempts: -1}}),
-		"client, fast wait":           client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{FastWait: -1}}),
-		"client, slow wait":           client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{SlowWait: -1}}),
-		"client, concurrency":         client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{Concurrency: -1}}),
-		"client, rate":                client(shardcast.ClientOptions{Servers: here, FetchOptions: shardcast.FetchOptions{LimitRate: -1}}),
+		"client, timeout":             fetching(shardcast.FetchOptions{Timeout: -time.Second}),
+		"client, attempts":            fetching(shardcast.FetchOptions{Attempts: -1}),
+		"client, fast attempts":       fetching(shardcast.FetchOptions{FastAttempts: -1}),
+		"client, fast wait":           fetching(shardcast.FetchOptions{FastWait: -1}),
+		"client, slow wait":           fetching(shardcast.FetchOptions{SlowWait: -1}),
+		"client, concurrency":         fetching(shardcast.FetchOptions{Concurrency: -1}),
+		"client, rate":                fetching(shardcast.FetchOptions{LimitRate: -1}),
 		"client, wait":                client(shardcast.ClientOptions{Servers: here, Wait: -1}),
 		"initialize, options twice": func() error {
 			return shardcast.Initialize("data", shardcast.OriginOptions{}, shardcast.OriginOptions{})
 		},
-		"initialize, bad option": func() error { return shardcast.Initialize("data", shardcast.OriginOptions{ShardSize: -2}) },
-		"initialize, port":       func() error { return shardcast.Initialize("data", shardcast.OriginOptions{Port: 65_536}) },
+		"initialize, bad option": func() error {
+			return shardcast.Initialize("data", shardcast.OriginOptions{ShardSize: -2})
+		},
+		"initialize, port": func() error {
+			return shardcast.Initialize("data", shardcast.OriginOptions{Port: 65_536})
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
@@ -209,13 +223,21 @@ func TestOneServerADirectory(t *testing.T) {
 }
 
 func TestDialectIsThatOfTheRoot(t *testing.T) {
-	o, err := shardcast.NewOrigin(shardcast.OriginOptions{DataDir: t.TempDir(), Host: "127.0.0.1", Port: -1, Dialect: "0.3"})
+	o, err := shardcast.NewOrigin(
+		shardcast.OriginOptions{DataDir: t.TempDir(), Host: "127.0.0.1", Port: -1, Dialect: "0.3"},
+	)
 	require.NoError(t, err)
 	_, err = o.Broadcast(t.Context(), file(t, "some text"))
 	require.NoError(t, err)
 	upstream := serve(t, o)
 	m, err := shardcast.NewMiddle(shardcast.MiddleOptions{
-		Upstreams: []string{"http://" + upstream + "/py01"}, DataDir: t.TempDir(), Host: "127.0.0.1", Port: -1, Dialect: "0.3",
+		Upstreams: []string{
+			"http://" + upstream + "/py01",
+		},
+		DataDir: t.TempDir(),
+		Host:    "127.0.0.1",
+		Port:    -1,
+		Dialect: "0.3",
 	})
 	require.NoError(t, err)
 	for _, address := range []string{upstream, serve(t, m)} {
@@ -240,7 +262,14 @@ func TestBroadcastBesideAServer(t *testing.T) {
 	v, err := beside.Broadcast(t.Context(), file(t, "from beside"))
 	require.NoError(t, err)
 	require.NoError(t, beside.Close())
-	got, err := newClient(t, shardcast.ClientOptions{Servers: []string{address}}).Download(t.Context(), v, filepath.Join(t.TempDir(), "copy"))
+	got, err := newClient(
+		t,
+		shardcast.ClientOptions{Servers: []string{address}},
+	).Download(
+		t.Context(),
+		v,
+		filepath.Join(t.TempDir(), "copy"),
+	)
 	require.NoError(t, err)
 	assert.Equal(t, "from beside", read(t, got.Path))
 }
@@ -248,7 +277,9 @@ func TestBroadcastBesideAServer(t *testing.T) {
 func TestBroadcastIntoAMiddlesDirectory(t *testing.T) {
 	dir := t.TempDir()
 	_, upstream := newOrigin(t, t.TempDir())
-	m, err := shardcast.NewMiddle(shardcast.MiddleOptions{Upstreams: []string{upstream}, DataDir: dir, Host: "127.0.0.1", Port: -1})
+	m, err := shardcast.NewMiddle(
+		shardcast.MiddleOptions{Upstreams: []string{upstream}, DataDir: dir, Host: "127.0.0.1", Port: -1},
+	)
 	require.NoError(t, err)
 	address := serve(t, m)
 	_, err = newClient(t, shardcast.ClientOptions{Servers: []string{address}}).List(t.Context())
@@ -276,7 +307,10 @@ func TestShutdownEndsABroadcastAndLeavesNothingOfIt(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(t.TempDir(), "large.bin")
 	require.NoError(t, os.WriteFile(path, make([]byte, 64<<20), 0o600))
-	require.NoError(t, shardcast.Initialize(dir, shardcast.OriginOptions{Host: "127.0.0.1", Port: -1, ShardSize: 4 << 10}))
+	require.NoError(
+		t,
+		shardcast.Initialize(dir, shardcast.OriginOptions{Host: "127.0.0.1", Port: -1, ShardSize: 4 << 10}),
+	)
 	failed := make(chan error)
 	go func() {
 		_, err := shardcast.Broadcast(path)

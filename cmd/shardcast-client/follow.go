@@ -19,78 +19,90 @@ import (
 	"github.com/shardcast/shardcast/internal/progress"
 )
 
-// following is what the flags of follow say.
+// following is the state that the flags of follow set.
 type following struct {
-	settings
-
-	follow shardcast.FollowOptions
-	keep   cli.Count
-	exec   string
-	once   bool
+	download download
+	opts     shardcast.FollowOptions
+	exec     string
+	once     bool
 }
 
 func followCommand(logger func(io.Writer) *slog.Logger) *cobra.Command {
-	f := &following{settings: settings{progress: progress.Auto, logger: logger}, keep: shardcast.DefaultKeep}
+	f := &following{download: download{progress: progress.Auto, logger: logger}}
 	follow := &cobra.Command{
 		Use:   "follow",
 		Short: "Keep the newest version in a directory, for ever",
-		Long: `follow keeps the newest version in the output directory, for ever: it is told when
-there is one, downloads and verifies it, renames it into place, and prints its path.
-It waits for servers that are gone and for a disk that is full, and passes over what
-is not to be had. When it is started again, also after a crash, it finds what is there.
-It removes older versions, of those files that it has made itself, and touches nothing
-else. A signal ends it with exit code 0, unless --once is given.`,
+		Long: `follow keeps the newest version in the output directory, for ever: it learns of a new
+version at once, downloads and verifies it, renames it into place, and prints its path. It
+waits for servers that are down and for room on a full disk, and leaves out versions that no
+server can deliver. Started again, also after a crash, it continues with the versions in the
+directory. It removes older versions, of those files that it has made itself, and touches
+nothing else. SIGINT or SIGTERM ends it with exit code 0, unless --once is given.`,
 		Example: `  shardcast-client follow --servers 192.168.1.100,192.168.1.101 --output-dir ./weights
-  shardcast-client follow --servers 192.168.1.100 --output-template 'step_{n}/model.safetensors' --marker stable --link latest
+  shardcast-client follow --servers 192.168.1.100 --output-template 'step_{n}/model.safetensors' --link latest
   shardcast-client follow --servers 192.168.1.100 --exec 'load-weights "$SHARDCAST_FILE"'
   shardcast-client follow --servers 192.168.1.100 --from v7 --all --keep 5 --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
-	flags := follow.Flags()
-	f.fetch.Add(flags, "servers", "servers to fetch from")
-	f.fetch.Limit(flags)
-	f.swarm.add(flags)
-	flags.StringVar(&f.outputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` to keep versions in; made if it is missing")
-	flags.StringVar(&f.follow.Template, "output-template", shardcast.DefaultTemplate,
-		"`PATH` of a version's file in the output directory: {version} is v7, {n} is 7, one of which it must have, and {name} is what the file was called where it was published")
-	flags.Var(&f.keep, "keep", "versions to keep, the newest; older ones that follow has made are removed")
-	flags.StringVar(&f.follow.From, "from", "", "`VERSION` to begin with, v1, v2 and so on: those on offer from it on come first, in order (default: only the newest)")
-	flags.BoolVar(&f.follow.All, "all", false, "fetch every version, in order, not only the newest")
-	flags.BoolVar(&f.follow.SkipStale, "skip-stale", false, "break off a download when a newer version is on offer")
-	flags.StringVar(&f.follow.Marker, "marker", "", "`NAME` of an empty file to write beside each version when it is complete (default none)")
-	flags.StringVar(&f.follow.Link, "link", "", "`NAME` of a symbolic link in the output directory to the newest version's file, switched at once (default none)")
-	flags.StringVar(&f.exec, "exec", "", "`COMMAND` for sh -c to run for each version, with SHARDCAST_VERSION, SHARDCAST_FILE and SHARDCAST_SHA256 set; run once more if it fails (default none)")
+	flags, opts, d := follow.Flags(), &f.opts, &f.download
+	cli.ServersFlag(flags, &d.opts.Servers, "servers", "servers")
+	flags.StringVar(&opts.From, "from", "", "`VERSION` to begin with, such as v7 (default the newest)")
+	cli.Note(flags, "from", "The listed versions from it on come first, in order.")
+	flags.BoolVar(&opts.All, "all", false, "fetch every version, in order")
+	flags.BoolVar(&opts.SkipStale, "skip-stale", false, "break off a download when a newer version is listed")
 	flags.BoolVar(&f.once, "once", false, "end after the next new version")
-	flags.BoolVar(&f.noResume, "no-resume", false, "begin each download afresh, without what an earlier one has left")
-	flags.BoolVar(&f.json, "json", false, "print results as JSON, one object a line")
-	addProgress(flags, &f.progress)
+	flags.BoolVar(&d.opts.NoResume, "no-resume", false, "begin each download afresh, without an earlier partial file")
+	cli.Under(flags, cli.Fetch)
+	flags.StringVar(&d.opts.OutputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` of the versions")
+	cli.Note(flags, "output-dir", "A missing one is made.")
+	flags.StringVar(&opts.Template, "output-template", shardcast.DefaultTemplate,
+		"`PATH` of a version's file in --output-dir")
+	cli.Note(flags, "output-template",
+		"{version} stands for v7 and {n} for 7, one of which it must have; {name} stands for the name of the file.")
+	opts.Keep = shardcast.DefaultKeep
+	flags.Var((*cli.Count)(&opts.Keep), "keep", "newest versions to keep")
+	flags.StringVar(&opts.Marker, "marker", "",
+		"`NAME` of an empty file to write beside each complete version (default none)")
+	flags.StringVar(&opts.Link, "link", "", "`NAME` of a symbolic link to the newest version's file (default none)")
+	cli.Note(flags, "link", "It stands in --output-dir, and changes atomically.")
+	flags.StringVar(&f.exec, "exec", "", "`COMMAND` for sh -c to run for each version (default none)")
+	cli.Note(flags, "exec",
+		"Its environment has SHARDCAST_VERSION, SHARDCAST_FILE and SHARDCAST_SHA256. One that fails runs once more.")
+	cli.Under(flags, cli.Use)
+	d.addShared(flags)
+	cli.FetchTerms(follow)
+	cli.AddTerms(follow, cli.Environment,
+		"SHARDCAST_VERSION, SHARDCAST_FILE, SHARDCAST_SHA256", "follow sets them for the command of --exec.")
+	cli.AddTerms(follow, cli.Files,
+		"DIRECTORY/.shardcast-follow", "The record of delivered versions, and arriving ones.")
 	return follow
 }
 
 func (f *following) run(cmd *cobra.Command) (err error) {
-	c, display, logger, err := f.client()
+	c, display, logger, err := f.download.client(cmd)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	return f.swarm.during(cmd.Context(), c, logger, func(ctx context.Context) error {
+	return f.download.during(cmd.Context(), c, logger, func(ctx context.Context) error {
 		return f.keepNewest(ctx, cmd.OutOrStdout(), c, display, logger)
 	})
 }
 
 // keepNewest keeps the newest version, until ctx ends.
-func (f *following) keepNewest(ctx context.Context, out io.Writer, c *shardcast.Client, display *progress.Display, logger *slog.Logger) error {
-	f.follow.Keep = int(f.keep)
-	for got, err := range c.Follow(ctx, f.follow) {
+func (f *following) keepNewest(ctx context.Context, out io.Writer, c *shardcast.Client, display *progress.Display,
+	logger *slog.Logger,
+) error {
+	for got, err := range c.Follow(ctx, f.opts) {
 		switch {
-		case err != nil && got.Name != "":
+		case err != nil && got.Version.Name != "":
 			display.Failed(err)
 			level := slog.LevelError
 			if errors.Is(err, shardcast.ErrNoVersion) {
-				level = slog.LevelWarn // there is a newer one, or will be
+				level = slog.LevelWarn // retired, so a newer one follows
 			}
-			logger.Log(ctx, level, "version passed over", "version", got.Name, "err", err)
+			logger.Log(ctx, level, "version passed over", "version", got.Version.Name, "err", err)
 			continue
 		case err != nil && ctx.Err() != nil && !f.once:
 			return nil
@@ -98,20 +110,20 @@ func (f *following) keepNewest(ctx context.Context, out io.Writer, c *shardcast.
 			return err
 		}
 		display.Done(got, logger.Enabled(ctx, slog.LevelInfo))
-		if err := f.print(out, got); err != nil {
+		if err := f.download.print(out, got); err != nil {
 			return err
 		}
 		if f.exec != "" {
-			f.execute(ctx, got, logger.With("version", got.Name))
+			f.execute(ctx, got, logger.With("version", got.Version.Name))
 		}
 		if f.once {
-			return context.Cause(ctx) // the command may have been interrupted
+			return context.Cause(ctx) // a signal may have ended the command
 		}
 	}
 	return nil
 }
 
-// execute runs the command for what has come, and once more if it fails.
+// execute runs the command for a version, and once more if it fails.
 func (f *following) execute(ctx context.Context, got shardcast.Result, logger *slog.Logger) {
 	for attempt := 1; attempt <= 2; attempt++ {
 		start := time.Now()
@@ -121,13 +133,13 @@ func (f *following) execute(ctx context.Context, got shardcast.Result, logger *s
 			return
 		}
 		if ctx.Err() != nil {
-			return // it runs again for this version at the next start
+			return // the next start runs it again for this version
 		}
 		logger.Error("command failed", "attempt", attempt, "err", err)
 	}
 }
 
-// endPatience is how long a command has to end when we are told to.
+// endPatience is the time that a command has to end after SIGTERM.
 const endPatience = 10 * time.Second
 
 func (f *following) command(ctx context.Context, got shardcast.Result) error {
@@ -136,8 +148,9 @@ func (f *following) command(ctx context.Context, got shardcast.Result) error {
 		return err
 	}
 	command := exec.CommandContext(ctx, "sh", "-c", f.exec)
-	command.Env = append(os.Environ(), "SHARDCAST_VERSION="+got.Name, "SHARDCAST_FILE="+path, "SHARDCAST_SHA256="+got.Digest)
-	command.Stdout, command.Stderr = os.Stderr, os.Stderr // ours is for results only
+	command.Env = append(os.Environ(), "SHARDCAST_VERSION="+got.Version.Name, "SHARDCAST_FILE="+path,
+		"SHARDCAST_SHA256="+got.Version.Digest)
+	command.Stdout, command.Stderr = os.Stderr, os.Stderr // stdout is for results only
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.WaitDelay = endPatience
 	if err := command.Run(); err != nil {

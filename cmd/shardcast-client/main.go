@@ -26,30 +26,29 @@ func main() {
 	os.Exit(cli.Run(newCommand()))
 }
 
-// settings are what the flags say.
-type settings struct {
-	list, json, noResume           bool
-	version, outputFile, outputDir string
-	wait                           cli.Patience
-	swarm                          swarmFlags
-	progress                       progress.Mode
-	fetch                          cli.FetchFlags
-	logger                         func(io.Writer) *slog.Logger
+// download is the state that the flags of a download set. Those of follow set the same, and
+// more.
+type download struct {
+	opts                shardcast.ClientOptions
+	list, json          bool
+	version, outputFile string
+	progress            progress.Mode
+	peers               peering
+	logger              func(io.Writer) *slog.Logger
 }
 
 func newCommand() *cobra.Command {
-	s := &settings{progress: progress.Auto}
+	d := &download{progress: progress.Auto}
 	root := &cobra.Command{
 		Use:   "shardcast-client",
 		Short: "List versions and download them",
-		Long: `shardcast-client lists the versions that servers offer, or downloads one of them:
-its shards concurrently from the servers that prove fastest, verified one by one
-and as a whole. Any of the servers that is up is enough. The file appears under
-its name only when all of it is right and on the disk, and its path is then
-printed on stdout; when anything fails, what stood there before is untouched, and
-what has come is kept for the next download of it to the same file to go on with.
-With --wait a version may be asked for before there is one. How it goes is shown
-on stderr.`,
+		Long: `shardcast-client lists the versions of its servers, or downloads one of them: its
+shards concurrently from the fastest servers, verified one by one and as a whole. One
+server that is up is enough. The file appears under its name when all of it is right and
+on the disk; the client then prints its path on stdout. After a failure an earlier file of
+that name is untouched, and the partial file stays for the next download to the same name
+to continue. With --wait the client waits for a version that is not listed yet. It shows
+its progress on stderr.`,
 		Example: `  shardcast-client --servers 192.168.1.100,192.168.1.101 --list
   shardcast-client --servers 192.168.1.100 --version v1 --output-file ./file.bin
   shardcast-client --servers 192.168.1.100 --version v2 --wait 10m
@@ -57,101 +56,112 @@ on stderr.`,
   shardcast-client follow --servers 192.168.1.100 --output-dir ./weights
   IP_ADDR_LIST="192.168.1.100 192.168.1.101" shardcast-client --version latest`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return d.run(cmd) },
 	}
 	flags := root.Flags()
-	s.fetch.Add(flags, "servers", "servers to fetch from")
-	s.fetch.Limit(flags)
-	s.swarm.add(flags)
-	s.swarm.addSeed(flags)
-	flags.BoolVar(&s.list, "list", false, "print the versions on offer, as a table or with --json")
-	flags.StringVar(&s.version, "version", "", "`VERSION` to download: v1, v2 and so on, or latest")
-	flags.Var(&s.wait, "wait", "seconds to wait with --version for it, or any for latest, to be offered, and for a server that answers (default 0: fail at once)")
+	cli.ServersFlag(flags, &d.opts.Servers, "servers", "servers")
+	flags.BoolVar(&d.list, "list", false, "list the versions")
+	flags.StringVar(&d.version, "version", "", "`VERSION` to download: v1, v2 and so on, or latest")
+	cli.Suggest(flags, "version", shardcast.Latest)
+	flags.Var((*cli.Patience)(&d.opts.Wait), "wait",
+		"time to wait for the version and for a server, in seconds (default 0)")
 	cli.Env(flags, "wait", "SHARDCAST_WAIT")
-	flags.StringVar(&s.outputFile, "output-file", "", "`FILE` to download to (default download_VERSION.bin in the output directory)")
-	flags.StringVar(&s.outputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` to download to; made if it is missing")
-	flags.BoolVar(&s.noResume, "no-resume", false, "begin afresh, without what an earlier download to the same file has left")
-	flags.BoolVar(&s.json, "json", false, "print results as JSON, one object a line")
-	addProgress(flags, &s.progress)
-	s.logger = cli.LogFlag(root.PersistentFlags())
-	root.AddCommand(followCommand(s.logger))
+	cli.Note(flags, "wait",
+		"For latest any version will do. With 0 a download of a version that is not listed fails at once.")
+	flags.StringVar(&d.outputFile, "output-file", "", "`FILE` to write (default download_VERSION.bin in --output-dir)")
+	flags.StringVar(&d.opts.OutputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` of downloads")
+	cli.Note(flags, "output-dir", "A missing one is made.")
+	flags.BoolVar(&d.opts.NoResume, "no-resume", false, "begin afresh, without an earlier partial file")
+	cli.Under(flags, cli.Fetch)
+	d.addShared(flags)
+	d.peers.addSeed(flags)
+	cli.Under(flags, cli.Swarm)
+	d.logger = cli.LogFlag(root.PersistentFlags())
+	cli.Under(root.PersistentFlags(), cli.Show)
+	cli.FetchTerms(root)
+	cli.AddTerms(root, cli.Files, ".FILE.shardcast-part", "The partial file of a download to FILE, beside it.")
+	root.AddCommand(followCommand(d.logger))
 	return root
 }
 
-func addProgress(flags *pflag.FlagSet, mode *progress.Mode) {
-	flags.Var(mode, "progress", "how to show a download on stderr: bar, plain (log lines), json (an object a line) or none; auto is bar on a terminal, else plain")
+// addShared adds the flags that a download and follow have.
+func (d *download) addShared(flags *pflag.FlagSet) {
+	flags.BoolVar(&d.json, "json", false, "print results as JSON, one object per line")
+	flags.Var(&d.progress, "progress", "progress on stderr: auto, bar, plain, json or none")
+	cli.Suggest(flags, "progress", "auto", "bar", "plain", "json", "none")
+	cli.Note(flags, "progress",
+		"auto is bar on a terminal, and otherwise plain, which is log lines. json is one object per line.")
+	cli.Under(flags, cli.Show)
+	cli.TransferFlags(flags, &d.opts.Fetch)
+	cli.RateFlag(flags, &d.opts.Fetch.LimitRate, "fetching, and for sending to peers")
+	cli.Under(flags, cli.Network)
+	d.peers.add(flags, &d.opts.Swarm)
+	cli.Under(flags, cli.Swarm)
+	cli.RetryFlags(flags, &d.opts.Fetch)
+	cli.Under(flags, cli.Expert)
 }
 
-func (s *settings) run(cmd *cobra.Command) (err error) {
-	if s.list == (s.version != "") {
+func (d *download) run(cmd *cobra.Command) (err error) {
+	if d.list == (d.version != "") {
 		return cli.Usage(errors.New("give either --list or --version"))
 	}
-	if s.list && s.swarm.Options().Swarm {
-		return cli.Usage(errors.New("--swarm is for downloads, not for --list"))
+	if d.list && d.opts.Swarm.Enabled {
+		return cli.Usage(errors.New("--swarm has no effect with --list"))
 	}
-	c, display, logger, err := s.client()
+	c, display, logger, err := d.client(cmd)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	if s.list {
-		return s.printList(cmd.Context(), c, cmd.OutOrStdout())
+	if d.list {
+		return d.printList(cmd.Context(), c, cmd.OutOrStdout())
 	}
-	return s.swarm.during(cmd.Context(), c, logger, func(ctx context.Context) error {
-		got, err := c.Download(ctx, s.version, s.outputFile)
+	return d.during(cmd.Context(), c, logger, func(ctx context.Context) error {
+		got, err := c.Download(ctx, d.version, d.outputFile)
 		if err != nil {
 			display.Failed(err)
 			return err
 		}
 		display.Done(got, logger.Enabled(ctx, slog.LevelInfo))
-		if err := s.print(cmd.OutOrStdout(), got); err != nil {
+		if err := d.print(cmd.OutOrStdout(), got); err != nil {
 			return err
 		}
-		return s.swarm.seed(ctx, c, logger)
+		return d.peers.seed(ctx, c, logger)
 	})
 }
 
-// client returns a client as the flags say, what shows its downloads, and its log.
-func (s *settings) client() (*shardcast.Client, *progress.Display, *slog.Logger, error) {
-	servers, port, fetching, err := s.fetch.Options()
+// client returns a client for the flags of cmd, the display of its downloads, and its log.
+func (d *download) client(cmd *cobra.Command) (*shardcast.Client, *progress.Display, *slog.Logger, error) {
+	opts := d.opts
+	port, err := cli.ServerPort(opts.Servers, "servers")
 	if err == nil {
-		err = s.swarm.check()
+		err = cli.Requires(cmd.Flags(), "swarm", "swarm-allow", "host", "port", "seed-for")
 	}
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	display := progress.New(s.progress, os.Stderr)
-	logger := s.logger(display)
-	c, err := shardcast.NewClient(shardcast.ClientOptions{
-		Servers:      servers,
-		ServerPort:   port,
-		OutputDir:    s.outputDir,
-		FetchOptions: fetching,
-		Wait:         time.Duration(s.wait),
-		NoResume:     s.noResume,
-		SwarmOptions: s.swarm.Options(),
-		Progress:     display.Update(),
-		Logger:       logger,
-	})
-	return c, display, logger, err
+	display := progress.New(d.progress, os.Stderr)
+	opts.ServerPort, opts.Progress, opts.Logger = port, display.Update(), d.logger(display)
+	c, err := shardcast.NewClient(opts)
+	return c, display, opts.Logger, err
 }
 
-// print prints what has come: its path, if it is not to be JSON.
-func (s *settings) print(out io.Writer, got shardcast.Result) error {
-	if s.json {
+// print prints a result: its path, or with --json all of it.
+func (d *download) print(out io.Writer, got shardcast.Result) error {
+	if d.json {
 		return progress.WriteResult(out, got)
 	}
 	_, err := fmt.Fprintln(out, got.Path)
 	return err
 }
 
-// printList prints the versions on offer, as a table if not as JSON.
-func (s *settings) printList(ctx context.Context, c *shardcast.Client, out io.Writer) error {
+// printList prints the listed versions, as a table or with --json as objects.
+func (d *download) printList(ctx context.Context, c *shardcast.Client, out io.Writer) error {
 	versions, err := c.List(ctx)
 	if err != nil {
 		return err
 	}
-	if s.json {
+	if d.json {
 		for _, v := range versions {
 			if err := progress.WriteVersion(out, v); err != nil {
 				return err
@@ -167,7 +177,7 @@ func (s *settings) printList(ctx context.Context, c *shardcast.Client, out io.Wr
 	return table.Flush()
 }
 
-// row is what stands in the table for v; what is not known is left blank.
+// row is the row of the table for v. Unknown cells are empty.
 func row(v shardcast.Version) []string {
 	var size, shards, date string
 	if v.Size >= 0 {
@@ -182,8 +192,8 @@ func row(v shardcast.Version) []string {
 	return []string{v.Name, printable(v.File), size, shards, date, v.Digest}
 }
 
-// printable is a name from the network as it can stand in a table: quoted if it
-// has anything in it that a terminal or a reader of columns would take amiss.
+// printable is a name from the network for a table: quoted if a terminal or a reader of
+// columns could misread it.
 func printable(name string) string {
 	if quoted := strconv.Quote(name); strings.Contains(name, " ") || quoted != `"`+name+`"` {
 		return quoted

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"strconv"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -16,49 +14,41 @@ import (
 	"github.com/shardcast/shardcast/internal/cli"
 )
 
-// swarmFlags say whether and how to take part in the swarms of the servers.
-type swarmFlags struct {
-	cli.SwarmFlags
-
+// peering says where, and for how long after a download, to serve peers.
+type peering struct {
 	host    string
 	port    cli.Port
-	seedFor cli.Patience
+	seedFor time.Duration
 }
 
-func (f *swarmFlags) add(flags *pflag.FlagSet) {
-	f.Add(flags, "swap shards with others that fetch from the same servers with --swarm, where the servers have it, too",
-		"where they may be besides those that the servers could have themselves")
-	flags.StringVar(&f.host, "host", "", "`NAME` or address of the interface to serve them on (default all)")
-	flags.Var(&f.port, "port", "TCP port to serve them on; 0 is any that is free")
+func (p *peering) add(flags *pflag.FlagSet, o *shardcast.SwarmOptions) {
+	cli.SwarmFlags(flags, o, "swap shards with peers, where the servers have --swarm", "peers")
+	flags.StringVar(&p.host, "host", "",
+		"with --swarm: `NAME` or address of the interface to serve peers on (default all)")
+	flags.Var(&p.port, "port", "with --swarm: TCP port to serve peers on (0: any free port)")
 }
 
-func (f *swarmFlags) addSeed(flags *pflag.FlagSet) {
-	flags.Var(&f.seedFor, "seed-for", "seconds to go on serving them after the download, or a duration such as 10m (default 0)")
+func (p *peering) addSeed(flags *pflag.FlagSet) {
+	flags.Var((*cli.Patience)(&p.seedFor), "seed-for",
+		"with --swarm: time to serve peers after the download, in seconds (default 0)")
 }
 
-// check says what is wrong with the flags.
-func (f *swarmFlags) check() error {
-	if opts := f.Options(); !opts.Swarm && (f.host != "" || f.port != 0 || f.seedFor != 0 || opts.SwarmAllow != nil) {
-		return cli.Usage(errors.New("give --swarm with --host, --port, --seed-for and --swarm-allow"))
-	}
-	return nil
-}
-
-// during does do, and takes part meanwhile if the flags say so. What goes wrong with that
-// does not keep do from going on.
-func (f *swarmFlags) during(ctx context.Context, c *shardcast.Client, logger *slog.Logger, do func(context.Context) error) error {
-	if !f.Options().Swarm {
+// during runs do, and with --swarm serves peers meanwhile. A failure there does not end do.
+func (d *download) during(ctx context.Context, c *shardcast.Client, logger *slog.Logger,
+	do func(context.Context) error,
+) error {
+	if !d.opts.Swarm.Enabled {
 		return do(ctx)
 	}
-	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(f.host, strconv.Itoa(int(f.port))))
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(d.peers.host, d.peers.port.String()))
 	if err != nil {
-		return fmt.Errorf("take part in a swarm: %w", err)
+		return fmt.Errorf("serve peers: %w", err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	serving, stop := context.WithCancel(ctx)
 	group.Go(func() error {
 		if err := c.Serve(serving, ln); err != nil {
-			logger.Warn("others are not served any more", "addr", ln.Addr().String(), "err", err)
+			logger.Warn("peers are no longer served", "addr", ln.Addr().String(), "err", err)
 		}
 		return nil
 	})
@@ -69,18 +59,17 @@ func (f *swarmFlags) during(ctx context.Context, c *shardcast.Client, logger *sl
 	return group.Wait()
 }
 
-// seed goes on serving for as long as the flags say, or until ctx ends, which it returns
-// the cause of.
-func (f *swarmFlags) seed(ctx context.Context, c *shardcast.Client, logger *slog.Logger) error {
-	if f.seedFor == 0 {
+// seed serves peers for the time of --seed-for. If ctx ends before, it returns the cause.
+func (p *peering) seed(ctx context.Context, c *shardcast.Client, logger *slog.Logger) error {
+	if p.seedFor == 0 {
 		return nil
 	}
-	logger.Info("seeding", "for", time.Duration(f.seedFor))
+	logger.Info("seeding", "for", p.seedFor)
 	defer func() { logger.Info("seeded", "given", c.Given()) }()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-time.After(time.Duration(f.seedFor)):
+	case <-time.After(p.seedFor):
 		return nil
 	}
 }

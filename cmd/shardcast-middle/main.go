@@ -1,13 +1,11 @@
-// Command shardcast-middle follows upstreams and serves what they offer.
+// Command shardcast-middle follows upstreams and serves their versions.
 package main
 
 import (
-	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,82 +17,71 @@ func main() {
 	os.Exit(cli.Run(newCommand()))
 }
 
-// settings are what the flags say.
-type settings struct {
-	dataDir   string
-	interval  cli.Seconds
-	server    cli.ServerFlags
-	swarm     cli.SwarmFlags
-	fetch     cli.FetchFlags
+// command is the state that the flags set.
+type command struct {
+	opts      shardcast.MiddleOptions
 	accessLog func() (io.Writer, error)
 	logger    func(io.Writer) *slog.Logger
 }
 
 func newCommand() *cobra.Command {
-	s := &settings{interval: cli.Seconds(shardcast.DefaultCheckInterval)}
+	c := new(command)
 	root := &cobra.Command{
 		Use:   "shardcast-middle",
-		Short: "Fetch what upstreams offer and serve it again",
+		Short: "Fetch the versions of upstreams and serve them again",
 		Long: `shardcast-middle follows its upstreams, origins or other middles: it fetches every
-version that they list, verifies each shard and each file, serves it over HTTP
-like an origin, already while it arrives, and retires what they have retired. Any
-of the upstreams that is up is enough. It goes on until it is told to end by SIGINT
-or SIGTERM; what it had fetched of a version by then is used when it is started
-again.`,
+version that they list, verifies each shard and each file, serves it over HTTP like an
+origin, also while it arrives, and retires the versions that they have retired. One
+upstream that is up is enough. SIGINT or SIGTERM ends it; started again, it continues
+with its partial files.`,
 		Example: `  shardcast-middle --upstream 192.168.1.100,192.168.1.101 --data-dir ./middle_data --port 8001
   IP_ADDR_LIST="192.168.1.100 192.168.1.101" shardcast-middle`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return s.serve(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.serve(cmd) },
 	}
-	flags := root.Flags()
-	s.fetch.Add(flags, "upstream", "servers to follow")
-	flags.StringVar(&s.dataDir, "data-dir", shardcast.DefaultMiddleDir, "`DIRECTORY` to keep versions in; made if it is missing")
-	s.server.Listen(flags)
-	flags.Var(&s.interval, "check-interval", "seconds between two looks at upstreams that do not tell what is new, or a duration such as 1m30s")
-	s.server.Keep(flags)
-	s.server.Limit(flags, "of shards to send, and as many to fetch")
-	s.swarm.Add(flags, "swap shards with others that follow the same upstreams, where these have --swarm, too; and "+cli.TellPeers,
-		cli.PeersAt+"; and where others may be besides those that the upstreams could have themselves")
-	s.accessLog = cli.AccessLogFlag(flags)
-	s.logger = cli.LogFlag(root.PersistentFlags())
+	flags, opts := root.Flags(), &c.opts
+	cli.ServersFlag(flags, &opts.Upstreams, "upstream", "upstreams")
+	opts.CheckInterval = shardcast.DefaultCheckInterval
+	flags.Var((*cli.Seconds)(&opts.CheckInterval), "check-interval",
+		"time between polls of upstreams that push nothing, in seconds")
+	cli.Note(flags, "check-interval", "It is also the wait after a failed fetch.")
+	cli.KeepFlags(flags, &opts.DataDir, shardcast.DefaultMiddleDir, &opts.MaxVersions)
+	cli.Under(flags, cli.Follow)
+	c.accessLog = cli.AccessLogFlag(flags)
+	cli.StatusPageFlag(flags, &opts.NoStatusPage)
+	c.logger = cli.LogFlag(flags)
+	cli.Under(flags, cli.Show)
+	cli.ListenFlags(flags, &opts.Host, &opts.Port)
+	cli.TransferFlags(flags, &opts.Fetch)
+	cli.LimitFlags(flags, &opts.Limits, "sending, and for fetching")
+	cli.Under(flags, cli.Network)
+	cli.SwarmFlags(flags, &opts.Swarm, "swap shards with peers, and list nodes to one another", "nodes and peers")
+	cli.Under(flags, cli.Swarm)
+	cli.RetryFlags(flags, &opts.Fetch)
+	cli.DialectFlag(flags, &opts.Dialect)
+	cli.Under(flags, cli.Expert)
+	cli.ServerTerms(root)
 	return root
 }
 
-// serve follows the upstreams and serves until ctx ends.
-func (s *settings) serve(ctx context.Context) (err error) {
-	if err := cli.BecomeServer("shardcast-middle"); err != nil {
+// serve follows the upstreams and serves until the command's context ends.
+func (c *command) serve(cmd *cobra.Command) (err error) {
+	if err := errors.Join(cli.Requires(cmd.Flags(), "swarm", "swarm-allow"), cli.BecomeServer(cmd.Name())); err != nil {
 		return err
 	}
-	upstreams, port, fetching, err := s.fetch.Options()
-	if err != nil {
+	opts := c.opts
+	if opts.UpstreamPort, err = cli.ServerPort(opts.Upstreams, "upstream"); err != nil {
 		return err
 	}
-	logger := s.logger(os.Stderr)
-	accessLog, err := s.accessLog()
-	if err != nil {
+	opts.Fetch.LimitRate = opts.Limits.LimitRate
+	opts.Logger = c.logger(os.Stderr)
+	if opts.AccessLog, err = c.accessLog(); err != nil {
 		return err
 	}
-	limits := s.server.Limits()
-	fetching.LimitRate = limits.LimitRate
-	m, err := shardcast.NewMiddle(shardcast.MiddleOptions{
-		Upstreams:     upstreams,
-		UpstreamPort:  port,
-		DataDir:       s.dataDir,
-		Host:          s.server.Host,
-		Port:          s.server.Port.Option(),
-		CheckInterval: time.Duration(s.interval),
-		MaxVersions:   int(s.server.MaxVersions),
-		Dialect:       string(s.server.Dialect),
-		FetchOptions:  fetching,
-		ServerLimits:  limits,
-		SwarmOptions:  s.swarm.Options(),
-		AccessLog:     accessLog,
-		NoStatusPage:  s.server.NoStatusPage,
-		Logger:        logger,
-	})
+	m, err := shardcast.NewMiddle(opts)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	return cli.Serve(ctx, m, logger)
+	return cli.Serve(cmd.Context(), m, opts.Logger)
 }

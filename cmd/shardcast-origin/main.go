@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -21,130 +20,137 @@ func main() {
 	os.Exit(cli.Run(newCommand()))
 }
 
-// settings are what the flags say.
-type settings struct {
-	dataDir   string
-	shardSize cli.ShardSize
-	watch     shardcast.WatchOptions
-	settle    cli.Seconds
-	server    cli.ServerFlags
-	swarm     cli.SwarmFlags
+// command is the state that the flags set.
+type command struct {
+	opts      shardcast.OriginOptions
+	files     []string // to broadcast at the start
 	accessLog func() (io.Writer, error)
 	logger    func(io.Writer) *slog.Logger
 }
 
-// origin opens the data directory, to watch what watch says. ready is called when it is
-// being served, and accessLog, unless it is nil, receives its answers.
-func (s *settings) origin(watch shardcast.WatchOptions, accessLog io.Writer, logger *slog.Logger, ready func()) (*shardcast.Origin, error) {
-	return shardcast.NewOrigin(shardcast.OriginOptions{
-		DataDir:      s.dataDir,
-		Host:         s.server.Host,
-		Port:         s.server.Port.Option(),
-		ShardSize:    int64(s.shardSize),
-		MaxVersions:  int(s.server.MaxVersions),
-		Dialect:      string(s.server.Dialect),
-		Watch:        watch,
-		ServerLimits: s.server.Limits(),
-		SwarmOptions: s.swarm.Options(),
-		Ready:        ready,
-		AccessLog:    accessLog,
-		NoStatusPage: s.server.NoStatusPage,
-		Logger:       logger,
-	})
-}
-
 func newCommand() *cobra.Command {
-	s := &settings{shardSize: shardcast.DefaultShardSize, settle: cli.Seconds(shardcast.DefaultWatchSettle)}
-	var files []string
+	c := new(command)
 	root := &cobra.Command{
 		Use:   "shardcast-origin",
 		Short: "Cut files into shards and serve them",
-		Long: `shardcast-origin serves the versions in a data directory over HTTP, to middles
-and clients, and to whatever else fetches files. It goes on until it is told to
-end by SIGINT or SIGTERM, and then finishes what it is sending, for 30 seconds at
-most. 'shardcast-origin broadcast FILE' publishes into the same directory, with
-or without a server on it; with --watch the origin does so itself, with each file
+		Long: `shardcast-origin serves the versions in a data directory over HTTP, to middles,
+clients and other programs. SIGINT or SIGTERM ends it; it then finishes its answers
+within 30 seconds. 'shardcast-origin broadcast FILE' publishes a version in the same
+directory, with or without a server there; with --watch the server publishes each file
 that appears complete in a directory.`,
 		Example: `  shardcast-origin --data-dir ./data --port 8000
   shardcast-origin --broadcast weights.safetensors
   shardcast-origin --watch ./checkpoints --watch-glob 'step_*/model.safetensors'
   shardcast-origin broadcast weights.safetensors --data-dir ./data`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return s.serve(cmd.Context(), files) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.serve(cmd) },
 	}
-	flags := root.PersistentFlags()
-	flags.StringVar(&s.dataDir, "data-dir", shardcast.DefaultOriginDir, "`DIRECTORY` to keep versions in; made if it is missing")
-	flags.Var(&s.shardSize, "shard-size", "size of a shard: 50MB, 64MiB or a number of bytes; auto is a thousandth of the file, from 8MB to 64MB, for swarms")
-	cli.Env(flags, "shard-size", "SHARDCAST_SHARD_SIZE")
-	s.server.Keep(flags)
-	s.logger = cli.LogFlag(flags)
-	s.server.Listen(root.Flags())
-	s.server.Limit(root.Flags(), "of shards to send")
-	s.swarm.Add(root.Flags(), cli.TellPeers, cli.PeersAt)
-	s.accessLog = cli.AccessLogFlag(root.Flags())
-	root.Flags().StringArrayVar(&files, "broadcast", nil, "`FILE` to publish as a new version at the start; may be given again")
-	root.Flags().StringVar(&s.watch.Dir, "watch", "", "`DIRECTORY` whose files are published as they appear, each once and in the order of their times, also those that came while no origin ran (default none)")
-	root.Flags().StringVar(&s.watch.Glob, "watch-glob", "", "`PATTERN` of the names of files to publish, or of a directory and a name, such as 'step_*/model.safetensors'; hidden ones never are (default *)")
-	root.Flags().StringVar(&s.watch.Marker, "watch-marker", "", "`NAME` of a file that must be beside one before that is published; it need not settle then (default none)")
-	root.Flags().Var(&s.settle, "watch-settle", "seconds that a file must not have changed before it is published")
+	shared := root.PersistentFlags() // with broadcast
+	cli.KeepFlags(shared, &c.opts.DataDir, shardcast.DefaultOriginDir, &c.opts.MaxVersions)
+	c.opts.ShardSize = shardcast.DefaultShardSize
+	shared.Var((*cli.ShardSize)(&c.opts.ShardSize), "shard-size", "size of a shard in bytes, such as 64MiB, or auto")
+	cli.Env(shared, "shard-size", "SHARDCAST_SHARD_SIZE")
+	cli.Suggest(shared, "shard-size", "auto", "50MB", "64MiB")
+	cli.Note(shared, "shard-size", "auto is a thousandth of the file, from 8 MB to 64 MB, which suits swarms.")
+	cli.Under(shared, cli.Publish)
+	c.logger = cli.LogFlag(shared)
+	cli.Under(shared, cli.Show)
+
+	flags := root.Flags()
+	flags.StringArrayVar(&c.files, "broadcast", nil, "`FILE` to publish at the start; may be repeated")
+	watch := &c.opts.Watch
+	watch.Settle = shardcast.DefaultWatchSettle
+	flags.StringVar(&watch.Dir, "watch", "", "`DIRECTORY` whose files to publish as they appear (default none)")
+	cli.Note(flags, "watch",
+		"Each is published once, in the order of their times; so are those that appear while no origin runs.")
+	flags.StringVar(&watch.Glob, "watch-glob", "",
+		"`PATTERN` of files, or of directories and files, to publish (default *)")
+	cli.Note(flags, "watch-glob", "'step_*/model.safetensors' is such a pattern. Hidden files never match.")
+	flags.StringVar(&watch.Marker, "watch-marker", "",
+		"`NAME` of a file that marks those beside it as complete (default none)")
+	cli.Note(flags, "watch-marker", "A file without one is not published; with one it need not settle.")
+	flags.Var((*cli.Seconds)(&watch.Settle), "watch-settle", "time without a change that completes a file, in seconds")
+	cli.Under(flags, cli.Publish)
+	c.accessLog = cli.AccessLogFlag(flags)
+	cli.StatusPageFlag(flags, &c.opts.NoStatusPage)
+	cli.Under(flags, cli.Show)
+	cli.ListenFlags(flags, &c.opts.Host, &c.opts.Port)
+	cli.LimitFlags(flags, &c.opts.Limits, "sending")
+	cli.Under(flags, cli.Network)
+	cli.SwarmFlags(flags, &c.opts.Swarm, "list nodes to one another so that they swap shards", "nodes")
+	cli.Under(flags, cli.Swarm)
+	cli.DialectFlag(flags, &c.opts.Dialect)
+	cli.Under(flags, cli.Expert)
+
+	cli.ServerTerms(root)
 	root.AddCommand(&cobra.Command{
 		Use:   "broadcast FILE",
-		Short: "Publish one file as a new version and print which",
-		Long: `broadcast cuts FILE into the data directory as its next version, prints just the
-version on stdout, such as v3, and ends. Servers of the directory serve it at
-once. Any number of broadcasts may run at the same time; each waits for its turn.`,
+		Short: "Publish a file as a new version and print its name",
+		Long: `broadcast cuts FILE into the data directory as its next version, prints the name of
+the version on stdout, such as v3, and ends. Servers of the directory serve it at once.
+Any number of broadcasts may run at the same time; each waits for its turn.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return fmt.Errorf("broadcast takes the name of one FILE, and %d were given", len(args))
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return s.broadcast(cmd, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error { return c.broadcast(cmd, args[0]) },
 	})
 	return root
 }
 
-// serve publishes files and serves until ctx ends.
-func (s *settings) serve(ctx context.Context, files []string) (err error) {
-	if err := cli.BecomeServer("shardcast-origin"); err != nil {
+// serve publishes files and serves until the command's context ends.
+func (c *command) serve(cmd *cobra.Command) (err error) {
+	if err := errors.Join(
+		cli.Requires(cmd.Flags(), "swarm", "swarm-allow"),
+		cli.Requires(cmd.Flags(), "watch", "watch-glob", "watch-marker"),
+		cli.BecomeServer(cmd.Name()),
+	); err != nil {
 		return err
 	}
-	logger := s.logger(os.Stderr)
-	accessLog, err := s.accessLog()
-	if err != nil {
+	opts := c.opts
+	if opts.Watch.Dir == "" {
+		opts.Watch = shardcast.WatchOptions{}
+	}
+	opts.Logger = c.logger(os.Stderr)
+	if opts.AccessLog, err = c.accessLog(); err != nil {
 		return err
 	}
 	ready := make(chan struct{})
-	watch := s.watch
-	if watch.Dir != "" {
-		watch.Settle = time.Duration(s.settle)
-	}
-	o, err := s.origin(watch, accessLog, logger, func() { close(ready) })
+	opts.Ready = func() { close(ready) }
+	o, err := shardcast.NewOrigin(opts)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return cli.Serve(ctx, o, logger) })
-	group.Go(func() error {
-		// A server that is refused the directory must not publish there either.
-		select {
-		case <-ready:
-		case <-ctx.Done():
-		}
-		for _, file := range files {
-			if _, err := o.Broadcast(ctx, file); err != nil && ctx.Err() == nil {
-				return err
-			}
-		}
-		return nil
-	})
+	group, ctx := errgroup.WithContext(cmd.Context())
+	group.Go(func() error { return cli.Serve(ctx, o, opts.Logger) })
+	group.Go(func() error { return c.publish(ctx, o, ready) })
 	return group.Wait()
 }
 
-// broadcast publishes file and prints its version.
-func (s *settings) broadcast(cmd *cobra.Command, file string) (err error) {
-	o, err := s.origin(shardcast.WatchOptions{}, nil, s.logger(os.Stderr), nil)
+// publish publishes the files of --broadcast when the server is ready: one that may not use
+// the directory must not publish there either.
+func (c *command) publish(ctx context.Context, o *shardcast.Origin, ready <-chan struct{}) error {
+	select {
+	case <-ready:
+	case <-ctx.Done():
+	}
+	for _, file := range c.files {
+		if _, err := o.Broadcast(ctx, file); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// broadcast publishes file and prints the name of its version.
+func (c *command) broadcast(cmd *cobra.Command, file string) (err error) {
+	o, err := shardcast.NewOrigin(shardcast.OriginOptions{
+		DataDir: c.opts.DataDir, ShardSize: c.opts.ShardSize, MaxVersions: c.opts.MaxVersions,
+		Logger: c.logger(os.Stderr),
+	})
 	if err != nil {
 		return err
 	}

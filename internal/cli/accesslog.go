@@ -12,7 +12,8 @@ import (
 // they are parsed. It returns nil without the flag. The file stays open for as long as the
 // process lives; whatever rotates it has to copy and truncate it.
 func AccessLogFlag(flags *pflag.FlagSet) func() (io.Writer, error) {
-	name := flags.String("access-log", "", "`FILE` to append a line to for each answer, in the Combined Log Format with the seconds that it took; - is stdout (default none)")
+	name := flags.String("access-log", "", "`FILE` to append a line to for each answer; - is stdout (default none)")
+	Note(flags, "access-log", "The format is the Combined Log Format, followed by the duration in seconds.")
 	return func() (io.Writer, error) {
 		switch *name {
 		case "":

@@ -21,22 +21,28 @@ func TestExitCodeSaysWhatWentWrong(t *testing.T) {
 		err  error
 		want int
 	}{
-		"anything":                    {plain, ExitFailed},
-		"a missing file":              {fs.ErrNotExist, ExitFailed},
-		"the end of the context":      {context.Canceled, ExitFailed},
-		"a file that changed":         {shardcast.ErrChanged, ExitFailed},
-		"a directory in use":          {shardcast.ErrInUse, ExitFailed},
-		"wrong usage":                 {Usage(plain), ExitUsage},
-		"wrong usage, wrapped":        {fmt.Errorf("start: %w", Usage(plain)), ExitUsage},
-		"wrong usage, joined":         {errors.Join(plain, Usage(plain)), ExitUsage},
-		"an option out of its range":  {fmt.Errorf("%w: Port", shardcast.ErrOptions), ExitUsage},
-		"no such version":             {shardcast.ErrNoVersion, ExitNoVersion},
-		"no such version, wrapped":    {fmt.Errorf("v7: %w", shardcast.ErrNoVersion), ExitNoVersion},
-		"wrong bytes":                 {shardcast.ErrIntegrity, ExitIntegrity},
-		"wrong bytes, wrapped":        {fmt.Errorf("v7: %w", errors.Join(plain, shardcast.ErrIntegrity)), ExitIntegrity},
-		"wrong bytes or none":         {errors.Join(shardcast.ErrUnreachable, shardcast.ErrIntegrity), ExitIntegrity},
-		"nobody there":                {shardcast.ErrUnreachable, ExitUnreachable},
-		"nobody there, and not ended": {errors.Join(fmt.Errorf("v7: %w", shardcast.ErrUnreachable), plain), ExitUnreachable},
+		"anything":                   {plain, ExitFailed},
+		"a missing file":             {fs.ErrNotExist, ExitFailed},
+		"the end of the context":     {context.Canceled, ExitFailed},
+		"a file that changed":        {shardcast.ErrChanged, ExitFailed},
+		"a directory in use":         {shardcast.ErrInUse, ExitFailed},
+		"wrong usage":                {Usage(plain), ExitUsage},
+		"wrong usage, wrapped":       {fmt.Errorf("start: %w", Usage(plain)), ExitUsage},
+		"wrong usage, joined":        {errors.Join(plain, Usage(plain)), ExitUsage},
+		"an option out of its range": {fmt.Errorf("%w: Port", shardcast.ErrOptions), ExitUsage},
+		"no such version":            {shardcast.ErrNoVersion, ExitNoVersion},
+		"no such version, wrapped":   {fmt.Errorf("v7: %w", shardcast.ErrNoVersion), ExitNoVersion},
+		"wrong bytes":                {shardcast.ErrIntegrity, ExitIntegrity},
+		"wrong bytes, wrapped": {
+			fmt.Errorf("v7: %w", errors.Join(plain, shardcast.ErrIntegrity)),
+			ExitIntegrity,
+		},
+		"wrong bytes or none": {errors.Join(shardcast.ErrUnreachable, shardcast.ErrIntegrity), ExitIntegrity},
+		"nobody there":        {shardcast.ErrUnreachable, ExitUnreachable},
+		"nobody there, and not ended": {
+			errors.Join(fmt.Errorf("v7: %w", shardcast.ErrUnreachable), plain),
+			ExitUnreachable,
+		},
 	} {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, tc.want, exitCode(tc.err)) })
 	}
@@ -69,7 +75,8 @@ func TestLevelTakesTheNamesThatPythonHas(t *testing.T) {
 
 func TestLevelRefusesOtherNames(t *testing.T) {
 	for name, text := range map[string]string{
-		"nothing": "", "Go's name": "WARN", "a number": "10", "a word": "verbose", "space": " INFO", "two": "DEBUG,INFO", "an offset": "INFO+1",
+		"nothing": "", "Go's name": "WARN", "a number": "10", "a word": "verbose", "space": " INFO",
+		"two": "DEBUG,INFO", "an offset": "INFO+1",
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := level(slog.LevelWarn)

@@ -7,17 +7,139 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/shardcast/shardcast"
 )
 
-// level is a flag's log level, by the names that Python has for them.
+// The functions below add the flags that several commands have. Each flag sets a field of
+// the library's options, which begins with its default.
+
+// ServersFlag adds the list of servers to fetch from under name.
+func ServersFlag(flags *pflag.FlagSet, servers *[]string, name, usage string) {
+	flags.Var((*Addresses)(servers), name, usage+": host, host:port, URL or dns+http://name:port, separated by commas")
+	Env(flags, name, "IP_ADDR_LIST")
+	Note(flags, name, "The port is 8000, or SHARDCAST_HTTP_PORT, where an address has none. "+
+		"dns+http://name:port stands for a server at each address of the name, as they change.")
+}
+
+// ServerPort returns the port of servers whose address in the flag name has none. It
+// returns an error, as of [Usage], if there are no servers, or no such port.
+func ServerPort(servers []string, name string) (int, error) {
+	if len(servers) == 0 {
+		return 0, Usage(fmt.Errorf("no server to fetch from: give --%s or set IP_ADDR_LIST", name))
+	}
+	port := Port(shardcast.DefaultPort)
+	if value := os.Getenv("SHARDCAST_HTTP_PORT"); value != "" {
+		if err := port.Set(value); err != nil || port == anyPort {
+			return 0, Usage(errors.New("environment variable SHARDCAST_HTTP_PORT: want a port from 1 to 65535"))
+		}
+	}
+	return int(port), nil
+}
+
+// TransferFlags add --timeout, --concurrency and --ca-file.
+func TransferFlags(flags *pflag.FlagSet, o *shardcast.FetchOptions) {
+	o.Timeout, o.Concurrency = shardcast.DefaultTimeout, shardcast.DefaultConcurrency
+	flags.Var((*Seconds)(&o.Timeout), "timeout", "longest silence of a server, in seconds")
+	Env(flags, "timeout", "SHARDCAST_HTTP_TIMEOUT")
+	flags.Var((*Count)(&o.Concurrency), "concurrency", "shards to fetch at the same time")
+	Env(flags, "concurrency", "SHARDCAST_MAX_CONCURRENT_DOWNLOADS")
+	flags.Var(NewRoots(&o.RootCAs), "ca-file",
+		"PEM `FILE` of certificates to verify https:// servers by (default the system's)")
+	Env(flags, "ca-file", "SHARDCAST_CA_FILE")
+}
+
+// RetryFlags add --attempts, --fast-attempts, --fast-interval and --slow-interval.
+func RetryFlags(flags *pflag.FlagSet, o *shardcast.FetchOptions) {
+	o.Attempts, o.FastAttempts = shardcast.DefaultAttempts, shardcast.DefaultFastAttempts
+	o.FastWait, o.SlowWait = shardcast.DefaultFastWait, shardcast.DefaultSlowWait
+	flags.Var((*Count)(&o.Attempts), "attempts", "rounds over all servers for a shard")
+	Env(flags, "attempts", "SHARDCAST_RETRY_ATTEMPTS")
+	flags.Var((*Count)(&o.FastAttempts), "fast-attempts", "rounds that the fast interval follows")
+	Env(flags, "fast-attempts", "SHARDCAST_FAST_RETRY_ATTEMPTS")
+	flags.Var((*Seconds)(&o.FastWait), "fast-interval", "wait after a fast round, in seconds")
+	Env(flags, "fast-interval", "SHARDCAST_FAST_RETRY_INTERVAL")
+	flags.Var((*Seconds)(&o.SlowWait), "slow-interval", "wait after a later round, in seconds")
+	Env(flags, "slow-interval", "SHARDCAST_SLOW_RETRY_INTERVAL")
+}
+
+// RateFlag adds --limit-rate for the traffic that of names.
+func RateFlag(flags *pflag.FlagSet, rate *int64, of string) {
+	flags.Var((*Rate)(rate), "limit-rate", "limit for "+of+", in bytes per second (default none)")
+	Note(flags, "limit-rate", "50MB/s, 64MiB/s and 50000000 are rates. Shards alone count.")
+}
+
+// ListenFlags add --host and --port.
+func ListenFlags(flags *pflag.FlagSet, host *string, port *int) {
+	*port = shardcast.DefaultPort
+	flags.StringVar(host, "host", "", "`NAME` or address of the interface to listen on (default all)")
+	flags.Var((*Port)(port), "port", "TCP port to listen on (0: any free port)")
+	Env(flags, "port", "SHARDCAST_HTTP_PORT")
+}
+
+// LimitFlags add --limit-rate, for the traffic that of names, and the other limits of a
+// server.
+func LimitFlags(flags *pflag.FlagSet, o *shardcast.ServerLimits, of string) {
+	RateFlag(flags, &o.LimitRate, of)
+	flags.Var((*Rate)(&o.LimitRatePerClient), "limit-rate-per-client",
+		"limit for sending to one client, in bytes per second (default none)")
+	flags.Var((*Count)(&o.MaxConnections), "max-connections", "shards to send at the same time (default no limit)")
+	Note(flags, "max-connections", "A request for one more gets 503. Idle connections and other requests do not count.")
+	flags.Var((*Count)(&o.MaxConnectionsPerClient), "max-connections-per-client",
+		"shards to send to one client at the same time (default no limit)")
+	for _, name := range []string{"limit-rate-per-client", "max-connections-per-client"} {
+		Note(flags, name, "Clients behind one NAT or proxy count as one.")
+	}
+}
+
+// DialectFlag adds --dialect.
+func DialectFlag(flags *pflag.FlagSet, dialect *string) {
+	*dialect = "0.1"
+	flags.Var((*Dialect)(dialect), "dialect", "Python release whose protocol the root speaks, 0.1 or 0.3")
+	Env(flags, "dialect", "SHARDCAST_DIALECT")
+	Suggest(flags, "dialect", "0.1", "0.3")
+	Note(flags, "dialect", "/py01 and /py03 speak that of either release.")
+}
+
+// KeepFlags add --data-dir, which is initial without the flag, and --max-versions.
+func KeepFlags(flags *pflag.FlagSet, dir *string, initial string, versions *int) {
+	*versions = shardcast.DefaultMaxVersions
+	flags.StringVar(dir, "data-dir", initial, "`DIRECTORY` of the versions")
+	Note(flags, "data-dir", "A missing one is made.")
+	flags.Var((*Count)(versions), "max-versions", "versions to keep, up to 10000")
+	Env(flags, "max-versions", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS")
+	Note(flags, "max-versions", "Older ones are retired.")
+}
+
+// StatusPageFlag adds --no-status-page.
+func StatusPageFlag(flags *pflag.FlagSet, without *bool) {
+	flags.BoolVar(without, "no-status-page", false, "serve no status page at / and /status.json")
+}
+
+// SwarmFlags add --swarm with a usage, and --swarm-allow for the nodes that of names.
+func SwarmFlags(flags *pflag.FlagSet, o *shardcast.SwarmOptions, usage, of string) {
+	flags.BoolVar(&o.Enabled, "swarm", false, usage)
+	flags.Var((*Prefixes)(&o.Allow), "swarm-allow",
+		"with --swarm: further networks of "+of+", such as 10.0.0.0/8 (default none)")
+}
+
+// LogFlag adds --log-level to flags and returns a function that makes a logger to w, once
+// they are parsed.
+func LogFlag(flags *pflag.FlagSet) func(w io.Writer) *slog.Logger {
+	l := level(slog.LevelInfo)
+	flags.Var(&l, "log-level", "least level to log on stderr: DEBUG, INFO, WARNING, ERROR or CRITICAL")
+	Env(flags, "log-level", "SHARDCAST_LOG_LEVEL")
+	Suggest(flags, "log-level", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+	return func(w io.Writer) *slog.Logger {
+		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.Level(l)}))
+	}
+}
+
+// level is a flag's log level, by the names of Python.
 type level slog.Level
 
-// levels are the names, as they are written.
 var levels = map[string]slog.Level{
 	"DEBUG":    slog.LevelDebug,
 	"INFO":     slog.LevelInfo,
@@ -46,182 +168,19 @@ func (l *level) String() string {
 	return slog.Level(*l).String()
 }
 
-// Type is what stands for the value in the help text.
+// Type stands for the value in the help.
 func (l *level) Type() string { return "LEVEL" }
 
-// LogFlag adds --log-level to flags and returns what makes the logger that writes
-// to w, which is stderr or a way there, once they are read.
-func LogFlag(flags *pflag.FlagSet) func(w io.Writer) *slog.Logger {
-	l := level(slog.LevelInfo)
-	flags.Var(&l, "log-level", "least level to log on stderr: DEBUG, INFO, WARNING, ERROR or CRITICAL")
-	Env(flags, "log-level", "SHARDCAST_LOG_LEVEL")
-	return func(w io.Writer) *slog.Logger {
-		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.Level(l)}))
+// Requires returns an error, as of [Usage], if one of names is given and needed is not.
+func Requires(flags *pflag.FlagSet, needed string, names ...string) error {
+	given := func(name string) bool {
+		flag := flags.Lookup(name)
+		return flag != nil && flag.Value.String() != flag.DefValue
 	}
-}
-
-// limitRate adds --limit-rate to flags, for what is sent or fetched.
-func limitRate(flags *pflag.FlagSet, value *Rate, what string) {
-	flags.Var(value, "limit-rate", "bytes per second "+what+", at most: 50MB/s, 64MiB/s or 50000000 (default no limit)")
-}
-
-// ServerFlags are where a server listens, how it answers, how much it keeps and how much
-// it sends.
-type ServerFlags struct {
-	Host        string
-	Port        Port
-	Dialect     Dialect
-	MaxVersions Count
-
-	// NoStatusPage is for none at / and /status.json.
-	NoStatusPage bool
-
-	rate, ratePerClient               Rate
-	connections, connectionsPerClient Count
-}
-
-// Listen adds --host, --port, --dialect and --no-status-page to flags.
-func (f *ServerFlags) Listen(flags *pflag.FlagSet) {
-	f.Port = shardcast.DefaultPort
-	flags.StringVar(&f.Host, "host", "", "`NAME` or address of the interface to listen on (default all)")
-	flags.Var(&f.Port, "port", "TCP port to listen on; 0 is any that is free")
-	Env(flags, "port", "SHARDCAST_HTTP_PORT")
-	f.Dialect = "0.1"
-	flags.Var(&f.Dialect, "dialect",
-		"release of the Python package, 0.1 or 0.3, whose clients and middles are answered at the root; those of both are at /py01 and /py03")
-	Env(flags, "dialect", "SHARDCAST_DIALECT")
-	flags.BoolVar(&f.NoStatusPage, "no-status-page", false, "do not show at / and /status.json what the server has and does, and for whom")
-}
-
-// Keep adds --max-versions to flags.
-func (f *ServerFlags) Keep(flags *pflag.FlagSet) {
-	f.MaxVersions = shardcast.DefaultMaxVersions
-	flags.Var(&f.MaxVersions, "max-versions", "versions to keep, up to 10000; older ones are retired")
-	Env(flags, "max-versions", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS")
-}
-
-// Limit adds to flags what bounds the shards that are sent; what is said to be
-// bounded by --limit-rate.
-func (f *ServerFlags) Limit(flags *pflag.FlagSet, what string) {
-	limitRate(flags, &f.rate, what)
-	flags.Var(&f.ratePerClient, "limit-rate-per-client",
-		"bytes per second of shards to send to one client, at most; clients behind one NAT or proxy count as one (default no limit)")
-	flags.Var(&f.connections, "max-connections",
-		"shards to send at the same time, beyond which 503 is answered; idle connections and small requests do not count (default no limit)")
-	flags.Var(&f.connectionsPerClient, "max-connections-per-client",
-		"shards to send to one client at the same time; clients behind one NAT or proxy count as one (default no limit)")
-}
-
-// Limits returns what the flags of Limit say.
-func (f *ServerFlags) Limits() shardcast.ServerLimits {
-	return shardcast.ServerLimits{
-		LimitRate:               int64(f.rate),
-		LimitRatePerClient:      int64(f.ratePerClient),
-		MaxConnections:          int(f.connections),
-		MaxConnectionsPerClient: int(f.connectionsPerClient),
-	}
-}
-
-// SwarmFlags are whether nodes that fetch from the same server swap shards, and where they
-// may be.
-type SwarmFlags struct {
-	swarm bool
-	allow Prefixes
-}
-
-// Add adds --swarm and --swarm-allow to flags; what is what the former does, and where the
-// addresses that the latter allows.
-func (f *SwarmFlags) Add(flags *pflag.FlagSet, what, where string) {
-	flags.BoolVar(&f.swarm, "swarm", false, what)
-	flags.Var(&f.allow, "swarm-allow",
-		"addresses, such as 10.0.0.0/8, "+where+"; separated by commas; may be given again (default none)")
-}
-
-// What servers do with --swarm, and allow.
-const (
-	TellPeers = "tell nodes that fetch from here of one another, to swap shards: /peers.txt lists some of those that can be reached, each at the address that it comes from"
-	PeersAt   = "that a node may say to be at though it comes from elsewhere, as through a proxy; this server connects to what is said"
-)
-
-// Options returns what the flags say.
-func (f *SwarmFlags) Options() shardcast.SwarmOptions {
-	return shardcast.SwarmOptions{Swarm: f.swarm, SwarmAllow: f.allow}
-}
-
-// FetchFlags are how and from whom to fetch.
-type FetchFlags struct {
-	// Servers are who the list names.
-	Servers Addresses
-
-	timeout, fastWait, slowWait         Seconds
-	attempts, fastAttempts, concurrency Count
-	rate                                Rate
-	roots                               Roots
-
-	name string // of the flag for Servers
-}
-
-// Add adds to flags the list of servers under name, and what else there is to
-// say of fetching.
-func (f *FetchFlags) Add(flags *pflag.FlagSet, name, usage string) {
-	f.name = name
-	flags.Var(&f.Servers, name, usage+": host, host:port or http(s):// URL, or dns+http://name:port for all addresses of a name as they change, separated by commas; the port is 8000 unless SHARDCAST_HTTP_PORT says otherwise")
-	Env(flags, name, "IP_ADDR_LIST")
-	for _, flag := range []struct {
-		value    pflag.Value
-		initial  string
-		name     string
-		usage    string
-		variable string
-	}{
-		{&f.timeout, seconds(shardcast.DefaultTimeout), "timeout", "seconds that a server may send nothing", "SHARDCAST_HTTP_TIMEOUT"},
-		{&f.attempts, fmt.Sprint(shardcast.DefaultAttempts), "attempts", "times to ask all servers for a shard", "SHARDCAST_RETRY_ATTEMPTS"},
-		{&f.fastAttempts, fmt.Sprint(shardcast.DefaultFastAttempts), "fast-attempts", "attempts that are followed by the fast interval", "SHARDCAST_FAST_RETRY_ATTEMPTS"},
-		{&f.fastWait, seconds(shardcast.DefaultFastWait), "fast-interval", "seconds between the first attempts", "SHARDCAST_FAST_RETRY_INTERVAL"},
-		{&f.slowWait, seconds(shardcast.DefaultSlowWait), "slow-interval", "seconds between later attempts", "SHARDCAST_SLOW_RETRY_INTERVAL"},
-		{&f.concurrency, fmt.Sprint(shardcast.DefaultConcurrency), "concurrency", "shards to fetch at once", "SHARDCAST_MAX_CONCURRENT_DOWNLOADS"},
-	} {
-		if err := flag.value.Set(flag.initial); err != nil {
-			panic(err) // our own default is out of its range
-		}
-		flags.Var(flag.value, flag.name, flag.usage)
-		Env(flags, flag.name, flag.variable)
-	}
-	flags.Var(&f.roots, "ca-file", "certificates in PEM that https:// servers are verified by, instead of the system's")
-	Env(flags, "ca-file", "SHARDCAST_CA_FILE")
-}
-
-// Limit adds --limit-rate to flags.
-func (f *FetchFlags) Limit(flags *pflag.FlagSet) {
-	limitRate(flags, &f.rate, "of shards to fetch, and with --swarm of those to send")
-}
-
-func seconds(d time.Duration) string {
-	s := Seconds(d)
-	return s.String()
-}
-
-// Options returns what the flags say, and an error with exit code 2 if no server
-// is named.
-func (f *FetchFlags) Options() (servers []string, port int, opts shardcast.FetchOptions, err error) {
-	if len(f.Servers) == 0 {
-		err := fmt.Errorf("no server to fetch from: give --%s or set IP_ADDR_LIST", f.name)
-		return nil, 0, shardcast.FetchOptions{}, Usage(err)
-	}
-	p := Port(shardcast.DefaultPort)
-	if value := os.Getenv("SHARDCAST_HTTP_PORT"); value != "" {
-		if err := p.Set(value); err != nil || p == 0 {
-			return nil, 0, shardcast.FetchOptions{}, Usage(errors.New("environment variable SHARDCAST_HTTP_PORT: want a port from 1 to 65535"))
+	for _, name := range names {
+		if given(name) && !given(needed) {
+			return Usage(fmt.Errorf("--%s has no effect without --%s", name, needed))
 		}
 	}
-	return f.Servers, int(p), shardcast.FetchOptions{
-		Timeout:      time.Duration(f.timeout),
-		Attempts:     int(f.attempts),
-		FastAttempts: int(f.fastAttempts),
-		FastWait:     time.Duration(f.fastWait),
-		SlowWait:     time.Duration(f.slowWait),
-		Concurrency:  int(f.concurrency),
-		LimitRate:    int64(f.rate),
-		RootCAs:      f.roots.Pool,
-	}, nil
+	return nil
 }

@@ -1,6 +1,6 @@
-// Package cli is what the three commands share: how they run and end, their
-// environment variables, the values of their flags and their log. It knows
-// nothing of what the commands do.
+// Package cli has the shared parts of the three commands: how they run and end, their
+// flags, environment variables, help, manual and log. It sets the library's options and
+// refuses to know how a role works.
 package cli
 
 import (
@@ -14,7 +14,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/shardcast/shardcast"
 	"github.com/shardcast/shardcast/internal/profile"
@@ -31,28 +30,21 @@ const (
 	exitSignal      = 128 // and the signal's number
 )
 
-// exitCodes stands at the end of every help text.
-const exitCodes = `
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such version, 4 integrity
-failure, 5 no server reachable, 130 or 143 interrupted by SIGINT or SIGTERM
-(servers end with 0 then).
-`
-
 // usageError is a mistake on the command line or in the environment.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// Usage makes err an error in how the command was called, with exit code 2.
+// Usage makes err an error of the caller of the command, with exit code 2.
 func Usage(err error) error { return usageError{err} }
 
-// interrupted is why the context ends when a signal comes.
+// interrupted is the cause of a context's end by a signal.
 type interrupted struct{ signal syscall.Signal }
 
 func (e interrupted) Error() string { return "interrupted by " + e.signal.String() }
 
-// Run runs root with the process's arguments until it is done or a SIGINT or
-// SIGTERM ends its context; a second one ends the process at once. It prints the
+// Run runs root with the arguments of the process until it is done or SIGINT or
+// SIGTERM ends its context; a second signal ends the process at once. It prints the
 // error, if any, and returns the exit code.
 func Run(root *cobra.Command) int {
 	ctx, stop := signals(context.Background())
@@ -69,7 +61,7 @@ func Run(root *cobra.Command) int {
 	}
 	code := exitCode(err)
 	if code == ExitUsage {
-		fmt.Fprintf(os.Stderr, "Run '%s --help' for how to use it.\n", root.Name())
+		fmt.Fprintf(os.Stderr, "Run '%s --help' for its flags.\n", root.Name())
 	}
 	return code
 }
@@ -89,7 +81,7 @@ func exitCode(err error) int {
 	}
 }
 
-// signals returns a context that the first signal ends, by an interrupted.
+// signals returns a context that ends with the first signal, for an interrupted.
 func signals(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	received := make(chan os.Signal, 1)
@@ -97,7 +89,7 @@ func signals(parent context.Context) (context.Context, context.CancelFunc) {
 	go func() {
 		select {
 		case s := <-received:
-			signal.Stop(received) // the next one has its usual effect
+			signal.Stop(received) // the next signal has its usual effect
 			number, _ := s.(syscall.Signal)
 			cancel(interrupted{number})
 		case <-ctx.Done():
@@ -106,12 +98,15 @@ func signals(parent context.Context) (context.Context, context.CancelFunc) {
 	return ctx, func() { cancel(nil) }
 }
 
-// prepare makes root behave as all our commands do.
+// prepare gives root the shared behaviour, flags and commands.
 func prepare(root *cobra.Command) {
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	root.AddCommand(versionCommand())
-	pprof := root.PersistentFlags().String("pprof", "", "`ADDRESS` to serve profiles of this process on, for go tool pprof: a port, which is one of loopback, or host:port for whoever reaches that; 0 is any port that is free (default none)")
+	pprof := root.PersistentFlags().String("pprof", "",
+		"`ADDRESS` for profiles, a port of loopback or host:port (default none)")
+	Note(root.PersistentFlags(), "pprof", "They are for go tool pprof. 0 is any free port of loopback.")
+	Under(root.PersistentFlags(), Expert)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if err := applyEnv(cmd.Flags()); err != nil {
 			return err
@@ -126,15 +121,21 @@ func prepare(root *cobra.Command) {
 		return err
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return Usage(err) })
-	root.SetUsageTemplate(root.UsageTemplate() + exitCodes)
+	root.SetUsageFunc(usage)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	addPages(root)
-	markArgs(root)
+	adopt(root)
+	complete(root)
 }
 
-// markArgs makes wrong arguments of cmd and those below it wrong usage.
-func markArgs(cmd *cobra.Command) {
+// adopt gives cmd and the commands below it a help flag like the others, flags in the order
+// of their definition, and wrong arguments as errors of [Usage].
+func adopt(cmd *cobra.Command) {
+	cmd.InitDefaultHelpFlag()
+	cmd.Flags().Lookup("help").Usage = "print this help"
+	annotate(cmd.Flags(), "help", headingAnnotation, Show)
+	cmd.Flags().SortFlags, cmd.PersistentFlags().SortFlags = false, false
 	if args := cmd.Args; args != nil {
 		cmd.Args = func(cmd *cobra.Command, given []string) error {
 			if err := args(cmd, given); err != nil {
@@ -144,14 +145,14 @@ func markArgs(cmd *cobra.Command) {
 		}
 	}
 	for _, sub := range cmd.Commands() {
-		markArgs(sub)
+		adopt(sub)
 	}
 }
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print which build this is",
+		Short: "Print the version of this build",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			version := "(unknown)"
@@ -163,34 +164,4 @@ func versionCommand() *cobra.Command {
 			return err
 		},
 	}
-}
-
-// envAnnotation is where a flag keeps the name of its environment variable.
-const envAnnotation = "environment variable"
-
-// Env lets the flag name be set by an environment variable too, which counts
-// only where the flag is not given, and says so in its help.
-func Env(flags *pflag.FlagSet, name, variable string) {
-	flag := flags.Lookup(name)
-	flag.Usage += " (env " + variable + ")"
-	flag.Annotations = map[string][]string{envAnnotation: {variable}}
-}
-
-// applyEnv sets the flags that were not given from the environment.
-func applyEnv(flags *pflag.FlagSet) error {
-	var err error
-	flags.VisitAll(func(flag *pflag.Flag) {
-		variable := flag.Annotations[envAnnotation]
-		if flag.Changed || len(variable) == 0 {
-			return
-		}
-		value := os.Getenv(variable[0])
-		if value == "" {
-			return
-		}
-		if bad := flags.Set(flag.Name, value); bad != nil {
-			err = errors.Join(err, Usage(fmt.Errorf("environment variable %s: %w", variable[0], bad)))
-		}
-	})
-	return err
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"runtime"
 	"strings"
@@ -16,7 +17,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -28,9 +28,8 @@ import (
 type command struct {
 	*cobra.Command
 
-	server cli.ServerFlags
-	fetch  cli.FetchFlags
-	size   cli.Size
+	opts   shardcast.MiddleOptions
+	size   int64
 	logger func(io.Writer) *slog.Logger
 
 	ran    bool
@@ -54,19 +53,35 @@ func newCommand(t *testing.T, env map[string]string, run func(ctx context.Contex
 		},
 	}
 	flags := c.Flags()
-	c.server.Listen(flags)
-	c.server.Keep(flags)
-	c.server.Limit(flags, "of shards to send")
-	c.fetch.Add(flags, "servers", "servers to fetch from")
-	flags.Var(&c.size, "shard-size", "size of a shard")
+	cli.ServersFlag(flags, &c.opts.Upstreams, "servers", "servers")
+	cli.KeepFlags(flags, &c.opts.DataDir, "./data", &c.opts.MaxVersions)
+	flags.Var((*cli.Size)(&c.size), "shard-size", "size of a shard, in bytes")
 	cli.Env(flags, "shard-size", "SHARDCAST_SHARD_SIZE")
+	cli.Under(flags, cli.Fetch)
+	cli.ListenFlags(flags, &c.opts.Host, &c.opts.Port)
+	cli.LimitFlags(flags, &c.opts.Limits, "sending")
+	cli.TransferFlags(flags, &c.opts.Fetch)
+	cli.Under(flags, cli.Network)
+	cli.SwarmFlags(flags, &c.opts.Swarm, "swap shards with peers", "peers")
+	cli.Under(flags, cli.Swarm)
+	cli.RetryFlags(flags, &c.opts.Fetch)
+	cli.DialectFlag(flags, &c.opts.Dialect)
+	cli.Under(flags, cli.Expert)
 	c.logger = cli.LogFlag(c.PersistentFlags())
+	cli.Under(c.PersistentFlags(), cli.Show)
 	c.SetOut(&c.stdout)
 	all := map[string]string{
-		"IP_ADDR_LIST": "", "SHARDCAST_LOG_LEVEL": "", "SHARDCAST_HTTP_PORT": "", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "",
-		"SHARDCAST_HTTP_TIMEOUT": "", "SHARDCAST_RETRY_ATTEMPTS": "", "SHARDCAST_FAST_RETRY_ATTEMPTS": "",
-		"SHARDCAST_FAST_RETRY_INTERVAL": "", "SHARDCAST_SLOW_RETRY_INTERVAL": "", "SHARDCAST_MAX_CONCURRENT_DOWNLOADS": "",
-		"SHARDCAST_SHARD_SIZE": "",
+		"IP_ADDR_LIST":                       "",
+		"SHARDCAST_LOG_LEVEL":                "",
+		"SHARDCAST_HTTP_PORT":                "",
+		"SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "",
+		"SHARDCAST_HTTP_TIMEOUT":             "",
+		"SHARDCAST_RETRY_ATTEMPTS":           "",
+		"SHARDCAST_FAST_RETRY_ATTEMPTS":      "",
+		"SHARDCAST_FAST_RETRY_INTERVAL":      "",
+		"SHARDCAST_SLOW_RETRY_INTERVAL":      "",
+		"SHARDCAST_MAX_CONCURRENT_DOWNLOADS": "",
+		"SHARDCAST_SHARD_SIZE":               "",
 	}
 	maps.Copy(all, env)
 	for name, value := range all {
@@ -90,38 +105,49 @@ func (c *command) run(t *testing.T, args ...string) (code int, stderr string) {
 	return code, string(text)
 }
 
-// settings are what the flags of a command say.
+// settings are the options that the flags set.
 type settings struct {
-	host        string
-	port        cli.Port
-	dialect     cli.Dialect
-	maxVersions cli.Count
-	size        cli.Size
-	servers     []string
-	serverPort  int
-	fetch       shardcast.FetchOptions
-	limits      shardcast.ServerLimits
-	debug, info bool // whether these are logged
+	opts        shardcast.MiddleOptions
+	size        int64
+	debug, info bool // whether the logger takes them
 }
 
 func (c *command) settings(t *testing.T) settings {
 	t.Helper()
-	servers, port, fetch, err := c.fetch.Options()
+	opts := c.opts
+	var err error
+	opts.UpstreamPort, err = cli.ServerPort(opts.Upstreams, "servers")
 	require.NoError(t, err)
 	return settings{
-		host: c.server.Host, port: c.server.Port, dialect: c.server.Dialect, maxVersions: c.server.MaxVersions, size: c.size,
-		servers: servers, serverPort: port, fetch: fetch, limits: c.server.Limits(),
-		debug: c.logger(os.Stderr).Enabled(t.Context(), slog.LevelDebug), info: c.logger(os.Stderr).Enabled(t.Context(), slog.LevelInfo),
+		opts: opts,
+		size: c.size,
+		debug: c.logger(
+			os.Stderr,
+		).Enabled(
+			t.Context(),
+			slog.LevelDebug,
+		),
+		info: c.logger(os.Stderr).Enabled(t.Context(), slog.LevelInfo),
 	}
 }
 
-// defaults are the settings when there is nothing but a server to fetch from.
+// defaults are the settings when only the servers are given.
 func defaults() settings {
 	return settings{
-		port: 8000, dialect: "0.1", maxVersions: 15, size: 5, servers: []string{"a"}, serverPort: 8000, info: true,
-		fetch: shardcast.FetchOptions{
-			Timeout: 30 * time.Second, Attempts: 5, FastAttempts: 3,
-			FastWait: 2 * time.Second, SlowWait: 15 * time.Second, Concurrency: 10,
+		size: 5, info: true,
+		opts: shardcast.MiddleOptions{
+			Upstreams: []string{
+				"a",
+			},
+			UpstreamPort: 8000,
+			DataDir:      "./data",
+			Port:         8000,
+			MaxVersions:  15,
+			Dialect:      "0.1",
+			Fetch: shardcast.FetchOptions{
+				Timeout: 30 * time.Second, Attempts: 5, FastAttempts: 3,
+				FastWait: 2 * time.Second, SlowWait: 15 * time.Second, Concurrency: 10,
+			},
 		},
 	}
 }
@@ -137,18 +163,26 @@ func TestSettingsComeFromFlagsThenTheEnvironmentThenDefaults(t *testing.T) {
 		"flags": {
 			nil,
 			[]string{
-				"--servers", "b,c", "--host", "::1", "--port", "0", "--max-versions", "3", "--shard-size", "64MiB", "--timeout", "1m30s", "--attempts", "7",
-				"--fast-attempts", "2", "--fast-interval", "0.5", "--slow-interval", "60", "--concurrency", "4", "--log-level", "debug",
-				"--limit-rate", "50MB/s", "--limit-rate-per-client", "1MiB/s", "--max-connections", "100", "--max-connections-per-client", "10",
-				"--dialect", "0.3",
+				"--servers", "b,c", "--host", "::1", "--port", "0", "--max-versions", "3", "--shard-size", "64MiB",
+				"--timeout", "1m30s", "--attempts", "7",
+				"--fast-attempts", "2", "--fast-interval", "0.5", "--slow-interval", "60", "--concurrency", "4",
+				"--log-level", "debug",
+				"--limit-rate", "50MB/s", "--limit-rate-per-client", "1MiB/s", "--max-connections", "100",
+				"--max-connections-per-client", "10",
+				"--dialect", "0.3", "--swarm", "--swarm-allow", "10.0.0.0/8",
 			},
 			func(s *settings) {
-				s.limits = shardcast.ServerLimits{
-					LimitRate: 50_000_000, LimitRatePerClient: 1 << 20, MaxConnections: 100, MaxConnectionsPerClient: 10,
+				s.opts.Swarm = shardcast.SwarmOptions{
+					Enabled: true,
+					Allow:   []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 				}
-				s.dialect = "0.3"
-				s.servers, s.host, s.port, s.maxVersions, s.size, s.debug = []string{"b", "c"}, "::1", 0, 3, 64<<20, true
-				s.fetch = shardcast.FetchOptions{
+				s.opts.Limits = shardcast.ServerLimits{
+					LimitRate: 50_000_000, LimitRatePerClient: 1 << 20, MaxConnections: 100,
+					MaxConnectionsPerClient: 10,
+				}
+				s.opts.Upstreams, s.opts.Host, s.opts.Port, s.opts.MaxVersions = []string{"b", "c"}, "::1", -1, 3
+				s.opts.Dialect, s.size, s.debug = "0.3", 64<<20, true
+				s.opts.Fetch = shardcast.FetchOptions{
 					Timeout: 90 * time.Second, Attempts: 7, FastAttempts: 2,
 					FastWait: 500 * time.Millisecond, SlowWait: time.Minute, Concurrency: 4,
 				}
@@ -156,25 +190,33 @@ func TestSettingsComeFromFlagsThenTheEnvironmentThenDefaults(t *testing.T) {
 		},
 		"the environment": {
 			map[string]string{
-				"IP_ADDR_LIST": `("b" "c")`, "SHARDCAST_HTTP_PORT": "9000", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "3", "SHARDCAST_SHARD_SIZE": "1000",
+				"IP_ADDR_LIST": `("b" "c")`, "SHARDCAST_HTTP_PORT": "9000", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "3",
+				"SHARDCAST_SHARD_SIZE":   "1000",
 				"SHARDCAST_HTTP_TIMEOUT": "90", "SHARDCAST_RETRY_ATTEMPTS": "7", "SHARDCAST_FAST_RETRY_ATTEMPTS": "2",
-				"SHARDCAST_FAST_RETRY_INTERVAL": "0.5", "SHARDCAST_SLOW_RETRY_INTERVAL": "60", "SHARDCAST_MAX_CONCURRENT_DOWNLOADS": "4",
-				"SHARDCAST_LOG_LEVEL": "ERROR", "SHARDCAST_DIALECT": "0.3",
+				"SHARDCAST_FAST_RETRY_INTERVAL": "0.5", "SHARDCAST_SLOW_RETRY_INTERVAL": "60",
+				"SHARDCAST_MAX_CONCURRENT_DOWNLOADS": "4",
+				"SHARDCAST_LOG_LEVEL":                "ERROR", "SHARDCAST_DIALECT": "0.3",
 			},
 			nil,
 			func(s *settings) {
-				s.dialect = "0.3"
-				s.servers, s.port, s.serverPort, s.maxVersions, s.size, s.info = []string{"b", "c"}, 9000, 9000, 3, 1000, false
-				s.fetch = shardcast.FetchOptions{
+				s.opts.Upstreams, s.opts.Port, s.opts.UpstreamPort, s.opts.MaxVersions = []string{
+					"b",
+					"c",
+				}, 9000, 9000, 3
+				s.opts.Dialect, s.size, s.info = "0.3", 1000, false
+				s.opts.Fetch = shardcast.FetchOptions{
 					Timeout: 90 * time.Second, Attempts: 7, FastAttempts: 2,
 					FastWait: 500 * time.Millisecond, SlowWait: time.Minute, Concurrency: 4,
 				}
 			},
 		},
 		"a flag wins": {
-			map[string]string{"IP_ADDR_LIST": "b", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "3", "SHARDCAST_LOG_LEVEL": "DEBUG"},
+			map[string]string{
+				"IP_ADDR_LIST": "b", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "3",
+				"SHARDCAST_LOG_LEVEL": "DEBUG",
+			},
 			[]string{"--servers", "a", "--max-versions", "4", "--log-level", "CRITICAL"},
-			func(s *settings) { s.maxVersions, s.info = 4, false },
+			func(s *settings) { s.opts.MaxVersions, s.info = 4, false },
 		},
 		"a flag wins with the default": {
 			map[string]string{"SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "3"},
@@ -182,14 +224,17 @@ func TestSettingsComeFromFlagsThenTheEnvironmentThenDefaults(t *testing.T) {
 			func(*settings) {},
 		},
 		"a flag wins over a bad value": {
-			map[string]string{"IP_ADDR_LIST": "(", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "many", "SHARDCAST_LOG_LEVEL": "loud"},
+			map[string]string{
+				"IP_ADDR_LIST": "(", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "many",
+				"SHARDCAST_LOG_LEVEL": "loud",
+			},
 			[]string{"--servers=a", "--max-versions=4", "--log-level=info"},
-			func(s *settings) { s.maxVersions = 4 },
+			func(s *settings) { s.opts.MaxVersions = 4 },
 		},
 		"the port of servers is not the one to listen on": {
 			map[string]string{"SHARDCAST_HTTP_PORT": "9000"},
 			[]string{"--servers=a", "--port=7000"},
-			func(s *settings) { s.port, s.serverPort = 7000, 9000 },
+			func(s *settings) { s.opts.Port, s.opts.UpstreamPort = 7000, 9000 },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -239,10 +284,10 @@ func TestAllBadValuesInTheEnvironmentAreNamedAtOnce(t *testing.T) {
 	assert.Contains(t, stderr, "SHARDCAST_HTTP_TIMEOUT")
 }
 
-func TestFetchOptionsNameBothWaysToNameAServer(t *testing.T) {
+func TestWithoutServersTheErrorNamesTheFlagAndTheVariable(t *testing.T) {
 	c := newCommand(t, nil, nil)
 	c.RunE = func(*cobra.Command, []string) error {
-		_, _, _, err := c.fetch.Options()
+		_, err := cli.ServerPort(c.opts.Upstreams, "servers")
 		return err
 	}
 	code, stderr := c.run(t)
@@ -251,12 +296,12 @@ func TestFetchOptionsNameBothWaysToNameAServer(t *testing.T) {
 	assert.Contains(t, stderr, "IP_ADDR_LIST")
 }
 
-func TestFetchOptionsRefuseAPortThatNoServerHas(t *testing.T) {
+func TestThePortOfServersIsFrom1To65535(t *testing.T) {
 	for _, value := range []string{"0", "-1", "65536", "http"} {
 		t.Run(value, func(t *testing.T) {
 			c := newCommand(t, map[string]string{"SHARDCAST_HTTP_PORT": value}, nil)
 			require.NoError(t, c.Flags().Set("servers", "a"))
-			_, _, _, err := c.fetch.Options()
+			_, err := cli.ServerPort(c.opts.Upstreams, "servers")
 			require.ErrorContains(t, err, "SHARDCAST_HTTP_PORT")
 		})
 	}
@@ -287,7 +332,7 @@ func TestRunPrintsAnErrorOnceAndReturnsItsCode(t *testing.T) {
 		"usage":           {cli.Usage(errors.New("no luck")), cli.ExitUsage},
 		"no such version": {fmt.Errorf("no luck: %w", shardcast.ErrNoVersion), cli.ExitNoVersion},
 		"wrong bytes":     {fmt.Errorf("no luck: %w", shardcast.ErrIntegrity), cli.ExitIntegrity},
-		"nobody there":    {fmt.Errorf("no luck: %w", shardcast.ErrUnreachable), cli.ExitUnreachable},
+		"unreachable":     {fmt.Errorf("no luck: %w", shardcast.ErrUnreachable), cli.ExitUnreachable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCommand(t, nil, func(context.Context) error { return tc.err })
@@ -321,7 +366,7 @@ func TestRunReturnsTwoForWrongUsage(t *testing.T) {
 			assert.Equal(t, cli.ExitUsage, code)
 			assert.False(t, c.ran)
 			assert.Contains(t, stderr, "test: ")
-			assert.Contains(t, stderr, "Run 'test --help' for how to use it.")
+			assert.Contains(t, stderr, "Run 'test --help' for its flags.")
 			assert.Empty(t, c.stdout.String(), "stdout is for results only")
 		})
 	}
@@ -333,16 +378,6 @@ func TestVersionPrintsTheBuild(t *testing.T) {
 	require.Zero(t, code, stderr)
 	assert.False(t, c.ran)
 	assert.Regexp(t, `^test \S+ `+runtime.Version()+` `+runtime.GOOS+`/`+runtime.GOARCH+"\n$", c.stdout.String())
-}
-
-func TestHelpNamesVariablesAndExitCodes(t *testing.T) {
-	c := newCommand(t, nil, nil)
-	code, stderr := c.run(t, "--help")
-	require.Zero(t, code, stderr)
-	help := c.stdout.String()
-	assert.Contains(t, help, "(env SHARDCAST_HTTP_PORT)")
-	assert.Contains(t, help, "(env IP_ADDR_LIST)")
-	assert.Contains(t, help, "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such version, 4 integrity")
 }
 
 func TestRunEndsTheContextWithASignal(t *testing.T) {
@@ -380,13 +415,23 @@ func TestRunEndsTheContextWithASignal(t *testing.T) {
 	}
 }
 
-func TestLimitRateOfAClientIsOfWhatItFetches(t *testing.T) {
-	var f cli.FetchFlags
-	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
-	f.Add(flags, "servers", "servers to fetch from")
-	f.Limit(flags)
-	require.NoError(t, flags.Parse([]string{"--servers", "a", "--limit-rate", "64MiB/s"}))
-	_, _, opts, err := f.Options()
-	require.NoError(t, err)
-	assert.EqualValues(t, 64<<20, opts.LimitRate)
+func TestAFlagWithoutTheFlagThatItNeedsIsWrongUsage(t *testing.T) {
+	for args, want := range map[string]string{
+		"--swarm-allow 10.0.0.0/8":               "test: --swarm-allow has no effect without --swarm\n",
+		"--swarm=false --swarm-allow 10.0.0.0/8": "test: --swarm-allow has no effect without --swarm\n",
+		"--swarm --swarm-allow 10.0.0.0/8":       "",
+		"--swarm":                                "",
+		"":                                       "",
+	} {
+		t.Run(args, func(t *testing.T) {
+			c := newCommand(t, nil, nil)
+			c.RunE = func(cmd *cobra.Command, _ []string) error {
+				return cli.Requires(cmd.Flags(), "swarm",
+					"swarm-allow")
+			}
+			code, stderr := c.run(t, strings.Fields(args)...)
+			assert.Equal(t, want != "", code == cli.ExitUsage)
+			assert.True(t, strings.HasPrefix(stderr, want), stderr)
+		})
+	}
 }

@@ -34,7 +34,8 @@ func BecomeServer(command string) error {
 	if name, _, _ := strings.Cut(os.Getenv("LISTEN_FDNAMES"), ":"); strings.HasSuffix(name, ".socket") {
 		unit = name
 	}
-	return fmt.Errorf("systemd hands over a socket, and %s listens by itself: run systemctl disable --now %s", command, unit)
+	return fmt.Errorf("systemd hands over a socket, and %s listens by itself: run systemctl disable --now %s", command,
+		unit)
 }
 
 // Serve listens and has server serve until ctx ends. Meanwhile it reports to the service

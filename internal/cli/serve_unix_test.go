@@ -43,7 +43,7 @@ func manager(t *testing.T) (next func() string) {
 type silent struct{ fails error }
 
 func (s silent) Listen() (net.Listener, error) {
-	return net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // as the interface has it
+	return net.Listen("tcp", "127.0.0.1:0")
 }
 
 func (s silent) Serve(ctx context.Context, ln net.Listener) error {
@@ -122,10 +122,13 @@ func TestAServerWithoutAServiceManagerServes(t *testing.T) {
 func TestServersRefuseSocketsAndOutliveHangups(t *testing.T) {
 	ours := fmt.Sprint(os.Getpid())
 	for name, tc := range map[string]struct{ fds, pid, names, want string }{
-		"no socket":             {},
-		"another process's":     {fds: "1", pid: "1", names: "a.socket"},
-		"no process's":          {fds: "1", names: "a.socket"},
-		"of our unit":           {fds: "1", pid: ours, names: "shardcast-origin.socket", want: "shardcast-origin.socket"},
+		"no socket":         {},
+		"another process's": {fds: "1", pid: "1", names: "a.socket"},
+		"no process's":      {fds: "1", names: "a.socket"},
+		"of our unit": {
+			fds: "1", pid: ours, names: "shardcast-origin.socket",
+			want: "shardcast-origin.socket",
+		},
 		"of an operator's unit": {fds: "2", pid: ours, names: "weights.socket:other", want: "weights.socket"},
 		"with a name":           {fds: "1", pid: ours, names: "web", want: "shardcast-origin.socket"},
 		"without a name":        {fds: "1", pid: ours, want: "shardcast-origin.socket"},

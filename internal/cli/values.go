@@ -24,7 +24,7 @@ type Size int64
 func (s *Size) Set(text string) error {
 	n, err := humanize.ParseBytes(text)
 	if strings.Contains(text, ",") {
-		err = errors.New("a comma is a decimal point to some and nothing to others")
+		err = errors.New("a comma means different things in different countries")
 	}
 	if err != nil || n < 1 || n > math.MaxInt64 {
 		return errors.New("want a size from 1 byte on, such as 50MB, 64MiB or 50000000")
@@ -36,7 +36,7 @@ func (s *Size) Set(text string) error {
 // String returns the size in bytes.
 func (s *Size) String() string { return strconv.FormatInt(int64(*s), 10) }
 
-// Type is what stands for the value in the help text.
+// Type stands for the value in the help.
 func (s *Size) Type() string { return "SIZE" }
 
 // ShardSize is a flag's [Size], or auto.
@@ -64,11 +64,11 @@ func (s *ShardSize) String() string {
 	return (*Size)(s).String()
 }
 
-// Type is what stands for the value in the help text.
+// Type stands for the value in the help.
 func (s *ShardSize) Type() string { return "SIZE" }
 
-// Rate is a flag's number of bytes per second, 1 or more: 50MB/s, 64MiB/s or
-// 50000000, where /s may be left out.
+// Rate is a flag's number of bytes per second, 1 or more: 50MB/s, 64MiB/s or 50000000,
+// with or without /s.
 type Rate int64
 
 // Set reads the flag.
@@ -84,13 +84,13 @@ func (r *Rate) Set(text string) error {
 // String returns the number of bytes.
 func (r *Rate) String() string { return strconv.FormatInt(int64(*r), 10) }
 
-// Type is what stands for the value in the help text.
+// Type stands for the value in the help.
 func (r *Rate) Type() string { return "RATE" }
 
-// maxWait bounds durations, for sums of them to stay in range.
+// maxWait bounds durations, so that sums of them stay in range.
 const maxWait = 365 * 24 * time.Hour
 
-// Seconds is a flag's duration, more than 0 and up to a year: a number of seconds, or a duration
+// Seconds is a flag's duration above 0 and up to a year: a number of seconds, or a duration
 // with its unit, such as 1m30s.
 type Seconds time.Duration
 
@@ -110,7 +110,7 @@ func parseWait(text string) (time.Duration, error) {
 	if err != nil {
 		n, err := strconv.ParseFloat(text, 64)
 		if err != nil || math.IsNaN(n) || n > maxWait.Seconds() {
-			return 0, errors.New("not a time to wait")
+			return 0, errors.New("not a duration")
 		}
 		dur = time.Duration(max(n, -1) * float64(time.Second))
 	}
@@ -125,10 +125,10 @@ func (s *Seconds) String() string {
 	return strconv.FormatFloat(time.Duration(*s).Seconds(), 'f', -1, 64)
 }
 
-// Type is what stands for the value in the help text.
+// Type stands for the value in the help.
 func (s *Seconds) Type() string { return "SECONDS" }
 
-// Patience is a flag's duration as [Seconds] has them, or 0 for none.
+// Patience is a flag's duration as of [Seconds], or 0.
 type Patience time.Duration
 
 // Set reads the flag.
@@ -142,12 +142,12 @@ func (p *Patience) Set(text string) error {
 }
 
 // String returns the number of seconds.
-func (p *Patience) String() string { return seconds(time.Duration(*p)) }
+func (p *Patience) String() string { return (*Seconds)(p).String() }
 
-// Type is what stands for the value in the help text.
+// Type stands for the value in the help.
 func (p *Patience) Type() string { return "SECONDS" }
 
-// maxCount is far above any number of things that makes sense here.
+// maxCount is far above any sensible number of versions, shards or rounds.
 const maxCount = 1_000_000
 
 // Count is a flag's number of things, from 1 to a million.
@@ -166,11 +166,14 @@ func (c *Count) Set(text string) error {
 // String returns the number.
 func (c *Count) String() string { return strconv.Itoa(int(*c)) }
 
-// Type is what stands for the value in the help text.
+// Type stands for the value in the help.
 func (c *Count) Type() string { return "NUMBER" }
 
-// Port is a flag's TCP port; 0 is any that is free.
-type Port uint16
+// Port is a flag's TCP port as the library's options have it: 0, any free port, is
+// negative there.
+type Port int
+
+const anyPort = -1
 
 // Set reads the flag.
 func (p *Port) Set(text string) error {
@@ -179,26 +182,19 @@ func (p *Port) Set(text string) error {
 		return errors.New("want a port from 0 to 65535")
 	}
 	*p = Port(n)
+	if n == 0 {
+		*p = anyPort
+	}
 	return nil
 }
 
 // String returns the number.
-func (p *Port) String() string { return strconv.Itoa(int(*p)) }
+func (p *Port) String() string { return strconv.Itoa(max(int(*p), 0)) }
 
-// Type is what stands for the value in the help text.
+// Type stands for the value in the help.
 func (p *Port) Type() string { return "PORT" }
 
-// Option returns the port as the options of the library take it, where 0 is the
-// default and a negative one is any that is free.
-func (p *Port) Option() int {
-	if *p == 0 {
-		return -1
-	}
-	return int(*p)
-}
-
-// Dialect is a flag's release of the Python package, as the options of the library take
-// it: 0.1 or 0.3.
+// Dialect is a flag's release of the Python package: 0.1 or 0.3.
 type Dialect string
 
 // Set reads the flag.
@@ -213,17 +209,17 @@ func (d *Dialect) Set(text string) error {
 // String returns the release.
 func (d *Dialect) String() string { return string(*d) }
 
-// Type is what stands for the value in the help text.
+// Type stands for the value in the help.
 func (d *Dialect) Type() string { return "RELEASE" }
 
-// Roots is a flag's file of certificates, in PEM (RFC 7468), of those who are trusted to
-// sign a server's.
+// Roots is a flag's file of certificates, in PEM (RFC 7468), that sign those of servers.
 type Roots struct {
-	// Pool has the certificates, or is nil without the flag.
-	Pool *x509.CertPool
-
+	pool **x509.CertPool // receives the certificates
 	file string
 }
+
+// NewRoots returns a flag that sets pool.
+func NewRoots(pool **x509.CertPool) *Roots { return &Roots{pool: pool} }
 
 // Set reads the file.
 func (r *Roots) Set(file string) error {
@@ -231,21 +227,22 @@ func (r *Roots) Set(file string) error {
 	if err != nil {
 		return err
 	}
-	r.Pool, r.file = x509.NewCertPool(), file
-	if !r.Pool.AppendCertsFromPEM(text) {
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
 		return errors.New("want a file with certificates in PEM")
 	}
+	*r.pool, r.file = pool, file
 	return nil
 }
 
 // String returns the file's name.
 func (r *Roots) String() string { return r.file }
 
-// Type is what stands for the value in the help text.
+// Type stands for the value in the help.
 func (r *Roots) Type() string { return "FILE" }
 
-// Prefixes is a flag's ranges of IP addresses, in the notation of CIDR (RFC 4632, section
-// 3.1), separated by commas. Each time that the flag is given adds some.
+// Prefixes is a flag's list of IP prefixes in CIDR notation (RFC 4632, section 3.1),
+// separated by commas. Repeating the flag adds to the list.
 type Prefixes []netip.Prefix
 
 // Set reads the flag.
@@ -254,7 +251,7 @@ func (p *Prefixes) Set(text string) error {
 	for _, word := range strings.Split(text, ",") {
 		prefix, err := netip.ParsePrefix(strings.TrimSpace(word))
 		if err != nil || prefix.Addr().Is4In6() {
-			return errors.New("want ranges of IP addresses, such as 10.0.0.0/8 or 2001:db8::/32")
+			return errors.New("want IP prefixes, such as 10.0.0.0/8 or 2001:db8::/32")
 		}
 		all = append(all, prefix.Masked())
 	}
@@ -262,7 +259,7 @@ func (p *Prefixes) Set(text string) error {
 	return nil
 }
 
-// String returns the ranges with commas.
+// String returns the prefixes with commas.
 func (p *Prefixes) String() string {
 	var words []string
 	for _, prefix := range *p {
@@ -271,7 +268,7 @@ func (p *Prefixes) String() string {
 	return strings.Join(words, ",")
 }
 
-// Type is what stands for the value in the help text.
+// Type stands for the value in the help.
 func (p *Prefixes) Type() string { return "CIDR" }
 
 // Addresses is a flag's list of servers, see [ParseList].
@@ -290,12 +287,12 @@ func (a *Addresses) Set(text string) error {
 // String returns the list with commas.
 func (a *Addresses) String() string { return strings.Join(*a, ",") }
 
-// Type is what stands for the value in the help text.
+// Type stands for the value in the help.
 func (a *Addresses) Type() string { return "ADDRESSES" }
 
-// ParseList reads a list of servers: separated by commas or white space, each in
-// quotes or not, the whole in parentheses or not. So it takes a,b as well as the
-// two forms of IP_ADDR_LIST, a b and ("a" "b").
+// ParseList reads a list of servers, separated by commas or white space, each with or
+// without quotes, the whole with or without parentheses: a,b and the two forms of
+// IP_ADDR_LIST, a b and ("a" "b").
 func ParseList(text string) ([]string, error) {
 	inner := strings.TrimSpace(text)
 	if rest, ok := strings.CutPrefix(inner, "("); ok {

@@ -205,7 +205,8 @@ func TestSecondsBoundsDurationsWithAUnitToo(t *testing.T) {
 
 func TestPatienceTakesNoneAndWhatSecondsTakes(t *testing.T) {
 	for text, want := range map[string]time.Duration{
-		"0": 0, "0s": 0, "0.0": 0, "30": 30 * time.Second, "10m": 10 * time.Minute, "0.25": 250 * time.Millisecond, "31536000": 365 * 24 * time.Hour,
+		"0": 0, "0s": 0, "0.0": 0, "30": 30 * time.Second, "10m": 10 * time.Minute, "0.25": 250 * time.Millisecond,
+		"31536000": 365 * 24 * time.Hour,
 	} {
 		t.Run(text, func(t *testing.T) {
 			var p, again cli.Patience
@@ -217,8 +218,17 @@ func TestPatienceTakesNoneAndWhatSecondsTakes(t *testing.T) {
 	}
 	p := cli.Patience(time.Second)
 	refuses(t, &p, map[string]string{
-		"nothing": "", "negative": "-1", "negative with a unit": "-1s", "not a number": "NaN", "infinity": "Inf", "less than infinity": "-Inf",
-		"more than a year": "31536001", "more with a unit": "8761h", "overflow": "1e300", "overflow of the float": "1e999", "words": "long",
+		"nothing":               "",
+		"negative":              "-1",
+		"negative with a unit":  "-1s",
+		"not a number":          "NaN",
+		"infinity":              "Inf",
+		"less than infinity":    "-Inf",
+		"more than a year":      "31536001",
+		"more with a unit":      "8761h",
+		"overflow":              "1e300",
+		"overflow of the float": "1e999",
+		"words":                 "long",
 	})
 }
 
@@ -233,27 +243,27 @@ func TestCountTakesOneToAMillion(t *testing.T) {
 	}
 	c := cli.Count(5)
 	refuses(t, &c, map[string]string{
-		"nothing": "", "zero": "0", "negative": "-1", "too many": "1000001", "beyond int64": "9223372036854775808",
-		"fraction": "1.5", "hexadecimal": "0x10", "words": "ten", "space": " 1", "underscore": "1_000", "exponent": "1e3",
+		"nothing":      "",
+		"zero":         "0",
+		"negative":     "-1",
+		"too many":     "1000001",
+		"beyond int64": "9223372036854775808",
+		"fraction":     "1.5",
+		"hexadecimal":  "0x10",
+		"words":        "ten",
+		"space":        " 1",
+		"underscore":   "1_000",
+		"exponent":     "1e3",
 	})
 }
 
 func TestPortTakesEveryPort(t *testing.T) {
-	for text, want := range map[string]struct {
-		port   cli.Port
-		option int
-	}{
-		"0":     {0, -1}, // any that is free
-		"1":     {1, 1},
-		"8000":  {8000, 8000},
-		"65535": {65535, 65535},
-	} {
+	for text, want := range map[string]cli.Port{"0": -1, "1": 1, "8000": 8000, "65535": 65535} {
 		t.Run(text, func(t *testing.T) {
 			var p cli.Port
 			require.NoError(t, p.Set(text))
-			assert.Equal(t, want.port, p)
+			assert.Equal(t, want, p, "0 is any free port, which is negative in options")
 			assert.Equal(t, text, p.String())
-			assert.Equal(t, want.option, p.Option())
 		})
 	}
 	p := cli.Port(8000)
@@ -290,23 +300,26 @@ func TestParseListTakesEveryFormOfAList(t *testing.T) {
 		text string
 		want []string
 	}{
-		"one":                        {"10.0.0.1", []string{"10.0.0.1"}},
-		"commas":                     {"a,b,c", []string{"a", "b", "c"}},
-		"commas and spaces":          {"a, b ,c", []string{"a", "b", "c"}},
-		"spaces":                     {"a b  c", []string{"a", "b", "c"}},
-		"space around":               {" \t a b \n", []string{"a", "b"}},
-		"tabs and lines":             {"a\tb\nc\r\nd", []string{"a", "b", "c", "d"}},
-		"a comma at the end":         {"a,b,", []string{"a", "b"}},
-		"two commas":                 {"a,,b", []string{"a", "b"}},
-		"the shell's array":          {`("10.0.0.1" "10.0.0.2")`, []string{"10.0.0.1", "10.0.0.2"}},
-		"the array over lines":       {"(\n  \"a\"\n  \"b\"\n)", []string{"a", "b"}},
-		"the array, space around":    {` ( "a" "b" ) `, []string{"a", "b"}},
-		"the array without quotes":   {"(a b)", []string{"a", "b"}},
-		"the array with commas":      {`("a", "b")`, []string{"a", "b"}},
-		"single quotes":              {"('a' 'b')", []string{"a", "b"}},
-		"quotes without an array":    {`"a" "b"`, []string{"a", "b"}},
-		"quotes and commas":          {`"a",'b',c`, []string{"a", "b", "c"}},
-		"URLs and ports":             {"http://a:8000/x,https://b b:81", []string{"http://a:8000/x", "https://b", "b:81"}},
+		"one":                      {"10.0.0.1", []string{"10.0.0.1"}},
+		"commas":                   {"a,b,c", []string{"a", "b", "c"}},
+		"commas and spaces":        {"a, b ,c", []string{"a", "b", "c"}},
+		"spaces":                   {"a b  c", []string{"a", "b", "c"}},
+		"space around":             {" \t a b \n", []string{"a", "b"}},
+		"tabs and lines":           {"a\tb\nc\r\nd", []string{"a", "b", "c", "d"}},
+		"a comma at the end":       {"a,b,", []string{"a", "b"}},
+		"two commas":               {"a,,b", []string{"a", "b"}},
+		"the shell's array":        {`("10.0.0.1" "10.0.0.2")`, []string{"10.0.0.1", "10.0.0.2"}},
+		"the array over lines":     {"(\n  \"a\"\n  \"b\"\n)", []string{"a", "b"}},
+		"the array, space around":  {` ( "a" "b" ) `, []string{"a", "b"}},
+		"the array without quotes": {"(a b)", []string{"a", "b"}},
+		"the array with commas":    {`("a", "b")`, []string{"a", "b"}},
+		"single quotes":            {"('a' 'b')", []string{"a", "b"}},
+		"quotes without an array":  {`"a" "b"`, []string{"a", "b"}},
+		"quotes and commas":        {`"a",'b',c`, []string{"a", "b", "c"}},
+		"URLs and ports": {"http://a:8000/x,https://b b:81", []string{
+			"http://a:8000/x", "https://b",
+			"b:81",
+		}},
 		"IPv6":                       {"[::1]:8000 ::1", []string{"[::1]:8000", "::1"}},
 		"the same twice":             {"a a", []string{"a", "a"}},
 		"in the order they stand":    {"c,a,b", []string{"c", "a", "b"}},
@@ -377,7 +390,8 @@ func TestParseListRefusesWhatNamesNoServers(t *testing.T) {
 
 func FuzzParseList(f *testing.F) {
 	for _, text := range []string{
-		"", "a", "a,b", "a b", `("a" "b")`, "('a' b)", "(a", "a)", `"a`, `""`, "((a))", "()", `a"b`, `("a""b")`, ", ,", "a\u00a0b", "\xff,a",
+		"", "a", "a,b", "a b", `("a" "b")`, "('a' b)", "(a", "a)", `"a`, `""`, "((a))", "()", `a"b`, `("a""b")`, ", ,",
+		"a\u00a0b", "\xff,a",
 	} {
 		f.Add(text)
 	}
@@ -401,7 +415,8 @@ func FuzzParseList(f *testing.F) {
 
 func FuzzSize(f *testing.F) {
 	for _, text := range []string{
-		"50MB", "64MiB", "50000000", "0", "-1", "", "MB", "1.5GB", "1,000", "9223372036854775807", "9223372036854775808",
+		"50MB", "64MiB", "50000000", "0", "-1", "", "MB", "1.5GB", "1,000", "9223372036854775807",
+		"9223372036854775808",
 		"8EiB", "9999999999EB", "NaN", "1e6", "\u0665MB", "1\u0665", ".", ",",
 	} {
 		f.Add(text)
@@ -425,7 +440,12 @@ func TestDialectIsThatOfARelease(t *testing.T) {
 	require.NoError(t, d.Set("0.3"))
 	assert.Equal(t, "0.3", d.String())
 	refuses(t, &d, map[string]string{
-		"nothing": "", "no release": "0.2", "a later one": "0.3.2", "a comma": "0,3", "a space": " 0.1", "its path": "py03",
+		"nothing":     "",
+		"no release":  "0.2",
+		"a later one": "0.3.2",
+		"a comma":     "0,3",
+		"a space":     " 0.1",
+		"its path":    "py03",
 	})
 	require.NoError(t, d.Set("0.1"))
 	assert.Equal(t, cli.Dialect("0.1"), d)
@@ -435,14 +455,19 @@ func TestRootsReadsAFileOfCertificates(t *testing.T) {
 	srv := httptest.NewTLSServer(http.NotFoundHandler())
 	defer srv.Close()
 	name := filepath.Join(t.TempDir(), "ca.pem")
-	var r cli.Roots
+	var pool *x509.CertPool
+	r := cli.NewRoots(&pool)
 	require.ErrorIs(t, r.Set(name), fs.ErrNotExist)
 	require.NoError(t, os.WriteFile(name, []byte("no certificate"), 0o600))
 	require.ErrorContains(t, r.Set(name), "PEM")
+	assert.Nil(t, pool)
 	certificate := srv.Certificate()
-	require.NoError(t, os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}), 0o600))
+	require.NoError(
+		t,
+		os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}), 0o600),
+	)
 	require.NoError(t, r.Set(name))
-	_, err := certificate.Verify(x509.VerifyOptions{Roots: r.Pool, DNSName: "example.com"})
+	_, err := certificate.Verify(x509.VerifyOptions{Roots: pool, DNSName: "example.com"})
 	require.NoError(t, err)
 	assert.Equal(t, name, r.String())
 }

@@ -14,25 +14,26 @@ import (
 	"github.com/shardcast/shardcast"
 )
 
-// refresh is how often the bars are drawn: more cannot be read, less looks stuck.
+// refresh is the time between two drawings: a shorter one is unreadable, a longer one looks
+// stuck.
 const refresh = 200 * time.Millisecond
 
-// bars draws a line for the file and one for each upstream. They stand on the
+// bars draws a line for the file and one for each server and peer. They stand on the
 // terminal from the first update to the end.
 type bars struct {
 	term *terminal
 	out  io.Writer // for lines when nothing is drawn
 
-	last atomic.Pointer[shardcast.Progress] // what is drawn; nil before the first update
+	last atomic.Pointer[shardcast.Progress] // to draw; nil before the first update
 
-	mu       sync.Mutex // guards what follows; who holds it decides what is written next
+	mu       sync.Mutex // guards the fields below, and the order of writes
 	progress *mpb.Progress
 	bar      *mpb.Bar
 }
 
-// update has p drawn from now on. It never waits for the terminal.
+// update replaces the progress to draw with p. It never waits for the terminal.
 func (b *bars) update(p shardcast.Progress) {
-	p.Upstreams = slices.Clone(p.Upstreams) // drawn when the caller's may have changed
+	p.Upstreams = slices.Clone(p.Upstreams) // the caller may change its own before they are drawn
 	if b.last.Swap(&p) == nil {
 		b.start(len(p.Upstreams))
 	}
@@ -51,7 +52,7 @@ func (b *bars) start(upstreams int) {
 	}
 	shape := mpb.BarStyle().Build()
 	// The bar has no total of its own, or it would end itself at 100%, although the
-	// last shard may turn out wrong. There is none if the terminal has gone already.
+	// last shard may fail its digest. It is nil if the terminal has gone already.
 	b.bar, _ = b.progress.Add(0,
 		mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
 			p := b.last.Load()
@@ -59,8 +60,14 @@ func (b *bars) start(upstreams int) {
 			s.Total, s.Current, s.Refill = p.Size, p.Done, min(p.Resumed, p.Done)
 			return shape.Fill(w, s)
 		}),
-		mpb.PrependDecorators(decor.Any(func(s decor.Statistics) string { return fileHead(b.last.Load(), s.AvailableWidth) })),
-		mpb.AppendDecorators(decor.Any(func(s decor.Statistics) string { return fileTail(b.last.Load(), s.AvailableWidth) })),
+		mpb.PrependDecorators(decor.Any(func(s decor.Statistics) string {
+			return fileHead(b.last.Load(),
+				s.AvailableWidth)
+		})),
+		mpb.AppendDecorators(decor.Any(func(s decor.Statistics) string {
+			return fileTail(b.last.Load(),
+				s.AvailableWidth)
+		})),
 		mpb.BarBtmExtender(rows...),
 	)
 }
@@ -72,14 +79,13 @@ func (b *bars) Write(lines []byte) (int, error) {
 	if b.progress != nil {
 		if n, err := b.progress.Write(lines); err == nil {
 			return n, nil
-		} // the bars have ended, or their terminal has gone
+		} // else the bars have ended, or their terminal has gone
 	}
 	return b.out.Write(lines)
 }
 
-// end takes the bars off the terminal. Lines that were written before stand there
-// when it returns, and later ones go there directly: mpb would lose what it is
-// given after it has drawn the last time.
+// end removes the bars from the terminal. Earlier lines stand there when it returns, and
+// later ones go there directly, because mpb loses lines after its last drawing.
 func (b *bars) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -95,21 +101,20 @@ func (b *bars) end() {
 type terminal struct {
 	mpb.ConsoleWriter
 
-	rows atomic.Int64 // its height when last asked, in lines
+	rows atomic.Int64 // its height at the last drawing, in lines
 }
 
-// GetTermSize returns the size to draw in. That is a column less than there is,
-// for a line that ends in the last one is wrapped by some terminals, and no limit
-// to the lines: mpb loses count of them where there are more than it may draw, so
-// what does not fit is left out here.
+// GetTermSize returns the size to draw in: a column less than the terminal has, because
+// some terminals wrap a line that ends in the last one, and any number of lines, because
+// mpb loses count where it may draw fewer than there are; upstreamRow leaves out the rest.
 func (t *terminal) GetTermSize() (width, height int, err error) {
 	width, height, err = t.ConsoleWriter.GetTermSize()
-	if width == 0 || height == 0 { // not known
+	if width == 0 || height == 0 { // unknown
 		width, height = 80, 24
 	}
 	t.rows.Store(int64(height))
 	return max(width-1, 1), math.MaxInt32, err
 }
 
-// height is how many lines there is room for above the cursor's.
+// height is the number of lines above the cursor's.
 func (t *terminal) height() int { return int(t.rows.Load()) - 1 }

@@ -101,9 +101,15 @@ func TestBarsLeaveOutWhatIsNotKnown(t *testing.T) {
 		progress shardcast.Progress
 		want     string
 	}{
-		"the size":    {shardcast.Progress{Version: "v1", Size: -1}, "v1   -- [---------------]     0 B/?     0 B/s       -- left"},
-		"everything":  {shardcast.Progress{}, "   0% [---------------]     0 B/0 B     0 B/s       -- left"},
-		"a bad speed": {shardcast.Progress{Version: "v1", Size: 10, Done: 20, Speed: -1}, "v1 100% [============]    20 B/10 B     0 B/s       -- left"},
+		"the size": {
+			shardcast.Progress{Version: "v1", Size: -1},
+			"v1   -- [---------------]     0 B/?     0 B/s       -- left",
+		},
+		"everything": {shardcast.Progress{}, "   0% [---------------]     0 B/0 B     0 B/s       -- left"},
+		"a bad speed": {
+			shardcast.Progress{Version: "v1", Size: 10, Done: 20, Speed: -1},
+			"v1 100% [============]    20 B/10 B     0 B/s       -- left",
+		},
 	} {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, tc.want, drawing(t, tc.progress, 60, 24)) })
 	}
@@ -192,15 +198,21 @@ func TestLogLinesStandAboveTheBars(t *testing.T) {
 		assert.Equal(t, "before", s.text())
 		d.Update()(halfway())
 		drawn()
-		write("first, and a line much longer than the terminal is wide, which is not ours to cut\n")
+		write("first, and a line much longer than the terminal is wide, which stays whole\n")
 		write("second\n")
 		drawn()
-		assert.True(t, strings.HasPrefix(s.text(),
-			"before\nfirst, and a line much longer than the terminal is wide, which is not ours to cut\nsecond\nv7  50%"), s.text())
+		assert.True(t, strings.HasPrefix(
+			s.text(),
+			"before\nfirst, and a line much longer than the terminal is wide, which stays whole\nsecond\nv7  50%",
+		), s.text())
 		write("last\n") // and no time to draw it
 		d.Done(shardcast.Result{}, false)
 		write("after\n")
-		assert.Equal(t, "before\nfirst, and a line much longer than the terminal is wide, which is not ours to cut\nsecond\nlast\nafter", s.text())
+		assert.Equal(
+			t,
+			"before\nfirst, and a line much longer than the terminal is wide, which stays whole\nsecond\nlast\nafter",
+			s.text(),
+		)
 	})
 }
 

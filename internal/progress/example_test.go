@@ -9,8 +9,8 @@ import (
 
 func ExampleWriteVersion() {
 	_ = progress.WriteVersion(os.Stdout, shardcast.Version{
-		Name: "v1", Size: -1, ShardSize: -1, Shards: 4, // what a server of the Python package may tell
-		Digest: "023bf2b24d272221f35bd7d6c4afdf80de1322bbe81c38e0ba2281f84ec9e868",
+		Name: "v1", Size: -1, ShardSize: -1, Shards: 4, // from a server of the Python package
+		Digest: "023bf2b24d272221f35bd7d6c4afdf80",
 	})
-	// Output: {"version":"v1","shard_count":4,"digest":"023bf2b24d272221f35bd7d6c4afdf80de1322bbe81c38e0ba2281f84ec9e868"}
+	// Output: {"version":"v1","shard_count":4,"digest":"023bf2b24d272221f35bd7d6c4afdf80"}
 }

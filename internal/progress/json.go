@@ -13,24 +13,18 @@ import (
 	"github.com/shardcast/shardcast"
 )
 
-// versionObject is a version. Where a field means what one of manifest.json does,
-// it has its name. What is not known is left out.
+// versionObject is a version, and with a path and progress a download of it. Fields that
+// manifest.json has, too, have the same names. Unknown ones are left out.
 type versionObject struct {
-	Version    string    `json:"version"`
-	Name       string    `json:"name,omitempty"`
-	Date       time.Time `json:"date,omitzero"`
-	Size       *int64    `json:"size,omitempty"`
-	ShardSize  *int64    `json:"shard_size,omitempty"`
-	ShardCount *int64    `json:"shard_count,omitempty"`
-	Digest     string    `json:"digest"`
-}
-
-// resultObject is what a download has brought.
-type resultObject struct {
-	versionObject
-
-	Path     string         `json:"path"`
-	Progress progressObject `json:"progress"`
+	Version    string          `json:"version"`
+	Name       string          `json:"name,omitempty"`
+	Date       time.Time       `json:"date,omitzero"`
+	Size       *int64          `json:"size,omitempty"`
+	ShardSize  *int64          `json:"shard_size,omitempty"`
+	ShardCount *int64          `json:"shard_count,omitempty"`
+	Digest     string          `json:"digest"`
+	Path       *string         `json:"path,omitempty"`
+	Progress   *progressObject `json:"progress,omitempty"`
 }
 
 // progressObject is a line of progress.
@@ -41,7 +35,7 @@ type progressObject struct {
 	Done      int64            `json:"done"`
 	Resumed   int64            `json:"resumed"`
 	Received  int64            `json:"received"`
-	Peers     int64            `json:"peers,omitempty"` // what of it they have sent
+	Peers     int64            `json:"peers,omitempty"` // the part of Received from them
 	Wasted    int64            `json:"wasted"`
 	Given     int64            `json:"given,omitempty"` // to peers
 	Seconds   float64          `json:"seconds"`
@@ -50,7 +44,7 @@ type progressObject struct {
 	Error     string           `json:"error,omitempty"` // of failed
 }
 
-// upstreamObject is one upstream's part in a line of progress.
+// upstreamObject is the part of a server or peer in a line of progress.
 type upstreamObject struct {
 	Upstream  string  `json:"upstream"`
 	Peer      bool    `json:"peer,omitempty"`
@@ -68,7 +62,9 @@ func WriteVersion(w io.Writer, v shardcast.Version) error {
 
 // WriteResult writes r to w as JSON, on one line.
 func WriteResult(w io.Writer, r shardcast.Result) error {
-	return writeLine(w, resultObject{versionOf(r.Version), r.Path, progressOf("done", r.Progress)})
+	object, progress := versionOf(r.Version), progressOf("done", r.Progress)
+	object.Path, object.Progress = &r.Path, &progress
+	return writeLine(w, object)
 }
 
 func versionOf(v shardcast.Version) versionObject {
@@ -90,7 +86,7 @@ func progressOf(event string, p shardcast.Progress) progressObject {
 	}
 }
 
-// known is n, or nothing if it is -1.
+// known is n, or nil if it is -1.
 func known(n int64) *int64 {
 	if n < 0 {
 		return nil
@@ -98,8 +94,8 @@ func known(n int64) *int64 {
 	return &n
 }
 
-// writeLine writes object to w in one Write, with all that a terminal would not
-// print escaped, which JSON leaves as it is from U+007F on.
+// writeLine writes object to w in one Write. It escapes the characters from U+007F on that a
+// terminal would not print; package json escapes those below.
 func writeLine(w io.Writer, object any) error {
 	var line bytes.Buffer
 	encoder := json.NewEncoder(&line)
@@ -135,8 +131,8 @@ type lines struct {
 	written time.Time          // when the last line was
 }
 
-// update writes p, unless it is less than a second since the last line. It is not
-// called twice at the same time.
+// update writes p, unless it is less than a second since the last line. Calls must not
+// overlap.
 func (l *lines) update(p shardcast.Progress) {
 	l.last = p
 	if now := time.Now(); now.Sub(l.written) >= time.Second {
@@ -156,5 +152,5 @@ func (l *lines) end(event string, p shardcast.Progress, err error) {
 }
 
 func (l *lines) write(object progressObject) {
-	_ = writeLine(l.out, object) // there is nobody else to tell
+	_ = writeLine(l.out, object) // stderr is gone, and with it the reader of an error
 }

@@ -25,15 +25,19 @@ func v7() shardcast.Version {
 	}
 }
 
-const v7JSON = `"version":"v7","name":"weights & <biases>","date":"2026-11-23T00:28:30Z","size":1100000000,"shard_size":50000000,"shard_count":22,` +
+const v7JSON = `"version":"v7","name":"weights & <biases>","date":"2026-11-23T00:28:30Z","size":1100000000,` +
+	`"shard_size":50000000,"shard_count":22,` +
 	`"digest":"abababababababababababababababababababababababababababababababab"`
 
-const halfwayJSON = `"version":"v7","size":1100000000,"done":550000000,"resumed":110000000,"received":500000000,"wasted":1200000,` +
+const halfwayJSON = `"version":"v7","size":1100000000,"done":550000000,"resumed":110000000,` +
+	`"received":500000000,"wasted":1200000,` +
 	`"seconds":4,"speed":129000000,"upstreams":[` +
 	`{"upstream":"http://192.168.1.100:8000","state":"sending","transfers":6,"received":350000000,"speed":90000000},` +
 	`{"upstream":"http://192.168.1.101:8000","state":"busy","transfers":0,"received":148800000,"speed":39000000},` +
-	`{"upstream":"https://relay.example/cast","state":"refused","error":"shard 3: wrong digest","transfers":0,"received":1200000,"speed":0},` +
-	`{"upstream":"http://192.168.1.103:8000","state":"failing","error":"connection refused","transfers":0,"received":0,"speed":0}]`
+	`{"upstream":"https://relay.example/cast","state":"refused","error":"shard 3: wrong digest",` +
+	`"transfers":0,"received":1200000,"speed":0},` +
+	`{"upstream":"http://192.168.1.103:8000","state":"failing","error":"connection refused",` +
+	`"transfers":0,"received":0,"speed":0}]`
 
 // written is what out holds, to the byte, by lines.
 func written(out *strings.Builder) []string { return slices.Collect(strings.Lines(out.String())) }
@@ -64,14 +68,28 @@ func TestWriteVersionNamesFieldsAsTheManifestDoes(t *testing.T) {
 func TestWriteResultAddsWhereItIsAndHowItWent(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, WriteResult(&out, shardcast.Result{Version: v7(), Path: "./w.bin", Progress: halfway()}))
-	assert.Equal(t, []string{`{` + v7JSON + `,"path":"./w.bin","progress":{"event":"done",` + halfwayJSON + "}}\n"}, written(&out))
+	assert.Equal(
+		t,
+		[]string{`{` + v7JSON + `,"path":"./w.bin","progress":{"event":"done",` + halfwayJSON + "}}\n"},
+		written(&out),
+	)
 }
 
 func TestJSONEscapesWhatATerminalWouldNotPrint(t *testing.T) {
 	hostile := "\x1b[2J \u009b2J \u202e \x7f \u2028 \U000e0001 日本\n"
 	var out strings.Builder
-	require.NoError(t, WriteVersion(&out, shardcast.Version{Name: "v1", File: hostile, Size: -1, ShardSize: -1, Shards: -1}))
-	assert.Equal(t, []string{`{"version":"v1","name":"\u001b[2J \u009b2J \u202e \u007f \u2028 \udb40\udc01 日本\n","digest":""}` + "\n"}, written(&out))
+	require.NoError(
+		t,
+		WriteVersion(&out, shardcast.Version{Name: "v1", File: hostile, Size: -1, ShardSize: -1, Shards: -1}),
+	)
+	assert.Equal(
+		t,
+		[]string{
+			`{"version":"v1","name":"\u001b[2J \u009b2J \u202e \u007f \u2028 \udb40\udc01 日本\n",` +
+				`"digest":""}` + "\n",
+		},
+		written(&out),
+	)
 	var back struct{ Name string }
 	require.NoError(t, json.Unmarshal([]byte(out.String()), &back))
 	assert.Equal(t, hostile, back.Name)
@@ -93,11 +111,20 @@ func TestJSONLinesComeOnceASecondAndOnceMore(t *testing.T) {
 
 func TestJSONEndsWithALineThoughNothingWasTold(t *testing.T) {
 	var out strings.Builder
-	newDisplay(JSON, &out, nil).Done(shardcast.Result{Progress: shardcast.Progress{Version: "v1", Size: 3, Done: 3}}, true)
+	newDisplay(
+		JSON,
+		&out,
+		nil,
+	).Done(
+		shardcast.Result{Progress: shardcast.Progress{Version: "v1", Size: 3, Done: 3}},
+		true,
+	)
 	newDisplay(JSON, &out, nil).Failed(errors.New("no luck\x1b"))
 	assert.Equal(t, []string{
-		`{"event":"done","version":"v1","size":3,"done":3,"resumed":0,"received":0,"wasted":0,"seconds":0,"speed":0,"upstreams":[]}` + "\n",
-		`{"event":"failed","done":0,"resumed":0,"received":0,"wasted":0,"seconds":0,"speed":0,"upstreams":[],"error":"no luck\u001b"}` + "\n",
+		`{"event":"done","version":"v1","size":3,"done":3,"resumed":0,"received":0,"wasted":0,` +
+			`"seconds":0,"speed":0,"upstreams":[]}` + "\n",
+		`{"event":"failed","done":0,"resumed":0,"received":0,"wasted":0,` +
+			`"seconds":0,"speed":0,"upstreams":[],"error":"no luck\u001b"}` + "\n",
 	}, written(&out))
 }
 
@@ -114,7 +141,13 @@ func TestJSONSaysWhereADownloadFailed(t *testing.T) {
 func TestJSONIsWrittenWhateverTheSpeed(t *testing.T) {
 	for _, speed := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), -5} {
 		var out bytes.Buffer
-		newDisplay(JSON, &out, nil).Update()(shardcast.Progress{Speed: speed, Upstreams: []shardcast.Upstream{{Speed: speed}}})
+		newDisplay(
+			JSON,
+			&out,
+			nil,
+		).Update()(
+			shardcast.Progress{Speed: speed, Upstreams: []shardcast.Upstream{{Speed: speed}}},
+		)
 		assert.True(t, json.Valid(out.Bytes()), out.String())
 	}
 }
@@ -122,7 +155,10 @@ func TestJSONIsWrittenWhateverTheSpeed(t *testing.T) {
 func TestJSONTellsPeersFromServers(t *testing.T) {
 	var out strings.Builder
 	r := shardcast.Result{Progress: shardcast.Progress{
-		Received: 4, Peers: 3, Given: 5, Upstreams: []shardcast.Upstream{{URL: "http://a:8000"}, {URL: "http://b:8001", Peer: true}},
+		Received:  4,
+		Peers:     3,
+		Given:     5,
+		Upstreams: []shardcast.Upstream{{URL: "http://a:8000"}, {URL: "http://b:8001", Peer: true}},
 	}}
 	require.NoError(t, WriteResult(&out, r))
 	assert.Contains(t, out.String(), `"received":4,"peers":3,"wasted":0,"given":5,`)

@@ -1,9 +1,8 @@
-// Package progress shows how a download goes, to somebody at a terminal or to a
-// program, and writes as JSON what there is and what has come. It knows of a
-// download only what the library's callback tells.
+// Package progress shows a download, on a terminal or to a program, and writes
+// versions and results as JSON. It knows a download only by the library's callback.
 //
-// Whatever comes from the network is escaped: no control character reaches a
-// terminal, and no line that is drawn is longer than the terminal is wide.
+// It escapes text from the network: no control character reaches a terminal, and
+// no drawn line is longer than the terminal is wide.
 package progress
 
 import (
@@ -24,8 +23,8 @@ type Mode string
 const (
 	Auto  Mode = "auto"  // Bar where there is a terminal for it, else Plain
 	Bar   Mode = "bar"   // drawn and redrawn; Plain where there is no terminal
-	Plain Mode = "plain" // log lines, which are the library's own
-	JSON  Mode = "json"  // an object a line
+	Plain Mode = "plain" // log lines, which the library writes
+	JSON  Mode = "json"  // one object per line
 	None  Mode = "none"
 )
 
@@ -39,15 +38,14 @@ func (m *Mode) Set(text string) error {
 	return errors.New("want auto, bar, plain, json or none")
 }
 
-// String returns the mode as it is given.
+// String returns the mode as the flag takes it.
 func (m *Mode) String() string { return string(*m) }
 
-// Type is what stands for the value in the help text.
+// Type stands for the value in the help.
 func (m *Mode) Type() string { return "MODE" }
 
-// A Display shows a download, and the next one when that has ended with Done or
-// Failed. What else is written to the same place while it does has to go through its
-// Write.
+// A Display shows a download, and the next one after Done or Failed. Every other writer to
+// the same terminal has to use its Write.
 type Display struct {
 	mode  Mode // never Auto
 	out   io.Writer
@@ -68,7 +66,8 @@ func New(mode Mode, stderr *os.File) *Display {
 }
 
 func newDisplay(mode Mode, out io.Writer, term *terminal) *Display {
-	return &Display{mode: mode, out: out, bars: &bars{term: term, out: out}, lines: &lines{out: out, last: shardcast.Progress{Size: -1}}}
+	lines := &lines{out: out, last: shardcast.Progress{Size: -1}}
+	return &Display{mode: mode, out: out, bars: &bars{term: term, out: out}, lines: lines}
 }
 
 // drawable says whether lines can be drawn on term, and drawn again.
@@ -77,15 +76,15 @@ func drawable(term *terminal) bool {
 		return false
 	}
 	width, height, err := term.ConsoleWriter.GetTermSize()
-	if err != nil || width == 0 || height == 0 { // what a serial line says
+	if err != nil || width == 0 || height == 0 { // a serial line
 		return false
 	}
 	kind := os.Getenv("TERM")
 	return kind != "dumb" && (kind != "" || runtime.GOOS == "windows")
 }
 
-// Update returns what the library is to call during the download, which is nil
-// where the library's log shows it.
+// Update returns the library's callback, which is nil where the library logs progress
+// itself.
 func (d *Display) Update() func(shardcast.Progress) {
 	switch d.mode {
 	case Bar:
@@ -99,8 +98,7 @@ func (d *Display) Update() func(shardcast.Progress) {
 	}
 }
 
-// Write writes whole lines, above what is drawn. It may be called from any
-// goroutine.
+// Write writes whole lines above the bars. Any goroutine may call it.
 func (d *Display) Write(lines []byte) (int, error) {
 	if d.mode == Bar {
 		return d.bars.Write(lines)
@@ -108,9 +106,8 @@ func (d *Display) Write(lines []byte) (int, error) {
 	return d.out.Write(lines)
 }
 
-// Done ends the display of a download that has brought r. With summary it says
-// in a few lines how it went, but for JSON, which has its own last line, and
-// None.
+// Done ends the display of the download r. With summary it writes a few lines about it,
+// except for None, and for JSON, which has a last line of its own.
 func (d *Display) Done(r shardcast.Result, summary bool) {
 	switch d.mode {
 	case JSON:
@@ -119,13 +116,12 @@ func (d *Display) Done(r shardcast.Result, summary bool) {
 	default:
 		d.bars.end()
 		if summary {
-			_, _ = io.WriteString(d.out, summarize(r)) // there is nobody else to tell
+			_, _ = io.WriteString(d.out, summarize(r)) // stderr is gone, and with it the reader of an error
 		}
 	}
 }
 
-// Failed ends the display of a download that err has ended, for somebody else to
-// print.
+// Failed ends the display of a download that err has ended. The caller prints err.
 func (d *Display) Failed(err error) {
 	switch d.mode {
 	case JSON:

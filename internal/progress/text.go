@@ -12,14 +12,14 @@ import (
 	"github.com/shardcast/shardcast"
 )
 
-// minBar is how many columns the bar keeps beside numbers.
+// minBar is the least number of columns for the bar beside numbers.
 const minBar = 12
 
-// minColumns is the width below which an upstream's speed and state would leave
-// no room for its name.
+// minColumns is the width below which the speed and state of a server would leave no room
+// for its name.
 const minColumns = 45
 
-// fileHead is what stands before the file's bar.
+// fileHead is the text before the file's bar.
 func fileHead(p *shardcast.Progress, width int) string {
 	done := "  --"
 	if p.Size >= 0 {
@@ -28,11 +28,11 @@ func fileHead(p *shardcast.Progress, width int) string {
 	return cut(escape(p.Version)+" "+done, width)
 }
 
-// fileTail is what stands behind the file's bar, as much of it as there is room
-// for. Each part keeps its width, for the bar to keep its own.
+// fileTail is the text behind the file's bar, as far as there is room for it. Each part has
+// a fixed width, so that the bar has, too.
 func fileTail(p *shardcast.Progress, width int) string {
 	tail := ""
-	parts := []string{ // what matters most is given room first, and stands last
+	parts := []string{ // the most important first; it stands last
 		fmt.Sprintf("%8s left", left(p)),
 		fmt.Sprintf("%9s", throughput(p.Speed)),
 		fmt.Sprintf("%7s/%s", size(p.Done), total(p)),
@@ -49,9 +49,8 @@ func fileTail(p *shardcast.Progress, width int) string {
 	return strings.TrimSuffix(tail, " ")
 }
 
-// upstreamRow is the line of upstream i, the first being 0, with its end; nothing
-// if there is no room for it in height lines, and in the last of them how many
-// others there is no room for.
+// upstreamRow is the line of upstream i, from 0 on, with its line feed. It is empty where
+// height lines have no room for it; the last of these lines counts those left out.
 func upstreamRow(p *shardcast.Progress, i, width, height int) string {
 	switch more := len(p.Upstreams) - height; {
 	case i >= min(height, len(p.Upstreams)):
@@ -63,18 +62,20 @@ func upstreamRow(p *shardcast.Progress, i, width, height int) string {
 	if width < minColumns {
 		return cut(fmt.Sprintf("%4d%% %s", percent(u.Received, p.Received), named(u)), width) + "\n"
 	}
-	return cut(fmt.Sprintf("%4d%% %9s %-7s %s", percent(u.Received, p.Received), throughput(u.Speed), escape(u.State), named(u)), width) + "\n"
+	return cut(fmt.Sprintf("%4d%% %9s %-7s %s", percent(u.Received, p.Received), throughput(u.Speed), escape(u.State),
+		named(u)), width) + "\n"
 }
 
-// summarize says how a download went, with a line for each upstream.
+// summarize is a summary of a download, with a line for each server and peer.
 func summarize(r shardcast.Result) string {
 	var b strings.Builder
 	p := r.Progress
 	plural := "s"
-	if r.Shards == 1 {
+	if r.Version.Shards == 1 {
 		plural = ""
 	}
-	fmt.Fprintf(&b, "%s: %s in %s, %s, %d shard%s", escape(r.Name), size(r.Size), seconds(p.Elapsed), throughput(p.Speed), r.Shards, plural)
+	fmt.Fprintf(&b, "%s: %s in %s, %s, %d shard%s", escape(r.Version.Name), size(r.Version.Size), seconds(p.Elapsed),
+		throughput(p.Speed), r.Version.Shards, plural)
 	var extra []string
 	if p.Resumed > 0 {
 		extra = append(extra, "resumed "+size(p.Resumed))
@@ -83,10 +84,10 @@ func summarize(r shardcast.Result) string {
 		extra = append(extra, "wasted "+size(p.Wasted))
 	}
 	if p.Peers > 0 {
-		extra = append(extra, fmt.Sprintf("%s (%d%%) by peers, which the servers were spared", size(p.Peers), percent(p.Peers, p.Received)))
+		extra = append(extra, fmt.Sprintf("%s (%d%%) from peers", size(p.Peers), percent(p.Peers, p.Received)))
 	}
 	if p.Given > 0 {
-		extra = append(extra, size(p.Given)+" given to peers")
+		extra = append(extra, size(p.Given)+" sent to peers")
 	}
 	if extra != nil {
 		b.WriteString("; " + strings.Join(extra, ", "))
@@ -102,7 +103,7 @@ func summarize(r shardcast.Result) string {
 	return b.String()
 }
 
-// named is an upstream's URL, and why it is of no use.
+// named is the URL of a server or peer, and the reason of its state.
 func named(u shardcast.Upstream) string {
 	if u.Err == "" {
 		return escape(u.URL)
@@ -110,7 +111,7 @@ func named(u shardcast.Upstream) string {
 	return escape(u.URL + ": " + u.Err)
 }
 
-// left is the time that the rest takes at this speed.
+// left is the time that the rest takes at the present speed.
 func left(p *shardcast.Progress) string {
 	seconds := math.Ceil(float64(p.Size-p.Done) / p.Speed)
 	if p.Size < 0 || p.Speed <= 0 || !(seconds < 100*3600) { // NaN too
@@ -119,7 +120,7 @@ func left(p *shardcast.Progress) string {
 	return (time.Duration(max(seconds, 0)) * time.Second).String()
 }
 
-// seconds is a duration with a tenth of a second, above a minute without.
+// seconds is a duration to a tenth of a second, and from a minute on to a second.
 func seconds(d time.Duration) string {
 	if d >= time.Minute {
 		return d.Round(time.Second).String()
@@ -127,8 +128,8 @@ func seconds(d time.Duration) string {
 	return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
 }
 
-// percent is how much of whole part is, rounded down so that 100 is all of it,
-// and of nothing 0.
+// percent is part in percent of whole, rounded down so that 100 means all of it. Of an empty
+// or unknown whole it is 0.
 func percent(part, whole int64) int64 {
 	if part <= 0 || whole <= 0 {
 		return 0
@@ -145,11 +146,11 @@ func total(p *shardcast.Progress) string {
 	return size(p.Size)
 }
 
-// throughput is that of so many bytes per second.
+// throughput is a number of bytes per second.
 func throughput(speed float64) string { return size(int64(finite(speed))) + "/s" }
 
-// finite is a speed that can be written down: no NaN, which JSON does not know,
-// and nothing that is not a number of bytes.
+// finite is speed as a number of bytes: 0 for NaN and infinity, which JSON cannot hold, and
+// for negative numbers.
 func finite(speed float64) float64 {
 	if !(speed >= 0 && speed < math.MaxInt64) {
 		return 0
@@ -157,8 +158,8 @@ func finite(speed float64) float64 {
 	return math.Round(speed)
 }
 
-// escape is text as it can stand on any terminal: in ASCII, with all else as in a
-// Go string. A byte of it takes a column.
+// escape is text in printable ASCII, with everything else as in a Go string. Each byte of it
+// takes one column on any terminal.
 func escape(text string) string {
 	var b strings.Builder
 	for _, r := range text {
@@ -171,7 +172,7 @@ func escape(text string) string {
 	return b.String()
 }
 
-// cut is escaped text in no more than width columns.
+// cut is escaped text in at most width columns.
 func cut(text string, width int) string {
 	switch {
 	case len(text) <= width:

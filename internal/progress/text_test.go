@@ -28,7 +28,11 @@ func TestSummaryLeavesOutWhatIsNothing(t *testing.T) {
 	p := shardcast.Progress{Elapsed: 61 * time.Second}
 	assert.Equal(t, "v1: 5 B in 1m1s, 0 B/s, 1 shard\n", summarize(shardcast.Result{Version: version, Progress: p}))
 	p.Wasted = 7
-	assert.Equal(t, "v1: 5 B in 1m1s, 0 B/s, 1 shard; wasted 7 B\n", summarize(shardcast.Result{Version: version, Progress: p}))
+	assert.Equal(
+		t,
+		"v1: 5 B in 1m1s, 0 B/s, 1 shard; wasted 7 B\n",
+		summarize(shardcast.Result{Version: version, Progress: p}),
+	)
 }
 
 func TestLeftIsTheTimeForTheRest(t *testing.T) {
@@ -76,27 +80,41 @@ func TestThroughputIsNeverNonsense(t *testing.T) {
 		speed float64
 		want  string
 	}{
-		"some": {129_400_000, "129 MB/s"}, "none": {0, "0 B/s"}, "negative": {-3, "0 B/s"}, "NaN": {math.NaN(), "0 B/s"},
+		"some": {129_400_000, "129 MB/s"}, "none": {0, "0 B/s"}, "negative": {-3, "0 B/s"}, "NaN": {
+			math.NaN(),
+			"0 B/s",
+		},
 		"infinite": {math.Inf(1), "0 B/s"}, "too large": {1e19, "0 B/s"},
 	} {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, tc.want, throughput(tc.speed)) })
 	}
 }
 
-func TestSummarySaysWhatPeersHaveSparedAndWereGiven(t *testing.T) {
+func TestSummaryHasTheTrafficWithPeers(t *testing.T) {
 	r := shardcast.Result{Version: shardcast.Version{Name: "v1", Size: 4_000_000, Shards: 4}}
 	r.Progress = shardcast.Progress{
-		Size: 4_000_000, Done: 4_000_000, Received: 4_000_000, Peers: 3_000_000, Given: 5_000_000, Elapsed: time.Second, Speed: 4e6,
+		Size:     4_000_000,
+		Done:     4_000_000,
+		Received: 4_000_000,
+		Peers:    3_000_000,
+		Given:    5_000_000,
+		Elapsed:  time.Second,
+		Speed:    4e6,
 		Upstreams: []shardcast.Upstream{
-			{URL: "http://a:8000", State: "idle", Received: 1_000_000}, {URL: "http://b:8001", Peer: true, State: "idle", Received: 3_000_000},
+			{
+				URL:      "http://a:8000",
+				State:    "idle",
+				Received: 1_000_000,
+			},
+			{URL: "http://b:8001", Peer: true, State: "idle", Received: 3_000_000},
 		},
 	}
 	text := summarize(r)
-	assert.Contains(t, text, "; 3.0 MB (75%) by peers, which the servers were spared, 5.0 MB given to peers\n")
+	assert.Contains(t, text, "; 3.0 MB (75%) from peers, 5.0 MB sent to peers\n")
 	assert.Contains(t, text, " 75%  3.0 MB http://b:8001\n")
 }
 
-func TestWhatIsGivenIsShownWhereThereIsRoom(t *testing.T) {
+func TestTrafficToPeersIsShownWhereThereIsRoom(t *testing.T) {
 	p := shardcast.Progress{Size: 4_000_000, Done: 1_000_000, Speed: 1e6, Given: 5_000_000}
 	assert.Contains(t, fileTail(&p, 100), " 5.0 MB given ")
 	assert.NotContains(t, fileTail(&p, 60), "given")
