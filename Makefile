@@ -7,7 +7,7 @@ RACED    ?= . ./cmd/... ./internal/...
 PREFIX   ?= /usr/local
 COMMANDS  = shardcast-origin shardcast-middle shardcast-client
 
-.PHONY: help build test race e2e soak fuzz bench bench-check lab killloop lint vet fmt check demo man install dist clean
+.PHONY: help build test race e2e soak fuzz bench bench-check lab killloop lint vet fmt check demo man reference install dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ man: ## Generate man pages and completions into build/share
 	for command in $(COMMANDS); do \
 		SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} \
 		go run -tags pages ./cmd/$$command pages build || exit 1; done
+
+reference: ## Write the flags of the commands into docs/reference.md
+	for command in $(COMMANDS); do go run -tags pages ./cmd/$$command reference docs/reference.md || exit 1; done
 
 install: build man ## Install commands, man pages and completions below PREFIX (/usr/local), in DESTDIR
 	install -d "$(DESTDIR)$(PREFIX)/bin"

@@ -92,7 +92,13 @@ func TestInstallPutsAllBelowPrefixAndTouchesNothingElse(t *testing.T) {
 	// The second time over what the first has left; and whoever allows others nothing
 	// installs for them all the same.
 	for range 2 {
-		install := exec.Command("sh", "-c", `umask 077; exec make -s install DESTDIR="$1" PREFIX="/opt/our casts"`, "sh", staged)
+		install := exec.Command(
+			"sh",
+			"-c",
+			`umask 077; exec make -s install DESTDIR="$1" PREFIX="/opt/our casts"`,
+			"sh",
+			staged,
+		)
 		install.Dir = source
 		out, err := install.CombinedOutput()
 		require.NoError(t, err, "%s", out)
@@ -124,6 +130,16 @@ func TestInstallPutsAllBelowPrefixAndTouchesNothingElse(t *testing.T) {
 			data, err := os.ReadFile(filepath.Join(prefix, name))
 			require.NoError(t, err)
 			assert.Contains(t, string(data), has, name)
+		}
+		data, err := os.ReadFile(filepath.Join(prefix, "share/man/man1", command+".1"))
+		require.NoError(t, err)
+		page := string(data)
+		for _, has := range []string{
+			".SH OPTIONS\n.SS What to ", ".SS Expert\n", ".SH EXIT STATUS\n",
+			".SH ENVIRONMENT\n", ".SH FILES\n", ".SH SEE ALSO\n",
+			`\fBSHARDCAST_LOG_LEVEL\fP`, `.shardcast`,
+		} {
+			assert.Contains(t, page, has, command)
 		}
 	}
 }

@@ -1,10 +1,6 @@
 package cli
 
-import (
-	"strings"
-
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 // Sections of the manual that a command adds terms to.
 const (
@@ -39,17 +35,4 @@ func FetchTerms(cmd *cobra.Command) {
 	AddTerms(cmd, Environment,
 		"SHARDCAST_HTTP_PORT", "The port of servers whose address has none, 8000 without it.",
 		"HTTP_PROXY, HTTPS_PROXY, NO_PROXY", "Proxies to fetch through, and servers to fetch from directly.")
-}
-
-// term is one term of a section with its text.
-type term struct{ name, text string }
-
-// termsOf returns the terms of a section of cmd.
-func termsOf(cmd *cobra.Command, section string) []term {
-	var terms []term
-	for line := range strings.Lines(cmd.Annotations[section]) {
-		name, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
-		terms = append(terms, term{name, text})
-	}
-	return terms
 }
