@@ -314,7 +314,6 @@ func (l *lab) measure(ctx context.Context, r *Report, systems []system, chosen [
 	}
 	failed := 0
 	for round := range l.rounds {
-		slices.Reverse(systems) // so that none is always the first
 		for _, j := range l.jobs(chosen, systems) {
 			fmt.Fprintf(os.Stderr, "round %d of %d: ", round+1, l.rounds)
 			err := l.once(ctx, r, j)
@@ -325,6 +324,7 @@ func (l *lab) measure(ctx context.Context, r *Report, systems []system, chosen [
 				failed++
 			}
 		}
+		slices.Reverse(systems) // so that none is always the first
 	}
 	r.Took = time.Since(began).Round(time.Second).String()
 	if failed > 0 {
