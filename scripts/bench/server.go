@@ -160,8 +160,7 @@ func reachable(ctx context.Context, p *process.Process, address string) error {
 
 // A version is a published file.
 type version struct {
-	file.File
-
+	file      file.File
 	data      string // directory
 	shardSize flags.Bytes
 	paths     []string // of its shards in URLs, in their order
@@ -194,7 +193,7 @@ func (b *bench) own(ctx context.Context, v version) (string, error) {
 	if _, err := os.Stat(data); err == nil {
 		return data, nil
 	}
-	_, err := b.published(ctx, v.File, data, v.shardSize)
+	_, err := b.published(ctx, v.file, data, v.shardSize)
 	return data, err
 }
 
@@ -206,7 +205,7 @@ func (v version) remove() error { return errors.Join(os.RemoveAll(v.data), os.Re
 
 // published publishes f in a new directory.
 func (b *bench) published(ctx context.Context, f file.File, data string, shardSize flags.Bytes) (v version, err error) {
-	v = version{File: f, data: data, shardSize: shardSize}
+	v = version{file: f, data: data, shardSize: shardSize}
 	if _, out, err := measured(ctx, int64(f.Size), b.dir, nil, b.command("origin"), "broadcast", f.Name,
 		"--data-dir", data, "--shard-size", fmt.Sprint(int64(shardSize)), "--log-level", "WARNING"); err != nil {
 		return v, err

@@ -89,7 +89,7 @@ func (b *bench) publish(ctx context.Context, name string, f file.File, shardSize
 
 // fetch measures downloading and verifying v, without the rows in without.
 func (b *bench) fetch(ctx context.Context, name string, v version, without ...string) error {
-	f := v.File
+	f := v.file
 	var own, tools []tool
 	var env []string
 	for _, side := range b.sides() {

@@ -343,7 +343,7 @@ type job struct {
 func (l *lab) jobs(chosen []scenario, systems []system) (all []job) {
 	for _, v := range l.cases(chosen) {
 		for _, s := range systems {
-			if v.run == nil || s.bin != "" {
+			if v.scenario.run == nil || s.bin != "" {
 				all = append(all, job{v, s})
 			}
 		}
@@ -353,7 +353,7 @@ func (l *lab) jobs(chosen []scenario, systems []system) (all []job) {
 
 // once runs a trial, adds its sample or its failure to the report, and prints it.
 func (l *lab) once(ctx context.Context, r *Report, j job) error {
-	fmt.Fprintf(os.Stderr, "%s, %d clients: %s: ", j.variant.name, j.variant.clients, j.system.name)
+	fmt.Fprintf(os.Stderr, "%s, %d clients: %s: ", j.variant.scenario.name, j.variant.clients, j.system.name)
 	sample, err := l.trial(ctx, j.system, j.variant)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -372,10 +372,9 @@ func (l *lab) once(ctx context.Context, r *Report, j job) error {
 
 // A variant is a scenario with a number of clients.
 type variant struct {
-	scenario
-
-	clients int
-	plan    plan
+	scenario scenario
+	clients  int
+	plan     plan
 }
 
 // cases are the variants of the scenarios, one for each number of clients where they sweep.

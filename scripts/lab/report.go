@@ -86,12 +86,12 @@ func (l *lab) newReport(ctx context.Context, leftOut []string) *Report {
 // result is the one of a system in a scenario, made if it is not there.
 func (r *Report) result(system string, v variant) *Result {
 	for _, x := range r.Results {
-		if x.System == system && x.Scenario == v.name && x.Clients == v.clients {
+		if x.System == system && x.Scenario == v.scenario.name && x.Clients == v.clients {
 			return x
 		}
 	}
 	x := &Result{
-		System: system, Scenario: v.name, Clients: v.clients, Receivers: v.plan.receivers(),
+		System: system, Scenario: v.scenario.name, Clients: v.clients, Receivers: v.plan.receivers(),
 		Bound: v.plan.bound(r.size, true).Seconds(),
 	}
 	r.Results = append(r.Results, x)

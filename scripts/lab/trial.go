@@ -73,8 +73,8 @@ func (l *lab) trial(ctx context.Context, s system, v variant) (sample Sample, er
 		return sample, err
 	}
 	run := t.bring
-	if v.run != nil {
-		run = func(ctx context.Context) (Sample, error) { return v.run(ctx, t) }
+	if v.scenario.run != nil {
+		run = func(ctx context.Context) (Sample, error) { return v.scenario.run(ctx, t) }
 	}
 	sample, err = t.run(ctx, run)
 	if err != nil && ctx.Err() != nil {
