@@ -1,70 +1,69 @@
-// Package cmd_test tells the stories in testdata/script with the three real
-// commands: real processes, real sockets, real files. Beside what testscript
-// itself knows, a script may say:
+// Package cmd_test runs the stories in testdata/script with the three real
+// commands: real processes, real sockets, real files. Beside the commands of testscript
+// itself, a script has these:
 //
 //	mkfile FILE SIZE [SEED]     make a file of random bytes, the same for the same seed
 //	start NAME COMMAND ARG...   run a server on a free loopback port, wait until it listens,
 //	                            and set $NAME to its address and $NAME_port; a later start of NAME uses the same port
-//	run NAME COMMAND ARG...     run a command that is no server in the background; its log is all it writes,
+//	run NAME COMMAND ARG...     run a command that is no server in the background; its log is its output,
 //	                            and its process $NAME_pid
 //	ended NAME [CODE]           wait for its end, with exit code 0 or CODE
 //	halt NAME [SIGNAL [CODE]]   send TERM or SIGNAL and wait for the end; after TERM and INT
 //	                            the exit code must be 0 or CODE
 //	signal NAME SIGNAL          send SIGNAL
 //	await NAME REGEXP [COUNT]   wait until the log of NAME matches, COUNT times; with ! it must not
-//	                            match, as far as it has come
+//	                            match so far
 //	code N COMMAND ARG...       run a command, whose exit code must be N
 //	proxy NAME UPSTREAM RULE... run an HTTP proxy, see faults_test.go, and set $NAME
-//	rules NAME RULE...          change what it does
-//	asked NAME REGEXP [COUNT]   wait until it has been asked for a path that matches, COUNT times
-//	requests NAME REGEXP COUNT  it has been asked for such a path COUNT times; ..COUNT is at most
+//	rules NAME RULE...          replace its rules
+//	asked NAME REGEXP [COUNT]   wait until it has a request for a path that matches, COUNT times
+//	requests NAME REGEXP COUNT  it has COUNT requests for such a path; ..COUNT is at most
 //	static NAME DIR             serve DIR as plain files and set $NAME
-//	tls NAME DIR                the same over HTTPS, by a certificate that nobody trusts
+//	tls NAME DIR                the same over HTTPS, by a certificate of no known authority
 //	answer METHOD URL [FIELD:VALUE...] REGEXP
 //	                            ask for the http:// URL; the answer, its header and then the
 //	                            beginning of its body, must match
 //	request NAME METHOD URL [FIELD:VALUE...]
-//	                            the same, waiting until it is sent, and not for the answer
-//	answered NAME REGEXP        wait for it; it must match
-//	crowd ADDRESS COUNT PATH    open COUNT connections that say nothing, and as many that ask for
+//	                            the same, waiting until the request is sent, and not for the answer
+//	answered NAME REGEXP        wait for the answer; it must match
+//	crowd ADDRESS COUNT PATH    open COUNT idle connections, and as many that ask for
 //	                            PATH and read one byte of it, until the script ends
 //	metric ADDRESS NAME VALUE   wait until ADDRESS has a metric whose name with its labels, and whose
 //	                            value, match; with !, there is none now
-//	page URL REGEXP             wait until what is at the http:// URL matches, without its header; with !, it
-//	                            does not now
+//	page URL REGEXP             wait until the body at the http:// URL matches; with !, it does not now
 //	exists-soon FILE [BYTES]    wait until FILE exists, and is BYTES long or longer; with !, until it is gone
-//	tally FILE [PERCENT]        the numbers in FILE, which a download has written with --json, agree with
-//	                            one another, and what was wasted is at most PERCENT (0) of the size
+//	tally FILE [PERCENT]        the numbers in FILE, the output of a download with --json, agree with one
+//	                            another, and the wasted bytes are at most PERCENT (0) of the size
 //	soak DIR DATA VERSIONS KILLS [NAME...]
 //	                            VERSIONS small files appear in DIR, w1.bin and so on, each when DATA lists the one
 //	                            before; KILLS times one of NAMEs is killed meanwhile, as $SEED has it, and run
-//	                            again; $last is the number of files that there are
+//	                            again; $last is the number of the last file
 //	settled DIR                 nothing unfinished is left in DIR or below
 //
-// and, of what others run, for which $DEPLOY is our directory deploy and $FIXTURE is a directory that the Python package
-// has written (see others_test.go and python_test.go):
+// and for foreign programs ($DEPLOY is our directory deploy, $FIXTURE a data directory that the
+// Python package has written; see others_test.go and python_test.go):
 //
 //	nginx NAME FILE             run nginx with the servers in FILE, one of which listens at $ADDRESS,
 //	                            and set $NAME to that; its log has "METHOD PATH PROTOCOL STATUS BYTES
 //	                            cache=STATUS" for each answer
 //	prometheus NAME FILE        run prometheus with the configuration FILE and set $NAME
 //	query NAME EXPR REGEXP      wait until the answer of the Prometheus at NAME to EXPR matches, in JSON
-//	panels NAME FILE            it has an answer to what each panel of the dashboard FILE asks
+//	panels NAME FILE            it has an answer to each panel of the dashboard FILE
 //	httpserver NAME DIR         serve DIR with python3 -m http.server
-//	certify DIR HOST...         make DIR/cert.pem and key.pem for a server, and ca.pem to know it by
+//	certify DIR HOST...         make DIR/cert.pem and key.pem for a server, and ca.pem, their authority
 //	forward NAME [HOST=ADDRESS...]
-//	                            run a forward proxy that knows where hosts are; asked and requests
-//	                            know it as "METHOD URL" and "CONNECT HOST:PORT"
+//	                            run a forward proxy that knows the addresses of hosts; asked and requests
+//	                            match "METHOD URL" and "CONNECT HOST:PORT"
 //	pydata DIR DIALECT SHARDSIZE FILE...
 //	                            make a data directory of the Python package, with FILEs as v1, v2 ...;
-//	                            DIALECT is 0.1, 0.1c (which says how many shards there are) or 0.3
-//	pyorigin NAME DIR           serve DIR as its origin does; a line "METHOD PATH STATUS" for each request
-//	                            can be awaited
+//	                            DIALECT is 0.1, 0.1c (with the number of shards) or 0.3
+//	pyorigin NAME DIR           serve DIR as its origin does; the log has a line "METHOD PATH STATUS" for
+//	                            each request
 //	pymiddle NAME DIALECT UPSTREAM
 //	                            follow UPSTREAM as its middle does, into the directory NAME; also
 //	                            logs "fetched v1"
 //	pyclient DIALECT SERVER,... VERSION OUTPUT
-//	                            download as its client does; with ! it must fail, and say why on stderr
+//	                            download as its client does; with ! it must fail, with the reason on stderr
 package cmd_test
 
 import (
@@ -95,11 +94,11 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// patience is how long a script waits for what must come: far longer than it
-// takes on a busy machine.
+// patience is how long a script waits for an event: far longer than one takes on a busy
+// machine.
 const patience = time.Minute
 
-// buildFlags are those that the tests were built with.
+// buildFlags are the flags that the tests were built with.
 var buildFlags = []string{"build"}
 
 // binaries is where the commands are.
@@ -110,7 +109,7 @@ func TestMain(m *testing.M) {
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
 	if !given && !slices.Contains(buildFlags, "-race") {
-		// Stories wait for their processes, most of the time, unless these look for races.
+		// Stories wait for their processes most of the time, but with the race detector.
 		if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
 			panic(err)
 		}
@@ -125,7 +124,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(binaries) }()
-	// Where they look for races, they would otherwise take a second to end.
+	// With the race detector a process would otherwise take a second to end.
 	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -203,7 +202,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// world is what one script has running.
+// world holds the running processes and proxies of one script.
 type world struct {
 	servers map[string]*server
 	proxies map[string]*proxy
@@ -222,7 +221,7 @@ type server struct {
 	cmd   *exec.Cmd
 	log   *journal
 	ended chan error
-	again func() // has it run again in the same way
+	again func() // runs it again in the same way
 }
 
 func mkfile(ts *testscript.TestScript, _ bool, args []string) {
@@ -268,7 +267,7 @@ func runClient(ts *testscript.TestScript, neg bool, args []string) {
 	s.again = func() { runClient(ts, false, args) }
 }
 
-// launch has argv run in the background as name, until the script ends.
+// launch runs argv in the background as name, until the script ends.
 func launch(ts *testscript.TestScript, name string, argv []string) *server {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	if full, err := exec.LookPath(filepath.Join(binaries, argv[0])); err == nil {
@@ -301,7 +300,7 @@ func serverOf(ts *testscript.TestScript, name string) *server {
 	return s
 }
 
-// countOf is the number in args, or 1 if they are empty.
+// countOf returns the number in args, or 1 if they are empty.
 func countOf(ts *testscript.TestScript, args []string) int {
 	if len(args) == 0 {
 		return 1
@@ -358,7 +357,7 @@ func ended(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// exitCode is what a shell would say.
+// exitCode returns the exit code that a shell reports.
 func exitCode(state *os.ProcessState) int {
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		return 128 + int(status.Signal())
@@ -424,12 +423,12 @@ func existsSoon(ts *testscript.TestScript, neg bool, args []string) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			ts.Fatalf("%s does not come, or go", args[0])
+			ts.Fatalf("%s does not appear, or go", args[0])
 		}
 	}
 }
 
-// settled looks for anything that is not there to stay.
+// settled fails for partial files, drafts and retired versions.
 func settled(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: settled DIR")
@@ -476,13 +475,13 @@ func tally(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("these numbers do not agree: %s", text)
 	}
 	if p.Wasted*100 > percent*p.Size {
-		ts.Fatalf("more than %d%% was wasted: %s", percent, text)
+		ts.Fatalf("more than %d%% of the bytes were wasted: %s", percent, text)
 	}
 }
 
-// journal is what a process has written so far.
+// journal holds the output of a process so far.
 type journal struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	text    bytes.Buffer
 	ended   bool
 	changed chan struct{} // closed and replaced at every change

@@ -21,40 +21,39 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// proxy stands before a server and does to its answers what its rules say. It is
-// asked for paths, before which stands the Range if there is one, as in
-// "bytes=5-9 /v1/shard_001.bin", and before that in its journal "early" if it has
-// told somebody to come again later than this. A rule is FAULT=REGEXP, for the
-// paths that match:
+// proxy stands before a server and spoils its answers by rules. Its journal has a line for
+// each request: the path, before it the Range if there is one, as in
+// "bytes=5-9 /v1/shard_001.bin", and before that "early" if a Retry-After of the proxy
+// named a later time. A rule is FAULT=REGEXP, for the paths that match:
 //
 //	corrupt    one bit of the body is flipped
-//	short      the body ends early, with a Content-Length that says so; ranges are not known
-//	long       the body goes on for too long, likewise
+//	short      the body ends early, with a Content-Length to match, and without ranges
+//	long       the body is too long, likewise
 //	cut        the connection ends in the middle of the body
-//	cut:BYTES  the connection ends after so much of the body
+//	cut:BYTES  the connection ends after BYTES of the body
 //	half       half of the body comes, and the rest when the rules change
-//	reset      the connection is reset before anything is answered
-//	hang       nothing is ever answered
+//	reset      the connection is reset before an answer
+//	hang       no answer ever comes
 //	missing    404
 //	busy       503
 //	later      503, with Retry-After: 1
 //	stall      all but a hundredth of the body comes, and then nothing
 //	drip       one byte a second
-//	rate:BYTES so many bytes a second, for all together that had this rule when they asked
+//	rate:BYTES BYTES a second, for all requests under this rule together
 //	elsewhere  a redirect to the server itself
 //	hold       the answer waits until the rules change
 type proxy struct {
 	upstream string
 	client   *http.Client
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	rules   []rule
 	changed chan struct{} // closed and replaced when the rules change
-	later   time.Time     // before which nobody is to ask
+	later   time.Time     // requests before it are early
 	paths   *journal      // a line for each request
 }
 
-// retryAfter is what the fault later says.
+// retryAfter is the Retry-After of the fault later.
 const retryAfter = time.Second
 
 type rule struct {
@@ -64,7 +63,7 @@ type rule struct {
 	lane  *lane // of rate
 }
 
-// faults are those that there are.
+// faults are the names of all faults.
 var faults = []string{
 	"corrupt", "short", "long", "cut", "half", "reset", "hang", "missing", "busy", "later", "stall", "drip", "rate", "elsewhere", "hold",
 }
@@ -206,13 +205,13 @@ func request(ts *testscript.TestScript, neg bool, args []string) {
 	worldOf(ts).answers[args[0]] = text
 	go func() {
 		text <- answerTo(req)
-		tell() // or it was not even sent
+		tell() // or it was never sent
 	}()
 	<-sent
 }
 
-// answerTo returns what req is answered with, the header and the beginning of the
-// body, or why it is not.
+// answerTo returns the answer to req, its header and the beginning of its body, or the
+// text of the error.
 func answerTo(req *http.Request) string {
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -240,7 +239,7 @@ func answered(ts *testscript.TestScript, neg bool, args []string) {
 	if !ok {
 		ts.Fatalf("there is no request %s", args[0])
 	}
-	// It comes, or the request's own time is over.
+	// The answer comes, or the request's own time ends.
 	if text := <-text; !pattern.MatchString(text) {
 		ts.Fatalf("the answer does not match %q:\n%q", args[1], text)
 	}
@@ -265,7 +264,7 @@ func crowd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// note has the journal say that path is asked for.
+// note adds a request for path to the journal.
 func (p *proxy) note(path string) {
 	p.mu.Lock()
 	early := time.Now().Before(p.later)
@@ -276,8 +275,7 @@ func (p *proxy) note(path string) {
 	fmt.Fprintln(p.paths, path)
 }
 
-// ruleOf returns the rule for path, and what is closed when that may have
-// changed.
+// ruleOf returns the rule for path, and a channel that closes when the rules change.
 func (p *proxy) ruleOf(path string) (rule, chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -328,7 +326,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// pass answers what upstream does, but for what rule does to the body.
+// pass passes on the answer of upstream, with the body spoiled by rule.
 func (p *proxy) pass(w http.ResponseWriter, r *http.Request, rule rule, changed <-chan struct{}) {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
 	defer cancel()
@@ -384,7 +382,7 @@ func (p *proxy) pass(w http.ResponseWriter, r *http.Request, rule rule, changed 
 	}
 }
 
-// lane is what several share that is so many bytes a second wide.
+// lane is a bandwidth that several answers share.
 type lane struct {
 	rate int64
 
@@ -392,7 +390,7 @@ type lane struct {
 	free time.Time
 }
 
-// wait is how long to wait before so many bytes are sent.
+// wait returns the time to wait before a number of bytes is sent.
 func (l *lane) wait(bytes int) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -403,8 +401,8 @@ func (l *lane) wait(bytes int) time.Duration {
 	return time.Until(l.free)
 }
 
-// slowly sends a body of so many bytes in parts, each after as much time as wait
-// says, until ctx ends.
+// slowly sends a body in parts, each after the time that wait returns for it, until ctx
+// ends.
 func slowly(ctx context.Context, left, most int, part func(size int), wait func(bytes int) time.Duration) {
 	for left > 0 {
 		size := min(left, most)
@@ -418,7 +416,7 @@ func slowly(ctx context.Context, left, most int, part func(size int), wait func(
 	}
 }
 
-// damage does to body what fault says.
+// damage applies fault to body.
 func damage(fault string, body []byte) []byte {
 	switch {
 	case fault == "corrupt" && len(body) > 0:

@@ -15,7 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// metric waits until one is what it is to be, or looks that there is none now.
+// metric waits until a metric has a value, or checks that there is none now.
 func metric(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: [!] metric ADDRESS NAME VALUE")
@@ -23,7 +23,7 @@ func metric(ts *testscript.TestScript, neg bool, args []string) {
 	find(ts, neg, "http://"+args[0]+"/metrics", `(?m)^(?:`+args[1]+`) (?:`+args[2]+`)$`)
 }
 
-// page waits until what is at a URL matches, or looks that it does not now.
+// page waits until the page at a URL matches, or checks that it does not now.
 func page(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: [!] page URL REGEXP")
@@ -31,7 +31,7 @@ func page(ts *testscript.TestScript, neg bool, args []string) {
 	find(ts, neg, args[0], args[1])
 }
 
-// find waits until what is at a URL matches expr, or looks that it does not now.
+// find waits until the text at a URL matches expr, or checks that it does not now.
 func find(ts *testscript.TestScript, neg bool, target, expr string) {
 	pattern := regexp.MustCompile(expr)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -52,7 +52,7 @@ func find(ts *testscript.TestScript, neg bool, target, expr string) {
 	}
 }
 
-// text returns what is at a URL, whatever the status.
+// text returns the body at a URL, whatever the status.
 func text(ctx context.Context, target string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
 	if err != nil {
@@ -67,8 +67,8 @@ func text(ctx context.Context, target string) (string, error) {
 	return string(body), err
 }
 
-// prometheus runs it with a configuration, in which what is said of variables of the
-// script is replaced.
+// prometheus runs Prometheus with a configuration, in which variables of the script are
+// expanded.
 func prometheus(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: prometheus NAME FILE")
@@ -88,7 +88,7 @@ func prometheus(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(name, string(found[0][1]))
 }
 
-// query waits until what Prometheus says to a question matches, in its JSON.
+// query waits until the JSON that Prometheus answers to an expression matches.
 func query(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: query ADDRESS EXPRESSION REGEXP")
@@ -109,8 +109,8 @@ func query(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// panels has Prometheus answer what the panels of a dashboard ask, each with something,
-// but where the expression allows for nothing.
+// panels checks that Prometheus answers each panel of a dashboard with data, unless the
+// expression allows for none.
 func panels(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: panels ADDRESS FILE")

@@ -25,8 +25,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// setupOthers tells a script where the fixture is that the Python package wrote, and
-// where Debian has nginx.
+// setupOthers sets $FIXTURE, the data directory that the Python package has written,
+// $DEPLOY, and a PATH with the place of nginx in Debian.
 func setupOthers(env *testscript.Env) error {
 	fixture, err := filepath.Abs("testdata/python-0.3.2")
 	if err != nil {
@@ -42,9 +42,9 @@ func setupOthers(env *testscript.Env) error {
 	return nil
 }
 
-// nginxConf is what stands around the servers of a script. All files are below Dir;
-// paths of the script's own begin in its working directory. One process is enough,
-// and ends when it is killed. The log has a line for each answer.
+// nginxConf is the configuration around the servers of a script. All files of nginx are
+// below Dir; paths in the script's part begin in its working directory. A single process
+// ends when it is killed. The log has a line for each answer.
 var nginxConf = template.Must(template.New("").Parse(`daemon off;
 master_process off;
 error_log stderr notice;
@@ -64,11 +64,11 @@ http {
 }
 `))
 
-// nginxListens is what nginx says when it has bound its port.
+// nginxListens is in the log of nginx once it has bound its port.
 var nginxListens = regexp.MustCompile(`using the "\w+" event method`)
 
-// nginx runs it with the servers in a file. What the file says of $ADDRESS, and of
-// variables of the script that are set, is replaced.
+// nginx runs nginx with the servers in a file, in which $ADDRESS and the variables of the
+// script are expanded.
 func nginx(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: nginx NAME FILE")
@@ -77,7 +77,7 @@ func nginx(ts *testscript.TestScript, neg bool, args []string) {
 	dir := ts.MkAbs(".nginx-" + name)
 	ts.Check(os.MkdirAll(dir, 0o755))
 	var s *server
-	for range 3 { // somebody else may take the port meanwhile
+	for range 3 { // another process may take the port meanwhile
 		address := ts.Getenv(name)
 		if address == "" {
 			address = freeAddress(ts)
@@ -102,7 +102,7 @@ func nginx(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("%s does not listen:\n%s", name, s.log)
 }
 
-// freeAddress is one at which nobody listens.
+// freeAddress returns an address with a free port.
 func freeAddress(ts *testscript.TestScript) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
@@ -122,9 +122,8 @@ func httpServer(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], net.JoinHostPort(string(found[0][1]), string(found[0][2])))
 }
 
-// certify writes into DIR the certificate of an authority that nobody knows, as
-// ca.pem, and what a server needs that is to be believed by who believes that
-// authority: cert.pem and key.pem.
+// certify writes into DIR the certificate of a new authority, ca.pem, and a server's
+// certificate and key that the authority has signed, cert.pem and key.pem.
 func certify(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: certify DIR HOST...")
@@ -165,10 +164,10 @@ func certify(ts *testscript.TestScript, neg bool, args []string) {
 	write("key.pem", "PRIVATE KEY", der, err)
 }
 
-// forwarder is a proxy such as companies have between their machines and others. It
-// alone knows where hosts are.
+// forwarder is a forward proxy, as companies have towards the Internet. It alone knows
+// the addresses of hosts.
 type forwarder struct {
-	hosts map[string]string // where they are
+	hosts map[string]string // their addresses
 	asked *journal          // a line for each request
 	proxy *httputil.ReverseProxy
 }
@@ -194,7 +193,7 @@ func forward(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], listenAndServe(ts, f))
 }
 
-// addressOf returns where a host is, which stands here as in a URL.
+// addressOf returns the address of a host, which is given as in a URL.
 func (f *forwarder) addressOf(host string) string {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {

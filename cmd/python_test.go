@@ -28,13 +28,13 @@ import (
 	"lukechampine.com/blake3"
 )
 
-// dialect is what a series of the Python package writes and reads. What stands here
-// and below are the facts about its behaviour that other programs can see, not its
-// code: its origin, its middle and its client are stood in for.
+// dialect is the form of names and lines in a series of the Python package. Its origin,
+// middle and client have stand-ins below, made from their visible behaviour, and not from
+// their code.
 type dialect struct {
 	digits int  // of a shard's number in its name
-	counts bool // distribution.txt says how many shards there are
-	probe  bool // every server has data1.bin, which clients measure first
+	counts bool // distribution.txt has the number of shards
+	probe  bool // clients first measure each server by its data1.bin
 	digest func() hash.Hash
 }
 
@@ -57,7 +57,7 @@ func (d dialect) shardName(version string, number int) string {
 	return fmt.Sprintf("%s/shard_%0*d.bin", version, d.digits, number)
 }
 
-// line returns what distribution.txt says of a version.
+// line returns the line of a version in distribution.txt.
 func (d dialect) line(version, digest string, shards int) string {
 	if d.counts {
 		return fmt.Sprintf("%s: %s|%d\n", version, digest, shards)
@@ -65,7 +65,7 @@ func (d dialect) line(version, digest string, shards int) string {
 	return fmt.Sprintf("%s: %s\n", version, digest)
 }
 
-// pyProbe is what clients measure servers by.
+// pyProbe is the file by which clients measure servers.
 const pyProbe = "data1.bin"
 
 var pyLine = regexp.MustCompile(`(?m)^(v\d+): ([0-9a-f]{64})(?:\|(\d+))?\r?$`)
@@ -73,10 +73,10 @@ var pyLine = regexp.MustCompile(`(?m)^(v\d+): ([0-9a-f]{64})(?:\|(\d+))?\r?$`)
 // pyEntry is a line of distribution.txt.
 type pyEntry struct {
 	version, digest string
-	shards          int // 0 if it does not say
+	shards          int // 0 if the line lacks it
 }
 
-// parse returns the lines of a distribution.txt in the dialect, which has no others.
+// parse returns the lines of a distribution.txt in the dialect, and refuses others.
 func (d dialect) parse(text []byte) ([]pyEntry, error) {
 	var entries []pyEntry
 	for line := range strings.Lines(string(text)) {
@@ -133,19 +133,18 @@ func writeProbe(dir string) error {
 }
 
 // pyServer serves a directory as the Python package does: HTTP/1.0, whole files
-// without ETag or Range, and one connection at a time. It waits for as long as that
-// one likes.
+// without ETag or Range, and one connection at a time, however long that lasts.
 type pyServer struct {
 	dir      string
 	listener net.Listener
 	log      *journal // a line for each request
 
-	mu    sync.Mutex // guards what follows
-	conn  net.Conn   // the one that is served
+	mu    sync.Mutex // guards the fields below
+	conn  net.Conn   // the only one
 	ended bool
 }
 
-// servePython serves dir as name, and what is logged there can be awaited.
+// servePython serves dir as name, with a log that scripts can await.
 func servePython(ts *testscript.TestScript, name, dir string) *journal {
 	l, err := net.Listen("tcp", cmp.Or(ts.Getenv(name), "127.0.0.1:0"))
 	ts.Check(err)
@@ -182,7 +181,7 @@ func (s *pyServer) serve() {
 	}
 }
 
-// stop ends the connection that is served, too.
+// stop ends the current connection, too.
 func (s *pyServer) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +192,7 @@ func (s *pyServer) stop() {
 	}
 }
 
-// answer answers one request, whose outcome is the other's affair.
+// answer answers one request; the client judges the outcome.
 func (s *pyServer) answer(conn net.Conn) {
 	r, err := http.ReadRequest(bufio.NewReader(conn))
 	if err != nil {
@@ -262,11 +261,10 @@ func newPyFetcher(ts *testscript.TestScript, dialect, servers string) *pyFetcher
 	return p
 }
 
-// pyTimeout is how long a server may send nothing.
+// pyTimeout bounds the silence of a server.
 const pyTimeout = 30 * time.Second
 
-// Of a shard there are so many attempts, with so much time between the first of
-// them, which are all that there are here.
+// A shard has pyAttempts attempts, pyInterval apart.
 const (
 	pyAttempts = 3
 	pyInterval = 2 * time.Second
@@ -307,7 +305,7 @@ func (p *pyFetcher) get(ctx context.Context, server, name string) ([]byte, error
 	return body, nil
 }
 
-// impatient is a connection that may be silent for only so long.
+// impatient is a connection with a bound on its silence.
 type impatient struct{ net.Conn }
 
 func (i impatient) Read(b []byte) (int, error) {
@@ -317,8 +315,8 @@ func (i impatient) Read(b []byte) (int, error) {
 	return i.Conn.Read(b)
 }
 
-// measure asks every server for what a client measures it by, if the dialect has
-// that. All of them must have it.
+// measure asks every server for the probe, if the dialect has one. All of them must
+// have it.
 func (p *pyFetcher) measure(ctx context.Context) error {
 	if !p.probe {
 		return nil
@@ -331,7 +329,7 @@ func (p *pyFetcher) measure(ctx context.Context) error {
 	return nil
 }
 
-// fromAny fetches a file from some server, and from another one if that fails.
+// fromAny fetches a file from one of the servers, and from another one if that fails.
 func (p *pyFetcher) fromAny(ctx context.Context, name string) ([]byte, error) {
 	var failed []error
 	for {
@@ -350,7 +348,7 @@ func (p *pyFetcher) fromAny(ctx context.Context, name string) ([]byte, error) {
 	}
 }
 
-// versions returns what is on offer, and the text that says so.
+// versions returns the versions on offer, and the text that lists them.
 func (p *pyFetcher) versions(ctx context.Context) ([]pyEntry, []byte, error) {
 	text, err := p.fromAny(ctx, "distribution.txt")
 	if err != nil {
@@ -360,8 +358,8 @@ func (p *pyFetcher) versions(ctx context.Context) ([]pyEntry, []byte, error) {
 	return entries, text, err
 }
 
-// fetch fetches a version's shards, and has each kept under its name. Where the
-// number is not known, the first that there is not is the end.
+// fetch fetches a version's shards, and keeps each under its name. Where their number is
+// unknown, the first missing one is the end.
 func (p *pyFetcher) fetch(ctx context.Context, e pyEntry, keep func(name string, shard []byte) error) error {
 	digest := p.digest()
 	for number := 1; !p.counts || number <= e.shards; number++ {
@@ -396,7 +394,7 @@ func pyClient(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	switch {
 	case neg && err == nil:
-		ts.Fatalf("it has worked")
+		ts.Fatalf("the download has succeeded")
 	case !neg && err != nil:
 		ts.Fatalf("%v", err)
 	case err == nil:
@@ -426,16 +424,16 @@ func (p *pyFetcher) download(ctx context.Context, version string) ([]byte, error
 	return nil, fmt.Errorf("%s is not in %q", version, text)
 }
 
-// pyMiddle keeps the versions that its upstream has in a directory, which it serves.
+// pyMiddle keeps the versions of its upstream in a directory, and serves it.
 type pyMiddle struct {
 	*pyFetcher
 
 	dir  string
 	log  *journal
-	seen string // the text of distribution.txt, once all in it has been fetched
+	seen string // the text of distribution.txt, once all of its versions are fetched
 }
 
-// pyCheck is the time between two looks at the upstream, which is longer in earnest.
+// pyCheck is the time between two looks at the upstream; the Python package waits longer.
 const pyCheck = 100 * time.Millisecond
 
 func startPyMiddle(ts *testscript.TestScript, neg bool, args []string) {
@@ -475,8 +473,8 @@ func (m *pyMiddle) follow(ctx context.Context) {
 	}
 }
 
-// mirror fetches what is on offer. It says that it has a version before it has the
-// first shard of it, as Python's does.
+// mirror fetches the versions on offer. It lists a version before it has its first shard,
+// as Python's middle does.
 func (m *pyMiddle) mirror(ctx context.Context) error {
 	if err := m.measure(ctx); err != nil {
 		return err

@@ -18,8 +18,8 @@ const (
 	// soakSize bounds the files of a soak, in bytes.
 	soakSize = 40_000
 
-	// soakDelay bounds the time from a file's appearance to a kill: by then it may be
-	// anywhere, or everywhere.
+	// soakDelay bounds the time from a file's appearance to a kill: by then the version
+	// may be at any node, or at all.
 	soakDelay = 100 * time.Millisecond
 )
 
@@ -30,8 +30,8 @@ func setupSoak(env *testscript.Env) {
 	}
 }
 
-// soak has files appear in DIR, w1.bin and so on, each when DATA lists the one before,
-// and kills one of NAMEs after some of them.
+// soak makes files in DIR, w1.bin and so on, each when DATA lists the one before, and
+// kills one of NAMEs after some of them.
 func soak(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 4 {
 		ts.Fatalf("usage: soak DIR DATA VERSIONS KILLS [NAME...]")
@@ -65,7 +65,7 @@ func soak(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Logf("%d versions and %d kills, seed %d, in %v", versions, len(killed), seed, time.Since(begun))
 }
 
-// listed waits until digest stands in the distribution name.
+// listed waits until the distribution name lists digest.
 func listed(ts *testscript.TestScript, name, digest string) {
 	timeout := time.After(patience)
 	tick := time.NewTicker(time.Millisecond)
@@ -82,7 +82,7 @@ func listed(ts *testscript.TestScript, name, digest string) {
 	}
 }
 
-// appear makes a file of random size and bytes, gives it its name when it is whole, and
+// appear makes a file of random size and bytes, which gets its name when it is whole, and
 // returns its digest.
 func appear(ts *testscript.TestScript, random *rand.Rand, name string) string {
 	var seed [32]byte
