@@ -146,7 +146,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PATH", binaries+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Values[worldKey{}] = &world{
-				servers: make(map[string]*server), proxies: make(map[string]*proxy), answers: make(map[string]<-chan string),
+				servers: make(map[string]*server), proxies: make(map[string]*proxy),
+				answers: make(map[string]<-chan string),
 			}
 			setupSoak(env)
 			return setupOthers(env)
@@ -310,7 +311,9 @@ func countOf(ts *testscript.TestScript, args []string) int {
 	return count
 }
 
-var signals = map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP}
+var signals = map[string]syscall.Signal{
+	"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP,
+}
 
 func signal(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {

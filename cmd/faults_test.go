@@ -65,7 +65,8 @@ type rule struct {
 
 // faults are the names of all faults.
 var faults = []string{
-	"corrupt", "short", "long", "cut", "half", "reset", "hang", "missing", "busy", "later", "stall", "drip", "rate", "elsewhere", "hold",
+	"corrupt", "short", "long", "cut", "half", "reset", "hang", "missing", "busy", "later", "stall", "drip", "rate",
+	"elsewhere", "hold",
 }
 
 func parseRules(ts *testscript.TestScript, args []string) []rule {
@@ -169,7 +170,7 @@ func requests(ts *testscript.TestScript, neg bool, args []string) {
 	want := countOf(ts, []string{most})
 	found := regexp.MustCompile("(?m:"+args[1]+")").FindAllString(p.paths.String(), -1)
 	if len(found) > want || len(found) < want && !bound {
-		ts.Fatalf("%s has been asked for %s %d times instead of %s:\n%s", args[0], args[1], len(found), args[2], p.paths)
+		ts.Fatalf("%s has %d requests for %s instead of %s:\n%s", args[0], len(found), args[1], args[2], p.paths)
 	}
 }
 

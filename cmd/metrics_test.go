@@ -125,7 +125,8 @@ func panels(ts *testscript.TestScript, neg bool, args []string) {
 	asked := 0
 	for _, p := range dashboard.Panels {
 		for _, target := range p.Targets {
-			expr := strings.NewReplacer("$__rate_interval", "1m", "$job", "shardcast", "$instance", ".*").Replace(target.Expr)
+			variables := strings.NewReplacer("$__rate_interval", "1m", "$job", "shardcast", "$instance", ".*")
+			expr := variables.Replace(target.Expr)
 			want := `"result":\[\{`
 			if strings.HasSuffix(expr, "> 0") {
 				want = `"status":"success"` // of failures there may be none

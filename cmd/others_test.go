@@ -53,7 +53,8 @@ events {}
 http {
 	types { text/plain txt; application/json json; }
 	default_type application/octet-stream;
-	log_format story '$request_method $request_uri $server_protocol $status $body_bytes_sent cache=$upstream_cache_status';
+	log_format story '$request_method $request_uri $server_protocol $status $body_bytes_sent '
+		'cache=$upstream_cache_status';
 	access_log /dev/stderr story;
 	client_body_temp_path {{.Dir}}/body;
 	proxy_temp_path {{.Dir}}/proxy;
@@ -83,7 +84,7 @@ func nginx(ts *testscript.TestScript, neg bool, args []string) {
 			address = freeAddress(ts)
 		}
 		var conf strings.Builder
-		ts.Check(nginxConf.Execute(&conf, map[string]string{"Dir": dir, "Servers": os.Expand(servers, func(key string) string {
+		expanded := os.Expand(servers, func(key string) string {
 			switch value := ts.Getenv(key); {
 			case key == "ADDRESS":
 				return address
@@ -91,9 +92,11 @@ func nginx(ts *testscript.TestScript, neg bool, args []string) {
 				return value
 			}
 			return "$" + key // nginx's own
-		})}))
-		ts.Check(os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(conf.String()), 0o600))
-		s = launch(ts, name, []string{"nginx", "-e", "stderr", "-p", ts.MkAbs("."), "-c", filepath.Join(dir, "nginx.conf")})
+		})
+		ts.Check(nginxConf.Execute(&conf, map[string]string{"Dir": dir, "Servers": expanded}))
+		file := filepath.Join(dir, "nginx.conf")
+		ts.Check(os.WriteFile(file, []byte(conf.String()), 0o600))
+		s = launch(ts, name, []string{"nginx", "-e", "stderr", "-p", ts.MkAbs("."), "-c", file})
 		if s.log.wait(nginxListens) != nil {
 			ts.Setenv(name, address)
 			return
@@ -114,7 +117,9 @@ func httpServer(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: httpserver NAME DIR")
 	}
-	s := launch(ts, args[0], []string{"python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", ts.MkAbs(args[1]), "0"})
+	s := launch(ts, args[0], []string{
+		"python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", ts.MkAbs(args[1]), "0",
+	})
 	found := s.log.wait(regexp.MustCompile(`Serving HTTP on (\S+) port (\d+)`))
 	if found == nil {
 		ts.Fatalf("%s does not listen:\n%s", args[0], s.log)

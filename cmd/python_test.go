@@ -201,7 +201,8 @@ func (s *pyServer) answer(conn net.Conn) {
 	name := filepath.Join(s.dir, filepath.FromSlash(path.Clean("/"+r.URL.Path)))
 	f, err := os.Open(name)
 	if err != nil {
-		s.header(conn, r, http.StatusNotFound, "Connection: close\r\nContent-Type: text/html;charset=utf-8\r\nContent-Length: 0\r\n")
+		s.header(conn, r, http.StatusNotFound,
+			"Connection: close\r\nContent-Type: text/html;charset=utf-8\r\nContent-Length: 0\r\n")
 		return
 	}
 	defer f.Close()
@@ -232,7 +233,8 @@ func (s *pyServer) answer(conn net.Conn) {
 
 func (s *pyServer) header(w io.Writer, r *http.Request, status int, fields string) {
 	fmt.Fprintf(s.log, "%s %s %d\n", r.Method, r.URL, status)
-	fmt.Fprintf(w, "HTTP/1.0 %d %s\r\nServer: SimpleHTTP/0.6 Python/3.11.2\r\nDate: %s\r\n%sAccess-Control-Allow-Origin: *\r\n\r\n",
+	fmt.Fprintf(w, "HTTP/1.0 %d %s\r\nServer: SimpleHTTP/0.6 Python/3.11.2\r\nDate: %s\r\n"+
+		"%sAccess-Control-Allow-Origin: *\r\n\r\n",
 		status, http.StatusText(status), time.Now().UTC().Format(http.TimeFormat), fields)
 }
 
@@ -283,7 +285,8 @@ func (p *pyFetcher) get(ctx context.Context, server, name string) ([]byte, error
 	}
 	defer func() { _ = conn.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nHost: %s\r\nUser-Agent: python\r\nAccept: */*\r\n\r\n", u.RequestURI(), u.Host); err != nil {
+	const request = "GET %s HTTP/1.0\r\nHost: %s\r\nUser-Agent: python\r\nAccept: */*\r\n\r\n"
+	if _, err := fmt.Fprintf(conn, request, u.RequestURI(), u.Host); err != nil {
 		return nil, err
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(impatient{conn}), nil)

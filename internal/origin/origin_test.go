@@ -96,7 +96,8 @@ func assertNothing(t *testing.T, st *store.Store) {
 
 func TestBroadcastPublishesTheFile(t *testing.T) {
 	for name, size := range map[string]int{
-		"empty": 0, "one byte": 1, "one shard": shardSize, "one byte more": shardSize + 1, "many shards": 20*shardSize + 7,
+		"empty": 0, "one byte": 1, "one shard": shardSize, "one byte more": shardSize + 1,
+		"many shards": 20*shardSize + 7,
 	} {
 		t.Run(name, func(t *testing.T) {
 			st := open(t, t.TempDir())
@@ -316,7 +317,8 @@ func TestBroadcastsAtOnceGetANumberEach(t *testing.T) {
 		require.NoError(t, o.err)
 		seen[o.version] = true
 		_, got := published(t, st, o.version)
-		assert.True(t, slices.Equal(content(o.seed, 3*shardSize+int(o.seed)), got), "%s has the bytes of another", o.version)
+		want := content(o.seed, 3*shardSize+int(o.seed))
+		assert.True(t, slices.Equal(want, got), "%s has the bytes of another", o.version)
 	}
 	assert.Len(t, seen, broadcasts)
 	offers, err := st.Distribution()
@@ -384,7 +386,8 @@ func TestServeServesWhatIsBroadcast(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- o.Serve(ctx, ln, server.Options{}, nil) }()
 	get := func() string {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://%s/distribution.txt", ln.Addr()), http.NoBody)
+		url := fmt.Sprintf("http://%s/distribution.txt", ln.Addr())
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 		require.NoError(t, err)
 		resp, err := http.DefaultClient.Do(req)
 		require.NoError(t, err)

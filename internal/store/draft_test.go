@@ -105,8 +105,8 @@ func TestDraftIsDiscardedWhole(t *testing.T) {
 	require.NoError(t, st.DiscardDrafts(func(v shard.Version) bool { return v == 2 }))
 	assert.Equal(t, []string{
 		".shardcast/drafts/notes.txt",
-		".shardcast/drafts/v2/shard_001.bin", ".shardcast/drafts/v2/shard_002.bin", ".shardcast/drafts/v2/shard_003.bin",
-		".shardcast/retired",
+		".shardcast/drafts/v2/shard_001.bin", ".shardcast/drafts/v2/shard_002.bin",
+		".shardcast/drafts/v2/shard_003.bin", ".shardcast/retired",
 	}, tree(t, dir))
 
 	d, err := st.Draft(2)

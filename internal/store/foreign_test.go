@@ -25,7 +25,8 @@ func snapshot(t *testing.T, dir string, names ...string) map[string]thing {
 	t.Helper()
 	found := make(map[string]thing)
 	for _, name := range names {
-		require.NoError(t, filepath.WalkDir(filepath.Join(dir, name), func(name string, _ fs.DirEntry, err error) error {
+		top := filepath.Join(dir, name)
+		require.NoError(t, filepath.WalkDir(top, func(name string, _ fs.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}
@@ -101,9 +102,11 @@ func TestRetireNeverTouchesWhatIsNotListed(t *testing.T) {
 // The numbers of a middle are its upstream's, so that one can be taken.
 func TestPublishUnderATakenNameNeverTouchesWhatIsThere(t *testing.T) {
 	for name, put := range map[string]func(t *testing.T, dir, outside string){
-		"a directory":        func(t *testing.T, dir, _ string) { write(t, dir, "v2/file", "mine") },
-		"an empty directory": func(t *testing.T, dir, _ string) { require.NoError(t, os.Mkdir(filepath.Join(dir, "v2"), 0o700)) },
-		"a file":             func(t *testing.T, dir, _ string) { write(t, dir, "v2", "mine") },
+		"a directory": func(t *testing.T, dir, _ string) { write(t, dir, "v2/file", "mine") },
+		"an empty directory": func(t *testing.T, dir, _ string) {
+			require.NoError(t, os.Mkdir(filepath.Join(dir, "v2"), 0o700))
+		},
+		"a file": func(t *testing.T, dir, _ string) { write(t, dir, "v2", "mine") },
 		"a link": func(t *testing.T, dir, outside string) {
 			require.NoError(t, os.Symlink(outside, filepath.Join(dir, "v2")))
 		},

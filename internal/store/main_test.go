@@ -102,7 +102,8 @@ func textOf(v shard.Version) string {
 
 // cut writes text to d, in shards of 16 bytes.
 func cut(ctx context.Context, d *store.Draft, text string) (shard.Manifest, error) {
-	m, err := shard.Cut(ctx, strings.NewReader(text), shard.Plan{Size: int64(len(text)), ShardSize: 16, Create: d.Create})
+	plan := shard.Plan{Size: int64(len(text)), ShardSize: 16, Create: d.Create}
+	m, err := shard.Cut(ctx, strings.NewReader(text), plan)
 	m.Name, m.Date = "file.bin", time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	return m, err
 }
@@ -247,8 +248,9 @@ func tree(t tb, dir string) []string {
 func clean(versions ...shard.Version) []string {
 	found := []string{".shardcast/drafts", ".shardcast/retired", ".shardcast/state.json", "distribution.txt"}
 	for _, v := range versions {
-		for _, name := range []string{"SHA256SUMS", "manifest.json", "shard_001.bin", "shard_002.bin", "shard_003.bin"} {
-			found = append(found, v.String()+"/"+name)
+		found = append(found, v.String()+"/SHA256SUMS", v.String()+"/manifest.json")
+		for number := range 3 {
+			found = append(found, v.String()+"/"+shard.FileName(number+1))
 		}
 	}
 	slices.Sort(found)

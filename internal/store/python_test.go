@@ -116,7 +116,8 @@ func TestDraftTakesOverAShardByItsOtherName(t *testing.T) {
 
 	outside := t.TempDir()
 	write(t, outside, "file", "outside")
-	require.NoError(t, os.Symlink(filepath.Join(outside, "file"), filepath.Join(dir, ".shardcast/drafts/v1/shard_00004.bin")))
+	link := filepath.Join(dir, ".shardcast/drafts/v1/shard_00004.bin")
+	require.NoError(t, os.Symlink(filepath.Join(outside, "file"), link))
 	f, err = d.Open(4)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())

@@ -160,7 +160,9 @@ func Test(t *testing.T, i Implementation) {
 func readsWrites(t *testing.T, k *kept) {
 	for number := range k.numbers() {
 		p, end := k.open(t, number), k.all(number).To
-		for _, r := range []disk.Range{{From: 50_000, To: 70_000}, {To: 50_000}, {From: end - 1, To: end}, {From: 70_000, To: end - 1}} {
+		for _, r := range []disk.Range{
+			{From: 50_000, To: 70_000}, {To: 50_000}, {From: end - 1, To: end}, {From: 70_000, To: end - 1},
+		} {
 			k.write(t, p, number, r)
 			requireRead(t, p, k.bytes(number), r)
 		}
