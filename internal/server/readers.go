@@ -21,12 +21,17 @@ const (
 	// readerIdle is how long a reader stays on the page after its last shard: most ask for
 	// the next one soon.
 	readerIdle = 5 * time.Second
+
+	// shortest bounds the time over which a speed is computed: an operating system takes
+	// the first bytes for a new client at once, however slowly that client reads.
+	shortest = time.Second
 )
 
 // readers are the clients that receive shards.
 type readers struct {
-	mu   sync.Mutex // guards what follows
-	each map[readerKey]*reader
+	mu           sync.Mutex // guards what follows
+	each         map[readerKey]*reader
+	before, last time.Time // of the last two marks
 }
 
 type readerKey struct {
@@ -41,9 +46,9 @@ type reader struct {
 	bytes atomic.Int64
 
 	// The mu of all guards these.
-	transfers int
-	last      time.Time // the end of the last transfer
-	meter     meter
+	transfers    int
+	ended        time.Time // the last transfer
+	before, last int64     // bytes at the last two marks
 }
 
 // begin notes that remote receives a shard of a version. It returns nil beyond maxReaders.
@@ -61,7 +66,7 @@ func (r *readers) begin(remote string, version shard.Version) *reader {
 		if len(r.each) >= maxReaders {
 			return nil
 		}
-		one = &reader{all: r, since: now, meter: newMeter(now)}
+		one = &reader{all: r, since: now}
 		r.each[key] = one
 	}
 	one.transfers++
@@ -83,23 +88,24 @@ func (r *reader) end() {
 	r.all.mu.Lock()
 	defer r.all.mu.Unlock()
 	r.transfers--
-	r.last = time.Now()
+	r.ended = time.Now()
 }
 
 // forget drops idle readers. The caller holds mu.
 func (r *readers) forget(now time.Time) {
 	maps.DeleteFunc(r.each, func(_ readerKey, one *reader) bool {
-		return one.transfers == 0 && now.Sub(one.last) > readerIdle
+		return one.transfers == 0 && now.Sub(one.ended) > readerIdle
 	})
 }
 
-// mark marks the meter of each reader, every [status.SampleEvery].
+// mark notes the bytes of each reader, every [status.SampleEvery].
 func (r *readers) mark(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forget(now)
+	r.before, r.last = r.last, now
 	for _, one := range r.each {
-		one.meter.mark(now, one.bytes.Load())
+		one.before, one.last = one.last, one.bytes.Load()
 	}
 }
 
@@ -110,10 +116,10 @@ func (r *readers) downloads(now time.Time) (shown []status.Download, more int) {
 	r.forget(now)
 	all := make([]status.Download, 0, len(r.each))
 	for key, one := range r.each {
-		bytes := one.bytes.Load()
+		bytes, age := one.bytes.Load(), now.Sub(one.since)
 		all = append(all, status.Download{
 			Client: publicName(key.client), Version: key.version.String(), Transfers: one.transfers,
-			Sent: bytes, Since: one.since.UTC(), Speed: one.meter.speed(now, bytes),
+			Sent: bytes, Since: one.since.UTC(), Speed: speed(bytes-one.before, min(age, now.Sub(r.before))),
 		})
 	}
 	r.mu.Unlock()
@@ -125,6 +131,11 @@ func (r *readers) downloads(now time.Time) (shown []status.Download, more int) {
 	})
 	shown = all[:min(len(all), status.MaxDownloads)]
 	return shown, len(all) - len(shown)
+}
+
+// speed returns bytes per second.
+func speed(bytes int64, over time.Duration) int64 {
+	return int64(float64(bytes) / max(over, shortest).Seconds())
 }
 
 // publicName returns a client's address in a private network, and the network alone of a

@@ -156,19 +156,31 @@ func TestOfManyReadersTheFastestAreShown(t *testing.T) {
 	assert.Len(t, p.readers.each, 2, "an address is the same in either form")
 }
 
-func TestAMeterReturnsTheSpeedOfTheLastSeconds(t *testing.T) {
-	begun := time.Now()
-	at := func(seconds float64) time.Time { return begun.Add(time.Duration(seconds * float64(time.Second))) }
-	m := newMeter(begun)
-	assert.EqualValues(t, 0, m.speed(at(0), 0))
-	assert.EqualValues(t, 500, m.speed(at(2), 1000))
-	m.mark(at(5), 1000)
-	assert.EqualValues(t, 200, m.speed(at(5), 1000), "since the beginning")
-	m.mark(at(10), 1000)
-	assert.EqualValues(t, 0, m.speed(at(11), 1000), "the first seconds are forgotten")
-	assert.EqualValues(t, 100, m.speed(at(15), 2000))
-	m = newMeter(begun)
-	assert.EqualValues(t, 1000, m.speed(at(0.01), 1000), "the first bytes are no speed")
+func TestTheSpeedOfAReaderIsThatOfTheLastSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := page(t)
+		p.readers.mark(time.Now())
+		time.Sleep(time.Second)
+		one := p.read("10.0.0.1:99", 7)
+		speed := func() int64 {
+			shown, _ := p.readers.downloads(time.Now())
+			return shown[0].Speed
+		}
+		one.sent(1000)
+		assert.EqualValues(t, 1000, speed(), "the first bytes are no speed")
+		time.Sleep(2 * time.Second)
+		assert.EqualValues(t, 500, speed())
+		time.Sleep(2 * time.Second)
+		p.readers.mark(time.Now())
+		assert.EqualValues(t, 250, speed(), "since the beginning")
+		time.Sleep(5 * time.Second)
+		p.readers.mark(time.Now())
+		time.Sleep(time.Second)
+		assert.EqualValues(t, 0, speed(), "the first seconds are forgotten")
+		time.Sleep(4 * time.Second)
+		one.sent(1000)
+		assert.EqualValues(t, 100, speed())
+	})
 }
 
 func TestSamplesAreOfTheLastTenMinutes(t *testing.T) {
