@@ -4,8 +4,9 @@
 // sent less than 1.1 times its size.
 //
 // Environment variables set it: SIZE of the file (1GiB), KILLS of each role (100), SEED of
-// all random choices (1), BIN, the directory of the commands (bin), and DIR to work in
-// (that for temporary files), with room for four times SIZE.
+// all random choices (1), BIN, the directory of the commands (bin), BASE, one with other
+// commands to compare with, each kill by kill, and DIR to work in (that for temporary
+// files), with room for four times SIZE.
 package main
 
 import (
@@ -27,6 +28,7 @@ import (
 	"github.com/shardcast/shardcast/scripts/internal/file"
 	"github.com/shardcast/shardcast/scripts/internal/flags"
 	"github.com/shardcast/shardcast/scripts/internal/process"
+	"github.com/shardcast/shardcast/scripts/internal/report"
 	"github.com/shardcast/shardcast/scripts/internal/spread"
 )
 
@@ -56,7 +58,8 @@ func main() {
 
 // A loop is common to all rounds.
 type loop struct {
-	bin, dir string
+	bins     []string // directories of the commands, and of those to compare with
+	bin, dir string   // bin is that of the round
 	size     int64
 	digest   shard.Digest
 	kills    int
@@ -73,15 +76,27 @@ func fromEnvironment() (l *loop, seed uint64, err error) {
 		}
 	}
 	l = &loop{size: int64(size)}
-	if l.kills, err = strconv.Atoi(cmp.Or(os.Getenv("KILLS"), "100")); err != nil {
+	if l.kills, err = strconv.Atoi(cmp.Or(os.Getenv("KILLS"), "100")); err == nil && l.kills < 1 {
+		err = errors.New("KILLS: want 1 or more")
+	}
+	if err != nil {
 		return nil, 0, err
 	}
 	if seed, err = strconv.ParseUint(cmp.Or(os.Getenv("SEED"), "1"), 10, 64); err != nil {
 		return nil, 0, err
 	}
 	l.random = rand.New(rand.NewPCG(seed, 0))
-	l.bin, err = filepath.Abs(cmp.Or(os.Getenv("BIN"), "bin"))
-	return l, seed, err
+	l.bins = []string{cmp.Or(os.Getenv("BIN"), "bin")}
+	if base := os.Getenv("BASE"); base != "" {
+		l.bins = append(l.bins, base)
+	}
+	for i := range l.bins {
+		if l.bins[i], err = filepath.Abs(l.bins[i]); err != nil {
+			return nil, 0, err
+		}
+	}
+	l.bin = l.bins[0]
+	return l, seed, nil
 }
 
 func run(ctx context.Context) (err error) {
@@ -93,7 +108,8 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(l.dir)) }()
-	fmt.Printf("%d bytes, %d kills of each role, seed %d, commands in %s\n", l.size, l.kills, seed, l.bin)
+	fmt.Printf("%d bytes, %d kills of each role, seed %d, commands in %s\n",
+		l.size, l.kills, seed, strings.Join(l.bins, " and "))
 	f, err := file.Random(ctx, l.path("file.bin"), flags.Bytes(l.size), seed)
 	if err != nil {
 		return err
@@ -182,38 +198,71 @@ func (l *loop) killAt(p *process.Process, m moment, done string) error {
 	return nil
 }
 
-// rounds makes a round for each kill, and prints the results. It repeats a round whose
-// process was done before its kill.
+// A tally has the results of the rounds of a role with the commands in a directory.
+type tally struct {
+	role, bin     string
+	ratios, times []float64 // sent bytes by the size, seconds
+	early         int       // rounds whose process was done before its kill
+}
+
+// rounds makes a round for each kill and set of commands, and prints the results.
 func (l *loop) rounds(ctx context.Context, role string, round func(context.Context, moment) error) error {
-	var ratios, times []float64
-	early := 0
-	for len(ratios) < l.kills {
-		m := l.moment()
-		before, start := l.sent(), time.Now()
-		limited, cancel := context.WithTimeout(ctx, patience)
-		err := round(limited, m)
-		cancel()
-		if errors.Is(err, errEarly) && early < 10*l.kills {
-			early++
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("%s, kill %d, after %d bytes and %v: %w", role, len(ratios)+1, m.bytes, m.delay, err)
-		}
-		ratio := float64(l.sent()-before) / float64(l.size)
-		ratios = append(ratios, ratio)
-		times = append(times, time.Since(start).Seconds())
-		fmt.Printf("%s %3d: killed after %5.1f%% and %3d ms, sent %.3f times the size in %.1f s\n",
-			role, len(ratios), 100*float64(m.bytes)/float64(l.size), m.delay.Milliseconds(), ratio, times[len(times)-1])
+	var all []*tally
+	for _, bin := range l.bins {
+		all = append(all, &tally{role: role, bin: bin})
 	}
-	sent, took := spread.Of(ratios), spread.Of(times)
-	fmt.Printf("\n%-8s %5s %6s %6s %6s %6s\n", role, "", "min", "median", "max", "early")
-	fmt.Printf("%-8s %5s %6.3f %6.3f %6.3f %6d\n", "", "ratio", sent.Least, sent.Median, sent.Greatest, early)
-	fmt.Printf("%-8s %5s %6.1f %6.1f %6.1f\n\n", "", "s", took.Least, took.Median, took.Greatest)
-	if sent.Greatest >= most {
-		return fmt.Errorf("%s: %.3f times the size was sent", role, sent.Greatest)
+	for range l.kills {
+		m := l.moment()
+		for _, t := range all {
+			if err := l.kill(ctx, t, m, round); err != nil {
+				return err
+			}
+		}
+	}
+	for _, t := range all {
+		t.print()
+	}
+	if now := all[0]; len(all) > 1 {
+		var b report.Base
+		b.Add(role+", seconds", all[1].times, now.times, 2, false)
+		b.Add(role+", sent by size", all[1].ratios, now.ratios, 3, false)
+		fmt.Println(b.String())
+	}
+	if worst := slices.Max(all[0].ratios); worst >= most {
+		return fmt.Errorf("%s: %.3f times the size was sent", role, worst)
 	}
 	return nil
+}
+
+// kill makes a round, and one of another moment when the process is done before its kill.
+func (l *loop) kill(ctx context.Context, t *tally, m moment, round func(context.Context, moment) error) error {
+	l.bin = t.bin
+	before, start := l.sent(), time.Now()
+	limited, cancel := context.WithTimeout(ctx, patience)
+	err := round(limited, m)
+	cancel()
+	if errors.Is(err, errEarly) && t.early < 10*l.kills {
+		t.early++
+		return l.kill(ctx, t, l.moment(), round)
+	}
+	number := len(t.ratios) + 1
+	if err != nil {
+		return fmt.Errorf("%s, kill %d, after %d bytes and %v: %w", t.role, number, m.bytes, m.delay, err)
+	}
+	ratio, took := float64(l.sent()-before)/float64(l.size), time.Since(start).Seconds()
+	t.ratios, t.times = append(t.ratios, ratio), append(t.times, took)
+	fmt.Printf("%s %3d: killed after %5.1f%% and %3d ms, sent %.3f times the size in %.1f s\n",
+		t.role, number, 100*float64(m.bytes)/float64(l.size), m.delay.Milliseconds(), ratio, took)
+	return nil
+}
+
+// print prints the spreads of a tally.
+func (t *tally) print() {
+	sent, took := spread.Of(t.ratios), spread.Of(t.times)
+	fmt.Printf("\n%s, commands in %s\n", t.role, t.bin)
+	fmt.Printf("%-8s %5s %6s %6s %6s %6s\n", "", "", "min", "median", "max", "early")
+	fmt.Printf("%-8s %5s %6.3f %6.3f %6.3f %6d\n", "", "ratio", sent.Least, sent.Median, sent.Greatest, t.early)
+	fmt.Printf("%-8s %5s %6.1f %6.1f %6.1f\n\n", "", "s", took.Least, took.Median, took.Greatest)
 }
 
 // fetching are the flags of a node that fetches, with waits that suit a test.
