@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -146,19 +147,14 @@ func TestFetchGoesOnAfterTrouble(t *testing.T) {
 			_, _ = w.Write(data[shardSize : shardSize+shardSize/2])
 			panic(http.ErrAbortHandler)
 		},
-		"ended in the middle":  func(w http.ResponseWriter, _ *http.Request) { half(w) },
-		"silence":              silence,
-		"silence in the midst": func(w http.ResponseWriter, r *http.Request) { half(w); silence(w, r) },
-		"503":                  status(http.StatusServiceUnavailable),
-		"404":                  http.NotFound,
+		"ended in the middle": func(w http.ResponseWriter, _ *http.Request) { half(w) },
+		"503":                 status(http.StatusServiceUnavailable),
+		"404":                 http.NotFound,
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log logbook
 			var got memory
 			opts := fetch.Options{Timeout: never, Concurrency: 1, Logger: log.logger()}
-			if strings.HasPrefix(name, "silence") {
-				opts.Timeout = 300 * time.Millisecond
-			}
 			once := newSite(t, data).spoilWith(only("/v1/shard_002.bin", first(by(trouble))))
 			require.NoError(t, newFetch(t, opts, &got, once), "with the same upstream, later")
 			assert.Equal(t, data, got.bytes())
@@ -176,21 +172,55 @@ func TestFetchGoesOnAfterTrouble(t *testing.T) {
 	}
 }
 
+func TestFetchGoesOnAfterSilence(t *testing.T) {
+	for name, sent := range map[string]int64{"at once": 0, "in the midst": shardSize / 2} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, publish(t, 3*shardSize, shardSize), func(t *testing.T, n *network) {
+				silent := only("/v1/shard_002.bin", faultAt(sent, hang))
+				opts := fetch.Options{Attempts: 2, Concurrency: 1, FastWait: 1, SlowWait: 1}
+				once := n.host("once", megabyte).spoilWith(only("/v1/shard_002.bin", first(silent)))
+				end, err := n.tryFetch(t, opts, 0, new(memory), once)
+				require.NoError(t, err, "with the same upstream, later")
+				assert.Len(t, once.asked(), 4)
+				assert.Empty(t, end.log.with("not asked again"), "trouble is not guilt")
+
+				opts.FastWait = never
+				other, always := n.host("other", megabyte), n.host("always", megabyte).spoilWith(silent)
+				end, err = n.tryFetch(t, opts, 0, new(memory), always, other)
+				require.NoError(t, err, "with another, at once")
+				assert.Empty(t, end.log.with("not asked again"), "trouble is not guilt")
+				asked := slices.DeleteFunc(other.asked(), func(r request) bool { return r.path != "/v1/shard_002.bin" })
+				assert.Len(t, asked, 1)
+			})
+		})
+	}
+}
+
+func TestFetchOfASilentUpstreamGivesUpInTheEnd(t *testing.T) {
+	simulate(t, publish(t, shardSize, shardSize), func(t *testing.T, n *network) {
+		silent := n.host("silent", megabyte).spoilWith(by(silence))
+		opts := fetch.Options{Timeout: 250 * time.Millisecond, Attempts: 3}
+		_, err := n.tryFetch(t, opts, 0, new(memory), silent)
+		require.ErrorContains(t, err, "sent nothing for 250ms")
+		require.ErrorIs(t, err, fetch.ErrUnreachable)
+		require.NotErrorIs(t, err, fetch.ErrIntegrity)
+		assert.Len(t, silent.asked(), 3)
+	})
+}
+
 func TestFetchGivesUpInTheEnd(t *testing.T) {
 	for name, tc := range map[string]struct {
 		trouble  http.HandlerFunc
-		timeout  time.Duration
 		contains string
 		is       error
 	}{
-		"503":                    {status(http.StatusServiceUnavailable), never, "503", nil},
-		"announced, but missing": {http.NotFound, never, "shard 1", fs.ErrNotExist},
-		"silence":                {silence, 250 * time.Millisecond, "sent nothing for 250ms", fetch.ErrUnreachable},
-		"breaking off":           {breakOff, never, "broke off", nil},
+		"503":                    {status(http.StatusServiceUnavailable), "503", nil},
+		"announced, but missing": {http.NotFound, "shard 1", fs.ErrNotExist},
+		"breaking off":           {breakOff, "broke off", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, content(1, shardSize)).spoilWith(only("/v1/shard", by(tc.trouble)))
-			err := newFetch(t, fetch.Options{Timeout: tc.timeout, Attempts: 3}, new(memory), s)
+			err := newFetch(t, fetch.Options{Timeout: never, Attempts: 3}, new(memory), s)
 			require.ErrorContains(t, err, tc.contains)
 			if tc.is != nil {
 				require.ErrorIs(t, err, tc.is)
