@@ -80,41 +80,37 @@ nothing else. SIGINT or SIGTERM ends it with exit code 0, unless --once is given
 }
 
 func (f *following) run(cmd *cobra.Command) (err error) {
-	c, display, logger, err := f.download.client(cmd)
+	s, err := f.download.begin(cmd)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.Close()) }()
-	return f.download.during(cmd.Context(), c, logger, func(ctx context.Context) error {
-		return f.keepNewest(ctx, cmd.OutOrStdout(), c, display, logger)
-	})
+	defer func() { err = errors.Join(err, s.client.Close()) }()
+	return f.download.during(cmd.Context(), s, func(ctx context.Context) error { return f.keepNewest(ctx, s) })
 }
 
 // keepNewest keeps the newest version, until ctx ends.
-func (f *following) keepNewest(ctx context.Context, out io.Writer, c *shardcast.Client, display *progress.Display,
-	logger *slog.Logger,
-) error {
-	for got, err := range c.Follow(ctx, f.opts) {
+func (f *following) keepNewest(ctx context.Context, s *session) error {
+	for got, err := range s.client.Follow(ctx, f.opts) {
 		switch {
 		case err != nil && got.Version.Name != "":
-			display.Failed(err)
+			s.display.Failed(err)
 			level := slog.LevelError
 			if errors.Is(err, shardcast.ErrNoVersion) {
 				level = slog.LevelWarn // retired, so a newer one follows
 			}
-			logger.Log(ctx, level, "version passed over", "version", got.Version.Name, "err", err)
+			s.logger.Log(ctx, level, "version passed over", "version", got.Version.Name, "err", err)
 			continue
 		case err != nil && ctx.Err() != nil && !f.once:
 			return nil
 		case err != nil:
 			return err
 		}
-		display.Done(got, logger.Enabled(ctx, slog.LevelInfo))
-		if err := f.download.print(out, got); err != nil {
+		s.display.Done(got, s.logger.Enabled(ctx, slog.LevelInfo))
+		if err := f.download.print(s.out, got); err != nil {
 			return err
 		}
 		if f.exec != "" {
-			f.execute(ctx, got, logger.With("version", got.Version.Name))
+			f.execute(ctx, got, s.logger.With("version", got.Version.Name))
 		}
 		if f.once {
 			return context.Cause(ctx) // a signal may have ended the command

@@ -108,42 +108,53 @@ func (d *download) run(cmd *cobra.Command) (err error) {
 	if d.list && d.opts.Swarm.Enabled {
 		return cli.Usage(errors.New("--swarm has no effect with --list"))
 	}
-	c, display, logger, err := d.client(cmd)
+	s, err := d.begin(cmd)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.Close()) }()
+	defer func() { err = errors.Join(err, s.client.Close()) }()
 	if d.list {
-		return d.printList(cmd.Context(), c, cmd.OutOrStdout())
+		return d.printList(cmd.Context(), s.client, s.out)
 	}
-	return d.during(cmd.Context(), c, logger, func(ctx context.Context) error {
-		got, err := c.Download(ctx, d.version, d.outputFile)
+	return d.during(cmd.Context(), s, func(ctx context.Context) error {
+		got, err := s.client.Download(ctx, d.version, d.outputFile)
 		if err != nil {
-			display.Failed(err)
+			s.display.Failed(err)
 			return err
 		}
-		display.Done(got, logger.Enabled(ctx, slog.LevelInfo))
-		if err := d.print(cmd.OutOrStdout(), got); err != nil {
+		s.display.Done(got, s.logger.Enabled(ctx, slog.LevelInfo))
+		if err := d.print(s.out, got); err != nil {
 			return err
 		}
-		return d.peers.seed(ctx, c, logger)
+		return d.peers.seed(ctx, s)
 	})
 }
 
-// client returns a client for the flags of cmd, the display of its downloads, and its log.
-func (d *download) client(cmd *cobra.Command) (*shardcast.Client, *progress.Display, *slog.Logger, error) {
+// session is a client with its output.
+type session struct {
+	client  *shardcast.Client
+	out     io.Writer         // receives results
+	display *progress.Display // shows downloads
+	logger  *slog.Logger
+}
+
+// begin returns a session for the flags of cmd. The caller closes its client.
+func (d *download) begin(cmd *cobra.Command) (*session, error) {
 	opts := d.opts
 	port, err := cli.ServerPort(opts.Servers, "servers")
 	if err == nil {
 		err = cli.Requires(cmd.Flags(), "swarm", "swarm-allow", "host", "port", "seed-for")
 	}
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	display := progress.New(d.progress, os.Stderr)
 	opts.ServerPort, opts.Progress, opts.Logger = port, display.Update(), d.logger(display)
 	c, err := shardcast.NewClient(opts)
-	return c, display, opts.Logger, err
+	if err != nil {
+		return nil, err
+	}
+	return &session{client: c, out: cmd.OutOrStdout(), display: display, logger: opts.Logger}, nil
 }
 
 // print prints a result: its path, or with --json all of it.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"time"
 
@@ -34,9 +33,7 @@ func (p *peering) addSeed(flags *pflag.FlagSet) {
 }
 
 // during runs do, and with --swarm serves peers meanwhile. A failure there does not end do.
-func (d *download) during(ctx context.Context, c *shardcast.Client, logger *slog.Logger,
-	do func(context.Context) error,
-) error {
+func (d *download) during(ctx context.Context, s *session, do func(context.Context) error) error {
 	if !d.opts.Swarm.Enabled {
 		return do(ctx)
 	}
@@ -47,8 +44,8 @@ func (d *download) during(ctx context.Context, c *shardcast.Client, logger *slog
 	group, ctx := errgroup.WithContext(ctx)
 	serving, stop := context.WithCancel(ctx)
 	group.Go(func() error {
-		if err := c.Serve(serving, ln); err != nil {
-			logger.Warn("peers are no longer served", "addr", ln.Addr().String(), "err", err)
+		if err := s.client.Serve(serving, ln); err != nil {
+			s.logger.Warn("peers are no longer served", "addr", ln.Addr().String(), "err", err)
 		}
 		return nil
 	})
@@ -60,12 +57,12 @@ func (d *download) during(ctx context.Context, c *shardcast.Client, logger *slog
 }
 
 // seed serves peers for the time of --seed-for. If ctx ends before, it returns the cause.
-func (p *peering) seed(ctx context.Context, c *shardcast.Client, logger *slog.Logger) error {
+func (p *peering) seed(ctx context.Context, s *session) error {
 	if p.seedFor == 0 {
 		return nil
 	}
-	logger.Info("seeding", "for", p.seedFor)
-	defer func() { logger.Info("seeded", "given", c.Given()) }()
+	s.logger.Info("seeding", "for", p.seedFor)
+	defer func() { s.logger.Info("seeded", "given", s.client.Given()) }()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
