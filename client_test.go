@@ -66,7 +66,7 @@ func TestClientDownloadsToTheDefaultDirectory(t *testing.T) {
 	assert.Empty(t, read(t, got.Path))
 }
 
-func TestClientRefusesWhatIsNotAVersion(t *testing.T) {
+func TestClientRefusesOtherVersions(t *testing.T) {
 	c := newClient(t, shardcast.ClientOptions{Servers: []string{"host.invalid"}})
 	for _, version := range []string{
 		"", "1", "v0", "v01", "v", "V1", "v-1", "newest", "LATEST", "../v1", "v1/",
@@ -130,7 +130,7 @@ func TestClientErrors(t *testing.T) {
 	assert.NoFileExists(t, path)
 }
 
-func TestClientListsWhatServersTell(t *testing.T) {
+func TestClientListsVersionsWithTheirManifests(t *testing.T) {
 	o, address := newOrigin(t, t.TempDir())
 	_, err := o.Broadcast(t.Context(), file(t, "the first"))
 	require.NoError(t, err)
@@ -143,7 +143,7 @@ func TestClientListsWhatServersTell(t *testing.T) {
 	assert.Equal(t, 3, got[0].Shards)
 }
 
-func TestClientListsWhatIsKnownOfThePythonPackagesVersions(t *testing.T) {
+func TestClientListsVersionsOfThePythonPackage(t *testing.T) {
 	digest := strings.Repeat("a", 64)
 	s := newPlain(t, map[string]string{"/distribution.txt": "v1: " + digest + "\nv2: " + digest + "|7\n"})
 	got, err := newClient(t, shardcast.ClientOptions{Servers: []string{s.URL}}).List(t.Context())
@@ -183,7 +183,7 @@ func TestClientTakesServersAsUsersWriteThem(t *testing.T) {
 	}
 }
 
-func TestWhatAClientGivesIsCountedAndKeepsToItsRate(t *testing.T) {
+func TestAClientCountsAndLimitsItsTrafficToPeers(t *testing.T) {
 	const size, rate = 300_000, 1_000_000
 	o, err := shardcast.NewOrigin(shardcast.OriginOptions{
 		DataDir: t.TempDir(), Host: "127.0.0.1", Port: -1, Swarm: shardcast.SwarmOptions{Enabled: true},

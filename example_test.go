@@ -11,8 +11,8 @@ import (
 	"github.com/shardcast/shardcast"
 )
 
-// temporary returns a directory with the file weights.bin in it, and what removes
-// it.
+// temporary returns a directory with the file weights.bin in it, and a function that
+// removes it.
 func temporary() (dir string, remove func()) {
 	dir, err := os.MkdirTemp("", "shardcast")
 	if err != nil {
@@ -28,7 +28,7 @@ func Example() {
 	dir, remove := temporary()
 	defer remove()
 
-	// Without options it is port 8000; -1 is any that is free.
+	// Without options it is port 8000; -1 is any free port.
 	err := shardcast.Initialize(filepath.Join(dir, "data"), shardcast.OriginOptions{Port: -1})
 	fmt.Println(err)
 	version, err := shardcast.Broadcast(filepath.Join(dir, "weights.bin"))
@@ -151,7 +151,7 @@ func ExampleClient_Follow() {
 			break
 		}
 		if err != nil {
-			continue // this version is passed over
+			continue // Follow leaves this version out
 		}
 		path, _ := filepath.Rel(dir, got.Path)
 		fmt.Println(got.Version.Name, filepath.ToSlash(path), got.Version.Size)

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// quick are options that do not make a test wait.
+// quick are options without long waits.
 var quick = shardcast.FetchOptions{Attempts: 2, FastWait: time.Millisecond, SlowWait: time.Millisecond}
 
 // file makes a file that holds text.
@@ -39,7 +39,7 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// server is what an Origin and a Middle have in common.
+// server is an Origin or a Middle.
 type server interface {
 	Listen() (net.Listener, error)
 	Serve(ctx context.Context, ln net.Listener) error
@@ -79,8 +79,8 @@ func newClient(t *testing.T, opts shardcast.ClientOptions) *shardcast.Client {
 	return c
 }
 
-// plain is a server of texts by path, which counts what it is asked for. Where
-// there is no text for a path it answers 500.
+// plain is a server of texts by path, which counts its requests. For a path without
+// a text it answers 500.
 type plain struct {
 	*httptest.Server
 
@@ -105,7 +105,7 @@ func newPlain(t *testing.T, texts map[string]string) *plain {
 	return p
 }
 
-// counts returns how often each path was asked for.
+// counts returns the number of requests for each path.
 func (p *plain) counts() map[string]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

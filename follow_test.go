@@ -13,7 +13,7 @@ import (
 	"github.com/shardcast/shardcast"
 )
 
-func TestClientFollowSaysWhatHasCome(t *testing.T) {
+func TestClientFollowYieldsNewVersions(t *testing.T) {
 	o, address := newOrigin(t, t.TempDir())
 	_, err := o.Broadcast(t.Context(), file(t, "the first"))
 	require.NoError(t, err)
@@ -53,7 +53,7 @@ func TestClientFollowEndsWithTheContext(t *testing.T) {
 	assert.ErrorIs(t, last, enough)
 }
 
-func TestClientFollowSaysWhatIsPassedOver(t *testing.T) {
+func TestClientFollowYieldsErrorsOfVersionsThatItLeavesOut(t *testing.T) {
 	lies := newPlain(
 		t,
 		map[string]string{"/distribution.txt": "v1: " + strings.Repeat("a", 64), "/v1/manifest.json": "{}"},

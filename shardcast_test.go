@@ -98,7 +98,7 @@ func TestOptionsOutOfRange(t *testing.T) {
 			require.ErrorIs(t, makeIt(), shardcast.ErrOptions)
 			left, err := os.ReadDir(".")
 			require.NoError(t, err)
-			assert.Empty(t, left, "made before its options were looked at")
+			assert.Empty(t, left, "made before the check of its options")
 		})
 	}
 }
@@ -109,7 +109,7 @@ func TestZeroOptionsAreThoseOfThePythonPackage(t *testing.T) {
 	require.NoError(t, err)
 	assert.DirExists(t, "data")
 	require.NoError(t, o.Close())
-	assert.NoDirExists(t, "data", "made, and of no use")
+	assert.NoDirExists(t, "data", "made, and left empty")
 	m, err := shardcast.NewMiddle(shardcast.MiddleOptions{Upstreams: []string{"host"}})
 	require.NoError(t, err)
 	assert.DirExists(t, "middle_data")
@@ -142,7 +142,7 @@ func TestInitializeBroadcastShutdown(t *testing.T) {
 	}
 }
 
-func TestInitializeDoesNotLookAtTheOptionsDataDir(t *testing.T) {
+func TestInitializeIgnoresTheOptionsDataDir(t *testing.T) {
 	dir, other := t.TempDir(), filepath.Join(t.TempDir(), "other")
 	require.NoError(t, shardcast.Initialize(dir, shardcast.OriginOptions{DataDir: other, Port: -1}))
 	require.NoError(t, shardcast.Shutdown())
@@ -170,7 +170,7 @@ func TestInitializeThatFailsCanBeTriedAgain(t *testing.T) {
 	require.NoError(t, shardcast.Shutdown())
 }
 
-func TestInitializeSaysThatAnotherServesTheDirectory(t *testing.T) {
+func TestInitializeFailsWhereAnotherServerHasTheDirectory(t *testing.T) {
 	dir := t.TempDir()
 	_, address := newOrigin(t, dir)
 	_, err := newClient(t, shardcast.ClientOptions{Servers: []string{address}}).List(t.Context())
@@ -303,7 +303,7 @@ func TestBroadcastErrors(t *testing.T) {
 	require.NoError(t, o.Close())
 }
 
-func TestShutdownEndsABroadcastAndLeavesNothingOfIt(t *testing.T) {
+func TestShutdownEndsABroadcastWithoutATrace(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(t.TempDir(), "large.bin")
 	require.NoError(t, os.WriteFile(path, make([]byte, 64<<20), 0o600))

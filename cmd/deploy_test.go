@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestDeployGivesFlagsThatThereAre looks through the files in deploy, but for comments.
-func TestDeployGivesFlagsThatThereAre(t *testing.T) {
+// TestDeployGivesExistingFlags checks the files in deploy, without their comments.
+func TestDeployGivesExistingFlags(t *testing.T) {
 	help := make(map[string]string)
 	var all string // for files that name no command
 	for _, command := range []string{"shardcast-origin", "shardcast-middle", "shardcast-client"} {
@@ -46,7 +46,7 @@ func TestDeployGivesFlagsThatThereAre(t *testing.T) {
 		for _, given := range flag.FindAllString(text, -1) {
 			checked++
 			if !regexp.MustCompile(given + `[ \n]`).MatchString(known) {
-				t.Errorf("%s gives %s, which its commands do not know", path, given)
+				t.Errorf("%s gives %s, which its commands do not have", path, given)
 			}
 		}
 		return nil
@@ -55,6 +55,6 @@ func TestDeployGivesFlagsThatThereAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	if checked == 0 {
-		t.Error("no flag was found, so nothing was looked at")
+		t.Error("the files give no flag")
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// installed is all that make install puts below PREFIX.
+// installed are the files of make install below PREFIX.
 const installed = `
 -rwxr-xr-x bin/shardcast-client
 -rwxr-xr-x bin/shardcast-middle
@@ -41,8 +41,8 @@ const installed = `
 -rw-r--r-- share/zsh/site-functions/_shardcast-origin
 `
 
-// files lists those below dir with their modes, and says that all of its directories may
-// be read by everyone.
+// files lists the files below dir with their modes, and asserts that everyone may read its
+// directories.
 func files(t *testing.T, dir string) string {
 	t.Helper()
 	lines := []string{""}
@@ -65,8 +65,8 @@ func files(t *testing.T, dir string) string {
 	return strings.Join(append(lines, ""), "\n")
 }
 
-// TestInstallPutsAllBelowPrefixAndTouchesNothingElse does so with the sources alone, as
-// somebody has them who took an archive of them, and with others' files beside.
+// TestInstallPutsAllBelowPrefixAndTouchesNothingElse installs from the sources alone, as an
+// archive has them, beside a foreign file.
 func TestInstallPutsAllBelowPrefixAndTouchesNothingElse(t *testing.T) {
 	if _, err := exec.LookPath("make"); err != nil {
 		t.Skip("make is not installed")
@@ -89,8 +89,7 @@ func TestInstallPutsAllBelowPrefixAndTouchesNothingElse(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Dir(foreign), 0o755))
 	require.NoError(t, os.WriteFile(foreign, []byte("foreign"), 0o600))
 
-	// The second time over what the first has left; and whoever allows others nothing
-	// installs for them all the same.
+	// The second time over the files of the first, and for everyone despite the umask.
 	for range 2 {
 		install := exec.Command(
 			"sh",

@@ -15,7 +15,7 @@ import (
 	"github.com/shardcast/shardcast"
 )
 
-func TestExitCodeSaysWhatWentWrong(t *testing.T) {
+func TestEachKindOfErrorHasItsExitCode(t *testing.T) {
 	plain := errors.New("plain")
 	for name, tc := range map[string]struct {
 		err  error
@@ -38,8 +38,8 @@ func TestExitCodeSaysWhatWentWrong(t *testing.T) {
 			ExitIntegrity,
 		},
 		"wrong bytes or none": {errors.Join(shardcast.ErrUnreachable, shardcast.ErrIntegrity), ExitIntegrity},
-		"nobody there":        {shardcast.ErrUnreachable, ExitUnreachable},
-		"nobody there, and not ended": {
+		"unreachable":         {shardcast.ErrUnreachable, ExitUnreachable},
+		"unreachable, and not ended": {
 			errors.Join(fmt.Errorf("v7: %w", shardcast.ErrUnreachable), plain),
 			ExitUnreachable,
 		},
@@ -54,7 +54,7 @@ func TestUsageKeepsTheError(t *testing.T) {
 	require.EqualError(t, err, "open: "+fs.ErrNotExist.Error())
 }
 
-func TestLevelTakesTheNamesThatPythonHas(t *testing.T) {
+func TestLevelTakesTheNamesOfPython(t *testing.T) {
 	for name, want := range map[string]slog.Level{
 		"DEBUG":    slog.LevelDebug,
 		"INFO":     slog.LevelInfo,
@@ -81,7 +81,7 @@ func TestLevelRefusesOtherNames(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := level(slog.LevelWarn)
 			err := l.Set(text)
-			require.ErrorContains(t, err, "CRITICAL", "the message says what there is")
+			require.ErrorContains(t, err, "CRITICAL", "the message lists the levels")
 			assert.Equal(t, "WARNING", l.String())
 		})
 	}

@@ -62,7 +62,7 @@ func TestHelpNamesVariablesDefaultsAndExitCodes(t *testing.T) {
 }
 
 func TestTheShellCompletesValuesFilesAndDirectories(t *testing.T) {
-	const values, files, directories = ":4", ":0", ":16" // what cobra tells the shell's script
+	const values, files, directories = ":4", ":0", ":16" // cobra's directives to the shell's script
 	for args, want := range map[string][]string{
 		"--log-level ": {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", values},
 		"--dialect ":   {"0.1", "0.3", values},

@@ -36,8 +36,8 @@ type command struct {
 	stdout bytes.Buffer
 }
 
-// newCommand returns a command that calls run, with no environment variable of
-// ours set but those of env.
+// newCommand returns a command that calls run, with those environment
+// variables of ours that env has.
 func newCommand(t *testing.T, env map[string]string, run func(ctx context.Context) error) *command {
 	t.Helper()
 	c := &command{size: 5}
@@ -90,7 +90,7 @@ func newCommand(t *testing.T, env map[string]string, run func(ctx context.Contex
 	return c
 }
 
-// run runs the command and returns its exit code and what it wrote to stderr.
+// run runs the command and returns its exit code and its stderr.
 func (c *command) run(t *testing.T, args ...string) (code int, stderr string) {
 	t.Helper()
 	c.SetArgs(append([]string{}, args...)) // nil would be those of the test
@@ -307,7 +307,7 @@ func TestThePortOfServersIsFrom1To65535(t *testing.T) {
 	}
 }
 
-func TestLoggerLeavesOutWhatIsBelowItsLevel(t *testing.T) {
+func TestLoggerLeavesOutLowerLevels(t *testing.T) {
 	c := newCommand(t, nil, nil)
 	c.RunE = func(*cobra.Command, []string) error {
 		logger := c.logger(os.Stderr)

@@ -61,7 +61,7 @@ func TestSizeTakesBytesWithAndWithoutAUnit(t *testing.T) {
 	}
 }
 
-func TestSizeRefusesWhatIsNoSize(t *testing.T) {
+func TestSizeRefusesOtherTexts(t *testing.T) {
 	s := cli.Size(5)
 	refuses(t, &s, map[string]string{
 		"nothing":              "",
@@ -116,7 +116,7 @@ func TestRateTakesBytesPerSecond(t *testing.T) {
 	}
 }
 
-func TestRateRefusesWhatIsNoRate(t *testing.T) {
+func TestRateRefusesOtherTexts(t *testing.T) {
 	r := cli.Rate(5)
 	refuses(t, &r, map[string]string{
 		"nothing":            "",
@@ -174,7 +174,7 @@ func TestSecondsIsWrittenAsItIsRead(t *testing.T) {
 	}
 }
 
-func TestSecondsRefusesWhatIsNoTimeToWait(t *testing.T) {
+func TestSecondsRefusesOtherTexts(t *testing.T) {
 	s := cli.Seconds(time.Second)
 	refuses(t, &s, map[string]string{
 		"nothing":                 "",
@@ -203,7 +203,7 @@ func TestSecondsBoundsDurationsWithAUnitToo(t *testing.T) {
 	require.Error(t, s.Set("8761h"), "a year and an hour, where as many seconds are refused")
 }
 
-func TestPatienceTakesNoneAndWhatSecondsTakes(t *testing.T) {
+func TestPatienceTakesZeroAndTheTextsOfSeconds(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"0": 0, "0s": 0, "0.0": 0, "30": 30 * time.Second, "10m": 10 * time.Minute, "0.25": 250 * time.Millisecond,
 		"31536000": 365 * 24 * time.Hour,
@@ -280,7 +280,7 @@ func TestPrefixesAddUp(t *testing.T) {
 	assert.Equal(t, "10.0.0.0/8,2001:db8::/32,192.0.2.7/32", p.String())
 }
 
-func TestPrefixesRefuseWhatIsNoRangeOfAddresses(t *testing.T) {
+func TestPrefixesRefuseOtherTexts(t *testing.T) {
 	p := cli.Prefixes{netip.MustParsePrefix("10.0.0.0/8")}
 	refuses(t, &p, map[string]string{
 		"nothing":            "",
@@ -353,7 +353,7 @@ func TestParseListSeparatesAtAnyWhiteSpace(t *testing.T) {
 	}
 }
 
-func TestParseListRefusesWhatNamesNoServers(t *testing.T) {
+func TestParseListRefusesOtherTexts(t *testing.T) {
 	for name, text := range map[string]string{
 		"nothing":               "",
 		"space":                 " \t\n",

@@ -1,5 +1,5 @@
-// Package profile serves profiles of the process that it is part of, for go tool pprof.
-// It knows nothing of what the process does, and neither asks who fetches them.
+// Package profile serves profiles of its own process for go tool pprof. It refuses to know
+// the work of the process, and has no access control: callers choose the address.
 package profile
 
 import (
@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// Serve serves profiles on addr until ctx ends, and returns the URL that they are at.
-// An addr that is only a port is one of loopback, for a profile shows more of a process
-// than everybody is to see; 0 is any port that is free. Errors are the network's.
+// Serve serves profiles on addr until ctx ends, and returns their URL. A bare port is one of
+// loopback, because a profile shows the inside of a process; 0 is any free port. Errors are
+// the network's.
 func Serve(ctx context.Context, addr string) (url string, err error) {
 	if port := strings.TrimPrefix(addr, ":"); !strings.Contains(port, ":") {
 		addr = net.JoinHostPort("127.0.0.1", port)

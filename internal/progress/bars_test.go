@@ -29,14 +29,14 @@ func halfway() shardcast.Progress {
 	}
 }
 
-// drawn waits until all that was told and written before is drawn. It passes the
+// drawn waits until all earlier updates and lines are drawn. It passes the
 // time of a synctest bubble.
 func drawn() {
 	<-time.After(2 * refresh)
 	synctest.Wait()
 }
 
-// drawing returns what p looks like on a terminal.
+// drawing returns the text of p on a terminal.
 func drawing(t *testing.T, p shardcast.Progress, width, height int) (text string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -51,7 +51,7 @@ func drawing(t *testing.T, p shardcast.Progress, width, height int) (text string
 	return text
 }
 
-func TestBarsSayWhatThereIsRoomFor(t *testing.T) {
+func TestBarsFillTheRoomOnALine(t *testing.T) {
 	for width, want := range map[int]string{
 		100: `
 v7  50% [+++++===================>-------------------------]  550 MB/1.1 GB  129 MB/s       5s left
@@ -96,7 +96,7 @@ func TestBarsNeverWrap(t *testing.T) {
 	}
 }
 
-func TestBarsLeaveOutWhatIsNotKnown(t *testing.T) {
+func TestBarsLeaveOutUnknownNumbers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		progress shardcast.Progress
 		want     string
@@ -122,7 +122,7 @@ func TestBarsKeepToTheHeight(t *testing.T) {
 		3: {"v7", "      and 4 more"},
 		2: {"v7"},
 		1: {"v7"},
-		0: {"v7", "  70%", "  29%", "   0%", "   0%"}, // a terminal that does not tell
+		0: {"v7", "  70%", "  29%", "   0%", "   0%"}, // a terminal without a size
 	} {
 		t.Run(fmt.Sprint(height), func(t *testing.T) {
 			lines := strings.Split(drawing(t, halfway(), 80, height), "\n")
@@ -143,7 +143,7 @@ func TestBarsFollowTheTerminalAndTheDownload(t *testing.T) {
 		drawn()
 		s.resize(100, 24)
 		p.Done = p.Size
-		p.Upstreams[0].State = "idle" // in an array that has been told before
+		p.Upstreams[0].State = "idle" // in the array of an earlier update
 		d.Update()(p)
 		drawn()
 		assert.Contains(t, s.text(), "v7 100% [+++++=============================================]  1.1 GB/1.1 GB")
@@ -159,7 +159,7 @@ func TestBarsFollowTheTerminalAndTheDownload(t *testing.T) {
 	})
 }
 
-func TestBarsEscapeWhatComesFromTheNetwork(t *testing.T) {
+func TestBarsEscapeTextFromTheNetwork(t *testing.T) {
 	p := halfway()
 	p.Upstreams = p.Upstreams[2:3]
 	p.Upstreams[0].URL = "http://a/\x1b[2J\u009b2J\u202e\x7f"
@@ -168,7 +168,7 @@ func TestBarsEscapeWhatComesFromTheNetwork(t *testing.T) {
 		`http://a/\x1b[2J\u009b2J\u202e\x7f: it says "\r\nv1: fine\t"\x00\ufffd \u65e5\u672c`)
 }
 
-func TestBarsAreDrawnFiveTimesASecondHoweverOftenTheyAreTold(t *testing.T) {
+func TestBarsAreDrawnFiveTimesASecondDespiteMoreUpdates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScreen(t, 80, 24)
 		d := displayOn(s, s)
@@ -242,7 +242,7 @@ func TestBarsOfADownloadThatNeverBeganLeaveNothing(t *testing.T) {
 	assert.Zero(t, s.writes)
 }
 
-func TestALostTerminalHoldsUpNothing(t *testing.T) {
+func TestALostTerminalDelaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		s := newScreen(t, 60, 24)

@@ -17,7 +17,7 @@ import (
 	"github.com/shardcast/shardcast"
 )
 
-// v7 is a version of which all is known.
+// v7 is a version without unknown fields.
 func v7() shardcast.Version {
 	return shardcast.Version{
 		Name: "v7", File: "weights & <biases>", Size: 1_100_000_000, ShardSize: 50_000_000, Shards: 22,
@@ -39,7 +39,7 @@ const halfwayJSON = `"version":"v7","size":1100000000,"done":550000000,"resumed"
 	`{"upstream":"http://192.168.1.103:8000","state":"failing","error":"connection refused",` +
 	`"transfers":0,"received":0,"speed":0}]`
 
-// written is what out holds, to the byte, by lines.
+// written is the content of out by lines.
 func written(out *strings.Builder) []string { return slices.Collect(strings.Lines(out.String())) }
 
 func TestWriteVersionNamesFieldsAsTheManifestDoes(t *testing.T) {
@@ -65,7 +65,7 @@ func TestWriteVersionNamesFieldsAsTheManifestDoes(t *testing.T) {
 	}
 }
 
-func TestWriteResultAddsWhereItIsAndHowItWent(t *testing.T) {
+func TestWriteResultAddsPathAndProgress(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, WriteResult(&out, shardcast.Result{Version: v7(), Path: "./w.bin", Progress: halfway()}))
 	assert.Equal(
@@ -75,7 +75,7 @@ func TestWriteResultAddsWhereItIsAndHowItWent(t *testing.T) {
 	)
 }
 
-func TestJSONEscapesWhatATerminalWouldNotPrint(t *testing.T) {
+func TestJSONEscapesUnprintableCharacters(t *testing.T) {
 	hostile := "\x1b[2J \u009b2J \u202e \x7f \u2028 \U000e0001 日本\n"
 	var out strings.Builder
 	require.NoError(
@@ -109,7 +109,7 @@ func TestJSONLinesComeOnceASecondAndOnceMore(t *testing.T) {
 	})
 }
 
-func TestJSONEndsWithALineThoughNothingWasTold(t *testing.T) {
+func TestJSONEndsWithALineWithoutAnyUpdate(t *testing.T) {
 	var out strings.Builder
 	newDisplay(
 		JSON,
@@ -128,7 +128,7 @@ func TestJSONEndsWithALineThoughNothingWasTold(t *testing.T) {
 	}, written(&out))
 }
 
-func TestJSONSaysWhereADownloadFailed(t *testing.T) {
+func TestJSONHasTheProgressOfAFailedDownload(t *testing.T) {
 	var out strings.Builder
 	d := newDisplay(JSON, &out, nil)
 	d.Update()(shardcast.Progress{Version: "v6", Size: -1})

@@ -45,7 +45,7 @@ func TestBarsAreLogLinesWhereThereIsNoTerminal(t *testing.T) {
 	}
 }
 
-func TestASummaryIsForThoseWhoWantOne(t *testing.T) {
+func TestASummaryIsWrittenOnRequestAlone(t *testing.T) {
 	for _, mode := range []Mode{Bar, Plain, None} {
 		var out strings.Builder
 		newDisplay(mode, &out, nil).Done(shardcast.Result{}, false)
@@ -56,7 +56,7 @@ func TestASummaryIsForThoseWhoWantOne(t *testing.T) {
 	assert.Empty(t, out.String())
 }
 
-func TestNoneSaysNothing(t *testing.T) {
+func TestNoneWritesNothing(t *testing.T) {
 	var out strings.Builder
 	d := newDisplay(None, &out, nil)
 	require.NotNil(t, d.Update(), "or the library would log")

@@ -14,17 +14,16 @@ import (
 	"github.com/vbauerster/cupwriter"
 )
 
-// screen is what somebody sees of a terminal that is never scrolled. It knows
-// lines in ASCII and the two sequences that mpb needs, and takes anything else
-// for a mistake.
+// screen is the visible text of a terminal that is never scrolled. It
+// accepts lines in ASCII and the two sequences of mpb, and fails the test for any other.
 type screen struct {
 	t *testing.T
 
-	mu            sync.Mutex // guards what follows
+	mu            sync.Mutex // guards the fields below
 	width, height int
 	lines         []string
 	row           int   // of the cursor, which stands in the first column between writes
-	broken        error // what Write and the question for the size return
+	broken        error // the error of Write and GetTermSize
 	writes        int
 }
 
@@ -67,7 +66,7 @@ func (s *screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// text is what stands on the screen.
+// text is the text on the screen.
 func (s *screen) text() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,8 +100,7 @@ func (c console) GetTermSize() (width, height int, err error) {
 	return c.screen.width, c.screen.height, c.screen.broken
 }
 
-// displayOn returns a Display that draws on s, and writes to log once it does
-// not.
+// displayOn returns a Display that draws on s, and writes to log after that.
 func displayOn(s *screen, log io.Writer) *Display {
 	return newDisplay(Bar, log, &terminal{ConsoleWriter: console{cupwriter.New(s, true), s}})
 }

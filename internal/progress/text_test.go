@@ -10,7 +10,7 @@ import (
 	"github.com/shardcast/shardcast"
 )
 
-func TestSummarySaysHowItWent(t *testing.T) {
+func TestSummaryHasTotalsAndALinePerServer(t *testing.T) {
 	p := halfway()
 	p.Upstreams[3].Err = ""
 	p.Elapsed = 8345 * time.Millisecond
@@ -23,7 +23,7 @@ func TestSummarySaysHowItWent(t *testing.T) {
 `, summarize(shardcast.Result{Version: version, Progress: p}))
 }
 
-func TestSummaryLeavesOutWhatIsNothing(t *testing.T) {
+func TestSummaryLeavesOutZeros(t *testing.T) {
 	version := shardcast.Version{Name: "v1", Size: 5, Shards: 1}
 	p := shardcast.Progress{Elapsed: 61 * time.Second}
 	assert.Equal(t, "v1: 5 B in 1m1s, 0 B/s, 1 shard\n", summarize(shardcast.Result{Version: version, Progress: p}))
@@ -59,7 +59,7 @@ func TestLeftIsTheTimeForTheRest(t *testing.T) {
 	}
 }
 
-func TestPercentIsAllOnlyWithAll(t *testing.T) {
+func TestPercentIs100OnlyForTheWhole(t *testing.T) {
 	for name, tc := range map[string]struct{ part, whole, want int64 }{
 		"all":              {7, 7, 100},
 		"nearly all":       {999, 1000, 99},
@@ -75,7 +75,7 @@ func TestPercentIsAllOnlyWithAll(t *testing.T) {
 	}
 }
 
-func TestThroughputIsNeverNonsense(t *testing.T) {
+func TestThroughputIsAlwaysANumber(t *testing.T) {
 	for name, tc := range map[string]struct {
 		speed float64
 		want  string
