@@ -15,13 +15,13 @@ help: ## List the targets
 build: ## Build the three commands into bin/, without C
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
-test: ## Run all tests
+test: ## Run all tests but the soak
 	go test -count=1 $(PACKAGES)
 
-race: ## Run all tests with the race detector (needs a C compiler), and sum them up
+race: ## Run all tests with the race detector (needs a C compiler), and list the failures
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 $(RACED)
 
-e2e: ## Run the stories with the real commands, and with nginx, curl and others (from Debian, as root)
+e2e: ## Run the stories of the commands, with nginx, curl and others (from Debian, as root)
 	scripts/others
 	go test -count=1 ./cmd
 
@@ -59,7 +59,7 @@ fmt: ## Format
 demo: build ## Show all of it on loopback: origin, two middles in a chain, client
 	scripts/demo
 
-check: lint vet build demo fuzz test race ## All that CI runs
+check: lint vet build demo fuzz test race ## Run all that CI runs
 
 man: ## Generate man pages and completions into build/share
 	rm -rf build/share

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	shardSize = 1000                  // bytes
 	interval  = 10 * time.Millisecond // between two looks at the upstreams
-	patience  = time.Minute      // of a test, with what never comes
+	patience  = time.Minute           // of a test, with what never comes
 )
 
 // content returns size bytes, the same for the same seed.
