@@ -1,11 +1,13 @@
-// Package relay is what is on its way to where it is kept: versions whose shards
-// are read by others while they arrive here. It knows nothing of HTTP, nor of who
-// brings the bytes.
+// Package relay is what is arriving, for readers to follow: versions whose shards can be
+// read here while they come. It refuses to know HTTP, directories, and how the bytes come.
 //
-// What a reader may lean on: no shard is read to its end before its digest has
-// agreed, since the last [HeldBack] bytes are kept until then; and when it does not
-// agree, or the rest is not to come, every reader of it gets [ErrBroken]. What a
-// writer may lean on: no reader, however slow, holds it up.
+// What a reader may lean on: it reads no shard to the end before the shard's digest has
+// agreed, since the last [HeldBack] bytes are kept back until then; and when the digest
+// does not agree, or the rest does not come, every reader of the shard gets [ErrBroken].
+// What a writer may lean on: no reader, however slow, holds it up.
+//
+// Each type locks itself, and calls no method of another one of them with its own lock
+// held, but for [signal.Signal].
 package relay
 
 import (
@@ -23,21 +25,23 @@ import (
 	"github.com/shardcast/shardcast/internal/signal"
 )
 
-// HeldBack in bytes is what nobody gets of a shard's end before its digest agrees.
+// HeldBack in bytes is the end of a shard that no reader gets before the shard's digest
+// agrees. It is larger than what a connection that breaks loses on its way, so a reader
+// of a wrong shard never takes it for whole.
 const HeldBack = 64 << 10
 
-// ErrBroken means that a shard, or the rest of one, does not come: it was wrong, or
-// nobody brings it any more.
-var ErrBroken = errors.New("what was arriving here does not come")
+// ErrBroken means that a shard, or the rest of one, does not come: its bytes were wrong,
+// or the fetch has ended.
+var ErrBroken = errors.New("the arriving shard is broken off")
 
-// A File is a shard that something has been written of, to be read: a file of its own, or
-// a part of one.
+// A File is a shard with some of its bytes, open for reading: a file of its own, or a part
+// of one.
 type File interface {
 	io.ReadSeekCloser
 	io.ReaderAt
 }
 
-// Files is for shards that are files of their own.
+// Files adapts open for shards that are files of their own.
 func Files(open func(number int) (*os.File, error)) func(number int) (File, error) {
 	return func(number int) (File, error) {
 		f, err := open(number)
@@ -48,14 +52,14 @@ func Files(open func(number int) (*os.File, error)) func(number int) (File, erro
 	}
 }
 
-// A Board is what is arriving at one data directory. Its methods may be called from
-// any goroutine.
+// A Board is the list of what is arriving at one data directory. Its methods may be called
+// from any goroutine.
 type Board struct {
 	mu       sync.Mutex // guards what follows
 	listed   map[shard.Version]distfile.Entry
 	arriving map[shard.Version]*Version
 
-	changed signal.Signal // raised when listed changes
+	changed signal.Signal // of listed
 }
 
 // NewBoard returns a board with nothing on it.
@@ -63,7 +67,7 @@ func NewBoard() *Board {
 	return &Board{listed: make(map[shard.Version]distfile.Entry), arriving: make(map[shard.Version]*Version)}
 }
 
-// List puts e on offer before it is held, also while nobody brings it.
+// List puts e on offer before it is held, also while no fetch is under way.
 func (b *Board) List(e distfile.Entry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,40 +88,51 @@ func (b *Board) Unlist(v shard.Version) {
 	}
 }
 
-// Listed returns what is on offer, ascending, and a channel that is closed when
-// that changes.
+// Listed returns the entries on offer, ascending, and a channel that is closed when they
+// change.
 func (b *Board) Listed() ([]distfile.Entry, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	entries := make([]distfile.Entry, 0, len(b.listed))
-	for _, e := range b.listed {
-		entries = append(entries, e)
-	}
+	entries := slices.Collect(maps.Values(b.listed))
 	slices.SortFunc(entries, func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) })
 	return entries, b.changed.Wait()
 }
 
 // Lists reports whether v is on offer.
 func (b *Board) Lists(v shard.Version) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	_, ok := b.listed[v]
-	return ok
+	_, listed := b.Find(v)
+	return listed
 }
 
-// Begin says that somebody begins to bring e, which consists of what m says, over so
-// many tiers of servers, in place of what was arriving under that number. open opens
-// a shard that something has been written of; after [Version.End] it may open another.
+// Find returns the version v as it is arriving, or nil while no fetch of it is under way,
+// and whether v is on offer.
+func (b *Board) Find(v shard.Version) (arriving *Version, listed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, listed = b.listed[v]
+	return b.arriving[v], listed
+}
+
+// Version returns the version v as it is arriving, or nil.
+func (b *Board) Version(v shard.Version) *Version {
+	arriving, _ := b.Find(v)
+	return arriving
+}
+
+// Begin puts e on the board as arriving, in place of another version of that number: with
+// the manifest m, and over so many tiers of servers. open opens a shard of which something
+// has been written; after [Version.End] it may open one of another file.
 func (b *Board) Begin(e distfile.Entry, m shard.Manifest, tier int, open func(number int) (File, error)) *Version {
 	v := &Version{
 		Entry: e, Manifest: m, Tier: tier,
-		board: b, open: open, shards: make([]*Shard, len(m.Shards)), wanted: make(chan int, len(m.Shards)),
+		board: b, open: open, wanted: make(chan int, len(m.Shards)),
 		hasDigests: m.Digest != shard.Digest{} && !slices.Contains(m.Shards, shard.Digest{}),
 		text:       sync.OnceValues(m.Encode),
+		shards:     make([]*Shard, len(m.Shards)),
 	}
 	b.mu.Lock()
-	before := b.arriving[v.Entry.Version]
-	b.arriving[v.Entry.Version] = v
+	before := b.arriving[e.Version]
+	b.arriving[e.Version] = v
 	b.mu.Unlock()
 	if before != nil {
 		before.End()
@@ -125,14 +140,44 @@ func (b *Board) Begin(e distfile.Entry, m shard.Manifest, tier int, open func(nu
 	return v
 }
 
-// Version returns what is arriving of v, or nil.
-func (b *Board) Version(v shard.Version) *Version {
+// remove takes v off the board, unless another version has taken its place.
+func (b *Board) remove(v *Version) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.arriving[v]
+	if b.arriving[v.Entry.Version] == v {
+		delete(b.arriving, v.Entry.Version)
+	}
 }
 
-// A Version is one that is arriving. Its exported fields are not changed.
+// Arriving returns the versions that are being fetched, ascending.
+func (b *Board) Arriving() []*Version {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := slices.Collect(maps.Values(b.arriving))
+	slices.SortFunc(all, func(a, b *Version) int { return cmp.Compare(a.Entry.Version, b.Entry.Version) })
+	return all
+}
+
+// Count returns the number of versions that are on offer before they are held, or being
+// fetched, and the number of shards that these fetches have yet to bring.
+func (b *Board) Count() (versions, missing int) {
+	listed, _ := b.Listed()
+	numbers := make(map[shard.Version]bool, len(listed))
+	for _, e := range listed {
+		numbers[e.Version] = true
+	}
+	for _, v := range b.Arriving() {
+		numbers[v.Entry.Version] = true
+		for e := range v.Extents() {
+			if !e.Verified {
+				missing++
+			}
+		}
+	}
+	return len(numbers), missing
+}
+
+// A Version is one that is arriving. Its exported fields never change.
 type Version struct {
 	// Entry is the version's line in the distribution.
 	Entry distfile.Entry
@@ -141,7 +186,7 @@ type Version struct {
 	// [Version.HasDigests].
 	Manifest shard.Manifest
 
-	// Tier is how many servers it comes through up to here, this one counted.
+	// Tier is the number of servers on its way here, this one included.
 	Tier int
 
 	board      *Board
@@ -151,13 +196,18 @@ type Version struct {
 	text       func() ([]byte, error) // of the manifest
 
 	mu     sync.Mutex // guards what follows
-	shards []*Shard   // nil where nobody has asked
+	shards []*Shard   // nil where no call was for the shard yet
 	ended  bool
 }
 
-// Wanted yields the numbers of shards that somebody waits for and nobody has begun
-// to bring.
+// Wanted yields the numbers of shards that a reader waits for and no fetch has begun.
 func (v *Version) Wanted() <-chan int { return v.wanted }
+
+// HasDigests reports whether the manifest has the digests of the file and of all shards.
+func (v *Version) HasDigests() bool { return v.hasDigests }
+
+// Text returns the manifest in its written form. It fails without [Version.HasDigests].
+func (v *Version) Text() ([]byte, error) { return v.text() }
 
 // Shard returns shard number, from 1 to the number of shards.
 func (v *Version) Shard(number int) *Shard {
@@ -171,13 +221,7 @@ func (v *Version) Shard(number int) *Shard {
 	return s
 }
 
-// HasDigests reports whether the manifest has the digests of the file and of all shards.
-func (v *Version) HasDigests() bool { return v.hasDigests }
-
-// Text returns the manifest in its written form. It fails without [Version.HasDigests].
-func (v *Version) Text() ([]byte, error) { return v.text() }
-
-// Open opens a shard that something has been written of. It returns [ErrBroken] after
+// Open opens a shard of which something has been written. It returns [ErrBroken] after
 // [Version.End]: then the shard is held, or does not come.
 func (v *Version) Open(number int) (File, error) {
 	f, err := v.open(number)
@@ -185,64 +229,55 @@ func (v *Version) Open(number int) (File, error) {
 		return nil, err
 	}
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.ended {
+	ended := v.ended
+	v.mu.Unlock()
+	if ended {
 		return nil, errors.Join(ErrBroken, f.Close())
 	}
 	return f, nil
 }
 
-// End says that nothing more comes: readers of what is not verified get
-// [ErrBroken].
+// End takes the version off the board: no more of it comes, and readers of shards that are
+// not verified get [ErrBroken].
 func (v *Version) End() {
 	v.mu.Lock()
 	v.ended = true
-	shards := slices.Clone(v.shards)
 	v.mu.Unlock()
-	for _, s := range shards {
+	for _, s := range v.begun() {
 		if s != nil {
 			s.end()
 		}
 	}
-	v.board.mu.Lock()
-	if v.board.arriving[v.Entry.Version] == v {
-		delete(v.board.arriving, v.Entry.Version)
-	}
-	v.board.mu.Unlock()
+	v.board.remove(v)
 }
 
-// Arriving returns what somebody brings, ascending.
-func (b *Board) Arriving() []*Version {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	all := slices.Collect(maps.Values(b.arriving))
-	slices.SortFunc(all, func(a, b *Version) int { return cmp.Compare(a.Entry.Version, b.Entry.Version) })
-	return all
+// begun returns the shards in order, nil where no call was for the shard yet.
+func (v *Version) begun() []*Shard {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Clone(v.shards)
 }
 
-// Extent is how much there is of a shard.
+// Extent describes how much there is of a shard.
 type Extent struct {
-	// Verified says that all of it is there, and right.
+	// Verified means that the whole shard is here, and right.
 	Verified bool
 
-	// Begun says that somebody brings it, or has been asked to.
+	// Begun means that a fetch brings the shard, or was asked to.
 	Begun bool
 
-	// Direct says that who sends it holds all of it, see [Shard.From].
+	// Direct means that the sender holds the whole shard, see [Shard.From].
 	Direct bool
 
-	// Bytes is what has come of it. What an earlier run has left counts once it is
-	// verified.
+	// Bytes is the number of bytes that have come. Those of an earlier run count once the
+	// shard is verified.
 	Bytes int64
 }
 
-// Extents yields how much there is of each shard, from the first to the last.
+// Extents yields the extent of each shard, from the first to the last.
 func (v *Version) Extents() iter.Seq[Extent] {
 	return func(yield func(Extent) bool) {
-		v.mu.Lock()
-		shards := slices.Clone(v.shards)
-		v.mu.Unlock()
-		for _, s := range shards {
+		for _, s := range v.begun() {
 			var e Extent
 			if s != nil {
 				e = s.extent()
@@ -252,38 +287,4 @@ func (v *Version) Extents() iter.Seq[Extent] {
 			}
 		}
 	}
-}
-
-// Count returns how many versions are on their way, those that are on offer and brought
-// by nobody included, and how many shards have yet to come of those that somebody brings.
-func (b *Board) Count() (versions, missing int) {
-	b.mu.Lock()
-	coming := make(map[shard.Version]bool, len(b.listed))
-	for v := range b.listed {
-		coming[v] = true
-	}
-	arriving := make([]*Version, 0, len(b.arriving))
-	for number, v := range b.arriving {
-		coming[number] = true
-		arriving = append(arriving, v)
-	}
-	b.mu.Unlock()
-	for _, v := range arriving {
-		missing += v.missing()
-	}
-	return len(coming), missing
-}
-
-// missing returns how many shards have not been verified.
-func (v *Version) missing() int {
-	v.mu.Lock()
-	shards := slices.Clone(v.shards)
-	v.mu.Unlock()
-	missing := 0
-	for _, s := range shards {
-		if s == nil || !s.Verified() {
-			missing++
-		}
-	}
-	return missing
 }
