@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
@@ -157,7 +158,7 @@ func (c *Client) Serve(ctx context.Context, ln net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		return server.ServeBoard(ctx, ln, server.Options{
-			Board: c.board, Metrics: c.given, Limits: server.Limits{Rate: c.limitRate}, Logger: c.logger,
+			Catalog: catalog.New(nil, c.board), Metrics: c.given, Limits: server.Limits{Rate: c.limitRate}, Logger: c.logger,
 		})
 	})
 	group.Go(func() error {

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
@@ -71,7 +72,7 @@ func newSite(t *testing.T, files ...[]byte) *site {
 		_, err := origin.New(st, shardSize, 100, silent).Broadcast(t.Context(), path)
 		require.NoError(t, err)
 	}
-	s := serve(t, server.NewHandler(server.Options{Store: st, Logger: silent}))
+	s := serve(t, server.NewHandler(server.Options{Catalog: catalog.New(st, nil), Logger: silent}))
 	s.store = st
 	return s
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
@@ -75,7 +76,7 @@ func newSite(t *testing.T, files ...[]byte) *site {
 		require.NoError(t, err)
 	}
 	s := &site{store: st}
-	handler := server.NewHandler(server.Options{Store: st, Logger: logger})
+	handler := server.NewHandler(server.Options{Catalog: catalog.New(st, nil), Logger: logger})
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		spoil := s.spoil

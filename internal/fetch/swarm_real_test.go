@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
@@ -49,7 +50,7 @@ func newTracker(t *testing.T, data []byte, shardSize, rate int64) *tracker {
 	require.NoError(t, err)
 	members := swarm.NewMembers(swarm.MembersOptions{Probe: server.Reach, Logger: logger})
 	t.Cleanup(members.Close)
-	handler := server.NewHandler(server.Options{Store: st, Logger: logger, Members: members, Limits: server.Limits{Rate: rate}})
+	handler := server.NewHandler(server.Options{Catalog: catalog.New(st, nil), Logger: logger, Members: members, Limits: server.Limits{Rate: rate}})
 	o := new(tracker)
 	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.Path, "/shard_") {
@@ -87,7 +88,7 @@ type node struct {
 func newNode(t *testing.T, o *tracker) *node {
 	t.Helper()
 	n := &node{board: relay.NewBoard()}
-	n.Server = httptest.NewServer(server.NewHandler(server.Options{Board: n.board, Logger: slog.New(slog.DiscardHandler)}))
+	n.Server = httptest.NewServer(server.NewHandler(server.Options{Catalog: catalog.New(nil, n.board), Logger: slog.New(slog.DiscardHandler)}))
 	at, err := url.Parse(o.URL)
 	require.NoError(t, err)
 	n.pool, err = fetch.New(fetch.Options{Upstreams: []*url.URL{at}, Swarm: true})

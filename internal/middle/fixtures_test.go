@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/middle"
@@ -80,7 +81,7 @@ func newSiteOf(t *testing.T, size int64, files ...[]byte) *site {
 	for _, data := range files {
 		s.broadcast(t, data)
 	}
-	handler := server.NewHandler(server.Options{Store: st, Logger: logger})
+	handler := server.NewHandler(server.Options{Catalog: catalog.New(st, nil), Logger: logger})
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.paths = append(s.paths, r.URL.Path)

@@ -43,6 +43,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/metrics"
@@ -72,7 +73,7 @@ func New(st *store.Store, pool *fetch.Pool, interval time.Duration, keep int, lo
 }
 
 // Serve follows the upstreams and serves what it has on ln until ctx ends, as opts say,
-// whose Store, Board, Ready and Logger are not looked at, nor Upstreams in its Status. It returns an error matching [store.ErrInUse] if the directory has another
+// whose Catalog, Ready and Logger are not looked at, nor Upstreams in its Status. It returns an error matching [store.ErrInUse] if the directory has another
 // server, and otherwise what [server.Serve] does; what goes wrong upstream is
 // logged. It closes ln.
 func (m *Middle) Serve(ctx context.Context, ln net.Listener, opts server.Options) (err error) {
@@ -88,7 +89,7 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener, opts server.Options
 	m.metrics = opts.Metrics
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		opts.Store, opts.Board, opts.Logger, opts.Ready = m.store, m.board, m.logger, m.ready
+		opts.Catalog, opts.Logger, opts.Ready = catalog.New(m.store, m.board), m.logger, m.ready
 		if opts.Status != nil {
 			shown := *opts.Status
 			shown.Upstreams = m.upstreams

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
@@ -114,7 +115,7 @@ func (o *Origin) broadcast(ctx context.Context, path string, t terms) (version s
 	return version, nil
 }
 
-// Serve serves the data directory on ln until ctx ends, as opts say, whose Store and
+// Serve serves the data directory on ln until ctx ends, as opts say, whose Catalog and
 // Logger are not looked at, and puts it in order first. It calls ready, unless that is
 // nil, when the directory is its own. It returns an error matching [store.ErrInUse] if the directory has another server,
 // and otherwise what [server.Serve] does. It closes ln.
@@ -130,7 +131,7 @@ func (o *Origin) Serve(ctx context.Context, ln net.Listener, opts server.Options
 	if ready != nil {
 		ready()
 	}
-	opts.Store, opts.Logger = o.store, o.logger
+	opts.Catalog, opts.Logger = catalog.New(o.store, nil), o.logger
 	return server.Serve(ctx, ln, opts)
 }
 

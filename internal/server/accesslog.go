@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
@@ -8,20 +9,19 @@ import (
 	"sync"
 )
 
-// accessTime is how the Combined Log Format writes a time.
+// accessTime is a time in the Combined Log Format.
 const accessTime = "02/Jan/2006:15:04:05 -0700"
 
-// maxLogged in bytes is what is logged of a field that a client has sent.
+// maxLogged in bytes is the logged part of a field that a client has sent.
 const maxLogged = 2 << 10
 
 // accessLog writes a line for each answer:
 //
 //	ADDRESS - - [TIME] "METHOD PATH PROTOCOL" STATUS BYTES "REFERER" "USER-AGENT" SECONDS
 //
-// This is the Combined Log Format of the Apache server, with the seconds that it took
-// after it. TIME is when the request came. What a client has sent is escaped as nginx
-// does, so that it can neither end its field nor the line, nor mean anything to a
-// terminal.
+// This is the Combined Log Format of the Apache server, followed by the seconds that the
+// answer took. TIME is when the request came. Fields of the client are escaped as nginx
+// does, so that none of them can end its field or its line, or control a terminal.
 type accessLog struct {
 	logger *slog.Logger
 
@@ -30,7 +30,7 @@ type accessLog struct {
 	failing bool
 }
 
-// newAccessLog returns a log that writes to out, or nil if that is nil.
+// newAccessLog returns a log that writes to out, or nil if out is nil.
 func newAccessLog(out io.Writer, logger *slog.Logger) *accessLog {
 	if out == nil {
 		return nil
@@ -38,7 +38,7 @@ func newAccessLog(out io.Writer, logger *slog.Logger) *accessLog {
 	return &accessLog{out: out, logger: logger}
 }
 
-// write writes the line for an answer. That of a nil log writes nothing.
+// write writes the line for an answer. A nil log writes nothing.
 func (l *accessLog) write(c *counted) {
 	if l == nil {
 		return
@@ -53,7 +53,7 @@ func (l *accessLog) write(c *counted) {
 	l.failing = err != nil
 }
 
-// accessLine returns the line for an answer that has been sent.
+// accessLine returns the line for an answer that was sent.
 func accessLine(c *counted) []byte {
 	r := c.request
 	host := "-" // of another kind of socket
@@ -67,21 +67,14 @@ func accessLine(c *counted) []byte {
 	line = append(line, ' ')
 	line = appendEscaped(line, r.Proto)
 	line = fmt.Appendf(line, `" %d %d "`, c.status, c.bytes)
-	line = appendEscaped(line, orDash(r.Referer()))
+	line = appendEscaped(line, cmp.Or(r.Referer(), "-"))
 	line = append(line, `" "`...)
-	line = appendEscaped(line, orDash(r.UserAgent()))
+	line = appendEscaped(line, cmp.Or(r.UserAgent(), "-"))
 	return fmt.Appendf(line, "\" %.6f\n", c.took.Seconds())
 }
 
-func orDash(field string) string {
-	if field == "" {
-		return "-"
-	}
-	return field
-}
-
-// appendEscaped appends field with \xHH in place of quotes, backslashes and whatever is
-// not printable ASCII.
+// appendEscaped appends field with \xHH in place of quotes, backslashes and all bytes that
+// are not printable ASCII.
 func appendEscaped(line []byte, field string) []byte {
 	for _, b := range []byte(field[:min(len(field), maxLogged)]) {
 		if b < ' ' || b > '~' || b == '"' || b == '\\' {

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/relay"
@@ -57,7 +58,7 @@ func newFeed(t *testing.T, size int) *feed {
 	f.version = f.board.Begin(e, m, feedTier, func(int) (relay.File, error) { return os.Open(name) })
 	f.board.List(e)
 	srv := httptest.NewServer(server.NewHandler(server.Options{
-		Store: open(t, t.TempDir()), Board: f.board, Logger: slog.New(slog.DiscardHandler),
+		Catalog: catalog.New(open(t, t.TempDir()), f.board), Logger: slog.New(slog.DiscardHandler),
 	}))
 	t.Cleanup(srv.Close)
 	f.site = site{srv.URL, srv.Client()}
@@ -275,7 +276,7 @@ func TestAReplacedVersionIsNotServedOld(t *testing.T) {
 	claim(t, st)
 	retire(t, st, 1)
 	board := relay.NewBoard()
-	srv := httptest.NewServer(server.NewHandler(server.Options{Store: st, Board: board, Logger: slog.New(slog.DiscardHandler)}))
+	srv := httptest.NewServer(server.NewHandler(server.Options{Catalog: catalog.New(st, board), Logger: slog.New(slog.DiscardHandler)}))
 	t.Cleanup(srv.Close)
 	s := site{srv.URL, srv.Client()}
 	assert.Equal(t, http.StatusOK, s.get(t, "/v1/shard_001.bin").status, "it may still be read")
@@ -298,7 +299,7 @@ func TestARateHoldsForWhatArrives(t *testing.T) {
 	f := newFeed(t, feedSize)
 	const rate = 1 << 20
 	srv := httptest.NewServer(server.NewHandler(server.Options{
-		Store: open(t, t.TempDir()), Board: f.board, Limits: server.Limits{Rate: rate}, Logger: slog.New(slog.DiscardHandler),
+		Catalog: catalog.New(open(t, t.TempDir()), f.board), Limits: server.Limits{Rate: rate}, Logger: slog.New(slog.DiscardHandler),
 	}))
 	t.Cleanup(srv.Close)
 	f.url = srv.URL

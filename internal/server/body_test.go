@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -19,9 +20,13 @@ func TestARequestWhoseBodyNeverComesIsNotWaitedForForEver(t *testing.T) {
 	st, err := store.Open(t.TempDir(), store.Origin)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = st.Close() })
-	h := newHandler(Options{Store: st, Logger: slog.New(slog.DiscardHandler)})
-	h.bodyTimeout = 50 * time.Millisecond
-	srv := httptest.NewServer(h)
+	chain, ok := newHandler(Options{Catalog: catalog.New(st, nil), Logger: slog.New(slog.DiscardHandler)}, nil).chain.(routing)
+	require.True(t, ok)
+	reads, ok := chain.next.(reading)
+	require.True(t, ok)
+	reads.bodyTimeout = 50 * time.Millisecond
+	chain.next = reads
+	srv := httptest.NewServer(chain)
 	defer srv.Close()
 	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
 	require.NoError(t, err)

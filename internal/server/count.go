@@ -12,38 +12,65 @@ import (
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
-// countedStep in bytes is what the kernel sends of a shard between two looks at how much
-// it has been: little enough for what a slow reader gets to be seen while it gets it, and
-// much enough to cost nothing: 2 GB by ten curls at once took 0.36 s of CPU time with it,
-// and 0.37 s with 4 MiB, which is what one call sends at most.
+// countedStep in bytes is the part of a shard that the kernel sends between two counts:
+// small enough for the status page to see a slow reader's bytes while they go, and large
+// enough to cost nothing: 2 GB to ten curls at once took 0.36 s of processor time with it,
+// and 0.37 s with 4 MiB, the most that one call sends.
 const countedStep = 256 << 10
 
-// counted sees what a request is answered with, for the metrics and the access log.
+// metricKinds are the kinds as the metrics have them.
+var metricKinds = [kinds]metrics.Kind{
+	kindOther: metrics.Other, kindDistribution: metrics.Distribution, kindManifest: metrics.Manifest,
+	kindSums: metrics.Sums, kindHave: metrics.Have, kindShard: metrics.Shard, kindProbe: metrics.Probe,
+	kindHealth: metrics.Health, kindReady: metrics.Ready, kindMetrics: metrics.Scrape, kindPeers: metrics.Peers,
+	kindStatus: metrics.Status,
+}
+
+// counting sees answers on their way, for the metrics, the status page and the access log.
+type counting struct {
+	next    http.Handler
+	metrics *metrics.Metrics
+	log     *accessLog
+	page    *statusPage // or nil
+	swarms  bool        // nodes of a swarm read here
+}
+
+// newCounting returns next where no one looks at the answers.
+func newCounting(next http.Handler, opts Options, page *statusPage, swarms bool) http.Handler {
+	if opts.Metrics == nil && opts.AccessLog == nil && page == nil {
+		return next
+	}
+	return &counting{next, opts.Metrics, newAccessLog(opts.AccessLog, opts.Logger), page, swarms}
+}
+
+func (c *counting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a := &counted{ResponseWriter: w, by: c, request: r, target: targetOf(r), begun: time.Now()}
+	a.counter = c.metrics.Begin(metricKinds[a.target.kind])
+	defer a.end()
+	c.next.ServeHTTP(a, r)
+}
+
+// counted is an answer on its way.
 type counted struct {
 	http.ResponseWriter
 
-	handler *handler
+	by      *counting
 	request *http.Request
-	counter metrics.Request
 	target  target
+	counter metrics.Request
 	reader  *reader // of a shard that is being sent, or nil
-	peer    bool    // of a swarm asks for it
+	peer    bool    // a peer reads it
 	begun   time.Time
 	status  int
 	bytes   int64
 	took    time.Duration // in the end
 }
 
-// count begins to answer r, which is for t.
-func (h *handler) count(w http.ResponseWriter, r *http.Request, t target) *counted {
-	return &counted{ResponseWriter: w, handler: h, request: r, target: t, counter: h.metrics.Begin(t.kind), begun: time.Now()}
-}
-
-// end notes that all has been sent, or what there is to be sent.
+// end notes that the answer is over.
 func (c *counted) end() {
 	c.status = cmp.Or(c.status, http.StatusOK)
 	c.took = time.Since(c.begun)
-	c.handler.accessLog.write(c) // first: what is counted can be found there
+	c.by.log.write(c) // first: each counted answer is in the log
 	c.counter.End(c.status)
 	c.reader.end()
 }
@@ -51,13 +78,13 @@ func (c *counted) end() {
 // Unwrap is for [http.ResponseController].
 func (c *counted) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-// WriteHeader takes note of the status.
+// WriteHeader keeps the status.
 func (c *counted) WriteHeader(status int) {
 	if c.status == 0 {
 		c.status = status
-		if c.target.kind == metrics.Shard && c.request.Method == http.MethodGet && status < http.StatusMultipleChoices {
-			c.reader = c.handler.status.read(c.request.RemoteAddr, c.target.version)
-			c.peer = c.handler.swarm != nil && c.request.Header.Get(wire.SwarmHeader) == swarm.AsPeer
+		if c.target.kind == kindShard && c.request.Method == http.MethodGet && status < http.StatusMultipleChoices {
+			c.reader = c.by.page.read(c.request.RemoteAddr, c.target.version)
+			c.peer = c.by.swarms && c.request.Header.Get(wire.SwarmHeader) == swarm.AsPeer
 		}
 	}
 	c.ResponseWriter.WriteHeader(status)
@@ -70,8 +97,8 @@ func (c *counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom sends what src has. The server must see the file below it, and no reader of
-// ours around that, for the kernel to send it.
+// ReadFrom sends the bytes of src. The next writer must see the file below src, and no
+// reader of ours around it, for the kernel to send it.
 func (c *counted) ReadFrom(src io.Reader) (sent int64, err error) {
 	all, ok := src.(*io.LimitedReader)
 	if !ok {
@@ -90,9 +117,10 @@ func (c *counted) ReadFrom(src io.Reader) (sent int64, err error) {
 	return sent, nil
 }
 
+// sent counts bytes, of which an answer to HEAD has none, whatever is written.
 func (c *counted) sent(bytes int64) {
 	if c.request.Method == http.MethodHead {
-		return // nothing is, whatever is written
+		return
 	}
 	c.bytes += bytes
 	c.counter.Sent(bytes)

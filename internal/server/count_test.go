@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -74,7 +75,7 @@ func TestAnswersAreCountedByKindAndStatus(t *testing.T) {
 	st := open(t, t.TempDir())
 	publish(t, st, 1, "0123456789abcdef")
 	m := metrics.New("origin", "")
-	s := newSiteAs(t, server.Options{Store: st, Metrics: m})
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Metrics: m})
 	for path, status := range map[string]int{
 		"/distribution.txt":      200,
 		"/v1/manifest.json":      200,
@@ -131,7 +132,7 @@ func TestAnswersAreCountedByKindAndStatus(t *testing.T) {
 func TestNothingThatAClientSendsIsALabel(t *testing.T) {
 	st := open(t, t.TempDir())
 	m := metrics.New("origin", "")
-	s := newSiteAs(t, server.Options{Store: st, Metrics: m})
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Metrics: m})
 	text, err := m.Text()
 	require.NoError(t, err)
 	series := bytes.Count(text, []byte("\nshardcast_http_requests_total"))
@@ -150,7 +151,7 @@ func TestNothingThatAClientSendsIsALabel(t *testing.T) {
 
 func TestMetricsAreScraped(t *testing.T) {
 	st := open(t, t.TempDir())
-	s := newSiteAs(t, server.Options{Store: st, Metrics: metrics.New("origin", "v9")})
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Metrics: metrics.New("origin", "v9")})
 	got := s.get(t, "/metrics")
 	assert.Equal(t, 200, got.status)
 	assert.Equal(t, metrics.ContentType, got.header.Get("Content-Type"))
@@ -163,7 +164,7 @@ func TestReadyIsWhoServesTheNewestVersion(t *testing.T) {
 	st := open(t, t.TempDir())
 	m := metrics.New("middle", "")
 	var why error
-	s := newSiteAs(t, server.Options{Store: st, Metrics: m, Ready: func() error { return why }})
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Metrics: m, Ready: func() error { return why }})
 	got := s.get(t, "/readyz")
 	assert.Equal(t, 200, got.status)
 	assert.Equal(t, "ok\n", got.body)
@@ -184,7 +185,7 @@ func TestAccessLogHasALineForEachAnswer(t *testing.T) {
 	st := open(t, t.TempDir())
 	publish(t, st, 1, "0123456789abcdef")
 	log := new(logged)
-	s := newSiteAs(t, server.Options{Store: st, AccessLog: log})
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), AccessLog: log})
 	for i, tc := range []struct{ method, path, want string }{
 		{"GET", "/v1/shard_001.bin", `"GET /v1/shard_001.bin HTTP/1.1" 200 10 "http://there/" "some agent/1.0" `},
 		{"HEAD", "/v1/shard_001.bin", `"HEAD /v1/shard_001.bin HTTP/1.1" 200 0 `},
@@ -201,7 +202,7 @@ func TestAccessLogHasALineForEachAnswer(t *testing.T) {
 func TestNobodyForgesALineOfTheAccessLog(t *testing.T) {
 	st := open(t, t.TempDir())
 	log := new(logged)
-	s := newSiteAs(t, server.Options{Store: st, AccessLog: log})
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), AccessLog: log})
 	conn := dial(t, strings.TrimPrefix(s.url, "http://"))
 	_, err := conn.Write([]byte("GET /\"\\\xc3\xa4\x80%0a%22 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" +
 		"User-Agent: a\" 200 \\\t\xff\xe2\x80\xa8" + strings.Repeat("u", 5000) + "\r\nReferer: \"\r\n\r\n"))
@@ -218,7 +219,7 @@ func TestNobodyForgesALineOfTheAccessLog(t *testing.T) {
 func TestAnAccessLogThatFailsHoldsNobodyUp(t *testing.T) {
 	st := open(t, t.TempDir())
 	log := &logged{err: errors.New("disk full")}
-	s := newSiteAs(t, server.Options{Store: st, AccessLog: log})
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), AccessLog: log})
 	for range 3 {
 		assert.Equal(t, 200, s.get(t, "/healthz").status)
 	}
@@ -231,7 +232,7 @@ func TestALargeShardComesWholeWhenItIsCounted(t *testing.T) {
 	const size = 9<<20 + 7
 	large(t, dir, 1, size)
 	m := metrics.New("origin", "")
-	s := newSiteAs(t, server.Options{Store: st, Metrics: m})
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Metrics: m})
 	assert.Len(t, s.get(t, "/v1/"+shard.FileName(1)).body, size)
 	assert.Len(t, s.get(t, "/v1/"+shard.FileName(1), "Range", "bytes=7-").body, size-7)
 	has(t, m, `shardcast_sent_bytes_total{kind="shard"}`, "1.8874375e+07")
@@ -242,7 +243,7 @@ func TestWhatASlowReaderGetsIsCountedWhileItGetsIt(t *testing.T) {
 	st := open(t, dir)
 	large(t, dir, 1, 64<<20)
 	m := metrics.New("origin", "")
-	srv := httptest.NewUnstartedServer(server.NewHandler(server.Options{Store: st, Metrics: m, Logger: slog.New(slog.DiscardHandler)}))
+	srv := httptest.NewUnstartedServer(server.NewHandler(server.Options{Catalog: catalog.New(st, nil), Metrics: m, Logger: slog.New(slog.DiscardHandler)}))
 	srv.Config.ConnState = func(c net.Conn, state http.ConnState) {
 		if tcp, ok := c.(*net.TCPConn); ok && state == http.StateNew {
 			assert.NoError(t, tcp.SetWriteBuffer(1<<20))

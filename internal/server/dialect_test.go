@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
@@ -62,7 +63,7 @@ func TestBothDialectsAreSpoken(t *testing.T) {
 		"0.3 at the root": {server.Dialect03, texts[late]},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSiteAs(t, server.Options{Store: st, Dialect: tc.dialect})
+			s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Dialect: tc.dialect})
 			texts[root] = tc.root
 			for prefix, want := range texts {
 				for range 2 {
@@ -96,7 +97,7 @@ func TestDirectoryOfPythonIsServedAsItIs(t *testing.T) {
 	listed, err := os.ReadFile(filepath.Join(dir, distfile.FileName))
 	require.NoError(t, err)
 	st := open(t, dir)
-	s := newSiteAs(t, server.Options{Store: st, Dialect: server.Dialect03})
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Dialect: server.Dialect03})
 	assert.Equal(t, string(listed), s.get(t, "/distribution.txt").body)
 	withoutCounts := strings.NewReplacer("|3", "", "|2", "").Replace(string(listed))
 	assert.Equal(t, withoutCounts, s.get(t, "/py01/distribution.txt").body)
@@ -221,7 +222,7 @@ func TestWhatIsArrivingIsListedByItsBLAKE3(t *testing.T) {
 	st := open(t, dir)
 	m := publish(t, open(t, t.TempDir()), 1, text)
 	board := relay.NewBoard()
-	s := newSiteAs(t, server.Options{Store: st, Board: board})
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, board)})
 	said := func() string { return s.get(t, "/py03/distribution.txt").body }
 
 	unknown := m
@@ -253,7 +254,7 @@ func TestWhatWasArrivingIsListedByItsDraft(t *testing.T) {
 	m := publish(t, open(t, t.TempDir()), 1, text)
 	board := relay.NewBoard()
 	board.List(arrival(m))
-	s := newSiteAs(t, server.Options{Store: st, Board: board})
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, board)})
 	said := func() string { return s.get(t, "/py03/distribution.txt").body }
 	assert.Empty(t, said(), "there is no draft")
 	d, err := st.Draft(1)
@@ -273,7 +274,7 @@ func TestReplacedVersionIsNotListedOld(t *testing.T) {
 	st := open(t, t.TempDir())
 	publish(t, st, 1, text)
 	board := relay.NewBoard()
-	s := newSiteAs(t, server.Options{Store: st, Board: board})
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, board)})
 	board.List(distfile.Entry{Version: 1, Digest: sha256.Sum256([]byte("another"))})
 	assert.Empty(t, s.get(t, "/py03/distribution.txt").body)
 	_, err := st.Draft(1)
@@ -284,7 +285,7 @@ func TestReplacedVersionIsNotListedOld(t *testing.T) {
 func TestRequestIsHeldInEachDialect(t *testing.T) {
 	t.Parallel()
 	st, board := open(t, t.TempDir()), relay.NewBoard()
-	h := servePushing(t, server.Options{Store: st, Board: board})
+	h := servePushing(t, server.Options{Catalog: catalog.New(st, board)})
 	one := publish(t, st, 1, text)
 	texts := [2]string{line(1, one.Digest), line03(1, one)}
 	other := *h.running

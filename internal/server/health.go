@@ -1,19 +1,32 @@
 package server
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
 	"io/fs"
+	"log/slog"
+	"math/rand/v2"
 	"net/http"
+	"sync"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
-// errEnding is why a server that has been told to end is not ready.
+// errEnding is why a server that ends is not ready.
 var errEnding = errors.New("this server is ending")
 
-// unready returns why the newest version that there is is not served here, or nil.
-func (h *handler) unready() error {
+// health is whether the server is ready.
+type health struct {
+	ready func() error    // nil is for always
+	over  <-chan struct{} // closed when the server ends, or nil
+}
+
+// unready returns why the newest version anywhere is not served here, or nil.
+func (h health) unready() error {
 	switch {
 	case isClosed(h.over):
 		return errEnding
@@ -24,22 +37,28 @@ func (h *handler) unready() error {
 	}
 }
 
-// readiness answers whether the newest version is served here.
-func (h *handler) readiness(w http.ResponseWriter, r *http.Request) {
-	if err := h.unready(); err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
-	}
+// healthy answers that the server runs.
+func (health) healthy(w http.ResponseWriter, r *http.Request, _ target) error {
 	serveText(w, r, plainText, []byte(wire.Healthy))
+	return nil
 }
 
-// scrape answers with the metrics. They are for operators, and not for the pages of
-// other sites.
-func (h *handler) scrape(w http.ResponseWriter, r *http.Request) error {
-	if h.metrics == nil {
-		return fs.ErrNotExist
+// readiness answers whether the newest version is served here.
+func (h health) readiness(w http.ResponseWriter, r *http.Request, _ target) error {
+	if err := h.unready(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return nil
 	}
-	text, err := h.metrics.Text()
+	serveText(w, r, plainText, []byte(wire.Healthy))
+	return nil
+}
+
+// scrape is the endpoint of the metrics.
+type scrape struct{ metrics *metrics.Metrics }
+
+// answer answers with the metrics, to operators: scripts of other sites may not read them.
+func (s scrape) answer(w http.ResponseWriter, r *http.Request, _ target) error {
+	text, err := s.metrics.Text()
 	if err != nil {
 		return err
 	}
@@ -48,20 +67,48 @@ func (h *handler) scrape(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// measure returns what there is here now.
-func (h *handler) measure() metrics.Server {
+// measuring finds the values of gauges.
+type measuring struct {
+	catalog *catalog.Catalog
+	health  health
+	members *swarm.Members
+	logger  *slog.Logger
+}
+
+func (m measuring) measure() metrics.Server {
 	s := metrics.Server{Versions: -1, Newest: -1, Shards: -1, Used: -1, Free: -1}
-	if u, err := h.store.Usage(); err == nil {
+	if u, err := m.catalog.Usage(); err == nil {
 		s = metrics.Server{Versions: int64(len(u.Held)), Shards: u.Shards, Used: u.Bytes, Free: u.Free}
 		if len(u.Held) > 0 {
 			s.Newest = int64(u.Held[len(u.Held)-1].Version)
 		}
 	} else {
-		h.logger.Error("data directory failed", "task", "measure", "err", err)
+		m.logger.Error("data directory failed", "task", "measure", "err", err)
 	}
-	arriving, missing := h.board.Count()
+	arriving, missing := m.catalog.Count()
 	s.Arriving, s.Missing = int64(arriving), int64(missing)
-	s.Ready = h.unready() == nil
-	s.Peers = int64(h.members.Count())
+	s.Ready = m.health.unready() == nil
+	s.Peers = int64(m.members.Count())
 	return s
+}
+
+// probeSize in bytes is that of [wire.ProbeName].
+const probeSize = 1_000_000
+
+// newProbe returns an endpoint that answers, in Dialect03 alone, with bytes that cannot be
+// compressed, always the same, as fast as a shard would be sent.
+func newProbe() endpoint {
+	probe := sync.OnceValue(func() []byte {
+		data := make([]byte, probeSize)
+		_, _ = rand.NewChaCha8([32]byte{}).Read(data) // never fails
+		return data
+	})
+	digest := sync.OnceValue(func() [sha256.Size]byte { return sha256.Sum256(probe()) })
+	return func(w http.ResponseWriter, r *http.Request, t target) error {
+		if t.dialect != Dialect03 {
+			return fs.ErrNotExist
+		}
+		serve(w, r, binary, digest(), throttle(r.Context(), bytes.NewReader(probe()), t.buckets))
+		return nil
+	}
 }

@@ -1,8 +1,12 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -10,28 +14,35 @@ import (
 	"github.com/shardcast/shardcast/internal/bucket"
 )
 
-// Limits bound what a server sends of shards. Zero means no limit, and negative
-// values are not allowed. Clients are told apart by their IP address, so those
-// behind one NAT or proxy count as one.
+// Limits bound the sending of shards, and the rate of data1.bin. Zero means no limit, and
+// negative values are not allowed. A client is an IP address, so all clients behind one NAT
+// or proxy count as one.
+//
+// A rate is kept by a bucket that holds 50 ms of it, 1 KiB at least, and is full at first.
+// Readers that share a bucket take turns, so each gets the same, and one that leaves gives
+// up its turn. Where two rates apply, the lower one wins.
 type Limits struct {
-	// Rate is what is sent to all clients together, in bytes per second.
+	// Rate is for all clients together, in bytes per second.
 	Rate int64
 
-	// RatePerClient is what is sent to one client, in bytes per second.
+	// RatePerClient is for one client, in bytes per second.
 	RatePerClient int64
 
-	// Connections is how many shards are sent at the same time.
+	// Connections is the number of shards that are sent at the same time.
 	Connections int
 
-	// ConnectionsPerClient is how many shards are sent to one client at the same
-	// time.
+	// ConnectionsPerClient is that of shards to one client.
 	ConnectionsPerClient int
 }
 
-// errBusy means that as many shards are being sent as may be.
+// errBusy means that as many shards are being sent as the limits allow.
 var errBusy = errors.New("too many shards are being sent already")
 
-// gate keeps the limits: who wants to be sent a shard comes through it.
+// crowd is the number of shards under way from which on the kernel holds little of each
+// further one, see [maxUnsent].
+const crowd = 128
+
+// gate keeps the limits.
 type gate struct {
 	limits Limits
 	bucket *bucket.Bucket // of all clients, or nil
@@ -41,89 +52,93 @@ type gate struct {
 	clients map[netip.Addr]*client
 }
 
-// client is an address that shards are being sent to, or whose bucket is not full
-// yet.
+// client is an address that receives shards, or whose bucket is not full yet. The gate's mu
+// guards its counts.
 type client struct {
 	bucket  *bucket.Bucket // or nil
 	sending int            // shards
-	timed   bool           // a timer will look whether it can be forgotten; one is enough
+	timed   bool           // a timer will forget it; one is enough
 }
 
 func newGate(limits Limits) *gate {
 	return &gate{limits: limits, bucket: bucket.New(limits.Rate), clients: make(map[netip.Addr]*client)}
 }
 
-// enter returns the buckets that a shard for the client at remote is to be paid
-// from, and what must be called when it has been sent. It returns an error
-// matching errBusy if too many are being sent already.
-func (g *gate) enter(remote string) (buckets []*bucket.Bucket, leave func(), err error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if most := g.limits.Connections; most > 0 && g.sending >= most {
-		return nil, nil, errBusy
+// limit has next answer within the limits. A GET of a shard beyond the number that may be
+// under way gets errBusy before anything of the shard is opened; of probes there are never
+// too many.
+func (g *gate) limit(next endpoint) endpoint {
+	return func(w http.ResponseWriter, r *http.Request, t target) error {
+		if r.Method != http.MethodGet {
+			return next(w, r, t)
+		}
+		a, err := g.enter(r.RemoteAddr, t.kind == kindShard)
+		if err != nil {
+			return err
+		}
+		defer g.leave(a)
+		if a.crowded {
+			holdLittleOf(r)
+		}
+		t.buckets = a.buckets
+		return next(w, r, t)
 	}
-	addr, c := g.client(remote)
-	if most := g.limits.ConnectionsPerClient; most > 0 && c.sending >= most {
-		return nil, nil, fmt.Errorf("%w to %s", errBusy, addr)
-	}
-	buckets, leave = g.admit(addr, c)
-	return buckets, leave, nil
 }
 
-// crowd is how many shards are being sent when each of those that follow is held little of.
-const crowd = 128
-
-// isCrowded reports whether so many are.
-func (g *gate) isCrowded() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.sending > crowd
+// admission is an answer that the gate has let through.
+type admission struct {
+	addr    netip.Addr
+	client  *client
+	buckets []*bucket.Bucket
+	crowded bool
 }
 
-// enterAlways is enter for what is not a shard, of which there are never too many.
-func (g *gate) enterAlways(remote string) (buckets []*bucket.Bucket, leave func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.admit(g.client(remote))
-}
-
-// client returns who is at remote. The caller holds mu.
-func (g *gate) client(remote string) (netip.Addr, *client) {
+// enter admits an answer to the client at remote. It returns an error matching errBusy if
+// the number is bounded, and reached.
+func (g *gate) enter(remote string, bounded bool) (admission, error) {
 	// An address that cannot be read, as of another kind of socket, is one client.
-	addrPort, _ := netip.ParseAddrPort(remote)
-	c, ok := g.clients[addrPort.Addr()]
-	if !ok {
-		c = &client{bucket: bucket.New(g.limits.RatePerClient)}
+	from, _ := netip.ParseAddrPort(remote)
+	a := admission{addr: from.Addr()}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a.client = g.clients[a.addr]
+	if a.client == nil {
+		a.client = &client{bucket: bucket.New(g.limits.RatePerClient)}
 	}
-	return addrPort.Addr(), c
-}
-
-// admit begins to send to c, which is at addr. The caller holds mu.
-func (g *gate) admit(addr netip.Addr, c *client) (buckets []*bucket.Bucket, leave func()) {
-	g.clients[addr] = c
+	if most := g.limits.Connections; bounded && most > 0 && g.sending >= most {
+		return admission{}, errBusy
+	}
+	if most := g.limits.ConnectionsPerClient; bounded && most > 0 && a.client.sending >= most {
+		return admission{}, fmt.Errorf("%w to %s", errBusy, a.addr)
+	}
+	g.clients[a.addr] = a.client
 	g.sending++
-	c.sending++
-	// The client's own comes first: while it waits for that, others have the rest.
-	for _, b := range []*bucket.Bucket{c.bucket, g.bucket} {
+	a.client.sending++
+	a.crowded = bounded && g.sending > crowd
+	// The client's own comes first: while a reader waits for that, others have the rest.
+	for _, b := range []*bucket.Bucket{a.client.bucket, g.bucket} {
 		if b != nil {
-			buckets = append(buckets, b)
+			a.buckets = append(a.buckets, b)
 		}
 	}
-	return buckets, func() { g.leave(addr, c) }
+	return a, nil
 }
 
-func (g *gate) leave(addr netip.Addr, c *client) {
+// leave ends an admission.
+func (g *gate) leave(a admission) {
+	g.mu.Lock()
+	g.sending--
+	a.client.sending--
+	g.mu.Unlock()
+	g.forget(a.addr, a.client)
+}
+
+// forget drops c when nothing is being sent to it and its bucket is full, and not before,
+// or a client that comes back at once would find a full one.
+func (g *gate) forget(addr netip.Addr, c *client) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sending--
-	c.sending--
-	g.forget(addr, c)
-}
-
-// forget drops c when nothing is being sent to it and its bucket is full, and not
-// before, or who comes back at once would find a full one. The caller holds mu.
-func (g *gate) forget(addr netip.Addr, c *client) {
-	if c.sending > 0 || c.timed {
+	if c.sending > 0 || c.timed || g.clients[addr] != c {
 		return
 	}
 	wait := c.bucket.UntilFull()
@@ -134,8 +149,47 @@ func (g *gate) forget(addr netip.Addr, c *client) {
 	c.timed = true
 	time.AfterFunc(wait, func() {
 		g.mu.Lock()
-		defer g.mu.Unlock()
 		c.timed = false
+		g.mu.Unlock()
 		g.forget(addr, c)
 	})
+}
+
+// holdLittleOf has the kernel hold little of the unsent answer to r, see [maxUnsent].
+func holdLittleOf(r *http.Request) {
+	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		holdLittle(conn)
+	}
+}
+
+// throttled reads a shard no faster than its buckets fill. It sits on this side of the
+// copy, not around the [http.ResponseWriter], so that the bytes go to the socket at once
+// and not to a buffer on the way.
+type throttled struct {
+	io.ReadSeeker
+
+	ctx     context.Context //nolint:containedctx // of the request, whose end ends the waiting
+	buckets []*bucket.Bucket
+}
+
+// throttle returns content as buckets let it be read: itself without buckets, so that the
+// kernel can send it.
+func throttle(ctx context.Context, content io.ReadSeeker, buckets []*bucket.Bucket) io.ReadSeeker {
+	if len(buckets) == 0 {
+		return content
+	}
+	return throttled{content, ctx, buckets}
+}
+
+// Read reads up to len(p) bytes when all buckets hold them.
+func (t throttled) Read(p []byte) (int, error) {
+	for _, b := range t.buckets {
+		p = p[:min(len(p), b.Burst())]
+	}
+	for _, b := range t.buckets {
+		if err := b.Take(t.ctx, len(p)); err != nil {
+			return 0, err
+		}
+	}
+	return t.ReadSeeker.Read(p)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/server"
 )
 
@@ -122,7 +123,7 @@ func TestConnectionsOfOneAddressAreNotAnothers(t *testing.T) {
 	publish(t, st, 1, text)
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	handler := server.NewHandler(server.Options{Store: st, Limits: server.Limits{Connections: 5, ConnectionsPerClient: 2}, Logger: logger})
+	handler := server.NewHandler(server.Options{Catalog: catalog.New(st, nil), Limits: server.Limits{Connections: 5, ConnectionsPerClient: 2}, Logger: logger})
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	defer group.Wait()

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/store"
 	"github.com/shardcast/shardcast/internal/swarm"
 )
@@ -41,7 +42,7 @@ func TestOnlyReadersThatReadNothingAreBrokenOff(t *testing.T) {
 	t.Cleanup(func() { _ = st.Close() })
 
 	ended := make(chan string, 2)
-	files := NewHandler(Options{Store: st, Limits: Limits{}, Logger: slog.New(slog.DiscardHandler)})
+	files := NewHandler(Options{Catalog: catalog.New(st, nil), Limits: Limits{}, Logger: slog.New(slog.DiscardHandler)})
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		files.ServeHTTP(w, r)
 		ended <- r.URL.RawQuery
@@ -139,7 +140,7 @@ func TestTheKernelHoldsLittleForNodesOfASwarmAndInACrowd(t *testing.T) {
 	defer func() { _ = st.Close() }()
 	members := swarm.NewMembers(swarm.MembersOptions{Logger: slog.New(slog.DiscardHandler)})
 	defer members.Close()
-	srv := newServer(NewHandler(Options{Store: st, Members: members, Logger: slog.New(slog.DiscardHandler)}), slog.New(slog.DiscardHandler))
+	srv := newServer(NewHandler(Options{Catalog: catalog.New(st, nil), Members: members, Logger: slog.New(slog.DiscardHandler)}), slog.New(slog.DiscardHandler))
 	conns := make(chan net.Conn, 1)
 	remember := srv.ConnContext
 	srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {

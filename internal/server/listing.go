@@ -1,84 +1,128 @@
 package server
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
-	"io/fs"
-	"path/filepath"
+	"log/slog"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
-	"github.com/shardcast/shardcast/internal/distfile"
-	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/shard"
-	"github.com/shardcast/shardcast/internal/store"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
-const (
-	// lookEvery is how often the file is looked at however quiet it is. The system
-	// says nothing of what another machine writes on a network file system, may
-	// have no watch left for us (inotify's limits are those of the whole machine),
-	// and ends a watch when the directory is moved.
-	lookEvery = time.Second
+// listings are the endpoint of distribution.txt.
+type listings struct {
+	dialects []*listing // by dialect
+	over     <-chan struct{}
+	logger   *slog.Logger
+}
 
-	// lookPause is the least time between two looks, so that somebody who writes
-	// all the time does not keep us reading all the time.
-	lookPause = 10 * time.Millisecond
+func newListings(c *catalog.Catalog, over <-chan struct{}, logger *slog.Logger) *listings {
+	l := &listings{over: over, logger: logger}
+	for d := range dialects {
+		l.dialects = append(l.dialects, &listing{dialect: d, catalog: c, over: over})
+	}
+	return l
+}
 
-	// settleTime is how long a file that looks new is read at every look, though it
-	// looks the same: of two writes within a tick of the file system's clock, which
-	// is 2 s long on FAT, the second one changes nothing but the content. It is
-	// measured by our own clock, whatever that of a file server says.
-	settleTime = 3 * time.Second
-)
+// answer answers with the listing: now or, where the client prefers that, when it has news
+// for the client (RFC 7240, section 4.3). An answer without need to wait also states that
+// the server would have waited.
+func (ls *listings) answer(w http.ResponseWriter, r *http.Request, t target) error {
+	l := ls.dialects[t.dialect]
+	patience, ok := ls.mayHold(r)
+	if !ok {
+		o, err := l.look()
+		if err == nil {
+			o.send(w, r)
+		}
+		return err
+	}
+	known := r.Header.Get("If-None-Match")
+	if patience == 0 {
+		known = ""
+	}
+	// A client that has gone gets an answer, too, for it may only have closed its side of the
+	// connection, and would take no answer for an empty one.
+	o, err := l.await(r.Context(), known, patience, func() {
+		ls.logger.Debug("request held", "path", r.URL.Path, "client", r.RemoteAddr, "wait", patience)
+	})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Preference-Applied", wire.PreferWait(patience))
+	if isClosed(ls.over) {
+		w.Header().Set("Connection", "close")
+	}
+	o.send(w, r)
+	return nil
+}
 
-// A listing is the text of the distribution in one dialect: what is held, and what is
-// arriving. What it says at the moment is got by [listing.look]; those who know that
-// already wait in [listing.await] for it to change.
+// mayHold returns how long the client lets the server hold a request, and whether the
+// server can.
+func (ls *listings) mayHold(r *http.Request) (patience time.Duration, ok bool) {
+	patience, ok = wire.PreferredWait(r.Header.Values("Prefer"))
+	// The server notices the end of a connection only after a request's body.
+	return patience, ok && ls.over != nil && r.Method == http.MethodGet && r.ContentLength == 0
+}
+
+// Look has the listings that a client has asked for look at the catalog.
+func (ls *listings) Look() error {
+	var err error
+	for _, l := range ls.dialects {
+		if l.asked.Load() {
+			_, failed := l.look()
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
+}
+
+// IsLost reports whether the last look of a listing has failed.
+func (ls *listings) IsLost() bool { return slices.ContainsFunc(ls.dialects, (*listing).isLost) }
+
+// A listing is the text of the distribution in one dialect. [listing.look] returns it;
+// clients that know it already wait in [listing.await] for it to change.
 type listing struct {
 	dialect Dialect
-	store   *store.Store
-	board   *relay.Board
-	asked   atomic.Bool // somebody has looked; until then nobody need watch
+	catalog *catalog.Catalog
+	over    <-chan struct{} // closed when no request may be held any more, or nil if none may be
+	asked   atomic.Bool     // a client has asked; no look is needed before
 
-	// over is closed when nobody may wait any more. Nil is for nobody at all, while
-	// nothing runs [handler.watch].
-	over <-chan struct{}
-
-	mu    sync.Mutex              // held while looking, so that nobody goes back to what was; guards what follows
-	last  *offer                  // that could be read
-	files map[shard.Version]known // of Dialect03, see [listing.inDialect]
+	mu   sync.Mutex // guards last, and is held during a look, so that no look undoes a later one
+	last *offer     // that could be read
 
 	latest atomic.Pointer[offer] // last, or nil while it cannot be read
 }
 
-// offer is a text that was, or is, on offer. It is shared, and not changed.
+// offer is a text that was, or is, on offer. It is shared, and never changes.
 type offer struct {
 	text     []byte
 	digest   shard.Digest  // of text
 	replaced chan struct{} // closed when there is another one
 }
 
-// newListing returns the listing of opts, of which Board is not nil, in a dialect.
-func newListing(opts Options, dialect Dialect) *listing {
-	return &listing{dialect: dialect, store: opts.Store, board: opts.Board}
+// send answers with o.
+func (o *offer) send(w http.ResponseWriter, r *http.Request) {
+	serve(w, r, plainText, o.digest, bytes.NewReader(o.text))
 }
 
-// look returns what is on offer now, and lets those know who wait for it.
+// look returns the current text, and wakes the requests that wait for another one.
 func (l *listing) look() (*offer, error) {
 	l.asked.Store(true)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	text, err := l.read()
+	text, err := l.dialect.text(l.catalog)
 	if err != nil {
-		// Those who wait are left alone, it may pass.
-		l.latest.Store(nil)
+		l.latest.Store(nil) // requests go on waiting: the error may pass
 		return nil, err
 	}
 	before := l.last
@@ -92,41 +136,15 @@ func (l *listing) look() (*offer, error) {
 	return l.last, nil
 }
 
-// read makes the text from the disk and the board.
-func (l *listing) read() ([]byte, error) {
-	before, _ := l.board.Listed()
-	held, err := l.store.Distribution()
-	if err != nil {
-		return nil, err
-	}
-	// A version that moves from the board to the disk, or back, while we read is seen
-	// by one of the three. Were it by none, others would take it for retired.
-	after, _ := l.board.Listed()
-	arriving := union(before, after)
-	offers, err := l.inDialect(union(held, arriving), arriving)
-	return distfile.Encode(offers), err
-}
+// isLost reports whether the last look has failed.
+func (l *listing) isLost() bool { return l.asked.Load() && l.latest.Load() == nil }
 
-// union returns the newest of what is held and arriving, which is ascending. Of the
-// same version what is arriving counts, for it comes in place of what is held.
-func union(held, arriving []distfile.Entry) []distfile.Entry {
-	all := slices.DeleteFunc(held, func(e distfile.Entry) bool {
-		_, found := slices.BinarySearchFunc(arriving, e, byVersion)
-		return found
-	})
-	all = append(all, arriving...)
-	slices.SortFunc(all, byVersion)
-	return all[max(0, len(all)-distfile.MaxEntries):]
-}
-
-func byVersion(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) }
-
-// await returns what is on offer as soon as that has none of the entity tags that
-// stand in known, and after patience, or when ctx or the server ends, whatever it
-// is. It calls held before it waits, if it does.
+// await returns the text as soon as it has none of the entity tags in known, and after
+// patience, or when ctx or the server ends, whatever it is. It calls held before it waits,
+// if it does.
 func (l *listing) await(ctx context.Context, known string, patience time.Duration, held func()) (*offer, error) {
-	// What was seen last is good enough to wait for another, since watch will see the
-	// rest. Everybody else has a look of their own.
+	// The text of the last look is good enough to wait for another, since the catalog's Watch
+	// will see the rest. All other requests have a look of their own.
 	o := l.latest.Load()
 	if o == nil || !listsTag(known, o.digest) || isClosed(l.over) {
 		var err error
@@ -147,7 +165,7 @@ func (l *listing) await(ctx context.Context, known string, patience time.Duratio
 		case <-l.over:
 			ended = true
 		}
-		// Thousands may come here at once, so only what cannot be known yet is looked for.
+		// Thousands may come here at once, so only one that finds no text looks again.
 		if o = l.latest.Load(); o == nil {
 			var err error
 			if o, err = l.look(); err != nil {
@@ -167,103 +185,20 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// watch looks at the listings that somebody has asked for whenever there may be
-// something new, until ctx ends.
-func (h *handler) watch(ctx context.Context) {
-	var events chan fsnotify.Event // nil, of which nothing ever comes, if there is no watcher
-	var failures chan error
-	if watcher, err := newWatcher(h.store.Dir()); err == nil {
-		defer func() { _ = watcher.Close() }()
-		events, failures = watcher.Events, watcher.Errors
-	} else {
-		h.logger.Warn("data directory not watched", "interval", h.every, "err", err)
-	}
-	var (
-		changed <-chan struct{}    // the board
-		seen    glance             // of the file
-		begun   time.Time          // when the last look began
-		due     = time.NewTimer(0) // for the next one
-		waiting = true             // for due
-		failing bool               // since the last look
-		ticker  = time.NewTicker(h.every)
-	)
-	defer due.Stop()
-	defer ticker.Stop()
+// listsTag reports whether the entity tag of digest is in the list, weak or not (RFC 9110,
+// sections 8.8.3.2 and 13.1.2). "*", which means any text there may be, lists none, so that
+// none is worth waiting for.
+func listsTag(list string, digest shard.Digest) bool {
 	for {
-		wanted := false
-		select {
-		case <-ctx.Done():
-			return
-		case e := <-events:
-			wanted = filepath.Base(e.Name) == distfile.FileName
-		case err := <-failures:
-			h.logger.Debug("changes of the data directory missed", "err", err)
-			wanted = true
-		case <-changed:
-			changed = nil // it stays closed
-			wanted = true
-		case <-ticker.C:
-			wanted = seen.fresh(h.store) || slices.ContainsFunc(h.listings, (*listing).isLost)
-		case <-due.C:
-			waiting = false
-			begun = time.Now()
-			_, changed = h.board.Listed() // before the look, which sees what was until then
-			err := h.look()
-			if err != nil && !failing {
-				h.logger.Error("data directory failed", "task", "watch", "err", err)
-			}
-			failing = err != nil
+		list = strings.TrimPrefix(strings.TrimLeft(list, " \t,"), "W/")
+		opaque, ok := strings.CutPrefix(list, `"`)
+		tag, rest, closed := strings.Cut(opaque, `"`)
+		if !ok || !closed {
+			return false
 		}
-		if wanted && !waiting {
-			waiting = true
-			due.Reset(lookPause - time.Since(begun))
+		if tag == digest.String() {
+			return true
 		}
+		list = rest
 	}
-}
-
-// look looks at the listings that somebody has asked for.
-func (h *handler) look() error {
-	var err error
-	for _, l := range h.listings {
-		if l.asked.Load() {
-			_, failed := l.look()
-			err = errors.Join(err, failed)
-		}
-	}
-	return err
-}
-
-// isLost reports whether the listing could not be read when somebody looked last.
-func (l *listing) isLost() bool { return l.asked.Load() && l.latest.Load() == nil }
-
-// newWatcher returns a watcher of the directory dir.
-func newWatcher(dir string) (*fsnotify.Watcher, error) {
-	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, err
-	}
-	if err := watcher.Add(dir); err != nil {
-		return nil, errors.Join(err, watcher.Close())
-	}
-	return watcher, nil
-}
-
-// glance is what a file looked like from outside.
-type glance struct {
-	info  fs.FileInfo // nil if it was missing
-	since time.Time   // when it was first seen like that
-}
-
-// fresh reports whether the distribution may say something else than it did at the
-// last call: it looks different, or has not looked the same for long enough.
-func (g *glance) fresh(st *store.Store) bool {
-	info, err := st.StatDistribution()
-	if err != nil {
-		info = nil // why, those who read it will say
-	}
-	same := info == nil && g.info == nil || info != nil && g.info != nil && sameFile(info, g.info)
-	if !same {
-		g.info, g.since = info, time.Now()
-	}
-	return time.Since(g.since) < settleTime
 }

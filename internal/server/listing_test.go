@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
@@ -139,7 +140,7 @@ func TestRequestIsHeldUntilAnotherProcessPublishes(t *testing.T) {
 	dir := t.TempDir()
 	here, there := open(t, dir), open(t, dir)
 	claim(t, here)
-	h := servePushing(t, server.Options{Store: here})
+	h := servePushing(t, server.Options{Catalog: catalog.New(here, nil)})
 	want, known := "", tagOf("")
 	for v, text := range []string{"", text, strings.ToUpper(text)} {
 		if v == 0 {
@@ -168,7 +169,7 @@ func TestRequestIsHeldUntilTheBoardChanges(t *testing.T) {
 	t.Parallel()
 	st, board := open(t, t.TempDir()), relay.NewBoard()
 	held := publish(t, st, 1, text).Digest
-	h := servePushing(t, server.Options{Store: st, Board: board})
+	h := servePushing(t, server.Options{Catalog: catalog.New(st, board)})
 	arriving, again := entryOf(2, "two"), entryOf(1, "again")
 	known := line(1, held)
 	for _, step := range []struct {
@@ -212,7 +213,7 @@ func TestAVersionThatMovesBetweenBoardAndDiskIsAlwaysListed(t *testing.T) {
 		return os.Rename(name+".tmp", name)
 	}
 	require.NoError(t, replace(here))
-	site := newSiteAs(t, server.Options{Store: st, Board: board})
+	site := newSiteAs(t, server.Options{Catalog: catalog.New(st, board)})
 	enough, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
 		var err error
@@ -246,7 +247,7 @@ func isClosed(c <-chan struct{}) bool {
 
 func TestHeldRequestIsAnsweredWhenItsTimeIsOver(t *testing.T) {
 	t.Parallel()
-	h := servePushing(t, server.Options{Store: open(t, t.TempDir())})
+	h := servePushing(t, server.Options{Catalog: catalog.New(open(t, t.TempDir()), nil)})
 	start := time.Now()
 	got := h.hold(t, tagOf(""), "wait=1").get(t)
 	assert.GreaterOrEqual(t, time.Since(start), time.Second)
@@ -261,7 +262,7 @@ func TestOnlyWhoKnowsTheTextAndWantsToWaitIsHeld(t *testing.T) {
 	t.Parallel()
 	st := open(t, t.TempDir())
 	want := line(1, publish(t, st, 1, text).Digest)
-	h := servePushing(t, server.Options{Store: st})
+	h := servePushing(t, server.Options{Catalog: catalog.New(st, nil)})
 	same, other := tagOf(want), tagOf("")
 	for name, tc := range map[string]struct {
 		known   string
@@ -334,7 +335,7 @@ func TestNothingIsHeldWithoutAServer(t *testing.T) {
 
 func TestServeAnswersWhatItHoldsWhenItEnds(t *testing.T) {
 	t.Parallel()
-	h := servePushing(t, server.Options{Store: open(t, t.TempDir())})
+	h := servePushing(t, server.Options{Catalog: catalog.New(open(t, t.TempDir()), nil)})
 	waiters := make([]waiter, 100)
 	for i := range waiters {
 		waiters[i] = h.send(t, tagOf(""), "wait=300")
@@ -352,7 +353,7 @@ func TestServeAnswersWhatItHoldsWhenItEnds(t *testing.T) {
 func TestAllWaitersGetTheChange(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	h := servePushing(t, server.Options{Store: open(t, dir)})
+	h := servePushing(t, server.Options{Catalog: catalog.New(open(t, dir), nil)})
 	waiters := make([]waiter, 1000)
 	for i := range waiters {
 		waiters[i] = h.send(t, tagOf(""), "wait=300")
@@ -368,7 +369,7 @@ func TestHeldRequestsCountForNoLimit(t *testing.T) {
 	t.Parallel()
 	st := open(t, t.TempDir())
 	want := line(1, publish(t, st, 1, text).Digest)
-	h := servePushing(t, server.Options{Store: st, Limits: server.Limits{Connections: 1, ConnectionsPerClient: 1}})
+	h := servePushing(t, server.Options{Catalog: catalog.New(st, nil), Limits: server.Limits{Connections: 1, ConnectionsPerClient: 1}})
 	for range 3 {
 		h.hold(t, tagOf(want), "wait=300")
 	}
@@ -380,7 +381,7 @@ func TestWhoHasAskedForTheLastTimeIsAnswered(t *testing.T) {
 	t.Parallel()
 	st := open(t, t.TempDir())
 	want := line(1, publish(t, st, 1, text).Digest)
-	h := servePushing(t, server.Options{Store: st})
+	h := servePushing(t, server.Options{Catalog: catalog.New(st, nil)})
 	conn := dial(t, h.addr)
 	_, err := fmt.Fprintf(conn, "GET /distribution.txt HTTP/1.1\r\nHost: h\r\nIf-None-Match: %s\r\nPrefer: wait=300\r\n\r\n", tagOf(want))
 	require.NoError(t, err)
@@ -412,7 +413,7 @@ func TestChangesAreFoundWithoutAWatch(t *testing.T) {
 			if early {
 				there = move(t, dir)
 			}
-			h := servePushing(t, server.Options{Store: st})
+			h := servePushing(t, server.Options{Catalog: catalog.New(st, nil)})
 			first := h.hold(t, tagOf(""), "wait=300")
 			if !early {
 				there = move(t, dir)
@@ -434,7 +435,7 @@ func TestDistributionThatIsGoneOffersNothing(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
 			st := open(t, dir)
 			want := line(1, publish(t, st, 1, text).Digest)
-			h := servePushing(t, server.Options{Store: st})
+			h := servePushing(t, server.Options{Catalog: catalog.New(st, nil)})
 			w := h.hold(t, tagOf(want), "wait=300")
 			require.NoError(t, remove(dir))
 			got := w.get(t)
@@ -454,7 +455,7 @@ func TestDistributionThatIsGoneOffersNothing(t *testing.T) {
 func TestNoChangeIsLostAmongMany(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	h := servePushing(t, server.Options{Store: open(t, dir)})
+	h := servePushing(t, server.Options{Catalog: catalog.New(open(t, dir), nil)})
 	final := line(1, sha256.Sum256([]byte("1999")))
 	done := make(chan error, 1)
 	go func() {
@@ -481,7 +482,7 @@ func TestDistributionThatCannotBeReadIsWaitedFor(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir)
 	known := line(1, publish(t, st, 1, text).Digest)
-	h := servePushing(t, server.Options{Store: st})
+	h := servePushing(t, server.Options{Catalog: catalog.New(st, nil)})
 	long, short := h.hold(t, tagOf(known), "wait=300"), h.hold(t, tagOf(known), "wait=1")
 	write(t, filepath.Join(dir, "new"), strings.Repeat("\n", distfile.MaxSize+1)) // not seen half written
 	require.NoError(t, os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "distribution.txt")))
@@ -507,7 +508,7 @@ func TestVersionOnItsWayBetweenBoardAndDiskIsAlwaysListed(t *testing.T) {
 		return cmp.Or(os.WriteFile(name, []byte(text), 0o644), os.Rename(name, filepath.Join(dir, "distribution.txt")))
 	}
 	require.NoError(t, put(with))
-	h := servePushing(t, server.Options{Store: st, Board: board})
+	h := servePushing(t, server.Options{Catalog: catalog.New(st, board)})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -538,7 +539,7 @@ func TestNewestVersionsAreListed(t *testing.T) {
 	board := relay.NewBoard()
 	board.List(entryOf(distfile.MaxEntries+1, "new"))
 	board.List(entryOf(5, "other"))
-	h := servePushing(t, server.Options{Store: open(t, dir), Board: board})
+	h := servePushing(t, server.Options{Catalog: catalog.New(open(t, dir), board)})
 	want := append(entries[1:], entryOf(distfile.MaxEntries+1, "new"))
 	want[3] = entryOf(5, "other")
 	assert.Equal(t, string(distfile.Encode(want)), h.get(t, "/distribution.txt").body)

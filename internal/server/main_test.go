@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
@@ -107,7 +108,7 @@ func newSite(t *testing.T, st *store.Store) site {
 
 func newLimitedSite(t *testing.T, st *store.Store, limits server.Limits) site {
 	t.Helper()
-	return newSiteAs(t, server.Options{Store: st, Limits: limits})
+	return newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Limits: limits})
 }
 
 // newSiteAs serves what opts say, but for its logger.

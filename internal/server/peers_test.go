@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/store"
@@ -25,7 +26,7 @@ import (
 // swarmed serves st to a swarm, in which addresses of allow may be claimed.
 func swarmed(t *testing.T, st *store.Store, counts *metrics.Metrics, allow ...netip.Prefix) site {
 	t.Helper()
-	return newSiteAs(t, server.Options{Store: st, Members: members(t, allow...), Metrics: counts})
+	return newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Members: members(t, allow...), Metrics: counts})
 }
 
 // members are nobody at first.

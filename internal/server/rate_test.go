@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/store"
 )
@@ -49,6 +50,12 @@ type site struct{ *handler }
 // limits.
 func limited(t *testing.T, size int64, limits Limits, f func(t *testing.T, s site)) {
 	t.Helper()
+	serving(t, size, Options{Limits: limits}, f)
+}
+
+// serving runs f in a bubble with a shard of size bytes that is served as opts say.
+func serving(t *testing.T, size int64, opts Options, f func(t *testing.T, s site)) {
+	t.Helper()
 	dir := t.TempDir()
 	name := filepath.Join(dir, "v1", "shard_001.bin")
 	require.NoError(t, os.Mkdir(filepath.Dir(name), 0o755))
@@ -58,7 +65,8 @@ func limited(t *testing.T, size int64, limits Limits, f func(t *testing.T, s sit
 		st, err := store.Open(dir, store.Origin)
 		require.NoError(t, err)
 		defer st.Close() //nolint:errcheck // of what was only read
-		h, ok := NewHandler(Options{Store: st, Limits: limits, Logger: slog.New(slog.DiscardHandler)}).(*handler)
+		opts.Catalog, opts.Logger = catalog.New(st, nil), slog.New(slog.DiscardHandler)
+		h, ok := NewHandler(opts).(*handler)
 		require.True(t, ok)
 		f(t, site{h})
 		time.Sleep(time.Hour)
@@ -316,9 +324,9 @@ func TestWithoutARateTheKernelSendsShards(t *testing.T) {
 		"no limits":          {},
 		"number of requests": {Connections: 1, ConnectionsPerClient: 1},
 	} {
-		limited(t, 6<<20, limits, func(t *testing.T, s site) {
+		opts := Options{Limits: limits, Metrics: metrics.New("origin", ""), AccessLog: io.Discard}
+		serving(t, 6<<20, opts, func(t *testing.T, s site) {
 			w := &kernel{sink: sink{header: make(http.Header)}}
-			s.metrics, s.accessLog = metrics.New("origin", ""), newAccessLog(io.Discard, s.logger)
 			s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/shard_001.bin", http.NoBody))
 			assert.Equal(t, 6<<20, w.total)
 			src, ok := w.src.(*io.LimitedReader)

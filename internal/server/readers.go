@@ -61,7 +61,7 @@ func (r *readers) begin(remote string, version shard.Version) *reader {
 	one, ok := r.each[key]
 	if !ok {
 		if len(r.each) >= maxReaders {
-			r.forget(now)
+			forgetIdle(r.each, now)
 		}
 		if len(r.each) >= maxReaders {
 			return nil
@@ -91,9 +91,9 @@ func (r *reader) end() {
 	r.ended = time.Now()
 }
 
-// forget drops idle readers. The caller holds mu.
-func (r *readers) forget(now time.Time) {
-	maps.DeleteFunc(r.each, func(_ readerKey, one *reader) bool {
+// forgetIdle removes idle readers from each.
+func forgetIdle(each map[readerKey]*reader, now time.Time) {
+	maps.DeleteFunc(each, func(_ readerKey, one *reader) bool {
 		return one.transfers == 0 && now.Sub(one.ended) > readerIdle
 	})
 }
@@ -102,7 +102,7 @@ func (r *readers) forget(now time.Time) {
 func (r *readers) mark(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.forget(now)
+	forgetIdle(r.each, now)
 	r.before, r.last = r.last, now
 	for _, one := range r.each {
 		one.before, one.last = one.last, one.bytes.Load()
@@ -113,7 +113,7 @@ func (r *readers) mark(now time.Time) {
 // [status.MaxDownloads].
 func (r *readers) downloads(now time.Time) (shown []status.Download, more int) {
 	r.mu.Lock()
-	r.forget(now)
+	forgetIdle(r.each, now)
 	all := make([]status.Download, 0, len(r.each))
 	for key, one := range r.each {
 		bytes, age := one.bytes.Load(), now.Sub(one.since)

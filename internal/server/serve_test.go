@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
@@ -39,7 +40,7 @@ type running struct {
 // serve serves st until the test ends.
 func serve(t *testing.T, st *store.Store) *running {
 	t.Helper()
-	return serveAs(t, server.Options{Store: st, Logger: slog.New(slog.DiscardHandler)})
+	return serveAs(t, server.Options{Catalog: catalog.New(st, nil), Logger: slog.New(slog.DiscardHandler)})
 }
 
 // serveAs serves what opts say until the test ends.
@@ -158,7 +159,7 @@ func TestServeReturnsWhyItCannotServe(t *testing.T) {
 			spoil(t, ln, st)
 			done := make(chan error, 1)
 			go func() {
-				done <- server.Serve(t.Context(), ln, server.Options{Store: st, Logger: slog.New(slog.DiscardHandler)})
+				done <- server.Serve(t.Context(), ln, server.Options{Catalog: catalog.New(st, nil), Logger: slog.New(slog.DiscardHandler)})
 			}()
 			select {
 			case err := <-done:
@@ -295,7 +296,7 @@ func TestManyDownloadsAtOnceAreAllWhole(t *testing.T) {
 	t.Parallel()
 	st := open(t, t.TempDir())
 	publish(t, st, 1, text)
-	srv := httptest.NewServer(server.NewHandler(server.Options{Store: st, Logger: slog.New(slog.DiscardHandler)}))
+	srv := httptest.NewServer(server.NewHandler(server.Options{Catalog: catalog.New(st, nil), Logger: slog.New(slog.DiscardHandler)}))
 	defer srv.Close()
 	s := site{srv.URL, srv.Client()}
 	t.Run("downloads", func(t *testing.T) {

@@ -20,12 +20,12 @@ type entered struct {
 }
 
 // enterAll asks for count slots at the same time.
-func enterAll(s *swarming, count int, spare bool) <-chan entered {
+func enterAll(s *slots, count int, spare bool) <-chan entered {
 	outcomes, begun := make(chan entered, count), time.Now()
 	for range count {
 		go func() {
-			leave, err := s.enter(context.Background(), spare)
-			outcomes <- entered{leave, err, time.Since(begun)}
+			err := s.enter(context.Background(), spare)
+			outcomes <- entered{s.leave, err, time.Since(begun)}
 		}()
 	}
 	synctest.Wait()
@@ -34,7 +34,7 @@ func enterAll(s *swarming, count int, spare bool) <-chan entered {
 
 func TestOfThoseWithoutASlotTwoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSwarming()
+		s := newSlots()
 		var leave []func()
 		for range swarmSlots {
 			got := <-enterAll(s, 1, false)
@@ -62,7 +62,7 @@ func TestOfThoseWithoutASlotTwoWait(t *testing.T) {
 // others for a while.
 func TestASlotToSpareIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSwarming()
+		s := newSlots()
 		got := <-enterAll(s, 1, true)
 		require.NoError(t, got.err, "no other has asked in vain")
 		var leave []func()

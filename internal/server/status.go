@@ -2,15 +2,14 @@ package server
 
 import (
 	"context"
-	"maps"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/metrics"
-	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/status"
 	"github.com/shardcast/shardcast/internal/wire"
@@ -22,7 +21,7 @@ const (
 	statusPath = "/" + wire.StatusName
 )
 
-// Status is the part of a server's status that the handler cannot see.
+// Status is the part of a server's status that the server cannot see.
 type Status struct {
 	// Role is origin or middle, and Build the version of the program.
 	Role, Build string
@@ -42,10 +41,11 @@ const (
 	statusRest = 20
 )
 
-// statusPage shows a handler's server. A nil one shows nothing.
+// statusPage shows a server. A nil one shows nothing.
 type statusPage struct {
-	handler *handler
-	opts    Status
+	opts    Options
+	health  health
+	swarms  bool // nodes of a swarm read here
 	started time.Time
 	readers readers
 
@@ -60,11 +60,12 @@ type statusPage struct {
 // sight is the result of one look.
 type sight struct{ page, json []byte }
 
-func newStatusPage(h *handler, opts Status) *statusPage {
+func newStatusPage(opts Options, health health, swarms bool) *statusPage {
 	now := time.Now()
 	return &statusPage{
-		handler: h, opts: opts, started: now.UTC(), readers: readers{each: make(map[readerKey]*reader)},
-		marks: []mark{{now, h.metrics.Traffic()}}, turn: make(chan struct{}, 1),
+		opts: opts, health: health, swarms: swarms, started: now.UTC(),
+		readers: readers{each: make(map[readerKey]*reader)},
+		marks:   []mark{{now, opts.Metrics.Traffic()}}, turn: make(chan struct{}, 1),
 	}
 }
 
@@ -110,7 +111,7 @@ func (p *statusPage) mark(now time.Time) {
 	p.readers.mark(now)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.marks = append(p.marks[max(0, len(p.marks)-status.MaxSamples):], mark{now, p.handler.metrics.Traffic()})
+	p.marks = append(p.marks[max(0, len(p.marks)-status.MaxSamples):], mark{now, p.opts.Metrics.Traffic()})
 }
 
 // read notes that remote receives a shard of a version. It returns nil beyond [maxReaders].
@@ -121,16 +122,16 @@ func (p *statusPage) read(remote string, version shard.Version) *reader {
 	return p.readers.begin(remote, version)
 }
 
-// serve answers with the page, or with the JSON, to operators: scripts of other sites may
+// answer answers with the page, or with the JSON, to operators: scripts of other sites may
 // not read it, and no cache may keep it.
-func (p *statusPage) serve(w http.ResponseWriter, r *http.Request) error {
+func (p *statusPage) answer(w http.ResponseWriter, r *http.Request, _ target) error {
 	seen, err := p.look(r.Context())
 	if err != nil {
 		return err
 	}
 	header := w.Header()
 	header.Del("Access-Control-Allow-Origin")
-	header.Set("Cache-Control", "no-store")
+	header.Set("Cache-Control", noStore)
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")
 	if r.URL.Path == statusPath {
@@ -171,25 +172,25 @@ func (p *statusPage) look(ctx context.Context) (sight, error) {
 
 // all looks at everything.
 func (p *statusPage) all(now time.Time) (status.Status, error) {
-	h := p.handler
-	s := status.Status{Role: p.opts.Role, Build: p.opts.Build, Time: now.UTC(), Started: p.started}
-	why := h.unready()
+	opts := p.opts.Status
+	s := status.Status{Role: opts.Role, Build: opts.Build, Time: now.UTC(), Started: p.started}
+	why := p.health.unready()
 	s.Ready, s.NotReady = why == nil, status.Text(why)
-	// The board before the disk: a version that moves to the disk meanwhile is in both.
-	arriving := h.board.Arriving()
-	listed, _ := h.board.Listed()
-	usage, err := h.store.Usage()
+	here, err := p.opts.Catalog.Inventory(status.MaxVersions)
 	if err != nil {
 		return status.Status{}, err
 	}
-	s.Disk.Used = usage.Bytes
-	if usage.Free >= 0 {
-		s.Disk.Free = &usage.Free
+	s.Disk.Used = here.Disk.Bytes
+	if here.Disk.Free >= 0 {
+		s.Disk.Free = &here.Disk.Free
 	}
-	s.Versions, s.MoreVersions = p.versions(arriving, listed, usage.Held)
+	s.Versions, s.MoreVersions = []status.Version{}, here.More
+	for _, item := range here.Versions {
+		s.Versions = append(s.Versions, versionStatus(item))
+	}
 	s.Downloads, s.MoreDownloads = p.readers.downloads(now)
-	if p.opts.Upstreams != nil {
-		s.Upstreams = p.opts.Upstreams()
+	if opts.Upstreams != nil {
+		s.Upstreams = opts.Upstreams()
 	}
 	p.count(now, &s)
 	return s, nil
@@ -200,7 +201,7 @@ func (p *statusPage) count(now time.Time, s *status.Status) {
 	p.mu.Lock()
 	marks := p.marks
 	p.mu.Unlock()
-	total := p.handler.metrics.Traffic()
+	total := p.opts.Metrics.Traffic()
 	speeds := mark{now, total}.since(marks[max(0, len(marks)-2)]) // over five to ten seconds
 	s.Throughput = status.Throughput{Sent: speeds.Sent, Received: speeds.In(), Samples: []status.Sample{}}
 	for i := 1; i < len(marks); i++ {
@@ -216,9 +217,9 @@ func (p *statusPage) count(now time.Time, s *status.Status) {
 		}
 		return 0
 	}
-	if p.handler.swarm != nil {
+	if p.swarms {
 		s.Swarm = &status.Swarm{
-			Peers: max(p.handler.members.Count(), 0), Sent: total.ToPeers, SentSpeed: speeds.ToPeers,
+			Peers: max(p.opts.Members.Count(), 0), Sent: total.ToPeers, SentSpeed: speeds.ToPeers,
 			Received: total.FromPeers, ReceivedSpeed: speeds.FromPeers, Share: share(total.FromPeers),
 		}
 	}
@@ -228,55 +229,22 @@ func (p *statusPage) count(now time.Time, s *status.Status) {
 	}
 }
 
-// versions returns the newest versions, the newest first, and the number of older ones. An
-// arriving version hides a held one of the same number, which it will replace.
-func (p *statusPage) versions(
-	arriving []*relay.Version, listed, held []distfile.Entry,
-) (shown []status.Version, more int) {
-	all := make(map[shard.Version]func() status.Version)
-	for _, e := range held {
-		all[e.Version] = func() status.Version { return p.held(e) }
+// versionStatus describes a version.
+func versionStatus(item catalog.Item) status.Version {
+	if item.State == catalog.Held {
+		return heldStatus(item.Entry, item.Manifest, item.Numbers)
 	}
-	for _, e := range listed {
-		all[e.Version] = func() status.Version {
-			return status.Version{Version: e.Version.String(), State: status.Waiting, Digest: e.Digest.String()}
+	s := describe(item.Entry, item.Manifest)
+	if s.State = status.Waiting; item.State == catalog.Arriving {
+		s.State = status.Arriving
+		shards := make([]status.Shard, len(item.Extents))
+		for i, e := range item.Extents {
+			size := item.Manifest.Shard(i + 1).Size
+			shards[i] = status.Shard{Here: e.Verified, Begun: e.Begun, Size: size, Bytes: e.Bytes}
 		}
+		s.Add(shards)
 	}
-	for _, v := range arriving {
-		all[v.Entry.Version] = func() status.Version { return arrivingStatus(v) }
-	}
-	shown = []status.Version{}
-	for _, v := range slices.Backward(slices.Sorted(maps.Keys(all))) {
-		if len(shown) == status.MaxVersions {
-			break
-		}
-		shown = append(shown, all[v]())
-	}
-	return shown, len(all) - len(shown)
-}
-
-// arrivingStatus describes an arriving version.
-func arrivingStatus(v *relay.Version) status.Version {
-	s := describe(v.Entry, v.Manifest)
-	s.State = status.Arriving
-	var shards []status.Shard
-	for e := range v.Extents() {
-		size := v.Manifest.Shard(len(shards) + 1).Size
-		shards = append(shards, status.Shard{Here: e.Verified, Begun: e.Begun, Size: size, Bytes: e.Bytes})
-	}
-	s.Add(shards)
 	return s
-}
-
-// held describes a version on the disk.
-func (p *statusPage) held(e distfile.Entry) status.Version {
-	var m shard.Manifest // zero if the file is missing, or damaged
-	if f, err := p.handler.store.Manifest(e.Version); err == nil {
-		m, _ = shard.ParseManifest(f)
-		_ = f.Close()
-	}
-	numbers, _ := p.handler.store.Shards(e.Version)
-	return heldStatus(e, m, numbers)
 }
 
 // heldStatus describes e, with its manifest if that is not zero, and its shards on the disk.

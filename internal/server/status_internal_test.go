@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -41,9 +42,9 @@ func page(t *testing.T) (*statusPage, *atomic.Int64) {
 	t.Cleanup(func() { _ = st.Close() })
 	var looks atomic.Int64
 	h := newHandler(Options{
-		Store: st, Metrics: metrics.New("origin", ""), Logger: slog.New(slog.DiscardHandler),
+		Catalog: catalog.New(st, nil), Metrics: metrics.New("origin", ""), Logger: slog.New(slog.DiscardHandler),
 		Status: &Status{Upstreams: func() []status.Upstream { looks.Add(1); return nil }},
-	})
+	}, nil)
 	return h.status, &looks
 }
 
@@ -73,7 +74,7 @@ func TestManyRequestsShareOneLookASecond(t *testing.T) {
 func TestALongRestFollowsALongLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, looks := page(t)
-		p.opts.Upstreams = func() []status.Upstream { looks.Add(1); time.Sleep(time.Second); return nil }
+		p.opts.Status.Upstreams = func() []status.Upstream { looks.Add(1); time.Sleep(time.Second); return nil }
 		for range 4 {
 			_, err := p.look(t.Context())
 			require.NoError(t, err)
@@ -98,7 +99,7 @@ func TestThroughputIsRecordedWhileTheServerRuns(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go p.follow(ctx)
 		synctest.Wait()
-		request := p.handler.metrics.Begin(metrics.Shard)
+		request := p.opts.Metrics.Begin(metrics.Shard)
 		one := p.read("10.0.0.1:99", 7)
 		time.Sleep(time.Second) // so that no byte is sent at a mark
 		for range 3 {
@@ -215,8 +216,8 @@ func TestAMiddlesSamplesAddUpAllThatComesIn(t *testing.T) {
 	p, _ := page(t)
 	m := metrics.New("middle", "")
 	m.Follow([]string{"http://a", "http://b"}, func() []metrics.Upstream { return make([]metrics.Upstream, 2) })
-	p.handler.metrics = m
-	p = newStatusPage(p.handler, Status{})
+	p.opts.Metrics = m
+	p = newStatusPage(p.opts, p.health, false)
 	begun := time.Now()
 	p.mark(begun.Add(status.SampleEvery))
 	m.Received(0, 1000)

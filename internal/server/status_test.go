@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/metrics"
@@ -29,7 +30,7 @@ import (
 func newStatusSite(t *testing.T, st *store.Store, board *relay.Board) site {
 	t.Helper()
 	return newSiteAs(t, server.Options{
-		Store: st, Board: board, Metrics: metrics.New("origin", "v9"),
+		Catalog: catalog.New(st, board), Metrics: metrics.New("origin", "v9"),
 		Status: &server.Status{Role: "origin", Build: "v9"},
 	})
 }
@@ -201,7 +202,7 @@ func TestStatusHasTwoPathsAlone(t *testing.T) {
 }
 
 func TestAServerWithoutAStatusHasNoPage(t *testing.T) {
-	s := newSiteAs(t, server.Options{Store: open(t, t.TempDir()), Metrics: metrics.New("origin", "")})
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(open(t, t.TempDir()), nil), Metrics: metrics.New("origin", "")})
 	assert.Equal(t, 404, s.get(t, "/").status)
 	assert.Equal(t, 404, s.get(t, "/status.json").status)
 }
@@ -220,7 +221,7 @@ func TestStatusEscapesHostileNamesAndErrors(t *testing.T) {
 		return []status.Upstream{{Upstream: "http://a", State: "failing", Error: evil}}
 	}
 	s := newSiteAs(t, server.Options{
-		Store: st, Board: board, Metrics: m, Status: &server.Status{Role: "middle", Upstreams: upstreams},
+		Catalog: catalog.New(st, board), Metrics: m, Status: &server.Status{Role: "middle", Upstreams: upstreams},
 	})
 	page := s.get(t, "/").body
 	assert.Equal(t, 1, strings.Count(page, "<script"))
@@ -234,7 +235,7 @@ func TestStatusComputesSharesFromTheMetrics(t *testing.T) {
 	m.Follow([]string{"http://a", "http://b"}, func() []metrics.Upstream { return make([]metrics.Upstream, 2) })
 	upstreams := func() []status.Upstream { return make([]status.Upstream, 2) }
 	opts := server.Options{
-		Store: open(t, t.TempDir()), Metrics: m, Status: &server.Status{Role: "middle", Upstreams: upstreams},
+		Catalog: catalog.New(open(t, t.TempDir()), nil), Metrics: m, Status: &server.Status{Role: "middle", Upstreams: upstreams},
 	}
 	s := newSiteAs(t, opts)
 	for _, u := range s.status(t).Upstreams {
@@ -255,7 +256,7 @@ func TestStatusComputesSharesFromTheMetrics(t *testing.T) {
 
 func TestStatusIsCountedAsAKindOfItsOwn(t *testing.T) {
 	m := metrics.New("origin", "")
-	s := newSiteAs(t, server.Options{Store: open(t, t.TempDir()), Metrics: m, Status: &server.Status{}})
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(open(t, t.TempDir()), nil), Metrics: m, Status: &server.Status{}})
 	s.get(t, "/")
 	s.get(t, "/status.json")
 	has(t, m, `shardcast_http_requests_total{code="200",kind="status"}`, "2")

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -137,7 +138,7 @@ func TestNodesOfASwarmHaveEightSlotsAndOthersAsManyAsTheyLike(t *testing.T) {
 func TestPeersAreGivenOfWhatArrivesWhatComesFromWhoHoldsIt(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t, feedSize)
-	f.site = newSiteAs(t, server.Options{Store: open(t, t.TempDir()), Board: f.board, Members: members(t)})
+	f.site = newSiteAs(t, server.Options{Catalog: catalog.New(open(t, t.TempDir()), f.board), Members: members(t)})
 	f.write(t, 0, 1000)
 	have := f.have(t, f.version.Entry.Digest)
 	require.True(t, have.Scan())
@@ -164,7 +165,7 @@ func TestPeersAreGivenOfWhatArrivesWhatComesFromWhoHoldsIt(t *testing.T) {
 func TestABoardAloneServesItsShardsToASwarmAndNothingElse(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t, feedSize)
-	f.site = newSiteAs(t, server.Options{Board: f.board})
+	f.site = newSiteAs(t, server.Options{Catalog: catalog.New(nil, f.board)})
 	f.write(t, 0, feedSize)
 	f.version.Shard(1).Verify()
 	assert.Equal(t, "+1", f.have(t, f.version.Entry.Digest).next(t))
@@ -188,7 +189,7 @@ func TestServeBoardBreaksOffWhenItEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- server.ServeBoard(ctx, ln, server.Options{Board: f.board, Logger: slog.New(slog.DiscardHandler)})
+		ended <- server.ServeBoard(ctx, ln, server.Options{Catalog: catalog.New(nil, f.board), Logger: slog.New(slog.DiscardHandler)})
 	}()
 	f.site = site{"http://" + ln.Addr().String(), http.DefaultClient}
 	resp := f.open(t, asked("peer")...)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -27,7 +28,7 @@ func TestRetiredVersionIsRemovedAMinuteAfterItsLastReader(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
-			sweep(ctx, st, slog.New(slog.DiscardHandler))
+			sweep(ctx, catalog.New(st, nil), slog.New(slog.DiscardHandler))
 			close(ended)
 		}()
 

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -55,30 +56,36 @@ func TestListsTag(t *testing.T) {
 	}
 }
 
-// newTestListing returns a listing of a new data directory in which a test may wait.
-func newTestListing(t *testing.T) (*listing, string) {
+// testListing is a listing of a new data directory in which a test may wait.
+type testListing struct {
+	*listing
+
+	store *store.Store
+	board *relay.Board
+	name  string // of the file
+}
+
+func newTestListing(t *testing.T) testListing {
 	t.Helper()
 	dir := t.TempDir()
 	st, err := store.Open(dir, store.Origin)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = st.Close() })
-	l := newListing(Options{Store: st, Board: relay.NewBoard()}, Dialect01)
-	l.over = t.Context().Done()
-	return l, filepath.Join(dir, distfile.FileName)
+	board := relay.NewBoard()
+	l := &listing{dialect: Dialect01, catalog: catalog.New(st, board), over: t.Context().Done()}
+	return testListing{l, st, board, filepath.Join(dir, distfile.FileName)}
 }
 
 // watch has l watched until the test ends, and looked at every so often however quiet
 // it is, and returns when it has been looked at.
-func watch(t *testing.T, l *listing, every time.Duration) {
+func (l testListing) watch(t *testing.T, every time.Duration) {
 	t.Helper()
-	h := newHandler(Options{Store: l.store, Board: l.board, Logger: slog.New(slog.DiscardHandler)})
-	h.listings, h.every = []*listing{l}, every
 	l.asked.Store(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		h.watch(ctx)
+		l.catalog.Watch(ctx, &listings{dialects: []*listing{l.listing}}, every, slog.New(slog.DiscardHandler))
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -113,30 +120,32 @@ func replacedSoon(t *testing.T, l *listing, o *offer) string {
 
 func TestSystemTellsOfChanges(t *testing.T) {
 	t.Parallel()
-	l, name := newTestListing(t)
-	watch(t, l, time.Hour)
+	l := newTestListing(t)
+	name := l.name
+	l.watch(t, time.Hour)
 	for _, content := range []string{"one", "two", "three"} {
 		before := l.latest.Load()
 		write(t, name, textOf(content))
-		assert.Equal(t, textOf(content), replacedSoon(t, l, before))
+		assert.Equal(t, textOf(content), replacedSoon(t, l.listing, before))
 	}
 }
 
 func TestBoardTellsOfChanges(t *testing.T) {
 	t.Parallel()
-	l, _ := newTestListing(t)
-	watch(t, l, time.Hour)
+	l := newTestListing(t)
+	l.watch(t, time.Hour)
 	for v := range 3 {
 		before := l.latest.Load()
 		l.board.List(distfile.Entry{Version: shard.Version(v + 1)})
-		assert.Len(t, strings.Split(replacedSoon(t, l, before), "\n"), v+2)
+		assert.Len(t, strings.Split(replacedSoon(t, l.listing, before), "\n"), v+2)
 	}
 }
 
 // Two writes within one tick of a file system's clock look the same.
 func TestChangeThatDoesNotShowIsFound(t *testing.T) {
 	t.Parallel()
-	l, name := newTestListing(t)
+	l := newTestListing(t)
+	name := l.name
 	write(t, name, textOf("one"))
 	// The system would tell; it is not asked.
 	moved := l.store.Dir() + "-moved"
@@ -144,7 +153,7 @@ func TestChangeThatDoesNotShowIsFound(t *testing.T) {
 	name = filepath.Join(moved, distfile.FileName)
 	info, err := os.Stat(name)
 	require.NoError(t, err)
-	watch(t, l, 100*time.Millisecond)
+	l.watch(t, 100*time.Millisecond)
 	before := l.latest.Load()
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	require.NoError(t, err)
@@ -152,33 +161,14 @@ func TestChangeThatDoesNotShowIsFound(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	require.NoError(t, os.Chtimes(name, info.ModTime(), info.ModTime()))
-	assert.Equal(t, textOf("two"), replacedSoon(t, l, before))
-}
-
-func TestSettledFileIsNotRead(t *testing.T) {
-	t.Parallel()
-	l, name := newTestListing(t)
-	var g glance
-	assert.False(t, g.fresh(l.store), "there was none before")
-	write(t, name, textOf("one"))
-	assert.True(t, g.fresh(l.store), "it is new")
-	assert.True(t, g.fresh(l.store), "it has just been new")
-	g.since = g.since.Add(-settleTime)
-	assert.False(t, g.fresh(l.store))
-	write(t, name, textOf("two"))
-	assert.True(t, g.fresh(l.store), "it is new")
-	g.since = g.since.Add(-settleTime)
-	require.NoError(t, os.Remove(name))
-	assert.True(t, g.fresh(l.store), "it has gone")
-	g.since = g.since.Add(-settleTime)
-	assert.False(t, g.fresh(l.store))
+	assert.Equal(t, textOf("two"), replacedSoon(t, l.listing, before))
 }
 
 // What has failed for a reason that does not show in the file is tried again.
 func TestFailedLookIsRepeated(t *testing.T) {
 	t.Parallel()
-	l, _ := newTestListing(t)
-	watch(t, l, 10*time.Millisecond)
+	l := newTestListing(t)
+	l.watch(t, 10*time.Millisecond)
 	before := l.latest.Load()
 	l.latest.Store(nil)
 	require.Eventually(t, func() bool { return l.latest.Load() != nil }, patience, time.Millisecond)
@@ -187,8 +177,8 @@ func TestFailedLookIsRepeated(t *testing.T) {
 
 func TestManyChangesAreLookedAtTogether(t *testing.T) {
 	t.Parallel()
-	l, _ := newTestListing(t)
-	watch(t, l, time.Hour)
+	l := newTestListing(t)
+	l.watch(t, time.Hour)
 	ctx, cancel := context.WithCancel(t.Context())
 	looks := make(chan int, 1)
 	go func() {
@@ -211,13 +201,14 @@ func TestManyChangesAreLookedAtTogether(t *testing.T) {
 	require.Eventually(t, func() bool { return strings.Count(string(l.latest.Load().text), "\n") == want }, patience, time.Millisecond)
 	elapsed := time.Since(start)
 	cancel()
-	assert.LessOrEqual(t, <-looks, int(elapsed/lookPause)+2)
+	assert.LessOrEqual(t, <-looks, int(elapsed/catalog.LookPause)+2)
 }
 
 // Thousands that are woken together would have the file read thousands of times.
 func TestWaitersDoNotLookForThemselves(t *testing.T) {
 	t.Parallel()
-	l, name := newTestListing(t)
+	l := newTestListing(t)
+	name := l.name
 	before, err := l.look()
 	require.NoError(t, err)
 	held, got := make(chan struct{}), make(chan *offer)
@@ -249,7 +240,8 @@ func TestWaitersDoNotLookForThemselves(t *testing.T) {
 
 func TestWhoKnowsTheNewTextTooGoesOnWaiting(t *testing.T) {
 	t.Parallel()
-	l, name := newTestListing(t)
+	l := newTestListing(t)
+	name := l.name
 	one, err := l.look()
 	require.NoError(t, err)
 	write(t, name, textOf("two"))
@@ -271,7 +263,8 @@ func TestWhoKnowsTheNewTextTooGoesOnWaiting(t *testing.T) {
 
 func TestFirstWaiterAfterAChangeIsHeldToo(t *testing.T) {
 	t.Parallel()
-	l, name := newTestListing(t)
+	l := newTestListing(t)
+	name := l.name
 	for _, text := range []string{"", textOf("one")} { // not seen by anybody yet
 		write(t, name, text)
 		held, got := make(chan struct{}), make(chan *offer)
@@ -293,7 +286,8 @@ func TestFirstWaiterAfterAChangeIsHeldToo(t *testing.T) {
 
 func TestNobodyIsHeldAfterTheEnd(t *testing.T) {
 	t.Parallel()
-	l, name := newTestListing(t)
+	l := newTestListing(t)
+	name := l.name
 	before, err := l.look()
 	require.NoError(t, err)
 	over := make(chan struct{})
@@ -310,13 +304,12 @@ func TestNobodyIsHeldAfterTheEnd(t *testing.T) {
 
 func TestRequestIsNotHeldForAClientThatHasGone(t *testing.T) {
 	t.Parallel()
-	l, _ := newTestListing(t)
+	l := newTestListing(t)
 	_, err := l.look()
 	require.NoError(t, err)
 	held := make(chan struct{}, 1)
-	h := newHandler(Options{Store: l.store, Logger: slog.New(heldHandler{slog.DiscardHandler, held})})
-	h.holdUntil(l.over)
-	_, err = h.listings[Dialect01].look()
+	h := newHandler(Options{Catalog: catalog.New(l.store, nil), Logger: slog.New(heldHandler{slog.DiscardHandler, held})}, l.over)
+	_, err = h.listings.dialects[Dialect01].look()
 	require.NoError(t, err)
 	ended := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,0 +1,218 @@
+// Package server is the HTTP face of a catalog: it routes, wraps and answers requests. It
+// answers from what is held and arriving at the moment of the request, so a version that
+// another process publishes is served at once. It refuses to know where versions are, and
+// how they come there. docs/protocol.md describes the answers.
+//
+//	GET /distribution.txt       the versions on offer
+//	GET /v1/manifest.json       the manifest of version 1
+//	GET /v1/SHA256SUMS          the digests of its shards, for sha256sum -c
+//	GET /v1/have?digest=...     which shards are here, line by line; see package swarm
+//	GET /v1/shard_001.bin       one shard, also as shard_00001.bin
+//	GET /healthz                200 while the server runs
+//	GET /readyz                 200 while it serves the newest version, or 503 and the reason
+//	GET /metrics                metrics for Prometheus
+//	GET /peers.txt              members of the server's swarm
+//	GET /                       the status page; see package status
+//	GET /status.json            the same for programs
+//	GET /data1.bin              bytes to measure the server by; in the dialect of 0.3
+//
+// A request passes a chain of handlers: routing reads the path, counting sees the answer on
+// its way, reading admits methods and pages of other sites, and answering calls the
+// endpoint. [Limits] and a swarm's slots wrap the endpoints that they are for.
+//
+// What a caller may lean on: an answer's ETag is a digest of its bytes; an endpoint that
+// returns an error has sent nothing; the kernel sends shards, from the page cache to the
+// socket, unless a rate is set; and no request, however slow its reader, holds up another.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shardcast/shardcast/internal/catalog"
+	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/swarm"
+	"github.com/shardcast/shardcast/internal/wire"
+)
+
+const (
+	// headerTimeout is how long a client may take over a request's header, or over a body,
+	// which no endpoint reads.
+	headerTimeout = 10 * time.Second
+
+	// stallTimeout is how long a client may accept none of the bytes of an answer. A receiver
+	// with full buffers reports room only in steps of a sixteenth of them, so one that reads
+	// 4 KB/s still looks alive.
+	stallTimeout = 2 * time.Minute
+
+	// maxHeaderSize in bytes is far above the headers of our clients.
+	maxHeaderSize = 16 << 10
+
+	// grace is how long answers may go on after the end of [Serve]'s context.
+	grace = 30 * time.Second
+
+	// sweepEvery is the interval between two looks at retired versions, and sweepIdle how
+	// long one of them is kept after its last reader.
+	sweepEvery = 10 * time.Second
+	sweepIdle  = time.Minute
+)
+
+// Options describe a server. Catalog and Logger are required.
+type Options struct {
+	// Catalog is what is served.
+	Catalog *catalog.Catalog
+
+	// Dialect is that of paths that name none. Zero is Dialect01.
+	Dialect Dialect
+
+	// Limits bound the sending of shards. The zero value sets no limit.
+	Limits Limits
+
+	// Metrics count the answers. Nil counts nothing, and has no /metrics.
+	Metrics *metrics.Metrics
+
+	// AccessLog receives a line for each answer, in one call of Write and never two at the
+	// same time. Nil is for none.
+	AccessLog io.Writer
+
+	// Status has the server show its status at / and /status.json. Nil is for no such page.
+	Status *Status
+
+	// Ready returns why the newest version anywhere is not served here, or nil. Nil is for a
+	// server that has all versions.
+	Ready func() error
+
+	// Members are the nodes that follow this server and swap shards. Nil is for none, and
+	// has no /peers.txt. With members, and with a catalog without a directory, the server
+	// lists its shards to nodes, and sends them shards as package swarm says.
+	Members *swarm.Members
+
+	// Logger receives failures, and each refused shard and held request at debug level.
+	Logger *slog.Logger
+}
+
+// NewHandler returns a handler that holds no requests until there is news, which takes
+// [Serve].
+func NewHandler(opts Options) http.Handler { return newHandler(opts, nil) }
+
+// Serve answers requests on ln until ctx ends. Then it accepts no more, answers those that
+// it holds, finishes answers for 30 seconds at most, and returns nil. It closes ln. While
+// it runs it also removes retired versions without readers for a minute, and all of them
+// before and after.
+func Serve(ctx context.Context, ln net.Listener, opts Options) error {
+	c, logger := opts.Catalog, opts.Logger
+	if err := c.Sweep(0); err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	handler := newHandler(opts, ctx.Done())
+	logger.Info("listening", "addr", ln.Addr().String(), "data_dir", c.Dir())
+	serveOn(ctx, group, ln, newServer(handler, logger), grace, logger)
+	group.Go(func() error {
+		c.Watch(ctx, handler.listings, catalog.LookEvery, logger)
+		return nil
+	})
+	group.Go(func() error {
+		handler.status.follow(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		sweep(ctx, c, logger)
+		return nil
+	})
+	return errors.Join(group.Wait(), c.Sweep(0))
+}
+
+// ServeBoard serves the shards of a catalog without a directory to nodes of a swarm, and
+// nothing else, on ln until ctx ends. Then it breaks off all answers, since other nodes
+// have the shards, too, and returns nil. It closes ln.
+func ServeBoard(ctx context.Context, ln net.Listener, opts Options) error {
+	group, ctx := errgroup.WithContext(ctx)
+	opts.Logger.Info("sharing", "addr", ln.Addr().String())
+	serveOn(ctx, group, ln, newServer(newHandler(opts, ctx.Done()), opts.Logger), 0, opts.Logger)
+	return group.Wait()
+}
+
+// serveOn has srv answer on ln until ctx ends, and finish answers for as long as grace.
+func serveOn(
+	ctx context.Context, group *errgroup.Group, ln net.Listener, srv *http.Server, grace time.Duration, logger *slog.Logger,
+) {
+	group.Go(func() error {
+		if err := srv.Serve(listener{ln, stallTimeout}); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		if grace == 0 {
+			return srv.Close()
+		}
+		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		defer cancel()
+		closed := make(chan struct{})
+		srv.RegisterOnShutdown(func() { // when no connection is accepted any more
+			logger.Info("ending", "addr", ln.Addr().String(), "grace", grace)
+			close(closed)
+		})
+		err := srv.Shutdown(finish)
+		<-closed
+		if err != nil {
+			logger.Warn("downloads cut off", "err", err)
+			return srv.Close()
+		}
+		return nil
+	})
+}
+
+// connKey is the key of a connection, a [net.Conn], in the contexts of its requests.
+type connKey struct{}
+
+// newServer returns a server of handler with our limits.
+func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       wire.ServerIdle,
+		MaxHeaderBytes:    maxHeaderSize,
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, conn)
+		},
+
+		DisableGeneralOptionsHandler: true, // our handler answers, with 405
+		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// UnlessOver returns err, or nil if err is the cause of the end of ctx: a server whose
+// context ends before it has begun has ended well.
+func UnlessOver(ctx context.Context, err error) error {
+	if errors.Is(err, context.Cause(ctx)) {
+		return nil
+	}
+	return err
+}
+
+// sweep removes retired versions some time after their last reader, until ctx ends.
+func sweep(ctx context.Context, c *catalog.Catalog, logger *slog.Logger) {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if err := c.Sweep(sweepIdle); err != nil {
+				logger.Error("retired version not removed", "err", err)
+			}
+		}
+	}
+}

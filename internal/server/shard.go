@@ -1,0 +1,187 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/shardcast/shardcast/internal/catalog"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/swarm"
+	"github.com/shardcast/shardcast/internal/wire"
+)
+
+// files are the endpoints of versions and their shards.
+type files struct {
+	catalog *catalog.Catalog
+	swarms  bool // nodes of a swarm read here
+}
+
+// binary is the content type of shards.
+const binary = "application/octet-stream"
+
+// shard answers with a shard.
+func (f *files) shard(w http.ResponseWriter, r *http.Request, t target) error {
+	s, err := f.catalog.Shard(t.version, t.number)
+	if err != nil {
+		return err
+	}
+	defer s.Close() //nolint:errcheck // of what was only read
+	if err := pin(w, r, s.Digest); err != nil {
+		return err
+	}
+	if s.File == nil {
+		return f.arrivingShard(w, r, t, s)
+	}
+	serve(w, r, binary, s.Digest, throttle(r.Context(), s.File, t.buckets))
+	return nil
+}
+
+// arrivingShard answers with a shard while it arrives.
+func (f *files) arrivingShard(w http.ResponseWriter, r *http.Request, t target, s *catalog.Shard) error {
+	if f.swarms && r.Header.Get(wire.SwarmHeader) == swarm.AsPeer && !s.Direct {
+		return fs.ErrNotExist
+	}
+	if asker, err := strconv.Atoi(r.Header.Get(wire.TierHeader)); err == nil && asker <= s.Tier {
+		return catalog.ErrLater
+	}
+	patience := wire.ShardWait
+	if wait, ok := wire.PreferredWait(r.Header.Values("Prefer")); ok {
+		patience = wait
+	}
+	arrives(w, s.Tier)
+	if strings.Contains(r.Header.Get("Range"), ",") {
+		// Of several ranges a goroutine of net/http would read, and so flush, while another
+		// one writes; and go on after this function has returned. To ignore them is allowed
+		// (RFC 9110, section 14.2).
+		r = r.Clone(r.Context())
+		r.Header.Del("Range")
+	}
+	late := &lateStatus{ResponseWriter: w}
+	content := &arriving{
+		ReadSeeker: throttle(r.Context(), io.NewSectionReader(s, 0, s.Size), t.buckets),
+		ready:      s.Ready,
+		await: func(offset int64) (int64, error) {
+			return s.Await(r.Context(), offset, patience)
+		},
+		flush: late.flush,
+	}
+	serve(late, r, binary, s.Digest, content)
+	if content.err != nil && !late.sent {
+		for _, name := range []string{"Content-Range", "ETag", wire.TierHeader} {
+			w.Header().Del(name)
+		}
+		return fmt.Errorf("%w: %w", catalog.ErrLater, content.err)
+	}
+	// The server breaks off the connection of an answer that is shorter than announced, so
+	// that it does not look like a whole one.
+	late.send()
+	return nil
+}
+
+// arrives marks an answer as that of a version which is still arriving, and may yet turn
+// out wrong.
+func arrives(w http.ResponseWriter, tier int) {
+	w.Header().Set(wire.TierHeader, strconv.Itoa(tier))
+	w.Header().Set("Cache-Control", noCache)
+}
+
+// arriving reads a shard while it arrives.
+type arriving struct {
+	io.ReadSeeker // the bytes so far
+
+	ready  func(offset int64) int64
+	await  func(offset int64) (int64, error)
+	flush  func() // sends the bytes that were read
+	offset int64
+	err    error // why the rest does not come
+}
+
+// Seek goes to an offset, without waiting for bytes.
+func (a *arriving) Seek(offset int64, whence int) (int64, error) {
+	var err error
+	a.offset, err = a.ReadSeeker.Seek(offset, whence)
+	return a.offset, err
+}
+
+// Read reads bytes as soon as there are any.
+func (a *arriving) Read(p []byte) (int, error) {
+	if a.ready(a.offset) == 0 {
+		a.flush()
+	}
+	var ready int64
+	if ready, a.err = a.await(a.offset); a.err != nil {
+		return 0, a.err
+	}
+	n, err := a.ReadSeeker.Read(p[:min(int64(len(p)), ready)])
+	a.offset += int64(n)
+	return n, err
+}
+
+// lateStatus sends a status with the first byte of the answer, so that another one can be
+// sent if that byte does not come.
+type lateStatus struct {
+	http.ResponseWriter
+
+	status int
+	sent   bool
+}
+
+// WriteHeader keeps the status.
+func (l *lateStatus) WriteHeader(status int) { l.status = status }
+
+// Write sends p, and the status before it.
+func (l *lateStatus) Write(p []byte) (int, error) {
+	l.send()
+	return l.ResponseWriter.Write(p)
+}
+
+// flush sends the bytes that were written.
+func (l *lateStatus) flush() {
+	if l.sent {
+		_ = http.NewResponseController(l.ResponseWriter).Flush() // the next write fails as well
+	}
+}
+
+// send sends the status once.
+func (l *lateStatus) send() {
+	if !l.sent {
+		l.sent = true
+		l.ResponseWriter.WriteHeader(l.status)
+	}
+}
+
+// manifest answers with the manifest of a version.
+func (f *files) manifest(w http.ResponseWriter, r *http.Request, t target) error {
+	v, err := f.catalog.Find(t.version)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	text, tag, err := v.Text()
+	if err != nil {
+		return err
+	}
+	if tier, ok := v.Arriving(); ok {
+		arrives(w, tier)
+	}
+	serve(w, r, "application/json", tag, text)
+	return nil
+}
+
+// sums answers with the digests of a version's shards, for sha256sum -c.
+func (f *files) sums(w http.ResponseWriter, r *http.Request, t target) error {
+	v, err := f.catalog.Find(t.version)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	if tier, ok := v.Arriving(); ok {
+		arrives(w, tier)
+	}
+	serveText(w, r, plainText, shard.SHA256SUMS(v.Manifest.Shards))
+	return nil
+}
