@@ -55,7 +55,7 @@ nothing else. SIGINT or SIGTERM ends it with exit code 0, unless --once is given
 	flags.BoolVar(&d.opts.NoResume, "no-resume", false, "begin each download afresh, without an earlier partial file")
 	cli.Under(flags, cli.Fetch)
 	flags.StringVar(&d.opts.OutputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` of the versions")
-	cli.Note(flags, "output-dir", "A missing one is made.")
+	cli.Note(flags, "output-dir", "The client makes a missing one.")
 	flags.StringVar(&opts.Template, "output-template", shardcast.DefaultTemplate,
 		"`PATH` of a version's file in --output-dir")
 	cli.Note(flags, "output-template",

@@ -70,7 +70,7 @@ its progress on stderr.`,
 		"For latest any version will do. With 0 a download of a version that is not listed fails at once.")
 	flags.StringVar(&d.outputFile, "output-file", "", "`FILE` to write (default download_VERSION.bin in --output-dir)")
 	flags.StringVar(&d.opts.OutputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` of downloads")
-	cli.Note(flags, "output-dir", "A missing one is made.")
+	cli.Note(flags, "output-dir", "The client makes a missing one.")
 	flags.BoolVar(&d.opts.NoResume, "no-resume", false, "begin afresh, without an earlier partial file")
 	cli.Under(flags, cli.Fetch)
 	d.addShared(flags)

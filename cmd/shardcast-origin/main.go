@@ -62,13 +62,14 @@ that appears complete in a directory.`,
 	watch.Settle = shardcast.DefaultWatchSettle
 	flags.StringVar(&watch.Dir, "watch", "", "`DIRECTORY` whose files to publish as they appear (default none)")
 	cli.Note(flags, "watch",
-		"Each is published once, in the order of their times; so are those that appear while no origin runs.")
+		"The origin publishes each file once, in the order of their times, and later those that it missed.")
 	flags.StringVar(&watch.Glob, "watch-glob", "",
 		"`PATTERN` of files, or of directories and files, to publish (default *)")
 	cli.Note(flags, "watch-glob", "'step_*/model.safetensors' is such a pattern. Hidden files never match.")
 	flags.StringVar(&watch.Marker, "watch-marker", "",
 		"`NAME` of a file that marks those beside it as complete (default none)")
-	cli.Note(flags, "watch-marker", "A file without one is not published; with one it need not settle.")
+	cli.Note(flags, "watch-marker",
+		"The origin publishes no file without a marker; one with it need not wait for --watch-settle.")
 	flags.Var((*cli.Seconds)(&watch.Settle), "watch-settle", "time without a change that completes a file, in seconds")
 	cli.Under(flags, cli.Publish)
 	c.accessLog = cli.AccessLogFlag(flags)
@@ -83,7 +84,7 @@ that appears complete in a directory.`,
 	cli.Under(flags, cli.Expert)
 
 	cli.ServerTerms(root)
-	root.AddCommand(&cobra.Command{
+	broadcast := &cobra.Command{
 		Use:   "broadcast FILE",
 		Short: "Publish a file as a new version and print its name",
 		Long: `broadcast cuts FILE into the data directory as its next version, prints the name of
@@ -96,7 +97,9 @@ Any number of broadcasts may run at the same time; each waits for its turn.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return c.broadcast(cmd, args[0]) },
-	})
+	}
+	cli.DataTerms(broadcast)
+	root.AddCommand(broadcast)
 	return root
 }
 

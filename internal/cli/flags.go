@@ -107,10 +107,10 @@ func DialectFlag(flags *pflag.FlagSet, dialect *string) {
 func KeepFlags(flags *pflag.FlagSet, dir *string, initial string, versions *int) {
 	*versions = shardcast.DefaultMaxVersions
 	flags.StringVar(dir, "data-dir", initial, "`DIRECTORY` of the versions")
-	Note(flags, "data-dir", "A missing one is made.")
+	Note(flags, "data-dir", "The command makes a missing one.")
 	flags.Var((*Count)(versions), "max-versions", "versions to keep, up to 10000")
 	Env(flags, "max-versions", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS")
-	Note(flags, "max-versions", "Older ones are retired.")
+	Note(flags, "max-versions", "The command retires older ones.")
 }
 
 // StatusPageFlag adds --no-status-page.

@@ -114,9 +114,14 @@ func groups(cmd *cobra.Command) []group {
 	return all
 }
 
-// description is a flag in words. Its initial value is that of the flag, or stands at the
-// end of its usage.
-type description struct{ name, usage, env, initial, note string }
+// description is a flag in words.
+type description struct {
+	name, usage, env, note string
+
+	// initial is the value without the flag, and words is true where the usage describes it.
+	initial string
+	words   bool
+}
 
 func describe(flag *pflag.Flag) description {
 	value, usage := pflag.UnquoteUsage(flag)
@@ -131,7 +136,7 @@ func describe(flag *pflag.Flag) description {
 		d.name += " " + value
 	}
 	if before, after, found := strings.Cut(usage, " (default "); found {
-		d.usage, d.initial = before, strings.TrimSuffix(after, ")")
+		d.usage, d.initial, d.words = before, strings.TrimSuffix(after, ")"), true
 	} else if flag.DefValue != "0" && flag.DefValue != "false" && flag.DefValue != "[]" {
 		d.initial = flag.DefValue
 	}

@@ -42,13 +42,11 @@ func writeFlags(b *strings.Builder, cmd *cobra.Command, known map[string]string)
 			if d.note != "" {
 				meaning += " " + d.note
 			}
-			row := fmt.Sprintf(
-				"| `%s` | %s | %s | %s |\n",
-				strings.ReplaceAll(d.name, "|", `\|`),
-				code(d.env),
-				code(d.initial),
-				meaning,
-			)
+			initial := d.initial
+			if !d.words {
+				initial = code(initial)
+			}
+			row := fmt.Sprintf("| %s | %s | %s | %s |\n", code(d.name), code(d.env), initial, meaning)
 			described[flag.Name] = row
 			if known[flag.Name] == row {
 				same = append(same, "`--"+flag.Name+"`")
@@ -57,12 +55,8 @@ func writeFlags(b *strings.Builder, cmd *cobra.Command, known map[string]string)
 			}
 		}
 		if rows != nil {
-			fmt.Fprintf(
-				b,
-				"\n**%s**\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n%s",
-				group.heading,
-				strings.Join(rows, ""),
-			)
+			fmt.Fprintf(b, "\n**%s**\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n%s",
+				group.heading, strings.Join(rows, ""))
 		}
 	}
 	if same != nil {

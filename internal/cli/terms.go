@@ -22,6 +22,11 @@ func AddTerms(cmd *cobra.Command, section string, pairs ...string) {
 func ServerTerms(cmd *cobra.Command) {
 	AddTerms(cmd, Environment,
 		"NOTIFY_SOCKET, WATCHDOG_USEC", "systemd sets them; the server reports there that it listens, lives and stops.")
+	DataTerms(cmd)
+}
+
+// DataTerms adds the files of a data directory.
+func DataTerms(cmd *cobra.Command) {
 	AddTerms(cmd, Files,
 		"DIRECTORY/distribution.txt", "The versions and the digests of their files.",
 		"DIRECTORY/v1/manifest.json", "Sizes and digests of version v1.",
