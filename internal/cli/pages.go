@@ -110,10 +110,7 @@ func writeOptions(b *strings.Builder, cmd *cobra.Command) {
 		fmt.Fprintf(b, ".SS %s\n", roff(group.heading))
 		for _, flag := range group.flags {
 			d := describe(flag)
-			text := sentence(d.usage)
-			if d.note != "" {
-				text += " " + d.note
-			}
+			text := d.meaning()
 			if d.initial != "" {
 				text += " Default: " + d.initial + "."
 			}

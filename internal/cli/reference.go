@@ -37,16 +37,7 @@ func writeFlags(b *strings.Builder, cmd *cobra.Command, known map[string]string)
 	for _, group := range groups(cmd) {
 		var rows []string
 		for _, flag := range group.flags {
-			d := describe(flag)
-			meaning := sentence(d.usage)
-			if d.note != "" {
-				meaning += " " + d.note
-			}
-			initial := d.initial
-			if !d.words {
-				initial = code(initial)
-			}
-			row := fmt.Sprintf("| %s | %s | %s | %s |\n", code(d.name), code(d.env), initial, meaning)
+			row := describe(flag).row()
 			described[flag.Name] = row
 			if known[flag.Name] == row {
 				same = append(same, "`--"+flag.Name+"`")
@@ -67,6 +58,20 @@ func writeFlags(b *strings.Builder, cmd *cobra.Command, known map[string]string)
 			writeFlags(b, sub, described)
 		}
 	}
+}
+
+// row is a row of the reference.
+func (d description) row() string {
+	initial := d.initial
+	if !d.words {
+		initial = code(initial)
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s |\n", code(d.name), code(d.env), initial, d.meaning())
+}
+
+// meaning is the usage of a flag with its note, in sentences.
+func (d description) meaning() string {
+	return strings.TrimSpace(sentence(d.usage) + " " + d.note)
 }
 
 // ours is true for a command of our own that the help lists.
