@@ -41,7 +41,13 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	start := time.Now()
 	var out *output
 	m, went, err := c.pool.Fetch(ctx, fetch.Task{
-		Entry: d.Entry, Relay: c.sharing != nil, Progress: d.Progress,
+		Entry: d.Entry, Progress: d.Progress,
+		Audience: func() fetch.Audience {
+			if c.sharing == nil {
+				return nil
+			}
+			return out.shared
+		},
 		Open: func(m shard.Manifest, tier int) (fetch.Sink, error) {
 			// There is an output already when the bytes did not fit an earlier manifest.
 			err := c.discard(out, true)

@@ -83,32 +83,19 @@ func (o *output) close(keep bool) error {
 
 // Open opens the place of s.
 func (o *output) Open(s shard.Shard) (fetch.Place, error) {
-	p := place{io.NewSectionReader(o.file, s.Offset, s.Size), o, s, nil}
+	p := place{io.NewSectionReader(o.file, s.Offset, s.Size), o, s}
 	if o.shared != nil {
-		p.shared = o.shared.Shard(s.Number)
-		p.shared.Begin()
+		return o.shared.Tee(s.Number, p), nil
 	}
 	return p, nil
 }
-
-// Wanted yields the shards that peers wait for. The caller of a download waits for all alike.
-func (o *output) Wanted() <-chan int {
-	if o.shared == nil {
-		return nil
-	}
-	return o.shared.Wanted()
-}
-
-// Asked reports whether a peer has waited for shard number.
-func (o *output) Asked(number int) bool { return o.shared != nil && o.shared.Shard(number).Asked() }
 
 // place is the place of one shard in the file.
 type place struct {
 	io.ReaderAt
 
-	out    *output
-	shard  shard.Shard
-	shared *relay.Shard // for peers to read, or nil
+	out   *output
+	shard shard.Shard
 }
 
 // Written returns the ranges that an earlier download may have written.
@@ -123,45 +110,22 @@ func (p place) Written() ([]disk.Range, error) {
 // little is left for the sync at the end.
 const flushed = 8 << 20
 
-// WriteAt writes to the file, announces the bytes to peers, and has the system begin to write
-// each full unit to the disk.
+// WriteAt writes to the file, and has the system begin to write each full unit to the disk.
 func (p place) WriteAt(data []byte, offset int64) (int, error) {
 	offset += p.shard.Offset
 	p.out.writing.Lock()
 	n, err := p.out.file.WriteAt(data, offset)
 	p.out.writing.Unlock()
-	if err == nil && p.shared != nil {
-		at := offset - p.shard.Offset
-		p.shared.Wrote(disk.Range{From: at, To: at + int64(n)})
-	}
 	if end := (offset + int64(n)) / flushed * flushed; offset < end {
 		_ = p.out.file.Flush(end-flushed, flushed) // see Commit
 	}
 	return n, err
 }
 
-// Forget breaks off the peers that read the wrong bytes.
-func (p place) Forget() {
-	if p.shared != nil {
-		p.shared.Forget()
-	}
-}
-
-// From notes whether the sender has all of the shard.
-func (p place) From(whole bool) {
-	if p.shared != nil {
-		p.shared.From(whole)
-	}
-}
-
-// Commit announces the shard as verified, and has the system begin to write the rest of it to
-// the disk.
+// Commit has the system begin to write the rest of the shard to the disk.
 func (p place) Commit() error {
 	// Where the file system has no such request, the file's own commit syncs it all.
 	_ = p.out.file.Flush(p.shard.Offset, p.shard.Size)
-	if p.shared != nil {
-		p.shared.Verify()
-	}
 	return nil
 }
 

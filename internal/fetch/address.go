@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/shardcast/shardcast/internal/roster"
 )
 
 // DefaultPort is that of a server's address that names none.
@@ -48,7 +50,7 @@ func parseURL(s string) (*url.URL, error) {
 	switch {
 	case err != nil:
 		return nil, badAddress(s, "it is not a URL")
-	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != byName:
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != roster.ByName:
 		return nil, badAddress(s, "the scheme is not http or https, nor dns+http")
 	case !isIPv6(u.Hostname()) && !isHostName(u.Hostname()):
 		return nil, badAddress(s, "the host is not a name or an IP address")

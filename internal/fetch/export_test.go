@@ -3,29 +3,28 @@ package fetch
 import (
 	"context"
 	"net"
-	"net/http"
 	"net/netip"
-	"time"
 )
 
-// SetDraw makes p forget its ranking and draw by draw.
-func (p *Pool) SetDraw(draw func() float64) {
-	p.rank = NewRanking(len(p.upstreams), time.Now, draw)
+// A System is what a pool has of the machine, for tests. Nil functions are the machine's.
+type System struct {
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	Draw    func() float64
+	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// SetDial makes p connect by dial, and by no proxy.
-func (p *Pool) SetDial(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
-	transport, _ := p.client.Transport.(*http.Transport)
-	transport.DialContext, transport.Proxy = dial, nil
+// NewOn returns a Pool on a machine of which s replaces something.
+func NewOn(s System, opts Options) (*Pool, error) {
+	sys := realSystem()
+	if s.Resolve != nil {
+		sys.resolve = s.Resolve
+	}
+	if s.Draw != nil {
+		sys.draw = s.Draw
+	}
+	sys.dial = s.Dial
+	return newPool(opts, sys)
 }
 
-// SetResolver makes p find addresses by resolve.
-func (p *Pool) SetResolver(resolve func(ctx context.Context, host string) ([]netip.Addr, error)) {
-	p.resolve = resolve
-}
-
-// Neighbours returns how many nodes there are to swap shards with.
-func (p *Pool) Neighbours() int {
-	peers, _ := p.neighbours()
-	return len(peers)
-}
+// Neighbours returns how many peers there are to swap shards with.
+func (p *Pool) Neighbours() int { return len(p.swarm.Neighbours()) }

@@ -208,10 +208,9 @@ func newPool(t *testing.T, opts fetch.Options, sites ...*site) *fetch.Pool {
 	opts.Attempts = cmp.Or(opts.Attempts, 2)
 	opts.FastWait = cmp.Or(opts.FastWait, time.Millisecond)
 	opts.SlowWait = cmp.Or(opts.SlowWait, time.Millisecond)
-	pool, err := fetch.New(opts)
+	pool, err := fetch.NewOn(fetch.System{Draw: func() float64 { return 0 }}, opts)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	pool.SetDraw(func() float64 { return 0 })
 	return pool
 }
 
@@ -350,12 +349,15 @@ func (s *memoryShard) Commit() error {
 	return s.memory.commitErr
 }
 
-func (s *memoryShard) From(bool)     {}
-func (s *memoryShard) Forget()       {}
-func (s *memoryShard) Close() error  { return nil }
-func (m *memory) Wanted() <-chan int { return m.wanted }
+func (s *memoryShard) Close() error { return nil }
 
+func (m *memory) Wanted() <-chan int    { return m.wanted }
 func (m *memory) Asked(number int) bool { return m.asked[number] }
+func (m *memory) From(int, bool)        {}
+func (m *memory) Forget(int)            {}
+
+// readers returns m as the audience of a task.
+func (m *memory) readers() fetch.Audience { return m }
 
 // fetchTo fetches e to sink, whichever manifest is believed.
 func fetchTo(ctx context.Context, pool *fetch.Pool, e distfile.Entry, sink fetch.Sink) error {

@@ -48,9 +48,8 @@ func (n *network) named(t *testing.T, z *zone, log *logbook) *fetch.Pool {
 	t.Helper()
 	u, err := fetch.ParseAddress("dns+http://servers.test", 8000)
 	require.NoError(t, err)
-	pool := n.client(t, fetch.Options{Upstreams: []*url.URL{u}, Logger: log.logger(), Timeout: time.Minute}, 0)
-	pool.SetResolver(z.resolve)
-	return pool
+	n.resolve = z.resolve
+	return n.client(t, fetch.Options{Upstreams: []*url.URL{u}, Logger: log.logger(), Timeout: time.Minute}, 0)
 }
 
 func TestFollowKeepsUpWithTheAddressesOfAName(t *testing.T) {

@@ -427,7 +427,7 @@ func TestAManifestThatDoesNotFitIsNotTriedAgainFromAnother(t *testing.T) {
 	require.NoError(t, newFetch(t, opts, &got, one, two, good))
 	assert.Equal(t, data, got.bytes())
 	assert.Len(t, log.with("manifest not believed"), 1)
-	assert.Len(t, log.with("its manifest says the same", two.URL), 1)
+	assert.Len(t, log.with("its manifest states the same", two.URL), 1)
 	// By the right manifest each liar is asked for one shard.
 	assert.LessOrEqual(t, one.asked("/v1/shard")+two.asked("/v1/shard"), shards+2, "%v %v", one.askedFor("/v1/"), two.askedFor("/v1/"))
 }
@@ -528,9 +528,12 @@ func TestFetchBringsFirstWhatIsWaitedFor(t *testing.T) {
 	got := &memory{wanted: make(chan int, 10), asked: map[int]bool{7: true, 8: true}}
 	got.wanted <- 7
 	pool := newPool(t, fetch.Options{Concurrency: 5}, s)
-	e, _ := newest(t, pool)
+	newest(t, pool)
 	ended := make(chan error, 1)
-	go func() { ended <- fetchTo(t.Context(), pool, e, got) }()
+	go func() {
+		_, err := relayTo(t.Context(), pool, got)
+		ended <- err
+	}()
 	begun := func(count int) (paths []string) {
 		for range count {
 			select {

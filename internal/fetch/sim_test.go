@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -63,6 +64,10 @@ type network struct {
 	version published
 	start   time.Time
 	end     chan struct{}
+
+	// resolve finds the addresses of names for pools that are made from then on. Nil asks
+	// the machine.
+	resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 
 	mu     sync.Mutex // guards what follows
 	hosts  map[string]*host
@@ -437,15 +442,13 @@ func (n *network) client(t *testing.T, opts fetch.Options, seed uint64, hosts ..
 	for _, h := range hosts {
 		opts.Upstreams = append(opts.Upstreams, &url.URL{Scheme: "http", Host: h.name + ":80"})
 	}
-	pool, err := fetch.New(opts)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
 	draw := rand.New(rand.NewPCG(seed, seed)).Float64
 	if seed == 0 {
 		draw = func() float64 { return 0 }
 	}
-	pool.SetDraw(draw)
-	pool.SetDial(n.dial)
+	pool, err := fetch.NewOn(fetch.System{Draw: draw, Dial: n.dial, Resolve: n.resolve}, opts)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
 	return pool
 }
 

@@ -20,7 +20,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/catalog"
-	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/origin"
@@ -83,6 +82,8 @@ type node struct {
 	pool  *fetch.Pool
 	board *relay.Board
 	sink  memory
+
+	arriving *relay.Version // that was opened last
 }
 
 func newNode(t *testing.T, o *tracker) *node {
@@ -113,18 +114,13 @@ type relaying struct {
 	version *relay.Version
 }
 
-type relayingPlace struct {
-	fetch.Place
-
-	shard *relay.Shard
-}
-
 func (n *node) open(m shard.Manifest, tier int) (fetch.Sink, error) {
 	e := distfile.Entry{Version: 1, Digest: m.Digest}
 	v := n.board.Begin(e, m, tier, func(number int) (relay.File, error) {
 		return file{io.NewSectionReader(n.sink.shard(number), 0, m.Shard(number).Size)}, nil
 	})
 	n.board.List(e)
+	n.arriving = v
 	return relaying{&n.sink, v}, nil
 }
 
@@ -134,26 +130,10 @@ func (file) Close() error { return nil }
 
 func (r relaying) Open(s shard.Shard) (fetch.Place, error) {
 	place, err := r.memory.Open(s)
-	of := r.version.Shard(s.Number)
-	of.Begin()
-	return relayingPlace{place, of}, err
-}
-
-func (r relaying) Wanted() <-chan int    { return r.version.Wanted() }
-func (r relaying) Asked(number int) bool { return r.version.Shard(number).Asked() }
-
-func (p relayingPlace) WriteAt(data []byte, offset int64) (int, error) {
-	n, err := p.Place.WriteAt(data, offset)
-	p.shard.Wrote(disk.Range{From: offset, To: offset + int64(n)})
-	return n, err
-}
-
-func (p relayingPlace) From(whole bool) { p.shard.From(whole) }
-func (p relayingPlace) Forget()         { p.shard.Forget() }
-
-func (p relayingPlace) Commit() error {
-	p.shard.Verify()
-	return p.Place.Commit()
+	if err != nil {
+		return nil, err
+	}
+	return r.version.Tee(s.Number, place), nil
 }
 
 // fetch brings all, and then gives it until the test ends.
@@ -161,7 +141,9 @@ func (n *node) fetch(ctx context.Context) error {
 	if err := n.pool.Refresh(ctx, fetch.Soon); err != nil {
 		return err
 	}
-	_, _, err := n.pool.Fetch(ctx, fetch.Task{Entry: n.pool.Offers()[0], Relay: true, Open: n.open})
+	_, _, err := n.pool.Fetch(ctx, fetch.Task{
+		Entry: n.pool.Offers()[0], Open: n.open, Audience: func() fetch.Audience { return n.arriving },
+	})
 	return err
 }
 

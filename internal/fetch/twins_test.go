@@ -107,7 +107,7 @@ func TestARelayFindsOutThatTheBLAKE3OfAManifestIsWrong(t *testing.T) {
 	pool := newPool(t, fetch.Options{FastWait: never}, s)
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 	_, _, err = pool.Fetch(t.Context(), fetch.Task{
-		Entry: e, Relay: true, BLAKE3: true, Open: func(shard.Manifest, int) (fetch.Sink, error) { return new(memory), nil },
+		Entry: e, Audience: new(memory).readers, BLAKE3: true, Open: func(shard.Manifest, int) (fetch.Sink, error) { return new(memory), nil },
 	})
 	require.ErrorIs(t, err, fetch.ErrIntegrity)
 }

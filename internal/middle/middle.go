@@ -383,16 +383,15 @@ func (e local) Unwrap() error { return e.error }
 // fetch brings e into the data directory.
 func (m *Middle) fetch(ctx context.Context, e distfile.Entry) error {
 	start := time.Now()
-	var draft *store.Draft
-	var version *relay.Version
+	var to arrival
 	defer func() {
-		if version != nil {
-			version.End()
+		if to.version != nil {
+			to.version.End()
 		}
 	}()
-	manifest, went, err := m.pool.Fetch(ctx, fetch.Task{Entry: e, Relay: true, BLAKE3: true, Open: func(manifest shard.Manifest, tier int) (fetch.Sink, error) {
+	manifest, went, err := m.pool.Fetch(ctx, fetch.Task{Entry: e, BLAKE3: true, Audience: func() fetch.Audience { return to.version }, Open: func(manifest shard.Manifest, tier int) (fetch.Sink, error) {
 		var err error
-		if draft, err = m.draft(e.Version, manifest); err != nil {
+		if to.draft, err = m.draft(e.Version, manifest); err != nil {
 			return nil, local{err}
 		}
 		board := m.board
@@ -401,20 +400,20 @@ func (m *Middle) fetch(ctx context.Context, e distfile.Entry) error {
 		}
 		// On the disk first: who has been told of the version is to find it listed if this
 		// process is killed now and starts again.
-		if err := draft.SetManifest(known(manifest)); err != nil {
+		if err := to.draft.SetManifest(known(manifest)); err != nil {
 			return nil, local{err}
 		}
 		listed := distfile.Entry{Version: e.Version, Digest: manifest.Digest} // by its SHA-256, whatever e states
-		version = board.Begin(listed, manifest, tier, relay.Files(draft.Read))
+		to.version = board.Begin(listed, manifest, tier, relay.Files(to.draft.Read))
 		board.List(listed)
 		m.logger.Info("arriving", "version", e.Version.String(), "bytes", manifest.Size, "shards", len(manifest.Shards), "tier", tier)
-		return keeper{draft, version}, nil
+		return to, nil
 	}})
 	if err != nil {
 		return err
 	}
 	m.pool.Know(e.Version, manifest)
-	if err := m.change(ctx, func(w *store.Writer) error { return w.Publish(draft, manifest, m.keep) }); err != nil {
+	if err := m.change(ctx, func(w *store.Writer) error { return w.Publish(to.draft, manifest, m.keep) }); err != nil {
 		return local{err}
 	}
 	m.board.Unlist(e.Version)

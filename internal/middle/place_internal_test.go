@@ -24,7 +24,7 @@ func TestDraftIsAPlaceForShards(t *testing.T) {
 			draft, err := st.Draft(1)
 			require.NoError(t, err)
 			arriving := relay.NewBoard().Begin(distfile.Entry{Version: 1, Digest: m.Digest}, m, 1, relay.Files(draft.Read))
-			return keeper{draft, arriving}, func() { assert.NoError(t, st.Close()) }
+			return arrival{draft, arriving}, func() { assert.NoError(t, st.Close()) }
 		},
 		File: func(dir string, s shard.Shard) (string, int64) {
 			return filepath.Join(dir, ".shardcast", "drafts", "v1", shard.FileName(s.Number)), 0

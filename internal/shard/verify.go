@@ -8,6 +8,10 @@ import (
 	"io"
 )
 
+// ErrIntegrity means that no source has the right bytes: what came does not agree with
+// the digests.
+var ErrIntegrity = errors.New("integrity failure")
+
 // Errors that [Check.Close] returns. Each means that the bytes are not the
 // shard's.
 var (

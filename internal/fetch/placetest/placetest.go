@@ -149,7 +149,7 @@ func Test(t *testing.T, i Implementation) {
 		"a new version has no progress":                beginsEmpty,
 		"a committed shard is found whole":             commits,
 		"two places of a shard are one":                opensTwice,
-		"bytes that were forgotten are written again":  forgets,
+		"wrong bytes are written again":                rewrites,
 		"ranges are written at the same time":          writesConcurrently,
 		"another version's bytes are not left between": replacesAnother,
 	} {
@@ -198,7 +198,6 @@ func keepsShardsApart(t *testing.T, k *kept) {
 		require.NoError(t, err)
 		assert.Empty(t, found, "shard %d", i+1)
 	}
-	places[1].Forget()
 	require.NoError(t, places[0].Commit())
 	for i, p := range places {
 		k.write(t, p, i+1, k.all(i+1))
@@ -314,13 +313,11 @@ func opensTwice(t *testing.T, k *kept) {
 	k.requireOnDisk(t, 1, k.all(1))
 }
 
-func forgets(t *testing.T, k *kept) {
+func rewrites(t *testing.T, k *kept) {
 	p := k.open(t, 2)
-	p.Forget() // before anything
 	wrong := make([]byte, shardSize)
 	_, err := p.WriteAt(wrong, 0)
 	require.NoError(t, err)
-	p.Forget()
 	k.write(t, p, 2, k.all(2))
 	require.NoError(t, p.Commit())
 	requireRead(t, p, k.bytes(2), k.all(2))

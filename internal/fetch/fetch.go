@@ -1,0 +1,318 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/offers"
+	"github.com/shardcast/shardcast/internal/peering"
+	"github.com/shardcast/shardcast/internal/rank"
+	"github.com/shardcast/shardcast/internal/remote"
+	"github.com/shardcast/shardcast/internal/roster"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/transfer"
+	"github.com/shardcast/shardcast/internal/verify"
+)
+
+type (
+	// A Sink is where [Pool.Fetch] brings the shards of a version.
+	Sink = transfer.Sink
+
+	// A Place is where one shard goes.
+	Place = transfer.Place
+
+	// An Audience are the readers of a version while it arrives.
+	Audience = transfer.Audience
+
+	// Progress is how far a fetch has come.
+	Progress = transfer.Progress
+
+	// An Upstream is one server's part of a fetch.
+	Upstream = transfer.Upstream
+)
+
+// States of an [Upstream].
+const (
+	Idle    = roster.Idle
+	Sending = roster.Sending
+	Busy    = roster.Busy
+	Failing = roster.Failing
+	Refused = transfer.Refused
+)
+
+// A Task is one version to be fetched. Entry and Open are required.
+type Task struct {
+	// Entry is one of [Pool.Offers].
+	Entry distfile.Entry
+
+	// Open returns the sink for what a manifest states. The tier is how many servers the
+	// version comes through: 1 if the manifest's upstream holds all of it.
+	Open func(m shard.Manifest, tier int) (Sink, error)
+
+	// Audience returns the readers of the version while it comes to the sink that was
+	// opened last. Then no bytes are taken on their way through a server that is not nearer
+	// to the origin, or two could wait for one another. Nil means that no reader does.
+	Audience func() Audience
+
+	// BLAKE3 has that of the whole file computed, for the manifest to state it, also where
+	// nothing depends on it.
+	BLAKE3 bool
+
+	// Progress is called every quarter of a second and once in the end, never twice
+	// at the same time. Nil has a line logged every ten seconds.
+	Progress func(Progress)
+}
+
+// Fetch brings all shards of t.Entry to the sink that t.Open returns for its manifest, and
+// returns that manifest and how it went, only if every shard agrees with it and the whole
+// with the entry's digest. Where no upstream that lists the entry has a manifest, and one
+// that lists another digest of the version does, that is fetched. Data that the sink keeps
+// already is verified, and used if it is right.
+//
+// A manifest is believed until the bytes do not fit: then its upstream is not asked for
+// one again, and t.Open is called again for the manifest of another one. It may be called
+// with the same one again.
+//
+// Errors match [ErrIntegrity] if no upstream has the right bytes, [ErrNoVersion]
+// if none offers the entry any more, [ErrUnreachable] if none answers, and
+// [fs.ErrNotExist] if none has a manifest or a shard. Others are those of t.Open
+// and of the sink, what ended ctx, or say what the upstreams answered.
+func (p *Pool) Fetch(ctx context.Context, t Task) (shard.Manifest, Progress, error) {
+	report := t.Progress
+	if report == nil {
+		report = p.logProgress()
+	}
+	f := &fetching{pool: p, task: t, want: p.offers.Want(t.Entry), choice: p.offers.Choose(t.Entry)}
+	f.tally = transfer.NewTally(t.Entry.Version, p.roster, p.opts.Metrics, f.states, report)
+	beside, stop := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { f.tally.Follow(beside) })
+	group.Go(func() { p.askLacking(beside, t.Entry.Version) })
+	m, err := f.run(ctx)
+	stop()
+	group.Wait()
+	end := f.tally.End(err == nil)
+	p.opts.Metrics.Wasted(end.Wasted)
+	if err != nil {
+		return shard.Manifest{}, end, fmt.Errorf("fetch %s: %w", t.Entry.Version, offers.Named(err))
+	}
+	return m, end, nil
+}
+
+// fetching is a fetch that is under way.
+type fetching struct {
+	pool   *Pool
+	task   Task
+	tally  *transfer.Tally
+	choice *offers.Choice
+
+	mu   sync.Mutex   // guards want
+	want *offers.Want // of the manifest that is tried
+}
+
+// run fetches by one manifest after the other, until the bytes fit.
+func (f *fetching) run(ctx context.Context) (shard.Manifest, error) {
+	for {
+		m, err := f.choice.Next(ctx)
+		if errors.Is(err, offers.ErrPlain) {
+			return f.plain(ctx)
+		}
+		if err != nil {
+			return shard.Manifest{}, err
+		}
+		got, err := f.by(ctx, m, f.pool.offers.Want(f.choice.Entry()))
+		if !errors.Is(err, ErrIntegrity) {
+			return got, err
+		}
+		f.choice.Distrust(m, err)
+	}
+}
+
+// plain fetches a version of which no upstream has a manifest: it comes from all upstreams,
+// and if that is wrong, from each of them alone, in turn. An upstream whose file is wrong
+// then is to blame.
+func (f *fetching) plain(ctx context.Context) (got shard.Manifest, err error) {
+	e := f.choice.Entry()
+	layouts, err := f.pool.offers.Layouts(ctx, e)
+	if err != nil {
+		return shard.Manifest{}, err
+	}
+	for _, layout := range layouts {
+		m := offers.Manifest{Stated: layout, Tier: 1}
+		want := f.pool.offers.Want(e)
+		var from *transfer.Transfer
+		if got, from, err = f.transfer(ctx, m, want, nil); errors.Is(err, ErrIntegrity) {
+			got, err = f.alone(ctx, m, want, from, err)
+		}
+		if !errors.Is(err, ErrIntegrity) {
+			break
+		}
+	}
+	return got, err
+}
+
+// alone fetches a version from each upstream alone, in turn, after a transfer from all of
+// them was wrong.
+func (f *fetching) alone(
+	ctx context.Context, m offers.Manifest, all *offers.Want, from *transfer.Transfer, wrong error,
+) (shard.Manifest, error) {
+	var failed []error
+	for _, s := range f.pool.roster.Servers() {
+		if !all.May(s) {
+			continue
+		}
+		err := wrong
+		if !from.IsFrom(s) {
+			f.pool.opts.Logger.Warn("file is fetched from one upstream alone", "version", all.Entry.Version.String(),
+				"upstream", s.Name, "err", err)
+			var got shard.Manifest
+			got, _, err = f.transfer(ctx, m, f.pool.offers.Only(s, all.Entry), s)
+			if err == nil || ctx.Err() != nil || roster.Is(err, roster.Stop) {
+				return got, err
+			}
+		}
+		err = fmt.Errorf("%s alone: %w", s.Name, err)
+		if failed = append(failed, err); errors.Is(err, ErrIntegrity) {
+			all.Refuse(ctx, s, roster.Wrong(err))
+		}
+	}
+	return shard.Manifest{}, remote.Matching(offers.Failures(append(failed, wrong)), ErrIntegrity)
+}
+
+// by fetches a version by a manifest of a server.
+func (f *fetching) by(ctx context.Context, m offers.Manifest, want *offers.Want) (shard.Manifest, error) {
+	got, _, err := f.transfer(ctx, m, want, nil)
+	return got, err
+}
+
+// transfer brings a version to the sink of the task, from one upstream alone if that is not
+// nil.
+func (f *fetching) transfer(
+	ctx context.Context, m offers.Manifest, want *offers.Want, only *remote.Server,
+) (shard.Manifest, *transfer.Transfer, error) {
+	f.mu.Lock()
+	f.want = want
+	f.mu.Unlock()
+	sink, err := f.task.Open(m.Stated, m.Tier)
+	if err != nil {
+		return shard.Manifest{}, nil, err
+	}
+	var audience Audience
+	if f.task.Audience != nil {
+		audience = f.task.Audience()
+	}
+	p, plain := f.pool, m.Source == nil
+	inSwarm := p.opts.Swarm && audience != nil && !plain
+	verifier := verify.New(verify.Options{
+		Manifest: m.Stated, Listed: want.Entry.Digest, Plain: plain,
+		Each: audience != nil && !inSwarm, BLAKE3: f.task.BLAKE3,
+		Open: func(s shard.Shard) (verify.Place, error) { return sink.Open(s) },
+	})
+	t := transfer.New(transfer.Options{
+		Version: want.Entry.Version, Manifest: m.Stated, Pinned: !plain, Afresh: only != nil,
+		Sink: sink, Audience: audience, Verifier: verifier,
+		Get: func(ctx context.Context, s *remote.Server, number int, r remote.Request) (*remote.Body, error) {
+			return p.offers.GetShard(ctx, s, want.Entry, number, r)
+		},
+		Blame: want.Refuse, Workers: p.opts.Concurrency,
+		Roster: p.roster, Tally: f.tally, Metrics: p.opts.Metrics, Logger: p.opts.Logger,
+	})
+	if !inSwarm {
+		got, err := t.Run(ctx, transfer.NewInOrder(t, p.opts.Timeout, m.Tier, want.Job))
+		return got, t, err
+	}
+	plan := p.swarm.Plan(peering.PlanOptions{
+		Version: want.Entry.Version, Digest: m.Stated.Digest, Tier: m.Tier, Shards: len(m.Stated.Shards),
+		Want: want, Verifier: verifier, Audience: audience, Transfer: t, Tally: f.tally,
+		Timeout: p.opts.Timeout, Attempts: p.opts.Attempts, Workers: p.opts.Concurrency, Logger: p.opts.Logger,
+	})
+	defer plan.Close()
+	listening, stop := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { plan.Listen(listening) })
+	got, err := t.Run(ctx, plan)
+	stop()
+	group.Wait()
+	return got, t, err
+}
+
+// states returns how the servers are that may send something.
+func (f *fetching) states() []transfer.State {
+	f.mu.Lock()
+	want := f.want
+	f.mu.Unlock()
+	var states []transfer.State
+	for _, s := range f.pool.roster.Ever() {
+		u := Upstream{URL: s.Name}
+		u.State, u.Transfers, u.Err = f.pool.roster.State(s)
+		states = append(states, transfer.State{Server: s, Upstream: u})
+	}
+	states = append(states, f.pool.swarm.States()...)
+	for i := range states {
+		u, s := &states[i].Upstream, states[i].Server
+		refused := want.Refused(s)
+		if refused == nil {
+			refused = f.choice.Distrusted(s)
+		}
+		if refused != nil && !errors.Is(refused, fs.ErrNotExist) { // that is, it has no manifest, or lacks a shard
+			u.State, u.Err = Refused, refused
+		}
+	}
+	return states
+}
+
+const (
+	// askAgain is the time between two questions to upstreams that are down, or do not
+	// offer what is fetched.
+	askAgain = 10 * time.Second
+
+	// askFirst is when the latter are asked for the first time, and each time after twice
+	// as long, up to askAgain: they may be about to have it.
+	askFirst = time.Second
+)
+
+// askLacking asks upstreams that do not list v, or are down, again and again until ctx ends.
+func (p *Pool) askLacking(ctx context.Context, v shard.Version) {
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	early := askFirst
+	for since := rank.Tick; ; since += rank.Tick {
+		if roster.Sleep(ctx, rank.Tick, nil) != nil {
+			return
+		}
+		down, isEarly := since%askAgain == 0, since == early && early < askAgain
+		if isEarly {
+			early *= 2
+		}
+		if down || isEarly {
+			for _, s := range p.offers.Without(v, down) {
+				asking.Go(func() { p.offers.Ask(ctx, s) })
+			}
+		}
+	}
+}
+
+// logEvery is the time between two log lines of a fetch.
+const logEvery = 10 * time.Second
+
+// logProgress returns a callback that logs a line now and then, but none in the end.
+func (p *Pool) logProgress() func(Progress) {
+	next := logEvery
+	return func(now Progress) {
+		if now.Elapsed < next || now.Size < 0 {
+			return
+		}
+		next = now.Elapsed + logEvery
+		percent := 100.0
+		if now.Size > 0 {
+			percent = 100 * float64(now.Done) / float64(now.Size)
+		}
+		p.opts.Logger.Info("fetching", "version", now.Version.String(), "percent", fmt.Sprintf("%.1f", percent),
+			"bytes", now.Done, "size", now.Size, "speed", int64(now.Speed))
+	}
+}

@@ -1,0 +1,55 @@
+package middle
+
+import (
+	"errors"
+	"os"
+
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+// arrival is a draft that a version arrives in, and its readers.
+type arrival struct {
+	draft   *store.Draft
+	version *relay.Version
+}
+
+// Open opens a shard of the draft.
+func (a arrival) Open(s shard.Shard) (fetch.Place, error) {
+	f, err := a.draft.Open(s.Number)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() > s.Size {
+		err = f.Truncate(s.Size) // by another manifest it was longer
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return a.version.Tee(s.Number, place{f, s.Size}), nil
+}
+
+// place is a shard's file.
+type place struct {
+	file *os.File
+	size int64
+}
+
+// ReadAt reads from the file.
+func (p place) ReadAt(data []byte, offset int64) (int, error) { return p.file.ReadAt(data, offset) }
+
+// WriteAt writes to the file.
+func (p place) WriteAt(data []byte, offset int64) (int, error) { return p.file.WriteAt(data, offset) }
+
+// Close closes the file.
+func (p place) Close() error { return p.file.Close() }
+
+// Written returns the ranges of the file that are no holes.
+func (p place) Written() ([]disk.Range, error) { return disk.Written(p.file, 0, p.size) }
+
+// Commit writes the shard through to the disk.
+func (p place) Commit() error { return p.file.Sync() }

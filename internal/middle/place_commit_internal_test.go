@@ -1,0 +1,101 @@
+package middle
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+// keeping returns the arrival of version 1, which has one shard that ends size bytes
+// after what is held back, and the shard's file, in which is what an earlier run has left.
+func keeping(t *testing.T, size int64, left []byte) (a arrival, file string) {
+	t.Helper()
+	dir := t.TempDir()
+	st, err := store.Open(dir, store.Middle)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, st.Close()) })
+	draft, err := st.Draft(1)
+	require.NoError(t, err)
+	file = filepath.Join(dir, ".shardcast", "drafts", "v1", "shard_001.bin")
+	require.NoError(t, os.WriteFile(file, left, 0o600))
+	size += relay.HeldBack
+	m := shard.Manifest{Size: size, ShardSize: size, Shards: make([]shard.Digest, 1)}
+	return arrival{draft, relay.NewBoard().Begin(distfile.Entry{Version: 1}, m, 1, relay.Files(draft.Read))}, file
+}
+
+// open opens the shard.
+func (a arrival) open(t *testing.T) (fetch.Place, *relay.Reader) {
+	t.Helper()
+	p, err := a.Open(a.version.Manifest.Shard(1))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = p.Close() })
+	return p, a.version.Shard(1).Reader()
+}
+
+func TestReadersAreGivenWhatWasWrittenAndNothingElse(t *testing.T) {
+	a, _ := keeping(t, 100, make([]byte, 50))
+	p, r := a.open(t)
+	found, err := p.Written()
+	require.NoError(t, err)
+	assert.NotEmpty(t, found)
+	assert.Zero(t, r.Ready(0), "what an earlier run has left is not known to be right")
+	_, err = p.WriteAt([]byte("abc"), 10)
+	require.NoError(t, err)
+	assert.EqualValues(t, 3, r.Ready(10))
+	got := make([]byte, 3)
+	_, err = r.ReadAt(got, 10)
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	assert.Equal(t, "abc", string(got))
+
+	require.NoError(t, p.Close())
+	_, err = p.WriteAt([]byte("abc"), 20)
+	require.Error(t, err)
+	assert.Zero(t, r.Ready(20), "it could not be written")
+}
+
+func TestTheFileIsNoLongerThanTheShard(t *testing.T) {
+	for name, tc := range map[string]struct{ left, want int64 }{
+		"longer":  {relay.HeldBack + 200, relay.HeldBack + 100},
+		"shorter": {50, 50},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, file := keeping(t, 100, make([]byte, tc.left))
+			a.open(t)
+			info, err := os.Stat(file)
+			require.NoError(t, err)
+			assert.Equal(t, tc.want, info.Size())
+		})
+	}
+}
+
+func TestWhatIsBroughtIsNotWanted(t *testing.T) {
+	a, _ := keeping(t, 100, nil)
+	_, r := a.open(t)
+	_, err := r.Await(t.Context(), 0, 0)
+	require.ErrorIs(t, err, relay.ErrBroken)
+	assert.Empty(t, a.version.Wanted())
+}
+
+func TestAWrongShardIsForgottenAndARightOneGivenWhole(t *testing.T) {
+	a, _ := keeping(t, 100, nil)
+	p, r := a.open(t)
+	_, err := p.WriteAt(make([]byte, 100+relay.HeldBack), 0)
+	require.NoError(t, err)
+	assert.EqualValues(t, 100, r.Ready(0))
+	a.version.Forget(1)
+	assert.Zero(t, r.Ready(0))
+	_, err = r.Await(t.Context(), 0, 0)
+	require.ErrorIs(t, err, relay.ErrBroken)
+	require.NoError(t, p.Commit())
+	assert.EqualValues(t, 100+relay.HeldBack, a.version.Shard(1).Reader().Ready(0))
+}

@@ -1,0 +1,198 @@
+package offers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/remote"
+	"github.com/shardcast/shardcast/internal/roster"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/wire"
+)
+
+// A Manifest is one that a server has given.
+type Manifest struct {
+	// Stated is what it states.
+	Stated shard.Manifest
+
+	// Source is the server.
+	Source *remote.Server
+
+	// Tier is how many servers the version comes through: 1 if the source holds all of it.
+	Tier int
+}
+
+// Manifest returns the manifest of e from one of the servers that list it, each of which
+// is asked once; where none of them has one, that of the digest that others list.
+// Errors match [fs.ErrNotExist] if the servers that answered have none,
+// [shard.ErrIntegrity] if theirs contradict the distribution, [remote.ErrUnreachable] if
+// none answered, and [ErrNoVersion] if none lists e any more.
+func (o *Offers) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, error) {
+	m, err := o.manifest(ctx, e)
+	if err != nil && errors.Is(err, fs.ErrNotExist) {
+		if _, another, ok := o.another(ctx, e); ok {
+			return another, nil
+		}
+	}
+	return m, err
+}
+
+// manifest is Manifest for e alone.
+func (o *Offers) manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, error) {
+	var m Manifest
+	w := o.Want(e)
+	job := w.Job(func(s *remote.Server) (err error) {
+		m, err = o.manifestAt(ctx, s, e)
+		return err
+	})
+	failed, _, err := o.opts.Roster.Attempt(ctx, job)
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case err != nil:
+		err = w.Failed(slices.Concat(failed, o.opts.Roster.Refusals(job)))
+	}
+	if err != nil {
+		return shard.Manifest{}, fmt.Errorf("fetch the manifest of %s: %w", e.Version, Named(err))
+	}
+	return m.Stated, nil
+}
+
+// another returns what the version of e is fetched as where no server that lists e has a
+// manifest: by another digest that is listed, and whose servers have one. [Offers.Offers]
+// states that digest from then on.
+func (o *Offers) another(ctx context.Context, e distfile.Entry) (distfile.Entry, shard.Manifest, bool) {
+	for _, other := range o.others(e) {
+		if m, err := o.manifest(ctx, other); err == nil {
+			return other, m, true
+		}
+	}
+	return e, shard.Manifest{}, false
+}
+
+// others returns the version of e by the other digests that servers list.
+func (o *Offers) others(e distfile.Entry) (others []distfile.Entry) {
+	servers := o.opts.Roster.Servers()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	e = o.known.canonical(e)
+	for _, s := range servers {
+		for _, l := range o.listings[s].entries {
+			if l = o.known.canonical(l); l.Version == e.Version && l != e && !slices.Contains(others, l) {
+				others = append(others, l)
+			}
+		}
+	}
+	return others
+}
+
+// A Choice is the choosing of a manifest for one fetch. A manifest is believed until
+// the bytes do not fit, see [Choice.Distrust].
+type Choice struct {
+	offers   *Offers
+	want     *Want // whose refused servers are distrusted
+	tried    []shard.Manifest
+	last     error // of those that were tried
+	switched bool  // to another digest
+}
+
+// Choose returns the choosing of a manifest for e.
+func (o *Offers) Choose(e distfile.Entry) *Choice { return &Choice{offers: o, want: o.Want(e)} }
+
+// Entry returns the version by the digest that is wanted now.
+func (c *Choice) Entry() distfile.Entry { return c.want.Entry }
+
+// Distrusted returns why the manifest of s is not believed, or nil.
+func (c *Choice) Distrusted(s *remote.Server) error { return c.want.Refused(s) }
+
+// ErrPlain means that servers list a version, and none of them has a manifest of it.
+var ErrPlain = errors.New("no server has a manifest")
+
+// Next returns a manifest that was not tried, of a server that is not distrusted. Errors
+// match [ErrPlain], are those of [roster.Roster.Try], or why the last manifest was
+// distrusted if no server lists the version any more.
+func (c *Choice) Next(ctx context.Context) (Manifest, error) {
+	m, err := c.next(ctx)
+	if err != nil && c.want.lacked() && ctx.Err() == nil {
+		other, _, ok := c.offers.another(ctx, c.want.Entry)
+		if !ok || c.switched {
+			return Manifest{}, ErrPlain
+		}
+		c.want, c.switched = c.offers.Want(other), true
+		m, err = c.next(ctx)
+	}
+	if c.last != nil && errors.Is(err, ErrNoVersion) {
+		return Manifest{}, c.last // which is why it is not listed any more
+	}
+	return m, err
+}
+
+// relayAgain is when a relay is asked again whose manifest was not right: it finds that
+// out as we do, and gets another one.
+const relayAgain = 2 * time.Second
+
+func (c *Choice) next(ctx context.Context) (m Manifest, err error) {
+	err = c.offers.opts.Roster.Try(ctx, c.want.Job(func(s *remote.Server) (err error) {
+		if m, err = c.offers.manifestAt(ctx, s, c.want.Entry); err != nil {
+			return err
+		}
+		if !alreadyTried(c.tried, m.Stated) {
+			return nil
+		}
+		if err = fmt.Errorf("%s: its manifest states the same", s.Name); m.Tier > 1 {
+			return &remote.Busy{Err: err, Wait: relayAgain}
+		}
+		return roster.Wrong(err)
+	}))
+	return m, err
+}
+
+// Distrust has m not returned again, since the bytes do not fit, and its source not asked
+// for one, unless that is a relay which finds out as we do.
+func (c *Choice) Distrust(m Manifest, err error) {
+	c.offers.opts.Logger.Warn("manifest not believed", "version", c.want.Entry.Version.String(), "upstream", m.Source.Name, "err", err)
+	c.tried, c.last = append(c.tried, m.Stated), fmt.Errorf("by the manifest of %s: %w", m.Source.Name, err)
+	if m.Tier == 1 || !c.offers.lists(m.Source, c.want.Entry) {
+		c.want.refuse(m.Source, c.last)
+	}
+}
+
+// alreadyTried reports whether one of tried has the same shards as m.
+func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
+	return slices.ContainsFunc(tried, func(t shard.Manifest) bool {
+		return t.Size == m.Size && t.ShardSize == m.ShardSize && slices.Equal(t.Shards, m.Shards)
+	})
+}
+
+// manifestAt gets the manifest of e from s.
+func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e distfile.Entry) (Manifest, error) {
+	body, err := o.opts.Remote.Get(ctx, s, remote.Request{Path: []string{e.Version.String(), shard.ManifestName}})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = &roster.Setback{Err: err, What: roster.Never}
+	}
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer body.Close()
+	m, err := shard.ParseManifest(body)
+	if err == nil && m.Digest != e.Digest && m.BLAKE3 != e.Digest {
+		err = fmt.Errorf("%w: the file's digest is %s there, and %s in the distribution", shard.ErrManifest, m.Digest, e.Digest)
+	}
+	if errors.Is(err, shard.ErrManifest) {
+		return Manifest{}, roster.Wrong(fmt.Errorf("%s: %w", s.Name, err))
+	}
+	if err != nil {
+		return Manifest{}, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	o.mu.Lock()
+	keep(o.known.manifested, o.known.canonical(e), true)
+	o.mu.Unlock()
+	passed, _ := strconv.ParseUint(body.Header.Get(wire.TierHeader), 10, 16)
+	return Manifest{Stated: m, Source: s, Tier: int(passed) + 1}, nil
+}

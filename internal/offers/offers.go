@@ -1,0 +1,390 @@
+// Package offers says which versions there are and by whose word: it asks servers for
+// their distributions and manifests, and chooses among what they state. It refuses to
+// know the bytes of shards.
+//
+// A caller may lean on this: what a server lists is its last answer, also while it is
+// down; every answer is bounded in size and time; and a manifest that [Offers.Choose]
+// returns agrees with the digest that is listed.
+//
+// # Choosing
+//
+// Where servers list different digests of a version, one digest counts and the other
+// servers are left out for that version: one that is known to have a manifest, then the
+// one that most servers list, then that of the first server. A distribution does not say
+// whether a digest is the file's SHA-256 or its BLAKE3, so either may agree.
+//
+// # Following
+//
+// [Offers.Follow] asks each server again and again, independently of the others. Once it
+// has a distribution with an ETag, it asks for another one with If-None-Match and Prefer:
+// wait=55 (RFC 7240, section 4.3). Where the answer says Preference-Applied, the next
+// question follows at once; elsewhere the server is polled every interval, and asked to
+// hold the answer again after 10 min, and after a failure. A question that was held and
+// then cut by a proxy is no failure: it is asked with half the wait, down to 5 s, and then
+// the server is polled. The file follow.go has the numbers.
+//
+// # Plain servers
+//
+// A plain server, like one of the Python package, has shards and no manifest: see
+// [Offers.Layouts].
+package offers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/shardcast/shardcast/internal/backoff"
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/remote"
+	"github.com/shardcast/shardcast/internal/roster"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/signal"
+	"github.com/shardcast/shardcast/internal/wire"
+)
+
+// ErrNoVersion means that no server lists the version, or not any more.
+var ErrNoVersion = errors.New("no such version")
+
+// How long [Offers.Refresh] waits for the other servers when one has answered.
+const (
+	// Soon is for going on with the quick answers: a server that hangs must not hold up
+	// the others.
+	Soon = time.Second
+
+	// All is for callers that need the answer of each server.
+	All = time.Duration(math.MaxInt64)
+)
+
+// Options configure [Offers]. All but Metrics are required.
+type Options struct {
+	// Timeout is how long a server may send nothing, and how long its distribution may
+	// take beyond the time for which it was asked to hold it.
+	Timeout time.Duration
+
+	// Attempts is how often [Offers.Reach] asks all servers.
+	Attempts int
+
+	Remote  *remote.Client
+	Roster  *roster.Roster
+	Metrics *metrics.Metrics
+	Logger  *slog.Logger
+}
+
+// Offers are the versions that servers list. Its methods may be called from any
+// goroutine.
+type Offers struct {
+	opts   Options
+	asking singleflight.Group // questions that several callers share, by server
+	life   context.Context    //nolint:containedctx // such a question outlives each of its callers
+	end    context.CancelFunc
+	news   signal.Signal // what servers list has changed
+
+	mu       sync.Mutex // guards what follows
+	listings map[*remote.Server]listing
+	known    known
+}
+
+// listing is what one server lists, by its last answer.
+type listing struct {
+	entries  []distfile.Entry
+	etag     string    // of the distribution, or empty
+	changed  time.Time // when it became another one
+	skipped  string    // what was wrong with lines of it
+	failing  bool      // the server did not answer the last question
+	heard    bool      // it has answered one
+	misses   int       // how often it did not
+	askLater time.Time // when it may be asked again, because it said so
+	askErr   error     // what it said
+	long     bool      // its shards have names of five digits
+}
+
+// New returns Offers of the servers of opts.Roster.
+func New(opts Options) *Offers {
+	o := &Offers{opts: opts, listings: make(map[*remote.Server]listing), known: newKnown()}
+	o.life, o.end = context.WithCancel(context.Background())
+	return o
+}
+
+// Close ends the questions that no caller waits for any more.
+func (o *Offers) Close() {
+	o.end()
+	for _, s := range o.opts.Roster.Ever() {
+		_, _, _ = o.asking.Do(s.Name, func() (any, error) { return nil, nil }) //nolint:nilnil // only to wait
+	}
+}
+
+// Changed forgets what servers listed that have gone or come back, and wakes followers.
+func (o *Offers) Changed(others []*remote.Server) {
+	o.mu.Lock()
+	for _, s := range others {
+		o.listings[s] = listing{changed: time.Now()}
+	}
+	o.mu.Unlock()
+	o.news.Raise()
+}
+
+// Refresh asks all servers for their distributions, at the same time and once. It returns
+// nil when all have answered, or when patience is over after the first answer; the other
+// answers still count when they come. It returns an error if no server has a
+// distribution to give, which matches [remote.ErrUnreachable] if none answered, and what
+// ended ctx.
+func (o *Offers) Refresh(ctx context.Context, patience time.Duration) error {
+	o.opts.Roster.Resolve(ctx)
+	present := o.opts.Roster.Servers()
+	results := make(chan error, len(present))
+	for _, s := range present {
+		go func() { results <- o.refresh(ctx, s) }()
+	}
+	var failed []error
+	var enough <-chan time.Time
+	for range present {
+		select {
+		case err := <-results:
+			if err != nil {
+				failed = append(failed, err)
+			} else if enough == nil {
+				enough = time.After(patience)
+			}
+		case <-enough:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if enough != nil {
+		return nil
+	}
+	failed = append(failed, o.opts.Roster.Unresolved()...)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("ask for the versions: %w", Named(failures(failed)))
+}
+
+// Reach is [Offers.Refresh] with [Soon], made again after a wait while it fails, as many
+// times as the options allow attempts.
+func (o *Offers) Reach(ctx context.Context) error {
+	for attempt := 1; ; attempt++ {
+		err := o.Refresh(ctx, Soon)
+		if err == nil || ctx.Err() != nil || attempt >= o.opts.Attempts || errors.Is(err, distfile.ErrTooLong) {
+			return err
+		}
+		wait := o.opts.Roster.Pause(attempt)
+		var busy *remote.Busy
+		if errors.As(err, &busy) {
+			wait = busy.Wait
+		} else {
+			wait = backoff.Jitter(wait)
+			o.opts.Logger.Debug("trying again", "attempt", attempt, "wait", wait, "err", err)
+		}
+		if err := roster.Sleep(ctx, wait, nil); err != nil {
+			return err
+		}
+	}
+}
+
+// refresh asks s for its distribution, once for all callers that want it.
+func (o *Offers) refresh(ctx context.Context, s *remote.Server) error {
+	answer := o.asking.DoChan(s.Name, func() (any, error) {
+		_, err := o.ask(o.life, s, question{})
+		return nil, err
+	})
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case r := <-answer:
+		return r.Err
+	}
+}
+
+// Ask asks s for its distribution, once for all callers. What was wrong is logged.
+func (o *Offers) Ask(ctx context.Context, s *remote.Server) { _ = o.refresh(ctx, s) }
+
+// question is how to ask for a distribution. The zero value has it sent at once.
+type question struct {
+	etag string        // of the one that is known
+	wait time.Duration // how long the answer may be held while it is that one
+}
+
+// reply is the answer to a question.
+type reply struct {
+	unchanged bool // it has the ETag of the question; of the others only waits is set then
+	entries   []distfile.Entry
+	skipped   []distfile.LineError
+	etag      string        // or empty
+	waits     bool          // the server holds answers when asked to
+	held      time.Duration // how long it held this one, also where that ended in an error
+	changed   bool          // it lists something else than before
+	news      bool          // followers have been woken
+}
+
+// ask asks s for its distribution and notes the answer, unless the question was cut off
+// or ctx has ended: then nothing is known.
+func (o *Offers) ask(ctx context.Context, s *remote.Server, q question) (reply, error) {
+	before := o.listing(s)
+	if left := time.Until(before.askLater); left > 0 {
+		return reply{}, &remote.Busy{Err: before.askErr, Wait: left}
+	}
+	patience := o.opts.Timeout + q.wait
+	late := fmt.Errorf("not answered within %v", patience)
+	bounded, cancel := context.WithTimeoutCause(ctx, patience, late)
+	defer cancel()
+	began := time.Now()
+	r, err := o.distribution(bounded, s, q)
+	if ctx.Err() != nil || errors.Is(err, remote.ErrCutOff) {
+		return r, err
+	}
+	o.opts.Roster.Answered(s, err)
+	if !o.opts.Roster.Has(s) {
+		return r, err
+	}
+	o.update(s, func(l *listing) {
+		switch {
+		case err != nil:
+			r.news = o.missed(s, l, err)
+		default:
+			// What was held has come meanwhile, and may be newer than this.
+			r.unchanged = r.unchanged || q.wait == 0 && began.Before(l.changed) && l.heard
+			o.noted(s, l, &r)
+		}
+	})
+	if r.news {
+		o.news.Raise()
+	}
+	return r, err
+}
+
+// listing returns that of s.
+func (o *Offers) listing(s *remote.Server) listing {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.listings[s]
+}
+
+// update changes the listing of s.
+func (o *Offers) update(s *remote.Server, change func(l *listing)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l := o.listings[s]
+	change(&l)
+	o.listings[s] = l
+}
+
+// givenUp is how many times a server that never answered may be asked before [Offers.Heard]
+// leaves it out.
+const givenUp = 10
+
+// missed notes that s did not answer, and reports whether that is news.
+func (o *Offers) missed(s *remote.Server, l *listing, err error) (news bool) {
+	var busy *remote.Busy
+	if errors.As(err, &busy) {
+		l.askLater, l.askErr = time.Now().Add(busy.Wait), err
+	}
+	l.misses++
+	o.opts.Metrics.Failed(o.opts.Roster.Number(s), metrics.Down)
+	if !l.failing {
+		o.opts.Logger.Warn("upstream is down", "upstream", s.Name, "err", err)
+	}
+	news = !l.failing || !l.heard && l.misses == givenUp
+	l.failing = true
+	return news
+}
+
+// noted notes the answer of s, and completes it.
+func (o *Offers) noted(s *remote.Server, l *listing, r *reply) {
+	if l.failing {
+		o.opts.Logger.Info("upstream is back", "upstream", s.Name)
+	}
+	if !r.unchanged {
+		if now := fmt.Sprint(r.skipped); now != l.skipped {
+			l.skipped = now
+			for _, line := range r.skipped {
+				o.opts.Logger.Warn("line skipped", "upstream", s.Name, "err", line)
+			}
+		}
+		r.changed = !slices.Equal(l.entries, r.entries)
+		l.entries, l.etag = r.entries, r.etag
+	}
+	if r.changed {
+		l.changed = time.Now()
+	}
+	r.news = r.changed || l.failing || !l.heard
+	l.failing, l.heard = false, true
+}
+
+// distribution gets the distribution of s.
+func (o *Offers) distribution(ctx context.Context, s *remote.Server, q question) (r reply, err error) {
+	req := remote.Request{Path: []string{distfile.FileName}}
+	if q.wait > 0 {
+		req.Header, req.Hold = q.header(), q.wait
+		var h *remote.Held
+		ctx, h = remote.WatchHeld(ctx, q.wait, o.opts.Timeout)
+		defer func() { r.held, err = h.Ended(err) }()
+	}
+	body, err := o.opts.Remote.Get(ctx, s, req)
+	if err != nil {
+		return reply{}, err
+	}
+	defer body.Close()
+	waits := wire.WaitApplied(body.Header.Values("Preference-Applied"))
+	r = reply{unchanged: body.Unchanged, etag: body.Header.Get("ETag"), waits: waits}
+	if r.unchanged {
+		return r, nil
+	}
+	if r.entries, r.skipped, err = distfile.Parse(body); err != nil {
+		return reply{}, fmt.Errorf("%s: %w", s.URL.JoinPath(distfile.FileName).Redacted(), err)
+	}
+	return r, nil
+}
+
+// failures are the errors of several servers, as one sentence.
+type failures []error
+
+// Error joins the texts.
+func (f failures) Error() string {
+	texts := make([]string, len(f))
+	for i, err := range f {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap leaves out servers that did not answer when others did: the others say what is
+// the matter.
+func (f failures) Unwrap() []error {
+	var telling []error
+	for _, err := range f {
+		if !errors.Is(err, remote.ErrUnreachable) {
+			telling = append(telling, err)
+		}
+	}
+	if telling == nil {
+		return f
+	}
+	return telling
+}
+
+// Failures returns the errors of several servers as one sentence. It matches what they
+// match, but for [remote.ErrUnreachable] where any server has answered.
+func Failures(errs []error) error { return failures(errs) }
+
+// Named returns err with [ErrNoVersion], [shard.ErrIntegrity] or [remote.ErrUnreachable]
+// in its text, if it matches one of these.
+func Named(err error) error {
+	for _, kind := range []error{ErrNoVersion, shard.ErrIntegrity, remote.ErrUnreachable} {
+		if errors.Is(err, kind) {
+			return fmt.Errorf("%w: %w", kind, err)
+		}
+	}
+	return err
+}

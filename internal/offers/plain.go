@@ -1,0 +1,147 @@
+package offers
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"slices"
+	"sort"
+
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/remote"
+	"github.com/shardcast/shardcast/internal/roster"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// Layouts returns how e is cut at servers without a manifest: manifests without name,
+// date and the digests of shards. The number of shards is what the distribution states, or
+// those before the first that is missing; their size is the first one's. What most servers
+// have comes first, and of those that as many have the largest, for another one may be
+// incomplete. Errors are those of [roster.Roster.Try].
+func (o *Offers) Layouts(ctx context.Context, e distfile.Entry) ([]shard.Manifest, error) {
+	w := o.Want(e)
+	asked := make(map[*remote.Server]bool)
+	votes := make(map[[2]int64]int)
+	var layouts []shard.Manifest
+	size := func(m shard.Manifest) [2]int64 { return [2]int64{m.Size, m.ShardSize} }
+	job := w.Job(func(s *remote.Server) error {
+		layout, err := o.layout(ctx, s, e)
+		if err != nil {
+			return err
+		}
+		asked[s] = true
+		if votes[size(layout)]++; votes[size(layout)] == 1 {
+			layouts = append(layouts, layout)
+		}
+		return nil
+	})
+	job.May = func(s *remote.Server) bool { return !asked[s] && w.May(s) }
+	err := o.opts.Roster.Try(ctx, job)
+	for err == nil { // the others once
+		_, _, err = o.opts.Roster.Attempt(ctx, job)
+	}
+	if layouts == nil || ctx.Err() != nil {
+		return nil, err
+	}
+	slices.SortFunc(layouts, func(a, b shard.Manifest) int {
+		return cmp.Or(votes[size(b)]-votes[size(a)], cmp.Compare(b.Size, a.Size))
+	})
+	return layouts, nil
+}
+
+// layout finds out how e is cut at s. Errors match [fs.ErrNotExist] if s has no shard of
+// it.
+func (o *Offers) layout(ctx context.Context, s *remote.Server, e distfile.Entry) (shard.Manifest, error) {
+	m := shard.Manifest{Digest: e.Digest, ShardSize: 1}
+	if e.Digest == shard.EmptyDigest() || e.Digest == shard.EmptyBLAKE3() {
+		return m, nil
+	}
+	var err error
+	if m.ShardSize, err = o.shardSize(ctx, s, e, 1); err != nil {
+		return m, err
+	}
+	count := e.Count
+	if count == 0 {
+		if count, err = o.count(ctx, s, e); err != nil {
+			return m, err
+		}
+	}
+	last, err := o.shardSize(ctx, s, e, count)
+	if err != nil {
+		return m, err
+	}
+	if m.ShardSize < 1 || last < 1 || last > m.ShardSize || m.ShardSize > math.MaxInt64/shard.MaxShards {
+		return m, roster.Wrong(fmt.Errorf("%s: %s: %w: the first of %d shards has %d bytes, and the last has %d",
+			s.Name, e.Version, shard.ErrSize, count, m.ShardSize, last))
+	}
+	m.Size = m.ShardSize*int64(count-1) + last
+	m.Shards = make([]shard.Digest, count)
+	return m, nil
+}
+
+// count finds the first shard that s does not have, and returns the number of those
+// before it, 1 or more.
+func (o *Offers) count(ctx context.Context, s *remote.Server, e distfile.Entry) (int, error) {
+	var failed error
+	missing := func(number int) bool {
+		if failed != nil || number > shard.MaxShards {
+			return true
+		}
+		_, err := o.shardSize(ctx, s, e, number)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = err
+		}
+		return err != nil
+	}
+	most := 2
+	for !missing(most) {
+		most *= 2
+	}
+	least := most / 2
+	// Those up to least are there, and most is not.
+	return least + sort.Search(most-least-1, func(i int) bool { return missing(least + 1 + i) }), failed
+}
+
+// shardSize asks s for the size of a shard.
+func (o *Offers) shardSize(ctx context.Context, s *remote.Server, e distfile.Entry, number int) (int64, error) {
+	// Of all servers' answers to HEAD and to ranges, this one is always understood.
+	body, err := o.GetShard(ctx, s, e, number, remote.Request{Want: disk.Range{To: 1}})
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	if body.Size < 0 {
+		err := fmt.Errorf("%s: it does not state how long shard %d of %s is", s.Name, number, e.Version)
+		return 0, &roster.Setback{Err: err, What: roster.Never}
+	}
+	return body.Size, nil
+}
+
+// GetShard requests shard number of e from s, by the name that s has it under: of plain
+// servers some have names with five digits. The request r has no path.
+func (o *Offers) GetShard(ctx context.Context, s *remote.Server, e distfile.Entry, number int, r remote.Request) (*remote.Body, error) {
+	names := []string{shard.FileName(number), shard.LongFileName(number)}
+	long := o.listing(s).long
+	if long {
+		slices.Reverse(names)
+	}
+	r.Path = []string{e.Version.String(), names[0]}
+	b, err := o.opts.Remote.Get(ctx, s, r)
+	// Servers with a manifest, and peers, have all shards by the first name.
+	if !errors.Is(err, fs.ErrNotExist) || names[0] == names[1] || r.Digest != (shard.Digest{}) || !o.opts.Roster.Has(s) {
+		return b, err
+	}
+	r.Path = []string{e.Version.String(), names[1]}
+	b, other := o.opts.Remote.Get(ctx, s, r)
+	switch {
+	case other == nil:
+		o.update(s, func(l *listing) { l.long = !long })
+	case errors.Is(other, fs.ErrNotExist):
+		other = err
+	}
+	return b, other
+}

@@ -1,0 +1,123 @@
+package offers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/remote"
+	"github.com/shardcast/shardcast/internal/roster"
+)
+
+// A Want is one version as one fetch wants it: of the servers that list it, those that
+// have not been refused. Its methods may be called from any goroutine.
+type Want struct {
+	Entry distfile.Entry
+
+	offers *Offers
+	only   *remote.Server // the one that is asked alone, or nil
+
+	mu      sync.Mutex // guards refused
+	refused map[*remote.Server]error
+}
+
+// Want returns a Want of e.
+func (o *Offers) Want(e distfile.Entry) *Want {
+	return &Want{Entry: e, offers: o, refused: make(map[*remote.Server]error)}
+}
+
+// Only returns a Want of e that asks s alone.
+func (o *Offers) Only(s *remote.Server, e distfile.Entry) *Want {
+	w := o.Want(e)
+	w.only = s
+	return w
+}
+
+// May reports whether s may be asked: it lists the version, and was not refused.
+func (w *Want) May(s *remote.Server) bool {
+	return (w.only == nil || w.only == s) && w.Refused(s) == nil && w.offers.lists(s, w.Entry)
+}
+
+// Job returns a job that asks the servers by do.
+func (w *Want) Job(do func(*remote.Server) error) roster.Job {
+	return roster.Job{
+		May: w.May, Do: do, Refuse: w.Refuse, Gone: w.Gone, Failed: w.Failed,
+		// A server that did not answer at first may be back, and have the version.
+		Again:  func(ctx context.Context) { _ = w.offers.Refresh(ctx, Soon) }, // it has logged which are down
+		Logger: w.offers.opts.Logger.With("version", w.Entry.Version.String()),
+	}
+}
+
+// Gone finds out whether s lists the version no more: it was retired there, or replaced.
+func (w *Want) Gone(ctx context.Context, s *remote.Server) bool {
+	return w.offers.opts.Roster.Has(s) && w.offers.refresh(ctx, s) == nil && !w.offers.lists(s, w.Entry)
+}
+
+// Refuse has s not asked again for the version because of err, unless it turns out that s
+// lists it no more. It may be a peer.
+func (w *Want) Refuse(ctx context.Context, s *remote.Server, err error) {
+	if w.Gone(ctx, s) {
+		return
+	}
+	missing := errors.Is(err, fs.ErrNotExist)
+	w.offers.opts.Roster.Blame(s, err)
+	if !missing {
+		w.offers.opts.Metrics.Failed(w.offers.opts.Roster.Number(s), metrics.Wrong)
+	}
+	if w.refuse(s, err) && !missing {
+		w.offers.opts.Logger.Warn("upstream not asked again", "version", w.Entry.Version.String(), "upstream", s.Name, "err", err)
+	}
+}
+
+// refuse notes why s is not asked again, and reports whether that is new.
+func (w *Want) refuse(s *remote.Server, err error) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.refused[s] != nil {
+		return false
+	}
+	w.refused[s] = err
+	return true
+}
+
+// Refused returns why s is not asked again, or nil.
+func (w *Want) Refused(s *remote.Server) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.refused[s]
+}
+
+// lacked reports whether any server does not have what was asked for.
+func (w *Want) lacked() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for err := range maps.Values(w.refused) {
+		if errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}
+
+// Failed returns the error for a version that no server gives, of the errors of the last
+// attempt and the reasons of servers that were refused. It matches [ErrNoVersion] if there
+// are none of either. That a peer was refused is no reason.
+func (w *Want) Failed(errs []error) error {
+	errs = slices.Clone(errs)
+	for _, s := range w.offers.opts.Roster.Ever() {
+		if err := w.Refused(s); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) == 0 {
+		err := fmt.Errorf("no server offers %s with digest %s any more", w.Entry.Version, w.Entry.Digest)
+		return remote.Matching(err, ErrNoVersion)
+	}
+	return failures(errs)
+}

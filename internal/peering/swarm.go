@@ -1,0 +1,246 @@
+// Package peering swaps the shards of versions with the peers of a swarm: it finds peers,
+// hears which shards they have, and is a [transfer.Plan] that takes from them. Package
+// swarm decides what to take from which node. Peering refuses to know how versions are
+// listed.
+//
+// A caller may lean on this: peers cost time and no more. All digests come from upstreams,
+// a peer is where its upstream may name one and nowhere else, and a shard that peers do
+// not bring comes from upstream in the end.
+//
+// A node lists its own shards in the server, from the board that its transfers fill; it
+// never lists itself to itself.
+package peering
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/backoff"
+	"github.com/shardcast/shardcast/internal/remote"
+	"github.com/shardcast/shardcast/internal/roster"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/signal"
+	"github.com/shardcast/shardcast/internal/swarm"
+	"github.com/shardcast/shardcast/internal/transfer"
+	"github.com/shardcast/shardcast/internal/wire"
+)
+
+const (
+	// joinFirst is the wait before the second request for peers. It is doubled up to
+	// wire.JoinEvery: at first peers join at the same time.
+	joinFirst = 100 * time.Millisecond
+
+	// mostKnown is how many peers are remembered.
+	mostKnown = 256
+
+	// deafAfter is how often in a row a peer may fail to list its shards before others are
+	// taken in its place.
+	deafAfter = 3
+)
+
+// Options configure a [Swarm].
+type Options struct {
+	Remote *remote.Client
+	Roster *roster.Roster
+
+	// Allow is where peers may be that upstreams name, besides where they may be anyhow,
+	// see [swarm.ParsePeers].
+	Allow []netip.Prefix
+
+	Logger *slog.Logger
+}
+
+// A Swarm is the swarms of all upstreams: the peers that these name. Its methods may be
+// called from any goroutine.
+type Swarm struct {
+	opts    Options
+	changed signal.Signal // upstreams name other peers
+
+	mu       sync.Mutex // guards what follows
+	named    map[*remote.Server][]*peer
+	standing map[*remote.Server]swarm.Standing // of this node at an upstream
+	known    []*peer                           // ever named, but for those forgotten
+	under    []*Plan                           // that have not ended
+}
+
+// peer is one peer. All but its server is guarded by the mu of the swarm.
+type peer struct {
+	server    *remote.Server
+	deaf      int   // how often in a row it did not list its shards
+	transfers int   // requests for shards under way
+	err       error // of its last request, or nil
+}
+
+// New returns a Swarm without peers.
+func New(opts Options) *Swarm {
+	return &Swarm{opts: opts, named: make(map[*remote.Server][]*peer), standing: make(map[*remote.Server]swarm.Standing)}
+}
+
+// Join takes part in the swarms until ctx ends: it announces to upstreams that peers can
+// reach this node by the port of at, and asks for peers.
+func (w *Swarm) Join(ctx context.Context, at net.Addr) {
+	port := 0 // that no peer can reach
+	if tcp, ok := at.(*net.TCPAddr); ok {
+		port = tcp.Port
+	}
+	w.opts.Roster.Each(ctx, func(ctx context.Context, upstream *remote.Server) {
+		defer w.meet(upstream, nil, swarm.Reader)
+		for wait := (backoff.Doubling{First: joinFirst, Most: wire.JoinEvery}); ; {
+			if err := w.ask(ctx, upstream, port); err != nil && ctx.Err() == nil {
+				w.opts.Logger.Debug("peers unavailable", "upstream", upstream.Name, "err", err)
+			}
+			if roster.Sleep(ctx, wait.Next(), nil) != nil {
+				return
+			}
+		}
+	})
+}
+
+// ask asks an upstream for peers.
+func (w *Swarm) ask(ctx context.Context, upstream *remote.Server, port int) error {
+	body, err := w.opts.Remote.Get(ctx, upstream, remote.Request{
+		Path: []string{wire.PeersName}, Header: map[string]string{wire.PeerHeader: strconv.Itoa(port)},
+	})
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	w.meet(upstream, swarm.ParsePeers(body, body.Addr, w.opts.Allow), swarm.Standing(body.Header.Get(wire.PeerHeader)))
+	return nil
+}
+
+// meet notes which peers an upstream names, and the standing of this node there. Of the
+// peers that it named before, some stay, see [swarm.Stay].
+func (w *Swarm) meet(upstream *remote.Server, named []*url.URL, standing swarm.Standing) {
+	hosts := make(map[string]bool) // of upstreams, which are no peers
+	for _, s := range w.opts.Roster.Servers() {
+		hosts[s.Host()] = true
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.standing[upstream] = standing
+	heard := slices.DeleteFunc(slices.Clone(w.named[upstream]), func(p *peer) bool { return p.deaf >= deafAfter })
+	peers := swarm.Stay(heard, len(named))
+	for _, u := range named {
+		if len(peers) == swarm.MaxPeers {
+			break
+		}
+		if hosts[u.Host] {
+			continue
+		}
+		if p := w.peer(u); !slices.Contains(peers, p) {
+			peers = append(peers, p)
+		}
+	}
+	// Upstreams name peers in any order.
+	slices.SortFunc(peers, func(a, b *peer) int { return slices.Index(w.known, a) - slices.Index(w.known, b) })
+	if !slices.Equal(peers, w.named[upstream]) {
+		w.named[upstream] = peers
+		w.changed.Raise()
+	}
+}
+
+// peer returns the peer at u, with w locked. Where too many are known, one is forgotten that
+// no upstream names.
+func (w *Swarm) peer(u *url.URL) *peer {
+	forgotten := -1
+	for i, p := range w.known {
+		if p.server.Name == u.Redacted() {
+			return p
+		}
+		isNamed := false
+		for _, peers := range w.named {
+			isNamed = isNamed || slices.Contains(peers, p)
+		}
+		if p.transfers == 0 && !isNamed {
+			forgotten = i
+		}
+	}
+	p := &peer{server: remote.NewServer(u)}
+	if len(w.known) >= mostKnown && forgotten >= 0 {
+		w.known[forgotten] = p
+	} else {
+		w.known = append(w.known, p)
+	}
+	return p
+}
+
+// isReader reports whether no peer can reach this node: upstreams say so, and none lists
+// it or has yet to try.
+func (w *Swarm) isReader() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	said := false
+	for _, standing := range w.standing {
+		switch standing {
+		case swarm.Pending, swarm.Listed:
+			return false
+		case swarm.Unreachable, swarm.Refused:
+			said = true
+		case swarm.Reader: // the upstream says nothing
+		}
+	}
+	return said
+}
+
+// Neighbours returns the peers to swap shards with.
+func (w *Swarm) Neighbours() []*remote.Server {
+	servers := make([]*remote.Server, 0, swarm.MaxPeers)
+	for _, p := range w.neighbours() {
+		servers = append(servers, p.server)
+	}
+	return servers
+}
+
+func (w *Swarm) neighbours() (peers []*peer) {
+	upstreams := w.opts.Roster.Servers()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range upstreams {
+		for _, p := range w.named[s] {
+			if len(peers) < swarm.MaxPeers && !slices.Contains(peers, p) {
+				peers = append(peers, p)
+			}
+		}
+	}
+	return peers
+}
+
+// States returns how the peers are that are known, in an order that stays.
+func (w *Swarm) States() []transfer.State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	states := make([]transfer.State, 0, len(w.known))
+	for _, p := range w.known {
+		u := transfer.Upstream{URL: p.server.Name, Peer: true, State: roster.Idle, Transfers: p.transfers}
+		switch {
+		case p.transfers > 0:
+			u.State = roster.Sending
+		case p.err != nil:
+			u.State, u.Err = roster.Failing, p.err
+		}
+		states = append(states, transfer.State{Server: p.server, Upstream: u})
+	}
+	return states
+}
+
+// change changes a peer.
+func (w *Swarm) change(how func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	how()
+}
+
+// isBehind reports whether a newer version than v comes, too.
+func (w *Swarm) isBehind(v shard.Version) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.under, func(p *Plan) bool { return p.opts.Version > v })
+}

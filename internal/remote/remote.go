@@ -1,0 +1,350 @@
+// Package remote gets a range of bytes from one HTTP server. It refuses to know
+// versions, shards, and other servers.
+//
+// A caller may lean on this: an answer is bounded in silence (the time-out), in speed
+// from below (64 bytes a second over the time-out) and, where the client has a limit, from
+// above. Nothing that a server sends is followed (redirects are errors, RFC 9110, section
+// 15.4) or used as a name, and its headers are at most 64 KiB.
+//
+// Errors of [Client.Get] match [fs.ErrNotExist] (404 and 410), [ErrUnreachable] (no
+// answer), [ErrSilent] (an answer that stopped), or are a [*Busy] (503 and 429 with
+// Retry-After) or a [Status].
+package remote
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/bucket"
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/wire"
+)
+
+// A Server is one HTTP server, by its base URL. Servers are compared by their pointers.
+type Server struct {
+	// URL is where the paths of requests begin.
+	URL *url.URL
+
+	// Name is the URL without a password, for people.
+	Name string
+
+	rangeless atomic.Bool
+}
+
+// NewServer returns the server at u.
+func NewServer(u *url.URL) *Server { return &Server{URL: u, Name: u.Redacted()} }
+
+// Rangeless reports whether the server has answered a request for a range with more.
+func (s *Server) Rangeless() bool { return s.rangeless.Load() }
+
+// Host returns the host and port of the server.
+func (s *Server) Host() string { return net.JoinHostPort(s.URL.Hostname(), Port(s.URL)) }
+
+// Port returns the port of an http or https URL, or of one that is read like http.
+func Port(u *url.URL) string {
+	switch port := u.Port(); {
+	case port != "":
+		return port
+	case u.Scheme == "https":
+		return "443"
+	}
+	return "80"
+}
+
+// Options configure a [Client].
+type Options struct {
+	// Timeout is how long a server may send nothing.
+	Timeout time.Duration
+
+	// Connections is how many idle connections are kept to each server.
+	Connections int
+
+	// LimitRate bounds what limited requests receive together, in bytes per second. Zero
+	// means no limit.
+	LimitRate int64
+
+	// RootCAs sign the certificates of https servers. Nil means those that the system
+	// trusts.
+	RootCAs *x509.CertPool
+
+	// Dial connects in place of the system's dialer, and without a proxy. Nil means the
+	// system's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// A Client makes requests. Its methods may be called from any goroutine.
+type Client struct {
+	http    *http.Client
+	timeout time.Duration
+	bucket  *bucket.Bucket // of limited requests, or nil
+	step    int            // in bytes, the most that is read at once then
+}
+
+// New returns a Client.
+func New(opts Options) *Client {
+	c := &Client{
+		timeout: opts.Timeout,
+		bucket:  bucket.New(opts.LimitRate),
+		http: &http.Client{
+			Transport:     newTransport(opts),
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+	if c.bucket != nil {
+		// Each connection has its turn twice a second, or it would seem to stall.
+		c.step = min(c.bucket.Burst(), int(max(1, opts.LimitRate/int64(2*max(1, opts.Connections)))))
+	}
+	return c
+}
+
+// newTransport has no time limits of its own but for connecting: [Client.Get] watches the
+// whole of a request for silence. With a dialer and a TLS configuration of ours it speaks
+// HTTP/1.1 alone: HTTP/2, whose transfers share a connection, was slower by a fifth.
+func newTransport(opts Options) *http.Transport {
+	t := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		TLSClientConfig:        &tls.Config{RootCAs: opts.RootCAs, MinVersion: tls.VersionTLS12},
+		DialContext:            (&net.Dialer{Timeout: opts.Timeout}).DialContext,
+		TLSHandshakeTimeout:    opts.Timeout,
+		MaxIdleConnsPerHost:    opts.Connections,
+		IdleConnTimeout:        wire.ClientIdle,
+		DisableCompression:     true, // the digests are of the bytes as they are
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+	if opts.Dial != nil {
+		t.DialContext, t.Proxy = opts.Dial, nil
+	}
+	return t
+}
+
+// Close closes the connections that are kept for later requests.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// A Request is a request for one resource of a server.
+type Request struct {
+	// Path is below the server's URL, an element each.
+	Path []string
+
+	// Digest is that of the resource, which a cache on the way may key it by. Zero leaves
+	// it out.
+	Digest shard.Digest
+
+	// Want is the range that is requested. Zero means all.
+	Want disk.Range
+
+	// Header is sent beside the headers of every request.
+	Header map[string]string
+
+	// Hold is how long the server may hold the answer back.
+	Hold time.Duration
+
+	// Timeout bounds silences. Zero means the client's.
+	Timeout time.Duration
+
+	// Trickles allows an answer with little data, and pauses as long as Hold.
+	Trickles bool
+
+	// Limited has the answer keep to the client's limit.
+	Limited bool
+}
+
+// A Body is the answer to a [Request]. It is for one goroutine, which closes it.
+type Body struct {
+	// From is the offset of its first byte in the resource: at or before the range that was
+	// requested, for not all servers know ranges.
+	From int64
+
+	// Size is the size of the whole resource in bytes, or -1 if the server did not say.
+	Size int64
+
+	// Header is the answer's.
+	Header http.Header
+
+	// Addr is where the server is, or zero if there is a proxy between: its address says
+	// nothing of the server.
+	Addr netip.Addr
+
+	// Unchanged says that the resource has the ETag that the request named in
+	// If-None-Match. There is nothing to read.
+	Unchanged bool
+
+	body    io.ReadCloser
+	ctx     context.Context //nolint:containedctx // a request's life, as in http.Request
+	cancel  context.CancelCauseFunc
+	timer   *time.Timer
+	timeout time.Duration
+	floor   float64      // bytes per second, see the constant
+	came    atomic.Int64 // bytes since the timer was set
+	bucket  *bucket.Bucket
+	step    int
+}
+
+const (
+	// drained in bytes is read of an answer that is an error, so that its connection can be
+	// used again.
+	drained = 4 << 10
+
+	// floor in bytes per second is the speed that counts as silence, over the time-out.
+	floor = 64
+)
+
+// Get makes a request, and returns the answer when its headers have come. See the
+// package comment for the errors. Their text names the URL.
+func (c *Client) Get(ctx context.Context, s *Server, r Request) (*Body, error) {
+	target := s.URL.JoinPath(r.Path...)
+	name := target.Redacted()
+	if r.Digest != (shard.Digest{}) {
+		target.RawQuery = wire.DigestQuery + "=" + r.Digest.String()
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	b := &Body{ctx: ctx, cancel: cancel, timeout: cmp.Or(r.Timeout, c.timeout), floor: floor}
+	silence := b.timeout + r.Hold
+	if r.Trickles {
+		b.timeout, b.floor = silence, 0
+	}
+	if r.Limited {
+		b.bucket, b.step = c.bucket, c.step
+	}
+	b.timer = time.AfterFunc(silence, func() {
+		if came := b.came.Load(); came > 0 {
+			cancel(fmt.Errorf("%w in %v: %d bytes", errDrip, silence, came))
+		}
+		cancel(fmt.Errorf("%w for %v", ErrSilent, silence))
+	})
+	b.ctx = httptrace.WithClientTrace(b.ctx, b.trace(s.Host()))
+	if err := c.open(b, target.String(), r); err != nil {
+		b.stop()
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if r.Want.To > 0 && b.From < r.Want.From {
+		s.rangeless.Store(true)
+	}
+	return b, nil
+}
+
+// trace notes the address of the server that has a host and port.
+func (b *Body) trace(host string) *httptrace.ClientTrace {
+	direct := false
+	return &httptrace.ClientTrace{
+		GetConn: func(hostPort string) { direct = hostPort == host },
+		GotConn: func(info httptrace.GotConnInfo) {
+			if tcp, ok := info.Conn.RemoteAddr().(*net.TCPAddr); ok && direct {
+				b.Addr = tcp.AddrPort().Addr().Unmap()
+			}
+		},
+	}
+}
+
+// open makes the request and fills b with the answer.
+func (c *Client) open(b *Body, target string, r Request) error {
+	req, err := http.NewRequestWithContext(b.ctx, http.MethodGet, target, http.NoBody)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", "shardcast")
+	for name, value := range r.Header {
+		req.Header.Set(name, value)
+	}
+	if r.Want.From > 0 || r.Want.To > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.Want.From, r.Want.To-1))
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return Matching(b.cause(errors.Unwrap(err)), ErrUnreachable)
+	}
+	b.Size, b.Header = resp.ContentLength, resp.Header
+	switch {
+	case resp.StatusCode == http.StatusPartialContent && r.Want.To > 0:
+		b.From, b.Size, err = parseContentRange(resp.Header.Get("Content-Range"))
+		if err == nil && b.From != r.Want.From {
+			err = fmt.Errorf("it sends from byte %d on instead of %d", b.From, r.Want.From)
+		}
+	case resp.StatusCode == http.StatusNotModified && r.Header["If-None-Match"] != "":
+		b.Unchanged = true
+	case resp.StatusCode != http.StatusOK:
+		_, _ = io.CopyN(io.Discard, resp.Body, drained)
+		err = answered(resp)
+	}
+	if err != nil {
+		_ = resp.Body.Close()
+		return err
+	}
+	b.body = resp.Body
+	return nil
+}
+
+// parseContentRange reads "bytes 5-9/20" (RFC 9110, section 14.4), where the
+// size may be *.
+func parseContentRange(text string) (from, size int64, err error) {
+	bounds, total, _ := strings.Cut(strings.TrimPrefix(text, "bytes "), "/")
+	first, _, _ := strings.Cut(bounds, "-")
+	from, err = strconv.ParseInt(first, 10, 64)
+	size = -1
+	if total != "*" {
+		var bad error
+		size, bad = strconv.ParseInt(total, 10, 64)
+		err = cmp.Or(err, bad)
+	}
+	if err != nil || from < 0 {
+		return 0, 0, fmt.Errorf("its Content-Range %.80q cannot be read", text)
+	}
+	return from, size, nil
+}
+
+// Read reads on, and fails when nothing, or less than the floor, has come for the
+// time-out.
+func (b *Body) Read(buf []byte) (int, error) {
+	if b.bucket != nil {
+		buf = buf[:min(len(buf), b.step)]
+	}
+	n, err := b.body.Read(buf)
+	if n > 0 && b.bucket != nil {
+		b.timer.Stop() // this silence is ours
+		if err := b.bucket.Take(b.ctx, n); err != nil {
+			return n, err
+		}
+		b.timer.Reset(b.timeout)
+	}
+	if n > 0 && float64(b.came.Add(int64(n))) >= b.floor*b.timeout.Seconds() {
+		b.came.Store(0)
+		b.timer.Reset(b.timeout)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = b.cause(err)
+	}
+	return n, err
+}
+
+// Close ends the request.
+func (b *Body) Close() error {
+	defer b.stop()
+	return b.body.Close()
+}
+
+func (b *Body) stop() {
+	b.timer.Stop()
+	b.cancel(nil)
+}
+
+// cause returns why the request ended, of which err is a consequence.
+func (b *Body) cause(err error) error {
+	if b.ctx.Err() != nil {
+		return context.Cause(b.ctx)
+	}
+	return err
+}

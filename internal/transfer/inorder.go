@@ -1,0 +1,310 @@
+package transfer
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/rank"
+	"github.com/shardcast/shardcast/internal/remote"
+	"github.com/shardcast/shardcast/internal/roster"
+	"github.com/shardcast/shardcast/internal/wire"
+)
+
+const (
+	// HelpAfter is the time that a pull must still take for a worker without work to help
+	// it.
+	HelpAfter = 500 * time.Millisecond
+
+	// KnownAfter is the number of ticks after which a pull's speed means something.
+	KnownAfter = 2
+
+	// minSplit in bytes is the least that a span is split into.
+	minSplit = 64 << 10
+
+	// maxRaced is the part of a file that races may bring twice.
+	maxRaced = 0.05
+
+	// mostUnasked is how many shards that no reader has waited for are brought at the same
+	// time, while readers wait for others.
+	mostUnasked = 2
+
+	// spreadAfter is the number of ticks after which a pull may be moved to a server that is
+	// idle, if it takes as long again.
+	spreadAfter = 8
+)
+
+// InOrder is the plan of a node without a swarm, see the package comment. Its methods may
+// be called from any goroutine.
+type InOrder struct {
+	transfer *Transfer
+	roster   *roster.Roster
+	job      func(do func(*remote.Server) error) roster.Job
+	header   map[string]string
+
+	mu      sync.Mutex // guards what follows
+	begun   []bool     // by shard
+	wanted  []int      // numbers of shards that readers wait for
+	cursor  int        // those of begun before it are true
+	resting int        // workers without work
+	waiting []work     // that no worker brings
+	raced   int64      // bytes that races may have brought twice
+}
+
+// work is a shard of which no worker brings the spans.
+type work struct {
+	arrival *Arrival
+	spans   []*Span
+}
+
+// NewInOrder returns the plan of t. The job asks a server for the version. The timeout is
+// how long a server may send nothing, and tier how many servers the version comes through.
+func NewInOrder(t *Transfer, timeout time.Duration, tier int, job func(do func(*remote.Server) error) roster.Job) *InOrder {
+	p := &InOrder{transfer: t, roster: t.opts.Roster, job: job, begun: make([]bool, len(t.digests))}
+	p.header = Header(timeout)
+	if t.opts.Audience != nil {
+		// A server that has the version from us must not make us wait for it.
+		p.header[wire.TierHeader] = strconv.Itoa(tier)
+	}
+	return p
+}
+
+// Header returns the header of a request for a shard: it says how long the server may wait
+// for bytes that have not arrived there, which is less than the timeout for silence.
+func Header(timeout time.Duration) map[string]string {
+	return map[string]string{"Prefer": wire.PreferWait(min(max(timeout/3, time.Second), wire.MaxShardWait))}
+}
+
+// Next returns spans of the shards in ascending order, and then such that help another
+// worker.
+func (p *InOrder) Next(ctx context.Context) (Job, error) {
+	for ctx.Err() == nil {
+		changed := p.transfer.Changed()
+		j, fresh, over := p.choose()
+		switch {
+		case over, j.Shard != nil:
+			return j, nil
+		case fresh > 0:
+			if err := p.begin(fresh); err != nil {
+				return Job{}, fmt.Errorf("shard %d: %w", fresh, err)
+			}
+			continue
+		}
+		select {
+		case <-changed:
+			p.rest(-1)
+		case number := <-p.transfer.audience.Wanted():
+			p.rest(-1, number)
+		case <-ctx.Done():
+			p.rest(-1)
+		}
+	}
+	return Job{}, context.Cause(ctx)
+}
+
+// rest notes that so many workers more have no work, and which shards readers want.
+func (p *InOrder) rest(more int, wanted ...int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resting += more
+	p.wanted = append(p.wanted, wanted...)
+}
+
+// choose returns a job, or a shard to begin, or whether all have come. If there is nothing
+// to do, the worker rests.
+func (p *InOrder) choose() (j Job, fresh int, over bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting) > 0 {
+		w := &p.waiting[0]
+		j = Job{Shard: w.arrival, Bring: p.bring(nil), Ended: p.ended}
+		if len(w.spans) > 0 {
+			j.Spans, w.spans = w.spans[:1], w.spans[1:]
+		}
+		if len(w.spans) == 0 {
+			p.waiting = p.waiting[1:]
+		}
+		return j, 0, false
+	}
+	if count, done := p.transfer.Shards(); done == count {
+		return Job{}, 0, true
+	}
+	if fresh = p.fresh(); fresh > 0 {
+		p.begun[fresh-1] = true
+		return Job{}, fresh, false
+	}
+	if j = p.help(); j.Shard == nil {
+		p.resting++
+	}
+	return j, 0, false
+}
+
+// fresh returns the shard to begin: the first that a reader waits for, or else that is
+// missing, or 0.
+func (p *InOrder) fresh() int {
+	p.wanted = slices.AppendSeq(p.wanted, Pending(p.transfer.audience))
+	p.wanted = slices.DeleteFunc(p.wanted, func(number int) bool { return p.begun[number-1] })
+	if len(p.wanted) > 0 {
+		return p.wanted[0]
+	}
+	// While readers wait, workers and rate are for them.
+	if begun, unasked := p.transfer.unasked(); unasked >= mostUnasked && unasked < begun {
+		return 0
+	}
+	for p.cursor < len(p.begun) && p.begun[p.cursor] {
+		p.cursor++
+	}
+	if p.cursor < len(p.begun) {
+		return p.cursor + 1
+	}
+	return 0
+}
+
+// begin opens a shard and leaves its spans to the workers.
+func (p *InOrder) begin(number int) error {
+	a, err := p.transfer.Open(number)
+	if err != nil {
+		return err
+	}
+	p.leave(false, a)
+	return nil
+}
+
+// leave leaves the missing spans of shards to the workers, before others if first is set.
+func (p *InOrder) leave(first bool, arrivals ...*Arrival) {
+	p.mu.Lock()
+	for _, a := range arrivals {
+		w := work{a, a.Missing()}
+		if first {
+			p.waiting = slices.Insert(p.waiting, 0, w)
+		} else {
+			p.waiting = append(p.waiting, w)
+		}
+	}
+	p.mu.Unlock()
+	p.transfer.changed.Raise()
+}
+
+// bring returns what brings a span, from a server before others if first is not nil: that
+// helps another worker.
+func (p *InOrder) bring(first *remote.Server) func(context.Context, *Span, []byte) error {
+	return func(ctx context.Context, s *Span, buf []byte) error {
+		helping := first
+		j := p.job(func(from *remote.Server) error {
+			race := from == helping
+			helping = nil
+			return p.transfer.Pull(ctx, s, from, How{Race: race, Header: p.header}, buf)
+		})
+		j.First = first
+		return p.roster.Try(ctx, j)
+	}
+}
+
+// ended has shards that are wrong brought again.
+func (p *InOrder) ended(_ context.Context, r Result) error {
+	if len(r.Wrong) > 0 {
+		p.leave(true, r.Wrong...)
+	}
+	return r.Err
+}
+
+// help finds something for a worker without work: the end of what the pull that takes
+// longest has yet to bring, in proportion to how fast the server is that is drawn for it;
+// or, where that is too little to be split, all of it once more.
+func (p *InOrder) help() Job {
+	pulls := slices.DeleteFunc(p.transfer.Pulls(), func(o Pull) bool {
+		return o.Given || o.Ticks < KnownAfter || o.Left < HelpAfter.Seconds()
+	})
+	slices.SortFunc(pulls, func(a, b Pull) int { return cmp.Compare(b.Left, a.Left) })
+	for _, o := range pulls {
+		if j := p.helpWith(o); j.Shard != nil {
+			return j
+		}
+	}
+	return Job{}
+}
+
+func (p *InOrder) helpWith(o Pull) Job {
+	may := p.job(nil).May
+	can := func(s *remote.Server) bool { return p.roster.Free(s) && !s.Rangeless() && may(s) }
+	// Not the same server again if there is another: it may be what is slow.
+	s := p.roster.Pick(func(s *remote.Server) bool { return s != o.Server && can(s) })
+	if s == nil {
+		s = p.roster.Pick(can)
+	}
+	if s == nil {
+		return Job{}
+	}
+	rate := cmp.Or(p.roster.Throughput(s), max(o.Speed, 1))
+	span := o.pull.span.split(func(left int64) int64 {
+		share := min(int64(float64(left)*rate/(rate+o.Speed)), left-minSplit)
+		switch {
+		case share >= minSplit:
+			return share
+		case rate > 2*o.Speed && p.race(left):
+			return 0
+		}
+		return math.MinInt64
+	})
+	if span == nil {
+		return Job{}
+	}
+	return Job{Shard: span.arrival, Spans: []*Span{span}, Bring: p.bring(s), Ended: p.ended}
+}
+
+// race reserves the bytes that a race may bring twice, if they are not too many.
+func (p *InOrder) race(bytes int64) bool {
+	if float64(p.raced+bytes) > maxRaced*float64(p.transfer.opts.Manifest.Size) {
+		return false
+	}
+	p.raced += bytes
+	return true
+}
+
+// Tick gives up pulls that are too slow, and moves one to a server that is idle.
+func (p *InOrder) Tick() {
+	for _, o := range p.transfer.Pulls() {
+		if !o.Given && p.transfer.crawls(o) {
+			p.transfer.GiveUp(o, fmt.Errorf("%w: %.0f bytes a second", ErrSlow, o.Speed))
+		}
+	}
+	p.spread()
+}
+
+// spread has a server that is idle continue a pull of one that has several: of all workers
+// none may be left to ask it.
+func (p *InOrder) spread() {
+	idle := p.roster.Idle()
+	p.mu.Lock()
+	resting := p.resting
+	p.mu.Unlock()
+	if resting > 0 || len(idle) == 0 {
+		return
+	}
+	pulls := p.transfer.Pulls()
+	count := make(map[*remote.Server]int)
+	for _, o := range pulls {
+		count[o.Server]++
+	}
+	var longest Pull
+	for _, o := range pulls {
+		if !o.Given && o.Ticks >= spreadAfter && count[o.Server] > 1 && o.Left >= spreadAfter*rank.Tick.Seconds() && o.Left > longest.Left {
+			longest = o
+		}
+	}
+	if longest.pull == nil || longest.pull.span.arrival.isAlone() {
+		return
+	}
+	may := p.job(nil).May
+	for _, s := range idle {
+		if may(s) && !s.Rangeless() {
+			p.transfer.GiveUp(longest, move{s})
+			return
+		}
+	}
+}
