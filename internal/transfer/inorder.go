@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/rank"
@@ -46,6 +47,7 @@ type InOrder struct {
 	roster   *roster.Roster
 	job      func(do func(*remote.Server) error) roster.Job
 	header   map[string]string
+	raced    atomic.Int64 // bytes that races may have brought twice
 
 	mu      sync.Mutex // guards what follows
 	begun   []bool     // by shard
@@ -53,7 +55,6 @@ type InOrder struct {
 	cursor  int        // those of begun before it are true
 	resting int        // workers without work
 	waiting []work     // that no worker brings
-	raced   int64      // bytes that races may have brought twice
 }
 
 // work is a shard of which no worker brings the spans.
@@ -118,51 +119,62 @@ func (p *InOrder) rest(more int, wanted ...int) {
 // choose returns a job, or a shard to begin, or whether all have come. If there is nothing
 // to do, the worker rests.
 func (p *InOrder) choose() (j Job, fresh int, over bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.waiting) > 0 {
-		w := &p.waiting[0]
-		j = Job{Shard: w.arrival, Bring: p.bring(nil), Ended: p.ended}
-		if len(w.spans) > 0 {
-			j.Spans, w.spans = w.spans[:1], w.spans[1:]
-		}
-		if len(w.spans) == 0 {
-			p.waiting = p.waiting[1:]
-		}
+	if j, ok := p.first(); ok {
 		return j, 0, false
 	}
 	if count, done := p.transfer.Shards(); done == count {
 		return Job{}, 0, true
 	}
 	if fresh = p.fresh(); fresh > 0 {
-		p.begun[fresh-1] = true
 		return Job{}, fresh, false
 	}
 	if j = p.help(); j.Shard == nil {
-		p.resting++
+		p.rest(1)
 	}
 	return j, 0, false
+}
+
+// first takes the first of the spans that no worker brings.
+func (p *InOrder) first() (j Job, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting) == 0 {
+		return Job{}, false
+	}
+	w := &p.waiting[0]
+	j = Job{Shard: w.arrival, Bring: p.bring(nil), Ended: p.ended}
+	if len(w.spans) > 0 {
+		j.Spans, w.spans = w.spans[:1], w.spans[1:]
+	}
+	if len(w.spans) == 0 {
+		p.waiting = p.waiting[1:]
+	}
+	return j, true
 }
 
 // fresh returns the shard to begin: the first that a reader waits for, or else that is
 // missing, or 0.
 func (p *InOrder) fresh() int {
+	begun, unasked := p.transfer.unasked()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.wanted = slices.AppendSeq(p.wanted, Pending(p.transfer.audience))
 	p.wanted = slices.DeleteFunc(p.wanted, func(number int) bool { return p.begun[number-1] })
-	if len(p.wanted) > 0 {
-		return p.wanted[0]
-	}
-	// While readers wait, workers and rate are for them.
-	if begun, unasked := p.transfer.unasked(); unasked >= mostUnasked && unasked < begun {
-		return 0
-	}
 	for p.cursor < len(p.begun) && p.begun[p.cursor] {
 		p.cursor++
 	}
-	if p.cursor < len(p.begun) {
-		return p.cursor + 1
+	number := 0
+	switch {
+	case len(p.wanted) > 0:
+		number = p.wanted[0]
+	case unasked >= mostUnasked && unasked < begun: // while readers wait, workers and rate are for them
+	case p.cursor < len(p.begun):
+		number = p.cursor + 1
 	}
-	return 0
+	if number > 0 {
+		p.begun[number-1] = true
+	}
+	return number
 }
 
 // begin opens a shard and leaves its spans to the workers.
@@ -259,11 +271,16 @@ func (p *InOrder) helpWith(o Pull) Job {
 
 // race reserves the bytes that a race may bring twice, if they are not too many.
 func (p *InOrder) race(bytes int64) bool {
-	if float64(p.raced+bytes) > maxRaced*float64(p.transfer.opts.Manifest.Size) {
-		return false
+	most := maxRaced * float64(p.transfer.opts.Manifest.Size)
+	for {
+		raced := p.raced.Load()
+		if float64(raced+bytes) > most {
+			return false
+		}
+		if p.raced.CompareAndSwap(raced, raced+bytes) {
+			return true
+		}
 	}
-	p.raced += bytes
-	return true
 }
 
 // Tick gives up pulls that are too slow, and moves one to a server that is idle.
