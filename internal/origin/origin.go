@@ -86,15 +86,15 @@ func (o *Origin) broadcast(ctx context.Context, path string, t terms) (version s
 	}
 	// What an interrupted broadcast of this number has left is of another file.
 	none := func(shard.Version) bool { return false }
-	if err := w.DiscardDrafts(none); err != nil {
+	if err := o.store.DiscardDrafts(none); err != nil {
 		return 0, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, w.DiscardDrafts(none))
+			err = errors.Join(err, o.store.DiscardDrafts(none))
 		}
 	}()
-	draft, err := w.Draft(version)
+	draft, err := o.store.Draft(version)
 	if err != nil {
 		return 0, err
 	}
@@ -147,7 +147,7 @@ func (o *Origin) tidy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(w.DiscardDrafts(func(shard.Version) bool { return false }), w.Trim(o.keep), w.Unlock())
+	return errors.Join(o.store.DiscardDrafts(func(shard.Version) bool { return false }), w.Trim(o.keep), w.Unlock())
 }
 
 // busy is how long a lock is held at least by somebody who is cutting a file.

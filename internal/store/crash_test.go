@@ -218,7 +218,7 @@ func TestKilledPublisherLeavesNothingHalf(t *testing.T) {
 			v, err := w.Next()
 			require.NoError(t, err)
 			require.Greater(t, v, used)
-			require.NoError(t, w.DiscardDrafts(func(shard.Version) bool { return false }))
+			require.NoError(t, st.DiscardDrafts(func(shard.Version) bool { return false }))
 		})
 		held := offered(t, st)
 		require.NotEmpty(t, held)

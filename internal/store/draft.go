@@ -11,14 +11,14 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// A Draft is a version that is not whole yet. It survives a restart: what is in
-// it is to be verified before it is used again.
+// A Draft is a version that is not whole yet. It survives a restart, after which its bytes
+// must be verified before they are used.
 type Draft struct {
 	store   *Store
 	version shard.Version
 }
 
-// Draft returns the draft of v, with what an earlier process has put there.
+// Draft returns the draft of v, with the files that an earlier process has put there.
 func (s *Store) Draft(v shard.Version) (*Draft, error) {
 	d := &Draft{store: s, version: v}
 	if err := s.root.MkdirAll(d.path(), 0o755); err != nil {
@@ -27,7 +27,7 @@ func (s *Store) Draft(v shard.Version) (*Draft, error) {
 	return d, nil
 }
 
-// Drafts returns the drafts that there are, ascending.
+// Drafts returns all drafts, ascending.
 func (s *Store) Drafts() ([]*Draft, error) {
 	versions, err := s.versionsIn(drafts)
 	found := make([]*Draft, len(versions))
@@ -37,8 +37,8 @@ func (s *Store) Drafts() ([]*Draft, error) {
 	return found, err
 }
 
-// DiscardDrafts removes the drafts that keep does not approve of. Nobody may be
-// writing to them.
+// DiscardDrafts removes the drafts of which keep returns false. No process may be writing to
+// them.
 func (s *Store) DiscardDrafts(keep func(shard.Version) bool) error {
 	found, err := s.Drafts()
 	for _, d := range found {
@@ -49,11 +49,11 @@ func (s *Store) DiscardDrafts(keep func(shard.Version) bool) error {
 	return err
 }
 
-// Version is the one that it is to become.
+// Version is the number that the draft will have.
 func (d *Draft) Version() shard.Version { return d.version }
 
-// Create returns a writer for shard number, which replaces what the draft holds
-// of it when it is committed.
+// Create returns a writer for shard number, which replaces the shard in the draft when it is
+// committed.
 func (d *Draft) Create(number int) (shard.Writer, error) {
 	name := path.Join(d.path(), shard.FileName(number))
 	f, err := disk.Create(d.store.root, name+".part", name)
@@ -63,9 +63,8 @@ func (d *Draft) Create(number int) (shard.Writer, error) {
 	return f, nil
 }
 
-// Open opens shard number for reading and writing in place, with what was written
-// of it before, also by another program under the longer name. Nothing says how much of
-// it is right.
+// Open opens shard number for reading and writing in place, with the bytes that were
+// written before, also by another program under the longer name. Any of them may be wrong.
 func (d *Draft) Open(number int) (*os.File, error) {
 	root, name, long := d.store.root, path.Join(d.path(), shard.FileName(number)), path.Join(d.path(), shard.LongFileName(number))
 	if _, err := root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
@@ -78,9 +77,8 @@ func (d *Draft) Open(number int) (*os.File, error) {
 	return root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 }
 
-// Read opens shard number for reading, in the draft or where the version is held
-// once the draft has been published. The error matches [fs.ErrNotExist] if nothing
-// was ever written of it.
+// Read opens shard number for reading, in the draft, or where the version is held once the
+// draft has been published. The error matches [fs.ErrNotExist] if there is no such file.
 func (d *Draft) Read(number int) (*os.File, error) {
 	f, err := d.store.openRegular(path.Join(d.path(), shard.FileName(number)))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -89,8 +87,8 @@ func (d *Draft) Read(number int) (*os.File, error) {
 	return f, err
 }
 
-// Need returns an error if the disk has no room for what is missing of size bytes
-// in the draft, see [disk.Need].
+// Need returns an error if the disk has no room for the missing part of size bytes, see
+// [disk.Need].
 func (d *Draft) Need(size int64) error {
 	files, err := fs.ReadDir(d.store.root.FS(), d.path())
 	if err != nil {
@@ -104,8 +102,8 @@ func (d *Draft) Need(size int64) error {
 	return disk.Need(d.store.dir, size)
 }
 
-// Manifest returns the manifest that the draft was begun with, by
-// [Draft.SetManifest]. The error matches [fs.ErrNotExist] if there is none.
+// Manifest returns the last manifest of [Draft.SetManifest]. The error matches
+// [fs.ErrNotExist] if there is none.
 func (d *Draft) Manifest() (shard.Manifest, error) {
 	f, err := d.store.root.Open(path.Join(d.path(), shard.ManifestName))
 	if err != nil {
@@ -115,8 +113,8 @@ func (d *Draft) Manifest() (shard.Manifest, error) {
 	return shard.ParseManifest(f)
 }
 
-// SetManifest keeps m in the draft, for a later process to know what its shards
-// belong to.
+// SetManifest keeps m in the draft, so that a later process knows the file that the shards
+// are of.
 func (d *Draft) SetManifest(m shard.Manifest) error {
 	text, err := m.Encode()
 	if err != nil {
@@ -125,7 +123,7 @@ func (d *Draft) SetManifest(m shard.Manifest) error {
 	return d.write(shard.ManifestName, text)
 }
 
-// write puts the file name into the draft, in place of what is there.
+// write puts the file name into the draft, in place of another one of that name.
 func (d *Draft) write(name string, text []byte) error {
 	name = path.Join(d.path(), name)
 	f, err := disk.Create(d.store.root, name+".part", name)
@@ -138,13 +136,12 @@ func (d *Draft) write(name string, text []byte) error {
 	return f.Commit()
 }
 
-// Discard removes the draft and all that is in it.
+// Discard removes the draft with all its files.
 func (d *Draft) Discard() error {
 	return d.store.root.RemoveAll(d.path())
 }
 
-// finish makes the draft ready to be published: it holds what m says, and
-// nothing else.
+// finish makes the draft ready to be published: it has the files of m, and no others.
 func (d *Draft) finish(m shard.Manifest) error {
 	if err := d.SetManifest(m); err != nil {
 		return err

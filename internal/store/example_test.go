@@ -42,7 +42,7 @@ func publishAndRead(ctx context.Context, dir, text string) error {
 	if err != nil {
 		return err
 	}
-	draft, err := w.Draft(version)
+	draft, err := st.Draft(version)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,5 @@
-// Package store keeps a data directory: it publishes, reads and retires
-// versions, and lets one writer at a time do so. It knows nothing of HTTP, nor
-// of where the bytes come from.
+// Package store keeps a data directory: it publishes, reads and retires versions, and lets
+// one writer at a time do so. It refuses to know HTTP, and where the bytes come from.
 //
 //	distribution.txt       the versions on offer, see package distfile
 //	v1/manifest.json       see package shard
@@ -8,52 +7,45 @@
 //	v1/shard_001.bin
 //	.shardcast/            private, never served
 //	    ROLE.lock          held by the one server of the directory, for as long as it runs
-//	    write.lock         held by whoever publishes or retires
-//	    state.json         the highest version number used, and what is being moved
-//	    watched.json       what the server has published of a directory that it watches
+//	    write.lock         held by the process that publishes or retires
+//	    state.json         the highest version number used, and the versions that are being moved
+//	    watched.json       the files that the server has published of a directory that it watches
 //	    drafts/v2/         a version that is not whole yet
-//	    retired/v1/        a version that is not on offer any more, but still being read
+//	    retired/v1/        a version that is off the offer, and still being read
 //
-// What a reader may lean on: a version directory appears whole and synced, by
-// one rename, and distribution.txt names a version only while its directory is
-// in place. What a writer may lean on: no number is used twice, since state.json
-// is on the disk before the directory that it is about; and a crash between two
-// steps is undone by the next writer, which finds in state.json the versions
-// whose directories and listing may disagree. Nothing else in the directory is
-// ever touched.
+// What a reader may lean on: a version directory appears whole and synced, by one rename,
+// and distribution.txt names a version only while its directory is in place. What a writer
+// may lean on: no number is used twice, since state.json is on the disk before the
+// directory that it is about; and the next writer undoes a crash between two steps, by the
+// versions in state.json, whose directories and listing may disagree. The store touches
+// nothing else in the directory.
 //
-// A directory of the Python package is one too, as it is: distribution.txt may have
+// A directory of the Python package is one, too, as it is: distribution.txt may have
 // counts, which stay, versions may have no manifest, and a shard may be called
 // shard_00001.bin where there is no shard_001.bin.
 //
-// Several processes may use a directory at once. The locks are advisory (flock),
-// and end with the process that holds them.
+// Several processes may use a directory at once. The locks are advisory (flock), and end
+// with the process that holds them.
 package store
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// Names in a data directory. Temporary files are in the private one, so that a
-// final name is never seen on anything unfinished.
+// Names in a data directory. Temporary files are in the private one, so that a file with a
+// final name is whole.
 const (
 	private     = ".shardcast"
 	drafts      = private + "/drafts"
@@ -62,42 +54,6 @@ const (
 	stateName   = private + "/state.json"
 	watchedName = private + "/watched.json"
 )
-
-const (
-	// claimPatience is how long a server waits for another one to give up the
-	// directory: long enough for the glance that a writer takes at the claim.
-	claimPatience = 500 * time.Millisecond
-
-	// lockRetry is how often a taken lock is tried again.
-	lockRetry = 20 * time.Millisecond
-)
-
-// A Role is who uses a data directory; it stands in error messages and in the
-// lock files.
-type Role string
-
-// The two roles that keep a data directory.
-const (
-	Origin Role = "shardcast-origin"
-	Middle Role = "shardcast-middle"
-)
-
-// lock is the name of the lock that a server of the role holds exclusively while
-// it runs, and that everyone of the other role shares while he must not.
-func (r Role) lock() string { return private + "/" + string(r) + ".lock" }
-
-// other is the role that must not use the directory at the same time: what is
-// published by one would be retired by the other.
-func (r Role) other() Role {
-	if r == Origin {
-		return Middle
-	}
-	return Origin
-}
-
-// ErrInUse is what [Store.Claim] and [Store.Lock] return for a directory that
-// another server keeps.
-var ErrInUse = errors.New("data directory is in use")
 
 // A Store is one data directory. Its methods may be called from any goroutine.
 type Store struct {
@@ -110,17 +66,56 @@ type Store struct {
 	// it there.
 	step func()
 
-	mu   sync.Mutex // guards uses
-	uses map[shard.Version]*use
+	uses uses
 
-	measuring sync.Mutex // guards measured
+	measuring sync.Mutex // guards measured, and is held during a measurement
 	measured  map[distfile.Entry]Usage
 }
 
-// use is who reads a version at the moment.
+// uses are the readers of versions.
+type uses struct {
+	mu sync.Mutex // guards of
+	of map[shard.Version]*use
+}
+
+// use is the use of one version.
 type use struct {
 	readers int
 	last    time.Time // when the last reader left, or when the version was found retired
+}
+
+// begin notes a reader of v, until it calls done.
+func (us *uses) begin(v shard.Version) (done func()) {
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	u := us.of[v]
+	if u == nil {
+		u = &use{}
+		us.of[v] = u
+	}
+	u.readers++
+	return func() {
+		us.mu.Lock()
+		defer us.mu.Unlock()
+		u.readers--
+		u.last = time.Now()
+	}
+}
+
+// forgetIdle reports whether v has had no reader for as long as idle, and forgets it then.
+func (us *uses) forgetIdle(v shard.Version, idle time.Duration) bool {
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	u := us.of[v]
+	if u == nil {
+		u = &use{last: time.Now()}
+		us.of[v] = u
+	}
+	if u.readers > 0 || time.Since(u.last) < idle {
+		return false
+	}
+	delete(us.of, v)
+	return true
 }
 
 // Open opens the data directory dir for role, and makes it if it is missing.
@@ -140,26 +135,25 @@ func Open(dir string, role Role) (*Store, error) {
 		}
 	}
 	return &Store{
-		dir: dir, role: role, root: root, uses: make(map[shard.Version]*use),
+		dir: dir, role: role, root: root, uses: uses{of: make(map[shard.Version]*use)},
 		made: errors.Is(missing, fs.ErrNotExist), step: func() {},
 	}, nil
 }
 
-// Close gives back what [Open] took, and removes the directory if that made it
-// and nothing has been put there. It leaves files that were opened for reading
-// open.
+// Close closes the directory, and removes it if [Open] made it and it is empty. It leaves
+// files that were opened for reading open.
 func (s *Store) Close() error {
 	if s.made && s.isUnused() {
 		for _, name := range []string{drafts, retired, private} {
-			_ = s.root.Remove(name) // unless it is of use
+			_ = s.root.Remove(name) // unless it has files
 		}
 		_ = os.Remove(s.dir)
 	}
 	return s.root.Close()
 }
 
-// isUnused reports whether nobody has ever locked the directory. Else another program may
-// be at work in it.
+// isUnused reports whether no process has ever locked the directory. Else another program
+// may be at work in it.
 func (s *Store) isUnused() bool {
 	there, err := fs.ReadDir(s.root.FS(), private)
 	return err == nil && len(there) == 2 // drafts and retired
@@ -170,23 +164,6 @@ func (s *Store) Dir() string { return s.dir }
 
 // Role returns the role that the store was opened for.
 func (s *Store) Role() Role { return s.role }
-
-// Claim makes this process the one server of the directory until release is
-// called. It returns an error matching [ErrInUse] if another process is that.
-func (s *Store) Claim(ctx context.Context) (release func() error, err error) {
-	others, err := s.keepOut(ctx)
-	if err != nil {
-		return nil, err
-	}
-	own, err := s.lock(ctx, s.role.lock(), claimPatience)
-	if errors.Is(err, errTaken) {
-		err = s.inUse(s.role)
-	}
-	if err != nil {
-		return nil, errors.Join(err, others.Close())
-	}
-	return func() error { return errors.Join(own.Close(), others.Close()) }, nil
-}
 
 // Distribution returns the versions on offer, ascending, and nothing for a
 // directory that nothing has been published in.
@@ -199,16 +176,15 @@ func (s *Store) Distribution() ([]distfile.Entry, error) {
 // matches [fs.ErrNotExist] if there is none.
 func (s *Store) StatDistribution() (fs.FileInfo, error) { return s.root.Stat(distfile.FileName) }
 
-// Watched returns what [Store.SetWatched] wrote last. The error matches
-// [fs.ErrNotExist] if that was never called.
+// Watched returns the last text of [Store.SetWatched]. The error matches [fs.ErrNotExist]
+// if there is none.
 func (s *Store) Watched() ([]byte, error) { return s.root.ReadFile(watchedName) }
 
-// SetWatched writes what the one server of the directory is to know after its next
-// start of the files that it has published by itself. It is on the disk when this
-// returns nil, all of it or nothing.
+// SetWatched keeps the record, of the one server of the directory, of the files that it has
+// published by itself, for its next start. All of text is on the disk when this returns nil.
 func (s *Store) SetWatched(text []byte) error { return s.writeFile(watchedName, text) }
 
-// distribution returns the versions on offer and the lines that say nothing.
+// distribution returns the versions on offer and the lines that cannot be read.
 func (s *Store) distribution() ([]distfile.Entry, []distfile.LineError, error) {
 	f, err := s.root.Open(distfile.FileName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -225,8 +201,8 @@ func (s *Store) distribution() ([]distfile.Entry, []distfile.LineError, error) {
 	return entries, skipped, nil
 }
 
-// Manifest opens the manifest of v. The error matches [fs.ErrNotExist] if v is
-// not here.
+// Manifest opens the manifest of v. The error matches [fs.ErrNotExist] if v is not here, or
+// has none.
 func (s *Store) Manifest(v shard.Version) (*os.File, error) {
 	return s.open(v, shard.ManifestName)
 }
@@ -253,53 +229,24 @@ func (s *Store) Shards(v shard.Version) ([]int, error) {
 	return numbers, nil
 }
 
-// Shard opens shard number of v for reading. The error matches
-// [fs.ErrNotExist] if it is not here. A retired version can still be opened for
-// as long as [Store.Sweep] finds readers; done says that this one has finished.
+// Shard opens shard number of v for reading. The error matches [fs.ErrNotExist] if it is
+// not here. A retired version can still be opened for as long as [Store.Sweep] finds
+// readers; the reader calls done when it has finished.
 func (s *Store) Shard(v shard.Version, number int) (f *os.File, done func(), err error) {
 	f, err = s.open(v, shard.FileName(number), shard.LongFileName(number))
 	if err != nil {
 		return nil, nil, err
 	}
-	s.mu.Lock()
-	u := s.use(v)
-	u.readers++
-	s.mu.Unlock()
-	return f, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		u.readers--
-		u.last = time.Now()
-	}, nil
+	return f, s.uses.begin(v), nil
 }
 
-// Sweep removes the retired versions that nobody has read for idle.
+// Sweep removes the retired versions without readers for as long as idle.
 func (s *Store) Sweep(idle time.Duration) error {
-	return s.removeRetired(func(v shard.Version) bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		u := s.use(v)
-		if u.readers > 0 || time.Since(u.last) < idle {
-			return false
-		}
-		delete(s.uses, v)
-		return true
-	})
+	return s.removeRetired(func(v shard.Version) bool { return s.uses.forgetIdle(v, idle) })
 }
 
-// use returns the record of v. The caller holds mu.
-func (s *Store) use(v shard.Version) *use {
-	u, ok := s.uses[v]
-	if !ok {
-		u = &use{last: time.Now()}
-		s.uses[v] = u
-	}
-	return u
-}
-
-// open opens a file of v, by the first of its names that there is, where v is on offer
-// or where it was retired to. What bears the name and is not a file of ours is not
-// there.
+// open opens a file of v, by the first of its names that exists, where v is on offer or
+// where it was retired to. Links and directories of that name do not count.
 func (s *Store) open(v shard.Version, names ...string) (*os.File, error) {
 	for _, place := range []string{".", retired} {
 		for _, name := range names {
@@ -326,8 +273,8 @@ func (s *Store) openRegular(name string) (*os.File, error) {
 	return s.root.Open(name)
 }
 
-// absent are the system's ways to say that there is no such file; a link that
-// leads out of the directory is none either, but that is not the system's error.
+// absent are the system's errors for a missing file; for a link that leads out of the
+// directory the error is not the system's.
 var absent = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP}
 
 // removeRetired removes the retired versions that ok approves of.
@@ -355,77 +302,6 @@ func (s *Store) versionsIn(name string) ([]shard.Version, error) {
 	}
 	slices.Sort(versions)
 	return versions, nil
-}
-
-// errTaken means that a lock could not be had in time.
-var errTaken = errors.New("lock is taken")
-
-// lock takes the lock name alone, and waits for it for as long as patience. Its
-// file tells people which process took it last.
-func (s *Store) lock(ctx context.Context, name string, patience time.Duration) (*flock.Flock, error) {
-	lock, err := s.flock(ctx, name, patience, (*flock.Flock).TryLockContext)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.root.WriteFile(name, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", s.dir, err), lock.Close())
-	}
-	return lock, nil
-}
-
-// keepOut shares the other role's lock, so that no server of it can begin until
-// that is closed. It returns an error matching [ErrInUse] if one is running.
-func (s *Store) keepOut(ctx context.Context) (*flock.Flock, error) {
-	lock, err := s.flock(ctx, s.role.other().lock(), claimPatience, (*flock.Flock).TryRLockContext)
-	if errors.Is(err, errTaken) {
-		err = s.inUse(s.role.other())
-	}
-	return lock, err
-}
-
-// flock takes the lock name by way of try, within patience. It returns an error
-// matching errTaken if that is over first, and what ended ctx.
-func (s *Store) flock(ctx context.Context, name string, patience time.Duration,
-	try func(*flock.Flock, context.Context, time.Duration) (bool, error),
-) (*flock.Flock, error) {
-	// Made by way of the root, so that a link in its place leads nowhere.
-	f, err := s.root.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock data directory %s: %w", s.dir, err)
-	}
-	if err := f.Close(); err != nil {
-		return nil, err
-	}
-	lock := flock.New(filepath.Join(s.dir, filepath.FromSlash(name)))
-	within, cancel := context.WithTimeoutCause(ctx, patience, errTaken)
-	defer cancel()
-	if _, err := try(lock, within, lockRetry); err != nil {
-		if within.Err() != nil {
-			err = context.Cause(within)
-		}
-		return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", s.dir, err), lock.Close())
-	}
-	return lock, nil
-}
-
-// inUse says who keeps the directory, so that the lock of role cannot be had: a
-// server of role, or somebody of the other one who shares that lock.
-func (s *Store) inUse(role Role) error {
-	process, _ := s.root.ReadFile(role.lock())
-	if !s.locked(role.lock()) {
-		role = role.other()
-		process, _ = s.root.ReadFile(writeLock)
-	}
-	return fmt.Errorf("%w: %s is kept by %s (process %.20s); stop that, or choose another directory",
-		ErrInUse, s.dir, role, cmp.Or(string(process), "unknown"))
-}
-
-// locked reports whether somebody has the lock name for himself alone.
-func (s *Store) locked(name string) bool {
-	lock := flock.New(filepath.Join(s.dir, filepath.FromSlash(name)), flock.SetFlag(os.O_RDONLY))
-	defer lock.Close()
-	free, err := lock.TryRLock()
-	return err == nil && !free
 }
 
 // writeFile replaces a file in the data directory by way of the private one.

@@ -249,7 +249,7 @@ func broadcast(ctx context.Context, st *store.Store, keep int) (v shard.Version,
 	if v, err = w.Next(); err != nil {
 		return 0, err
 	}
-	d, err := w.Draft(v)
+	d, err := st.Draft(v)
 	if err != nil {
 		return 0, err
 	}

@@ -9,22 +9,22 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// Usage is what there is in a data directory.
+// Usage is the number and size of a data directory's contents.
 type Usage struct {
-	// Held are the versions on offer, ascending, and Shards how many shards they have.
+	// Held are the versions on offer, ascending, and Shards is the number of their shards.
 	Held   []distfile.Entry
 	Shards int64
 
-	// Bytes is what all that is ours takes of the disk, drafts and what was retired
+	// Bytes is the disk space of all files of ours, those of drafts and retired versions
 	// included.
 	Bytes int64
 
-	// Free is what an ordinary process may still write there, in bytes, or -1 if that
-	// cannot be told.
+	// Free is the number of bytes that an ordinary process may still write there, or -1 if
+	// the system does not report it.
 	Free int64
 }
 
-// Usage measures the directory. A version on offer does not change, so each is looked at
+// Usage measures the directory. A version on offer does not change, so each is measured
 // only once.
 func (s *Store) Usage() (Usage, error) {
 	s.measuring.Lock()
@@ -57,8 +57,8 @@ func (s *Store) Usage() (Usage, error) {
 	return all, err
 }
 
-// measure counts the shards in the directory name and what all files take that are there
-// or below. What goes meanwhile does not count.
+// measure counts the shards in the directory name, and the disk space of all files there and
+// below. Files that vanish meanwhile do not count.
 func (s *Store) measure(name string) (Usage, error) {
 	var u Usage
 	err := fs.WalkDir(s.root.FS(), name, func(_ string, d fs.DirEntry, err error) error {

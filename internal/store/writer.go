@@ -19,34 +19,31 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// forever is how long a writer waits for the others: a large file takes long to
-// cut.
+// forever is how long a writer waits for others: to cut a large file takes long.
 const forever = time.Duration(math.MaxInt64)
 
-// A Writer changes what a data directory offers. There is one at a time among
-// all processes, from [Store.Lock] to [Writer.Unlock].
+// A Writer changes the offer of a data directory. There is one at a time among all
+// processes, from [Store.Lock] to [Writer.Unlock].
 type Writer struct {
-	*Store
-
+	store *Store
 	locks []*flock.Flock
 	last  shard.Version // the highest number ever used
 }
 
-// state is what state.json holds.
+// state is the content of state.json.
 type state struct {
 	// Last is the highest version number that was ever used.
 	Last shard.Version `json:"last"`
 
-	// Moving are versions whose directories were about to be moved into or out of
-	// the data directory when this was written. One of them that is here without
-	// being listed is what a crash has left.
+	// Moving are versions whose directories were about to be moved into or out of the data
+	// directory when this was written. A crash has left one of them that is here and not
+	// listed.
 	Moving []shard.Version `json:"moving,omitempty"`
 }
 
-// Lock waits until no other process changes the directory, undoes what a crash
-// of the last one has left halfway, and returns a Writer. It returns an error
-// matching [ErrInUse] if a server of another role keeps the directory, and what
-// ended ctx.
+// Lock waits until no other process changes the directory, undoes the half of a change that
+// a crash has left, and returns a Writer. It returns an error matching [ErrInUse] if a
+// server of another role keeps the directory, and the cause of the end of ctx.
 func (s *Store) Lock(ctx context.Context) (*Writer, error) {
 	others, err := s.keepOut(ctx)
 	if err != nil {
@@ -56,21 +53,21 @@ func (s *Store) Lock(ctx context.Context) (*Writer, error) {
 	if err != nil {
 		return nil, errors.Join(err, others.Close())
 	}
-	w := &Writer{Store: s, locks: []*flock.Flock{lock, others}}
+	w := &Writer{store: s, locks: []*flock.Flock{lock, others}}
 	if err := w.recover(); err != nil {
 		return nil, errors.Join(err, w.Unlock())
 	}
 	return w, nil
 }
 
-// Unlock lets the next writer go on. What has been retired since, and what no
-// server keeps for its readers, is removed first.
+// Unlock lets the next writer go on. It first removes retired versions that no server keeps
+// for its readers.
 func (w *Writer) Unlock() error {
 	var err error
-	// Without a server nobody is reading: whoever serves the directory with
-	// another program cannot see a retired version anyway.
-	if !w.locked(w.role.lock()) {
-		err = w.removeRetired(func(shard.Version) bool { return true })
+	// Without a server of ours there are no readers: another program that serves the
+	// directory does not see retired versions.
+	if !w.store.locked(w.store.role.lock()) {
+		err = w.store.removeRetired(func(shard.Version) bool { return true })
 	}
 	for _, lock := range w.locks {
 		err = errors.Join(err, lock.Close())
@@ -78,31 +75,30 @@ func (w *Writer) Unlock() error {
 	return err
 }
 
-// Next returns the version number after the highest ever used, passing over
-// those whose name is taken by something that is not ours.
+// Next returns the version number after the highest ever used, without those whose name
+// belongs to a file that is not ours.
 func (w *Writer) Next() (shard.Version, error) {
 	for v := w.last + 1; v <= shard.MaxVersion; v++ {
 		if free, err := w.free(v); err != nil || free {
 			return v, err
 		}
 	}
-	return 0, fmt.Errorf("data directory %s: no version number is left after %s", w.dir, w.last)
+	return 0, fmt.Errorf("data directory %s: no version number is left after %s", w.store.dir, w.last)
 }
 
-// free reports whether nothing in the data directory has the name of v.
+// free reports whether the data directory has no file with the name of v.
 func (w *Writer) free(v shard.Version) (bool, error) {
-	_, err := w.root.Lstat(v.String())
+	_, err := w.store.root.Lstat(v.String())
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	}
 	return false, err
 }
 
-// Publish moves the draft d to its place and puts it on offer, and retires the
-// oldest versions of which there are more than keep. When it returns nil, all of
-// it is on the disk, and the draft must not be used any more; on an error the
-// draft is still there. A version that would itself be one of the oldest stays a
-// draft.
+// Publish moves the draft d to its place and puts it on offer, and retires the oldest
+// versions beyond keep. When it returns nil, all of that is on the disk, and the draft must
+// not be used any more; on an error the draft is still there. A version that would itself
+// be one of the oldest stays a draft.
 func (w *Writer) Publish(d *Draft, m shard.Manifest, keep int) error {
 	held, err := w.listed()
 	if err != nil {
@@ -117,19 +113,19 @@ func (w *Writer) Publish(d *Draft, m shard.Manifest, keep int) error {
 	if free, err := w.free(d.version); err != nil {
 		return err
 	} else if !free {
-		return fmt.Errorf("publish %s: there is something of that name in %s", d.version, w.dir)
+		return fmt.Errorf("publish %s: there is a file of that name in %s", d.version, w.store.dir)
 	}
 	if err := d.finish(m); err != nil {
 		return err
 	}
-	// What was retired under the same number is of another file.
-	if err := w.removeAll(path.Join(retired, d.version.String())); err != nil {
+	// A retired version of the same number is of another file.
+	if err := w.store.removeAll(path.Join(retired, d.version.String())); err != nil {
 		return err
 	}
 	return w.change(now[len(surplus):], d, surplus, retired)
 }
 
-// Trim retires the oldest versions of which there are more than keep.
+// Trim retires the oldest versions beyond keep.
 func (w *Writer) Trim(keep int) error {
 	held, err := w.listed()
 	if err != nil {
@@ -138,14 +134,14 @@ func (w *Writer) Trim(keep int) error {
 	return w.Retire(versionsOf(held[:max(0, len(held)-keep)])...)
 }
 
-// Retire takes those of versions that are on offer off it. Those who are reading
-// them may finish, see [Store.Sweep].
+// Retire takes versions off the offer, as far as they are on it. Their readers may finish,
+// see [Store.Sweep].
 func (w *Writer) Retire(versions ...shard.Version) error {
 	return w.remove(versions, retired)
 }
 
-// Withdraw takes v off the offer and makes it a draft again, for what is wrong
-// with it to be fetched anew.
+// Withdraw takes v off the offer and makes it a draft again, so that its wrong shards can
+// be fetched anew.
 func (w *Writer) Withdraw(v shard.Version) error {
 	return w.remove([]shard.Version{v}, drafts)
 }
@@ -169,18 +165,18 @@ func (w *Writer) remove(versions []shard.Version, where string) error {
 	return w.change(kept, nil, versionsOf(gone), where)
 }
 
-// listed returns the versions on offer, and an error if there are lines that say
-// nothing: to write the distribution again would lose them.
+// listed returns the versions on offer, and an error if lines cannot be read: to write the
+// distribution again would lose them.
 func (w *Writer) listed() ([]distfile.Entry, error) {
-	entries, skipped, err := w.distribution()
+	entries, skipped, err := w.store.distribution()
 	if err == nil && skipped != nil {
-		err = fmt.Errorf("data directory %s: %w; mend or remove the line", w.dir, skipped[0])
+		err = fmt.Errorf("data directory %s: %w; mend or remove the line", w.store.dir, skipped[0])
 	}
 	return entries, err
 }
 
-// change makes offer the distribution. The draft, if any, is moved to its place
-// before that, and the directories of gone to the directory where after it.
+// change makes offer the distribution. It moves the draft, if any, to its place before
+// that, and the directories of gone to the directory where after it.
 func (w *Writer) change(offer []distfile.Entry, draft *Draft, gone []shard.Version, where string) error {
 	moving := slices.Clone(gone)
 	if draft != nil {
@@ -193,46 +189,46 @@ func (w *Writer) change(offer []distfile.Entry, draft *Draft, gone []shard.Versi
 	if err := w.put(offer, draft); err != nil {
 		return errors.Join(err, w.writeState(nil))
 	}
-	// It is done, for all to see. What fails from here on is in the state for the
-	// next writer to do again.
+	// The change is visible now. What fails from here on is in the state, and the next
+	// writer does it again.
 	if w.moveAway(gone, where) == nil {
 		_ = w.writeState(nil)
 	}
 	return nil
 }
 
-// put moves the draft, if any, to its place, and makes offer the distribution.
-// On an error the draft and the distribution are what they were.
+// put moves the draft, if any, to its place, and makes offer the distribution. On an error
+// the draft and the distribution are as before.
 func (w *Writer) put(offer []distfile.Entry, draft *Draft) (err error) {
 	before, err := w.listed()
 	if err != nil {
 		return err
 	}
 	if draft != nil {
-		if err := w.rename(draft.path(), draft.version.String()); err != nil {
+		if err := w.store.rename(draft.path(), draft.version.String()); err != nil {
 			return fmt.Errorf("publish %s: %w", draft.version, err)
 		}
 		defer func() {
 			if err != nil {
-				err = errors.Join(err, w.rename(draft.version.String(), draft.path()))
+				err = errors.Join(err, w.store.rename(draft.version.String(), draft.path()))
 			}
 		}()
-		if err := disk.SyncDir(w.root, "."); err != nil {
+		if err := disk.SyncDir(w.store.root, "."); err != nil {
 			return err
 		}
 	}
-	if err := w.writeFile(distfile.FileName, distfile.Encode(offer)); err != nil {
-		// It may have got its name all the same, and only not made that last.
-		if now, _ := w.Distribution(); !slices.Equal(now, before) {
-			err = errors.Join(err, w.writeFile(distfile.FileName, distfile.Encode(before)))
+	if err := w.store.writeFile(distfile.FileName, distfile.Encode(offer)); err != nil {
+		// The file may have got its name all the same, and only the sync have failed.
+		if now, _ := w.store.Distribution(); !slices.Equal(now, before) {
+			err = errors.Join(err, w.store.writeFile(distfile.FileName, distfile.Encode(before)))
 		}
 		return err
 	}
 	return nil
 }
 
-// moveAway moves the directories of versions, as far as they are there, to the
-// directory where, in place of what is there under the same names.
+// moveAway moves the directories of versions, as far as they exist, to the directory where,
+// and replaces those of the same names there.
 func (w *Writer) moveAway(versions []shard.Version, where string) error {
 	for _, v := range versions {
 		if free, err := w.free(v); err != nil {
@@ -241,34 +237,33 @@ func (w *Writer) moveAway(versions []shard.Version, where string) error {
 			continue
 		}
 		to := path.Join(where, v.String())
-		if err := w.removeAll(to); err != nil {
+		if err := w.store.removeAll(to); err != nil {
 			return err
 		}
-		if err := w.rename(v.String(), to); err != nil {
+		if err := w.store.rename(v.String(), to); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// recover reads the state, and takes away the directories and files that a crash
-// has left. An unlisted version becomes a draft again where it can be used, which
-// is with a middle.
+// recover reads the state, and takes away the directories and files that a crash has left.
+// With a middle, which can use it, an unlisted version becomes a draft again.
 func (w *Writer) recover() error {
 	var st state
-	text, err := w.root.ReadFile(stateName)
+	text, err := w.store.root.ReadFile(stateName)
 	if err == nil {
 		err = json.Unmarshal(text, &st)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("data directory %s: %s: %w", w.dir, stateName, err)
+		return fmt.Errorf("data directory %s: %s: %w", w.store.dir, stateName, err)
 	}
 	held, err := w.listed()
 	if err != nil {
 		return err
 	}
 	for _, name := range []string{distfile.FileName, stateName} {
-		if err := w.root.Remove(tempName(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := w.store.root.Remove(tempName(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -281,7 +276,7 @@ func (w *Writer) recover() error {
 		return nil
 	}
 	where := retired
-	if w.role == Middle {
+	if w.store.role == Middle {
 		where = drafts
 	}
 	if err := w.moveAway(st.Moving, where); err != nil {
@@ -295,7 +290,7 @@ func (w *Writer) writeState(moving []shard.Version) error {
 	if err != nil {
 		return err
 	}
-	return w.writeFile(stateName, append(text, '\n'))
+	return w.store.writeFile(stateName, append(text, '\n'))
 }
 
 func versionsOf(entries []distfile.Entry) []shard.Version {
