@@ -15,9 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/zeebo/blake3"
 	"pgregory.net/rapid"
-
-	"lukechampine.com/blake3"
 
 	"github.com/shardcast/shardcast/internal/shard"
 )
