@@ -1,17 +1,16 @@
-// Package distfile reads and writes distribution.txt, the text file that lists
-// the versions a server offers with the digest of each one's file. It knows
-// nothing of where the text comes from.
+// Package distfile reads and writes distribution.txt, the text file that lists the versions
+// on offer with the digest of each one's file. It refuses to know where the text comes from.
 //
 //	line    = version ":" SP digest [ "|" count ] LF
 //	version = "v" number                  see package shard
 //	digest  = 64 lower-case hex digits    SHA-256, FIPS 180-4
-//	count   = the number of shards        some writers state it
+//	count   = the number of shards        from some writers
 //
-// In some writers' texts the digest is a BLAKE3; nothing in a line says so.
+// In some writers' texts the digest is a BLAKE3, without a sign of that in the line.
 //
-// A text has at most [MaxSize] bytes. [Parse] also takes lines that end in CR LF and any spaces around the parts.
-// What [Encode] writes of up to [MaxEntries] is always the form above, with a count
-// where an entry has one, ascending by version, and parses back to the same entries.
+// A text has at most [MaxSize] bytes. [Parse] also takes lines that end in CR LF and any
+// spaces around the parts. [Encode] writes up to [MaxEntries] entries in the form above, with
+// a count where an entry has one, ascending by version; [Parse] returns the same entries.
 package distfile
 
 import (
@@ -26,22 +25,21 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// FileName is what the file is called on disk and on the wire.
+// FileName is the file's name on disk and on the wire.
 const FileName = "distribution.txt"
 
 const (
 	// MaxSize is the longest text in bytes that [Parse] takes.
 	MaxSize = 1 << 20
 
-	// MaxEntries is how many entries a writer may keep for [Parse] to take all of
-	// what [Encode] makes of them.
+	// MaxEntries is the number of entries that [Encode] always writes within MaxSize.
 	MaxEntries = 10_000
 )
 
-// maxSkipped bounds what is kept of a text with nothing but bad lines.
+// maxSkipped bounds the memory for a text of bad lines alone.
 const maxSkipped = 20
 
-// ErrTooLong is what [Parse] returns for a text of more than [MaxSize] bytes.
+// ErrTooLong means that a text has more than [MaxSize] bytes.
 var ErrTooLong = fmt.Errorf("%s is longer than %d bytes", FileName, MaxSize)
 
 // Entry is one version that a server offers.
@@ -60,16 +58,16 @@ func (e Entry) Same(other Entry) bool {
 	return e.Version == other.Version && e.Digest == other.Digest
 }
 
-// A LineError says why a line was skipped.
+// A LineError is the reason why [Parse] has skipped a line.
 type LineError struct {
 	// Line counts from 1.
 	Line int
 
-	// Err says what is wrong with it.
+	// Err is the line's fault.
 	Err error
 }
 
-// Error names the line and what is wrong with it.
+// Error names the line and its fault.
 func (e LineError) Error() string {
 	return fmt.Sprintf("%s, line %d: %v", FileName, e.Line, e.Err)
 }
@@ -77,9 +75,9 @@ func (e LineError) Error() string {
 // Unwrap returns Err.
 func (e LineError) Unwrap() error { return e.Err }
 
-// Parse reads a distribution: its entries, ascending by version, and the lines
-// that it had to skip, at most 20 of them. Of two lines with the same version
-// the first counts. Errors match [ErrTooLong], or are those of r.
+// Parse reads a distribution: its entries, ascending by version, and the lines that it has
+// skipped, 20 of them at most. Of two lines with the same version the first counts. Errors
+// match [ErrTooLong], or are those of r.
 func Parse(r io.Reader) (entries []Entry, skipped []LineError, err error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
 	if err != nil {

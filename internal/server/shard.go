@@ -29,7 +29,7 @@ func (f *files) shard(w http.ResponseWriter, r *http.Request, t target) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close() //nolint:errcheck // of what was only read
+	defer s.Close()
 	if err := pin(w, r, s.Digest); err != nil {
 		return err
 	}

@@ -12,33 +12,32 @@ import (
 )
 
 const (
-	// cutBuffer in bytes is what is read at once: small enough for the three
-	// passes over it to find it in the processor's cache.
+	// cutBuffer in bytes is the size of one read: small enough for the three passes over it
+	// to find it in the processor's cache.
 	cutBuffer = 256 << 10
 
 	// cutBuffers bounds the memory of a cut, and how far reading, hashing and
 	// writing may run apart.
 	cutBuffers = 16
 
-	// commitsBehind bounds the shards that are being synced while later ones are
-	// cut. A disk that is slower than the cut holds it up, rather than filling
-	// memory with unwritten pages.
+	// commitsBehind bounds the shards that are being synced while later ones are cut, so
+	// that a disk that is slower than the cut slows it down rather than filling memory with
+	// unwritten pages.
 	commitsBehind = 4
 )
 
-// ErrChanged is what [Cut] returns for a file whose size is not the announced
-// one.
+// ErrChanged means that a file's size is not the announced one.
 var ErrChanged = errors.New("the file changed while it was being cut")
 
-// A Writer takes the bytes of one shard. Commit makes them last: only when it
-// has returned nil is the shard kept. Close after Commit does nothing; Close
-// without Commit gives the shard up.
+// A Writer takes the bytes of one shard. Commit makes them last: the shard is kept only when
+// it has returned nil. Close after Commit does nothing; Close without Commit discards the
+// shard.
 type Writer interface {
 	io.WriteCloser
 	Commit() error
 }
 
-// A Plan says how a file is to be cut.
+// A Plan describes a cut.
 type Plan struct {
 	// Size is the file's, in bytes.
 	Size int64
@@ -46,17 +45,17 @@ type Plan struct {
 	// ShardSize is that of every shard but the last, in bytes.
 	ShardSize int64
 
-	// Create returns the writer of a shard. It is called once a shard, in order.
+	// Create returns the writer of a shard. [Cut] calls it once a shard, in order.
 	Create func(number int) (Writer, error)
 }
 
-// Cut reads plan.Size bytes from src, which must end there, and writes them as
-// shards to the writers that plan.Create returns. It returns a manifest without name
-// and date. One pass is made: the file's two digests, the shards' digests and the
-// writing run beside one another, and shards are committed while later ones are cut.
+// Cut reads plan.Size bytes from src, which must end there, and writes them as shards to the
+// writers of plan.Create. It returns a manifest without name and date. It makes one pass:
+// the file's two digests, the shards' digests and the writing run beside one another, and
+// shards are committed while later ones are cut.
 //
-// Errors are those of src, of plan.Create and of its writers, [ErrChanged] if src
-// holds more or less than plan.Size bytes, and what ended ctx.
+// Errors are those of src, of plan.Create and of its writers, [ErrChanged] if src has more
+// or less than plan.Size bytes, and the cause of the end of ctx.
 func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 	if err := CheckSize(plan.Size, plan.ShardSize); err != nil {
 		return Manifest{}, err
@@ -64,7 +63,7 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 	m := Manifest{Size: plan.Size, ShardSize: plan.ShardSize}
 	group, ctx := errgroup.WithContext(ctx)
 	c := &cut{
-		Plan: plan,
+		plan: plan,
 		free: make(chan *buffer, cutBuffers),
 	}
 	for _, to := range []*chan *buffer{&c.toBLAKE3, &c.toSums, &c.toDisk} {
@@ -84,7 +83,7 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 		return nil
 	})
 	group.Go(func() error {
-		sums := NewSums(c.ShardSize)
+		sums := NewSums(c.plan.ShardSize)
 		for p := range c.toSums {
 			_, _ = sums.Write(p.data)
 			if p.last {
@@ -102,16 +101,16 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 	return m, nil
 }
 
-// sum returns what h has hashed so far.
+// sum returns the digest of all bytes that h was given.
 func sum(h hash.Hash) (d Digest) {
 	h.Sum(d[:0])
 	return d
 }
 
-// cut is one run of [Cut]: every buffer goes from the reader to three users and
-// back to the free ones.
+// cut is one run of [Cut]: every buffer goes from the reader to three users and back to the
+// free ones.
 type cut struct {
-	Plan
+	plan Plan
 
 	free                     chan *buffer
 	toBLAKE3, toSums, toDisk chan *buffer
@@ -120,7 +119,7 @@ type cut struct {
 // buffer holds a part of one shard, never of two.
 type buffer struct {
 	space []byte
-	data  []byte // what was read into space
+	data  []byte // the part of space that was read
 	shard int    // the number of the shard that data belongs to
 	last  bool   // the shard ends with data
 	users atomic.Int32
@@ -133,26 +132,26 @@ func (c *cut) release(p *buffer) {
 	}
 }
 
-// read fills buffers from src and hands them out. It ends the other three by
+// read fills buffers from src and hands them out. It ends the other three goroutines by
 // closing their channels.
 func (c *cut) read(ctx context.Context, src io.Reader) error {
 	defer close(c.toBLAKE3)
 	defer close(c.toSums)
 	defer close(c.toDisk)
-	for offset := int64(0); offset < c.Size; {
+	for offset := int64(0); offset < c.plan.Size; {
 		var p *buffer
 		select {
 		case p = <-c.free:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		inShard := offset % c.ShardSize
-		left := min(c.ShardSize-inShard, c.Size-offset)
+		inShard := offset % c.plan.ShardSize
+		left := min(c.plan.ShardSize-inShard, c.plan.Size-offset)
 		p.data = p.space[:min(int64(len(p.space)), left)]
-		p.shard = int(offset/c.ShardSize) + 1
+		p.shard = int(offset/c.plan.ShardSize) + 1
 		p.last = int64(len(p.data)) == left
 		if _, err := io.ReadFull(src, p.data); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("%w: it ends before its %d bytes", ErrChanged, c.Size)
+			return fmt.Errorf("%w: it ends before its %d bytes", ErrChanged, c.plan.Size)
 		} else if err != nil {
 			return err
 		}
@@ -163,16 +162,15 @@ func (c *cut) read(ctx context.Context, src io.Reader) error {
 		c.toDisk <- p
 	}
 	if n, err := io.ReadFull(src, make([]byte, 1)); n > 0 {
-		return fmt.Errorf("%w: it goes on after its %d bytes", ErrChanged, c.Size)
+		return fmt.Errorf("%w: it goes on after its %d bytes", ErrChanged, c.plan.Size)
 	} else if !errors.Is(err, io.EOF) {
 		return err
 	}
 	return nil
 }
 
-// write writes buffers to their shards, and has group commit each that is whole.
-// When it gives up, the reader is not held up: the channels have room for all
-// the buffers that there are.
+// write writes buffers to their shards, and has group commit each that is whole. When it
+// returns an error the reader goes on: the channels have room for all buffers.
 func (c *cut) write(group *errgroup.Group) (err error) {
 	committing := make(chan struct{}, commitsBehind)
 	var out Writer
@@ -183,7 +181,7 @@ func (c *cut) write(group *errgroup.Group) (err error) {
 	}()
 	for p := range c.toDisk {
 		if out == nil {
-			if out, err = c.Create(p.shard); err != nil {
+			if out, err = c.plan.Create(p.shard); err != nil {
 				return err
 			}
 		}

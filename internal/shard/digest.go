@@ -15,18 +15,18 @@ import (
 // where it says so.
 type Digest [sha256.Size]byte
 
-// EmptyDigest is the digest of no bytes at all, by which an empty file is known
-// even where nobody tells its size.
+// EmptyDigest is the digest of no bytes, by which an empty file is known even where its size
+// is not.
 func EmptyDigest() Digest {
 	return sha256.Sum256(nil)
 }
 
-// EmptyBLAKE3 is the BLAKE3 of no bytes at all.
+// EmptyBLAKE3 is the BLAKE3 of no bytes.
 func EmptyBLAKE3() Digest {
 	return blake3.Sum256(nil)
 }
 
-// NewBLAKE3 returns a hash that makes the BLAKE3 of a file, of 32 bytes.
+// NewBLAKE3 returns a BLAKE3 hash of 32 bytes.
 func NewBLAKE3() hash.Hash {
 	return blake3.New()
 }
@@ -54,8 +54,8 @@ func (d Digest) MarshalText() ([]byte, error) {
 	return []byte(d.String()), nil
 }
 
-// UnmarshalJSON reads a string that [ParseDigest] reads, and nothing else: a null
-// must not become a digest.
+// UnmarshalJSON reads a string that [ParseDigest] reads, and no null, which must not become a
+// digest.
 func (d *Digest) UnmarshalJSON(text []byte) error {
 	var s string
 	if err := json.Unmarshal(text, &s); err != nil {

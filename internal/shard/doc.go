@@ -1,9 +1,9 @@
-// Package shard cuts a file into shards and says what a version of it consists
-// of: version numbers, shard names, digests and the manifest. It knows nothing
-// of directories, of HTTP and of who asks.
+// Package shard cuts a file into shards, and names and describes a version of it: version
+// numbers, shard names, digests and the manifest. It refuses to know directories and HTTP.
+// A manifest that [ParseManifest] returns agrees with itself: sizes, counts and digests.
 //
 // Shard i (from 1) of a file holds the bytes [(i-1)*shard_size, i*shard_size),
-// the last one what is left. An empty file has no shards. The names on disk and
+// the last one the rest. An empty file has no shards. The names on disk and
 // on the wire are
 //
 //	version = "v" number                 number without leading zeros, from 1, at most 18 digits

@@ -11,22 +11,21 @@ import (
 )
 
 const (
-	// maxManifestSize in bytes is room for MaxShards digests of 67 bytes each,
-	// and for members that later writers may add.
+	// maxManifestSize in bytes has room for MaxShards digests of 67 bytes each, and for
+	// members that later writers may add.
 	maxManifestSize = 8 << 20
 
-	// maxNameSize in bytes is what file systems allow for a file's name.
+	// maxNameSize in bytes is the bound of file systems on a file's name.
 	maxNameSize = 255
 )
 
-// ErrManifest is what [ParseManifest] and [Manifest.Validate] return for a
-// manifest that contradicts itself or the format.
+// ErrManifest means that a manifest contradicts itself or the format.
 var ErrManifest = errors.New("bad manifest")
 
-// Manifest says what a version consists of.
+// Manifest describes the content of a version.
 type Manifest struct {
-	// Name is what the file was called where it was published, without a
-	// directory. It is for people; nothing here uses it as a path.
+	// Name is the file's name where it was published, without a directory. It is for
+	// people; no code uses it as a path.
 	Name string `json:"name"`
 
 	// Date is when the version was cut.
@@ -41,8 +40,8 @@ type Manifest struct {
 	// Digest is the whole file's.
 	Digest Digest `json:"digest"`
 
-	// BLAKE3 is the whole file's BLAKE3, by which other programs know it, or zero if
-	// it is not known.
+	// BLAKE3 is the whole file's BLAKE3, by which other programs know it, or zero if it is
+	// unknown.
 	BLAKE3 Digest `json:"blake3,omitzero"`
 
 	// Shards holds the digest of shard i at index i-1.
@@ -60,12 +59,12 @@ type Shard struct {
 	// Size is the shard's, in bytes; never 0.
 	Size int64
 
-	// Digest is what the shard's bytes must have.
+	// Digest is that of the shard's bytes.
 	Digest Digest
 }
 
-// ParseManifest reads a manifest of at most 8 MiB and checks that its numbers
-// agree with one another. Errors match [ErrManifest], but for those of r.
+// ParseManifest reads a manifest of at most 8 MiB and checks that its numbers agree with one
+// another. Errors match [ErrManifest], but for those of r.
 func ParseManifest(r io.Reader) (Manifest, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxManifestSize+1))
 	if err != nil {
@@ -87,8 +86,8 @@ func ParseManifest(r io.Reader) (Manifest, error) {
 	return m, nil
 }
 
-// decode reads the members of a JSON object by their names, each into its place. To
-// read them into a struct at once would also take names that differ in case.
+// decode reads the members of a JSON object by their names, each into its place. A struct
+// would also take names that differ in case.
 func decode(text []byte, places map[string]any) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(text, &members); err != nil {
@@ -104,8 +103,7 @@ func decode(text []byte, places map[string]any) error {
 	return nil
 }
 
-// Encode writes the manifest in the form that [ParseManifest] reads, and that
-// parses back to an equal manifest.
+// Encode writes the manifest in the form that [ParseManifest] reads back as an equal one.
 func (m Manifest) Encode() ([]byte, error) {
 	if err := m.Validate(); err != nil {
 		return nil, err
@@ -120,9 +118,8 @@ func (m Manifest) Encode() ([]byte, error) {
 	return append(text, '\n'), nil
 }
 
-// Validate checks that the sizes are in range and add up to the number of
-// shards, that every digest is there, and that the name is UTF-8. Errors match
-// [ErrManifest].
+// Validate checks that the sizes are in range and add up to the number of shards, that no
+// digest is missing, and that the name is UTF-8. Errors match [ErrManifest].
 func (m Manifest) Validate() error {
 	var err error
 	switch count := countShards(m.Size, m.ShardSize); {
@@ -160,8 +157,8 @@ func (m Manifest) Shard(number int) Shard {
 	}
 }
 
-// CheckSize says whether a file of size bytes can be cut into shards of
-// shardSize, and if not, which shard size would do.
+// CheckSize returns nil if a file of size bytes can be cut into shards of shardSize, and
+// otherwise an error that names a sufficient shard size.
 func CheckSize(size, shardSize int64) error {
 	if size < 0 || shardSize < 1 {
 		return fmt.Errorf("%d bytes cannot be cut into shards of %d: sizes are 0 or more, and shard sizes 1 or more", size, shardSize)
@@ -173,21 +170,21 @@ func CheckSize(size, shardSize int64) error {
 	return nil
 }
 
-// Bounds of what [AutoSize] chooses, in bytes.
+// Bounds of [AutoSize], in bytes.
 const (
 	MinAutoSize = 8_000_000
 	MaxAutoSize = 64_000_000
 )
 
 // AutoSize returns the shard size that makes about 1,000 shards of a file of size bytes,
-// within bounds: what nodes that swap shards do best with.
+// within bounds: nodes that swap shards are fastest with some hundreds.
 func AutoSize(size int64) int64 {
 	auto := min(max(countShards(size, 1000), MinAutoSize), MaxAutoSize)
-	return max(auto, countShards(size, MaxShards)) // of a file for which that would be too many
+	return max(auto, countShards(size, MaxShards)) // for a file of which that would make too many
 }
 
-// countShards is size/shardSize, rounded up without overflowing, and 0 for what
-// cannot be cut.
+// countShards is size/shardSize, rounded up without overflowing, and 0 for sizes that cannot
+// be cut.
 func countShards(size, shardSize int64) int64 {
 	if size < 1 || shardSize < 1 {
 		return 0

@@ -22,13 +22,11 @@ func SHA256SUMS(digests []Digest) []byte {
 	return text
 }
 
-// MaxShards bounds the shards of a version, and with them the memory that a
-// manifest from the network can take: 65,536 shards of the default size are
-// 3.2 TB.
+// MaxShards bounds the shards of a version, and with them the memory of a manifest from the
+// network: 65,536 shards of the default size are 3.2 TB.
 const MaxShards = 1 << 16
 
-// FileName returns the name of the file that holds shard number, "shard_001.bin"
-// for 1.
+// FileName returns the name of the file of shard number, "shard_001.bin" for 1.
 func FileName(number int) string {
 	return fmt.Sprintf("shard_%03d.bin", number)
 }
@@ -39,9 +37,8 @@ func LongFileName(number int) string {
 	return fmt.Sprintf("shard_%05d.bin", number)
 }
 
-// ParseFileName returns the number in a shard's file name. It takes three to
-// eight digits, since some writers pad to five, and refuses everything else,
-// among it numbers above [MaxShards].
+// ParseFileName returns the number in a shard's file name. It takes three to eight digits,
+// since some writers pad to five, and no number above [MaxShards].
 func ParseFileName(name string) (number int, err error) {
 	digits, ok := strings.CutPrefix(name, "shard_")
 	digits, ok2 := strings.CutSuffix(digits, ".bin")

@@ -7,15 +7,15 @@ import (
 	"sync"
 )
 
-// blockSize in bytes is what SHA-256 takes at a time.
+// blockSize in bytes is SHA-256's unit of work.
 const blockSize = sha256.BlockSize
 
-// Sums are the digests of a file and of its shards, of bytes that are written in order.
-// On amd64 with the SHA extensions both are had for little more than the time of one, if
-// the shard size is a multiple of 64 bytes: the blocks of both are then the same.
-// Anywhere else each is computed by itself, beside the other.
+// Sums are the digests of a file and of its shards, of bytes that are written in order. On
+// amd64 with the SHA extensions both take little more time than one, if the shard size is a
+// multiple of 64 bytes: the blocks of both are then the same. Elsewhere each is computed by
+// itself, beside the other.
 //
-// Its zero value is of no use, and it must not be used by two goroutines at a time.
+// NewSums makes them, and one goroutine at a time uses them.
 type Sums struct {
 	// Where blocks is used:
 	whole, shard [8]uint32
@@ -78,15 +78,14 @@ func (s *Sums) Clone() *Sums {
 	return &c
 }
 
-// clone copies a hash of crypto/sha256, which can always be.
+// clone copies a hash of crypto/sha256, all of which can be copied.
 func clone(h hash.Hash) hash.Hash {
 	c, _ := h.(hash.Cloner).Clone() //nolint:forcetypeassert // see above
 	return c
 }
 
-// EndShard returns the digest of what has been written since the last call, which is a
-// shard, and begins the next one. What is written after a shard that was not of the
-// shard size is of no use.
+// EndShard returns the digest of the bytes since the last call, which are a shard, and begins
+// the next one. After a shard of another size than the shard size no bytes may follow.
 func (s *Sums) EndShard() Digest {
 	if s.slow != nil {
 		defer s.slowShard.Reset()
@@ -97,7 +96,7 @@ func (s *Sums) EndShard() Digest {
 	return d
 }
 
-// Whole returns the digest of all that has been written.
+// Whole returns the digest of all bytes.
 func (s *Sums) Whole() Digest {
 	if s.slow != nil {
 		return sum(s.slow)
@@ -105,7 +104,7 @@ func (s *Sums) Whole() Digest {
 	return s.end(s.whole, s.size)
 }
 
-// end is the digest of size bytes of which state has all but the rest: padded as in
+// end is the digest of size bytes of which state has all but the rest, with the padding of
 // FIPS 180-4, section 5.1.1.
 func (s *Sums) end(state [8]uint32, size int64) (d Digest) {
 	p := append(make([]byte, 0, 2*blockSize), s.rest...)
@@ -114,8 +113,8 @@ func (s *Sums) end(state [8]uint32, size int64) (d Digest) {
 		p = append(p, 0)
 	}
 	p = binary.BigEndian.AppendUint64(p, 8*uint64(size))
-	var nobody [8]uint32
-	blocks(&state, &nobody, &p[0], len(p)/blockSize)
+	var unused [8]uint32
+	blocks(&state, &unused, &p[0], len(p)/blockSize)
 	for i, word := range state {
 		binary.BigEndian.PutUint32(d[4*i:], word)
 	}

@@ -8,31 +8,30 @@ import (
 	"io"
 )
 
-// ErrIntegrity means that no source has the right bytes: what came does not agree with
+// ErrIntegrity means that no source has the right bytes: those that came do not agree with
 // the digests.
 var ErrIntegrity = errors.New("integrity failure")
 
-// Errors that [Check.Close] returns. Each means that the bytes are not the
-// shard's.
+// Errors of [Check.Close]. Each means that the bytes are not the shard's.
 var (
 	ErrSize   = errors.New("wrong size")
 	ErrDigest = errors.New("wrong digest")
 )
 
-// Check takes a shard's bytes and says in the end whether they were right.
+// Check takes a shard's bytes, and decides in the end whether they were right.
 type Check struct {
 	shard Shard
 	hash  hash.Hash
 	size  int64
 }
 
-// NewCheck returns a Check that has seen no byte of s yet.
+// NewCheck returns a Check of s.
 func NewCheck(s Shard) *Check {
 	return &Check{shard: s, hash: sha256.New()}
 }
 
-// Write takes the next bytes. It returns an error matching [ErrSize] as soon as
-// they are more than the shard has.
+// Write takes the next bytes. It returns an error matching [ErrSize] as soon as there are
+// more than the shard has.
 func (c *Check) Write(p []byte) (int, error) {
 	if c.size += int64(len(p)); c.size > c.shard.Size {
 		return 0, fmt.Errorf("shard %d: %w: more than %d bytes", c.shard.Number, ErrSize, c.shard.Size)
@@ -40,8 +39,8 @@ func (c *Check) Write(p []byte) (int, error) {
 	return c.hash.Write(p)
 }
 
-// Close returns nil if exactly the shard's bytes were written, and an error
-// matching [ErrSize] or [ErrDigest] if not.
+// Close returns nil if exactly the shard's bytes were written, and an error matching
+// [ErrSize] or [ErrDigest] if not.
 func (c *Check) Close() error {
 	if c.size != c.shard.Size {
 		return fmt.Errorf("shard %d: %w: %d bytes instead of %d", c.shard.Number, ErrSize, c.size, c.shard.Size)
@@ -52,9 +51,8 @@ func (c *Check) Close() error {
 	return nil
 }
 
-// Verify reads r to its end and checks that it holds exactly the bytes of s.
-// Errors match [ErrSize] or [ErrDigest], but for those of r. The buffer must not
-// be empty.
+// Verify reads r to its end and checks that it has exactly the bytes of s. Errors match
+// [ErrSize] or [ErrDigest], but for those of r. The buffer must not be empty.
 func (s Shard) Verify(r io.Reader, buf []byte) error {
 	c := NewCheck(s)
 	if _, err := io.CopyBuffer(c, struct{ io.Reader }{r}, buf); err != nil {
