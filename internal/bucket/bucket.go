@@ -1,6 +1,6 @@
-// Package bucket keeps a flow of bytes at a steady rate, for whoever sends or
-// receives them: each takes from a bucket what it is about to pass on. It knows
-// nothing of where bytes come from.
+// Package bucket keeps a flow of bytes at a steady rate: senders and receivers take from a
+// bucket the bytes that they are about to pass on. It refuses to know where bytes come from.
+// All that share a bucket get the same, and one that leaves gives up its turn.
 package bucket
 
 import (
@@ -12,26 +12,26 @@ import (
 )
 
 const (
-	// burstsPerSecond says how much of its rate a bucket holds, 50 ms: little
-	// enough for a steady flow, and more than a timer is ever late, so that what
-	// was slept too long is made good and the rate is kept.
+	// burstsPerSecond sets the size of a bucket, 50 ms of its rate: little enough for a steady
+	// flow, and more than a timer is ever late, so that the bucket makes up for a sleep that
+	// was too long, and the rate is kept.
 	burstsPerSecond = 20
 
-	// minBurst in bytes keeps the headers of packets small beside what they carry.
+	// minBurst in bytes keeps the headers of packets small beside their contents.
 	minBurst = 1 << 10
 
-	// maxBurst in bytes is what fits an int everywhere: 50 ms at 43 GB/s.
+	// maxBurst in bytes fits an int everywhere: 50 ms at 43 GB/s.
 	maxBurst = math.MaxInt32
 )
 
-// A Bucket is what may be sent or received, in bytes, filled at a steady rate. Those who share
-// one take turns, in the order in which they have come.
+// A Bucket holds the bytes that may be sent or received, and fills at a steady rate. All that
+// share one take turns, in the order of their calls.
 type Bucket struct {
 	limiter *rate.Limiter
 
-	// turn is held by the one that waits for bytes. A limiter alone would let
-	// everybody put down his name, and who leaves would not be taken off the list:
-	// a thousand readers that come and go at once would stop the others for long.
+	// turn holds a token of the one call that waits for bytes. A limiter alone would let all
+	// calls reserve bytes, and keep the reservations of those that have left: a thousand
+	// readers that come and go at once would stop the others for long.
 	turn chan struct{}
 }
 
@@ -44,8 +44,8 @@ func New(bytesPerSecond int64) *Bucket {
 	return &Bucket{rate.NewLimiter(rate.Limit(bytesPerSecond), int(burst)), make(chan struct{}, 1)}
 }
 
-// Take waits for n bytes, at most the burst. It returns an error only when ctx
-// ends first, and then takes nothing.
+// Take waits for n bytes, at most the burst. It returns an error only when ctx ends first, and
+// then takes no bytes.
 func (b *Bucket) Take(ctx context.Context, n int) error {
 	select {
 	case b.turn <- struct{}{}:
@@ -56,11 +56,11 @@ func (b *Bucket) Take(ctx context.Context, n int) error {
 	return b.limiter.WaitN(ctx, n)
 }
 
-// Burst is how many bytes a full bucket holds.
+// Burst is the number of bytes in a full bucket.
 func (b *Bucket) Burst() int { return b.limiter.Burst() }
 
-// UntilFull is how long it takes for a bucket that nobody takes from to be full, to
-// within a nanosecond; zero if it is, or is nil.
+// UntilFull is the time until the bucket is full if no call takes from it, to within a
+// nanosecond; zero if it is full, or nil.
 func (b *Bucket) UntilFull() time.Duration {
 	if b == nil {
 		return 0

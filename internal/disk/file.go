@@ -1,9 +1,9 @@
-// Package disk is what the roles ask of a file system beyond reading and
-// writing: files that appear whole or not at all, and how much room there is. It
-// knows nothing of shards and versions.
+// Package disk is the part of a file system beyond reading and writing: files that appear
+// whole or not at all, the holes of sparse files, and free space. It refuses to know shards
+// and versions.
 //
-// Whatever is killed and whenever, a name that this package has given to a file
-// stands for all of its bytes, on the disk and not only in memory.
+// What a caller may lean on: whenever a process dies, a final name that this package has
+// given to a file stands for all of its bytes, on the disk and not only in memory.
 package disk
 
 import (
@@ -36,7 +36,7 @@ func Create(root *os.Root, temp, final string) (*File, error) {
 	return f, nil
 }
 
-// Resume is [Create], but leaves what is in temp.
+// Resume is [Create], but keeps the bytes in temp.
 func Resume(root *os.Root, temp, final string) (*File, error) {
 	f, err := root.OpenFile(temp, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
@@ -45,9 +45,9 @@ func Resume(root *os.Root, temp, final string) (*File, error) {
 	return &File{File: f, root: root, temp: temp, final: final}, nil
 }
 
-// Commit writes the file through to the disk, closes it and gives it its final
-// name, replacing what bore that name before; on an error it is removed. The name
-// itself is safe only after [SyncDir].
+// Commit writes the file through to the disk, closes it and gives it its final name, in place
+// of another file of that name; on an error it removes the file. The name itself is safe
+// only after [SyncDir].
 func (f *File) Commit() error {
 	if err := f.Sync(); err != nil {
 		return errors.Join(err, f.Close())
@@ -81,8 +81,8 @@ func (f *File) Leave() error {
 	return f.File.Close()
 }
 
-// WriteFile replaces the file final by one that holds data, on the disk when it
-// returns. It uses temp on the way, on the same file system.
+// WriteFile replaces the file final by one with data, on the disk when it returns. It uses
+// temp on the way, on the same file system.
 func WriteFile(root *os.Root, temp, final string, data []byte) error {
 	f, err := Create(root, temp, final)
 	if err != nil {
@@ -109,21 +109,20 @@ func SyncDir(root *os.Root, name string) error {
 	return dir.Close()
 }
 
-// ErrNoSpace is what [Need] returns.
+// ErrNoSpace means that a file system has too little room.
 var ErrNoSpace = errors.New("not enough space")
 
-// Need returns an error matching [ErrNoSpace] if the file system of dir has less
-// than size bytes left for this process. It returns nil where that cannot be
-// told.
+// Need returns an error matching [ErrNoSpace] if the file system of dir has less than size
+// bytes left for this process. It returns nil where the file system does not report that.
 func Need(dir string, size int64) error {
 	left, err := Free(dir)
 	if err != nil || left >= size {
-		return nil //nolint:nilerr // not every file system says; writing will tell
+		return nil //nolint:nilerr // not every file system reports it; writing will fail
 	}
 	return fmt.Errorf("%w in %s: %d bytes are needed and %d are free", ErrNoSpace, dir, size, left)
 }
 
-// IsFull reports whether err says that there is no room, or no more for this user.
+// IsFull reports whether err means that there is no room, or none for this user.
 func IsFull(err error) bool {
 	return errors.Is(err, ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

@@ -2,8 +2,8 @@ package disk
 
 import "golang.org/x/sys/unix"
 
-// Flush has the system begin to write size bytes from offset to the disk, without
-// waiting for it, so that little is left to do for Commit. See sync_file_range(2).
+// Flush has the system begin to write size bytes from offset to the disk, without waiting for
+// it, so that little is left for Commit. See sync_file_range(2).
 func (f *File) Flush(offset, size int64) error {
 	raw, err := f.SyscallConn()
 	if err != nil {

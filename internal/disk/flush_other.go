@@ -2,5 +2,5 @@
 
 package disk
 
-// Flush does nothing here: the system begins to write when it likes.
+// Flush does nothing here: the system decides when to write.
 func (f *File) Flush(_, _ int64) error { return nil }

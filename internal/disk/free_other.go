@@ -4,7 +4,7 @@ package disk
 
 import "errors"
 
-// Free returns [errors.ErrUnsupported]: it is not known here.
+// Free returns [errors.ErrUnsupported] here.
 func Free(string) (int64, error) {
 	return 0, errors.ErrUnsupported
 }

@@ -4,6 +4,5 @@ package disk
 
 import "os"
 
-// BeingWritten reports whether any process has the file f open for writing. It
-// reports false, since that cannot be told here.
+// BeingWritten reports false here, whether or not a process has the file open for writing.
 func BeingWritten(*os.File) bool { return false }

@@ -5,17 +5,17 @@ import (
 	"os"
 )
 
-// A Range is a part of something, from the offset From up to To.
+// A Range is a part of a file or shard, from the offset From up to To.
 type Range struct{ From, To int64 }
 
-// block in bytes is what file systems deal in at least; most say so themselves.
+// block in bytes is the least unit of file systems; most report theirs.
 const block = 4096
 
-// Written returns which parts of f between from and to may have been written to,
-// ascending and counted from from, by what the file system says of holes. Those that border on
-// a hole are shortened by a block there, for it may be half-written. What was
-// written to and then lost in a crash may be among them, and everything may be
-// where the file system cannot tell; nothing beyond the end of the file is.
+// Written returns the parts of f between from and to that may have been written, ascending
+// and counted from from, by the holes in the file. A part that borders on a hole is shortened
+// by a block there, for that may be half written. Parts that were lost in a crash may be
+// among them, and all parts where the file system reports no holes; none is beyond the end
+// of the file.
 func Written(f *os.File, from, to int64) ([]Range, error) {
 	info, err := f.Stat()
 	if err != nil {

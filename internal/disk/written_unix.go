@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nextData returns the first part of f from at up to end that is no hole; it is
-// empty and at end if there is none.
+// nextData returns the first part of f from at up to end that is no hole, or an empty one at
+// end.
 func nextData(f *os.File, at, end int64) (Range, error) {
 	data, err := f.Seek(at, unix.SEEK_DATA)
 	if errors.Is(err, unix.ENXIO) || err == nil && data >= end {
@@ -30,7 +30,7 @@ func nextData(f *os.File, at, end int64) (Range, error) {
 	return Range{data, min(hole, end)}, nil
 }
 
-// blockSize is the unit in which the file system says what is a hole.
+// blockSize is the unit of the file system's holes.
 func blockSize(info os.FileInfo) int64 {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		return max(block, int64(stat.Blksize))
@@ -38,7 +38,7 @@ func blockSize(info os.FileInfo) int64 {
 	return block
 }
 
-// Allocated returns how many bytes of the disk a file takes.
+// Allocated returns the disk space of a file, in bytes.
 func Allocated(info os.FileInfo) int64 {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		return stat.Blocks * 512 // always 512, stat(2)
@@ -46,8 +46,8 @@ func Allocated(info os.FileInfo) int64 {
 	return info.Size()
 }
 
-// Inode returns the number by which a file system tells a file from those that had
-// its name before, and zero where there is none.
+// Inode returns the file's number, which differs from those of files that had its name
+// before, and zero where there is none.
 func Inode(info os.FileInfo) uint64 {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		return stat.Ino

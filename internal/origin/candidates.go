@@ -13,30 +13,28 @@ import (
 	"github.com/shardcast/shardcast/internal/disk"
 )
 
-// likeness is what tells one file from another without reading it. It says nothing of
-// its name.
+// likeness distinguishes a file from another one without reading it, whatever its name.
 type likeness struct {
-	Size  int64  `json:"size"`            // bytes
-	Mtime int64  `json:"mtime"`           // nanoseconds since 1970
-	Inode uint64 `json:"inode,omitempty"` // zero where there is none
+	size  int64  // bytes
+	mtime int64  // nanoseconds since 1970
+	inode uint64 // zero where there is none
 }
 
 func likenessOf(info fs.FileInfo) likeness {
-	return likeness{Size: info.Size(), Mtime: info.ModTime().UnixNano(), Inode: disk.Inode(info)}
+	return likeness{size: info.Size(), mtime: info.ModTime().UnixNano(), inode: disk.Inode(info)}
 }
 
 // candidate is a file in a watched directory that may be broadcast.
 type candidate struct {
-	likeness
-
 	name   string // with slashes, from the watched directory
-	marked bool   // the marker was written after the file
+	looks  likeness
+	marked bool // the marker was written after the file
 }
 
-// candidates returns the files of w in the order in which they are to be broadcast,
-// and the directories that they are in or may appear in. The directory data is left
-// out, and with a marker what is not beside one is too. An error is about a part of
-// the files; the others are returned all the same.
+// candidates returns the files of w in the order of their broadcast, and the directories
+// that they are in or may appear in. It omits the directory data, and with a marker the files
+// without one beside them. An error is about a part of the files; the others are returned
+// all the same.
 func (w Watch) candidates(data string) (found []candidate, dirs []string, err error) {
 	pattern, glob, below := strings.Cut(w.Glob, "/")
 	if !below {
@@ -46,7 +44,7 @@ func (w Watch) candidates(data string) (found []candidate, dirs []string, err er
 		found, dirs, err = w.below(data, pattern, glob)
 	}
 	slices.SortFunc(found, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.Mtime, b.Mtime), cmp.Compare(a.name, b.name))
+		return cmp.Or(cmp.Compare(a.looks.mtime, b.looks.mtime), cmp.Compare(a.name, b.name))
 	})
 	return found, dirs, err
 }
@@ -63,7 +61,7 @@ func (w Watch) below(data, pattern, glob string) (found []candidate, dirs []stri
 		if !e.IsDir() || !matches(pattern, e.Name()) {
 			continue
 		}
-		// Published is not to be published again.
+		// Published files are not to be published again.
 		if info, err := e.Info(); err != nil || private != nil && os.SameFile(info, private) {
 			continue
 		}
@@ -105,7 +103,7 @@ func (w Watch) within(dir, glob string) ([]candidate, error) {
 			return nil, err
 		}
 		found = append(found, candidate{
-			name: path.Join(dir, e.Name()), likeness: likenessOf(info),
+			name: path.Join(dir, e.Name()), looks: likenessOf(info),
 			marked: marker != nil && !marker.ModTime().Before(info.ModTime()),
 		})
 	}

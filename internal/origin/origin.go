@@ -1,5 +1,6 @@
-// Package origin publishes files as versions in a data directory, and serves
-// that directory. It knows nothing of flags, nor of who downloads.
+// Package origin publishes files as versions in a data directory, and serves that directory.
+// It refuses to know flags and readers. A file that changes while it is cut is never
+// published, and of a broadcast that fails or is killed nothing is ever listed.
 package origin
 
 import (
@@ -20,8 +21,8 @@ import (
 	"github.com/shardcast/shardcast/internal/store"
 )
 
-// An Origin publishes into one data directory. Its methods may be called from
-// any goroutine, and by several processes at once.
+// An Origin publishes into one data directory. Its methods may be called from any goroutine,
+// and by several processes at once.
 type Origin struct {
 	store     *store.Store
 	shardSize int64
@@ -29,20 +30,19 @@ type Origin struct {
 	logger    *slog.Logger
 }
 
-// New returns an Origin that cuts shards of shardSize bytes, or where that is 0 of
-// [shard.AutoSize], into st and keeps
-// the newest keep versions; both are 1 or more.
+// New returns an Origin that cuts shards of shardSize bytes, or of [shard.AutoSize] if that
+// is 0, into st and keeps the newest keep versions, 1 or more.
 func New(st *store.Store, shardSize int64, keep int, logger *slog.Logger) *Origin {
 	return &Origin{store: st, shardSize: shardSize, keep: keep, logger: logger}
 }
 
-// Broadcast publishes the file path as the next version, which it returns: cut
-// into shards, on the disk, and on offer. It waits for others that are
-// publishing into the same directory. The oldest versions beyond those to keep
-// are retired. On any error nothing is published, and nothing left.
+// Broadcast publishes the file path as the next version, which it returns: cut into shards,
+// on the disk, and on offer. It waits for other processes that publish into the directory,
+// and retires the oldest versions beyond those to keep. An error leaves no version and no
+// files.
 //
-// Errors match [shard.ErrChanged] if the file was written to meanwhile,
-// [disk.ErrNoSpace], [store.ErrInUse], or are the file system's.
+// Errors match [shard.ErrChanged] if the file was written to meanwhile, [disk.ErrNoSpace],
+// [store.ErrInUse], or are the file system's.
 func (o *Origin) Broadcast(ctx context.Context, path string) (shard.Version, error) {
 	version, err := o.broadcast(ctx, path, terms{})
 	if err != nil {
@@ -51,13 +51,13 @@ func (o *Origin) Broadcast(ctx context.Context, path string) (shard.Version, err
 	return version, nil
 }
 
-// terms are what a broadcast has to keep to. The zero value asks for nothing.
+// terms are the conditions of a broadcast. The zero value has none.
 type terms struct {
-	// accept looks at the file when it has been opened. On an error it is not cut.
+	// accept looks at the open file. Its error ends the broadcast before the cut.
 	accept func(src *source) error
 
-	// record is called when all is ready for version to be published. On an error
-	// that is not done. It may not be done after nil either.
+	// record is called when version is ready to be published. Its error ends the broadcast.
+	// After nil the broadcast may still fail.
 	record func(version shard.Version, digest shard.Digest) error
 }
 
@@ -67,7 +67,7 @@ func (o *Origin) broadcast(ctx context.Context, path string, t terms) (version s
 	if err != nil {
 		return 0, err
 	}
-	defer src.Close()
+	defer src.file.Close()
 	if t.accept != nil {
 		if err := t.accept(src); err != nil {
 			return 0, err
@@ -84,7 +84,7 @@ func (o *Origin) broadcast(ctx context.Context, path string, t terms) (version s
 	if version, err = w.Next(); err != nil {
 		return 0, err
 	}
-	// What an interrupted broadcast of this number has left is of another file.
+	// A draft of an interrupted broadcast is of another file.
 	none := func(shard.Version) bool { return false }
 	if err := o.store.DiscardDrafts(none); err != nil {
 		return 0, err
@@ -115,10 +115,10 @@ func (o *Origin) broadcast(ctx context.Context, path string, t terms) (version s
 	return version, nil
 }
 
-// Serve serves the data directory on ln until ctx ends, as opts say, whose Catalog and
-// Logger are not looked at, and puts it in order first. It calls ready, unless that is
-// nil, when the directory is its own. It returns an error matching [store.ErrInUse] if the directory has another server,
-// and otherwise what [server.Serve] does. It closes ln.
+// Serve serves the data directory on ln until ctx ends, by opts, whose Catalog and Logger it
+// replaces, and puts the directory in order first. It calls ready, unless that is nil, when
+// it has claimed the directory. It returns an error matching [store.ErrInUse] if the
+// directory has another server, and otherwise that of [server.Serve]. It closes ln.
 func (o *Origin) Serve(ctx context.Context, ln net.Listener, opts server.Options, ready func()) (err error) {
 	release, err := o.store.Claim(ctx)
 	if err != nil {
@@ -135,8 +135,8 @@ func (o *Origin) Serve(ctx context.Context, ln net.Listener, opts server.Options
 	return server.Serve(ctx, ln, opts)
 }
 
-// tidy removes what an interrupted broadcast has left, and versions beyond those
-// to keep, unless a broadcast is under way, which does so.
+// tidy removes drafts of interrupted broadcasts, and versions beyond those to keep, unless a
+// broadcast is under way, which does the same.
 func (o *Origin) tidy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, busy)
 	defer cancel()
@@ -150,18 +150,17 @@ func (o *Origin) tidy(ctx context.Context) error {
 	return errors.Join(o.store.DiscardDrafts(func(shard.Version) bool { return false }), w.Trim(o.keep), w.Unlock())
 }
 
-// busy is how long a lock is held at least by somebody who is cutting a file.
+// busy is how long a process holds the lock at least while it cuts a file.
 const busy = 200 * time.Millisecond
 
-// source is a file to publish, and what it was when it was opened.
+// source is a file to publish.
 type source struct {
-	*os.File
-
-	info os.FileInfo
+	file *os.File
+	info os.FileInfo // when it was opened
 }
 
 func open(path string) (*source, error) {
-	// Looked at before it is opened, which for a pipe would take for ever.
+	// To open a pipe would take for ever.
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
@@ -178,7 +177,7 @@ func open(path string) (*source, error) {
 	if info, err = f.Stat(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &source{File: f, info: info}, nil
+	return &source{file: f, info: info}, nil
 }
 
 // shardSizeOf returns the size of the shards that src is cut into.
@@ -193,13 +192,13 @@ func (o *Origin) cut(ctx context.Context, src *source, draft *store.Draft) (shar
 		return shard.Manifest{}, err
 	}
 	date := time.Now().UTC().Truncate(time.Second)
-	m, err := shard.Cut(ctx, src, shard.Plan{Size: src.info.Size(), ShardSize: o.shardSizeOf(src), Create: draft.Create})
+	m, err := shard.Cut(ctx, src.file, shard.Plan{Size: src.info.Size(), ShardSize: o.shardSizeOf(src), Create: draft.Create})
 	if err != nil {
 		return shard.Manifest{}, err
 	}
 	// A file's name may be any bytes; in a manifest it is text.
-	m.Name, m.Date = strings.ToValidUTF8(filepath.Base(src.Name()), "_"), date
-	after, err := src.Stat()
+	m.Name, m.Date = strings.ToValidUTF8(filepath.Base(src.file.Name()), "_"), date
+	after, err := src.file.Stat()
 	if err != nil {
 		return shard.Manifest{}, err
 	}

@@ -12,48 +12,49 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/shardcast/shardcast/internal/backoff"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
 const (
-	// glancePause is how long is waited after something has happened in a watched
-	// directory, for what happens next to be seen at the same look.
+	// glancePause is the pause between a change of a watched directory and the look at it,
+	// which then sees the changes that follow at once.
 	glancePause = 50 * time.Millisecond
 
-	// toldInterval and untoldInterval are between two looks at a directory where the
-	// system tells of changes, which it does not for those of other machines, and where
-	// it does not.
-	toldInterval   = 5 * time.Second
-	untoldInterval = time.Second
+	// reportedInterval is the pause between two looks at a directory of which the system
+	// reports changes, but not those of other machines; unreportedInterval that at one of
+	// which the system reports none.
+	reportedInterval   = 5 * time.Second
+	unreportedInterval = time.Second
 
-	// firstRetry is when a file that could not be broadcast is tried again; each time
-	// after that it is twice as long, up to lastRetry.
+	// firstRetry is the pause before a file that could not be broadcast is tried again; it
+	// doubles up to lastRetry.
 	firstRetry = time.Second
 	lastRetry  = time.Minute
 )
 
-// A Watch says which files [Origin.Watch] broadcasts.
+// A Watch describes the files that [Origin.Watch] broadcasts.
 type Watch struct {
 	// Dir is the directory in which they appear.
 	Dir string
 
-	// Glob is what their names match, as [path.Match] has it; with a slash, their
-	// names in the directories of Dir. Names that begin with a dot never match.
+	// Glob is the pattern of their names, that of [path.Match]; with a slash, of their names
+	// in the directories of Dir. Names that begin with a dot never match.
 	Glob string
 
-	// Marker is the name of a file that has to be beside one, in its directory, before
-	// it is broadcast. Empty is for none.
+	// Marker is the name of a file that must be beside a file before that is broadcast. Empty
+	// is for none.
 	Marker string
 
-	// Settle is how long a file must not have changed before it is complete.
+	// Settle is how long a file must stay unchanged to count as complete.
 	Settle time.Duration
 
-	untold bool // for tests: as if the system told nothing of changes
+	unreported bool // for tests: as if the system reported no changes
 }
 
-// Check returns an error if w is none that [Origin.Watch] of the data directory data
-// can follow. Neither directory has to be there.
+// Check returns an error if [Origin.Watch] of the data directory data cannot follow w.
+// Neither directory has to exist.
 func (w Watch) Check(data string) error {
 	if _, err := path.Match(w.Glob, ""); err != nil || w.Glob == "" {
 		return fmt.Errorf("glob %q: want a pattern such as '*.safetensors'", w.Glob)
@@ -72,7 +73,7 @@ func (w Watch) Check(data string) error {
 	}
 	for dir := absolute(w.Dir); ; dir = filepath.Dir(dir) {
 		if same(dir, absolute(data)) {
-			return fmt.Errorf("%s is in the data directory %s, where what is published would be published again", w.Dir, data)
+			return fmt.Errorf("%s is in the data directory %s, whose files would be published again", w.Dir, data)
 		}
 		if dir == filepath.Dir(dir) {
 			return nil
@@ -80,7 +81,7 @@ func (w Watch) Check(data string) error {
 	}
 }
 
-// absolute returns the path name from the root on, without links as far as it is there.
+// absolute returns the path name from the root on, without links as far as it exists.
 func absolute(name string) string {
 	if full, err := filepath.Abs(name); err == nil {
 		name = full
@@ -101,29 +102,29 @@ func same(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
-// Watch broadcasts the files that w is about until ctx ends, each once when it is
-// complete, the one that was written to first before others, and by name those that
-// were at the same time. It remembers which in the data directory, whose one server
-// the caller must be, so that files that appear while nobody watches follow.
+// Watch broadcasts the files of w until ctx ends, each once when it is complete, in the order
+// of their times and then of their names. It keeps a record of them in the data directory,
+// whose one server the caller must be, so that files that appear while no origin runs
+// follow.
 //
 // A file is complete when its size, its time and its inode have been the same for
-// w.Settle, or w.Marker is there and no older than the file, and, where that can be
-// told, nobody has it open for writing. A file with other ones is another file, and
-// broadcast again. One that changes while it is being cut is never published.
+// w.Settle, or w.Marker exists and is no older than the file, and, where the system reports
+// it, no process has the file open for writing. A file that looks different is another file,
+// and broadcast again. One that changes while it is being cut is never published.
 //
-// What goes wrong is logged, and tried again.
+// Watch logs failures, and tries again.
 func (o *Origin) Watch(ctx context.Context, w Watch) {
 	o.logger.Info("watching", "dir", w.Dir, "glob", w.Glob, "marker", w.Marker)
-	t := &watcher{Watch: w, origin: o, seen: make(map[string]*sighting), told: make(map[string]bool)}
-	var events <-chan fsnotify.Event // nil, of which nothing ever comes, if the system tells nothing
+	t := &watcher{watch: w, origin: o, seen: make(map[string]*sighting), reported: make(map[string]bool)}
+	var events <-chan fsnotify.Event // nil, which never yields, if the system reports nothing
 	var failures <-chan error
-	if !w.untold {
+	if !w.unreported {
 		var err error
 		if t.notify, err = fsnotify.NewWatcher(); err == nil {
 			defer func() { _ = t.notify.Close() }()
 			events, failures = t.notify.Events, t.notify.Errors
 		} else {
-			o.logger.Warn("changes not told by the system", "interval", untoldInterval, "err", err)
+			o.logger.Warn("changes not reported by the system", "interval", unreportedInterval, "err", err)
 		}
 	}
 	due := time.NewTimer(0)
@@ -140,8 +141,8 @@ func (o *Origin) Watch(ctx context.Context, w Watch) {
 		case <-ctx.Done():
 			return
 		case e := <-events:
-			// Of files that are being written there is no end of news, and they are looked
-			// at anyway until they settle.
+			// A file that is being written causes many events, and each round looks at it
+			// anyway until it settles.
 			if !e.Has(fsnotify.Write) && !e.Has(fsnotify.Chmod) || filepath.Base(e.Name) == w.Marker {
 				sooner(glancePause)
 			}
@@ -158,23 +159,21 @@ func (o *Origin) Watch(ctx context.Context, w Watch) {
 
 // watcher is one run of [Origin.Watch].
 type watcher struct {
-	Watch
-
-	origin  *Origin
-	record  *record // nil until it has been read
-	notify  *fsnotify.Watcher
-	told    map[string]bool      // directories of whose changes the system tells
-	seen    map[string]*sighting // by name, of the files that are to be broadcast
-	failing bool                 // to look
+	watch    Watch
+	origin   *Origin
+	record   *record // nil until it has been read
+	notify   *fsnotify.Watcher
+	reported map[string]bool      // directories of whose changes the system reports
+	seen     map[string]*sighting // by name, the files that are to be broadcast
+	failing  bool                 // to look
 }
 
-// sighting is how a file looked, and how it went with it.
+// sighting is the look of a file, and the outcome of its broadcasts.
 type sighting struct {
-	likeness
-
-	since    time.Time // when it was first seen like that
-	failures int
-	retry    time.Time // when it may be tried
+	looks   likeness
+	since   time.Time // when it first looked like that
+	retries backoff.Doubling
+	retry   time.Time // when it may be tried
 }
 
 // round broadcasts the first of the files that are complete, if any, and returns how
@@ -182,15 +181,15 @@ type sighting struct {
 func (t *watcher) round(ctx context.Context) (wait time.Duration) {
 	found, err := t.look()
 	if err != nil && !t.failing {
-		t.origin.logger.Error("watched directory failed", "dir", t.Dir, "err", err)
+		t.origin.logger.Error("watched directory failed", "dir", t.watch.Dir, "err", err)
 	}
 	t.failing = err != nil
 	if t.record == nil {
-		return untoldInterval
+		return unreportedInterval
 	}
-	wait = toldInterval
-	if len(t.told) == 0 || t.failing {
-		wait = untoldInterval
+	wait = reportedInterval
+	if len(t.reported) == 0 || t.failing {
+		wait = unreportedInterval
 	}
 	now := time.Now()
 	t.sight(found, now)
@@ -199,7 +198,7 @@ func (t *watcher) round(ctx context.Context) (wait time.Duration) {
 		if !ok {
 			continue
 		}
-		ready := s.since.Add(t.Settle)
+		ready := s.since.Add(t.watch.Settle)
 		if f.marked {
 			ready = now
 		}
@@ -216,7 +215,7 @@ func (t *watcher) round(ctx context.Context) (wait time.Duration) {
 	return wait
 }
 
-// look returns what there is in the directory, and what went wrong with a part of it.
+// look returns the files in the directory, and the errors of a part of it.
 func (t *watcher) look() ([]candidate, error) {
 	if t.record == nil {
 		record, err := readRecord(t.origin.store)
@@ -225,39 +224,39 @@ func (t *watcher) look() ([]candidate, error) {
 		}
 		t.record = record
 	}
-	found, dirs, err := t.candidates(t.origin.store.Dir())
+	found, dirs, err := t.watch.candidates(t.origin.store.Dir())
 	if t.notify == nil {
 		return found, err
 	}
-	told, more := make(map[string]bool), false
+	reported, more := make(map[string]bool), false
 	for _, dir := range dirs {
 		if t.notify.Add(dir) == nil {
-			told[dir] = true
-			more = more || !t.told[dir]
+			reported[dir] = true
+			more = more || !t.reported[dir]
 		}
 	}
-	t.told = told
+	t.reported = reported
 	if more && err == nil {
-		// What has come in between is not told of, and seen in a second look.
-		found, _, err = t.candidates(t.origin.store.Dir())
+		// Files that came before the system began to report are in a second look.
+		found, _, err = t.watch.candidates(t.origin.store.Dir())
 	}
 	return found, err
 }
 
-// sight remembers how the files that are to be broadcast look at the time now.
+// sight keeps the looks, at the time now, of the files that are to be broadcast.
 func (t *watcher) sight(found []candidate, now time.Time) {
 	before := t.seen
 	t.seen = make(map[string]*sighting)
 	for _, f := range found {
-		if t.record.has(f.name, f.likeness) {
+		if t.record.has(f.name, f.looks) {
 			continue
 		}
 		s := before[f.name]
 		if s == nil {
-			s = new(sighting)
+			s = &sighting{retries: backoff.Doubling{First: firstRetry, Most: lastRetry}}
 		}
-		if s.likeness != f.likeness {
-			s.likeness, s.since = f.likeness, now
+		if s.looks != f.looks {
+			s.looks, s.since = f.looks, now
 		}
 		t.seen[f.name] = s
 	}
@@ -270,18 +269,18 @@ func (t *watcher) sight(found []candidate, now time.Time) {
 	}
 }
 
-// errOpen means that a file is not complete, though it looks like it.
+// errOpen means that a file looks complete, and is not.
 var errOpen = errors.New("it is open for writing")
 
-// take broadcasts the file f. If that fails, s says when to try again.
+// take broadcasts the file f. If that fails, s has the time of the next try.
 func (t *watcher) take(ctx context.Context, f candidate, s *sighting) {
 	recorded := false
-	_, err := t.origin.broadcast(ctx, filepath.Join(t.Dir, filepath.FromSlash(f.name)), terms{
+	_, err := t.origin.broadcast(ctx, filepath.Join(t.watch.Dir, filepath.FromSlash(f.name)), terms{
 		accept: func(src *source) error {
-			if likenessOf(src.info) != f.likeness {
+			if likenessOf(src.info) != f.looks {
 				return shard.ErrChanged
 			}
-			if disk.BeingWritten(src.File) {
+			if disk.BeingWritten(src.file) {
 				return errOpen
 			}
 			return nil
@@ -293,8 +292,8 @@ func (t *watcher) take(ctx context.Context, f candidate, s *sighting) {
 	})
 	if recorded {
 		if bad := t.record.settle(t.origin.store, f.name, err == nil); bad != nil {
-			// Known it is all the same, and written with the next file, or found out after
-			// the next start.
+			// The record has it in memory, and is written with the next file; or the listing
+			// decides after the next start.
 			t.origin.logger.Error("data directory failed", "task", "watch", "err", bad)
 		}
 	}
@@ -304,12 +303,11 @@ func (t *watcher) take(ctx context.Context, f candidate, s *sighting) {
 	case ctx.Err() != nil:
 		return
 	case errors.Is(err, errOpen):
-		s.retry = time.Now().Add(t.Settle)
+		s.retry = time.Now().Add(t.watch.Settle)
 		t.origin.logger.Debug("file is open for writing", "file", f.name)
 		return
 	}
-	wait := min(firstRetry<<min(s.failures, 10), lastRetry)
-	s.failures++
+	wait := s.retries.Next()
 	s.retry = time.Now().Add(wait)
 	if errors.Is(err, shard.ErrChanged) || errors.Is(err, os.ErrNotExist) {
 		t.origin.logger.Warn("file not broadcast", "file", f.name, "retry", wait, "err", err)

@@ -40,11 +40,11 @@ func watching(t *testing.T, w Watch) *watched {
 
 func freshWatcher(st *store.Store, w Watch) *watcher {
 	o := New(st, 1000, 100, slog.New(slog.DiscardHandler))
-	return &watcher{Watch: w, origin: o, seen: make(map[string]*sighting)}
+	return &watcher{watch: w, origin: o, seen: make(map[string]*sighting)}
 }
 
 // restart is what a new process knows.
-func (w *watched) restart() { w.watcher = freshWatcher(w.store, w.Watch) }
+func (w *watched) restart() { w.watcher = freshWatcher(w.store, w.watch) }
 
 func (w *watched) put(name, text string) {
 	w.t.Helper()
@@ -109,7 +109,7 @@ func TestAFileThatChangesWhileItIsCutIsPublishedAsItIsAfterwards(t *testing.T) {
 	listed, err := w.store.Distribution()
 	require.NoError(t, err)
 	assert.Empty(t, listed, "it is not what was seen")
-	assert.Equal(t, 1, w.seen["a"].failures)
+	assert.Equal(t, 1, w.seen["a"].retries.Failures())
 	assert.Positive(t, w.round(t.Context()), "it is tried again later")
 	w.seen["a"].retry = time.Time{}
 	assert.Len(t, w.rounds(), 1)
@@ -153,7 +153,7 @@ func TestARecordThatCannotBeReadPublishesNothing(t *testing.T) {
 	w := watching(t, atOnce)
 	w.put("a", "one")
 	require.NoError(t, w.store.SetWatched([]byte("{")))
-	assert.Equal(t, untoldInterval, w.round(t.Context()))
+	assert.Equal(t, unreportedInterval, w.round(t.Context()))
 	require.NoError(t, w.store.SetWatched([]byte("{}")))
 	assert.Len(t, w.rounds(), 1)
 }
@@ -174,12 +174,12 @@ func TestTheRecordForgetsTheOldestOfWhatIsGone(t *testing.T) {
 
 func TestWatchingWithoutNews(t *testing.T) {
 	w := watching(t, Watch{Glob: "*", Settle: time.Millisecond})
-	w.untold = true
+	w.watch.unreported = true
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.origin.Watch(ctx, w.Watch)
+		w.origin.Watch(ctx, w.watch)
 	}()
 	w.put("a", "one")
 	assert.Eventually(t, func() bool {

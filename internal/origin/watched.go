@@ -13,29 +13,32 @@ import (
 	"github.com/shardcast/shardcast/internal/store"
 )
 
-// maxGone bounds the files in the record that are not there any more: if they come
-// back as they were after that many others, they are broadcast again.
+// maxGone bounds the files in the record that are gone: if they come back as they were after
+// that many others, the origin broadcasts them again.
 const maxGone = 10_000
 
-// record is what of a watched directory has been broadcast. It is watched.json of the
-// data directory, written before a version is published and after, so that what a
-// crash has left undecided is decided by whether that version is listed.
+// record lists the files of a watched directory that were broadcast. It is watched.json of
+// the data directory, written before a version is published and after. After a crash
+// between the two, the listing decides whether the version was published.
 type record struct {
 	Files map[string]taken `json:"files"` // by name
 }
 
 // taken is a file that has been broadcast.
 type taken struct {
-	likeness
-
+	Size    int64        `json:"size"`            // see likeness
+	Mtime   int64        `json:"mtime"`           // likewise
+	Inode   uint64       `json:"inode,omitempty"` // likewise
 	Version string       `json:"version"`
 	Digest  shard.Digest `json:"digest"`
 
-	// Undecided says that the version was about to be published.
+	// Undecided means that the version was about to be published.
 	Undecided bool `json:"undecided,omitempty"`
 
 	before *taken // of the same name, while it is undecided
 }
+
+func (t taken) looks() likeness { return likeness{t.Size, t.Mtime, t.Inode} }
 
 // readRecord reads the record of st, of which this process is the one server.
 func readRecord(st *store.Store) (*record, error) {
@@ -52,7 +55,7 @@ func readRecord(st *store.Store) (*record, error) {
 		listed, err = st.Distribution()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("what has been broadcast before is not known: watched.json: %w", err)
+		return nil, fmt.Errorf("read the files that were broadcast before: watched.json: %w", err)
 	}
 	if r.Files == nil {
 		r.Files = make(map[string]taken)
@@ -67,15 +70,18 @@ func readRecord(st *store.Store) (*record, error) {
 	return r, nil
 }
 
-// has reports whether the file name has been broadcast as it looks now.
+// has reports whether the file name was broadcast as it looks now.
 func (r *record) has(name string, now likeness) bool {
 	t, ok := r.Files[name]
-	return ok && t.likeness == now
+	return ok && t.looks() == now
 }
 
 // begin writes that the file f is about to be published.
 func (r *record) begin(st *store.Store, f candidate, version shard.Version, digest shard.Digest) error {
-	t := taken{likeness: f.likeness, Version: version.String(), Digest: digest, Undecided: true}
+	t := taken{
+		Size: f.looks.size, Mtime: f.looks.mtime, Inode: f.looks.inode,
+		Version: version.String(), Digest: digest, Undecided: true,
+	}
 	if before, ok := r.Files[f.name]; ok {
 		t.before = &before
 	}
@@ -83,14 +89,14 @@ func (r *record) begin(st *store.Store, f candidate, version shard.Version, dige
 	return r.write(st)
 }
 
-// settle writes whether the file name, which was about to be published, was.
+// settle writes whether the file name, which was about to be published, was published.
 func (r *record) settle(st *store.Store, name string, published bool) error {
 	r.decide(name, published)
 	return r.write(st)
 }
 
-// decide makes the file name, which was about to be published, one that was, or was
-// not.
+// decide makes the file name, which was about to be published, one that was published, or
+// was not.
 func (r *record) decide(name string, published bool) {
 	t := r.Files[name]
 	switch {
@@ -104,8 +110,7 @@ func (r *record) decide(name string, published bool) {
 	}
 }
 
-// forget drops those that were broadcast first of the files that are not there any
-// more, if they are too many.
+// forget drops the files that are gone and were broadcast first, if there are too many.
 func (r *record) forget(there func(name string) bool) {
 	var gone []string
 	for name := range r.Files {
