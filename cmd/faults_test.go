@@ -31,7 +31,7 @@ import (
 //	long       the body is too long, likewise
 //	cut        the connection ends in the middle of the body
 //	cut:BYTES  the connection ends after BYTES of the body
-//	half       half of the body comes, and the rest when the rules change
+//	half       half of the file comes, and the rest when the rules change
 //	reset      the connection is reset before an answer
 //	hang       no answer ever comes
 //	missing    404
@@ -365,7 +365,7 @@ func (p *proxy) pass(w http.ResponseWriter, r *http.Request, rule rule, changed 
 			panic(http.ErrAbortHandler)
 		}
 	case "half":
-		part(size / 2)
+		part(max(0, min(size, half(resp, size))))
 		select {
 		case <-changed:
 			part(len(body))
@@ -381,6 +381,16 @@ func (p *proxy) pass(w http.ResponseWriter, r *http.Request, rule rule, changed 
 	default:
 		part(size)
 	}
+}
+
+// half returns the number of bytes of an answer, of size bytes, that belong to the first half
+// of the file.
+func half(resp *http.Response, size int) int {
+	var from, to, all int
+	if _, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-%d/%d", &from, &to, &all); err != nil {
+		return size / 2 // it is the whole file
+	}
+	return all/2 - from
 }
 
 // lane is a bandwidth that several answers share.
