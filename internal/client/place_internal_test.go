@@ -9,17 +9,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/distfile"
-	"github.com/shardcast/shardcast/internal/fetch"
-	"github.com/shardcast/shardcast/internal/fetch/placetest"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/transfer"
+	"github.com/shardcast/shardcast/internal/transfer/placetest"
 )
 
 func TestOutputIsAPlaceForShards(t *testing.T) {
 	for name, shared := range map[string]bool{"alone": false, "in a swarm": true} {
 		t.Run(name, func(t *testing.T) {
 			placetest.Test(t, placetest.Implementation{
-				Open: func(t *testing.T, dir string, m shard.Manifest) (fetch.Sink, func()) {
+				Open: func(t *testing.T, dir string, m shard.Manifest) (transfer.Sink, func()) {
 					t.Helper()
 					root, err := os.OpenRoot(dir)
 					require.NoError(t, err)

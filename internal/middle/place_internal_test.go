@@ -8,16 +8,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/distfile"
-	"github.com/shardcast/shardcast/internal/fetch"
-	"github.com/shardcast/shardcast/internal/fetch/placetest"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
+	"github.com/shardcast/shardcast/internal/transfer"
+	"github.com/shardcast/shardcast/internal/transfer/placetest"
 )
 
 func TestDraftIsAPlaceForShards(t *testing.T) {
 	placetest.Test(t, placetest.Implementation{
-		Open: func(t *testing.T, dir string, m shard.Manifest) (fetch.Sink, func()) {
+		Open: func(t *testing.T, dir string, m shard.Manifest) (transfer.Sink, func()) {
 			t.Helper()
 			st, err := store.Open(dir, store.Middle)
 			require.NoError(t, err)

@@ -19,15 +19,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/disk"
-	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/transfer"
 )
 
 // An Implementation keeps the shards of one version in a directory.
 type Implementation struct {
 	// Open opens the version of m in dir, with the data of an earlier, interrupted fetch.
 	// The function that it returns ends the use as an interrupted fetch does.
-	Open func(t *testing.T, dir string, m shard.Manifest) (sink fetch.Sink, end func())
+	Open func(t *testing.T, dir string, m shard.Manifest) (sink transfer.Sink, end func())
 
 	// File returns the file below dir that holds the bytes of s, and the offset of the first.
 	File func(dir string, s shard.Shard) (name string, offset int64)
@@ -57,7 +57,7 @@ type kept struct {
 	dir            string
 	data           []byte
 	manifest       shard.Manifest
-	sink           fetch.Sink
+	sink           transfer.Sink
 	end            func()
 }
 
@@ -89,7 +89,7 @@ func (k *kept) numbers() iter.Seq[int] {
 }
 
 // open opens the place of shard number.
-func (k *kept) open(t *testing.T, number int) fetch.Place {
+func (k *kept) open(t *testing.T, number int) transfer.Place {
 	t.Helper()
 	p, err := k.sink.Open(k.manifest.Shard(number))
 	require.NoError(t, err)
@@ -103,7 +103,7 @@ func (k *kept) bytes(number int) []byte {
 }
 
 // write writes the bytes of shard number in r to p.
-func (k *kept) write(t *testing.T, p fetch.Place, number int, r disk.Range) {
+func (k *kept) write(t *testing.T, p transfer.Place, number int, r disk.Range) {
 	t.Helper()
 	n, err := p.WriteAt(k.bytes(number)[r.From:r.To], r.From)
 	require.NoError(t, err)
@@ -134,7 +134,7 @@ func requireRead(t *testing.T, from io.ReaderAt, want []byte, r disk.Range) {
 	require.True(t, slices.Equal(want[r.From:r.To], got), "other bytes from %d to %d", r.From, r.To)
 }
 
-func requireClosed(t *testing.T, p fetch.Place) {
+func requireClosed(t *testing.T, p transfer.Place) {
 	t.Helper()
 	require.NoError(t, p.Close())
 }
@@ -188,7 +188,7 @@ func endsAtTheSize(t *testing.T, k *kept) {
 }
 
 func keepsShardsApart(t *testing.T, k *kept) {
-	var places []fetch.Place
+	var places []transfer.Place
 	for number := range k.numbers() {
 		places = append(places, k.open(t, number))
 	}
@@ -243,7 +243,7 @@ func findsProgress(t *testing.T, k *kept) {
 
 // progress returns the ranges that p reports as written, which are ascending and within the
 // shard.
-func progress(t *testing.T, k *kept, p fetch.Place, number int) []disk.Range {
+func progress(t *testing.T, k *kept, p transfer.Place, number int) []disk.Range {
 	t.Helper()
 	found, err := p.Written()
 	require.NoError(t, err)
