@@ -21,6 +21,7 @@ import (
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/store"
 	"github.com/shardcast/shardcast/internal/swarm"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 func TestOnlyReadersThatReadNothingAreBrokenOff(t *testing.T) {
@@ -158,7 +159,7 @@ func TestTheKernelHoldsLittleForNodesOfASwarmAndInACrowd(t *testing.T) {
 		t.Cleanup(func() { _ = reader.Close() })
 		conn, ok := (<-conns).(*net.TCPConn)
 		require.True(t, ok)
-		_, err = fmt.Fprintf(reader, "GET /v1/shard_001.bin HTTP/1.1\r\nHost: localhost\r\n%s: %s\r\n\r\n", swarm.AskHeader, as)
+		_, err = fmt.Fprintf(reader, "GET /v1/shard_001.bin HTTP/1.1\r\nHost: localhost\r\n%s: %s\r\n\r\n", wire.SwarmHeader, as)
 		require.NoError(t, err)
 		resp, err := http.ReadResponse(bufio.NewReader(reader), nil)
 		require.NoError(t, err)

@@ -18,14 +18,9 @@ const (
 	Sent     State = '*' // held, and sent to somebody
 )
 
-// HaveName is what a version's shards are told of as, below the version: the digest of
-// the file is asked for with it.
-const HaveName = "have"
-
-// AskHeader is the field of a request for a shard by which a node of a swarm says how it
-// asks. What says something else is no node of a swarm.
+// The ways in which a node of a swarm asks for a shard. A client that asks in no such way is
+// no node of a swarm.
 const (
-	AskHeader  = "Shardcast-Swarm"
 	AsPeer     = "peer"     // for one that is held, or comes from a node that holds all of it
 	AsUpstream = "upstream" // for any
 	AsFresh    = "fresh"    // for one that no node was sent yet

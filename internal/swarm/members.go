@@ -10,19 +10,12 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
-const (
-	// PeersName is what an upstream lists its members as, see [ParsePeers].
-	PeersName = "peers.txt"
-
-	// PeerHeader is the field of a request for that by which a node joins: what it says is
-	// the claim of [Members.Join], and what it is answered with the [Standing].
-	PeerHeader = "Shardcast-Peer"
-
-	// MaxPeers is how many peers a node is told of at a time.
-	MaxPeers = 16
-)
+// MaxPeers is the number of peers that an upstream lists to a node at a time.
+const MaxPeers = 16
 
 // peersStay is how many neighbours stay when there may be others.
 const peersStay = MaxPeers * 3 / 4
@@ -40,9 +33,6 @@ func Stay[N any](neighbours []N, told int) []N {
 }
 
 const (
-	// memberFor is how long a node is a member from each time that it has joined.
-	memberFor = 15 * time.Second
-
 	// maxMembers bounds the members in all, and maxPerHost those of one host, both by
 	// where they are and by who says so.
 	maxMembers = 4096
@@ -175,7 +165,7 @@ func (ms *Members) Join(remote netip.Addr, claim string) (netip.AddrPort, Standi
 		}
 	}
 	m := memberOf(e)
-	m.until = now.Add(memberFor)
+	m.until = now.Add(wire.MemberFor)
 	ms.order.MoveToBack(e) // all stay for as long, so the first is who goes first
 	if m.standing == Unreachable && now.Sub(m.tried) >= probeAgain {
 		ms.try(m)

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 // maxPeersSize in bytes bounds what is read of an upstream's list.
@@ -76,8 +78,8 @@ func mayBeAt(addr, upstream netip.Addr) bool {
 		return upstream.IsLoopback()
 	case addr.IsLinkLocalUnicast(): // RFC 3927, and RFC 4291, section 2.5.6
 		return upstream.IsLinkLocalUnicast()
-	case isPrivate(addr):
-		return isPrivate(upstream) || upstream.IsLoopback()
+	case wire.IsPrivate(addr):
+		return wire.IsPrivate(upstream) || upstream.IsLoopback()
 	default:
 		return !isWrapped(addr)
 	}
@@ -92,14 +94,6 @@ func isNobody(addr netip.Addr) bool {
 		return true
 	}
 	return addr.Is4() && (addr.As4()[0] == 0 || addr.As4()[0] >= 240)
-}
-
-// isPrivate reports whether addr is a site's own: of RFC 1918, section 3, RFC 4193,
-// section 3.1, RFC 6598, section 7 (shared by a carrier's customers), or RFC 3879,
-// section 4 (deprecated).
-func isPrivate(addr netip.Addr) bool {
-	return addr.IsPrivate() ||
-		contains([]netip.Prefix{netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fec0::/10")}, addr)
 }
 
 // isWrapped reports whether addr stands for an IPv4 address that a gateway finds in it,

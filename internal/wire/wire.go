@@ -7,10 +7,6 @@
 // so a server and a client of the same release never differ.
 package wire
 
-import (
-	"github.com/shardcast/shardcast/internal/shard"
-)
-
 // Names of files that exist on the wire alone. Those that a data directory has, too, are
 // those of packages shard and distfile.
 const (
@@ -47,15 +43,6 @@ const (
 	Python01 = "py01"
 	Python03 = "py03"
 )
-
-// ManifestPath returns the path of a version's manifest, without a slash before it.
-func ManifestPath(v shard.Version) string { return v.String() + "/" + shard.ManifestName }
-
-// ShardPath returns the path of shard number, without a slash before it.
-func ShardPath(v shard.Version, number int) string { return v.String() + "/" + shard.FileName(number) }
-
-// HavePath returns the path of the list of a version's shards, without a slash before it.
-func HavePath(v shard.Version) string { return v.String() + "/" + HaveName }
 
 // DigestQuery names the digest of the wanted bytes in a URL, as in
 // /v1/shard_001.bin?digest=9f86...: for a shard its own, for [HaveName] the file's. A

@@ -9,12 +9,6 @@ import (
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
-func TestPaths(t *testing.T) {
-	assert.Equal(t, "v12/manifest.json", wire.ManifestPath(12))
-	assert.Equal(t, "v12/shard_003.bin", wire.ShardPath(12, 3))
-	assert.Equal(t, "v12/have", wire.HavePath(12))
-}
-
 func TestTimeoutsOfBothEndsFit(t *testing.T) {
 	assert.Less(t, wire.LongestWait, wire.MaxWait)
 	assert.Less(t, wire.ShardWait, wire.DefaultSilence)

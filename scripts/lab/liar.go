@@ -13,6 +13,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/swarm"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 const (
@@ -70,11 +71,11 @@ func join(ctx context.Context, upstream string) {
 	tick := time.NewTicker(lyingEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+upstream+"/"+swarm.PeersName, http.NoBody)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+upstream+"/"+wire.PeersName, http.NoBody)
 		if err != nil {
 			return
 		}
-		r.Header.Set(swarm.PeerHeader, port)
+		r.Header.Set(wire.PeerHeader, port)
 		if resp, err := http.DefaultClient.Do(r); err == nil {
 			_, _ = io.Copy(io.Discard, resp.Body)
 			_ = resp.Body.Close()
@@ -90,7 +91,7 @@ func join(ctx context.Context, upstream string) {
 func liar(m shard.Manifest) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /v1/"+swarm.HaveName, func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /v1/"+wire.HaveName, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%c1-%d\n", swarm.Held, len(m.Shards))
 		for r.Context().Err() == nil {
 			_ = http.NewResponseController(w).Flush()
