@@ -38,11 +38,8 @@ func newAccessLog(out io.Writer, logger *slog.Logger) *accessLog {
 	return &accessLog{out: out, logger: logger}
 }
 
-// write writes the line for an answer. A nil log writes nothing.
+// write writes the line for an answer.
 func (l *accessLog) write(c *counted) {
-	if l == nil {
-		return
-	}
 	line := accessLine(c)
 	l.mu.Lock()
 	defer l.mu.Unlock()

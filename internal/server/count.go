@@ -31,16 +31,20 @@ type counting struct {
 	next    http.Handler
 	metrics *metrics.Metrics
 	log     *accessLog
-	page    *statusPage // or nil
-	swarms  bool        // nodes of a swarm read here
+	readers *readers // nil without a status page
+	swarms  bool     // nodes of a swarm read here
 }
 
-// newCounting returns next where no one looks at the answers.
+// newCounting wraps next, unless the options count and show nothing.
 func newCounting(next http.Handler, opts Options, page *statusPage, swarms bool) http.Handler {
 	if opts.Metrics == nil && opts.AccessLog == nil && page == nil {
 		return next
 	}
-	return &counting{next, opts.Metrics, newAccessLog(opts.AccessLog, opts.Logger), page, swarms}
+	c := &counting{next: next, metrics: opts.Metrics, log: newAccessLog(opts.AccessLog, opts.Logger), swarms: swarms}
+	if page != nil {
+		c.readers = &page.readers
+	}
+	return c
 }
 
 func (c *counting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -70,7 +74,9 @@ type counted struct {
 func (c *counted) end() {
 	c.status = cmp.Or(c.status, http.StatusOK)
 	c.took = time.Since(c.begun)
-	c.by.log.write(c) // first: each counted answer is in the log
+	if c.by.log != nil {
+		c.by.log.write(c) // first: each counted answer is in the log
+	}
 	c.counter.End(c.status)
 	c.reader.end()
 }
@@ -83,7 +89,7 @@ func (c *counted) WriteHeader(status int) {
 	if c.status == 0 {
 		c.status = status
 		if c.target.kind == kindShard && c.request.Method == http.MethodGet && status < http.StatusMultipleChoices {
-			c.reader = c.by.page.read(c.request.RemoteAddr, c.target.version)
+			c.reader = c.by.readers.begin(c.request.RemoteAddr, c.target.version)
 			c.peer = c.by.swarms && c.request.Header.Get(wire.SwarmHeader) == swarm.AsPeer
 		}
 	}

@@ -7,23 +7,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxUnsent in bytes is how much the kernel holds of what it has not begun to send, for a node
-// of a swarm, and for all in a crowd. Without that it is up to 4 MB. In a swarm what has been
-// written is all but sent then, or it would not be the slots that say how many are served at
-// the same time: that was worth 5 % of the time of 24 nodes. In a crowd a thousand readers
-// that stand still would have it hold 2 GB, at which Linux slows down every connection of
-// the machine to some 100 kB/s (tcp_mem, see tcp(7)). Others have no such bound: with ten and
-// with a hundred readers it doubles what a byte costs the processor.
+// maxUnsent in bytes bounds the unsent bytes in the kernel, of an answer to a node of a swarm
+// and of all answers in a crowd. Without it they are up to 4 MB. In a swarm the bound has a
+// slot end when its shard is all but sent, so that the slots bound the shards under way:
+// that was worth 5 % of the time of 24 nodes. In a crowd a thousand readers that stand still
+// would have the kernel hold 2 GB, at which Linux slows down every connection of the machine
+// to some 100 kB/s (tcp_mem, see tcp(7)). Other answers have no such bound: with ten and
+// with a hundred readers it doubles the processor time of a byte.
 const maxUnsent = 16 << 10
 
-// holdLittle has the kernel take no more from now on than it can send soon:
+// holdLittle bounds the unsent bytes of a connection by [maxUnsent] from now on:
 // TCP_NOTSENT_LOWAT, see tcp(7).
 func holdLittle(conn net.Conn) {
 	setOption(conn, unix.TCP_NOTSENT_LOWAT, maxUnsent)
 }
 
-// setOption sets one of TCP's for a connection. Errors mean that the peer has gone already,
-// which the server will find out.
+// setOption sets an option of TCP for a connection. An error means that the client has gone
+// already, which the server will find out.
 func setOption(conn net.Conn, option, value int) {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
@@ -34,10 +34,9 @@ func setOption(conn net.Conn, option, value int) {
 	}
 }
 
-// listener has the kernel break off connections whose peer acknowledges none of what is being
-// sent for stall, also when it says that it is merely not reading: TCP_USER_TIMEOUT, see
-// RFC 5482 and tcp(7). A deadline on writes would not do, since one call sends much of a
-// shard, however slow the reader is.
+// listener has the kernel break off connections whose client acknowledges no byte for stall,
+// also when its window is closed: TCP_USER_TIMEOUT, see RFC 5482 and tcp(7). A deadline on
+// writes would not do, since one call sends much of a shard, however slow the reader is.
 type listener struct {
 	net.Listener
 

@@ -27,7 +27,7 @@ const (
 	shortest = time.Second
 )
 
-// readers are the clients that receive shards.
+// readers are the clients that receive shards. A nil one knows none.
 type readers struct {
 	mu           sync.Mutex // guards what follows
 	each         map[readerKey]*reader
@@ -53,6 +53,9 @@ type reader struct {
 
 // begin notes that remote receives a shard of a version. It returns nil beyond maxReaders.
 func (r *readers) begin(remote string, version shard.Version) *reader {
+	if r == nil {
+		return nil
+	}
 	from, _ := netip.ParseAddrPort(remote)
 	key := readerKey{from.Addr().Unmap().WithZone(""), version}
 	now := time.Now()

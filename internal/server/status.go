@@ -114,14 +114,6 @@ func (p *statusPage) mark(now time.Time) {
 	p.marks = append(p.marks[max(0, len(p.marks)-status.MaxSamples):], mark{now, p.opts.Metrics.Traffic()})
 }
 
-// read notes that remote receives a shard of a version. It returns nil beyond [maxReaders].
-func (p *statusPage) read(remote string, version shard.Version) *reader {
-	if p == nil {
-		return nil
-	}
-	return p.readers.begin(remote, version)
-}
-
 // answer answers with the page, or with the JSON, to operators: scripts of other sites may
 // not read it, and no cache may keep it.
 func (p *statusPage) answer(w http.ResponseWriter, r *http.Request, _ target) error {
