@@ -13,12 +13,11 @@ import (
 	"github.com/shardcast/shardcast/internal/relay"
 )
 
-// slowSite is a site whose first shard of the newest version comes as a test lets it.
+// slowSite is a site of one version with one shard, which it sends piece by piece.
 type slowSite struct {
-	*site
-
+	site *site
 	data []byte
-	more chan int // up to which offset it is sent
+	more chan int // the offset up to which the site sends next
 }
 
 const bigShard = 4 * relay.HeldBack
@@ -27,7 +26,7 @@ func newSlowSite(t *testing.T) *slowSite {
 	t.Helper()
 	s := &slowSite{data: content(9, bigShard), more: make(chan int)}
 	s.site = newSiteOf(t, bigShard, s.data)
-	s.spoilPath("/v1/shard_001.bin", func(w http.ResponseWriter, r *http.Request) {
+	s.site.spoilPath("/v1/shard_001.bin", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Range") != "" {
 			http.Error(w, "only once", http.StatusTooManyRequests)
 			return
@@ -47,7 +46,7 @@ func newSlowSite(t *testing.T) *slowSite {
 	return s
 }
 
-// open asks n for the first shard of version 1, and returns what comes.
+// open requests the first shard of version 1 from n, and returns the body of the answer.
 func (n *node) open(t *testing.T) io.Reader {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -61,21 +60,21 @@ func (n *node) open(t *testing.T) io.Reader {
 	return resp.Body
 }
 
-// read says that all of bodies go on with the bytes of s from one offset to another.
+// read asserts that all bodies go on with the bytes of s from one offset to another.
 func (s *slowSite) read(t *testing.T, bodies []io.Reader, from, to int) {
 	t.Helper()
 	for _, body := range bodies {
 		got := make([]byte, to-from)
 		_, err := io.ReadFull(body, got)
 		require.NoError(t, err)
-		assert.True(t, bytes.Equal(s.data[from:to], got), "other bytes")
+		assert.True(t, bytes.Equal(s.data[from:to], got), "wrong bytes")
 	}
 }
 
 func TestMiddlesPassAShardOnWhileItArrives(t *testing.T) {
 	s := newSlowSite(t)
 	var nodes []*node
-	upstream := s.URL
+	upstream := s.site.URL
 	for range 3 {
 		n := run(t, t.TempDir(), upstream)
 		n.log.await(t, "msg=arriving", "version=v1")
@@ -97,5 +96,5 @@ func TestMiddlesPassAShardOnWhileItArrives(t *testing.T) {
 		n.log.await(t, "msg=fetched", "version=v1")
 		n.assertServes(t, "v1", s.data)
 	}
-	assert.Len(t, s.asked("/v1/shard_"), 1)
+	assert.Len(t, s.site.asked("/v1/shard_"), 1)
 }

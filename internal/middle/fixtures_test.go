@@ -37,8 +37,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	shardSize = 1000                  // bytes
-	interval  = 10 * time.Millisecond // between two looks at the upstreams
-	patience  = time.Minute           // of a test, with what never comes
+	interval  = 10 * time.Millisecond // between two requests to an upstream
+	patience  = time.Minute           // of a test that waits for an event
 )
 
 // content returns size bytes, the same for the same seed.
@@ -51,7 +51,7 @@ func content(seed byte, size int) []byte {
 // spoiler answers a request in place of the real handler, or passes it on.
 type spoiler func(w http.ResponseWriter, r *http.Request, next http.Handler)
 
-// site is an origin behind the real handler, and what a test does to it.
+// site is an origin behind the real handler, which a test can spoil.
 type site struct {
 	*httptest.Server
 
@@ -64,7 +64,7 @@ type site struct {
 	more  chan struct{} // closed by the next request
 }
 
-// newSite returns a site that offers files as v1, v2 and so on.
+// newSite returns a site that lists files as v1, v2 and so on.
 func newSite(t *testing.T, files ...[]byte) *site {
 	t.Helper()
 	return newSiteOf(t, shardSize, files...)
@@ -107,7 +107,7 @@ func (s *site) broadcast(t *testing.T, data []byte) {
 	require.NoError(t, err)
 }
 
-// retire takes version off the offer, and off the disk.
+// retire retires version.
 func (s *site) retire(t *testing.T, version shard.Version) {
 	t.Helper()
 	w, err := s.store.Lock(t.Context())
@@ -133,15 +133,15 @@ func (s *site) spoilPath(path string, h http.HandlerFunc) *site {
 	})
 }
 
-// asked returns the paths asked for that contain part.
+// asked returns the paths of requests that contain part.
 func (s *site) asked(part string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(s.paths), func(path string) bool { return !strings.Contains(path, part) })
 }
 
-// awaitRounds waits until whoever follows s has asked for its distribution, done
-// what is to be done about the answer, and that once more.
+// awaitRounds waits until the follower of s has requested its distribution, acted on the
+// answer, and done both once more.
 func (s *site) awaitRounds(t *testing.T) {
 	t.Helper()
 	want := len(s.asked("/distribution.txt")) + 3
@@ -153,8 +153,8 @@ func (s *site) awaitRounds(t *testing.T) {
 	})
 }
 
-// await waits until done says so, which it is asked whenever its channel closes.
-func await(t *testing.T, what string, done func() (bool, <-chan struct{})) {
+// await waits until done returns true. It calls done again when its channel closes.
+func await(t *testing.T, event string, done func() (bool, <-chan struct{})) {
 	t.Helper()
 	late := time.After(patience)
 	for {
@@ -165,12 +165,12 @@ func await(t *testing.T, what string, done func() (bool, <-chan struct{})) {
 		select {
 		case <-more:
 		case <-late:
-			require.Fail(t, "nothing happens", "waiting for %s", what)
+			require.Fail(t, "it takes too long", "waiting for %s", event)
 		}
 	}
 }
 
-// logbook keeps what is logged, a line a record.
+// logbook is a log, one record per line.
 type logbook struct {
 	mu    sync.Mutex // guards what follows
 	lines []string
@@ -189,34 +189,35 @@ func (l *logbook) Write(line []byte) (int, error) {
 // await waits for a record with all parts.
 func (l *logbook) await(t *testing.T, parts ...string) { l.awaitTimes(t, 1, parts...) }
 
-// awaitTimes waits for so many records with all parts.
+// awaitTimes waits for a number of records with all parts.
 func (l *logbook) awaitTimes(t *testing.T, times int, parts ...string) {
 	t.Helper()
 	await(t, strings.Join(parts, ", "), func() (bool, <-chan struct{}) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return len(l.with(parts...)) >= times, l.more
+		lines, more := l.with(parts...)
+		return len(lines) >= times, more
 	})
 }
 
-// with returns the lines that contain all parts. The caller holds mu, or is alone.
-func (l *logbook) with(parts ...string) (lines []string) {
+// with returns the lines that contain all parts, and a channel that the next record closes.
+func (l *logbook) with(parts ...string) (lines []string, more <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, line := range l.lines {
 		if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) }) {
 			lines = append(lines, line)
 		}
 	}
-	return lines
+	return lines, l.more
 }
 
 // node is a middle that runs.
 type node struct {
 	url  string
 	log  *logbook
-	stop func() // stops it, and may be called again
+	stop func() // stops it; later calls do nothing
 }
 
-// newPool returns a pool that gives up after two attempts.
+// newPool returns a pool that makes two attempts.
 func newPool(t *testing.T, logger *slog.Logger, upstreams ...string) *fetch.Pool {
 	t.Helper()
 	opts := fetch.Options{Attempts: 2, FastWait: time.Millisecond, SlowWait: time.Millisecond, Logger: logger}
@@ -230,7 +231,7 @@ func newPool(t *testing.T, logger *slog.Logger, upstreams ...string) *fetch.Pool
 	return pool
 }
 
-// run runs a middle in dir that keeps 3 versions of what upstreams offer.
+// run runs a middle in dir that keeps 3 versions of upstreams.
 func run(t *testing.T, dir string, upstreams ...string) *node {
 	t.Helper()
 	n := &node{log: &logbook{more: make(chan struct{})}}
@@ -254,7 +255,7 @@ func run(t *testing.T, dir string, upstreams ...string) *node {
 	return n
 }
 
-// get returns what n answers.
+// get returns the answer of n.
 func (n *node) get(t *testing.T, path string) (status int, body []byte) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.url+path, http.NoBody)
@@ -267,7 +268,7 @@ func (n *node) get(t *testing.T, path string) (status int, body []byte) {
 	return resp.StatusCode, body
 }
 
-// versions returns what n offers.
+// versions returns the versions that n lists.
 func (n *node) versions(t *testing.T) (versions []string) {
 	t.Helper()
 	_, text := n.get(t, "/distribution.txt")
@@ -279,7 +280,7 @@ func (n *node) versions(t *testing.T) (versions []string) {
 	return versions
 }
 
-// assertServes says that n serves version, with data as its content.
+// assertServes asserts that n serves version, with data as its content.
 func (n *node) assertServes(t *testing.T, version string, data []byte) {
 	t.Helper()
 	assert.Contains(t, n.versions(t), version)
@@ -289,5 +290,5 @@ func (n *node) assertServes(t *testing.T, version string, data []byte) {
 		require.Equal(t, http.StatusOK, status, "shard %d", number)
 		got = append(got, body...)
 	}
-	assert.True(t, bytes.Equal(data, got), "%s has other bytes", version)
+	assert.True(t, bytes.Equal(data, got), "%s has wrong bytes", version)
 }

@@ -57,7 +57,7 @@ func TestMiddleKeepsTheNewest(t *testing.T) {
 	assert.Empty(t, s.asked("/v2/"))
 }
 
-func TestMiddlePublishesNothingThatIsNotWhole(t *testing.T) {
+func TestMiddlePublishesOnlyWholeVersions(t *testing.T) {
 	asked, answer := make(chan struct{}), make(chan struct{})
 	s := newSite(t, content(1, 3*shardSize))
 	s.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -76,14 +76,15 @@ func TestMiddlePublishesNothingThatIsNotWhole(t *testing.T) {
 	n.assertServes(t, "v1", content(1, 3*shardSize))
 }
 
-func TestMiddleKeepsWhatItHas(t *testing.T) {
+func TestMiddleKeepsItsVersions(t *testing.T) {
 	for name, spoil := range map[string]spoiler{
 		"while the upstream is broken": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			w.WriteHeader(http.StatusBadGateway)
 		},
-		"while the upstream has nothing": func(w http.ResponseWriter, r *http.Request, _ http.Handler) { http.NotFound(w, r) },
-		"while the upstream lists nothing": func(http.ResponseWriter, *http.Request, http.Handler) {
+		"while the upstream has nothing": func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+			http.NotFound(w, r)
 		},
+		"while the upstream lists nothing": func(http.ResponseWriter, *http.Request, http.Handler) {},
 		"while the upstream lists rubbish": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			fmt.Fprint(w, "<html>log in</html>")
 		},
@@ -102,7 +103,7 @@ func TestMiddleKeepsWhatItHas(t *testing.T) {
 	}
 }
 
-func TestMiddleKeepsWhatItHasWhileTheUpstreamIsDown(t *testing.T) {
+func TestMiddleKeepsItsVersionsWhileTheUpstreamIsDown(t *testing.T) {
 	dir := t.TempDir()
 	s := newSite(t, content(1, shardSize))
 	n := run(t, dir, s.URL)
@@ -130,7 +131,9 @@ func TestMiddleReplacesAVersionThatComesBackWithOtherBytes(t *testing.T) {
 	s, restarted := newSite(t, content(1, 2*shardSize)), newSite(t, content(2, 3*shardSize))
 	n := run(t, t.TempDir(), s.URL)
 	n.log.await(t, "msg=fetched", "version=v1")
-	s.spoilWith(func(w http.ResponseWriter, r *http.Request, _ http.Handler) { restarted.Config.Handler.ServeHTTP(w, r) })
+	s.spoilWith(func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		restarted.Config.Handler.ServeHTTP(w, r)
+	})
 	n.log.awaitTimes(t, 2, "msg=fetched", "version=v1")
 	n.assertServes(t, "v1", content(2, 3*shardSize))
 	status, manifest := n.get(t, "/v1/manifest.json")
@@ -138,7 +141,7 @@ func TestMiddleReplacesAVersionThatComesBackWithOtherBytes(t *testing.T) {
 	assert.Contains(t, string(manifest), `"size": 3000`)
 }
 
-func TestMiddleGivesUpWhatIsRetiredWhileItFetches(t *testing.T) {
+func TestMiddleGivesUpAVersionThatIsRetiredMeanwhile(t *testing.T) {
 	asked := make(chan struct{})
 	s := newSite(t, content(1, shardSize), content(2, shardSize)).spoilPath("/v2/shard_001.bin",
 		func(_ http.ResponseWriter, r *http.Request) {
@@ -153,7 +156,7 @@ func TestMiddleGivesUpWhatIsRetiredWhileItFetches(t *testing.T) {
 	n.log.await(t, "msg=fetched", "version=v1")
 	s.awaitRounds(t)
 	assert.Equal(t, []string{"v1"}, n.versions(t))
-	assert.Empty(t, names(t, filepath.Join(dir, ".shardcast", "drafts")), "what has come of it is left")
+	assert.Empty(t, names(t, filepath.Join(dir, ".shardcast", "drafts")), "its draft")
 }
 
 func names(t *testing.T, dir string) (names []string) {
@@ -168,7 +171,8 @@ func names(t *testing.T, dir string) (names []string) {
 
 func TestMiddleGoesOnWithOlderVersionsWhenTheNewestFails(t *testing.T) {
 	digest := shard.Digest(content(1, 32))
-	huge := shard.Manifest{Size: 1 << 62, ShardSize: 1 << 50, Digest: digest, Shards: slices.Repeat([]shard.Digest{digest}, 1<<12)}
+	huge := shard.Manifest{Size: 1 << 62, ShardSize: 1 << 50, Digest: digest}
+	huge.Shards = slices.Repeat([]shard.Digest{digest}, 1<<12)
 	text, err := huge.Encode()
 	require.NoError(t, err)
 	for name, answers := range map[string]map[string]string{
@@ -217,7 +221,7 @@ func TestMiddleFetchesNothingTwice(t *testing.T) {
 	assert.Len(t, s.asked("shard_"), 3)
 }
 
-func TestMiddleGoesOnWhereItWasInterrupted(t *testing.T) {
+func TestMiddleUsesTheDraftOfAnEarlierRun(t *testing.T) {
 	asked := make(chan struct{})
 	dir := t.TempDir()
 	data := content(1, 20*shardSize)
@@ -226,7 +230,7 @@ func TestMiddleGoesOnWhereItWasInterrupted(t *testing.T) {
 		<-r.Context().Done()
 	})
 	n := run(t, dir, s.URL)
-	// Ten are fetched at once, so that the first ten are there when the last begins.
+	// Ten shards arrive at once, so ten are there when the last begins.
 	<-asked
 	n.stop()
 	before := len(s.asked("shard_"))
@@ -239,13 +243,19 @@ func TestMiddleGoesOnWhereItWasInterrupted(t *testing.T) {
 	n.assertServes(t, "v1", data)
 	again := s.asked("shard_")[before:]
 	assert.Less(t, len(again), 12)
-	assert.Contains(t, again, "/v1/shard_001.bin", "wrong bytes in it")
+	assert.Contains(t, again, "/v1/shard_001.bin", "its bytes on the disk are wrong")
 	assert.Contains(t, again, "/v1/shard_020.bin")
 	assert.NotContains(t, again, "/v1/shard_002.bin")
 }
 
-func TestMiddleFetchesAgainWhatWentBadOnTheDisk(t *testing.T) {
+func TestMiddleFetchesDamagedShardsAgain(t *testing.T) {
 	all := []string{"/v1/shard_001.bin", "/v1/shard_002.bin", "/v1/shard_003.bin"}
+	truncate := func(name string, size int64) func(dir string) error {
+		return func(dir string) error { return os.Truncate(filepath.Join(dir, name), size) }
+	}
+	remove := func(name string) func(dir string) error {
+		return func(dir string) error { return os.Remove(filepath.Join(dir, name)) }
+	}
 	for name, tc := range map[string]struct {
 		damage func(dir string) error
 		again  []string // shards; nil if not even the manifest
@@ -255,12 +265,12 @@ func TestMiddleFetchesAgainWhatWentBadOnTheDisk(t *testing.T) {
 			data[17] ^= 1
 			return os.WriteFile(filepath.Join(dir, "shard_002.bin"), data, 0o600)
 		}, all[1:2]},
-		"cut short":     {func(dir string) error { return os.Truncate(filepath.Join(dir, "shard_003.bin"), 10) }, all[2:]},
-		"missing":       {func(dir string) error { return os.Remove(filepath.Join(dir, "shard_001.bin")) }, all[:1]},
-		"no manifest":   {func(dir string) error { return os.Remove(filepath.Join(dir, "manifest.json")) }, []string{}},
-		"bad manifest":  {func(dir string) error { return os.WriteFile(filepath.Join(dir, "manifest.json"), nil, 0o600) }, []string{}},
-		"no directory":  {os.RemoveAll, all},
-		"nothing at it": {func(string) error { return nil }, nil},
+		"cut short":    {truncate("shard_003.bin", 10), all[2:]},
+		"missing":      {remove("shard_001.bin"), all[:1]},
+		"no manifest":  {remove("manifest.json"), []string{}},
+		"bad manifest": {truncate("manifest.json", 0), []string{}},
+		"no directory": {os.RemoveAll, all},
+		"no damage":    {func(string) error { return nil }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -284,9 +294,9 @@ func TestMiddleFetchesAgainWhatWentBadOnTheDisk(t *testing.T) {
 	}
 }
 
-// Those who hold a version because a middle lists it are not to retire it when that
-// fetches it again.
-func TestAVersionThatIsFetchedAgainStaysOnOffer(t *testing.T) {
+// Other nodes that fetched a version from a middle would retire it if the middle stopped
+// listing it while it fetches a damaged shard again.
+func TestADamagedVersionStaysListedWhileItIsFetchedAgain(t *testing.T) {
 	dir := t.TempDir()
 	s := newSite(t, content(1, 3*shardSize))
 	n := run(t, dir, s.URL)
@@ -309,10 +319,10 @@ func TestAVersionThatIsFetchedAgainStaysOnOffer(t *testing.T) {
 	})
 	assert.Equal(t, []string{"v1"}, n.versions(t))
 	status, _ := n.get(t, "/v1/shard_001.bin")
-	assert.Equal(t, http.StatusServiceUnavailable, status, "it comes")
+	assert.Equal(t, http.StatusServiceUnavailable, status, "it arrives")
 }
 
-func TestMiddleMakesNoPathsOfNames(t *testing.T) {
+func TestMiddleMakesNoPathsFromNames(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "data")
 	digest := strings.Repeat("a", 64)
@@ -321,7 +331,10 @@ func TestMiddleMakesNoPathsOfNames(t *testing.T) {
 			fmt.Fprint(w, "evil")
 			return
 		}
-		for _, name := range []string{"../evil", "v1/../../evil", "/tmp/evil", "..", ".shardcast", "v0", "v-1", "v1e3", "V1", "v1\x00", "distribution.txt"} {
+		for _, name := range []string{
+			"../evil", "v1/../../evil", "/tmp/evil", "..", ".shardcast", "v0", "v-1", "v1e3", "V1", "v1\x00",
+			"distribution.txt",
+		} {
 			fmt.Fprintf(w, "%s: %s\n", name, digest)
 		}
 	})
@@ -334,7 +347,7 @@ func TestMiddleMakesNoPathsOfNames(t *testing.T) {
 	assert.Empty(t, hostile.asked("evil"))
 }
 
-func TestMiddleLeavesWhatIsNotItsOwn(t *testing.T) {
+func TestMiddleLeavesForeignFilesAlone(t *testing.T) {
 	dir := t.TempDir()
 	foreign := []string{"venv", "v", "v1-notes", "v7", "videos", "v01", "V2"}
 	for _, name := range foreign {
@@ -389,12 +402,13 @@ func TestMiddleNeedsOneUpstream(t *testing.T) {
 			n.log.await(t, "msg=fetched", "version=v1")
 			n.assertServes(t, "v1", data)
 			n.stop()
-			assert.Empty(t, n.log.with("level=WARN", good.URL))
+			warnings, _ := n.log.with("level=WARN", good.URL)
+			assert.Empty(t, warnings)
 		})
 	}
 }
 
-func TestMiddleRetiresNothingThatASilentUpstreamListedLast(t *testing.T) {
+func TestMiddleRetiresNoVersionThatADownUpstreamListedLast(t *testing.T) {
 	a, b := newSite(t, content(1, 10)), newSite(t, content(1, 10), content(2, 10))
 	n := run(t, t.TempDir(), a.URL, b.URL)
 	n.log.await(t, "msg=fetched", "version=v2")
@@ -425,7 +439,7 @@ func TestMiddleHasItsDirectoryToItself(t *testing.T) {
 	}
 }
 
-func TestMiddleEndsWellHoweverSoon(t *testing.T) {
+func TestMiddleEndsWithoutAnErrorWhenItsContextHasEnded(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
 	st, err := store.Open(t.TempDir(), store.Middle)
 	require.NoError(t, err)
@@ -457,7 +471,7 @@ func TestMiddleEndsWhileAnUpstreamHangs(t *testing.T) {
 			select {
 			case <-ended:
 			case <-time.After(patience):
-				assert.Fail(t, "it has not ended")
+				assert.Fail(t, "it goes on")
 			}
 		})
 	}

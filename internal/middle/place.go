@@ -11,7 +11,7 @@ import (
 	"github.com/shardcast/shardcast/internal/store"
 )
 
-// arrival is a draft that a version arrives in, and its readers.
+// arrival is the draft of an arriving version, and its readers. The zero value is none.
 type arrival struct {
 	draft   *store.Draft
 	version *relay.Version
@@ -25,7 +25,7 @@ func (a arrival) Open(s shard.Shard) (fetch.Place, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && info.Size() > s.Size {
-		err = f.Truncate(s.Size) // by another manifest it was longer
+		err = f.Truncate(s.Size) // another manifest had larger shards
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -33,7 +33,14 @@ func (a arrival) Open(s shard.Shard) (fetch.Place, error) {
 	return a.version.Tee(s.Number, place{f, s.Size}), nil
 }
 
-// place is a shard's file.
+// end breaks off the readers of shards that have not arrived.
+func (a arrival) end() {
+	if a.version != nil {
+		a.version.End()
+	}
+}
+
+// place is the file of one shard.
 type place struct {
 	file *os.File
 	size int64
@@ -48,7 +55,7 @@ func (p place) WriteAt(data []byte, offset int64) (int, error) { return p.file.W
 // Close closes the file.
 func (p place) Close() error { return p.file.Close() }
 
-// Written returns the ranges of the file that are no holes.
+// Written returns the ranges of the file that are not holes.
 func (p place) Written() ([]disk.Range, error) { return disk.Written(p.file, 0, p.size) }
 
 // Commit writes the shard through to the disk.

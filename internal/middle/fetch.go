@@ -1,0 +1,117 @@
+package middle
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+// A fetcher brings single versions into the data directory, and lists them on the board
+// while they arrive. It may fetch several at the same time.
+type fetcher struct {
+	dir       directory
+	board     *relay.Board
+	pool      *fetch.Pool
+	keep      int
+	announced *announced
+	metrics   *metrics.Metrics
+	logger    *slog.Logger
+}
+
+// fetch fetches e into its draft and publishes it. On an error the draft remains, for the
+// next fetch of e.
+func (f *fetcher) fetch(ctx context.Context, e distfile.Entry) error {
+	start := time.Now()
+	var to arrival // for the manifest that came last
+	defer func() { to.end() }()
+	manifest, went, err := f.pool.Fetch(ctx, fetch.Task{
+		Entry: e, BLAKE3: true, Audience: func() fetch.Audience { return to.version },
+		Open: func(manifest shard.Manifest, tier int) (fetch.Sink, error) {
+			before := to
+			var err error
+			if to, err = f.open(e.Version, manifest, tier); err != nil {
+				to = before
+				return nil, local{err}
+			}
+			before.end()
+			return to, nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	f.pool.Know(e.Version, manifest)
+	publish := func(w *store.Writer) error { return w.Publish(to.draft, manifest, f.keep) }
+	if err := f.dir.change(ctx, publish); err != nil {
+		return local{err}
+	}
+	f.board.Unlist(e.Version)
+	if dur, ok := f.announced.since(e.Version, manifest.Digest, e.Digest); ok {
+		f.metrics.Completed(dur)
+	}
+	f.logger.Info("fetched", "version", e.Version.String(), "bytes", manifest.Size, "shards", len(manifest.Shards),
+		"resumed", went.Resumed, "wasted", went.Wasted, "peers", went.Peers, "dur", time.Since(start))
+	return nil
+}
+
+// open begins the arrival of version v by its manifest, and lists it. Of a plain version no
+// shard is known to be right before all have come, so no reader gets to see it.
+func (f *fetcher) open(v shard.Version, manifest shard.Manifest, tier int) (arrival, error) {
+	draft, err := f.draft(v, manifest)
+	if err != nil {
+		return arrival{}, err
+	}
+	board := f.board
+	if isPlain(manifest) {
+		board = relay.NewBoard() // without readers
+	}
+	// On the disk before the list: if this process is killed, the next one lists the version
+	// again for the readers that have seen it.
+	if err := draft.SetManifest(filled(manifest)); err != nil {
+		return arrival{}, err
+	}
+	listed := distfile.Entry{Version: v, Digest: manifest.Digest} // the SHA-256, also if the upstream lists BLAKE3
+	arriving := board.Begin(listed, manifest, tier, relay.Files(draft.Read))
+	board.List(listed)
+	f.logger.Info("arriving", "version", v.String(), "bytes", manifest.Size,
+		"shards", len(manifest.Shards), "tier", tier)
+	return arrival{draft: draft, version: arriving}, nil
+}
+
+// draft returns the draft of v. A draft of another file is discarded first.
+func (f *fetcher) draft(v shard.Version, manifest shard.Manifest) (*store.Draft, error) {
+	draft, err := f.dir.store.Draft(v)
+	if err != nil {
+		return nil, err
+	}
+	if old, err := draft.Manifest(); err == nil && old.Digest != manifest.Digest {
+		if err := draft.Discard(); err != nil {
+			return nil, err
+		}
+		if draft, err = f.dir.store.Draft(v); err != nil {
+			return nil, err
+		}
+	}
+	return draft, draft.Need(manifest.Size)
+}
+
+// local is an error of the data directory.
+type local struct{ error }
+
+func (e local) Unwrap() error { return e.error }
+
+// isFinal reports whether err will stay, so that readers are better served by another
+// server. After trouble of the upstreams alone they wait here.
+func isFinal(err error) bool {
+	return errors.Is(err, fetch.ErrIntegrity) || errors.Is(err, fetch.ErrNoVersion) ||
+		errors.As(err, new(local)) || errors.As(err, new(*fs.PathError))
+}

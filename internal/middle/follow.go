@@ -1,0 +1,172 @@
+package middle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+// A follower begins and ends fetches and retires versions as a [view] decides. All of its
+// methods run in the goroutine of [follower.run].
+type follower struct {
+	dir      directory
+	board    *relay.Board
+	pool     *fetch.Pool
+	fetch    func(ctx context.Context, e distfile.Entry) error
+	interval time.Duration
+	keep     int
+	logger   *slog.Logger
+
+	damaged  chan distfile.Entry                        // held versions with a bad shard
+	arriving map[distfile.Entry]context.CancelCauseFunc // by the entry that is fetched
+	failed   map[distfile.Entry]error                   // lately, and why
+	ended    chan outcome
+}
+
+// outcome is how a fetch has ended.
+type outcome struct {
+	entry distfile.Entry
+	err   error
+}
+
+// newFollower returns the follower of m, which fetches by fetch.
+func newFollower(m *Middle, fetch func(ctx context.Context, e distfile.Entry) error) *follower {
+	return &follower{
+		dir: m.dir, board: m.board, pool: m.pool, fetch: fetch, interval: m.interval, keep: m.keep, logger: m.logger,
+		damaged: make(chan distfile.Entry), arriving: make(map[distfile.Entry]context.CancelCauseFunc),
+		failed: make(map[distfile.Entry]error), ended: make(chan outcome),
+	}
+}
+
+// run fetches and retires until ctx ends. News are changes of the offers. It tries failed
+// versions again on news and every interval.
+func (f *follower) run(ctx context.Context, news <-chan struct{}) {
+	var fetches sync.WaitGroup
+	defer fetches.Wait()
+	ticker := time.NewTicker(f.interval)
+	defer ticker.Stop()
+	for {
+		if e, ok := f.next(ctx); ok {
+			ctx, end := context.WithCancelCause(ctx)
+			f.arriving[e] = end
+			fetches.Go(func() { f.ended <- outcome{e, f.fetch(ctx, e)} })
+		}
+		select {
+		case <-ctx.Done():
+			for len(f.arriving) > 0 {
+				f.finish(ctx, <-f.ended)
+			}
+			return
+		case <-ticker.C:
+			clear(f.failed)
+		case <-news:
+			f.forgive()
+			f.update(ctx)
+		case o := <-f.ended:
+			f.finish(ctx, o)
+		case e := <-f.damaged:
+			f.dir.report(ctx, "withdraw", f.withdraw(ctx, e))
+		}
+	}
+}
+
+// view returns the state of affairs.
+func (f *follower) view() (view, error) {
+	// Before the offers, which have the answer of every upstream then.
+	complete := f.pool.Heard()
+	offers := f.pool.Offers()
+	listed, _ := f.board.Listed()
+	held, err := f.dir.store.Distribution()
+	return view{
+		keep: f.keep, offers: offers, complete: complete, held: held, listed: listed,
+		arriving: slices.Collect(maps.Keys(f.arriving)), failed: f.failed,
+	}, err
+}
+
+// next returns the version to begin, if there is one.
+func (f *follower) next(ctx context.Context) (distfile.Entry, bool) {
+	if ctx.Err() != nil {
+		return distfile.Entry{}, false
+	}
+	v, err := f.view()
+	if err != nil {
+		f.dir.report(ctx, "read", err)
+		return distfile.Entry{}, false
+	}
+	return v.next()
+}
+
+// forgive forgets failures that news may have ended. Wrong bytes do not become right: such
+// a version is tried again after the interval.
+func (f *follower) forgive() {
+	maps.DeleteFunc(f.failed, func(_ distfile.Entry, err error) bool { return !errors.Is(err, fetch.ErrIntegrity) })
+}
+
+// errNotListed ends the fetch of a version that no upstream lists any more.
+var errNotListed = fmt.Errorf("%w: the upstreams do not list it any more", fetch.ErrNoVersion)
+
+// update ends fetches, takes versions off the list and retires them as the offers demand.
+func (f *follower) update(ctx context.Context) {
+	v, err := f.view()
+	for _, e := range v.abandoned(f.pool.Offered) {
+		f.arriving[e](errNotListed)
+	}
+	if err != nil {
+		f.dir.report(ctx, "retire", err)
+		return
+	}
+	for _, number := range v.unlisted() {
+		f.board.Unlist(number)
+	}
+	f.dir.report(ctx, "retire", f.retire(ctx, v))
+}
+
+// retire takes the versions that v retires out of the directory, and unneeded drafts.
+func (f *follower) retire(ctx context.Context, v view) error {
+	if numbers := v.retired(); len(numbers) > 0 {
+		if err := f.dir.change(ctx, func(w *store.Writer) error { return w.Retire(numbers...) }); err != nil {
+			return err
+		}
+		f.logger.Info("retired", "versions", fmt.Sprint(numbers))
+	}
+	return f.dir.store.DiscardDrafts(v.needsDraft)
+}
+
+// finish notes the outcome of a fetch. The end of ctx is no failure.
+func (f *follower) finish(ctx context.Context, o outcome) {
+	f.arriving[o.entry](nil)
+	delete(f.arriving, o.entry)
+	if o.err == nil || ctx.Err() != nil {
+		return
+	}
+	f.failed[o.entry] = o.err
+	f.logger.Warn("version not fetched", "version", o.entry.Version.String(), "err", o.err)
+	if isFinal(o.err) {
+		f.board.Unlist(o.entry.Version)
+	}
+	f.update(ctx) // its draft may go now
+}
+
+// withdraw has e fetched again, if it is still held. The version stays listed meanwhile,
+// or nodes that fetched it from here would retire it.
+func (f *follower) withdraw(ctx context.Context, e distfile.Entry) error {
+	if held, err := f.dir.holds(e); err != nil || !held {
+		return err
+	}
+	f.board.List(e)
+	if err := f.dir.change(ctx, func(w *store.Writer) error { return w.Withdraw(e.Version) }); err != nil {
+		f.board.Unlist(e.Version)
+		return err
+	}
+	return nil
+}
