@@ -192,7 +192,8 @@ func (o *Origin) cut(ctx context.Context, src *source, draft *store.Draft) (shar
 		return shard.Manifest{}, err
 	}
 	date := time.Now().UTC().Truncate(time.Second)
-	m, err := shard.Cut(ctx, src.file, shard.Plan{Size: src.info.Size(), ShardSize: o.shardSizeOf(src), Create: draft.Create})
+	m, err := shard.Cut(ctx, src.file,
+		shard.Plan{Size: src.info.Size(), ShardSize: o.shardSizeOf(src), Create: draft.Create})
 	if err != nil {
 		return shard.Manifest{}, err
 	}

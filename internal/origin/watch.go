@@ -62,7 +62,8 @@ func (w Watch) Check(data string) error {
 	parts := strings.Split(w.Glob, "/")
 	for _, part := range parts {
 		if part == "" || strings.HasPrefix(part, ".") || len(parts) > 2 {
-			return fmt.Errorf("glob %q: want a name, or a directory's and a name, neither of which begins with a dot", w.Glob)
+			return fmt.Errorf("glob %q: want a name, or a directory's and a name, neither of which begins with a dot",
+				w.Glob)
 		}
 	}
 	if w.Marker != filepath.Base(w.Marker) && w.Marker != "" {

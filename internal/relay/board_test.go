@@ -92,8 +92,10 @@ func TestListedTellsOfEachChangeAndOfNothingElse(t *testing.T) {
 		"the same is listed with a count":   {func(b *relay.Board) { b.List(counted) }, false},
 		"it is taken off":                   {func(b *relay.Board) { b.Unlist(1) }, true},
 		"what is not listed is taken off":   {func(b *relay.Board) { b.Unlist(2) }, false},
-		"somebody begins to bring it":       {func(b *relay.Board) { b.Begin(entry(1, 1), manifest(1, 10), 2, nothing) }, false},
-		"what it was brought by ends":       {func(b *relay.Board) { b.Begin(entry(1, 1), manifest(1, 10), 2, nothing).End() }, false},
+		"somebody begins to bring it":       {func(b *relay.Board) { b.Begin(entry(1, 1), manifest(1, 10), 2,
+			nothing) }, false},
+		"what it was brought by ends":       {func(b *relay.Board) { b.Begin(entry(1, 1), manifest(1, 10), 2,
+			nothing).End() }, false},
 		"another is taken for it and back":  {func(b *relay.Board) { b.List(entry(1, 2)); b.List(entry(1, 1)) }, true},
 		"nothing at all has been done here": {func(*relay.Board) {}, false},
 	} {

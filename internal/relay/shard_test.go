@@ -327,7 +327,8 @@ func TestReadersGetExactlyTheBytesThatAWriterBrings(t *testing.T) {
 	f, err := os.Create(name)
 	require.NoError(t, err)
 	defer f.Close()
-	v := relay.NewBoard().Begin(entry(1, 1), manifest(1, size), 1, func(int) (relay.File, error) { return os.Open(name) })
+	v := relay.NewBoard().Begin(entry(1, 1), manifest(1, size), 1,
+		func(int) (relay.File, error) { return os.Open(name) })
 	s := v.Shard(1)
 	var group errgroup.Group
 	for range readers {

@@ -276,7 +276,10 @@ func TestAReplacedVersionIsNotServedOld(t *testing.T) {
 	claim(t, st)
 	retire(t, st, 1)
 	board := relay.NewBoard()
-	srv := httptest.NewServer(server.NewHandler(server.Options{Catalog: catalog.New(st, board), Logger: slog.New(slog.DiscardHandler)}))
+	srv := httptest.NewServer(server.NewHandler(server.Options{
+		Catalog: catalog.New(st, board),
+		Logger:  slog.New(slog.DiscardHandler),
+	}))
 	t.Cleanup(srv.Close)
 	s := site{srv.URL, srv.Client()}
 	assert.Equal(t, http.StatusOK, s.get(t, "/v1/shard_001.bin").status, "it may still be read")
@@ -299,7 +302,8 @@ func TestARateHoldsForWhatArrives(t *testing.T) {
 	f := newFeed(t, feedSize)
 	const rate = 1 << 20
 	srv := httptest.NewServer(server.NewHandler(server.Options{
-		Catalog: catalog.New(open(t, t.TempDir()), f.board), Limits: server.Limits{Rate: rate}, Logger: slog.New(slog.DiscardHandler),
+		Catalog: catalog.New(open(t, t.TempDir()), f.board), Limits: server.Limits{Rate: rate},
+		Logger: slog.New(slog.DiscardHandler),
 	}))
 	t.Cleanup(srv.Close)
 	f.url = srv.URL

@@ -20,7 +20,8 @@ func TestARequestWhoseBodyNeverComesIsNotWaitedForForEver(t *testing.T) {
 	st, err := store.Open(t.TempDir(), store.Origin)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = st.Close() })
-	chain, ok := newHandler(Options{Catalog: catalog.New(st, nil), Logger: slog.New(slog.DiscardHandler)}, nil).chain.(routing)
+	opts := Options{Catalog: catalog.New(st, nil), Logger: slog.New(slog.DiscardHandler)}
+	chain, ok := newHandler(opts, nil).chain.(routing)
 	require.True(t, ok)
 	reads, ok := chain.next.(reading)
 	require.True(t, ok)

@@ -101,7 +101,10 @@ func TestReplacedVersionIsNotKeptUnderTheOldDigest(t *testing.T) {
 	st := open(t, t.TempDir())
 	s := newSite(t, st)
 	old := publish(t, st, 1, text)
-	targets := []string{"/v1/shard_002.bin?digest=" + old.Shards[1].String(), "/py03/v1/shard_002.bin?digest=" + old.Shards[1].String()}
+	targets := []string{
+		"/v1/shard_002.bin?digest=" + old.Shards[1].String(),
+		"/py03/v1/shard_002.bin?digest=" + old.Shards[1].String(),
+	}
 	for _, target := range targets {
 		require.Equal(t, immutable, s.get(t, target).header.Get("Cache-Control"))
 	}
@@ -137,7 +140,8 @@ func TestWhatIsArrivingIsNotKept(t *testing.T) {
 	assert.Equal(t, "no-cache", late.header.Get("Cache-Control"))
 
 	f.version.Shard(1).Verify()
-	assert.Equal(t, immutable, f.get(t, first+digests[0].String()).header.Get("Cache-Control"), "it is known to be right")
+	assert.Equal(t, immutable, f.get(t, first+digests[0].String()).header.Get("Cache-Control"),
+		"it is known to be right")
 	assert.Equal(t, http.StatusNotFound, f.get(t, first+digests[1].String()).status)
 	require.NoError(t, os.Remove(f.file.Name()))
 	gone := f.get(t, first+digests[0].String())

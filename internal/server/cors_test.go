@@ -19,7 +19,8 @@ func TestPageMayReadWhatItNeeds(t *testing.T) {
 		assert.Equal(t, status, got.status)
 		assert.Equal(t, "*", got.header.Get("Access-Control-Allow-Origin"), path)
 		assert.ElementsMatch(t, []string{
-			"ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Retry-After", "Preference-Applied", "Shardcast-Tier",
+			"ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Retry-After", "Preference-Applied",
+			"Shardcast-Tier",
 		}, strings.Split(got.header.Get("Access-Control-Expose-Headers"), ", "), path)
 	}
 }
@@ -29,7 +30,8 @@ func TestPageMaySendWhatWeUnderstand(t *testing.T) {
 	publish(t, st, 1, text)
 	s := newSite(t, st)
 	for _, path := range []string{"/v1/shard_001.bin", "/py03/distribution.txt", "/missing"} {
-		got := s.ask(t, http.MethodOptions, path, "Origin", "https://example.com", "Access-Control-Request-Method", "GET",
+		got := s.ask(t, http.MethodOptions, path, "Origin", "https://example.com",
+			"Access-Control-Request-Method", "GET",
 			"Access-Control-Request-Headers", "if-none-match,prefer,range")
 		assert.Equal(t, http.StatusNoContent, got.status, path)
 		assert.Empty(t, got.body)

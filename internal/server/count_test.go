@@ -68,7 +68,8 @@ func value(t *testing.T, m *metrics.Metrics, name string) string {
 // already.
 func has(t *testing.T, m *metrics.Metrics, name, want string) {
 	t.Helper()
-	assert.Eventually(t, func() bool { return value(t, m, name) == want }, patience, time.Millisecond, "%s is %s instead of %s", name, value(t, m, name), want)
+	assert.Eventually(t, func() bool { return value(t, m, name) == want }, patience, time.Millisecond,
+		"%s is %s instead of %s", name, value(t, m, name), want)
 }
 
 func TestAnswersAreCountedByKindAndStatus(t *testing.T) {
@@ -137,7 +138,10 @@ func TestNothingThatAClientSendsIsALabel(t *testing.T) {
 	require.NoError(t, err)
 	series := bytes.Count(text, []byte("\nshardcast_http_requests_total"))
 	for _, method := range []string{"GET", "BREW", "OPTIONS"} {
-		for _, path := range []string{"/marker", "/v7/marker", "/v999/shard_marker.bin", "/%22marker%0a", "/metrics?marker=1", "/healthz?marker"} {
+		for _, path := range []string{
+			"/marker", "/v7/marker", "/v999/shard_marker.bin", "/%22marker%0a",
+			"/metrics?marker=1", "/healthz?marker",
+		} {
 			s.ask(t, method, path, "User-Agent", "marker", "Referer", "marker", "Range", "marker")
 		}
 	}
@@ -146,7 +150,8 @@ func TestNothingThatAClientSendsIsALabel(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotContains(t, string(text), "marker")
 	assert.NotContains(t, string(text), "BREW")
-	assert.LessOrEqual(t, bytes.Count(text, []byte("\nshardcast_http_requests_total")), series+6, "kinds and statuses alone")
+	assert.LessOrEqual(t, bytes.Count(text, []byte("\nshardcast_http_requests_total")), series+6,
+		"kinds and statuses alone")
 }
 
 func TestMetricsAreScraped(t *testing.T) {
@@ -243,7 +248,9 @@ func TestWhatASlowReaderGetsIsCountedWhileItGetsIt(t *testing.T) {
 	st := open(t, dir)
 	large(t, dir, 1, 64<<20)
 	m := metrics.New("origin", "")
-	srv := httptest.NewUnstartedServer(server.NewHandler(server.Options{Catalog: catalog.New(st, nil), Metrics: m, Logger: slog.New(slog.DiscardHandler)}))
+	srv := httptest.NewUnstartedServer(server.NewHandler(server.Options{
+		Catalog: catalog.New(st, nil), Metrics: m, Logger: slog.New(slog.DiscardHandler),
+	}))
 	srv.Config.ConnState = func(c net.Conn, state http.ConnState) {
 		if tcp, ok := c.(*net.TCPConn); ok && state == http.StateNew {
 			assert.NoError(t, tcp.SetWriteBuffer(1<<20))
@@ -256,5 +263,6 @@ func TestWhatASlowReaderGetsIsCountedWhileItGetsIt(t *testing.T) {
 	_, err := conn.Write([]byte("GET /v1/shard_001.bin HTTP/1.1\r\nHost: x\r\n\r\n"))
 	require.NoError(t, err)
 	// It reads nothing, so what is sent is what the system holds for it, a few MiB at most.
-	assert.Eventually(t, func() bool { return value(t, m, `shardcast_sent_bytes_total{kind="shard"}`) != "0" }, patience, time.Millisecond)
+	assert.Eventually(t, func() bool { return value(t, m, `shardcast_sent_bytes_total{kind="shard"}`) != "0" },
+		patience, time.Millisecond)
 }

@@ -37,7 +37,9 @@ func line03(v shard.Version, m shard.Manifest) string {
 }
 
 func TestParseDialect(t *testing.T) {
-	for name, want := range map[string]server.Dialect{"": server.Dialect01, "0.1": server.Dialect01, "0.3": server.Dialect03} {
+	for name, want := range map[string]server.Dialect{
+		"": server.Dialect01, "0.1": server.Dialect01, "0.3": server.Dialect03,
+	} {
 		got, err := server.ParseDialect(name)
 		require.NoError(t, err)
 		assert.Equal(t, want, got, name)
@@ -72,16 +74,19 @@ func TestBothDialectsAreSpoken(t *testing.T) {
 					assert.Equal(t, tagOf(want), got.header.Get("ETag"), prefix)
 					assert.Equal(t, "no-cache", got.header.Get("Cache-Control"), prefix)
 				}
-				assert.Equal(t, http.StatusNotModified, s.get(t, prefix+"/distribution.txt", "If-None-Match", tagOf(want)).status, prefix)
+				assert.Equal(t, http.StatusNotModified,
+					s.get(t, prefix+"/distribution.txt", "If-None-Match", tagOf(want)).status, prefix)
 				for path, want := range map[string]string{
 					"/v1/shard_001.bin": "0123456789", "/v1/shard_00003.bin": "xyz", "/healthz": "ok\n",
-					"/v1/SHA256SUMS": string(shard.SHA256SUMS(m.Shards)), "/v1/manifest.json": s.get(t, "/v1/manifest.json").body,
+					"/v1/SHA256SUMS":    string(shard.SHA256SUMS(m.Shards)),
+					"/v1/manifest.json": s.get(t, "/v1/manifest.json").body,
 				} {
 					got := s.get(t, prefix+path)
 					assert.Equal(t, http.StatusOK, got.status, prefix+path)
 					assert.Equal(t, want, got.body, prefix+path)
 				}
-				assert.Equal(t, want, s.get(t, "/"+prefix+"//distribution.txt").body, "where the URL of the server ends with a slash")
+				assert.Equal(t, want, s.get(t, "/"+prefix+"//distribution.txt").body,
+					"where the URL of the server ends with a slash")
 				status := http.StatusNotFound
 				if want == texts[late] {
 					status = http.StatusOK
@@ -152,12 +157,16 @@ func TestWhatDialect03CannotSayIsLeftOut(t *testing.T) {
 			m.BLAKE3 = shard.Digest{}
 			writeManifest(t, v1, m)
 		}},
-		"a bad manifest": {func(t *testing.T, v1 string, _ shard.Manifest) { write(t, filepath.Join(v1, "manifest.json"), "{") }},
+		"a bad manifest": {func(t *testing.T, v1 string, _ shard.Manifest) {
+			write(t, filepath.Join(v1, "manifest.json"), "{")
+		}},
 		"the manifest of another file": {func(t *testing.T, v1 string, m shard.Manifest) {
 			m.Digest = sha256.Sum256([]byte("another"))
 			writeManifest(t, v1, m)
 		}},
-		"nothing but a line": {func(t *testing.T, v1 string, _ shard.Manifest) { require.NoError(t, os.RemoveAll(v1)) }},
+		"nothing but a line": {func(t *testing.T, v1 string, _ shard.Manifest) {
+			require.NoError(t, os.RemoveAll(v1))
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

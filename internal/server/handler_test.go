@@ -93,20 +93,28 @@ func TestConditionsAreHeeded(t *testing.T) {
 		status int
 		body   string
 	}{
-		"none match, same":       {[]string{"If-None-Match", etag}, http.StatusNotModified, ""},
-		"none match, weak":       {[]string{"If-None-Match", "W/" + etag}, http.StatusNotModified, ""},
-		"none match, any":        {[]string{"If-None-Match", "*"}, http.StatusNotModified, ""},
-		"none match, in a list":  {[]string{"If-None-Match", other + ", " + etag}, http.StatusNotModified, ""},
-		"none match, other":      {[]string{"If-None-Match", other}, http.StatusOK, "0123456789"},
-		"match, same":            {[]string{"If-Match", etag}, http.StatusOK, "0123456789"},
-		"match, other":           {[]string{"If-Match", other}, http.StatusPreconditionFailed, ""},
-		"range, first byte":      {[]string{"Range", "bytes=0-0"}, http.StatusPartialContent, "0"},
-		"range, middle":          {[]string{"Range", "bytes=3-5"}, http.StatusPartialContent, "345"},
-		"range, to the end":      {[]string{"Range", "bytes=7-"}, http.StatusPartialContent, "789"},
-		"range, the end":         {[]string{"Range", "bytes=-2"}, http.StatusPartialContent, "89"},
-		"range, beyond the end":  {[]string{"Range", "bytes=8-99"}, http.StatusPartialContent, "89"},
-		"range, after the end":   {[]string{"Range", "bytes=10-"}, http.StatusRequestedRangeNotSatisfiable, "invalid range: failed to overlap\n"},
-		"range, senseless":       {[]string{"Range", "bytes=b-a"}, http.StatusRequestedRangeNotSatisfiable, "invalid range\n"},
+		"none match, same":      {[]string{"If-None-Match", etag}, http.StatusNotModified, ""},
+		"none match, weak":      {[]string{"If-None-Match", "W/" + etag}, http.StatusNotModified, ""},
+		"none match, any":       {[]string{"If-None-Match", "*"}, http.StatusNotModified, ""},
+		"none match, in a list": {[]string{"If-None-Match", other + ", " + etag}, http.StatusNotModified, ""},
+		"none match, other":     {[]string{"If-None-Match", other}, http.StatusOK, "0123456789"},
+		"match, same":           {[]string{"If-Match", etag}, http.StatusOK, "0123456789"},
+		"match, other":          {[]string{"If-Match", other}, http.StatusPreconditionFailed, ""},
+		"range, first byte":     {[]string{"Range", "bytes=0-0"}, http.StatusPartialContent, "0"},
+		"range, middle":         {[]string{"Range", "bytes=3-5"}, http.StatusPartialContent, "345"},
+		"range, to the end":     {[]string{"Range", "bytes=7-"}, http.StatusPartialContent, "789"},
+		"range, the end":        {[]string{"Range", "bytes=-2"}, http.StatusPartialContent, "89"},
+		"range, beyond the end": {[]string{"Range", "bytes=8-99"}, http.StatusPartialContent, "89"},
+		"range, after the end": {
+			[]string{"Range", "bytes=10-"},
+			http.StatusRequestedRangeNotSatisfiable,
+			"invalid range: failed to overlap\n",
+		},
+		"range, senseless": {
+			[]string{"Range", "bytes=b-a"},
+			http.StatusRequestedRangeNotSatisfiable,
+			"invalid range\n",
+		},
 		"range if same":          {[]string{"Range", "bytes=7-", "If-Range", etag}, http.StatusPartialContent, "789"},
 		"range if other":         {[]string{"Range", "bytes=7-", "If-Range", other}, http.StatusOK, "0123456789"},
 		"range if same, weakly":  {[]string{"Range", "bytes=7-", "If-Range", "W/" + etag}, http.StatusOK, "0123456789"},
@@ -154,15 +162,20 @@ func TestAnythingElseIsNotFound(t *testing.T) {
 		"/distribution.txt/", "/Distribution.txt", "/./distribution.txt", "/v1/distribution.txt",
 		"/notes.txt", "/data1.bin", "/v1/notes.txt",
 		"/v2/manifest.json", "/v2/shard_001.bin", "/v2/SHA256SUMS", "/v1/sha256sums", "/SHA256SUMS",
-		"/py01", "/py03", "/py01/", "/py03/", "/py02/distribution.txt", "/py01/py01/distribution.txt", "/py01/py03/distribution.txt",
+		"/py01", "/py03", "/py01/", "/py03/", "/py02/distribution.txt", "/py01/py01/distribution.txt",
+		"/py01/py03/distribution.txt",
 		"/v1/py03/manifest.json", "/PY03/distribution.txt", "/py01/data1.bin", "/py03/notes.txt",
 		"/v0/manifest.json", "/v01/manifest.json", "/V1/manifest.json", "/v-1/manifest.json", "/v+1/manifest.json",
-		"/1/manifest.json", "/v/manifest.json", "/v1/manifest", "/v1/manifest.json/", "/v1/Manifest.json", "/v1//manifest.json",
-		"/v1/shard_0.bin", "/v1/shard_000.bin", "/v1/shard_1.bin", "/v1/shard_01.bin", "/v1/shard_004.bin", "/v1/shard_-01.bin",
-		"/v1/shard_+01.bin", "/v1/shard_0x1.bin", "/v1/shard_001.bin.part", "/v1/shard_001.BIN", "/v1/shard_001", "/v1/shard_001.bin/",
+		"/1/manifest.json", "/v/manifest.json", "/v1/manifest", "/v1/manifest.json/", "/v1/Manifest.json",
+		"/v1//manifest.json",
+		"/v1/shard_0.bin", "/v1/shard_000.bin", "/v1/shard_1.bin", "/v1/shard_01.bin", "/v1/shard_004.bin",
+		"/v1/shard_-01.bin",
+		"/v1/shard_+01.bin", "/v1/shard_0x1.bin", "/v1/shard_001.bin.part", "/v1/shard_001.BIN", "/v1/shard_001",
+		"/v1/shard_001.bin/",
 		"/v1/shard_65536.bin", "/v1/shard_65537.bin", "/v1/shard_99999999.bin", "/v1/shard_000000001.bin",
 		"/v1/shard_18446744073709551617.bin", "/v1/shard_" + strings.Repeat("0", 2000) + "1.bin",
-		"/v999999999999999999/manifest.json", "/v1000000000000000001/manifest.json", "/v18446744073709551617/manifest.json",
+		"/v999999999999999999/manifest.json", "/v1000000000000000001/manifest.json",
+		"/v18446744073709551617/manifest.json",
 		"/.shardcast/state.json", "/.shardcast/write.lock", "/.shardcast/drafts/v2/shard_001.bin",
 		"/v1/../.shardcast/state.json", "/%2eshardcast/state.json", "/.shardcast%2fstate.json",
 		"/../etc/passwd", "/../../../../etc/passwd", "/v1/../../../../etc/passwd", "/%2e%2e/etc/passwd",
@@ -192,10 +205,12 @@ func TestForeignThingsAreNotFound(t *testing.T) {
 	publish(t, st, 1, text)
 	s := newSite(t, st)
 	for name, put := range map[string]func(t *testing.T, at string) error{
-		"a file":        func(t *testing.T, at string) error { write(t, at, "mine"); return nil },
-		"a directory":   func(_ *testing.T, at string) error { return os.Mkdir(at, 0o700) },
-		"a link":        func(_ *testing.T, at string) error { return os.Symlink(outside, at) },
-		"a broken link": func(_ *testing.T, at string) error { return os.Symlink(filepath.Join(outside, "missing"), at) },
+		"a file":      func(t *testing.T, at string) error { write(t, at, "mine"); return nil },
+		"a directory": func(_ *testing.T, at string) error { return os.Mkdir(at, 0o700) },
+		"a link":      func(_ *testing.T, at string) error { return os.Symlink(outside, at) },
+		"a broken link": func(_ *testing.T, at string) error {
+			return os.Symlink(filepath.Join(outside, "missing"), at)
+		},
 		"links inside": func(t *testing.T, at string) error {
 			require.NoError(t, os.Mkdir(at, 0o700))
 			require.NoError(t, os.Symlink(filepath.Join(outside, "manifest.json"), filepath.Join(at, "manifest.json")))
@@ -224,10 +239,14 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 	publish(t, st, 1, text)
 	s := newSite(t, st)
 	for _, method := range []string{
-		http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions, http.MethodTrace, "PROPFIND", "get",
+		http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions, http.MethodTrace,
+		"PROPFIND", "get",
 	} {
 		t.Run(method, func(t *testing.T) {
-			for _, path := range []string{"/distribution.txt", "/v1/manifest.json", "/v1/shard_001.bin", "/healthz", "/py03/data1.bin", "/missing"} {
+			for _, path := range []string{
+				"/distribution.txt", "/v1/manifest.json", "/v1/shard_001.bin", "/healthz",
+				"/py03/data1.bin", "/missing",
+			} {
 				got := s.raw(t, method, path)
 				assert.Equal(t, http.StatusMethodNotAllowed, got.status, path)
 				assert.Equal(t, "GET, HEAD", got.header.Get("Allow"))

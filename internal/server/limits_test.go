@@ -41,7 +41,10 @@ func TestShardsBeyondTheMostAreRefusedUntilOneHasBeenSent(t *testing.T) {
 	}{
 		"all":        {server.Limits{Connections: 2}, "too many shards are being sent already\n"},
 		"one client": {server.Limits{ConnectionsPerClient: 2}, "too many shards are being sent already to 127.0.0.1\n"},
-		"both":       {server.Limits{Connections: 3, ConnectionsPerClient: 2}, "too many shards are being sent already to 127.0.0.1\n"},
+		"both": {
+			server.Limits{Connections: 3, ConnectionsPerClient: 2},
+			"too many shards are being sent already to 127.0.0.1\n",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -58,7 +61,9 @@ func TestShardsBeyondTheMostAreRefusedUntilOneHasBeenSent(t *testing.T) {
 				assert.Equal(t, "text/plain; charset=utf-8", got.header.Get("Content-Type"))
 			}
 			assert.Equal(t, http.StatusOK, s.ask(t, http.MethodHead, shardPath).status, "HEAD sends no shard")
-			for path, want := range map[string]int{"/distribution.txt": 200, "/healthz": 200, "/v1/manifest.json": 404} {
+			for path, want := range map[string]int{
+				"/distribution.txt": 200, "/healthz": 200, "/v1/manifest.json": 404,
+			} {
 				assert.Equal(t, want, s.get(t, path).status, path)
 			}
 
@@ -123,7 +128,10 @@ func TestConnectionsOfOneAddressAreNotAnothers(t *testing.T) {
 	publish(t, st, 1, text)
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	handler := server.NewHandler(server.Options{Catalog: catalog.New(st, nil), Limits: server.Limits{Connections: 5, ConnectionsPerClient: 2}, Logger: logger})
+	handler := server.NewHandler(server.Options{
+		Catalog: catalog.New(st, nil),
+		Limits:  server.Limits{Connections: 5, ConnectionsPerClient: 2}, Logger: logger,
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	defer group.Wait()

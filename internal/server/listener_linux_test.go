@@ -141,7 +141,9 @@ func TestTheKernelHoldsLittleForNodesOfASwarmAndInACrowd(t *testing.T) {
 	defer func() { _ = st.Close() }()
 	members := swarm.NewMembers(swarm.MembersOptions{Logger: slog.New(slog.DiscardHandler)})
 	defer members.Close()
-	srv := newServer(NewHandler(Options{Catalog: catalog.New(st, nil), Members: members, Logger: slog.New(slog.DiscardHandler)}), slog.New(slog.DiscardHandler))
+	srv := newServer(NewHandler(Options{
+		Catalog: catalog.New(st, nil), Members: members, Logger: slog.New(slog.DiscardHandler),
+	}), slog.New(slog.DiscardHandler))
 	conns := make(chan net.Conn, 1)
 	remember := srv.ConnContext
 	srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
@@ -159,7 +161,8 @@ func TestTheKernelHoldsLittleForNodesOfASwarmAndInACrowd(t *testing.T) {
 		t.Cleanup(func() { _ = reader.Close() })
 		conn, ok := (<-conns).(*net.TCPConn)
 		require.True(t, ok)
-		_, err = fmt.Fprintf(reader, "GET /v1/shard_001.bin HTTP/1.1\r\nHost: localhost\r\n%s: %s\r\n\r\n", wire.SwarmHeader, as)
+		_, err = fmt.Fprintf(reader, "GET /v1/shard_001.bin HTTP/1.1\r\nHost: localhost\r\n%s: %s\r\n\r\n",
+			wire.SwarmHeader, as)
 		require.NoError(t, err)
 		resp, err := http.ReadResponse(bufio.NewReader(reader), nil)
 		require.NoError(t, err)

@@ -228,7 +228,8 @@ func TestAVersionThatMovesBetweenBoardAndDiskIsAlwaysListed(t *testing.T) {
 		ended <- err
 	}()
 	for range 200 {
-		if !assert.True(t, site.get(t, "/distribution.txt").body == string(here), "the version that moves is not listed") { //nolint:testifylint // too long to be printed
+		got := site.get(t, "/distribution.txt").body
+		if !assert.True(t, got == string(here), "not listed") { //nolint:testifylint // too long to be printed
 			break
 		}
 	}
@@ -328,7 +329,8 @@ func TestOnlyWhoKnowsTheTextAndWantsToWaitIsHeld(t *testing.T) {
 }
 
 func TestNothingIsHeldWithoutAServer(t *testing.T) {
-	got := newSite(t, open(t, t.TempDir())).get(t, "/distribution.txt", "If-None-Match", tagOf(""), "Prefer", "wait=300")
+	got := newSite(t, open(t, t.TempDir())).get(t, "/distribution.txt",
+		"If-None-Match", tagOf(""), "Prefer", "wait=300")
 	assert.Equal(t, http.StatusNotModified, got.status)
 	assert.Empty(t, got.header.Get("Preference-Applied"))
 }
@@ -369,7 +371,8 @@ func TestHeldRequestsCountForNoLimit(t *testing.T) {
 	t.Parallel()
 	st := open(t, t.TempDir())
 	want := line(1, publish(t, st, 1, text).Digest)
-	h := servePushing(t, server.Options{Catalog: catalog.New(st, nil), Limits: server.Limits{Connections: 1, ConnectionsPerClient: 1}})
+	h := servePushing(t,
+		server.Options{Catalog: catalog.New(st, nil), Limits: server.Limits{Connections: 1, ConnectionsPerClient: 1}})
 	for range 3 {
 		h.hold(t, tagOf(want), "wait=300")
 	}
@@ -383,7 +386,8 @@ func TestWhoHasAskedForTheLastTimeIsAnswered(t *testing.T) {
 	want := line(1, publish(t, st, 1, text).Digest)
 	h := servePushing(t, server.Options{Catalog: catalog.New(st, nil)})
 	conn := dial(t, h.addr)
-	_, err := fmt.Fprintf(conn, "GET /distribution.txt HTTP/1.1\r\nHost: h\r\nIf-None-Match: %s\r\nPrefer: wait=300\r\n\r\n", tagOf(want))
+	_, err := fmt.Fprintf(conn,
+		"GET /distribution.txt HTTP/1.1\r\nHost: h\r\nIf-None-Match: %s\r\nPrefer: wait=300\r\n\r\n", tagOf(want))
 	require.NoError(t, err)
 	h.await(t, 1)
 	require.NoError(t, conn.CloseWrite())

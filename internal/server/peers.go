@@ -43,13 +43,16 @@ var errNoServer = errors.New("no server of shardcast answers there: /healthz is 
 // that address and no other, asks for /healthz, reads at most 20 KiB, and takes as long as
 // ctx lets it.
 func Reach(ctx context.Context, at netip.AddrPort) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/%s", at, wire.HealthName), http.NoBody)
+	target := fmt.Sprintf("http://%s/%s", at, wire.HealthName)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
 	if err != nil {
 		return err
 	}
 	client := http.Client{
 		// One connection, by no proxy, and to no other address.
-		Transport:     &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeaderSize},
+		Transport: &http.Transport{
+			DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeaderSize,
+		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(r)

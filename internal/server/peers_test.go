@@ -32,7 +32,9 @@ func swarmed(t *testing.T, st *store.Store, counts *metrics.Metrics, allow ...ne
 // members are nobody at first.
 func members(t *testing.T, allow ...netip.Prefix) *swarm.Members {
 	t.Helper()
-	m := swarm.NewMembers(swarm.MembersOptions{Allow: allow, Probe: server.Reach, Logger: slog.New(slog.DiscardHandler)})
+	m := swarm.NewMembers(swarm.MembersOptions{
+		Allow: allow, Probe: server.Reach, Logger: slog.New(slog.DiscardHandler),
+	})
 	t.Cleanup(m.Close)
 	return m
 }
@@ -87,7 +89,8 @@ func TestPeerIsListedForOthersOnceItWasReached(t *testing.T) {
 	assert.Equal(t, peer.url+"\n", s.get(t, "/peers.txt").body)
 	assert.Equal(t, peer.url+"\n", s.get(t, "/peers.txt", "Shardcast-Peer", "0").body, "a reader is told")
 	assert.Equal(t, peer.url+"\n", s.get(t, "/py03/peers.txt").body)
-	assert.Equal(t, peer.url+"\n", s.get(t, "/peers.txt", "Shardcast-Peer", "nonsense").body, "who is refused still may read")
+	assert.Equal(t, peer.url+"\n", s.get(t, "/peers.txt", "Shardcast-Peer", "nonsense").body,
+		"who is refused still may read")
 	assert.NotContains(t, s.get(t, "/peers.txt", "Shardcast-Peer", "0").header, "Shardcast-Peer")
 	assert.Equal(t, http.StatusOK, s.ask(t, http.MethodHead, "/peers.txt").status)
 	assert.Equal(t, http.StatusMethodNotAllowed, s.ask(t, http.MethodPost, "/peers.txt").status)
@@ -156,16 +159,22 @@ func TestNobodyIsConnectedToByAnothersWord(t *testing.T) {
 		t.Skip("this system has one loopback address")
 	}
 	asked := make(chan string, 10)
-	srv := &httptest.Server{Listener: peer, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked <- fmt.Sprint(r.Method, " ", r.URL, " ", r.Close)
-		_, _ = io.WriteString(w, "ok\n")
-	})}}
+	srv := &httptest.Server{
+		Listener: peer,
+		Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked <- fmt.Sprint(r.Method, " ", r.URL, " ", r.Close)
+			_, _ = io.WriteString(w, "ok\n")
+		})},
+	}
 	srv.Start()
 	defer srv.Close()
 	at := peer.Addr().String()
 
 	s := swarmed(t, st, nil)
-	for _, claim := range []string{at, "localhost" + strings.TrimPrefix(at, "127.0.0.2"), "http://" + at, "[::1]:80", "70000", "", "8001, 8002"} {
+	for _, claim := range []string{
+		at, "localhost" + strings.TrimPrefix(at, "127.0.0.2"), "http://" + at, "[::1]:80",
+		"70000", "", "8001, 8002",
+	} {
 		assert.Equal(t, "refused", s.join(t, claim).header.Get("Shardcast-Peer"), claim)
 	}
 	assert.Empty(t, s.get(t, "/peers.txt").body)
@@ -181,7 +190,9 @@ func TestNobodyIsConnectedToByAnothersWord(t *testing.T) {
 func TestTwoFieldsAreNoClaim(t *testing.T) {
 	s := swarmed(t, open(t, t.TempDir()), nil)
 	conn := dial(t, s.address())
-	_, err := io.WriteString(conn, "GET /peers.txt HTTP/1.1\r\nHost: a\r\nConnection: close\r\nShardcast-Peer: 8001\r\nShardcast-Peer: 8002\r\n\r\n")
+	_, err := io.WriteString(conn,
+		"GET /peers.txt HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"+
+			"Shardcast-Peer: 8001\r\nShardcast-Peer: 8002\r\n\r\n")
 	require.NoError(t, err)
 	got, err := io.ReadAll(conn)
 	require.NoError(t, err)
@@ -218,7 +229,8 @@ func TestAskerIsToldOfSixteenOfSixtyFour(t *testing.T) {
 
 func TestPageOfAnotherSiteCannotJoin(t *testing.T) {
 	s := swarmed(t, open(t, t.TempDir()), nil)
-	got := s.ask(t, http.MethodOptions, "/peers.txt", "Origin", "https://example.com", "Access-Control-Request-Method", "GET",
+	got := s.ask(t, http.MethodOptions, "/peers.txt", "Origin", "https://example.com",
+		"Access-Control-Request-Method", "GET",
 		"Access-Control-Request-Headers", "shardcast-peer")
 	assert.NotContains(t, strings.ToLower(got.header.Get("Access-Control-Allow-Headers")), "shardcast-peer")
 }

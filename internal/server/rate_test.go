@@ -184,11 +184,13 @@ func TestBothRatesHoldAtOnce(t *testing.T) {
 	const perSecond, size = 1_000_000, 2_000_000
 	limited(t, size, Limits{Rate: 3 * perSecond, RatePerClient: perSecond}, func(t *testing.T, s site) {
 		took := s.together(t, size, "10.0.0.1", "10.0.0.2")
-		assert.InEpsilon(t, expected(size, 50_000, perSecond), took[0].Seconds(), 0.01, "a client's rate holds where all have more")
+		assert.InEpsilon(t, expected(size, 50_000, perSecond), took[0].Seconds(), 0.01,
+			"a client's rate holds where all have more")
 		assert.InEpsilon(t, expected(size, 50_000, perSecond), took[1].Seconds(), 0.01)
 		took = s.together(t, size, "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6")
 		for _, took := range took {
-			assert.InEpsilon(t, expected(6*size, 150_000, 3*perSecond), took.Seconds(), 0.05, "and that of all where they have less")
+			assert.InEpsilon(t, expected(6*size, 150_000, 3*perSecond), took.Seconds(), 0.05,
+				"and that of all where they have less")
 		}
 	})
 }
@@ -288,9 +290,11 @@ func TestOnlyShardsAreSlowedDown(t *testing.T) {
 		s.get(t.Context(), "10.0.0.1", "0-1023") // the bucket is empty now
 		start := time.Now()
 		for _, path := range []string{"/healthz", "/distribution.txt", "/v1/manifest.json"} {
-			s.ServeHTTP(&sink{header: make(http.Header)}, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
+			s.ServeHTTP(&sink{header: make(http.Header)},
+				httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
 		}
-		s.ServeHTTP(&sink{header: make(http.Header)}, httptest.NewRequestWithContext(t.Context(), http.MethodHead, "/v1/shard_001.bin", http.NoBody))
+		s.ServeHTTP(&sink{header: make(http.Header)},
+			httptest.NewRequestWithContext(t.Context(), http.MethodHead, "/v1/shard_001.bin", http.NoBody))
 		assert.Zero(t, time.Since(start))
 	})
 }
@@ -327,7 +331,8 @@ func TestWithoutARateTheKernelSendsShards(t *testing.T) {
 		opts := Options{Limits: limits, Metrics: metrics.New("origin", ""), AccessLog: io.Discard}
 		serving(t, 6<<20, opts, func(t *testing.T, s site) {
 			w := &kernel{sink: sink{header: make(http.Header)}}
-			s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/shard_001.bin", http.NoBody))
+			s.ServeHTTP(w,
+				httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/shard_001.bin", http.NoBody))
 			assert.Equal(t, 6<<20, w.total)
 			src, ok := w.src.(*io.LimitedReader)
 			require.True(t, ok, name)

@@ -159,7 +159,8 @@ func TestServeReturnsWhyItCannotServe(t *testing.T) {
 			spoil(t, ln, st)
 			done := make(chan error, 1)
 			go func() {
-				done <- server.Serve(t.Context(), ln, server.Options{Catalog: catalog.New(st, nil), Logger: slog.New(slog.DiscardHandler)})
+				done <- server.Serve(t.Context(), ln,
+					server.Options{Catalog: catalog.New(st, nil), Logger: slog.New(slog.DiscardHandler)})
 			}()
 			select {
 			case err := <-done:
@@ -296,7 +297,10 @@ func TestManyDownloadsAtOnceAreAllWhole(t *testing.T) {
 	t.Parallel()
 	st := open(t, t.TempDir())
 	publish(t, st, 1, text)
-	srv := httptest.NewServer(server.NewHandler(server.Options{Catalog: catalog.New(st, nil), Logger: slog.New(slog.DiscardHandler)}))
+	srv := httptest.NewServer(server.NewHandler(server.Options{
+		Catalog: catalog.New(st, nil),
+		Logger:  slog.New(slog.DiscardHandler),
+	}))
 	defer srv.Close()
 	s := site{srv.URL, srv.Client()}
 	t.Run("downloads", func(t *testing.T) {

@@ -143,7 +143,8 @@ func ServeBoard(ctx context.Context, ln net.Listener, opts Options) error {
 
 // serveOn has srv answer on ln until ctx ends, and finish answers for as long as grace.
 func serveOn(
-	ctx context.Context, group *errgroup.Group, ln net.Listener, srv *http.Server, grace time.Duration, logger *slog.Logger,
+	ctx context.Context, group *errgroup.Group, ln net.Listener, srv *http.Server,
+	grace time.Duration, logger *slog.Logger,
 ) {
 	group.Go(func() error {
 		if err := srv.Serve(listener{ln, stallTimeout}); !errors.Is(err, http.ErrServerClosed) {

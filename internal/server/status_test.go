@@ -202,7 +202,8 @@ func TestStatusHasTwoPathsAlone(t *testing.T) {
 }
 
 func TestAServerWithoutAStatusHasNoPage(t *testing.T) {
-	s := newSiteAs(t, server.Options{Catalog: catalog.New(open(t, t.TempDir()), nil), Metrics: metrics.New("origin", "")})
+	s := newSiteAs(t,
+		server.Options{Catalog: catalog.New(open(t, t.TempDir()), nil), Metrics: metrics.New("origin", "")})
 	assert.Equal(t, 404, s.get(t, "/").status)
 	assert.Equal(t, 404, s.get(t, "/status.json").status)
 }
@@ -235,7 +236,8 @@ func TestStatusComputesSharesFromTheMetrics(t *testing.T) {
 	m.Follow([]string{"http://a", "http://b"}, func() []metrics.Upstream { return make([]metrics.Upstream, 2) })
 	upstreams := func() []status.Upstream { return make([]status.Upstream, 2) }
 	opts := server.Options{
-		Catalog: catalog.New(open(t, t.TempDir()), nil), Metrics: m, Status: &server.Status{Role: "middle", Upstreams: upstreams},
+		Catalog: catalog.New(open(t, t.TempDir()), nil), Metrics: m,
+		Status: &server.Status{Role: "middle", Upstreams: upstreams},
 	}
 	s := newSiteAs(t, opts)
 	for _, u := range s.status(t).Upstreams {
@@ -256,7 +258,8 @@ func TestStatusComputesSharesFromTheMetrics(t *testing.T) {
 
 func TestStatusIsCountedAsAKindOfItsOwn(t *testing.T) {
 	m := metrics.New("origin", "")
-	s := newSiteAs(t, server.Options{Catalog: catalog.New(open(t, t.TempDir()), nil), Metrics: m, Status: &server.Status{}})
+	s := newSiteAs(t,
+		server.Options{Catalog: catalog.New(open(t, t.TempDir()), nil), Metrics: m, Status: &server.Status{}})
 	s.get(t, "/")
 	s.get(t, "/status.json")
 	has(t, m, `shardcast_http_requests_total{code="200",kind="status"}`, "2")

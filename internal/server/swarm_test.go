@@ -27,7 +27,8 @@ func (s site) have(t *testing.T, digest shard.Digest) having {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/v1/have?digest=%s", s.url, digest), http.NoBody)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/v1/have?digest=%s", s.url, digest),
+		http.NoBody)
 	require.NoError(t, err)
 	resp, err := s.client.Do(r)
 	require.NoError(t, err)
@@ -76,7 +77,8 @@ func TestOnlyASwarmIsToldWhatIsHeld(t *testing.T) {
 	s := swarmed(t, st, nil)
 	assert.Equal(t, http.StatusOK, s.ask(t, http.MethodHead, path).status)
 	for _, path := range []string{
-		"/v1/have", "/v1/have?digest=", "/v1/have?digest=x", "/v1/have?digest=" + m.Shards[0].String(), "/v2/have?digest=" + m.Digest.String(),
+		"/v1/have", "/v1/have?digest=", "/v1/have?digest=x", "/v1/have?digest=" + m.Shards[0].String(),
+		"/v2/have?digest=" + m.Digest.String(),
 	} {
 		assert.Equal(t, http.StatusNotFound, s.get(t, path).status, path)
 	}
@@ -115,7 +117,8 @@ func TestNodesOfASwarmHaveEightSlotsAndOthersAsManyAsTheyLike(t *testing.T) {
 	sentAway := make(chan struct{}, 3)
 	for range 3 {
 		go func() {
-			got := s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", "upstream") //nolint:testifylint // it ends before the test
+			got := s.get(t, shardPath,
+				"Range", "bytes=0-0", "Shardcast-Swarm", "upstream") //nolint:testifylint // it ends before the test
 			assert.Equal(t, http.StatusServiceUnavailable, got.status)
 			assert.Equal(t, "0", got.header.Get("Retry-After"))
 			sentAway <- struct{}{}
@@ -123,14 +126,17 @@ func TestNodesOfASwarmHaveEightSlotsAndOthersAsManyAsTheyLike(t *testing.T) {
 	}
 	<-sentAway
 	assert.Equal(t, http.StatusPartialContent, s.get(t, shardPath, "Range", "bytes=0-0").status, "a client in no swarm")
-	assert.Equal(t, http.StatusPartialContent, s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", "x").status, "nor this one")
+	assert.Equal(t, http.StatusPartialContent, s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", "x").status,
+		"nor this one")
 	for range 2 {
 		<-sentAway
 	}
 
 	assert.Equal(t, http.StatusConflict, s.get(t, "/v2/shard_001.bin", asked("fresh")...).status, "that needs no slot")
 	waited := make(chan int)
-	go func() { waited <- s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", "peer").status }() //nolint:testifylint // likewise
+	go func() {
+		waited <- s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", "peer").status
+	}() //nolint:testifylint // likewise
 	leave[3]()
 	assert.Equal(t, http.StatusPartialContent, <-waited, "one has left")
 }
@@ -173,7 +179,8 @@ func TestABoardAloneServesItsShardsToASwarmAndNothingElse(t *testing.T) {
 	assert.Equal(t, http.StatusOK, f.get(t, "/healthz").status)
 	for _, path := range []string{
 		"/", "/distribution.txt", "/v1/manifest.json", "/v1/SHA256SUMS", "/v1/shard_003.bin", "/v2/shard_001.bin",
-		"/v2/have?digest=" + f.version.Entry.Digest.String(), "/readyz", "/metrics", "/py03/distribution.txt", "/py01/data1.bin",
+		"/v2/have?digest=" + f.version.Entry.Digest.String(), "/readyz", "/metrics", "/py03/distribution.txt",
+		"/py01/data1.bin",
 	} {
 		assert.Equal(t, http.StatusNotFound, f.get(t, path).status, path)
 	}
@@ -189,7 +196,8 @@ func TestServeBoardBreaksOffWhenItEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- server.ServeBoard(ctx, ln, server.Options{Catalog: catalog.New(nil, f.board), Logger: slog.New(slog.DiscardHandler)})
+		ended <- server.ServeBoard(ctx, ln,
+			server.Options{Catalog: catalog.New(nil, f.board), Logger: slog.New(slog.DiscardHandler)})
 	}()
 	f.site = site{"http://" + ln.Addr().String(), http.DefaultClient}
 	resp := f.open(t, asked("peer")...)
@@ -231,12 +239,14 @@ func TestWhatThereIsToSpareIsSentOnceSlotsHaveSufficedForASecond(t *testing.T) {
 	assert.Equal(t, http.StatusServiceUnavailable, got.status, "all are taken")
 	assert.Equal(t, "0", got.header.Get("Retry-After"))
 	leave[0]()
-	require.Eventually(t, func() bool { return ask("spare").status == http.StatusPartialContent }, patience, time.Millisecond, "nobody has asked in vain")
+	require.Eventually(t, func() bool { return ask("spare").status == http.StatusPartialContent }, patience,
+		time.Millisecond, "nobody has asked in vain")
 
 	leave[0] = s.held(t, asked("peer")...)
 	began := time.Now()
 	assert.Equal(t, http.StatusServiceUnavailable, ask("fresh").status, "after two seconds")
 	leave[1]()
-	require.Eventually(t, func() bool { return ask("spare").status == http.StatusPartialContent }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return ask("spare").status == http.StatusPartialContent }, patience,
+		10*time.Millisecond)
 	assert.GreaterOrEqual(t, time.Since(began), 3*time.Second)
 }

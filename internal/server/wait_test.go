@@ -198,7 +198,8 @@ func TestManyChangesAreLookedAtTogether(t *testing.T) {
 		l.board.List(distfile.Entry{Version: shard.Version(v + 1)})
 	}
 	want := distfile.MaxEntries / 2
-	require.Eventually(t, func() bool { return strings.Count(string(l.latest.Load().text), "\n") == want }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Count(string(l.latest.Load().text), "\n") == want }, patience,
+		time.Millisecond)
 	elapsed := time.Since(start)
 	cancel()
 	assert.LessOrEqual(t, <-looks, int(elapsed/catalog.LookPause)+2)
@@ -269,7 +270,8 @@ func TestFirstWaiterAfterAChangeIsHeldToo(t *testing.T) {
 		write(t, name, text)
 		held, got := make(chan struct{}), make(chan *offer)
 		go func() {
-			o, _ := l.await(t.Context(), `"`+shard.Digest(sha256.Sum256([]byte(text))).String()+`"`, time.Hour, func() { close(held) })
+			o, _ := l.await(t.Context(), `"`+shard.Digest(sha256.Sum256([]byte(text))).String()+`"`, time.Hour,
+				func() { close(held) })
 			got <- o
 		}()
 		select {
@@ -308,7 +310,10 @@ func TestRequestIsNotHeldForAClientThatHasGone(t *testing.T) {
 	_, err := l.look()
 	require.NoError(t, err)
 	held := make(chan struct{}, 1)
-	h := newHandler(Options{Catalog: catalog.New(l.store, nil), Logger: slog.New(heldHandler{slog.DiscardHandler, held})}, l.over)
+	h := newHandler(Options{
+		Catalog: catalog.New(l.store, nil),
+		Logger:  slog.New(heldHandler{slog.DiscardHandler, held}),
+	}, l.over)
 	_, err = h.listings.dialects[Dialect01].look()
 	require.NoError(t, err)
 	ended := make(chan struct{})
@@ -319,7 +324,8 @@ func TestRequestIsNotHeldForAClientThatHasGone(t *testing.T) {
 	defer srv.Close()
 	conn, err := net.DialTimeout("tcp", srv.Listener.Addr().String(), patience)
 	require.NoError(t, err)
-	_, err = fmt.Fprintf(conn, "GET /distribution.txt HTTP/1.1\r\nHost: h\r\nIf-None-Match: %s\r\nPrefer: wait=300\r\n\r\n", tag(l.last))
+	_, err = fmt.Fprintf(conn,
+		"GET /distribution.txt HTTP/1.1\r\nHost: h\r\nIf-None-Match: %s\r\nPrefer: wait=300\r\n\r\n", tag(l.last))
 	require.NoError(t, err)
 	<-held
 	require.NoError(t, conn.Close())

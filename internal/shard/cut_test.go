@@ -46,7 +46,8 @@ func (s *shelf) tidy(t require.TestingT, whole []byte, shardSize int) {
 		require.Equal(t, i+1, f.number, "shards are created in order, and once")
 		require.True(t, f.closed, "shard %d stays open", f.number)
 		if f.committed {
-			require.True(t, bytes.Equal(shards[i], f.Bytes()), "shard %d was committed with other bytes than its own", f.number)
+			require.True(t, bytes.Equal(shards[i], f.Bytes()), "shard %d was committed with other bytes than its own",
+				f.number)
 		}
 	}
 }
@@ -376,7 +377,8 @@ func TestCutCommitsAShardWhileTheNextIsCut(t *testing.T) {
 			}
 			return s.create(number)
 		}
-		_, shards, err := cut(t.Context(), bytes.NewReader(noise(20)), shard.Plan{Size: 20, ShardSize: 10, Create: create})
+		_, shards, err := cut(t.Context(), bytes.NewReader(noise(20)),
+			shard.Plan{Size: 20, ShardSize: 10, Create: create})
 		require.NoError(t, err)
 		assert.Len(t, shards, 2)
 	})
@@ -390,7 +392,8 @@ func TestCutWaitsForASlowDisk(t *testing.T) {
 		s := &shelf{onCommit: func(int) { <-synced }}
 		ended := make(chan error)
 		go func() {
-			_, _, err := cut(t.Context(), bytes.NewReader(whole), shard.Plan{Size: count, ShardSize: 1, Create: s.create})
+			_, _, err := cut(t.Context(), bytes.NewReader(whole),
+				shard.Plan{Size: count, ShardSize: 1, Create: s.create})
 			ended <- err
 		}()
 		synctest.Wait()
@@ -408,7 +411,8 @@ func TestCutReturnsOnlyWhenAllIsCommitted(t *testing.T) {
 		s := &shelf{onCommit: func(int) { <-synced }}
 		ended := make(chan error, 1)
 		go func() {
-			_, _, err := cut(t.Context(), bytes.NewReader(noise(3)), shard.Plan{Size: 3, ShardSize: 1, Create: s.create})
+			_, _, err := cut(t.Context(), bytes.NewReader(noise(3)),
+				shard.Plan{Size: 3, ShardSize: 1, Create: s.create})
 			ended <- err
 		}()
 		synctest.Wait()
@@ -430,7 +434,8 @@ func TestCutRefusesSizesThatCannotBeCut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var s shelf
-			_, _, err := cut(t.Context(), bytes.NewReader(nil), shard.Plan{Size: tc.size, ShardSize: tc.shardSize, Create: s.create})
+			_, _, err := cut(t.Context(), bytes.NewReader(nil),
+				shard.Plan{Size: tc.size, ShardSize: tc.shardSize, Create: s.create})
 			require.Error(t, err)
 			assert.Empty(t, s.files)
 			assert.Error(t, shard.CheckSize(tc.size, tc.shardSize))

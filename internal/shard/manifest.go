@@ -75,7 +75,8 @@ func ParseManifest(r io.Reader) (Manifest, error) {
 	}
 	var m Manifest
 	err = decode(text, map[string]any{
-		"name": &m.Name, "date": &m.Date, "size": &m.Size, "shard_size": &m.ShardSize, "digest": &m.Digest, "blake3": &m.BLAKE3, "shards": &m.Shards,
+		"name": &m.Name, "date": &m.Date, "size": &m.Size, "shard_size": &m.ShardSize, "digest": &m.Digest,
+		"blake3": &m.BLAKE3, "shards": &m.Shards,
 	})
 	if err != nil {
 		return Manifest{}, fmt.Errorf("%w: %w", ErrManifest, err)
@@ -161,7 +162,8 @@ func (m Manifest) Shard(number int) Shard {
 // otherwise an error that names a sufficient shard size.
 func CheckSize(size, shardSize int64) error {
 	if size < 0 || shardSize < 1 {
-		return fmt.Errorf("%d bytes cannot be cut into shards of %d: sizes are 0 or more, and shard sizes 1 or more", size, shardSize)
+		return fmt.Errorf("%d bytes cannot be cut into shards of %d: sizes are 0 or more, and shard sizes 1 or more",
+			size, shardSize)
 	}
 	if countShards(size, shardSize) > MaxShards {
 		return fmt.Errorf("%d bytes in shards of %d are more than %d shards: use a shard size of %d or more",

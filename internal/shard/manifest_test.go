@@ -107,8 +107,9 @@ func anyManifest() *rapid.Generator[shard.Manifest] {
 		}
 		zone := time.FixedZone("", 60*rapid.IntRange(-23*60, 23*60).Draw(t, "minutes"))
 		return shard.Manifest{
-			Name:      rapid.StringN(0, -1, 255).Draw(t, "name"),
-			Date:      time.Unix(rapid.Int64Range(earliest, latest).Draw(t, "date"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).In(zone),
+			Name: rapid.StringN(0, -1, 255).Draw(t, "name"),
+			Date: time.Unix(rapid.Int64Range(earliest, latest).Draw(t, "date"),
+				rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).In(zone),
 			Size:      size,
 			ShardSize: shardSize,
 			Digest:    digest,
@@ -241,7 +242,9 @@ func TestManifestTakesTheLargestFile(t *testing.T) {
 		"in all that are allowed": {1 << 47, shard.MaxShards},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := shard.Manifest{Size: math.MaxInt64, ShardSize: tc.shardSize, Digest: shard.Digest{1}, Shards: alike(tc.count)}
+			m := shard.Manifest{
+				Size: math.MaxInt64, ShardSize: tc.shardSize, Digest: shard.Digest{1}, Shards: alike(tc.count),
+			}
 			require.NoError(t, m.Validate())
 			requireCovered(t, m)
 		})
@@ -258,20 +261,24 @@ func TestShardSaysWhereItsBytesAre(t *testing.T) {
 
 func TestValidateRefusesAManifestThatContradictsItself(t *testing.T) {
 	for name, change := range map[string]func(m *shard.Manifest){
-		"negative size":               func(m *shard.Manifest) { m.Size = -1 },
-		"negative size, no shards":    func(m *shard.Manifest) { m.Size, m.Shards = -1, nil },
-		"smallest size":               func(m *shard.Manifest) { m.Size, m.Shards = math.MinInt64, nil },
-		"shard size 0":                func(m *shard.Manifest) { m.ShardSize = 0 },
-		"shard size 0, empty file":    func(m *shard.Manifest) { m.Size, m.ShardSize, m.Shards = 0, 0, nil },
-		"negative shard size":         func(m *shard.Manifest) { m.ShardSize = -10 },
-		"smallest shard size":         func(m *shard.Manifest) { m.ShardSize = math.MinInt64 },
-		"a shard too few":             func(m *shard.Manifest) { m.Size = 21 },
-		"a shard too many":            func(m *shard.Manifest) { m.Size = 10 },
-		"shards of an empty file":     func(m *shard.Manifest) { m.Size = 0 },
-		"no shards of some bytes":     func(m *shard.Manifest) { m.Shards = nil },
-		"one shard would do":          func(m *shard.Manifest) { m.ShardSize = 20 },
-		"overflow of the count":       func(m *shard.Manifest) { m.Size, m.ShardSize, m.Shards = math.MaxInt64, 1, nil },
-		"overflow when rounding up":   func(m *shard.Manifest) { m.Size, m.ShardSize, m.Shards = math.MaxInt64, math.MaxInt64, nil },
+		"negative size":            func(m *shard.Manifest) { m.Size = -1 },
+		"negative size, no shards": func(m *shard.Manifest) { m.Size, m.Shards = -1, nil },
+		"smallest size":            func(m *shard.Manifest) { m.Size, m.Shards = math.MinInt64, nil },
+		"shard size 0":             func(m *shard.Manifest) { m.ShardSize = 0 },
+		"shard size 0, empty file": func(m *shard.Manifest) { m.Size, m.ShardSize, m.Shards = 0, 0, nil },
+		"negative shard size":      func(m *shard.Manifest) { m.ShardSize = -10 },
+		"smallest shard size":      func(m *shard.Manifest) { m.ShardSize = math.MinInt64 },
+		"a shard too few":          func(m *shard.Manifest) { m.Size = 21 },
+		"a shard too many":         func(m *shard.Manifest) { m.Size = 10 },
+		"shards of an empty file":  func(m *shard.Manifest) { m.Size = 0 },
+		"no shards of some bytes":  func(m *shard.Manifest) { m.Shards = nil },
+		"one shard would do":       func(m *shard.Manifest) { m.ShardSize = 20 },
+		"overflow of the count": func(m *shard.Manifest) {
+			m.Size, m.ShardSize, m.Shards = math.MaxInt64, 1, nil
+		},
+		"overflow when rounding up": func(m *shard.Manifest) {
+			m.Size, m.ShardSize, m.Shards = math.MaxInt64, math.MaxInt64, nil
+		},
 		"overflow, one too many":      func(m *shard.Manifest) { m.Size, m.ShardSize = math.MaxInt64, math.MaxInt64 },
 		"more shards than allowed":    func(m *shard.Manifest) { *m = valid(shard.MaxShards + 1) },
 		"a count that wraps an int32": func(m *shard.Manifest) { m.Size, m.ShardSize, m.Shards = 1<<32, 1, nil },
@@ -343,15 +350,17 @@ func TestParseManifestRefusesWhatIsNoManifest(t *testing.T) {
 		"shards are no array":     replaced("shards", `{"1": "`+abc+`"}`),
 		"a shard too few":         replaced("shards", digests(1)),
 		"a shard too many":        replaced("shards", digests(3)),
-		"more than allowed":       text(map[string]string{"size": "65537", "shard_size": "1", "shards": digests(65537)}),
-		"an upper-case digest":    replaced("digest", `"`+strings.ToUpper(abc)+`"`),
-		"a short digest":          replaced("digest", `"`+abc[1:]+`"`),
-		"a digest as a number":    replaced("digest", "1"),
-		"a short shard's digest":  replaced("shards", `["`+abc+`", ""]`),
-		"no date":                 replaced("date", `"yesterday"`),
-		"date as a number":        replaced("date", "1769860800"),
-		"name as a number":        replaced("name", "1"),
-		"name too long":           replaced("name", `"`+strings.Repeat("x", 256)+`"`),
+		"more than allowed": text(map[string]string{
+			"size": "65537", "shard_size": "1", "shards": digests(65537),
+		}),
+		"an upper-case digest":   replaced("digest", `"`+strings.ToUpper(abc)+`"`),
+		"a short digest":         replaced("digest", `"`+abc[1:]+`"`),
+		"a digest as a number":   replaced("digest", "1"),
+		"a short shard's digest": replaced("shards", `["`+abc+`", ""]`),
+		"no date":                replaced("date", `"yesterday"`),
+		"date as a number":       replaced("date", "1769860800"),
+		"name as a number":       replaced("name", "1"),
+		"name too long":          replaced("name", `"`+strings.Repeat("x", 256)+`"`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := shard.ParseManifest(strings.NewReader(body))
@@ -418,7 +427,8 @@ func TestAutoSizeMakesAboutAThousandShardsWithinBounds(t *testing.T) {
 	for size, want := range map[int64]int64{
 		0: 8_000_000, 1: 8_000_000, 8_000_000_000: 8_000_000, 8_000_000_001: 8_000_001, 20_000_000_000: 20_000_000,
 		64_000_000_000: 64_000_000, 1_000_000_000_000: 64_000_000,
-		64_000_000 * shard.MaxShards: 64_000_000, 64_000_000*shard.MaxShards + 1: 64_000_001, math.MaxInt64: math.MaxInt64/shard.MaxShards + 1,
+		64_000_000 * shard.MaxShards: 64_000_000, 64_000_000*shard.MaxShards + 1: 64_000_001,
+		math.MaxInt64: math.MaxInt64/shard.MaxShards + 1,
 	} {
 		assert.Equal(t, want, shard.AutoSize(size), "%d", size)
 		assert.NoError(t, shard.CheckSize(size, shard.AutoSize(size)))

@@ -36,7 +36,10 @@ func TestVerifyTakesTheBytesOfTheShardAndNoOthers(t *testing.T) {
 		"zeros":                {io.LimitReader(endless(0), 4), shard.ErrDigest},
 		"broken at once":       {iotest.ErrReader(errBroken), errBroken},
 		"broken after it all":  {io.MultiReader(strings.NewReader("data"), iotest.ErrReader(errBroken)), errBroken},
-		"broken off":           {io.MultiReader(strings.NewReader("da"), iotest.ErrReader(io.ErrUnexpectedEOF)), io.ErrUnexpectedEOF},
+		"broken off": {
+			io.MultiReader(strings.NewReader("da"), iotest.ErrReader(io.ErrUnexpectedEOF)),
+			io.ErrUnexpectedEOF,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.ErrorIs(t, data.Verify(tc.body, make([]byte, 3)), tc.want)
@@ -46,7 +49,8 @@ func TestVerifyTakesTheBytesOfTheShardAndNoOthers(t *testing.T) {
 
 func TestVerifyUsesTheBufferItIsGiven(t *testing.T) {
 	buf := make([]byte, 16)
-	require.NoError(t, data.Verify(strings.NewReader("data"), buf), "strings.Reader could write itself, past the buffer")
+	require.NoError(t, data.Verify(strings.NewReader("data"), buf),
+		"strings.Reader could write itself, past the buffer")
 	assert.Equal(t, "data", string(buf[:4]))
 }
 

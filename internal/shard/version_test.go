@@ -77,7 +77,10 @@ func TestParseVersionRefusesWhateverElse(t *testing.T) {
 }
 
 func FuzzParseVersion(f *testing.F) {
-	for _, text := range []string{"v1", "v15", "v999999999999999999", "v0", "v01", "v", "1", "V1", "../x", "v1\n", "v1/..", "v1000000000000000000", "v\u0661"} {
+	for _, text := range []string{
+		"v1", "v15", "v999999999999999999", "v0", "v01", "v", "1", "V1", "../x", "v1\n",
+		"v1/..", "v1000000000000000000", "v\u0661",
+	} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -66,7 +66,8 @@ func (d *Draft) Create(number int) (shard.Writer, error) {
 // Open opens shard number for reading and writing in place, with the bytes that were
 // written before, also by another program under the longer name. Any of them may be wrong.
 func (d *Draft) Open(number int) (*os.File, error) {
-	root, name, long := d.store.root, path.Join(d.path(), shard.FileName(number)), path.Join(d.path(), shard.LongFileName(number))
+	root := d.store.root
+	name, long := path.Join(d.path(), shard.FileName(number)), path.Join(d.path(), shard.LongFileName(number))
 	if _, err := root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 		if info, err := root.Lstat(long); err == nil && info.Mode().IsRegular() {
 			if err := root.Rename(long, name); err != nil {

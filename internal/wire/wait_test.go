@@ -97,8 +97,9 @@ func FuzzPreferredWait(f *testing.F) {
 
 func TestWaitApplied(t *testing.T) {
 	for field, want := range map[string]bool{
-		"wait=5": true, "WAIT=5": true, "respond-async, wait=5": true, " wait": true, wire.PreferWait(time.Minute): true,
-		"": false, "respond-async": false, "await=5": false, `foo="wait=5"`: false,
+		"wait=5": true, "WAIT=5": true, "respond-async, wait=5": true, " wait": true,
+		wire.PreferWait(time.Minute): true,
+		"":                           false, "respond-async": false, "await=5": false, `foo="wait=5"`: false,
 	} {
 		assert.Equal(t, want, wire.WaitApplied([]string{field}), "%q", field)
 	}
