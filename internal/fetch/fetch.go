@@ -8,10 +8,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/backoff"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/offers"
 	"github.com/shardcast/shardcast/internal/peering"
-	"github.com/shardcast/shardcast/internal/rank"
 	"github.com/shardcast/shardcast/internal/remote"
 	"github.com/shardcast/shardcast/internal/roster"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -229,7 +229,8 @@ func (f *fetching) transfer(
 	plan := p.swarm.Plan(peering.PlanOptions{
 		Version: want.Entry.Version, Digest: m.Stated.Digest, Tier: m.Tier, Shards: len(m.Stated.Shards),
 		Want: want, Verifier: verifier, Audience: audience, Transfer: t, Tally: f.tally,
-		Timeout: p.opts.Timeout, Attempts: p.opts.Attempts, Workers: p.opts.Concurrency, Logger: p.opts.Logger,
+		Timeout: p.opts.Timeout, Attempts: p.opts.Attempts, Waits: p.opts.waits(),
+		Workers: p.opts.Concurrency, Logger: p.opts.Logger,
 	})
 	defer plan.Close()
 	listening, stop := context.WithCancel(ctx)
@@ -271,8 +272,8 @@ const (
 	// offer what is fetched.
 	askAgain = 10 * time.Second
 
-	// askFirst is when the latter are asked for the first time, and each time after twice
-	// as long, up to askAgain: they may be about to have it.
+	// askFirst is the wait before the latter are asked for the first time. It is doubled, up
+	// to askAgain: they may be about to have it.
 	askFirst = time.Second
 )
 
@@ -280,20 +281,18 @@ const (
 func (p *Pool) askLacking(ctx context.Context, v shard.Version) {
 	var asking sync.WaitGroup
 	defer asking.Wait()
-	early := askFirst
-	for since := rank.Tick; ; since += rank.Tick {
-		if roster.Sleep(ctx, rank.Tick, nil) != nil {
-			return
+	ask := func(down bool) {
+		for _, s := range p.offers.Without(v, down) {
+			asking.Go(func() { _ = p.offers.Ask(ctx, s) }) // it has logged what was wrong
 		}
-		down, isEarly := since%askAgain == 0, since == early && early < askAgain
-		if isEarly {
-			early *= 2
+	}
+	asking.Go(func() {
+		for wait := (backoff.Doubling{First: askFirst, Most: askAgain}); roster.Sleep(ctx, wait.Next(), nil) == nil; {
+			ask(false)
 		}
-		if down || isEarly {
-			for _, s := range p.offers.Without(v, down) {
-				asking.Go(func() { p.offers.Ask(ctx, s) })
-			}
-		}
+	})
+	for roster.Sleep(ctx, backoff.Jitter(askAgain), nil) == nil {
+		ask(true)
 	}
 }
 

@@ -134,7 +134,7 @@ func (o *Options) check() error {
 	o.SlowWait = cmp.Or(o.SlowWait, DefaultSlowWait)
 	o.Concurrency = cmp.Or(o.Concurrency, DefaultConcurrency)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	if o.Timeout < 0 || o.Attempts < 0 || o.FastAttempts < 0 || o.FastWait < 0 || o.SlowWait < 0 || o.Concurrency < 0 {
+	if min(o.Timeout, o.FastWait, o.SlowWait) < 0 || min(o.Attempts, o.FastAttempts, o.Concurrency) < 0 {
 		return fmt.Errorf("a time-out, wait or number of attempts or shards is negative: %v, %v, %v, %d, %d, %d",
 			o.Timeout, o.FastWait, o.SlowWait, o.Attempts, o.FastAttempts, o.Concurrency)
 	}
@@ -148,6 +148,10 @@ func (o *Options) check() error {
 		return again
 	})
 	return nil
+}
+
+func (o *Options) waits() roster.Waits {
+	return roster.Waits{FastAttempts: o.FastAttempts, FastWait: o.FastWait, SlowWait: o.SlowWait}
 }
 
 // A Pool is a set of upstreams, and what they offer. Its methods may be called from any
@@ -188,19 +192,23 @@ func newPool(opts Options, sys system) (*Pool, error) {
 	}
 	p := &Pool{opts: opts}
 	p.remote = remote.New(remote.Options{
-		Timeout: opts.Timeout, Connections: opts.Concurrency, LimitRate: opts.LimitRate, RootCAs: opts.RootCAs, Dial: sys.dial,
+		Timeout: opts.Timeout, Connections: opts.Concurrency, LimitRate: opts.LimitRate,
+		RootCAs: opts.RootCAs, Dial: sys.dial,
 	})
 	p.roster = roster.New(roster.Options{
 		Upstreams: opts.Upstreams, Timeout: opts.Timeout,
-		Attempts: opts.Attempts, FastAttempts: opts.FastAttempts, FastWait: opts.FastWait, SlowWait: opts.SlowWait,
+		Attempts: opts.Attempts, Waits: opts.waits(),
 		Resolve: sys.resolve, Draw: sys.draw,
 		Changed: func(others []*remote.Server) { p.offers.Changed(others) },
 		Metrics: opts.Metrics, Logger: opts.Logger,
 	})
 	p.offers = offers.New(offers.Options{
-		Timeout: opts.Timeout, Attempts: opts.Attempts, Remote: p.remote, Roster: p.roster, Metrics: opts.Metrics, Logger: opts.Logger,
+		Timeout: opts.Timeout, Attempts: opts.Attempts, Waits: opts.waits(),
+		Remote: p.remote, Roster: p.roster, Metrics: opts.Metrics, Logger: opts.Logger,
 	})
-	p.swarm = peering.New(peering.Options{Remote: p.remote, Roster: p.roster, Allow: opts.SwarmAllow, Logger: opts.Logger})
+	p.swarm = peering.New(peering.Options{
+		Remote: p.remote, Roster: p.roster, Allow: opts.SwarmAllow, Logger: opts.Logger,
+	})
 	names := make([]string, len(opts.Upstreams))
 	for i, u := range opts.Upstreams {
 		names[i] = u.Redacted()
@@ -294,7 +302,8 @@ func (p *Pool) Standings() []Standing {
 	all := make([]Standing, len(standings))
 	for i, s := range standings {
 		all[i] = Standing{
-			URL: s.URL, State: s.State, Throughput: s.Throughput, Success: s.Success, Settled: s.Settled, Err: s.Err, At: s.At,
+			URL: s.URL, State: s.State, Throughput: s.Throughput,
+			Success: s.Success, Settled: s.Settled, Err: s.Err, At: s.At,
 		}
 		for _, server := range s.Servers {
 			up, newest := p.offers.Listed(server)

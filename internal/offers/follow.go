@@ -158,7 +158,7 @@ func (f *follower) question() question {
 		f.wait = min(max(2*f.wait, leastWait), wire.LongestWait)
 		f.longer = now.Add(longerAfter)
 	}
-	etag := f.offers.listing(f.server).etag
+	etag := f.offers.listings.of(f.server).etag
 	if f.wait == 0 || f.failed.Failures() > 0 || etag == "" || now.Before(f.polled) {
 		return question{}
 	}

@@ -56,7 +56,7 @@ func (o *Offers) manifest(ctx context.Context, e distfile.Entry) (shard.Manifest
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case err != nil:
-		err = w.Failed(slices.Concat(failed, o.opts.Roster.Refusals(job)))
+		err = w.Failed(slices.Concat(failed, o.opts.Roster.Busy(job).Said))
 	}
 	if err != nil {
 		return shard.Manifest{}, fmt.Errorf("fetch the manifest of %s: %w", e.Version, Named(err))
@@ -68,28 +68,19 @@ func (o *Offers) manifest(ctx context.Context, e distfile.Entry) (shard.Manifest
 // manifest: by another digest that is listed, and whose servers have one. [Offers.Offers]
 // states that digest from then on.
 func (o *Offers) another(ctx context.Context, e distfile.Entry) (distfile.Entry, shard.Manifest, bool) {
-	for _, other := range o.others(e) {
+	e = o.listings.canonical(e)
+	tried := []distfile.Entry{e}
+	for _, other := range o.listings.all(o.opts.Roster.Servers()) {
+		other.Count = 0
+		if other.Version != e.Version || slices.Contains(tried, other) {
+			continue
+		}
+		tried = append(tried, other)
 		if m, err := o.manifest(ctx, other); err == nil {
 			return other, m, true
 		}
 	}
 	return e, shard.Manifest{}, false
-}
-
-// others returns the version of e by the other digests that servers list.
-func (o *Offers) others(e distfile.Entry) (others []distfile.Entry) {
-	servers := o.opts.Roster.Servers()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	e = o.known.canonical(e)
-	for _, s := range servers {
-		for _, l := range o.listings[s].entries {
-			if l = o.known.canonical(l); l.Version == e.Version && l != e && !slices.Contains(others, l) {
-				others = append(others, l)
-			}
-		}
-	}
-	return others
 }
 
 // A Choice is the choosing of a manifest for one fetch. A manifest is believed until
@@ -158,7 +149,7 @@ func (c *Choice) next(ctx context.Context) (m Manifest, err error) {
 func (c *Choice) Distrust(m Manifest, err error) {
 	c.offers.opts.Logger.Warn("manifest not believed", "version", c.want.Entry.Version.String(), "upstream", m.Source.Name, "err", err)
 	c.tried, c.last = append(c.tried, m.Stated), fmt.Errorf("by the manifest of %s: %w", m.Source.Name, err)
-	if m.Tier == 1 || !c.offers.lists(m.Source, c.want.Entry) {
+	if m.Tier == 1 || !c.offers.listings.lists(m.Source, c.want.Entry) {
 		c.want.refuse(m.Source, c.last)
 	}
 }
@@ -190,9 +181,7 @@ func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e distfile.En
 	if err != nil {
 		return Manifest{}, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	o.mu.Lock()
-	keep(o.known.manifested, o.known.canonical(e), true)
-	o.mu.Unlock()
+	o.listings.hasManifest(e)
 	passed, _ := strconv.ParseUint(body.Header.Get(wire.TierHeader), 10, 16)
 	return Manifest{Stated: m, Source: s, Tier: int(passed) + 1}, nil
 }

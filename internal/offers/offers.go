@@ -37,7 +37,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -71,8 +70,9 @@ type Options struct {
 	// take beyond the time for which it was asked to hold it.
 	Timeout time.Duration
 
-	// Attempts is how often [Offers.Reach] asks all servers.
+	// Attempts is how often [Offers.Reach] asks all servers, and Waits are those between.
 	Attempts int
+	Waits    roster.Waits
 
 	Remote  *remote.Client
 	Roster  *roster.Roster
@@ -89,28 +89,12 @@ type Offers struct {
 	end    context.CancelFunc
 	news   signal.Signal // what servers list has changed
 
-	mu       sync.Mutex // guards what follows
-	listings map[*remote.Server]listing
-	known    known
-}
-
-// listing is what one server lists, by its last answer.
-type listing struct {
-	entries  []distfile.Entry
-	etag     string    // of the distribution, or empty
-	changed  time.Time // when it became another one
-	skipped  string    // what was wrong with lines of it
-	failing  bool      // the server did not answer the last question
-	heard    bool      // it has answered one
-	misses   int       // how often it did not
-	askLater time.Time // when it may be asked again, because it said so
-	askErr   error     // what it said
-	long     bool      // its shards have names of five digits
+	listings *listings
 }
 
 // New returns Offers of the servers of opts.Roster.
 func New(opts Options) *Offers {
-	o := &Offers{opts: opts, listings: make(map[*remote.Server]listing), known: newKnown()}
+	o := &Offers{opts: opts, listings: newListings()}
 	o.life, o.end = context.WithCancel(context.Background())
 	return o
 }
@@ -125,11 +109,9 @@ func (o *Offers) Close() {
 
 // Changed forgets what servers listed that have gone or come back, and wakes followers.
 func (o *Offers) Changed(others []*remote.Server) {
-	o.mu.Lock()
 	for _, s := range others {
-		o.listings[s] = listing{changed: time.Now()}
+		o.listings.update(s, func(l *listing) { *l = listing{changed: time.Now()} })
 	}
-	o.mu.Unlock()
 	o.news.Raise()
 }
 
@@ -139,11 +121,11 @@ func (o *Offers) Changed(others []*remote.Server) {
 // distribution to give, which matches [remote.ErrUnreachable] if none answered, and what
 // ended ctx.
 func (o *Offers) Refresh(ctx context.Context, patience time.Duration) error {
-	o.opts.Roster.Resolve(ctx)
+	o.opts.Roster.Names.Resolve(ctx)
 	present := o.opts.Roster.Servers()
 	results := make(chan error, len(present))
 	for _, s := range present {
-		go func() { results <- o.refresh(ctx, s) }()
+		go func() { results <- o.Ask(ctx, s) }()
 	}
 	var failed []error
 	var enough <-chan time.Time
@@ -164,7 +146,7 @@ func (o *Offers) Refresh(ctx context.Context, patience time.Duration) error {
 	if enough != nil {
 		return nil
 	}
-	failed = append(failed, o.opts.Roster.Unresolved()...)
+	failed = append(failed, o.opts.Roster.Names.Unresolved()...)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -179,7 +161,7 @@ func (o *Offers) Reach(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil || attempt >= o.opts.Attempts || errors.Is(err, distfile.ErrTooLong) {
 			return err
 		}
-		wait := o.opts.Roster.Pause(attempt)
+		wait := o.opts.Waits.After(attempt)
 		var busy *remote.Busy
 		if errors.As(err, &busy) {
 			wait = busy.Wait
@@ -193,8 +175,8 @@ func (o *Offers) Reach(ctx context.Context) error {
 	}
 }
 
-// refresh asks s for its distribution, once for all callers that want it.
-func (o *Offers) refresh(ctx context.Context, s *remote.Server) error {
+// Ask asks s for its distribution, once for all callers that want it. It logs failures.
+func (o *Offers) Ask(ctx context.Context, s *remote.Server) error {
 	answer := o.asking.DoChan(s.Name, func() (any, error) {
 		_, err := o.ask(o.life, s, question{})
 		return nil, err
@@ -206,9 +188,6 @@ func (o *Offers) refresh(ctx context.Context, s *remote.Server) error {
 		return r.Err
 	}
 }
-
-// Ask asks s for its distribution, once for all callers. What was wrong is logged.
-func (o *Offers) Ask(ctx context.Context, s *remote.Server) { _ = o.refresh(ctx, s) }
 
 // question is how to ask for a distribution. The zero value has it sent at once.
 type question struct {
@@ -231,9 +210,9 @@ type reply struct {
 // ask asks s for its distribution and notes the answer, unless the question was cut off
 // or ctx has ended: then nothing is known.
 func (o *Offers) ask(ctx context.Context, s *remote.Server, q question) (reply, error) {
-	before := o.listing(s)
-	if left := time.Until(before.askLater); left > 0 {
-		return reply{}, &remote.Busy{Err: before.askErr, Wait: left}
+	known := o.listings.of(s)
+	if left := time.Until(known.askLater); left > 0 {
+		return reply{}, &remote.Busy{Err: known.askErr, Wait: left}
 	}
 	patience := o.opts.Timeout + q.wait
 	late := fmt.Errorf("not answered within %v", patience)
@@ -248,68 +227,52 @@ func (o *Offers) ask(ctx context.Context, s *remote.Server, q question) (reply, 
 	if !o.opts.Roster.Has(s) {
 		return r, err
 	}
-	o.update(s, func(l *listing) {
-		switch {
-		case err != nil:
-			r.news = o.missed(s, l, err)
-		default:
-			// What was held has come meanwhile, and may be newer than this.
+	logger := o.opts.Logger.With("upstream", s.Name)
+	if err != nil {
+		o.opts.Metrics.Failed(o.opts.Roster.Number(s), metrics.Down)
+		o.listings.update(s, func(l *listing) { r.news = l.missed(err, logger) })
+	} else {
+		o.listings.update(s, func(l *listing) {
+			// An answer that was held may have come meanwhile, and be newer than this.
 			r.unchanged = r.unchanged || q.wait == 0 && began.Before(l.changed) && l.heard
-			o.noted(s, l, &r)
-		}
-	})
+			r = l.answered(r, logger)
+		})
+	}
 	if r.news {
 		o.news.Raise()
 	}
 	return r, err
 }
 
-// listing returns that of s.
-func (o *Offers) listing(s *remote.Server) listing {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.listings[s]
-}
-
-// update changes the listing of s.
-func (o *Offers) update(s *remote.Server, change func(l *listing)) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	l := o.listings[s]
-	change(&l)
-	o.listings[s] = l
-}
-
 // givenUp is how many times a server that never answered may be asked before [Offers.Heard]
 // leaves it out.
 const givenUp = 10
 
-// missed notes that s did not answer, and reports whether that is news.
-func (o *Offers) missed(s *remote.Server, l *listing, err error) (news bool) {
+// missed notes that the server did not answer, and reports whether that is news.
+func (l *listing) missed(err error, logger *slog.Logger) (news bool) {
 	var busy *remote.Busy
 	if errors.As(err, &busy) {
 		l.askLater, l.askErr = time.Now().Add(busy.Wait), err
 	}
 	l.misses++
-	o.opts.Metrics.Failed(o.opts.Roster.Number(s), metrics.Down)
 	if !l.failing {
-		o.opts.Logger.Warn("upstream is down", "upstream", s.Name, "err", err)
+		logger.Warn("upstream is down", "err", err)
 	}
 	news = !l.failing || !l.heard && l.misses == givenUp
 	l.failing = true
 	return news
 }
 
-// noted notes the answer of s, and completes it.
-func (o *Offers) noted(s *remote.Server, l *listing, r *reply) {
+// answered notes an answer of the server, and returns it completed.
+func (l *listing) answered(r reply, logger *slog.Logger) reply {
 	if l.failing {
-		o.opts.Logger.Info("upstream is back", "upstream", s.Name)
+		logger.Info("upstream is back")
 	}
 	if !r.unchanged {
 		if now := fmt.Sprint(r.skipped); now != l.skipped {
 			l.skipped = now
 			for _, line := range r.skipped {
-				o.opts.Logger.Warn("line skipped", "upstream", s.Name, "err", line)
+				logger.Warn("line skipped", "err", line)
 			}
 		}
 		r.changed = !slices.Equal(l.entries, r.entries)
@@ -320,6 +283,7 @@ func (o *Offers) noted(s *remote.Server, l *listing, r *reply) {
 	}
 	r.news = r.changed || l.failing || !l.heard
 	l.failing, l.heard = false, true
+	return r
 }
 
 // distribution gets the distribution of s.

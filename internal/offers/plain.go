@@ -29,7 +29,7 @@ func (o *Offers) Layouts(ctx context.Context, e distfile.Entry) ([]shard.Manifes
 	var layouts []shard.Manifest
 	size := func(m shard.Manifest) [2]int64 { return [2]int64{m.Size, m.ShardSize} }
 	job := w.Job(func(s *remote.Server) error {
-		layout, err := o.layout(ctx, s, e)
+		layout, err := ruler{o, s, e}.layout(ctx)
 		if err != nil {
 			return err
 		}
@@ -53,45 +53,52 @@ func (o *Offers) Layouts(ctx context.Context, e distfile.Entry) ([]shard.Manifes
 	return layouts, nil
 }
 
-// layout finds out how e is cut at s. Errors match [fs.ErrNotExist] if s has no shard of
-// it.
-func (o *Offers) layout(ctx context.Context, s *remote.Server, e distfile.Entry) (shard.Manifest, error) {
-	m := shard.Manifest{Digest: e.Digest, ShardSize: 1}
-	if e.Digest == shard.EmptyDigest() || e.Digest == shard.EmptyBLAKE3() {
+// ruler measures how a version is cut at one server.
+type ruler struct {
+	offers *Offers
+	server *remote.Server
+	entry  distfile.Entry
+}
+
+// layout returns how the version is cut. Errors match [fs.ErrNotExist] if the server has
+// no shard of it.
+func (r ruler) layout(ctx context.Context) (shard.Manifest, error) {
+	m := shard.Manifest{Digest: r.entry.Digest, ShardSize: 1}
+	if m.Digest == shard.EmptyDigest() || m.Digest == shard.EmptyBLAKE3() {
 		return m, nil
 	}
 	var err error
-	if m.ShardSize, err = o.shardSize(ctx, s, e, 1); err != nil {
+	if m.ShardSize, err = r.size(ctx, 1); err != nil {
 		return m, err
 	}
-	count := e.Count
+	count := r.entry.Count
 	if count == 0 {
-		if count, err = o.count(ctx, s, e); err != nil {
+		if count, err = r.count(ctx); err != nil {
 			return m, err
 		}
 	}
-	last, err := o.shardSize(ctx, s, e, count)
+	last, err := r.size(ctx, count)
 	if err != nil {
 		return m, err
 	}
 	if m.ShardSize < 1 || last < 1 || last > m.ShardSize || m.ShardSize > math.MaxInt64/shard.MaxShards {
 		return m, roster.Wrong(fmt.Errorf("%s: %s: %w: the first of %d shards has %d bytes, and the last has %d",
-			s.Name, e.Version, shard.ErrSize, count, m.ShardSize, last))
+			r.server.Name, r.entry.Version, shard.ErrSize, count, m.ShardSize, last))
 	}
 	m.Size = m.ShardSize*int64(count-1) + last
 	m.Shards = make([]shard.Digest, count)
 	return m, nil
 }
 
-// count finds the first shard that s does not have, and returns the number of those
-// before it, 1 or more.
-func (o *Offers) count(ctx context.Context, s *remote.Server, e distfile.Entry) (int, error) {
+// count finds the first shard that the server does not have, and returns the number of
+// those before it, 1 or more.
+func (r ruler) count(ctx context.Context) (int, error) {
 	var failed error
 	missing := func(number int) bool {
 		if failed != nil || number > shard.MaxShards {
 			return true
 		}
-		_, err := o.shardSize(ctx, s, e, number)
+		_, err := r.size(ctx, number)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			failed = err
 		}
@@ -106,16 +113,16 @@ func (o *Offers) count(ctx context.Context, s *remote.Server, e distfile.Entry) 
 	return least + sort.Search(most-least-1, func(i int) bool { return missing(least + 1 + i) }), failed
 }
 
-// shardSize asks s for the size of a shard.
-func (o *Offers) shardSize(ctx context.Context, s *remote.Server, e distfile.Entry, number int) (int64, error) {
+// size asks for the size of a shard.
+func (r ruler) size(ctx context.Context, number int) (int64, error) {
 	// Of all servers' answers to HEAD and to ranges, this one is always understood.
-	body, err := o.GetShard(ctx, s, e, number, remote.Request{Want: disk.Range{To: 1}})
+	body, err := r.offers.GetShard(ctx, r.server, r.entry, number, remote.Request{Want: disk.Range{To: 1}})
 	if err != nil {
 		return 0, err
 	}
 	defer body.Close()
 	if body.Size < 0 {
-		err := fmt.Errorf("%s: it does not state how long shard %d of %s is", s.Name, number, e.Version)
+		err := fmt.Errorf("%s: it does not state how long shard %d of %s is", r.server.Name, number, r.entry.Version)
 		return 0, &roster.Setback{Err: err, What: roster.Never}
 	}
 	return body.Size, nil
@@ -125,7 +132,7 @@ func (o *Offers) shardSize(ctx context.Context, s *remote.Server, e distfile.Ent
 // servers some have names with five digits. The request r has no path.
 func (o *Offers) GetShard(ctx context.Context, s *remote.Server, e distfile.Entry, number int, r remote.Request) (*remote.Body, error) {
 	names := []string{shard.FileName(number), shard.LongFileName(number)}
-	long := o.listing(s).long
+	long := o.listings.of(s).long
 	if long {
 		slices.Reverse(names)
 	}
@@ -139,7 +146,7 @@ func (o *Offers) GetShard(ctx context.Context, s *remote.Server, e distfile.Entr
 	b, other := o.opts.Remote.Get(ctx, s, r)
 	switch {
 	case other == nil:
-		o.update(s, func(l *listing) { l.long = !long })
+		o.listings.update(s, func(l *listing) { l.long = !long })
 	case errors.Is(other, fs.ErrNotExist):
 		other = err
 	}

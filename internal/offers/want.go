@@ -41,7 +41,7 @@ func (o *Offers) Only(s *remote.Server, e distfile.Entry) *Want {
 
 // May reports whether s may be asked: it lists the version, and was not refused.
 func (w *Want) May(s *remote.Server) bool {
-	return (w.only == nil || w.only == s) && w.Refused(s) == nil && w.offers.lists(s, w.Entry)
+	return (w.only == nil || w.only == s) && w.Refused(s) == nil && w.offers.listings.lists(s, w.Entry)
 }
 
 // Job returns a job that asks the servers by do.
@@ -56,7 +56,7 @@ func (w *Want) Job(do func(*remote.Server) error) roster.Job {
 
 // Gone finds out whether s lists the version no more: it was retired there, or replaced.
 func (w *Want) Gone(ctx context.Context, s *remote.Server) bool {
-	return w.offers.opts.Roster.Has(s) && w.offers.refresh(ctx, s) == nil && !w.offers.lists(s, w.Entry)
+	return w.offers.opts.Roster.Has(s) && w.offers.Ask(ctx, s) == nil && !w.offers.listings.lists(s, w.Entry)
 }
 
 // Refuse has s not asked again for the version because of err, unless it turns out that s

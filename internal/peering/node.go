@@ -200,7 +200,9 @@ func (p *Plan) fromPeer(ctx context.Context, s *transfer.Span, pick swarm.Pick, 
 	start := time.Now()
 	p.swarm.change(func() { n.peer.transfers++ })
 	err := p.opts.Transfer.Pull(ctx, s, n.peer.server, transfer.How{
-		Header: p.header(pick.As, true), Timeout: wire.PeerSilence, Hold: wire.PeerFirst,
+		// A peer is as far from the origin as this node, so no tier is stated.
+		Header:  map[string]string{"Prefer": wire.PreferWait(wire.PeerWait), wire.SwarmHeader: pick.As},
+		Timeout: wire.PeerSilence, Hold: wire.PeerFirst,
 	}, buf)
 	p.swarm.change(func() { n.peer.transfers--; n.peer.err = err })
 	switch {

@@ -7,10 +7,10 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/backoff"
 	"github.com/shardcast/shardcast/internal/remote"
 	"github.com/shardcast/shardcast/internal/roster"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -52,9 +52,10 @@ type PlanOptions struct {
 	Tally    *transfer.Tally
 
 	// Timeout is how long an upstream may send nothing, and Attempts how often all of them
-	// may fail before the fetch does.
+	// may fail before the fetch does, with Waits between.
 	Timeout  time.Duration
 	Attempts int
+	Waits    roster.Waits
 
 	// Workers bounds the shards in flight.
 	Workers int
@@ -94,6 +95,7 @@ func (w *Swarm) Plan(opts PlanOptions) *Plan {
 		opts: opts, swarm: w, start: time.Now(), ready: make(chan struct{}),
 		picker: swarm.NewPicker(opts.Shards, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
 		nodes:  make(map[int]*neighbour), parts: make(map[int]*transfer.Arrival), since: make(map[int]time.Time),
+		up: upstreams{slot: backoff.Doubling{First: slotPause, Most: mostSlotPause}},
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -178,7 +180,7 @@ func (p *Plan) lost(wrong []*transfer.Arrival) error {
 func (p *Plan) choose() (pick swarm.Pick, from *neighbour, next time.Time) {
 	reader, behind := p.swarm.isReader(), p.swarm.isBehind(p.opts.Version)
 	wanted := slices.Collect(transfer.Pending(p.opts.Audience))
-	starved := time.Since(p.swarm.opts.Roster.Received(p.start)) >= wire.PeerSilence
+	starved := time.Since(p.swarm.opts.Roster.Flow.Last(p.start)) >= wire.PeerSilence
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, number := range wanted {
@@ -318,17 +320,6 @@ func (p *Plan) putBack(a *transfer.Arrival) error {
 		return nil
 	}
 	return p.opts.Transfer.Drop(a)
-}
-
-// header is sent beside a request for a shard.
-func (p *Plan) header(as string, peer bool) map[string]string {
-	if peer { // which is as far from the origin as this node
-		return map[string]string{"Prefer": wire.PreferWait(wire.PeerWait), wire.SwarmHeader: as}
-	}
-	header := transfer.Header(p.opts.Timeout)
-	header[wire.TierHeader] = strconv.Itoa(p.opts.Tier)
-	header[wire.SwarmHeader] = as
-	return header
 }
 
 // Tick gives up the pull from a neighbour that holds all up. For being slow alone none is:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/backoff"
@@ -11,31 +12,39 @@ import (
 	"github.com/shardcast/shardcast/internal/roster"
 	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/transfer"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
-// mostDoubled is how often the wait for upstreams without a slot is doubled.
-const mostDoubled = 3
+// slotPause is the wait for a slot at an upstream, and mostSlotPause bounds its doubling:
+// a shard of the usual size takes about as long over a fast link.
+const (
+	slotPause     = 65 * time.Millisecond
+	mostSlotPause = 520 * time.Millisecond
+)
 
 // upstreams is when upstreams may be asked for a shard.
 type upstreams struct {
 	later    time.Time
-	sentAway int       // how often in a row one had no slot
-	attempts int       // that have failed with all upstreams
-	received time.Time // when something came last, as the last of these failed
+	slot     backoff.Doubling // while none has a slot
+	attempts int              // that have failed with all upstreams
+	received time.Time        // when something came last, as the last of these failed
 }
 
 // fromUpstream brings the rest of a span from an upstream. The error is a dropped if a
 // node may have it later, and that of the fetch otherwise.
 func (p *Plan) fromUpstream(ctx context.Context, s *transfer.Span, pick swarm.Pick, buf []byte) error {
 	servers := p.swarm.opts.Roster
+	how := transfer.How{Header: transfer.Header(p.opts.Timeout)}
+	how.Header[wire.TierHeader] = strconv.Itoa(p.opts.Tier)
+	how.Header[wire.SwarmHeader] = pick.As
 	var notNow error
 	j := p.opts.Want.Job(func(from *remote.Server) error {
-		err := p.opts.Transfer.Pull(ctx, s, from, transfer.How{Header: p.header(pick.As, false)}, buf)
+		err := p.opts.Transfer.Pull(ctx, s, from, how, buf)
 		var later *remote.Busy
 		switch {
 		case errors.Is(err, remote.Conflict) && pick.As == swarm.AsFresh:
 			p.has(swarm.Upstream, swarm.Change{State: swarm.Sent, From: pick.Shard, To: pick.Shard})
-		case errors.As(err, &later) && later.Wait == 0 && servers.Patient(p.start):
+		case errors.As(err, &later) && later.Wait == 0 && servers.Flow.IsAlive(p.start):
 			p.putOffUpstreams()
 		default:
 			return err
@@ -52,7 +61,8 @@ func (p *Plan) fromUpstream(ctx context.Context, s *transfer.Span, pick swarm.Pi
 	case err == nil:
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.up.attempts, p.up.sentAway, p.up.later = 0, 0, time.Time{} // what it has sent has freed a slot
+		p.up.attempts, p.up.later = 0, time.Time{}
+		p.up.slot.Reset() // what it has sent has freed a slot
 		return nil
 	case !errors.Is(err, roster.ErrNone):
 		return err
@@ -68,20 +78,20 @@ func (p *Plan) fromUpstream(ctx context.Context, s *transfer.Span, pick swarm.Pi
 // counts as a failure of all upstreams, for they may go on.
 func (p *Plan) none(ctx context.Context, j roster.Job) error {
 	servers := p.swarm.opts.Roster
-	wait, _ := servers.Wait(j)
-	none := wait == 0 && !slices.ContainsFunc(servers.Ever(), j.May)
+	busy := servers.Busy(j)
+	none := busy.Wait == 0 && !slices.ContainsFunc(servers.Ever(), j.May)
 	p.mu.Lock()
 	elsewhere := p.picker.Elsewhere()
 	p.mu.Unlock()
 	switch {
 	case none && elsewhere:
 		return p.failed(ctx, j, nil)
-	case none, !servers.Patient(p.start):
-		return j.Failed(servers.Refusals(j))
+	case none, !servers.Flow.IsAlive(p.start):
+		return j.Failed(busy.Said)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.up.later = time.Now().Add(max(wait, shortly()))
+	p.up.later = time.Now().Add(max(busy.Wait, shortly()))
 	return dropped{roster.ErrNone}
 }
 
@@ -90,16 +100,15 @@ func (p *Plan) none(ctx context.Context, j roster.Job) error {
 func (p *Plan) putOffUpstreams() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.up.later = time.Now().Add(shortly() << min(p.up.sentAway, mostDoubled))
-	p.up.sentAway++
+	p.up.later = time.Now().Add(p.up.slot.Next())
 }
 
 // failed notes that an attempt with all upstreams has failed. As long as anything comes
 // from any node it is the first one.
 func (p *Plan) failed(ctx context.Context, j roster.Job, errs []error) error {
 	servers := p.swarm.opts.Roster
-	err := j.Failed(slices.Concat(errs, servers.Refusals(j)))
-	received := servers.Received(p.start)
+	err := j.Failed(slices.Concat(errs, servers.Busy(j).Said))
+	received := servers.Flow.Last(p.start)
 	p.mu.Lock()
 	if p.up.later.After(time.Now()) {
 		p.mu.Unlock()
@@ -110,7 +119,7 @@ func (p *Plan) failed(ctx context.Context, j roster.Job, errs []error) error {
 	}
 	p.up.attempts++
 	attempts := p.up.attempts
-	p.up.later = time.Now().Add(backoff.Jitter(servers.Pause(attempts)))
+	p.up.later = time.Now().Add(backoff.Jitter(p.opts.Waits.After(attempts)))
 	p.mu.Unlock()
 	if attempts >= p.opts.Attempts {
 		return err

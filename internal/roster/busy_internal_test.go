@@ -15,20 +15,21 @@ import (
 	"github.com/shardcast/shardcast/internal/remote"
 )
 
-// one returns a roster of one server.
-func one() (*Roster, *remote.Server) {
+// one returns a roster of one server, and that.
+func one() (*Roster, *member) {
 	r := New(Options{
 		Upstreams: []*url.URL{{Scheme: "http", Host: "upstream.invalid"}},
-		Attempts:  1, FastAttempts: 1, FastWait: time.Second, SlowWait: time.Second,
+		Attempts:  1, Waits: Waits{FastAttempts: 1, FastWait: time.Second, SlowWait: time.Second},
 		Draw: func() float64 { return 0 }, Logger: slog.New(slog.DiscardHandler),
 	})
-	return r, r.Servers()[0]
+	return r, r.all()[0]
 }
 
-// left returns the time until s may be asked for more.
-func left(r *Roster, s *remote.Server) (left time.Duration) {
-	r.with(s, func(m *member) { left = time.Until(m.later) })
-	return left
+// left returns the time until m may be asked for more.
+func left(m *member) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return time.Until(m.later)
 }
 
 func busyFor(wait time.Duration) *remote.Busy {
@@ -37,27 +38,27 @@ func busyFor(wait time.Duration) *remote.Busy {
 
 func TestClaimKeepsToTheLoadThatABusyServerBears(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, s := one()
+		r, m := one()
 		claim := func() bool {
-			_, ok := r.claim(s)
+			_, ok := m.claim()
 			return ok
 		}
 		for range 100 {
 			require.True(t, claim(), "a server that was never busy has no bound")
 		}
 		for range 98 {
-			r.release(s, nil)
+			m.release(nil)
 		}
-		r.Sends(s)
-		ended := r.Sends(s)
-		r.putOff(s, busyFor(10*time.Second), 0)
-		wait := left(r, s)
+		r.Sends(m.server)
+		ended := r.Sends(m.server)
+		m.putOff(busyFor(10*time.Second), 0)
+		wait := left(m)
 		assert.GreaterOrEqual(t, wait, 10*time.Second)
 		assert.LessOrEqual(t, wait, 15*time.Second)
-		require.False(t, r.Free(s))
+		require.False(t, r.Free(m.server))
 		require.False(t, claim(), "a third at the same time")
 		ended()
-		r.release(s, nil)
+		m.release(nil)
 		require.True(t, claim(), "again two")
 		require.False(t, claim())
 
@@ -71,32 +72,32 @@ func TestClaimKeepsToTheLoadThatABusyServerBears(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		require.True(t, claim(), "and after 2 s one more again")
 		require.False(t, claim())
-		_, transfers, _ := r.State(s)
+		_, transfers, _ := r.State(m.server)
 		assert.Equal(t, 4, transfers)
 
-		r.putOff(s, busyFor(0), 0)
-		assert.GreaterOrEqual(t, left(r, s), 100*time.Millisecond, "0 is no wait")
-		assert.LessOrEqual(t, left(r, s), 150*time.Millisecond)
+		m.putOff(busyFor(0), 0)
+		assert.GreaterOrEqual(t, left(m), 100*time.Millisecond, "0 is no wait")
+		assert.LessOrEqual(t, left(m), 150*time.Millisecond)
 	})
 }
 
 func TestARefusalLeavesAsManyShardsAsTheServerSentWhenTheRequestBegan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, s := one()
-		ended := []func(){r.Sends(s), r.Sends(s)}
-		had, ok := r.claim(s)
+		r, m := one()
+		ended := []func(){r.Sends(m.server), r.Sends(m.server)}
+		had, ok := m.claim()
 		require.True(t, ok)
 		assert.Equal(t, 2, had)
 		for _, end := range ended {
 			end() // before the refusal comes
 		}
-		r.putOff(s, busyFor(time.Minute), had)
-		r.release(s, busyFor(time.Minute))
+		m.putOff(busyFor(time.Minute), had)
+		m.release(busyFor(time.Minute))
 		for range 2 {
-			_, ok = r.claim(s)
+			_, ok = m.claim()
 			require.True(t, ok)
 		}
-		_, ok = r.claim(s)
+		_, ok = m.claim()
 		assert.False(t, ok)
 	})
 }
@@ -105,8 +106,8 @@ func TestNodesThatWereSentAwayTogetherComeBackOneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		different := make(map[time.Duration]bool)
 		for range 20 {
-			r, s := one()
-			different[r.putOff(s, busyFor(time.Second), 0)] = true
+			_, m := one()
+			different[m.putOff(busyFor(time.Second), 0)] = true
 		}
 		assert.Greater(t, len(different), 1)
 	})
@@ -114,38 +115,36 @@ func TestNodesThatWereSentAwayTogetherComeBackOneByOne(t *testing.T) {
 
 func TestWaitIsUntilTheFirstBusyServerMayBeAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, s := one()
+		r, m := one()
 		all := Job{May: func(*remote.Server) bool { return true }}
-		wait, _ := r.Wait(all)
-		assert.Zero(t, wait)
+		assert.Zero(t, r.Busy(all).Wait)
 		said := busyFor(10 * time.Second)
-		stated := r.putOff(s, said, 0)
-		wait, freed := r.Wait(all)
-		assert.Equal(t, stated, wait)
-		assert.Equal(t, []error{said}, r.Refusals(all))
+		stated := m.putOff(said, 0)
+		busy := r.Busy(all)
+		assert.Equal(t, stated, busy.Wait)
+		assert.Equal(t, []error{said}, busy.Said)
 		select {
-		case <-freed:
+		case <-busy.Freed:
 			t.Fatal("nothing has ended")
 		default:
 		}
-		r.with(s, func(m *member) { m.transfers++ })
-		r.release(s, nil)
-		<-freed
+		_, _ = m.claim()
+		m.release(nil)
+		<-busy.Freed
 
 		none := Job{May: func(*remote.Server) bool { return false }}
-		wait, _ = r.Wait(none)
-		assert.Zero(t, wait, "the job asks no server")
-		assert.Empty(t, r.Refusals(none))
+		assert.Zero(t, r.Busy(none).Wait, "the job asks no server")
+		assert.Empty(t, r.Busy(none).Said)
 	})
 }
 
 func TestAServerThatBecomesFreeAfterItWasPassedOverIsAsked(t *testing.T) {
-	r, s := one()
-	r.with(s, func(m *member) { m.later = time.Now().Add(time.Hour) })
+	r, m := one()
+	m.later = time.Now().Add(time.Hour)
 	looked := 0
 	may := func(*remote.Server) bool {
 		if looked++; looked == 2 { // the attempt is over, and no caller waits yet
-			r.with(s, func(m *member) { m.later = time.Time{} })
+			m.later = time.Time{}
 		}
 		return true
 	}

@@ -15,7 +15,7 @@ import (
 func ExampleRoster_Try() {
 	r := roster.New(roster.Options{
 		Upstreams: []*url.URL{{Scheme: "http", Host: "near.example"}, {Scheme: "http", Host: "far.example"}},
-		Attempts:  5, FastAttempts: 3, FastWait: 2 * time.Second, SlowWait: 15 * time.Second,
+		Attempts:  5, Waits: roster.Waits{FastAttempts: 3, FastWait: 2 * time.Second, SlowWait: 15 * time.Second},
 		Draw:   func() float64 { return 0 }, // rand.Float64, but for the same output every time
 		Logger: slog.New(slog.DiscardHandler),
 	})

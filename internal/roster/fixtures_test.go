@@ -30,9 +30,9 @@ func rosterOf(t *testing.T, opts roster.Options, upstreams ...string) *roster.Ro
 	}
 	opts.Timeout = cmp.Or(opts.Timeout, time.Minute)
 	opts.Attempts = cmp.Or(opts.Attempts, 3)
-	opts.FastAttempts = cmp.Or(opts.FastAttempts, 3)
-	opts.FastWait = cmp.Or(opts.FastWait, 2*time.Second)
-	opts.SlowWait = cmp.Or(opts.SlowWait, 15*time.Second)
+	opts.Waits.FastAttempts = cmp.Or(opts.Waits.FastAttempts, 3)
+	opts.Waits.FastWait = cmp.Or(opts.Waits.FastWait, 2*time.Second)
+	opts.Waits.SlowWait = cmp.Or(opts.Waits.SlowWait, 15*time.Second)
 	opts.Logger = slog.New(slog.DiscardHandler)
 	if opts.Draw == nil {
 		opts.Draw = func() float64 { return 0 }

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/shardcast/shardcast/internal/remote"
 )
 
@@ -28,8 +30,22 @@ const (
 	theNames = "names"
 )
 
-// name is a host whose addresses are servers. What follows number changes, under the
-// roster's mu.
+// Names are the hosts whose addresses are servers. Its methods may be called from any
+// goroutine.
+type Names struct {
+	opts   Options
+	join   func(u *url.URL, number int) *remote.Server
+	found  func(before, now []*remote.Server)
+	life   context.Context //nolint:containedctx // a look is made for several callers, and outlives each of them
+	end    context.CancelFunc
+	flight singleflight.Group // the one look
+	names  []*name
+
+	mu     sync.Mutex // guards what follows, and the names
+	looked time.Time  // last
+}
+
+// name is one host. What follows number is guarded by the mu of the names.
 type name struct {
 	url    *url.URL
 	number int // among the upstreams that were configured
@@ -38,18 +54,38 @@ type name struct {
 	err     error            // why none were found at the last look
 }
 
+// newNames returns the names among the upstreams. Join returns the server at an address,
+// and found is called when a name has other servers, or news.
+func newNames(
+	opts Options, join func(*url.URL, int) *remote.Server, found func(before, now []*remote.Server),
+) *Names {
+	n := &Names{opts: opts, join: join, found: found}
+	n.life, n.end = context.WithCancel(context.Background())
+	for i, u := range opts.Upstreams {
+		if u.Scheme == ByName {
+			n.names = append(n.names, &name{url: u, number: i})
+		}
+	}
+	return n
+}
+
+func (n *Names) close() {
+	n.end()
+	_, _, _ = n.flight.Do(theNames, func() (any, error) { return nil, nil }) //nolint:nilnil // only to wait
+}
+
 // errNotLooked is why a name has no addresses at first.
 var errNotLooked = errors.New("its addresses are not known yet")
 
 // Unresolved returns why those names that never had an address have none.
-func (r *Roster) Unresolved() (errs []error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, n := range r.names {
+func (n *Names) Unresolved() (errs []error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, host := range n.names {
 		switch {
-		case n.servers != nil:
-		case n.err != nil:
-			errs = append(errs, n.err)
+		case host.servers != nil:
+		case host.err != nil:
+			errs = append(errs, host.err)
 		default:
 			errs = append(errs, errNotLooked)
 		}
@@ -57,14 +93,34 @@ func (r *Roster) Unresolved() (errs []error) {
 	return errs
 }
 
+// failure returns why the name with a number had no addresses at the last look, and when
+// that was. The error is nil if it had any, or is no name.
+func (n *Names) failure(number int) (at time.Time, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, host := range n.names {
+		if host.number == number && host.err != nil {
+			return n.looked, host.err
+		}
+	}
+	return time.Time{}, nil
+}
+
+// have reports whether any name has s.
+func (n *Names) have(s *remote.Server) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(n.names, func(host *name) bool { return slices.Contains(host.servers, s) })
+}
+
 // Resolve looks up the addresses of the names, unless that was done within a second. All
 // callers share one look.
-func (r *Roster) Resolve(ctx context.Context) {
-	if len(r.names) == 0 {
+func (n *Names) Resolve(ctx context.Context) {
+	if len(n.names) == 0 {
 		return
 	}
-	done := r.flight.DoChan(theNames, func() (any, error) {
-		r.look()
+	done := n.flight.DoChan(theNames, func() (any, error) {
+		n.look()
 		return nil, nil //nolint:nilnil // only to wait
 	})
 	select {
@@ -73,86 +129,87 @@ func (r *Roster) Resolve(ctx context.Context) {
 	}
 }
 
-func (r *Roster) look() {
-	r.mu.Lock()
-	fresh := time.Since(r.looked) < nameFresh
-	r.mu.Unlock()
+func (n *Names) look() {
+	n.mu.Lock()
+	fresh := time.Since(n.looked) < nameFresh
+	n.mu.Unlock()
 	if fresh {
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.life, r.opts.Timeout)
+	ctx, cancel := context.WithTimeout(n.life, n.opts.Timeout)
 	defer cancel()
 	var looking sync.WaitGroup
-	for _, n := range r.names {
-		looking.Go(func() { r.lookUp(ctx, n) })
+	for _, host := range n.names {
+		looking.Go(func() { n.lookUp(ctx, host) })
 	}
 	looking.Wait()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.looked = time.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.looked = time.Now()
 }
 
-// lookUp finds out which servers n has now.
-func (r *Roster) lookUp(ctx context.Context, n *name) {
-	addresses, err := r.opts.Resolve(ctx, n.url.Hostname())
+// lookUp finds out which servers a host has now.
+func (n *Names) lookUp(ctx context.Context, host *name) {
+	addresses, err := n.opts.Resolve(ctx, host.url.Hostname())
 	if err == nil && len(addresses) == 0 {
 		err = errors.New("it has no address")
 	}
-	if r.life.Err() != nil {
+	if n.life.Err() != nil {
 		return
 	}
-	var found []*remote.Server
+	var now []*remote.Server
 	for _, a := range addresses {
-		at := *n.url
+		at := *host.url
 		at.Scheme = "http"
-		at.Host = net.JoinHostPort(a.Unmap().String(), remote.Port(n.url))
-		if s := r.join(&at, n.number); !slices.Contains(found, s) {
-			found = append(found, s)
+		at.Host = net.JoinHostPort(a.Unmap().String(), remote.Port(host.url))
+		if s := n.join(&at, host.number); !slices.Contains(now, s) {
+			now = append(now, s)
 		}
 	}
-	slices.SortFunc(found, func(a, b *remote.Server) int { return strings.Compare(a.Name, b.Name) })
-	others, changed := r.rename(n, found, err)
-	if changed {
-		r.opts.Changed(others)
-		r.joined.Raise()
+	slices.SortFunc(now, func(a, b *remote.Server) int { return strings.Compare(a.Name, b.Name) })
+	if before, news := n.note(host, now, err); news {
+		n.found(before, now)
 	}
 }
 
-// rename has n stand for the servers that were found, unless err says that none were. It
-// returns the servers that have come or gone, and whether there is news of n.
-func (r *Roster) rename(n *name, found []*remote.Server, err error) (others []*remote.Server, changed bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	before, failed := n.servers, n.err
-	n.err = nil
+// note has a host stand for the servers that were found, unless err says that none were. It
+// returns those that it had before, and whether there is news.
+func (n *Names) note(host *name, now []*remote.Server, err error) (before []*remote.Server, news bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	before, failed := host.servers, host.err
+	host.err = nil
 	if err != nil {
-		n.err = fmt.Errorf("%s: %w: %w", n.url.Redacted(), remote.ErrUnreachable, err)
+		host.err = fmt.Errorf("%s: %w: %w", host.url.Redacted(), remote.ErrUnreachable, err)
 		if failed == nil {
-			r.opts.Logger.Warn("name has no addresses", "upstream", n.url.Redacted(), "kept", len(before), "err", err)
+			n.opts.Logger.Warn("name has no addresses", "upstream", host.url.Redacted(), "kept", len(before), "err", err)
 		}
 		return nil, failed == nil
 	}
-	if slices.Equal(before, found) {
-		return nil, false
+	if slices.Equal(before, now) {
+		return before, false
 	}
-	n.servers = found
-	names := make([]string, len(found))
-	for i, s := range found {
-		names[i] = s.Name
+	host.servers = now
+	addresses := make([]string, len(now))
+	for i, s := range now {
+		addresses[i] = s.Name
 	}
-	r.opts.Logger.Info("name has other addresses", "upstream", n.url.Redacted(), "addresses", names)
-	for _, m := range r.members {
-		if !slices.Contains(before, m.server) && !slices.Contains(found, m.server) {
-			continue
+	n.opts.Logger.Info("name has other addresses", "upstream", host.url.Redacted(), "addresses", addresses)
+	return before, true
+}
+
+// rename notes that a name has had servers before, and has others now.
+func (r *Roster) rename(before, now []*remote.Server) {
+	var others []*remote.Server
+	for _, s := range slices.Concat(before, now) {
+		m := r.member(s)
+		named := r.opts.Upstreams[m.number].Scheme != ByName || r.Names.have(s)
+		if m.setGone(!named) {
+			others = append(others, s)
 		}
-		named := r.opts.Upstreams[m.number].Scheme != ByName ||
-			slices.ContainsFunc(r.names, func(n *name) bool { return slices.Contains(n.servers, m.server) })
-		if m.gone == named {
-			m.gone = !named
-			others = append(others, m.server)
-		}
 	}
-	return others, true
+	r.opts.Changed(others)
+	r.joined.Raise()
 }
 
 // Each calls do with every server, also with those that join, until ctx ends or the server
@@ -163,11 +220,11 @@ func (r *Roster) Each(ctx context.Context, do func(ctx context.Context, s *remot
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var look <-chan time.Time // never, without names
-	if len(r.names) > 0 {
+	if len(r.Names.names) > 0 {
 		ticker := time.NewTicker(nameInterval)
 		defer ticker.Stop()
 		look = ticker.C
-		group.Go(func() { r.Resolve(ctx) })
+		group.Go(func() { r.Names.Resolve(ctx) })
 	}
 	stops := make(map[*remote.Server]context.CancelFunc)
 	for {
@@ -194,7 +251,7 @@ func (r *Roster) Each(ctx context.Context, do func(ctx context.Context, s *remot
 			return
 		case <-changed:
 		case <-look:
-			group.Go(func() { r.Resolve(ctx) })
+			group.Go(func() { r.Names.Resolve(ctx) })
 		}
 	}
 }

@@ -57,16 +57,16 @@ func TestTheAddressesOfANameAreServers(t *testing.T) {
 		look := func() {
 			time.Sleep(2 * time.Second) // a look is fresh for one
 			others = nil
-			r.Resolve(t.Context())
+			r.Names.Resolve(t.Context())
 		}
-		require.Len(t, r.Unresolved(), 1, "before the first look")
+		require.Len(t, r.Names.Unresolved(), 1, "before the first look")
 		look()
-		require.Len(t, r.Unresolved(), 1)
-		require.ErrorIs(t, r.Unresolved()[0], remote.ErrUnreachable)
+		require.Len(t, r.Names.Unresolved(), 1)
+		require.ErrorIs(t, r.Names.Unresolved()[0], remote.ErrUnreachable)
 		assert.Empty(t, others)
 		d.set(nil, "192.0.2.2", "192.0.2.1", "192.0.2.2", "::ffff:192.0.2.3", "2001:db8::1")
 		look()
-		assert.Empty(t, r.Unresolved())
+		assert.Empty(t, r.Names.Unresolved())
 		all := []string{
 			"http://192.0.2.1:8000", "http://192.0.2.2:8000/base", "http://192.0.2.1:8000/base",
 			"http://192.0.2.3:8000/base", "http://[2001:db8::1]:8000/base",
@@ -88,7 +88,7 @@ func TestTheAddressesOfANameAreServers(t *testing.T) {
 		d.set(errors.New("the name server is down"))
 		look()
 		assert.Equal(t, []string{all[0], all[1], all[3]}, names(r.Servers()), "the last ones stay")
-		assert.Empty(t, r.Unresolved(), "it had addresses")
+		assert.Empty(t, r.Names.Unresolved(), "it had addresses")
 		d.set(nil)
 		look()
 		assert.Equal(t, []string{all[0], all[1], all[3]}, names(r.Servers()), "none is like an error")
@@ -103,10 +103,10 @@ func TestAnUpstreamOfItsOwnStaysWhenANameLosesItsAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dns{addresses: []string{"192.0.2.1", "192.0.2.2"}}
 		r := rosterOf(t, roster.Options{Resolve: d.resolve}, "http://192.0.2.1", "dns+http://servers.example")
-		r.Resolve(t.Context())
+		r.Names.Resolve(t.Context())
 		time.Sleep(2 * time.Second)
 		d.set(nil, "192.0.2.2")
-		r.Resolve(t.Context())
+		r.Names.Resolve(t.Context())
 		assert.True(t, r.Has(r.Ever()[0]))
 	})
 }
@@ -120,15 +120,15 @@ func TestAServerOfTwoNamesStaysWhileOneHasIt(t *testing.T) {
 			}
 			return two.resolve(ctx, host)
 		}}, "dns+http://one", "dns+http://two")
-		r.Resolve(t.Context())
+		r.Names.Resolve(t.Context())
 		require.Len(t, r.Servers(), 1)
 		time.Sleep(2 * time.Second)
 		one.set(nil, "192.0.2.9")
-		r.Resolve(t.Context())
+		r.Names.Resolve(t.Context())
 		assert.ElementsMatch(t, []string{"http://192.0.2.1:80", "http://192.0.2.9:80"}, names(r.Servers()))
 		time.Sleep(2 * time.Second)
 		two.set(nil, "192.0.2.9")
-		r.Resolve(t.Context())
+		r.Names.Resolve(t.Context())
 		assert.Equal(t, []string{"http://192.0.2.9:80"}, names(r.Servers()))
 	})
 }
@@ -142,14 +142,14 @@ func TestOneLookAtNamesIsForAllCallersWithinASecond(t *testing.T) {
 		}}, "dns+http://servers.example")
 		var group sync.WaitGroup
 		for range 10 {
-			group.Go(func() { r.Resolve(t.Context()) })
+			group.Go(func() { r.Names.Resolve(t.Context()) })
 		}
 		group.Wait()
 		time.Sleep(999 * time.Millisecond)
-		r.Resolve(t.Context())
+		r.Names.Resolve(t.Context())
 		assert.Equal(t, 1, d.lookUps())
 		time.Sleep(time.Millisecond)
-		r.Resolve(t.Context())
+		r.Names.Resolve(t.Context())
 		assert.Equal(t, 2, d.lookUps())
 	})
 }
@@ -164,9 +164,9 @@ func TestALookAtNamesHoldsNoCallerThatLeaves(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
-		r.Resolve(ctx)
+		r.Names.Resolve(ctx)
 		assert.Equal(t, time.Second, time.Since(start))
-		r.Resolve(t.Context())
+		r.Names.Resolve(t.Context())
 		assert.Equal(t, time.Minute, time.Since(start), "the look is bounded by the time-out")
 	})
 }
@@ -214,7 +214,7 @@ func TestTheStandingOfANameIsThatOfItsBestServer(t *testing.T) {
 	d := dns{addresses: []string{"192.0.2.1", "192.0.2.2"}}
 	r := rosterOf(t, roster.Options{Resolve: d.resolve}, "dns+http://servers.example", "http://user:secret@other")
 	assert.Equal(t, roster.Failing, r.Standings()[0].State, "no address is known")
-	r.Resolve(t.Context())
+	r.Names.Resolve(t.Context())
 	servers := r.Standings()[0].Servers
 	require.Len(t, servers, 2)
 	r.Answered(servers[0], errors.New("no route"))

@@ -28,17 +28,13 @@
 package roster
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"net/netip"
 	"net/url"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/rank"
@@ -54,10 +50,9 @@ type Options struct {
 	// Timeout bounds a look at the addresses of a name.
 	Timeout time.Duration
 
-	// Attempts is how many attempts a job has. FastAttempts of them are followed by
-	// FastWait, and later ones by SlowWait.
-	Attempts, FastAttempts int
-	FastWait, SlowWait     time.Duration
+	// Attempts is how many attempts a job has, and Waits are those after them.
+	Attempts int
+	Waits    Waits
 
 	// Resolve finds the addresses of a host.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
@@ -75,48 +70,45 @@ type Options struct {
 	Logger *slog.Logger
 }
 
+// Waits are the waits after attempts that have failed: FastWait after the first
+// FastAttempts, and SlowWait after later ones.
+type Waits struct {
+	FastAttempts       int
+	FastWait, SlowWait time.Duration
+}
+
+// After is the wait after an attempt, of which the first is 1.
+func (w Waits) After(attempt int) time.Duration {
+	if attempt <= w.FastAttempts {
+		return w.FastWait
+	}
+	return w.SlowWait
+}
+
 // A Roster is a set of servers, and how each of them is. Its methods may be called from
 // any goroutine.
 type Roster struct {
+	// Names are those of the servers that have one.
+	Names *Names
+
+	// Flow is what comes from all servers.
+	Flow *Flow
+
 	opts   Options
 	rank   *rank.Ranking
-	life   context.Context //nolint:containedctx // a look at names is made for several callers, and outlives each of them
-	end    context.CancelFunc
-	flight singleflight.Group // looks at names
-	joined signal.Signal      // names have other addresses
-	freed  signal.Signal      // a server may be asked for more
-	came   atomic.Int64       // when something of a shard came, in nanoseconds since 1970
+	joined signal.Signal // names have other addresses
+	freed  signal.Signal // a server may be asked for more
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards members
 	members []*member  // in the order of the ranking; only grows
-	names   []*name
-	looked  time.Time // when the names were looked up last
-}
-
-// member is one server of a roster. What follows number changes, under the roster's mu.
-type member struct {
-	server *remote.Server
-	index  int // in the ranking
-	number int // of the configured upstream that it belongs to
-
-	gone      bool      // a name had it, and has it no more
-	err       error     // of its last request; nil when it has answered since
-	failure   error     // the same, also when it has answered since
-	failedAt  time.Time // when that was
-	transfers int       // requests under way
-	sending   int       // those of them for shards that it answers
-	later     time.Time // when it may be asked for more than most things at once
-	most      int
 }
 
 // New returns a Roster of the servers, of which repeated ones count once.
 func New(opts Options) *Roster {
-	r := &Roster{opts: opts, rank: rank.NewRanking(0, time.Now, opts.Draw)}
-	r.life, r.end = context.WithCancel(context.Background())
+	r := &Roster{Flow: new(Flow), opts: opts, rank: rank.NewRanking(0, time.Now, opts.Draw)}
+	r.Names = newNames(opts, r.join, r.rename)
 	for i, u := range opts.Upstreams {
-		if u.Scheme == ByName {
-			r.names = append(r.names, &name{url: u, number: i})
-		} else {
+		if u.Scheme != ByName {
 			r.join(u, i)
 		}
 	}
@@ -124,10 +116,7 @@ func New(opts Options) *Roster {
 }
 
 // Close ends what is under way on behalf of no caller.
-func (r *Roster) Close() {
-	r.end()
-	_, _, _ = r.flight.Do(theNames, func() (any, error) { return nil, nil }) //nolint:nilnil // only to wait
-}
+func (r *Roster) Close() { r.Names.close() }
 
 // join returns the server at u, which it adds if it is new.
 func (r *Roster) join(u *url.URL, number int) *remote.Server {
@@ -138,18 +127,16 @@ func (r *Roster) join(u *url.URL, number int) *remote.Server {
 			return m.server
 		}
 	}
-	m := &member{server: remote.NewServer(u), index: len(r.members), number: number}
+	m := &member{server: remote.NewServer(u), index: len(r.members), number: number, freed: &r.freed}
 	r.rank.Grow(len(r.members) + 1)
-	r.members = append(r.members, m)
+	r.members = append(slices.Clip(r.members), m) // callers keep the old ones
 	return m.server
 }
 
 // Servers returns the servers that are there, in order.
 func (r *Roster) Servers() (present []*remote.Server) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, m := range r.members {
-		if !m.gone {
+	for _, m := range r.all() {
+		if !m.isGone() {
 			present = append(present, m.server)
 		}
 	}
@@ -158,77 +145,81 @@ func (r *Roster) Servers() (present []*remote.Server) {
 
 // Ever returns the servers that are there, and those that were, in order.
 func (r *Roster) Ever() []*remote.Server {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	all := make([]*remote.Server, len(r.members))
-	for i, m := range r.members {
+	members := r.all()
+	all := make([]*remote.Server, len(members))
+	for i, m := range members {
 		all[i] = m.server
 	}
 	return all
 }
 
+func (r *Roster) all() []*member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.members
+}
+
+// member returns the member that s is, or nil.
+func (r *Roster) member(s *remote.Server) *member {
+	for _, m := range r.all() {
+		if m.server == s {
+			return m
+		}
+	}
+	return nil
+}
+
 // Has reports whether s is in r, and has not gone.
-func (r *Roster) Has(s *remote.Server) (has bool) {
-	r.with(s, func(m *member) { has = !m.gone })
-	return has
+func (r *Roster) Has(s *remote.Server) bool {
+	m := r.member(s)
+	return m != nil && !m.isGone()
 }
 
 // Number returns which of the configured upstreams s belongs to, or -1 if none.
 func (r *Roster) Number(s *remote.Server) int {
-	number := -1
-	r.with(s, func(m *member) { number = m.number })
-	return number
-}
-
-// with calls do with the member that s is, with mu held, if s is one.
-func (r *Roster) with(s *remote.Server, do func(*member)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if i := slices.IndexFunc(r.members, func(m *member) bool { return m.server == s }); i >= 0 {
-		do(r.members[i])
+	if m := r.member(s); m != nil {
+		return m.number
 	}
+	return -1
 }
 
 // Answered notes that s has answered a request, or failed with err.
 func (r *Roster) Answered(s *remote.Server, err error) {
-	r.with(s, func(m *member) { m.note(err) })
-}
-
-func (m *member) note(err error) {
-	m.err = err
-	if err != nil {
-		m.failure, m.failedAt = err, time.Now()
+	if m := r.member(s); m != nil {
+		m.answered(err)
 	}
 }
 
 // Delivered notes that s sent bytes in dur.
 func (r *Roster) Delivered(s *remote.Server, bytes int64, dur time.Duration) {
-	r.with(s, func(m *member) { r.rank.Delivered(m.index, bytes, dur) })
+	if m := r.member(s); m != nil {
+		r.rank.Delivered(m.index, bytes, dur)
+	}
 }
 
 // Throughput returns the estimate for s in bytes per second, and 0 if there is none.
-func (r *Roster) Throughput(s *remote.Server) (throughput float64) {
-	r.with(s, func(m *member) { throughput = r.rank.Throughput(m.index) })
-	return throughput
+func (r *Roster) Throughput(s *remote.Server) float64 {
+	if m := r.member(s); m != nil {
+		return r.rank.Throughput(m.index)
+	}
+	return 0
 }
 
 // Blame notes that s sent wrong bytes, or does not have what it lists.
 func (r *Roster) Blame(s *remote.Server, err error) {
-	r.with(s, func(m *member) {
+	if m := r.member(s); m != nil {
 		r.rank.Failed(m.index)
-		m.failure, m.failedAt = err, time.Now()
-	})
+		m.failed(err)
+	}
 }
 
-// Came notes that something of a shard has come, from any server.
-func (r *Roster) Came() { r.came.Store(time.Now().UnixNano()) }
-
-// Received returns when something of a shard came last, or start if that is later.
-func (r *Roster) Received(start time.Time) time.Time {
-	if last := time.Unix(0, r.came.Load()); last.After(start) {
-		return last
+// State returns how s is, how many requests to it are under way, and why it is busy or
+// failing.
+func (r *Roster) State(s *remote.Server) (state string, transfers int, err error) {
+	if m := r.member(s); m != nil {
+		return m.state()
 	}
-	return start
+	return Idle, 0, nil
 }
 
 // States of a server.
@@ -238,29 +229,6 @@ const (
 	Busy    = "busy"    // it has said to come again later
 	Failing = "failing" // its last request failed
 )
-
-// State returns how s is, how many requests to it are under way, and why it is busy or
-// failing.
-func (r *Roster) State(s *remote.Server) (state string, transfers int, err error) {
-	r.with(s, func(m *member) {
-		if state, transfers = m.state(), m.transfers; state == Busy || state == Failing {
-			err = m.err
-		}
-	})
-	return cmp.Or(state, Idle), transfers, err
-}
-
-func (m *member) state() string {
-	switch {
-	case m.transfers > 0:
-		return Sending
-	case m.err != nil && time.Now().Before(m.later):
-		return Busy
-	case m.err != nil:
-		return Failing
-	}
-	return Idle
-}
 
 // A Standing is how a configured upstream is at one moment: of a name, how the best of its
 // servers is.
@@ -294,25 +262,20 @@ func (r *Roster) Standings() []Standing {
 	all := make([]Standing, len(r.opts.Upstreams))
 	for i, u := range r.opts.Upstreams {
 		all[i] = Standing{URL: u.Redacted(), State: Failing} // as is a name without an address
+		all[i].At, all[i].Err = r.Names.failure(i)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, n := range r.names {
-		if n.err != nil {
-			all[n.number].Err, all[n.number].At = n.err, r.looked
-		}
-	}
-	for _, m := range r.members {
-		if m.gone {
+	for _, m := range r.all() {
+		if m.isGone() {
 			continue
 		}
 		s := &all[m.number]
 		s.Servers = append(s.Servers, m.server)
 		s.Throughput, s.Success = max(s.Throughput, r.rank.Throughput(m.index)), max(s.Success, r.rank.Success(m.index))
 		s.Settled = s.Settled || r.rank.Settled(m.index)
-		s.State = better(s.State, m.state())
-		if m.failedAt.After(s.At) {
-			s.Err, s.At = m.failure, m.failedAt
+		state, _, _ := m.state()
+		s.State = better(s.State, state)
+		if at, err := m.lastFailure(); at.After(s.At) {
+			s.Err, s.At = err, at
 		}
 	}
 	return all

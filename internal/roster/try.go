@@ -10,9 +10,9 @@ import (
 
 	"github.com/shardcast/shardcast/internal/backoff"
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/rank"
 	"github.com/shardcast/shardcast/internal/remote"
 	"github.com/shardcast/shardcast/internal/shard"
-	"github.com/shardcast/shardcast/internal/wire"
 )
 
 // A Job is something to get from one server of several. Its functions are called with no
@@ -94,14 +94,6 @@ func Is(err error, what What) bool {
 // ErrNone means that no server is left to be asked now.
 var ErrNone = errors.New("no upstream left")
 
-// busyPatience is how long busy servers can have a job wait, while nothing at all comes
-// from any server.
-const busyPatience = wire.MaxRetryAfter
-
-// Patient reports whether busy servers are still waited for, in a fetch that began at
-// start.
-func (r *Roster) Patient(start time.Time) bool { return time.Since(r.Received(start)) < busyPatience }
-
 // Try asks the servers of j one after the other until one does it, as the package comment
 // says. Errors are those of j.Failed, a [Setback] Stop, or what ended ctx.
 func (r *Roster) Try(ctx context.Context, j Job) error {
@@ -130,9 +122,9 @@ func (r *Roster) Try(ctx context.Context, j Job) error {
 			continue
 		}
 		if failed == nil || attempt >= r.opts.Attempts {
-			return j.Failed(slices.Concat(failed, r.Refusals(j)))
+			return j.Failed(slices.Concat(failed, r.Busy(j).Said))
 		}
-		wait := backoff.Jitter(r.Pause(attempt))
+		wait := backoff.Jitter(r.opts.Waits.After(attempt))
 		j.Logger.Debug("trying again", "attempt", attempt, "wait", wait, "err", errors.Join(failed...))
 		if err := Sleep(ctx, wait, nil); err != nil {
 			return err
@@ -141,25 +133,18 @@ func (r *Roster) Try(ctx context.Context, j Job) error {
 	}
 }
 
-// Pause is the wait after an attempt, of which the first is 1.
-func (r *Roster) Pause(attempt int) time.Duration {
-	if attempt <= r.opts.FastAttempts {
-		return r.opts.FastWait
-	}
-	return r.opts.SlowWait
-}
-
 // await waits for servers of j that are busy, and reports whether to ask again. If others
 // have failed, those are given some time as well.
 func (r *Roster) await(ctx context.Context, j Job, start time.Time, failed bool) (again bool, err error) {
-	wait, freed := r.Wait(j)
+	busy := r.Busy(j)
+	wait, freed := busy.Wait, busy.Freed
 	switch {
 	case wait == 0: // unless there is one that was busy, and is not any more
 		return !failed && slices.ContainsFunc(r.Ever(), j.May), nil
-	case !r.Patient(start):
+	case !r.Flow.IsAlive(start):
 		return false, nil
 	case failed: // they are not asked again whenever something is freed
-		wait, freed = max(wait, r.opts.FastWait), nil
+		wait, freed = max(wait, r.opts.Waits.FastWait), nil
 	}
 	return true, Sleep(ctx, wait, freed)
 }
@@ -177,20 +162,21 @@ func (r *Roster) Attempt(ctx context.Context, j Job) (failed []error, got bool, 
 		if s == nil {
 			return failed, got, ErrNone
 		}
-		had, ok := r.claim(s)
+		m := r.member(s)
+		had, ok := m.claim()
 		if !ok {
 			continue
 		}
 		tried[s] = true
 		err := j.Do(s)
-		if err == nil || ctx.Err() != nil || Is(err, Stop) {
-			r.release(s, err)
-			return nil, false, err
-		}
-		if r.judge(ctx, j, s, had, err) {
+		isOver := err == nil || ctx.Err() != nil || Is(err, Stop)
+		if !isOver && r.judge(ctx, j, m, had, err) {
 			failed = append(failed, err)
 		}
-		r.release(s, err) // now, so that no worker asks it before it is known to be busy
+		m.release(err) // now, so that no worker asks it before it is known to be busy
+		if isOver {
+			return nil, false, err
+		}
 		var setback *Setback
 		if errors.As(err, &setback) {
 			got = got || setback.What == Moved || setback.What == Spared
@@ -199,60 +185,111 @@ func (r *Roster) Attempt(ctx context.Context, j Job) (failed []error, got bool, 
 	}
 }
 
-// judge notes that s, which was sending had shards before, has failed with err, and
+// judge notes that a server, which was sending had shards before, has failed with err, and
 // reports whether that counts.
-func (r *Roster) judge(ctx context.Context, j Job, s *remote.Server, had int, err error) (counts bool) {
+func (r *Roster) judge(ctx context.Context, j Job, m *member, had int, err error) (counts bool) {
 	var busy *remote.Busy
+	name := m.server.Name
 	switch {
 	case errors.As(err, &busy):
-		r.opts.Metrics.Failed(r.Number(s), metrics.Busy)
-		wait := r.putOff(s, busy, had)
-		j.Logger.Debug("upstream is busy", "upstream", s.Name, "wait", wait, "err", err)
+		r.opts.Metrics.Failed(m.number, metrics.Busy)
+		j.Logger.Debug("upstream is busy", "upstream", name, "wait", m.putOff(busy, had), "err", err)
 		return false
 	case Is(err, Never):
-		j.Refuse(ctx, s, err)
+		j.Refuse(ctx, m.server, err)
 		return false
 	case Is(err, Spared):
-		j.Logger.Debug("transfer moved", "upstream", s.Name, "err", err)
+		j.Logger.Debug("transfer moved", "upstream", name, "err", err)
 		return false
-	case errors.Is(err, fs.ErrNotExist) && j.Gone(ctx, s):
+	case errors.Is(err, fs.ErrNotExist) && j.Gone(ctx, m.server):
 		return false
 	}
-	r.opts.Metrics.Failed(r.Number(s), metrics.Broken)
-	j.Logger.Debug("upstream failed", "upstream", s.Name, "err", err)
-	r.with(s, func(m *member) {
-		r.rank.Failed(m.index)
-		m.note(err)
-	})
+	r.opts.Metrics.Failed(m.number, metrics.Broken)
+	j.Logger.Debug("upstream failed", "upstream", name, "err", err)
+	r.rank.Failed(m.index)
+	m.answered(err)
 	return !Is(err, Moved)
 }
 
 // Pick draws one of the servers that ok approves of, of those that are idle and good if
 // there are any, or returns nil.
 func (r *Roster) Pick(ok func(*remote.Server) bool) *remote.Server {
-	all := r.Ever()
-	idle := r.Idle()
+	all := r.all()
 	// Servers that have joined since are in the ranking already.
-	i := r.rank.Pick(func(i int) bool { return i < len(all) && slices.Contains(idle, all[i]) && ok(all[i]) })
+	i := r.rank.Pick(func(i int) bool { return i < len(all) && isIdle(all[i], r.rank) && ok(all[i].server) })
 	if i < 0 {
-		i = r.rank.Pick(func(i int) bool { return i < len(all) && ok(all[i]) })
+		i = r.rank.Pick(func(i int) bool { return i < len(all) && ok(all[i].server) })
 	}
 	if i < 0 {
 		return nil
 	}
-	return all[i]
+	return all[i].server
 }
 
 // Idle returns the good servers that no request is sent to.
 func (r *Roster) Idle() (idle []*remote.Server) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, m := range r.members {
-		if m.transfers == 0 && m.free() && r.rank.Good(m.index) {
+	for _, m := range r.all() {
+		if isIdle(m, r.rank) {
 			idle = append(idle, m.server)
 		}
 	}
 	return idle
+}
+
+func isIdle(m *member, ranking *rank.Ranking) bool {
+	wait, isAsked, _ := m.wait()
+	return wait == 0 && !isAsked && ranking.Good(m.index)
+}
+
+// Free reports whether s may be asked now, by what it has said.
+func (r *Roster) Free(s *remote.Server) bool {
+	m := r.member(s)
+	if m == nil {
+		return false
+	}
+	wait, _, _ := m.wait()
+	return wait == 0
+}
+
+// Sends notes that s answers one more request for a shard, until the caller calls ended.
+func (r *Roster) Sends(s *remote.Server) (ended func()) {
+	m := r.member(s)
+	if m == nil {
+		return func() {}
+	}
+	m.sends(1)
+	return func() { m.sends(-1) }
+}
+
+// A BusyPart is the servers of a job that are busy.
+type BusyPart struct {
+	// Wait is how long all of them are busy, or 0 if none is.
+	Wait time.Duration
+
+	// Freed is closed when one may be asked.
+	Freed <-chan struct{}
+
+	// Said are their last answers.
+	Said []error
+}
+
+// Busy returns the servers of j that are busy.
+func (r *Roster) Busy(j Job) BusyPart {
+	busy := BusyPart{Freed: r.freed.Wait()}
+	for _, m := range r.all() {
+		if !j.May(m.server) {
+			continue
+		}
+		wait, _, said := m.wait()
+		if wait == 0 {
+			continue
+		}
+		if busy.Wait == 0 || wait < busy.Wait {
+			busy.Wait = wait
+		}
+		busy.Said = append(busy.Said, said)
+	}
+	return busy
 }
 
 // Sleep waits, or until freed is closed. It returns what ended ctx.

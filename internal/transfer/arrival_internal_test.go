@@ -66,7 +66,7 @@ func (s *slate) Open(shard.Shard) (Place, error) {
 // rosterOf returns a roster of servers, which draws the first that may be asked.
 func rosterOf(hosts ...string) *roster.Roster {
 	opts := roster.Options{
-		Attempts: 1, FastAttempts: 1, FastWait: time.Second, SlowWait: time.Second,
+		Attempts: 1, Waits: roster.Waits{FastAttempts: 1, FastWait: time.Second, SlowWait: time.Second},
 		Draw: func() float64 { return 0 }, Logger: slog.New(slog.DiscardHandler),
 	}
 	for _, host := range hosts {

@@ -154,7 +154,7 @@ func (t *Tally) resume(bytes int64) {
 // took counts bytes that a server has sent, and how many of them were of use.
 func (t *Tally) took(from *remote.Server, bytes, used int64) {
 	if bytes > 0 {
-		t.roster.Came()
+		t.roster.Flow.Came()
 		t.metrics.Received(t.roster.Number(from), bytes)
 	}
 	t.mu.Lock()

@@ -1,0 +1,155 @@
+package offers
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/remote"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// listings is what all servers list, and what is known of versions beside that. Its
+// methods may be called from any goroutine.
+type listings struct {
+	mu sync.Mutex // guards what follows
+	by map[*remote.Server]listing
+
+	// What is known is kept of the newest versions, since a held version must not be taken
+	// for another file than its servers list.
+	sha256     map[distfile.Entry]shard.Digest // of a version that is listed by its BLAKE3
+	manifested map[distfile.Entry]bool         // a server has a manifest that agrees with the listed digest
+}
+
+// listing is what one server lists, by its last answer.
+type listing struct {
+	entries  []distfile.Entry
+	etag     string    // of the distribution, or empty
+	changed  time.Time // when it became another one
+	skipped  string    // what was wrong with lines of it
+	failing  bool      // the server did not answer the last question
+	heard    bool      // it has answered one
+	misses   int       // how often it did not
+	askLater time.Time // when it may be asked again, because it said so
+	askErr   error     // what it said
+	long     bool      // its shards have names of five digits
+}
+
+func newListings() *listings {
+	return &listings{
+		by:     make(map[*remote.Server]listing),
+		sha256: make(map[distfile.Entry]shard.Digest), manifested: make(map[distfile.Entry]bool),
+	}
+}
+
+// of returns the listing of s.
+func (l *listings) of(s *remote.Server) listing {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.by[s]
+}
+
+// update changes the listing of s.
+func (l *listings) update(s *remote.Server, change func(of *listing)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	of := l.by[s]
+	change(&of)
+	l.by[s] = of
+}
+
+// know notes the digests of a version whose bytes have been verified.
+func (l *listings) know(v shard.Version, m shard.Manifest) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	keep(l.manifested, distfile.Entry{Version: v, Digest: m.Digest}, true)
+	if m.BLAKE3 != (shard.Digest{}) {
+		keep(l.sha256, distfile.Entry{Version: v, Digest: m.BLAKE3}, m.Digest)
+	}
+}
+
+// hasManifest notes that a server has a manifest that agrees with e.
+func (l *listings) hasManifest(e distfile.Entry) {
+	e = l.canonical(e)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	keep(l.manifested, e, true)
+}
+
+// keep adds to what is known of versions, of which the oldest goes where there are too
+// many.
+func keep[T any](known map[distfile.Entry]T, e distfile.Entry, value T) {
+	if len(known) >= distfile.MaxEntries {
+		byVersion := func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) }
+		delete(known, slices.MinFunc(slices.Collect(maps.Keys(known)), byVersion))
+	}
+	known[e] = value
+}
+
+// canonical returns e without a count, by its SHA-256 if that is known.
+func (l *listings) canonical(e distfile.Entry) distfile.Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return canonical(e, l.sha256)
+}
+
+func canonical(e distfile.Entry, sha256 map[distfile.Entry]shard.Digest) distfile.Entry {
+	e.Count = 0
+	if digest, ok := sha256[e]; ok {
+		e.Digest = digest
+	}
+	return e
+}
+
+// lists reports whether s listed e in its last answer, by either digest.
+func (l *listings) lists(s *remote.Server, e distfile.Entry) bool {
+	return slices.ContainsFunc(l.all([]*remote.Server{s}), l.canonical(e).Same)
+}
+
+// all returns what servers list, in their order, by the SHA-256 where that is known.
+func (l *listings) all(servers []*remote.Server) (entries []distfile.Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range servers {
+		for _, e := range l.by[s].entries {
+			e.Digest = canonical(e, l.sha256).Digest
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
+// chosen returns the versions that servers list, ascending, each by the digest that counts.
+func (l *listings) chosen(servers []*remote.Server) []distfile.Entry {
+	offers := l.all(servers)
+	votes := make(map[distfile.Entry]int) // without the count, which not all state
+	for _, e := range offers {
+		e.Count = 0
+		votes[e]++
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	slices.SortStableFunc(offers, func(a, b distfile.Entry) int {
+		a.Count, b.Count = 0, 0
+		return cmp.Or(
+			cmp.Compare(a.Version, b.Version),
+			compareBool(l.manifested[b], l.manifested[a]),
+			cmp.Compare(votes[b], votes[a]),
+		)
+	})
+	return slices.CompactFunc(offers, func(a, b distfile.Entry) bool { return a.Version == b.Version })
+}
+
+// compareBool orders false before true.
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
