@@ -126,7 +126,8 @@ func TestParseAddressRefuses(t *testing.T) {
 
 func TestParseAddressKeepsPasswordsOutOfErrors(t *testing.T) {
 	for _, s := range []string{
-		"user:sesame@host", "sesame@host:9", "ftp://user:sesame@host", "http://user:sesame@host:0", "http://user:sesame@ho st",
+		"user:sesame@host", "sesame@host:9", "ftp://user:sesame@host", "http://user:sesame@host:0",
+		"http://user:sesame@ho st",
 		"http://user:sesame@host?a", "http://user:sesame@", "http://user:ses/sesame@host", "http://user:@sesame@host#a",
 		"http://user:%zzsesame@host", "[sesame@::1]",
 	} {
@@ -150,7 +151,8 @@ func TestParseAddressTakesTheDefaultPortAsItIs(t *testing.T) {
 
 func FuzzParseAddress(f *testing.F) {
 	for _, s := range []string{
-		"host", "host:9", "192.0.2.7", "::1", "[::1]:9", "fe80::1%eth0", "fe80::1%a b", "http://host", "https://u:p@host:9/a/../b",
+		"host", "host:9", "192.0.2.7", "::1", "[::1]:9", "fe80::1%eth0", "fe80::1%a b", "http://host",
+		"https://u:p@host:9/a/../b",
 		"http://[fe80::1%25eth0]:9/a%2fb", "http://host/%2e%2e/a", "http://host//a//", "http://host/?", "host/path", "",
 	} {
 		f.Add(s)

@@ -175,7 +175,10 @@ func TestABusyServerIsNotAskedForItsDistributionBeforeTheTimeItSays(t *testing.T
 		ask func(context.Context, *fetch.Pool) error
 		err string
 	}{
-		"once":            {func(ctx context.Context, p *fetch.Pool) error { return p.Refresh(ctx, fetch.Soon) }, "503"},
+		"once": {
+			func(ctx context.Context, p *fetch.Pool) error { return p.Refresh(ctx, fetch.Soon) },
+			"503",
+		},
 		"until it may be": {func(ctx context.Context, p *fetch.Pool) error { return p.Reach(ctx) }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

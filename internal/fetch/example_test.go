@@ -7,7 +7,10 @@ import (
 )
 
 func ExampleParseAddress() {
-	for _, address := range []string{"192.168.1.100", "cache.example:9000", "::1", "https://example.com/weights/", "ftp://example.com"} {
+	for _, address := range []string{
+		"192.168.1.100", "cache.example:9000", "::1", "https://example.com/weights/",
+		"ftp://example.com",
+	} {
 		u, err := fetch.ParseAddress(address, fetch.DefaultPort)
 		if err != nil {
 			fmt.Println(err)

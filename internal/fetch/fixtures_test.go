@@ -361,6 +361,7 @@ func (m *memory) readers() fetch.Audience { return m }
 
 // fetchTo fetches e to sink, whichever manifest is believed.
 func fetchTo(ctx context.Context, pool *fetch.Pool, e distfile.Entry, sink fetch.Sink) error {
-	_, _, err := pool.Fetch(ctx, fetch.Task{Entry: e, Open: func(shard.Manifest, int) (fetch.Sink, error) { return sink, nil }})
+	_, _, err := pool.Fetch(ctx,
+		fetch.Task{Entry: e, Open: func(shard.Manifest, int) (fetch.Sink, error) { return sink, nil }})
 	return err
 }

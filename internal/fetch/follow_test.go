@@ -143,7 +143,8 @@ func TestFollowCopesWithProxiesThatCut(t *testing.T) {
 				assert.InDelta(t, 33*time.Second, f.saw(2), float64(roundTrip))
 
 				n.at(time.Hour)
-				long := slices.DeleteFunc(b.questions(time.Minute), func(q asking) bool { return q.wait == 27*time.Second })
+				long := slices.DeleteFunc(b.questions(time.Minute),
+					func(q asking) bool { return q.wait == 27*time.Second })
 				assert.InDelta(t, 6, len(long), 1, "how often a longer wait is tried")
 				for _, q := range long {
 					assert.Equal(t, 54*time.Second, q.wait)
@@ -194,12 +195,21 @@ func TestFollowPollsWhereNoWaitIsLeftAlone(t *testing.T) {
 
 func TestFollowTellsACutFromAServerThatIsTooLate(t *testing.T) {
 	for name, spoil := range map[string]spoiler{
-		"504 after the wait is over":          by(func(w http.ResponseWriter, r *http.Request) { time.Sleep(time.Minute); status(504)(w, r) }),
-		"the connection ends after it, fresh": by(func(w http.ResponseWriter, r *http.Request) { time.Sleep(time.Minute); cut(w, r) }),
-		"nothing ever":                        by(silence),
-		"500 before it is over":               by(func(w http.ResponseWriter, r *http.Request) { time.Sleep(20 * time.Second); status(500)(w, r) }),
-		"502 at once":                         by(status(http.StatusBadGateway)),
-		"cut at once":                         by(cut),
+		"504 after the wait is over": by(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Minute)
+			status(504)(w, r)
+		}),
+		"the connection ends after it, fresh": by(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Minute)
+			cut(w, r)
+		}),
+		"nothing ever": by(silence),
+		"500 before it is over": by(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(20 * time.Second)
+			status(500)(w, r)
+		}),
+		"502 at once": by(status(http.StatusBadGateway)),
+		"cut at once": by(cut),
 	} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, published{}, func(t *testing.T, n *network) {
@@ -216,7 +226,8 @@ func TestFollowTellsACutFromAServerThatIsTooLate(t *testing.T) {
 				n.at(89 * time.Second)
 				assert.NotEmpty(t, f.log.with("upstream is back"))
 				n.at(20 * time.Minute)
-				assert.LessOrEqual(t, len(f.log.with("level=WARN", "upstream is down")), 7, "it is not asked to wait for ever")
+				assert.LessOrEqual(t, len(f.log.with("level=WARN", "upstream is down")), 7,
+					"it is not asked to wait for ever")
 			})
 		})
 	}
@@ -265,8 +276,10 @@ func TestFollowDoesNotHammer(t *testing.T) {
 				next.ServeHTTP(w, r)
 			}
 		}, newsAtOnce + 4, newsAtOnce + 4*60, newsAtOnce + 4*3600},
-		"no answer":                {func(*board) spoiler { return by(cut) }, 4, 9, 180},
-		"503":                      {func(*board) spoiler { return by(status(http.StatusServiceUnavailable)) }, 4, 9, 180},
+		"no answer": {func(*board) spoiler { return by(cut) }, 4, 9, 180},
+		"503": {
+			func(*board) spoiler { return by(status(http.StatusServiceUnavailable)) }, 4, 9, 180,
+		},
 		"503 with Retry-After: 0":  {func(*board) spoiler { return by(busyFor(0)) }, 4, 9, 180},
 		"503 with Retry-After: 60": {func(*board) spoiler { return by(busyFor(60)) }, 1, 1, 60},
 	} {

@@ -19,7 +19,10 @@ import (
 
 func TestRedirectsAreErrorsAndNotFollowed(t *testing.T) {
 	for _, path := range []string{"/distribution.txt", "/v1/manifest.json", "/v1/shard_001.bin"} {
-		for _, code := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusPermanentRedirect} {
+		for _, code := range []int{
+			http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+			http.StatusPermanentRedirect,
+		} {
 			t.Run(fmt.Sprint(path, " ", code), func(t *testing.T) {
 				other := newSite(t, content(1, 10))
 				s := newSite(t, content(1, 10)).spoilPath(path, func(w http.ResponseWriter, r *http.Request) {

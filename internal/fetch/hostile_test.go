@@ -76,7 +76,8 @@ func TestFetchFromWhoDoesNotKnowRangesWell(t *testing.T) {
 			answer(w, http.StatusRequestedRangeNotSatisfiable, fmt.Sprintf("bytes */%d", there), nil)
 		}, true, 0, false},
 		"more than was asked for": {func(w http.ResponseWriter) {
-			answer(w, http.StatusPartialContent, span(there, size, size), append(bytes.Clone(data[there:]), data[:5000]...))
+			answer(w, http.StatusPartialContent, span(there, size, size),
+				append(bytes.Clone(data[there:]), data[:5000]...))
 		}, false, 0, true},
 		"less than was asked for": {func(w http.ResponseWriter) {
 			answer(w, http.StatusPartialContent, span(there, size-5000, size), data[there:size-5000])
@@ -255,7 +256,8 @@ func TestAShardThatNobodyAloneBringsToItsEndIsGivenUp(t *testing.T) {
 		}
 		one, two := n.host("one", 4*megabyte).spoilWith(cuts), n.host("two", 4*megabyte).spoilWith(cuts)
 		got, err := n.tryFetch(t, fetch.Options{}, 1, &there, one, two)
-		t.Logf("took %v, %d and %d requests, %d bytes received", got.took, len(one.asked()), len(two.asked()), got.Received)
+		t.Logf("took %v, %d and %d requests, %d bytes received", got.took, len(one.asked()), len(two.asked()),
+			got.Received)
 		require.ErrorContains(t, err, "shard 1 broke off")
 		assert.NotEmpty(t, got.log.with("shard is fetched again", "shard=1 "))
 		assert.LessOrEqual(t, got.took, time.Minute)
@@ -277,7 +279,8 @@ func TestAServerThatSendsOnlyBadDataCostsOneShard(t *testing.T) {
 				next.ServeHTTP(w, r)
 			})
 			bad := 0 // one request at a time, as the other worker waits for shard 1
-			evil := n.host("evil", 4*megabyte).spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			evil := n.host("evil", 4*megabyte)
+			evil.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 				if r.URL.Path == "/v1/shard_001.bin" {
 					slow(w, r, next)
 					return

@@ -66,7 +66,10 @@ func TestWhatComesAndWhatFailsIsCountedByUpstream(t *testing.T) {
 func TestStandingsTellOfFailuresAlsoWhenTheyAreOver(t *testing.T) {
 	good, flaky := newSite(t, content(1, shardSize)), newSite(t, content(1, shardSize))
 	var addresses []*url.URL
-	for _, server := range []string{good.URL, "http://user:secret@" + strings.TrimPrefix(flaky.URL, "http://"), "http://127.0.0.1:1"} {
+	for _, server := range []string{
+		good.URL, "http://user:secret@" + strings.TrimPrefix(flaky.URL, "http://"),
+		"http://127.0.0.1:1",
+	} {
 		u, err := url.Parse(server)
 		require.NoError(t, err)
 		addresses = append(addresses, u)
@@ -107,12 +110,16 @@ func TestStandingsTellOfFailuresAlsoWhenTheyAreOver(t *testing.T) {
 }
 
 func TestAnUpstreamWithWrongBytesSaysSoInItsStanding(t *testing.T) {
-	bad := newSite(t, content(1, shardSize)).spoilPath("/v1/shard_001.bin", func(w http.ResponseWriter, _ *http.Request) {
+	bad := newSite(t, content(1, shardSize))
+	bad.spoilPath("/v1/shard_001.bin", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write(make([]byte, shardSize))
 	})
 	u, err := url.Parse(bad.URL)
 	require.NoError(t, err)
-	pool, err := fetch.New(fetch.Options{Upstreams: []*url.URL{u}, FastWait: time.Millisecond, SlowWait: time.Millisecond})
+	pool, err := fetch.New(fetch.Options{
+		Upstreams: []*url.URL{u}, FastWait: time.Millisecond,
+		SlowWait: time.Millisecond,
+	})
 	require.NoError(t, err)
 	defer pool.Close()
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))

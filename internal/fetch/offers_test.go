@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -46,7 +47,8 @@ func held(t *testing.T, answer <-chan struct{}, files ...[]byte) *site {
 
 func TestRefreshDoesNotWaitForOneThatHangs(t *testing.T) {
 	answer := make(chan struct{})
-	pool := newPool(t, fetch.Options{Timeout: never}, held(t, answer, content(1, 10), content(2, 10)), newSite(t, content(1, 10)))
+	pool := newPool(t, fetch.Options{Timeout: never}, held(t, answer, content(1, 10), content(2, 10)),
+		newSite(t, content(1, 10)))
 	require.NoError(t, pool.Refresh(t.Context(), time.Millisecond))
 	assert.Len(t, pool.Offers(), 1)
 	close(answer)
@@ -56,7 +58,8 @@ func TestRefreshDoesNotWaitForOneThatHangs(t *testing.T) {
 
 func TestRefreshListensToThoseThatItDidNotWaitFor(t *testing.T) {
 	answer := make(chan struct{})
-	pool := newPool(t, fetch.Options{Timeout: never}, held(t, answer, content(1, 10), content(2, 10)), newSite(t, content(1, 10)))
+	pool := newPool(t, fetch.Options{Timeout: never}, held(t, answer, content(1, 10), content(2, 10)),
+		newSite(t, content(1, 10)))
 	require.NoError(t, pool.Refresh(t.Context(), time.Millisecond))
 	close(answer)
 	require.Eventually(t, func() bool { return len(pool.Offers()) == 2 }, time.Minute, time.Millisecond)
@@ -98,7 +101,8 @@ func TestRefreshTellsSilenceFromARefusal(t *testing.T) {
 		"no content":    {http.StatusNoContent, "204"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := newPool(t, fetch.Options{}, down, newSite(t).spoilWith(by(status(tc.code)))).Refresh(t.Context(), fetch.All)
+			pool := newPool(t, fetch.Options{}, down, newSite(t).spoilWith(by(status(tc.code))))
+			err := pool.Refresh(t.Context(), fetch.All)
 			require.ErrorContains(t, err, tc.want)
 			assert.NotErrorIs(t, err, fetch.ErrUnreachable, "one did answer")
 		})
@@ -129,10 +133,11 @@ func TestRefreshGivesUpAServerThatDrips(t *testing.T) {
 func TestRefreshEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("had enough")
-	pool := newPool(t, fetch.Options{Timeout: never}, newSite(t).spoilWith(by(func(w http.ResponseWriter, r *http.Request) {
+	silent := newSite(t).spoilWith(by(func(w http.ResponseWriter, r *http.Request) {
 		cancel(enough)
 		silence(w, r)
-	})))
+	}))
+	pool := newPool(t, fetch.Options{Timeout: never}, silent)
 	require.ErrorIs(t, pool.Refresh(ctx, fetch.All), enough)
 }
 
@@ -269,7 +274,8 @@ func TestRefreshSkipsBadLinesAndNamesThem(t *testing.T) {
 		case 2, 4, 5, 6, 7, 9, 11:
 			want = 1
 		}
-		assert.Len(t, log.with("level=WARN", "line skipped", s.URL, fmt.Sprintf("line %d:", line)), want, "line %d", line)
+		assert.Len(t, log.with("level=WARN", "line skipped", s.URL, fmt.Sprintf("line %d:", line)), want, "line %d",
+			line)
 	}
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 	assert.Len(t, log.with("line skipped"), 7, "said each time")
@@ -346,7 +352,7 @@ func TestManifestThatIsWrongIsAnIntegrityFailure(t *testing.T) {
 		"no shard size":                replace(`"shard_size": 1000`, `"shard_size": 0`),
 		"a size beyond all bounds":     replace(`"size": 2500`, `"size": 1e300`),
 		"a file digest of another one": replace(digestOf(content(1, 2500)).String(), one.String()),
-		"upper case":                   tampered(func(text []byte) []byte { return []byte(strings.ToUpper(string(text))) }),
+		"upper case":                   tampered(bytes.ToUpper),
 		"endless": by(func(w http.ResponseWriter, _ *http.Request) {
 			for {
 				if _, err := w.Write(make([]byte, 1<<16)); err != nil {

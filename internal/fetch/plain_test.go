@@ -32,12 +32,18 @@ func manifestOf(t *testing.T, opts fetch.Options, sink fetch.Sink, sites ...*sit
 }
 
 func TestFetchWithoutAManifestFindsOutHowTheFileIsCut(t *testing.T) {
-	for _, size := range []int{0, 1, shardSize, shardSize + 1, 2 * shardSize, 3*shardSize - 1, 4 * shardSize, 5 * shardSize, 17*shardSize + 5} {
+	for _, size := range []int{
+		0, 1, shardSize, shardSize + 1, 2 * shardSize, 3*shardSize - 1, 4 * shardSize,
+		5 * shardSize, 17*shardSize + 5,
+	} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			data := content(1, size)
 			s := newSite(t, data)
 			_, want := newest(t, newPool(t, fetch.Options{}, s))
-			for name, count := range map[string]string{"": "", "with the count in the distribution": "|" + fmt.Sprint(len(want.Shards))} {
+			for name, count := range map[string]string{
+				"":                                   "",
+				"with the count in the distribution": "|" + fmt.Sprint(len(want.Shards)),
+			} {
 				plain(s)
 				if count != "" && size > 0 {
 					next := s.spoil
@@ -97,7 +103,8 @@ func TestFetchWithoutAManifestFetchesFromEachAloneWhenTheFileIsWrong(t *testing.
 		t.Run(name, func(t *testing.T) {
 			var log logbook
 			var got memory
-			m, err := manifestOf(t, fetch.Options{Concurrency: 1, FastWait: never, Logger: log.logger()}, &got, sites...)
+			m, err := manifestOf(t, fetch.Options{Concurrency: 1, FastWait: never, Logger: log.logger()}, &got,
+				sites...)
 			require.NoError(t, err)
 			assert.Equal(t, data, got.bytes())
 			require.NoError(t, m.Validate())
@@ -211,7 +218,8 @@ func TestFetchWithoutAManifestWhereOneHasFewerShards(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fewer, whole := newSite(t, data), plain(newSite(t, data))
 			fewer.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-				if strings.HasSuffix(r.URL.Path, "manifest.json") || r.URL.Path > "/v1/shard_003.bin" && strings.Contains(r.URL.Path, "shard") {
+				if strings.HasSuffix(r.URL.Path, "manifest.json") || r.URL.Path > "/v1/shard_003.bin" &&
+					strings.Contains(r.URL.Path, "shard") {
 					next = http.NotFoundHandler()
 				}
 				next.ServeHTTP(w, r)

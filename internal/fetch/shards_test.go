@@ -23,7 +23,8 @@ import (
 
 func TestFetchBringsEveryByte(t *testing.T) {
 	for name, size := range map[string]int{
-		"empty": 0, "one byte": 1, "one shard": shardSize, "one byte more": shardSize + 1, "many shards": 25*shardSize - 1,
+		"empty": 0, "one byte": 1, "one shard": shardSize, "one byte more": shardSize + 1,
+		"many shards": 25*shardSize - 1,
 	} {
 		t.Run(name, func(t *testing.T) {
 			data := content(1, size)
@@ -266,7 +267,8 @@ func TestFetchOfAVersionRetiredByOneUpstream(t *testing.T) {
 
 func TestFetchOfAVersionReplacedMeanwhile(t *testing.T) {
 	for name, sizes := range map[string][2]int{
-		"same size": {2 * shardSize, 2 * shardSize}, "shorter": {2 * shardSize, shardSize / 2}, "longer": {shardSize / 2, shardSize},
+		"same size": {2 * shardSize, 2 * shardSize}, "shorter": {2 * shardSize, shardSize / 2},
+		"longer": {shardSize / 2, shardSize},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log logbook
@@ -314,10 +316,11 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
-			s := newSite(t, content(1, 5*shardSize)).spoilWith(only("/v1/shard", by(func(w http.ResponseWriter, r *http.Request) {
+			cancels := by(func(w http.ResponseWriter, r *http.Request) {
 				cancel(enough)
 				at(w, r)
-			})))
+			})
+			s := newSite(t, content(1, 5*shardSize)).spoilWith(only("/v1/shard", cancels))
 			pool := newPool(t, fetch.Options{Timeout: never, FastWait: never}, s)
 			e, _ := newest(t, pool)
 			err := fetchTo(ctx, pool, e, new(memory))
@@ -346,7 +349,8 @@ func TestFetchChecksTheWholeAgainstTheDistribution(t *testing.T) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		tampered(func(text []byte) []byte { return []byte(strings.ReplaceAll(string(text), right, one.String())) })(w, r, next)
+		lie := func(text []byte) []byte { return []byte(strings.ReplaceAll(string(text), right, one.String())) }
+		tampered(lie)(w, r, next)
 	})
 	err := newFetch(t, fetch.Options{FastWait: never}, new(memory), lies)
 	require.ErrorIs(t, err, fetch.ErrIntegrity)
@@ -429,7 +433,8 @@ func TestAManifestThatDoesNotFitIsNotTriedAgainFromAnother(t *testing.T) {
 	assert.Len(t, log.with("manifest not believed"), 1)
 	assert.Len(t, log.with("its manifest states the same", two.URL), 1)
 	// By the right manifest each liar is asked for one shard.
-	assert.LessOrEqual(t, one.asked("/v1/shard")+two.asked("/v1/shard"), shards+2, "%v %v", one.askedFor("/v1/"), two.askedFor("/v1/"))
+	assert.LessOrEqual(t, one.asked("/v1/shard")+two.asked("/v1/shard"), shards+2, "%v %v", one.askedFor("/v1/"),
+		two.askedFor("/v1/"))
 }
 
 func TestFetchUsesWhatTheSinkHas(t *testing.T) {
@@ -443,7 +448,8 @@ func TestFetchUsesWhatTheSinkHas(t *testing.T) {
 	s := newSite(t, data)
 	require.NoError(t, newFetch(t, fetch.Options{Logger: log.logger()}, &got, s))
 	assert.Equal(t, data, got.bytes())
-	assert.ElementsMatch(t, []string{"/v1/shard_002.bin", "/v1/shard_004.bin", "/v1/shard_005.bin"}, s.askedFor("/v1/shard"))
+	assert.ElementsMatch(t, []string{"/v1/shard_002.bin", "/v1/shard_004.bin", "/v1/shard_005.bin"},
+		s.askedFor("/v1/shard"))
 	assert.Len(t, log.with("level=WARN"), 1)
 	assert.Len(t, log.with("shard is fetched again", "shard=2 ", "resumed=1000"), 1)
 	assert.Len(t, log.with("shard fetched", "shard=4 ", "bytes=1 ", "resumed=999"), 1)
@@ -572,13 +578,14 @@ func TestFetchUsesAnUpstreamThatGetsTheVersionMeanwhile(t *testing.T) {
 		}
 		next.ServeHTTP(w, r)
 	})
-	early := newSite(t, data).spoilWith(only("/shard_", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	waits := func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		select {
 		case <-asked:
 			next.ServeHTTP(w, r)
 		case <-r.Context().Done():
 		}
-	}))
+	}
+	early := newSite(t, data).spoilWith(only("/shard_", waits))
 	var got memory
 	require.NoError(t, newFetch(t, fetch.Options{Concurrency: 2}, &got, early, late))
 	assert.Equal(t, data, got.bytes())

@@ -81,7 +81,8 @@ func TestRacesWasteLittleOfWhatIsBroughtTwiceInStep(t *testing.T) {
 				fast.spoilWith(inStep(slow, copySize))
 				lurking := inStep(fast, 20)
 				slow.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-					allowing(slow, 6, 60)(w, r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { lurking(w, r, next) }))
+					allowing(slow, 6, 60)(w, r,
+						http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { lurking(w, r, next) }))
 				})
 				got := n.fetch(t, fetch.Options{Concurrency: 16}, fast, slow)
 				t.Logf("took %v, %.2f %% wasted, %.2f %% more sent than needed", got.took, got.wastedPercent(),
@@ -114,11 +115,21 @@ func TestRacesWasteLittle(t *testing.T) {
 		}
 	}
 	for name, speed := range map[string]func(h *host, i int) func(time.Duration) float64{
-		"turns of a second":           func(_ *host, i int) func(time.Duration) float64 { return turns(time.Second, 2*megabyte, 2000, i, 3) },
-		"turns of three":              func(_ *host, i int) func(time.Duration) float64 { return turns(3*time.Second, 2*megabyte, 2000, i, 3) },
-		"two slow, one fast":          func(_ *host, i int) func(time.Duration) float64 { return turns(time.Hour, 4*megabyte, 5000, i, 3) },
-		"slow soon after it is asked": func(h *host, _ int) func(time.Duration) float64 { return slowAfter(h, time.Second, megabyte, 2000) },
-		"slow a little later":         func(h *host, _ int) func(time.Duration) float64 { return slowAfter(h, 3*time.Second, megabyte, 5000) },
+		"turns of a second": func(_ *host, i int) func(time.Duration) float64 {
+			return turns(time.Second, 2*megabyte, 2000, i, 3)
+		},
+		"turns of three": func(_ *host, i int) func(time.Duration) float64 {
+			return turns(3*time.Second, 2*megabyte, 2000, i, 3)
+		},
+		"two slow, one fast": func(_ *host, i int) func(time.Duration) float64 {
+			return turns(time.Hour, 4*megabyte, 5000, i, 3)
+		},
+		"slow soon after it is asked": func(h *host, _ int) func(time.Duration) float64 {
+			return slowAfter(h, time.Second, megabyte, 2000)
+		},
+		"slow a little later": func(h *host, _ int) func(time.Duration) float64 {
+			return slowAfter(h, 3*time.Second, megabyte, 5000)
+		},
 	} {
 		for _, shardSize := range []int{megabyte / 16, megabyte / 2} {
 			t.Run(fmt.Sprint(name, ", shards of ", shardSize>>10, " KiB"), func(t *testing.T) {

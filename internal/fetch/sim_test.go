@@ -229,7 +229,8 @@ func (h *host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.now++
 	h.most = max(h.most, h.now)
 	number := len(h.requests)
-	h.requests = append(h.requests, request{time.Since(h.network.start), r.URL.Path, r.Header.Get("Range"), 0, r.Header})
+	h.requests = append(h.requests,
+		request{time.Since(h.network.start), r.URL.Path, r.Header.Get("Range"), 0, r.Header})
 	spoil := h.spoil
 	h.mu.Unlock()
 	defer func() {
@@ -468,7 +469,9 @@ func (n *network) fetch(t *testing.T, opts fetch.Options, hosts ...*host) fetche
 	return got
 }
 
-func (n *network) tryFetch(t *testing.T, opts fetch.Options, seed uint64, sink *memory, hosts ...*host) (fetched, error) {
+func (n *network) tryFetch(
+	t *testing.T, opts fetch.Options, seed uint64, sink *memory, hosts ...*host,
+) (fetched, error) {
 	t.Helper()
 	log := new(logbook)
 	opts.Logger = cmp.Or(opts.Logger, log.logger())

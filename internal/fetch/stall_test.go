@@ -53,7 +53,8 @@ func TestFetchGoesRoundAStall(t *testing.T) {
 				good := n.host("good", megabyte)
 				bad := n.host("bad", megabyte).spoilWith(tc.bad)
 				got := n.fetch(t, fetch.Options{}, good, bad)
-				t.Logf("took %v, %.2f %% wasted, %d and %d requests", got.took, got.wastedPercent(), len(good.asked()), len(bad.asked()))
+				t.Logf("took %v, %.2f %% wasted, %d and %d requests", got.took, got.wastedPercent(), len(good.asked()),
+					len(bad.asked()))
 				assert.LessOrEqual(t, got.took, tc.most)
 				assert.LessOrEqual(t, got.wastedPercent(), 5.)
 				assert.Empty(t, got.log.with("level=WARN"))
@@ -166,13 +167,17 @@ func TestFetchSurvivesAnOutageOfTheOnlyUpstream(t *testing.T) {
 // A new upstream counts as fast as the fastest for a second, so that all workers may
 // end up at one that brings nothing. They leave it as each of them would.
 func TestAllWorkersLeaveAnUpstreamThatBringsNothing(t *testing.T) {
-	for name, bad := range map[string]spoiler{"a byte a second": drip(0), "never answers": whole(hang), "stops in the middle": partOf(0.5, hang)} {
+	for name, bad := range map[string]spoiler{
+		"a byte a second": drip(0), "never answers": whole(hang),
+		"stops in the middle": partOf(0.5, hang),
+	} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, publish(t, 10*megabyte, megabyte/16), func(t *testing.T, n *network) {
 				good := n.host("good", 2*megabyte)
 				bad := n.host("bad", 2*megabyte).spoilWith(bad)
 				got := n.fetch(t, fetch.Options{}, good, bad)
-				t.Logf("took %v, %.2f %% wasted, %d and %d requests", got.took, got.wastedPercent(), len(good.asked()), len(bad.asked()))
+				t.Logf("took %v, %.2f %% wasted, %d and %d requests", got.took, got.wastedPercent(), len(good.asked()),
+					len(bad.asked()))
 				assert.LessOrEqual(t, got.took, 20*time.Second)
 			})
 		})

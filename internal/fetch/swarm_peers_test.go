@@ -26,7 +26,8 @@ func TestAShardGoesOnElsewhereWhenAPeerBreaksOff(t *testing.T) {
 		takes time.Duration // until it is noticed
 	}{
 		"breaks off": {faultAt(half, cut), 0},
-		"stalls":     {faultAt(half, hang), 750 * time.Millisecond}, // all shards have begun to come, or it would be 5 s
+		// all shards have begun to come, or it would be 5 s
+		"stalls": {faultAt(half, hang), 750 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, publish(t, 4*megabyte, megabyte), func(t *testing.T, n *network) {
@@ -56,7 +57,8 @@ func TestARelayThatBreaksOffIsSoonAskedForWhatItHolds(t *testing.T) {
 			faultAt(1000, cut)(w, r, next)
 		}))
 		peer := n.peer(1, quick, "~1 +2-64").spoilWith(breaksOff)
-		origin := n.host("origin", quick).lists("listed", peer).answer("/v1/have", tells("*1-64")).spoilWith(noSpare(64))
+		origin := n.host("origin", quick).lists("listed", peer).answer("/v1/have",
+			tells("*1-64")).spoilWith(noSpare(64))
 		got := n.swarm(t, origin)
 		assert.Less(t, got.took, 3*time.Second)
 	})
@@ -116,7 +118,8 @@ func TestAPeerThatDiesHasFailedOnce(t *testing.T) {
 	simulate(t, publish(t, 8*megabyte, megabyte/32), func(t *testing.T, n *network) {
 		dies := 3 * time.Second
 		dead := func() bool { return time.Since(n.start) > dies }
-		peer := n.peer(1, megabyte/2, "+1-256").spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		peer := n.peer(1, megabyte/2, "+1-256")
+		peer.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			if dead() {
 				silence(w, r)
 				return
@@ -189,7 +192,8 @@ func TestADownloadEndsWhateverMostPeersDo(t *testing.T) {
 				for _, b := range bad {
 					requests += len(b.asked())
 				}
-				t.Logf("took %v, %v from upstream alone; %d requests of peers", got.took, time.Duration(size/speed)*time.Second, requests)
+				t.Logf("took %v, %v from upstream alone; %d requests of peers", got.took,
+					time.Duration(size/speed)*time.Second, requests)
 				patience := 30 * time.Second
 				if strings.Contains(name, "well") {
 					patience *= 5 // each has to be found out in turn
@@ -279,7 +283,8 @@ func TestPeersThatSendWrongBytesAreFoundAndNotAskedAgain(t *testing.T) {
 func TestOnlyUpstreamsAreBelievedOfWhatIsOnOffer(t *testing.T) {
 	simulate(t, publish(t, 2*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		lie := func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintf(w, "v9: %064d\n", 7) }
-		peer := n.peer(1, quick, "+1-8").answer("/distribution.txt", lie).answer("/v1/manifest.json", lie).answer("/peers.txt", lie)
+		peer := n.peer(1, quick, "+1-8").answer("/distribution.txt", lie).answer("/v1/manifest.json",
+			lie).answer("/peers.txt", lie)
 		origin := n.host("origin", quick).lists("listed", peer)
 		m := metrics.New("middle", "")
 		pool := n.swarmed(t, fetch.Options{Metrics: m}, origin)
@@ -364,7 +369,8 @@ func TestPeersAreOnlyWhereTheyMayBe(t *testing.T) {
 		origin := n.host("203.0.113.1", quick)
 		origin.answer("/peers.txt", func(w http.ResponseWriter, _ *http.Request) {
 			for _, at := range []string{
-				"203.0.113.1:80", "127.0.0.1:80", "10.0.0.1:80", "169.254.169.254:80", "[::1]:80", "0.0.0.0:80", "224.0.0.1:80",
+				"203.0.113.1:80", "127.0.0.1:80", "10.0.0.1:80", "169.254.169.254:80", "[::1]:80", "0.0.0.0:80",
+				"224.0.0.1:80",
 				"origin:80", self.name + ":80", peer.name + ":80", peer.name + ":80",
 			} {
 				_, _ = fmt.Fprintf(w, "http://%s\n", at)
@@ -378,7 +384,8 @@ func TestPeersAreOnlyWhereTheyMayBe(t *testing.T) {
 		dialed := slices.Compact(slices.Sorted(slices.Values(n.dialed)))
 		n.mu.Unlock()
 		for _, at := range dialed {
-			ok := at == "203.0.113.1:80" || at == self.name+":80" || at == peer.name+":80" || strings.HasPrefix(at, "198.51.100.")
+			ok := at == "203.0.113.1:80" || at == self.name+":80" || at == peer.name+":80" ||
+				strings.HasPrefix(at, "198.51.100.")
 			assert.True(t, ok, at)
 		}
 		assert.Contains(t, dialed, peer.name+":80")

@@ -49,7 +49,10 @@ func newTracker(t *testing.T, data []byte, shardSize, rate int64) *tracker {
 	require.NoError(t, err)
 	members := swarm.NewMembers(swarm.MembersOptions{Probe: server.Reach, Logger: logger})
 	t.Cleanup(members.Close)
-	handler := server.NewHandler(server.Options{Catalog: catalog.New(st, nil), Logger: logger, Members: members, Limits: server.Limits{Rate: rate}})
+	handler := server.NewHandler(server.Options{
+		Catalog: catalog.New(st, nil), Logger: logger, Members: members,
+		Limits: server.Limits{Rate: rate},
+	})
 	o := new(tracker)
 	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.Path, "/shard_") {
@@ -89,7 +92,10 @@ type node struct {
 func newNode(t *testing.T, o *tracker) *node {
 	t.Helper()
 	n := &node{board: relay.NewBoard()}
-	n.Server = httptest.NewServer(server.NewHandler(server.Options{Catalog: catalog.New(nil, n.board), Logger: slog.New(slog.DiscardHandler)}))
+	n.Server = httptest.NewServer(server.NewHandler(server.Options{
+		Catalog: catalog.New(nil, n.board),
+		Logger:  slog.New(slog.DiscardHandler),
+	}))
 	at, err := url.Parse(o.URL)
 	require.NoError(t, err)
 	n.pool, err = fetch.New(fetch.Options{Upstreams: []*url.URL{at}, Swarm: true})
@@ -182,10 +188,12 @@ func TestAnOriginSendsASwarmEachShardAboutOnce(t *testing.T) {
 		assert.Equal(t, digestOf(data), digestOf(n.sink.bytes()))
 	}
 	copies := float64(o.sent.Load()) / size
-	t.Logf("took %v, alone it is %v for each; the origin sent %.2f files", took, time.Duration(size/rate)*time.Second, copies)
+	t.Logf("took %v, alone it is %v for each; the origin sent %.2f files", took, time.Duration(size/rate)*time.Second,
+		copies)
 	assert.LessOrEqual(t, copies, 1.5, "files that the origin has sent")
 	late := newNode(t, o)
-	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.Equal(c, nodes, late.pool.Neighbours()) }, time.Minute, 50*time.Millisecond)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.Equal(c, nodes, late.pool.Neighbours()) }, time.Minute,
+		50*time.Millisecond)
 	before := o.sent.Load()
 	require.NoError(t, late.fetch(t.Context()))
 	assert.Equal(t, digestOf(data), digestOf(late.sink.bytes()))

@@ -19,7 +19,8 @@ const quick = 16 * megabyte // bytes per second
 func TestNodeTakesFromPeersWhatTheseHaveAndFromUpstreamWhatIsFresh(t *testing.T) {
 	simulate(t, publish(t, 4*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		one, two := n.peer(1, quick, "+1-16"), n.peer(2, quick, "+9-20")
-		origin := n.host("origin", quick).lists("listed", one, two).answer("/v1/have", tells("*1-20")).spoilWith(notFresh(20))
+		origin := n.host("origin", quick).lists("listed", one, two).answer("/v1/have",
+			tells("*1-20")).spoilWith(notFresh(20))
 		n.swarm(t, origin)
 		var sent []int
 		for _, r := range origin.asked() {
@@ -102,7 +103,8 @@ func TestWhatPeersHaveComesFromUpstreamOnlyIfThatHasItToSpare(t *testing.T) {
 			}
 			<-over
 		}))
-		origin := n.host("origin", quick).lists("listed", peer).answer("/v1/have", tells("*1-64")).spoilWith(noSpare(64))
+		origin := n.host("origin", quick).lists("listed", peer).answer("/v1/have",
+			tells("*1-64")).spoilWith(noSpare(64))
 		got := n.swarm(t, origin)
 		assert.Equal(t, upTo(64), slices.Compact(peer.numbers()), "it does not take what is quick there")
 		asked := len(origin.answered(http.StatusServiceUnavailable))
@@ -181,7 +183,8 @@ func TestInASwarmOfOneAShardThatIsWrongInItsTurnComesAgain(t *testing.T) {
 			next.ServeHTTP(w, r)
 		})
 		var sent atomic.Int32
-		bad := n.host("bad", megabyte).lists("listed").spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		bad := n.host("bad", megabyte).lists("listed")
+		bad.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			if sent.Add(1) > fetch.DefaultConcurrency { // it is known to have been right by then
 				tampered(flipped)(w, r, next)
 				return

@@ -28,7 +28,8 @@ func TestUpstreamGoesDownAndPeersHaveTheRest(t *testing.T) {
 			}
 			<-over
 		}))
-		origin := n.host("origin", megabyte/2).lists("listed", peer).answer("/v1/have", tells("")).outage(time.Second, time.Hour)
+		origin := n.host("origin", megabyte/2).lists("listed", peer).answer("/v1/have", tells(""))
+		origin.outage(time.Second, time.Hour)
 		got := n.swarm(t, origin)
 		assert.LessOrEqual(t, got.took, 15*time.Second)
 		assert.Empty(t, got.log.with("not asked again"))
@@ -40,7 +41,8 @@ func TestUpstreamGoesDownAndNobodyHasTheRest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
 				peer := n.peer(1, quick, "+1-10").spoilWith(lies)
-				origin := n.host("origin", megabyte/2).lists("listed", peer).answer("/v1/have", tells("")).outage(time.Second, time.Hour)
+				origin := n.host("origin", megabyte/2).lists("listed", peer).answer("/v1/have",
+					tells("")).outage(time.Second, time.Hour)
 				got, err := n.trySwarm(t, fetch.Options{}, new(memory), origin)
 				require.ErrorIs(t, err, fetch.ErrUnreachable)
 				require.NotErrorIs(t, err, fetch.ErrIntegrity)
@@ -56,7 +58,8 @@ func TestUpstreamGoesDownAndNobodyHasTheRest(t *testing.T) {
 func TestUpstreamIsWrongAndPeersHaveTheRest(t *testing.T) {
 	simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		peer := n.peer(1, megabyte, "+1-64")
-		origin := n.host("origin", megabyte).lists("listed", peer).answer("/v1/have", tells("")).spoilWith(tampered(flipped))
+		origin := n.host("origin", megabyte).lists("listed", peer).answer("/v1/have",
+			tells("")).spoilWith(tampered(flipped))
 		// What the peer has is not fresh, so the origin is asked first while that is not known.
 		peer.answer("/v1/have", tellsFrom(func(tell func(...string), over <-chan struct{}) {
 			select {
@@ -123,7 +126,8 @@ func TestAnUpstreamThatIsBusyForEverIsGivenUp(t *testing.T) {
 
 func TestAnUpstreamThatSaysSentOfWhatNeedNotBeFreshIsGivenUp(t *testing.T) {
 	simulate(t, publish(t, 2*megabyte, megabyte/8), func(t *testing.T, n *network) {
-		origin := n.host("origin", quick).lists("listed", n.peer(1, quick, "+1-8")).spoilWith(by(status(http.StatusConflict)))
+		origin := n.host("origin", quick).lists("listed",
+			n.peer(1, quick, "+1-8")).spoilWith(by(status(http.StatusConflict)))
 		got, err := n.trySwarm(t, fetch.Options{}, new(memory), origin)
 		require.ErrorContains(t, err, "409")
 		assert.Less(t, got.took, time.Minute)
@@ -216,7 +220,10 @@ func TestWhatIsThereIsCheckedAndUsedInASwarm(t *testing.T) {
 }
 
 func TestWhoNobodyCanGetAtTakesLittleAndNothingFresh(t *testing.T) {
-	for standing, reader := range map[string]bool{"unreachable": true, "refused": true, "pending": false, "listed": false, "": false, "what?": false} {
+	for standing, reader := range map[string]bool{
+		"unreachable": true, "refused": true, "pending": false,
+		"listed": false, "": false, "what?": false,
+	} {
 		t.Run(standing, func(t *testing.T) {
 			simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
 				peer := n.peer(1, megabyte, "+1-32")

@@ -72,7 +72,10 @@ func TestFetchTakesTheDigestWhoseServerHasAManifest(t *testing.T) {
 				pool := newPool(t, fetch.Options{FastWait: never}, sites...)
 				require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 				var got memory
-				task := fetch.Task{Entry: pool.Offers()[0], Open: func(shard.Manifest, int) (fetch.Sink, error) { return &got, nil }}
+				task := fetch.Task{
+					Entry: pool.Offers()[0],
+					Open:  func(shard.Manifest, int) (fetch.Sink, error) { return &got, nil },
+				}
 				m, _, err := pool.Fetch(t.Context(), task)
 				require.NoError(t, err)
 				assert.Equal(t, data, got.bytes())
@@ -91,7 +94,8 @@ func TestFetchTakesTheDigestWhoseServerHasAManifest(t *testing.T) {
 func TestFetchTakesTheFirstDigestWhereNoServerHasAManifest(t *testing.T) {
 	first, second := content(1, 2*shardSize), content(2, 2*shardSize)
 	var got memory
-	_, err := manifestOf(t, fetch.Options{FastWait: never}, &got, byBLAKE3(newSite(t, first), first), byBLAKE3(newSite(t, second), second))
+	_, err := manifestOf(t, fetch.Options{FastWait: never}, &got, byBLAKE3(newSite(t, first), first),
+		byBLAKE3(newSite(t, second), second))
 	require.NoError(t, err)
 	assert.Equal(t, first, got.bytes())
 }
@@ -107,7 +111,8 @@ func TestARelayFindsOutThatTheBLAKE3OfAManifestIsWrong(t *testing.T) {
 	pool := newPool(t, fetch.Options{FastWait: never}, s)
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 	_, _, err = pool.Fetch(t.Context(), fetch.Task{
-		Entry: e, Audience: new(memory).readers, BLAKE3: true, Open: func(shard.Manifest, int) (fetch.Sink, error) { return new(memory), nil },
+		Entry: e, Audience: new(memory).readers, BLAKE3: true,
+		Open: func(shard.Manifest, int) (fetch.Sink, error) { return new(memory), nil },
 	})
 	require.ErrorIs(t, err, fetch.ErrIntegrity)
 }

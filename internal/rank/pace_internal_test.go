@@ -57,14 +57,29 @@ func TestPaceUsualIsTheMedianBeforeTheLastFiveSeconds(t *testing.T) {
 		want  float64
 		known bool
 	}{
-		"nothing yet":                      {paced(), 0, false},
-		"too short by a tick":              {paced([2]int64{39, 1000}), 0, false},
-		"ten seconds":                      {paced([2]int64{20, 1000}, [2]int64{20, 7}), 4000, true},
-		"an even number":                   {paced([2]int64{10, 1000}, [2]int64{10, 3000}, [2]int64{20, 7}), 8000, true},
-		"bursts do not count":              {paced([2]int64{11, 1000}, [2]int64{9, 1 << 40}, [2]int64{20, 7}), 4000, true},
-		"what is a minute ago is forgot":   {paced([2]int64{1000, 1 << 40}, [2]int64{220, 1000}, [2]int64{20, 7}), 4000, true},
-		"half of it a minute ago is not":   {paced([2]int64{1000, 3000}, [2]int64{110, 1000}, [2]int64{20, 7}), 8000, true},
-		"and by one tick less than a half": {paced([2]int64{1000, 3000}, [2]int64{111, 1000}, [2]int64{20, 7}), 4000, true},
+		"nothing yet":         {paced(), 0, false},
+		"too short by a tick": {paced([2]int64{39, 1000}), 0, false},
+		"ten seconds":         {paced([2]int64{20, 1000}, [2]int64{20, 7}), 4000, true},
+		"an even number": {
+			paced([2]int64{10, 1000}, [2]int64{10, 3000}, [2]int64{20, 7}), 8000,
+			true,
+		},
+		"bursts do not count": {
+			paced([2]int64{11, 1000}, [2]int64{9, 1 << 40}, [2]int64{20, 7}), 4000,
+			true,
+		},
+		"what is a minute ago is forgot": {
+			paced([2]int64{1000, 1 << 40}, [2]int64{220, 1000}, [2]int64{20, 7}), 4000,
+			true,
+		},
+		"half of it a minute ago is not": {
+			paced([2]int64{1000, 3000}, [2]int64{110, 1000}, [2]int64{20, 7}), 8000,
+			true,
+		},
+		"and by one tick less than a half": {
+			paced([2]int64{1000, 3000}, [2]int64{111, 1000}, [2]int64{20, 7}), 4000,
+			true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			usual, known := tc.pace.usual()
@@ -94,26 +109,29 @@ func TestPaceCrawls(t *testing.T) {
 		patience int
 		want     int // the tick from then on, 0 for never
 	}{
-		"a new one that brings nothing, alone":    {paced(), 0, nil, 20, 0},
-		"a new one that brings nothing":           {paced(), 0, []float64{4000}, 20, 20},
-		"a new one, with double patience":         {paced(), 0, []float64{4000}, 40, 40},
-		"a new one, with the most patience":       {paced(), 0, []float64{4000}, 320, 320},
-		"less patience than five seconds":         {paced(), 0, []float64{4000}, 1, 20},
-		"a tenth of its others":                   {paced(), 100, []float64{4000}, 20, 0},
-		"a byte a tick less":                      {paced(), 99, []float64{4000}, 20, 20},
-		"the median of the others counts":         {paced(), 100, []float64{1, 2, 4000, 1 << 40, 1 << 40}, 20, 0},
-		"that of an even number":                  {paced(), 100, []float64{0, 3900, 4120, 1 << 40}, 20, 20},
-		"most others crawl as well":               {paced(), 0, []float64{0, 0, 4000}, 20, 0},
-		"it stops, and has no others":             {paced([2]int64{40, 1000}), 0, nil, 20, 19}, // below a tenth: fewer than two of the twenty
+		"a new one that brings nothing, alone": {paced(), 0, nil, 20, 0},
+		"a new one that brings nothing":        {paced(), 0, []float64{4000}, 20, 20},
+		"a new one, with double patience":      {paced(), 0, []float64{4000}, 40, 40},
+		"a new one, with the most patience":    {paced(), 0, []float64{4000}, 320, 320},
+		"less patience than five seconds":      {paced(), 0, []float64{4000}, 1, 20},
+		"a tenth of its others":                {paced(), 100, []float64{4000}, 20, 0},
+		"a byte a tick less":                   {paced(), 99, []float64{4000}, 20, 20},
+		"the median of the others counts":      {paced(), 100, []float64{1, 2, 4000, 1 << 40, 1 << 40}, 20, 0},
+		"that of an even number":               {paced(), 100, []float64{0, 3900, 4120, 1 << 40}, 20, 20},
+		"most others crawl as well":            {paced(), 0, []float64{0, 0, 4000}, 20, 0},
+		// below a tenth: fewer than two of the twenty
+		"it stops, and has no others":             {paced([2]int64{40, 1000}), 0, nil, 20, 19},
 		"it stops, and has others":                {paced([2]int64{40, 1000}), 0, []float64{4000}, 20, 19},
 		"it stops, after a while of other others": {paced([2]int64{40, 1000}), 0, []float64{1}, 20, 19},
 		"it stops young, and has no others":       {paced([2]int64{20, 1000}), 0, nil, 20, 20},
 		"it stops after two and a half seconds":   {paced([2]int64{10, 1000}), 0, nil, 20, 30},
-		"it stops before":                         {paced([2]int64{9, 1000}), 0, nil, 20, 0}, // what is usual is silence
-		"it falls to a tenth":                     {paced([2]int64{40, 1000}), 100, nil, 20, 0},
-		"it falls below a tenth":                  {paced([2]int64{40, 1000}), 99, nil, 20, 20},
-		"with patience":                           {paced([2]int64{40, 1000}), 0, nil, 80, 40},
-		"patience that comes too late":            {paced([2]int64{40, 1000}), 0, nil, 160, 0}, // silence is usual by then
+		// what is usual is silence
+		"it stops before":        {paced([2]int64{9, 1000}), 0, nil, 20, 0},
+		"it falls to a tenth":    {paced([2]int64{40, 1000}), 100, nil, 20, 0},
+		"it falls below a tenth": {paced([2]int64{40, 1000}), 99, nil, 20, 20},
+		"with patience":          {paced([2]int64{40, 1000}), 0, nil, 80, 40},
+		// silence is usual by then
+		"patience that comes too late": {paced([2]int64{40, 1000}), 0, nil, 160, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			assert.Equal(t, tc.want, crawlsAt(tc.pace, tc.bytes, tc.others, tc.patience))

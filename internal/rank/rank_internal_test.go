@@ -35,7 +35,8 @@ func TestRankingStaysInRangeWhateverHappens(t *testing.T) {
 			},
 			"": func(t *rapid.T) {
 				for i, e := range r.estimates {
-					assert.False(t, math.IsInf(e.throughput, 0) || math.IsNaN(e.throughput) || e.throughput < 0, "throughput %v of %d", e.throughput, i)
+					assert.False(t, math.IsInf(e.throughput, 0) || math.IsNaN(e.throughput) || e.throughput < 0,
+						"throughput %v of %d", e.throughput, i)
 					success := e.successAt(now)
 					assert.True(t, 0 <= success && success <= 1, "success %v of %d", success, i)
 				}

@@ -20,7 +20,8 @@ func TestParseContentRange(t *testing.T) {
 	}
 	for _, text := range []string{
 		"", "bytes", "bytes ", "bytes */20", "bytes -9/20", "bytes 5-9", "bytes 5-9/", "bytes x-9/20", "bytes 5-9/x",
-		"bytes -5-9/20", "bytes 99999999999999999999-9/20", "bytes 5-9/99999999999999999999", "kilobytes 5-9/20", "bytes=5-9/20",
+		"bytes -5-9/20", "bytes 99999999999999999999-9/20", "bytes 5-9/99999999999999999999", "kilobytes 5-9/20",
+		"bytes=5-9/20",
 		"bytes 5-9/20/20", "bytes  5-9/20",
 	} {
 		_, _, err := parseContentRange(text)

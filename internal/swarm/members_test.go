@@ -40,12 +40,16 @@ type tracker struct {
 	crowded bool // two of one host were tried at the same time
 }
 
+// answering is the time after which a node answers, or the error.
+type answering func(at netip.AddrPort) (time.Duration, error)
+
 // track runs f with a Members, whose nodes answer as answers says, in a time of its own.
-func track(t *testing.T, answers func(at netip.AddrPort) (time.Duration, error), f func(t *testing.T, ms *tracker), allow ...string) {
+func track(t *testing.T, answers answering, f func(t *testing.T, ms *tracker), allow ...string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ms := &tracker{byHost: make(map[netip.Addr]int)}
-		opts := swarm.MembersOptions{Logger: slog.New(slog.NewTextHandler(&ms.log, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+		opts := swarm.MembersOptions{Logger: slog.New(slog.NewTextHandler(&ms.log,
+			&slog.HandlerOptions{Level: slog.LevelWarn}))}
 		for _, prefix := range allow {
 			opts.Allow = append(opts.Allow, netip.MustParsePrefix(prefix))
 		}
@@ -56,7 +60,7 @@ func track(t *testing.T, answers func(at netip.AddrPort) (time.Duration, error),
 	})
 }
 
-func (ms *tracker) probe(ctx context.Context, at netip.AddrPort, answers func(at netip.AddrPort) (time.Duration, error)) error {
+func (ms *tracker) probe(ctx context.Context, at netip.AddrPort, answers answering) error {
 	ms.mu.Lock()
 	ms.dialled = append(ms.dialled, at)
 	ms.now++
@@ -360,7 +364,8 @@ func TestOneHostHasSixtyFourPlaces(t *testing.T) {
 				}
 				assert.Equal(t, swarm.Refused, ms.join(netip.MustParseAddr(address(64)), "9000"))
 				assert.Equal(t, swarm.Listed, ms.join(netip.MustParseAddr(address(3)), "8003"), "who is there stays")
-				assert.Equal(t, swarm.Pending, ms.join(netip.MustParseAddr("2001:db8:0:2::1"), "8000"), "others have theirs")
+				assert.Equal(t, swarm.Pending, ms.join(netip.MustParseAddr("2001:db8:0:2::1"), "8000"),
+					"others have theirs")
 				assert.Equal(t, 65, ms.Count())
 				time.Sleep(15 * time.Second)
 				assert.Equal(t, swarm.Pending, ms.join(netip.MustParseAddr(address(64)), "9000"), "they have gone")
@@ -473,7 +478,8 @@ func TestCloseEndsWhatIsUnderWay(t *testing.T) {
 }
 
 func TestWhoIsGoneBeforeItWasTriedIsNotListed(t *testing.T) {
-	track(t, func(netip.AddrPort) (time.Duration, error) { return 1900 * time.Millisecond, nil }, func(t *testing.T, ms *tracker) {
+	slow := func(netip.AddrPort) (time.Duration, error) { return 1900 * time.Millisecond, nil }
+	track(t, slow, func(t *testing.T, ms *tracker) {
 		for i := range 64 { // one at a time, so the eighth is being tried when all go
 			ms.join(here, fmt.Sprint(8000+i))
 		}

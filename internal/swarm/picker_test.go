@@ -49,11 +49,13 @@ func TestTwoShardsThatNobodyHasComeFromUpstream(t *testing.T) {
 	p := picking(4, "+---")
 	tell(p, swarm.Upstream, "--*-")
 	a, b := pick(t, p, anyone), pick(t, p, anyone)
-	assert.ElementsMatch(t, []swarm.Pick{{2, swarm.Upstream, swarm.AsFresh}, {4, swarm.Upstream, swarm.AsFresh}}, []swarm.Pick{a, b})
+	assert.ElementsMatch(t, []swarm.Pick{{2, swarm.Upstream, swarm.AsFresh}, {4, swarm.Upstream, swarm.AsFresh}},
+		[]swarm.Pick{a, b})
 	assert.Equal(t, swarm.Pick{1, 0, swarm.AsPeer}, pick(t, p, anyone), "then what neighbours have")
 	assertNothing(t, p, anyone)
 	p.Done(a)
-	assert.Equal(t, swarm.Pick{3, swarm.Upstream, swarm.AsSpare}, pick(t, p, anyone), "what was sent to another node comes last")
+	assert.Equal(t, swarm.Pick{3, swarm.Upstream, swarm.AsSpare}, pick(t, p, anyone),
+		"what was sent to another node comes last")
 }
 
 func TestWhatWasSentToSomebodyIsNotFresh(t *testing.T) {
@@ -107,7 +109,8 @@ func TestWhatSomebodyWaitsForComesFirst(t *testing.T) {
 func TestANodeWithoutNeighboursTakesAllFromUpstream(t *testing.T) {
 	p := picking(50)
 	for i := range 50 {
-		assert.Equal(t, swarm.Pick{i + 1, swarm.Upstream, swarm.AsFresh}, pick(t, p, anyone), "in their order, as they arrive there")
+		assert.Equal(t, swarm.Pick{i + 1, swarm.Upstream, swarm.AsFresh}, pick(t, p, anyone),
+			"in their order, as they arrive there")
 	}
 	assertNothing(t, p, anyone)
 }
@@ -179,11 +182,13 @@ func TestAReaderTakesNothingFresh(t *testing.T) {
 	p.Reader = true
 	tell(p, swarm.Upstream, "--**-")
 	assert.Equal(t, swarm.Pick{Shard: 5, Node: 0, As: swarm.AsPeer}, pick(t, p, anyone))
-	assert.Equal(t, swarm.Pick{Shard: 3, Node: swarm.Upstream, As: swarm.AsSpare}, pick(t, p, anyone), "others can give that on")
+	assert.Equal(t, swarm.Pick{Shard: 3, Node: swarm.Upstream, As: swarm.AsSpare}, pick(t, p, anyone),
+		"others can give that on")
 	assert.Equal(t, swarm.Pick{Shard: 4, Node: swarm.Upstream, As: swarm.AsSpare}, pick(t, p, anyone))
 	assertNothing(t, p, anyone)
 	p.Done(swarm.Pick{Shard: 3, Node: swarm.Upstream})
-	assert.Equal(t, swarm.Pick{Shard: 1, Node: swarm.Upstream, As: swarm.AsSpare}, pick(t, p, anyone), "nobody else may come to fetch it")
+	assert.Equal(t, swarm.Pick{Shard: 1, Node: swarm.Upstream, As: swarm.AsSpare}, pick(t, p, anyone),
+		"nobody else may come to fetch it")
 }
 
 func TestPickerKnowsWhatThereIsElsewhere(t *testing.T) {

@@ -72,7 +72,10 @@ type outcome struct {
 
 func (s swarming) run(seed uint64) (o outcome) {
 	draw := rand.New(rand.NewPCG(seed, 1))
-	origin := &member{number: swarm.Upstream, speed: s.speed(-1), have: make([]swarm.State, s.shards), got: make([]float64, s.shards)}
+	origin := &member{
+		number: swarm.Upstream, speed: s.speed(-1), have: make([]swarm.State, s.shards),
+		got: make([]float64, s.shards),
+	}
 	for i := range s.shards {
 		origin.have[i], origin.got[i] = swarm.Held, 1
 	}
@@ -80,7 +83,8 @@ func (s swarming) run(seed uint64) (o outcome) {
 	for i := range s.nodes {
 		m := &member{
 			number: i, speed: s.speed(i), picker: swarm.NewPicker(s.shards, draw), got: make([]float64, s.shards),
-			busy: make(map[int]float64), have: slices.Repeat([]swarm.State{swarm.Missing}, s.shards), pausing: make([]float64, workers),
+			busy: make(map[int]float64), have: slices.Repeat([]swarm.State{swarm.Missing}, s.shards),
+			pausing: make([]float64, workers),
 		}
 		told := draw.Perm(s.nodes)
 		if s.told != nil {
@@ -207,7 +211,8 @@ func share(all []*member) map[*flow]float64 {
 	for open > 0 {
 		var tight *link
 		for _, l := range links {
-			if len(l.flows) > 0 && (tight == nil || l.left/float64(len(l.flows)) < tight.left/float64(len(tight.flows))) {
+			if len(l.flows) > 0 &&
+				(tight == nil || l.left/float64(len(l.flows)) < tight.left/float64(len(tight.flows))) {
 				tight = l
 			}
 		}
@@ -346,7 +351,8 @@ func same(speed float64) func(int) float64 { return func(int) float64 { return s
 func TestSwarmsOfAnySizeAreAboutAsFastAsTheirLinks(t *testing.T) {
 	for _, c := range []struct{ nodes, shards int }{{1, 64}, {2, 64}, {8, 256}, {24, 256}} {
 		t.Run(fmt.Sprint(c.nodes), func(t *testing.T) {
-			assertSwarm(t, swarming{nodes: c.nodes, shards: c.shards, speed: same(12.5)}, float64(c.shards)/12.5, 0.88, 0.88, 1.07)
+			assertSwarm(t, swarming{nodes: c.nodes, shards: c.shards, speed: same(12.5)}, float64(c.shards)/12.5, 0.88,
+				0.88, 1.07)
 		})
 	}
 }
@@ -358,7 +364,10 @@ func TestTheLastToComeGiveAsMuchAsOthers(t *testing.T) {
 }
 
 func TestSwarmGoesOnWhenNodesDie(t *testing.T) {
-	s := swarming{nodes: 8, shards: 256, speed: same(12.5), dies: func(n int) float64 { return map[int]float64{2: 9, 5: 11}[n] }}
+	s := swarming{
+		nodes: 8, shards: 256, speed: same(12.5),
+		dies: func(n int) float64 { return map[int]float64{2: 9, 5: 11}[n] },
+	}
 	assertSwarm(t, s, 256/12.5, 0.8, 0.8, 1.2)
 }
 
