@@ -43,12 +43,15 @@ func TestWrittenTellsHoles(t *testing.T) {
 		from, to int64      // in blocks
 		want     []disk.Range
 	}{
-		"nothing":                   {nil, 0, 100, nil},
-		"all":                       {[][2]int64{{0, 100}}, 0, 100, []disk.Range{{From: 0, To: 100}}},
-		"the begin":                 {[][2]int64{{0, 10}}, 0, 100, []disk.Range{{From: 0, To: 9}}},
-		"the end":                   {[][2]int64{{90, 100}}, 0, 100, []disk.Range{{From: 91, To: 100}}},
-		"two parts":                 {[][2]int64{{0, 10}, {50, 60}}, 0, 100,
-			[]disk.Range{{From: 0, To: 9}, {From: 51, To: 59}}},
+		"nothing":   {nil, 0, 100, nil},
+		"all":       {[][2]int64{{0, 100}}, 0, 100, []disk.Range{{From: 0, To: 100}}},
+		"the begin": {[][2]int64{{0, 10}}, 0, 100, []disk.Range{{From: 0, To: 9}}},
+		"the end":   {[][2]int64{{90, 100}}, 0, 100, []disk.Range{{From: 91, To: 100}}},
+		"two parts": {
+			[][2]int64{{0, 10}, {50, 60}},
+			0, 100,
+			[]disk.Range{{From: 0, To: 9}, {From: 51, To: 59}},
+		},
 		"too little to be believed": {[][2]int64{{50, 52}}, 0, 100, nil},
 		"around what is asked for":  {[][2]int64{{0, 100}}, 20, 30, []disk.Range{{From: 0, To: 10}}},
 		"before it":                 {[][2]int64{{0, 20}}, 20, 30, nil},

@@ -36,31 +36,47 @@ func TestParseTakesWhatWritersWrite(t *testing.T) {
 		text string
 		want []distfile.Entry
 	}{
-		"nothing":                   {"", nil},
-		"blank lines":               {"\n\r\n \t\n", nil},
-		"the canonical form":        {"v1: " + one + "\nv2: " + two + "\n",
-			[]distfile.Entry{entry(t, 1, one, 0), entry(t, 2, two, 0)}},
-		"no line feed at the end":   {"v1: " + one, []distfile.Entry{entry(t, 1, one, 0)}},
-		"a count":                   {"v1: " + one + "|3\n", []distfile.Entry{entry(t, 1, one, 3)}},
-		"a count and none":          {"v1: " + one + "|3\nv2: " + two + "\n",
-			[]distfile.Entry{entry(t, 1, one, 3), entry(t, 2, two, 0)}},
-		"a count of nothing":        {"v1: " + one + "|0\n", []distfile.Entry{entry(t, 1, one, 0)}},
-		"the largest count":         {"v1: " + one + "|65536\n", []distfile.Entry{entry(t, 1, one, 65536)}},
-		"CR LF":                     {"v1: " + one + "\r\nv2: " + two + "|7\r\n",
-			[]distfile.Entry{entry(t, 1, one, 0), entry(t, 2, two, 7)}},
-		"CR at the end":             {"v1: " + one + "\r", []distfile.Entry{entry(t, 1, one, 0)}},
-		"no space":                  {"v1:" + one + "\n", []distfile.Entry{entry(t, 1, one, 0)}},
-		"spaces around all parts":   {" \tv1 :   " + one + " |  3 \t\r\n", []distfile.Entry{entry(t, 1, one, 3)}},
-		"blank lines between":       {"\nv1: " + one + "\n\n\nv2: " + two + "\n\n",
-			[]distfile.Entry{entry(t, 1, one, 0), entry(t, 2, two, 0)}},
-		"descending":                {"v2: " + two + "\nv1: " + one + "\n",
-			[]distfile.Entry{entry(t, 1, one, 0), entry(t, 2, two, 0)}},
-		"by number, not by letters": {"v10: " + one + "\nv9: " + one + "\nv100: " + one + "\n",
-			[]distfile.Entry{entry(t, 9, one, 0), entry(t, 10, one, 0), entry(t, 100, one, 0)}},
-		"gaps":                      {"v3: " + one + "\nv999999999999999999: " + one + "\n",
-			[]distfile.Entry{entry(t, 3, one, 0), entry(t, 999_999_999_999_999_999, one, 0)}},
-		"one file, two versions":    {"v1: " + one + "\nv2: " + one + "\n",
-			[]distfile.Entry{entry(t, 1, one, 0), entry(t, 2, one, 0)}},
+		"nothing":     {"", nil},
+		"blank lines": {"\n\r\n \t\n", nil},
+		"the canonical form": {
+			"v1: " + one + "\nv2: " + two + "\n",
+			[]distfile.Entry{entry(t, 1, one, 0), entry(t, 2, two, 0)},
+		},
+		"no line feed at the end": {"v1: " + one, []distfile.Entry{entry(t, 1, one, 0)}},
+		"a count":                 {"v1: " + one + "|3\n", []distfile.Entry{entry(t, 1, one, 3)}},
+		"a count and none": {
+			"v1: " + one + "|3\nv2: " + two + "\n",
+			[]distfile.Entry{entry(t, 1, one, 3), entry(t, 2, two, 0)},
+		},
+		"a count of nothing": {"v1: " + one + "|0\n", []distfile.Entry{entry(t, 1, one, 0)}},
+		"the largest count":  {"v1: " + one + "|65536\n", []distfile.Entry{entry(t, 1, one, 65536)}},
+		"CR LF": {
+			"v1: " + one + "\r\nv2: " + two + "|7\r\n",
+			[]distfile.Entry{entry(t, 1, one, 0), entry(t, 2, two, 7)},
+		},
+		"CR at the end":           {"v1: " + one + "\r", []distfile.Entry{entry(t, 1, one, 0)}},
+		"no space":                {"v1:" + one + "\n", []distfile.Entry{entry(t, 1, one, 0)}},
+		"spaces around all parts": {" \tv1 :   " + one + " |  3 \t\r\n", []distfile.Entry{entry(t, 1, one, 3)}},
+		"blank lines between": {
+			"\nv1: " + one + "\n\n\nv2: " + two + "\n\n",
+			[]distfile.Entry{entry(t, 1, one, 0), entry(t, 2, two, 0)},
+		},
+		"descending": {
+			"v2: " + two + "\nv1: " + one + "\n",
+			[]distfile.Entry{entry(t, 1, one, 0), entry(t, 2, two, 0)},
+		},
+		"by number, not by letters": {
+			"v10: " + one + "\nv9: " + one + "\nv100: " + one + "\n",
+			[]distfile.Entry{entry(t, 9, one, 0), entry(t, 10, one, 0), entry(t, 100, one, 0)},
+		},
+		"gaps": {
+			"v3: " + one + "\nv999999999999999999: " + one + "\n",
+			[]distfile.Entry{entry(t, 3, one, 0), entry(t, 999_999_999_999_999_999, one, 0)},
+		},
+		"one file, two versions": {
+			"v1: " + one + "\nv2: " + one + "\n",
+			[]distfile.Entry{entry(t, 1, one, 0), entry(t, 2, one, 0)},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			entries, skipped, err := distfile.Parse(strings.NewReader(tc.text))

@@ -86,16 +86,20 @@ func TestListedTellsOfEachChangeAndOfNothingElse(t *testing.T) {
 		step func(b *relay.Board)
 		told bool
 	}{
-		"another version is listed":         {func(b *relay.Board) { b.List(entry(2, 1)) }, true},
-		"the digest is another":             {func(b *relay.Board) { b.List(entry(1, 2)) }, true},
-		"the same is listed again":          {func(b *relay.Board) { b.List(entry(1, 1)) }, false},
-		"the same is listed with a count":   {func(b *relay.Board) { b.List(counted) }, false},
-		"it is taken off":                   {func(b *relay.Board) { b.Unlist(1) }, true},
-		"what is not listed is taken off":   {func(b *relay.Board) { b.Unlist(2) }, false},
-		"somebody begins to bring it":       {func(b *relay.Board) { b.Begin(entry(1, 1), manifest(1, 10), 2,
-			nothing) }, false},
-		"what it was brought by ends":       {func(b *relay.Board) { b.Begin(entry(1, 1), manifest(1, 10), 2,
-			nothing).End() }, false},
+		"another version is listed":       {func(b *relay.Board) { b.List(entry(2, 1)) }, true},
+		"the digest is another":           {func(b *relay.Board) { b.List(entry(1, 2)) }, true},
+		"the same is listed again":        {func(b *relay.Board) { b.List(entry(1, 1)) }, false},
+		"the same is listed with a count": {func(b *relay.Board) { b.List(counted) }, false},
+		"it is taken off":                 {func(b *relay.Board) { b.Unlist(1) }, true},
+		"what is not listed is taken off": {func(b *relay.Board) { b.Unlist(2) }, false},
+		"somebody begins to bring it": {func(b *relay.Board) {
+			b.Begin(entry(1, 1), manifest(1, 10), 2,
+				nothing)
+		}, false},
+		"what it was brought by ends": {func(b *relay.Board) {
+			b.Begin(entry(1, 1), manifest(1, 10), 2,
+				nothing).End()
+		}, false},
 		"another is taken for it and back":  {func(b *relay.Board) { b.List(entry(1, 2)); b.List(entry(1, 1)) }, true},
 		"nothing at all has been done here": {func(*relay.Board) {}, false},
 	} {
