@@ -298,3 +298,64 @@ func TestAServerThatSendsOnlyBadDataCostsOneShard(t *testing.T) {
 	}
 	assert.True(t, found, "the server with bad data was never asked")
 }
+
+// chunked sends data without its length.
+func chunked(data []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).Flush()
+		_, _ = w.Write(data)
+	}
+}
+
+// A chunked answer has no length, so only its end shows that there is more than the shard.
+func TestAServerThatSendsMoreThanTheShardIsNamed(t *testing.T) {
+	const size = 100_000
+	version := publish(t, 3*size, size)
+	for name, tc := range map[string]struct {
+		more    []byte
+		present int // bytes of the shard that were there
+		named   bool
+	}{
+		"a byte more":              {[]byte("x"), 0, true},
+		"much more":                {content(2, 4*size), 0, true},
+		"no more":                  {nil, 0, false},
+		"a byte more, of a resume": {[]byte("x"), 1000, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, version, func(t *testing.T, n *network) {
+				sent := append(bytes.Clone(version.data[:size]), tc.more...)
+				evil := n.host("evil", 4*megabyte).spoilWith(only("shard_001", by(chunked(sent))))
+				good := n.host("good", 4*megabyte)
+				var there memory
+				if tc.present > 0 {
+					there.keep(1, bytes.Clone(version.data[:tc.present]))
+				}
+				end, err := n.tryFetch(t, fetch.Options{Concurrency: 1}, 0, &there, evil, good)
+				require.NoError(t, err)
+				named := end.log.with("level=WARN", "not asked again", "upstream=http://evil:80", "wrong size: more than")
+				assert.Equal(t, tc.named, len(named) == 1, "named %d times", len(named))
+				assert.EqualValues(t, tc.present, end.Wasted, "the bytes of the shard were right, and are used")
+				for _, r := range good.asked() {
+					assert.NotEqual(t, "/v1/shard_001.bin", r.path)
+				}
+				if tc.named {
+					assert.Len(t, evil.asked(), 1)
+				}
+			})
+		})
+	}
+}
+
+// The bytes of a shard that has its size are verified like any others.
+func TestAServerThatSendsMoreThanAWrongShardIsNamed(t *testing.T) {
+	const size = 100_000
+	version := publish(t, 2*size, size)
+	simulate(t, version, func(t *testing.T, n *network) {
+		sent := append(flipped(bytes.Clone(version.data[:size])), 'x')
+		evil := n.host("evil", 4*megabyte).spoilWith(only("shard_001", by(chunked(sent))))
+		end, err := n.tryFetch(t, fetch.Options{Concurrency: 1}, 0, new(memory), evil, n.host("good", 4*megabyte))
+		require.NoError(t, err)
+		assert.Len(t, end.log.with("level=WARN", "not asked again", "upstream=http://evil:80"), 1)
+		assert.EqualValues(t, size, end.Wasted)
+	})
+}
