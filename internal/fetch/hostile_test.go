@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -357,5 +358,23 @@ func TestAServerThatSendsMoreThanAWrongShardIsNamed(t *testing.T) {
 		require.NoError(t, err)
 		assert.Len(t, end.log.with("level=WARN", "not asked again", "upstream=http://evil:80"), 1)
 		assert.EqualValues(t, size, end.Wasted)
+	})
+}
+
+func TestAnAnswerThatDoesNotEndHoldsUpNoShard(t *testing.T) {
+	const size = 100_000
+	simulate(t, publish(t, 3*size, size), func(t *testing.T, n *network) {
+		endless := n.host("endless", 4*megabyte)
+		endless.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			rec := httptest.NewRecorder()
+			next.ServeHTTP(rec, r)
+			chunked(rec.Body.Bytes())(w, r)
+			_ = http.NewResponseController(w).Flush()
+			hang(w, r)
+		})
+		end, err := n.tryFetch(t, fetch.Options{Concurrency: 1, Timeout: time.Minute}, 0, new(memory), endless)
+		require.NoError(t, err)
+		assert.LessOrEqual(t, end.took, 10*time.Second)
+		assert.Empty(t, end.log.with("level=WARN"), "no byte was wrong")
 	})
 }

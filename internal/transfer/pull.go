@@ -23,6 +23,10 @@ import (
 // quarter of what it was asked for.
 const minGain = 64 << 10
 
+// endWait is how long the end of an answer without a length is waited for, once all of the
+// shard has come: it is sent with the last bytes, if at all.
+const endWait = time.Second
+
 // ErrSlow gives up a pull that is far slower than it might be.
 var ErrSlow = errors.New("far slower than usual")
 
@@ -153,6 +157,7 @@ func (t *Transfer) receive(ctx context.Context, p *pull, how How, buf []byte) er
 	offset, err := t.copy(p, body, buf)
 	switch {
 	case offset == size && body.Size < 0 && err == nil:
+		defer time.AfterFunc(endWait, func() { p.cancel(errOver) }).Stop()
 		if n, _ := body.Read(buf[:1]); n > 0 {
 			t.opts.Blame(ctx, p.server, wrong(fmt.Errorf("%w: more than %d bytes", shard.ErrSize, size)))
 		}
