@@ -317,7 +317,9 @@ func (p *Pool) Standings() []Standing {
 func (p *Pool) measure() []metrics.Upstream {
 	all := make([]metrics.Upstream, 0, len(p.opts.Upstreams))
 	for _, s := range p.Standings() {
-		all = append(all, metrics.Upstream{Throughput: s.Throughput, Success: s.Success, Up: s.Up, Newest: int64(s.Newest)})
+		all = append(all, metrics.Upstream{
+			Throughput: s.Throughput, Success: s.Success, Up: s.Up, Newest: int64(s.Newest),
+		})
 	}
 	return all
 }

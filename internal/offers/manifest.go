@@ -147,7 +147,8 @@ func (c *Choice) next(ctx context.Context) (m Manifest, err error) {
 // Distrust has m not returned again, since the bytes do not fit, and its source not asked
 // for one, unless that is a relay which finds out as we do.
 func (c *Choice) Distrust(m Manifest, err error) {
-	c.offers.opts.Logger.Warn("manifest not believed", "version", c.want.Entry.Version.String(), "upstream", m.Source.Name, "err", err)
+	c.offers.opts.Logger.Warn("manifest not believed",
+		"version", c.want.Entry.Version.String(), "upstream", m.Source.Name, "err", err)
 	c.tried, c.last = append(c.tried, m.Stated), fmt.Errorf("by the manifest of %s: %w", m.Source.Name, err)
 	if m.Tier == 1 || !c.offers.listings.lists(m.Source, c.want.Entry) {
 		c.want.refuse(m.Source, c.last)
@@ -173,7 +174,8 @@ func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e distfile.En
 	defer body.Close()
 	m, err := shard.ParseManifest(body)
 	if err == nil && m.Digest != e.Digest && m.BLAKE3 != e.Digest {
-		err = fmt.Errorf("%w: the file's digest is %s there, and %s in the distribution", shard.ErrManifest, m.Digest, e.Digest)
+		err = fmt.Errorf("%w: the file's digest is %s there, and %s in the distribution",
+			shard.ErrManifest, m.Digest, e.Digest)
 	}
 	if errors.Is(err, shard.ErrManifest) {
 		return Manifest{}, roster.Wrong(fmt.Errorf("%s: %w", s.Name, err))

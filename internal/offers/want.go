@@ -71,7 +71,8 @@ func (w *Want) Refuse(ctx context.Context, s *remote.Server, err error) {
 		w.offers.opts.Metrics.Failed(w.offers.opts.Roster.Number(s), metrics.Wrong)
 	}
 	if w.refuse(s, err) && !missing {
-		w.offers.opts.Logger.Warn("upstream not asked again", "version", w.Entry.Version.String(), "upstream", s.Name, "err", err)
+		w.offers.opts.Logger.Warn("upstream not asked again",
+			"version", w.Entry.Version.String(), "upstream", s.Name, "err", err)
 	}
 }
 

@@ -76,7 +76,9 @@ func (p *Plan) Listen(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	group.Go(func() {
-		p.swarm.opts.Roster.Each(ctx, func(ctx context.Context, s *remote.Server) { p.hear(ctx, swarm.Upstream, s, nil) })
+		p.swarm.opts.Roster.Each(ctx, func(ctx context.Context, s *remote.Server) {
+			p.hear(ctx, swarm.Upstream, s, nil)
+		})
 	})
 	hearing := make(map[*peer]*neighbour)
 	for ready := p.ready; ; ready = nil {
@@ -138,7 +140,8 @@ func (p *Plan) hear(ctx context.Context, number int, s *remote.Server, of *peer)
 	for {
 		wait := hearAgain
 		if err := p.hearOnce(ctx, number, s, of); err != nil && ctx.Err() == nil {
-			p.opts.Logger.Debug("list of shards unavailable", "version", p.opts.Version.String(), "node", s.Name, "err", err)
+			p.opts.Logger.Debug("list of shards unavailable",
+				"version", p.opts.Version.String(), "node", s.Name, "err", err)
 			if errors.Is(err, swarm.ErrHave) || errors.Is(err, bufio.ErrTooLong) {
 				wait = garbledAgain
 			}
@@ -153,7 +156,8 @@ func (p *Plan) hear(ctx context.Context, number int, s *remote.Server, of *peer)
 // hearOnce hears which shards a node has until its list ends.
 func (p *Plan) hearOnce(ctx context.Context, number int, s *remote.Server, of *peer) error {
 	body, err := p.swarm.opts.Remote.Get(ctx, s, remote.Request{
-		Path: []string{p.opts.Version.String(), wire.HaveName}, Digest: p.opts.Digest, Timeout: wire.HaveSilence, Trickles: true,
+		Path: []string{p.opts.Version.String(), wire.HaveName}, Digest: p.opts.Digest,
+		Timeout: wire.HaveSilence, Trickles: true,
 	})
 	if of != nil {
 		p.swarm.change(func() {

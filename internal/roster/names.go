@@ -182,7 +182,8 @@ func (n *Names) note(host *name, now []*remote.Server, err error) (before []*rem
 	if err != nil {
 		host.err = fmt.Errorf("%s: %w: %w", host.url.Redacted(), remote.ErrUnreachable, err)
 		if failed == nil {
-			n.opts.Logger.Warn("name has no addresses", "upstream", host.url.Redacted(), "kept", len(before), "err", err)
+			n.opts.Logger.Warn("name has no addresses",
+				"upstream", host.url.Redacted(), "kept", len(before), "err", err)
 		}
 		return nil, failed == nil
 	}

@@ -65,7 +65,9 @@ type work struct {
 
 // NewInOrder returns the plan of t. The job asks a server for the version. The timeout is
 // how long a server may send nothing, and tier how many servers the version comes through.
-func NewInOrder(t *Transfer, timeout time.Duration, tier int, job func(do func(*remote.Server) error) roster.Job) *InOrder {
+func NewInOrder(
+	t *Transfer, timeout time.Duration, tier int, job func(do func(*remote.Server) error) roster.Job,
+) *InOrder {
 	p := &InOrder{transfer: t, roster: t.opts.Roster, job: job, begun: make([]bool, len(t.digests))}
 	p.header = Header(timeout)
 	if t.opts.Audience != nil {
@@ -310,7 +312,8 @@ func (p *InOrder) spread() {
 	}
 	var longest Pull
 	for _, o := range pulls {
-		if !o.Given && o.Ticks >= spreadAfter && count[o.Server] > 1 && o.Left >= spreadAfter*rank.Tick.Seconds() && o.Left > longest.Left {
+		lasts := o.Ticks >= spreadAfter && o.Left >= spreadAfter*rank.Tick.Seconds()
+		if !o.Given && lasts && count[o.Server] > 1 && o.Left > longest.Left {
 			longest = o
 		}
 	}

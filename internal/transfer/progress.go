@@ -113,7 +113,9 @@ func (s *source) tick() {
 
 // NewTally returns a Tally that has seen nothing. It passes progress to call; states
 // returns the servers that may send something, in their order.
-func NewTally(v shard.Version, r *roster.Roster, m *metrics.Metrics, states func() []State, call func(Progress)) *Tally {
+func NewTally(
+	v shard.Version, r *roster.Roster, m *metrics.Metrics, states func() []State, call func(Progress),
+) *Tally {
 	return &Tally{
 		roster: r, metrics: m, states: states, call: call, start: time.Now(),
 		progress: Progress{Version: v, Size: -1}, sources: make(map[*remote.Server]*source),

@@ -136,7 +136,8 @@ func (t *Transfer) receive(ctx context.Context, p *pull, how How, buf []byte) er
 		want = disk.Range{}
 	}
 	body, err := t.opts.Get(ctx, p.server, number, remote.Request{
-		Digest: t.digest(a), Want: want, Header: maps.Clone(how.Header), Timeout: how.Timeout, Hold: how.Hold, Limited: true,
+		Digest: t.digest(a), Want: want, Header: maps.Clone(how.Header),
+		Timeout: how.Timeout, Hold: how.Hold, Limited: true,
 	})
 	if errors.Is(err, remote.Unsatisfiable) {
 		return wrong(fmt.Errorf("%w: it has fewer bytes", shard.ErrSize))

@@ -163,12 +163,14 @@ func (v *Verifier) Whole(ctx context.Context) (sha256, blake3 shard.Digest, err 
 
 func (v *Verifier) compare(sha256, blake3 shard.Digest) error {
 	stated := v.opts.Manifest
+	haveBoth := blake3 != shard.Digest{} && stated.BLAKE3 != shard.Digest{}
 	switch {
 	case sha256 != v.opts.Listed && blake3 != v.opts.Listed:
-		return integrity("the file's digest is %s instead of %s, although all its shards are there", sha256, v.opts.Listed)
+		return integrity("the file's digest is %s instead of %s, although all its shards are there",
+			sha256, v.opts.Listed)
 	case v.opts.Plain:
 		return nil
-	case sha256 != stated.Digest, blake3 != stated.BLAKE3 && blake3 != shard.Digest{} && stated.BLAKE3 != shard.Digest{}:
+	case sha256 != stated.Digest, haveBoth && blake3 != stated.BLAKE3:
 		return integrity("the file is what is offered, but its manifest has other digests: %s, and %s by BLAKE3",
 			stated.Digest, stated.BLAKE3)
 	}

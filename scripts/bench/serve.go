@@ -93,7 +93,8 @@ func (b *bench) relayPart(ctx context.Context) error {
 	}
 	t := &Table{
 		Name: "relay", Key: CPURate,
-		Title: fmt.Sprintf("%s in shards of %s, what the relay takes", v.file.Size.String(), b.flags.shardSize.String()),
+		Title: fmt.Sprintf("%s in shards of %s, what the relay takes",
+			v.file.Size.String(), b.flags.shardSize.String()),
 	}
 	var tools []tool
 	origins := make([]*server, 0, 2)
