@@ -36,7 +36,7 @@ func fill(t *testing.T, f *os.File, from, to int64) {
 	require.NoError(t, err)
 }
 
-func TestWrittenTellsHoles(t *testing.T) {
+func TestWrittenFindsHoles(t *testing.T) {
 	const size = 100 * 4096
 	for name, tc := range map[string]struct {
 		fill     [][2]int64 // in blocks

@@ -162,13 +162,13 @@ func TestBroadcastRefusesWhatItCannotPublish(t *testing.T) {
 	}
 }
 
-func TestBroadcastSaysWhichFileIsMissing(t *testing.T) {
+func TestBroadcastNamesTheMissingFile(t *testing.T) {
 	_, err := newOrigin(open(t, t.TempDir()), 3).Broadcast(t.Context(), "no/such/file")
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	assert.ErrorContains(t, err, "no/such/file")
 }
 
-func TestBroadcastSaysWhichShardSizeWouldDo(t *testing.T) {
+func TestBroadcastNamesASufficientShardSize(t *testing.T) {
 	st := open(t, t.TempDir())
 	o := origin.New(st, 1, 3, slog.New(slog.DiscardHandler))
 	_, err := o.Broadcast(t.Context(), file(t, make([]byte, shard.MaxShards+1)))
@@ -277,7 +277,7 @@ func TestBroadcastThatIsCancelledLeavesNothing(t *testing.T) {
 	assertNothing(t, st)
 	v, err := newOrigin(st, 3).Broadcast(t.Context(), file(t, content(1, 10)))
 	require.NoError(t, err)
-	assert.Equal(t, shard.Version(1), v, "a number that nobody has seen is free")
+	assert.Equal(t, shard.Version(1), v, "a number that was never listed is free")
 }
 
 func TestBroadcastWaitsForItsTurnNoLongerThanItsContext(t *testing.T) {

@@ -79,12 +79,12 @@ func TestListedIsAscendingAndWithoutCounts(t *testing.T) {
 	assert.Equal(t, []distfile.Entry{entry(1, 1), entry(3, 3), entry(10, 10)}, listed)
 }
 
-func TestListedTellsOfEachChangeAndOfNothingElse(t *testing.T) {
+func TestListedReportsEachChangeAndNothingElse(t *testing.T) {
 	counted := entry(1, 1)
 	counted.Count = 7
 	for name, tc := range map[string]struct {
-		step func(b *relay.Board)
-		told bool
+		step     func(b *relay.Board)
+		reported bool
 	}{
 		"another version is listed":       {func(b *relay.Board) { b.List(entry(2, 1)) }, true},
 		"the digest is another":           {func(b *relay.Board) { b.List(entry(1, 2)) }, true},
@@ -92,11 +92,11 @@ func TestListedTellsOfEachChangeAndOfNothingElse(t *testing.T) {
 		"the same is listed with a count": {func(b *relay.Board) { b.List(counted) }, false},
 		"it is taken off":                 {func(b *relay.Board) { b.Unlist(1) }, true},
 		"what is not listed is taken off": {func(b *relay.Board) { b.Unlist(2) }, false},
-		"somebody begins to bring it": {func(b *relay.Board) {
+		"a fetch of it begins": {func(b *relay.Board) {
 			b.Begin(entry(1, 1), manifest(1, 10), 2,
 				nothing)
 		}, false},
-		"what it was brought by ends": {func(b *relay.Board) {
+		"a fetch of it ends": {func(b *relay.Board) {
 			b.Begin(entry(1, 1), manifest(1, 10), 2,
 				nothing).End()
 		}, false},
@@ -109,10 +109,10 @@ func TestListedTellsOfEachChangeAndOfNothingElse(t *testing.T) {
 			_, changed := b.Listed()
 			_, too := b.Listed()
 			tc.step(b)
-			assert.Equal(t, tc.told, isClosed(changed))
-			assert.Equal(t, tc.told, isClosed(too), "everybody who looks is told")
+			assert.Equal(t, tc.reported, isClosed(changed))
+			assert.Equal(t, tc.reported, isClosed(too), "all that look learn of it")
 			_, changed = b.Listed()
-			assert.False(t, isClosed(changed), "one who looks now waits for the next change")
+			assert.False(t, isClosed(changed), "a later look waits for the next change")
 			b.List(entry(9, 9))
 			assert.True(t, isClosed(changed))
 		})
@@ -141,7 +141,7 @@ func TestBeginEndsWhatWasArrivingUnderTheSameNumber(t *testing.T) {
 	assert.Same(t, next, b.Version(1))
 	_, err := there(r, 0)
 	require.ErrorIs(t, err, relay.ErrBroken)
-	former.End() // late, by whoever brought it
+	former.End() // late, by its fetch
 	assert.Same(t, next, b.Version(1), "the end of the former leaves the next alone")
 	next.Shard(1).Verify()
 	n, err := there(next.Shard(1).Reader(), 0)
@@ -149,7 +149,7 @@ func TestBeginEndsWhatWasArrivingUnderTheSameNumber(t *testing.T) {
 	assert.EqualValues(t, 10, n)
 }
 
-func TestShardIsTheSameForAllWhoAskAndHasItsSize(t *testing.T) {
+func TestAShardIsTheSameForAllCallersAndHasItsSize(t *testing.T) {
 	m := manifest(3, 10)
 	m.Size -= 4
 	v := relay.NewBoard().Begin(entry(1, 1), m, 1, nothing)
@@ -190,13 +190,13 @@ func TestEndBreaksReadersOfWhatIsNotVerified(t *testing.T) {
 				assert.Equal(t, s.Size()-5, n)
 			}
 			_, err = there(v.Shard(2).Reader(), 0)
-			require.ErrorIs(t, err, relay.ErrBroken, "nobody had asked for this one before")
-			assert.Empty(t, wanted(v), "nobody brings it any more")
+			require.ErrorIs(t, err, relay.ErrBroken, "no reader had asked for this one before")
+			assert.Empty(t, wanted(v), "no fetch brings it any more")
 		})
 	}
 }
 
-func TestEndWakesThoseWhoWait(t *testing.T) {
+func TestEndWakesWaitingReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, v := begin(1, 10)
 		got := await(t.Context(), v.Shard(1).Reader(), 0)
@@ -220,7 +220,7 @@ func TestWantedYieldsEachShardOnceAndNoneThatIsBegun(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		assert.Equal(t, []int{4}, wanted(v), "only one of them makes somebody wait for what nobody brings")
+		assert.Equal(t, []int{4}, wanted(v), "only one of them has a reader wait for a shard without a fetch")
 		for range 3 {
 			await(t.Context(), v.Shard(3).Reader(), v.Shard(3).Size()-relay.HeldBack)
 			await(t.Context(), v.Shard(4).Reader(), 7)
@@ -231,12 +231,12 @@ func TestWantedYieldsEachShardOnceAndNoneThatIsBegun(t *testing.T) {
 		v.Shard(4).Forget()
 		await(t.Context(), v.Shard(4).Reader(), 0)
 		synctest.Wait()
-		assert.Empty(t, wanted(v), "who brought it wrong brings it again")
+		assert.Empty(t, wanted(v), "the fetch that brought it wrong brings it again")
 		v.End()
 	})
 }
 
-func TestNobodyWaitsForRoomAmongTheWanted(t *testing.T) {
+func TestNoReaderWaitsForRoomAmongTheWanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const shards = 100
 		_, v := begin(shards, 10)
@@ -296,7 +296,7 @@ func TestOpenGivesNothingOfWhatHasEnded(t *testing.T) {
 func TestCountIsOfWhatIsOnItsWay(t *testing.T) {
 	b, v := begin(3, 10)
 	b.List(entry(1, 1))
-	b.List(entry(7, 7)) // which nobody brings
+	b.List(entry(7, 7)) // without a fetch
 	v.Shard(2).Begin()
 	v.Shard(3).Verify()
 	versions, missing := b.Count()

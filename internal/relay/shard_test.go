@@ -27,7 +27,7 @@ const patience = 30 * time.Second
 
 func whole(s *relay.Shard) disk.Range { return disk.Range{To: s.Size()} }
 
-// one returns the only shard of a version, of size bytes, that somebody brings.
+// one returns the only shard of a version, of size bytes, that a fetch brings.
 func one(size int64) *relay.Shard {
 	_, v := begin(1, size)
 	s := v.Shard(1)
@@ -197,7 +197,7 @@ func TestAShardThatIsNoLongerThanWhatIsHeldBackComesAllAtOnce(t *testing.T) {
 	assert.EqualValues(t, relay.HeldBack, n)
 }
 
-func TestForgetBreaksThoseWhoHaveBegunToReadAndNoOthers(t *testing.T) {
+func TestForgetBreaksOffReadersThatHaveBegunAndNoOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := one(10 * relay.HeldBack)
 		s.Wrote(disk.Range{To: 100})
@@ -267,7 +267,7 @@ func TestAwaitReturnsWhatEndedItsContext(t *testing.T) {
 	})
 }
 
-func TestReadAtSaysThatTheShardWasMoved(t *testing.T) {
+func TestReadAtReportsThatTheShardWasMoved(t *testing.T) {
 	s := one(10)
 	s.Verify()
 	r := s.Reader()

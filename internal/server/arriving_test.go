@@ -190,10 +190,10 @@ func TestWhatNeedsNoBytesIsNotWaitedFor(t *testing.T) {
 	beyond := f.get(t, "/v1/shard_001.bin", "Range", fmt.Sprintf("bytes=%d-", feedSize))
 	assert.Equal(t, http.StatusRequestedRangeNotSatisfiable, beyond.status)
 	assert.Equal(t, http.StatusNotFound, f.get(t, "/v1/shard_003.bin").status)
-	assert.Empty(t, f.version.Wanted(), "nobody has waited for bytes")
+	assert.Empty(t, f.version.Wanted(), "no reader has waited for bytes")
 }
 
-func TestAShardThatNobodyHasBegunIsWanted(t *testing.T) {
+func TestAShardThatNoFetchHasBegunIsWanted(t *testing.T) {
 	f := newFeed(t, feedSize)
 	var group errgroup.Group
 	for range 3 {
@@ -217,7 +217,7 @@ func TestAShardThatNobodyHasBegunIsWanted(t *testing.T) {
 	assert.Empty(t, f.version.Wanted())
 }
 
-func TestWhoIsNotFartherFromTheOriginWaitsForTheWholeShard(t *testing.T) {
+func TestANodeNoFartherFromTheOriginWaitsForTheWholeShard(t *testing.T) {
 	f := newFeed(t, feedSize)
 	f.write(t, 0, 1000)
 	for _, tier := range []string{"1", fmt.Sprint(feedTier)} {
@@ -255,7 +255,7 @@ func TestTheManifestOfAVersionThatIsArriving(t *testing.T) {
 }
 
 // What is on offer and not to be had is no reason to think that it was retired.
-func TestAVersionThatNobodyBringsIsNotMissing(t *testing.T) {
+func TestAVersionWithoutAFetchIsNotMissing(t *testing.T) {
 	f := newFeed(t, 10)
 	f.version.End()
 	for _, path := range []string{"/v1/manifest.json", "/v1/shard_001.bin"} {
@@ -287,7 +287,7 @@ func TestAReplacedVersionIsNotServedOld(t *testing.T) {
 	assert.Equal(t, http.StatusServiceUnavailable, s.get(t, "/v1/shard_001.bin").status)
 }
 
-func TestAReaderThatLeavesDisturbsNobody(t *testing.T) {
+func TestAReaderThatLeavesDisturbsNoOther(t *testing.T) {
 	f := newFeed(t, feedSize)
 	f.write(t, 0, 1000)
 	leaves, stays := f.open(t), f.open(t)

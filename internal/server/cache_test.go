@@ -55,7 +55,7 @@ func TestWhatIsNotNamedByItsDigestIsAskedForAgain(t *testing.T) {
 	write(t, filepath.Join(st.Dir(), "v3", "shard_001.bin"), "without a manifest")
 	s := newSite(t, st)
 	unknown := s.get(t, "/v3/shard_001.bin?digest="+m.Shards[0].String())
-	assert.Equal(t, http.StatusOK, unknown.status, "it may be that, and who asks will see")
+	assert.Equal(t, http.StatusOK, unknown.status, "it may be that, and the client will see")
 	assert.Equal(t, "no-cache", unknown.header.Get("Cache-Control"))
 	for _, path := range []string{"/v1/shard_001.bin", "/v1/manifest.json", "/v1/SHA256SUMS", "/distribution.txt"} {
 		for _, query := range []string{"", "?", "?other=x", "?Digest=x", "?%zz", "?a=digest"} {
@@ -157,7 +157,7 @@ func TestSumsOfWhatIsArriving(t *testing.T) {
 	assert.Equal(t, fmt.Sprintf("%s  shard_001.bin\n%s  shard_002.bin\n", digests[0], digests[1]), got.body)
 	assert.Equal(t, fmt.Sprint(feedTier), got.header.Get("Shardcast-Tier"))
 	f.version.End()
-	assert.Equal(t, http.StatusServiceUnavailable, f.get(t, "/v1/SHA256SUMS").status, "nobody brings it")
+	assert.Equal(t, http.StatusServiceUnavailable, f.get(t, "/v1/SHA256SUMS").status, "no fetch brings it")
 	f.board.Unlist(1)
 	assert.Equal(t, http.StatusNotFound, f.get(t, "/v1/SHA256SUMS").status)
 }

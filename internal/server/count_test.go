@@ -165,7 +165,7 @@ func TestMetricsAreScraped(t *testing.T) {
 	assert.Equal(t, 404, newSite(t, st).get(t, "/metrics").status, "without metrics")
 }
 
-func TestReadyIsWhoServesTheNewestVersion(t *testing.T) {
+func TestAServerOfTheNewestVersionIsReady(t *testing.T) {
 	st := open(t, t.TempDir())
 	m := metrics.New("middle", "")
 	var why error
@@ -204,7 +204,7 @@ func TestAccessLogHasALineForEachAnswer(t *testing.T) {
 	}
 }
 
-func TestNobodyForgesALineOfTheAccessLog(t *testing.T) {
+func TestNoClientForgesALineOfTheAccessLog(t *testing.T) {
 	st := open(t, t.TempDir())
 	log := new(logged)
 	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), AccessLog: log})
@@ -221,7 +221,7 @@ func TestNobodyForgesALineOfTheAccessLog(t *testing.T) {
 	assert.Less(t, len(line), 3000)
 }
 
-func TestAnAccessLogThatFailsHoldsNobodyUp(t *testing.T) {
+func TestAnAccessLogThatFailsHoldsUpNoAnswer(t *testing.T) {
 	st := open(t, t.TempDir())
 	log := &logged{err: errors.New("disk full")}
 	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), AccessLog: log})

@@ -219,7 +219,7 @@ func TestManifestIsReadAgainOnlyWhenItHasChanged(t *testing.T) {
 	assert.Equal(t, line03(1, m), s.get(t, "/py03/distribution.txt").body)
 }
 
-// arrival is a version with manifest m that nobody has brought any of.
+// arrival is a version with manifest m of which no shard has come.
 func arrival(m shard.Manifest) distfile.Entry {
 	return distfile.Entry{Version: 1, Digest: m.Digest}
 }
@@ -241,7 +241,7 @@ func TestWhatIsArrivingIsListedByItsBLAKE3(t *testing.T) {
 	assert.Equal(t, line(1, m.Digest), s.get(t, "/distribution.txt").body)
 	assert.Empty(t, said())
 	v.End()
-	assert.Empty(t, said(), "nobody brings it, and it was never known")
+	assert.Empty(t, said(), "no fetch brings it, and it was never known")
 
 	v = board.Begin(arrival(m), m, 1, noFile)
 	assert.Equal(t, line03(1, m), said())
@@ -256,7 +256,7 @@ func TestWhatIsArrivingIsListedByItsBLAKE3(t *testing.T) {
 	assert.Empty(t, said())
 }
 
-// A server that was started again lists what had been arriving, before it is told of it.
+// A server that was started again lists a version that had been arriving, before its fetch begins.
 func TestWhatWasArrivingIsListedByItsDraft(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir)
@@ -314,7 +314,7 @@ func TestRequestIsHeldInEachDialect(t *testing.T) {
 		assert.Equal(t, "wait=60", got.header.Get("Preference-Applied"))
 	}
 
-	// What only one of them can say wakes only those who wait for that.
+	// A change of one dialect wakes only requests for that one.
 	three := publish(t, open(t, t.TempDir()), 3, "third")
 	unknown := three
 	unknown.BLAKE3 = shard.Digest{}

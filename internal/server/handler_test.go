@@ -133,7 +133,7 @@ func TestConditionsAreHeeded(t *testing.T) {
 	}
 }
 
-func TestRangeSaysWhereItLies(t *testing.T) {
+func TestAnAnswerToARangeStatesItsOffset(t *testing.T) {
 	st := open(t, t.TempDir())
 	publish(t, st, 1, text)
 	got := newSite(t, st).get(t, "/v1/shard_001.bin", "Range", "bytes=3-5")
@@ -292,11 +292,11 @@ func TestReplacedVersionIsSeenAtOnce(t *testing.T) {
 
 func TestReplacedVersionIsNotMixedWithWhatItReplaces(t *testing.T) {
 	st := open(t, t.TempDir())
-	claim(t, st) // as who serves does, so that the old version is kept for its readers
+	claim(t, st) // as a server does, so that the old version is kept for its readers
 	s := newSite(t, st)
 	publish(t, st, 1, text)
 	retire(t, st, 1)
-	require.Equal(t, "xyz", s.get(t, "/v1/shard_003.bin").body, "those who are reading it may finish")
+	require.Equal(t, "xyz", s.get(t, "/v1/shard_003.bin").body, "its readers may finish")
 	publish(t, st, 1, "short")
 	assert.Equal(t, "short", s.get(t, "/v1/shard_001.bin").body)
 	assert.Equal(t, http.StatusNotFound, s.get(t, "/v1/shard_002.bin").status)
@@ -319,7 +319,7 @@ func TestDamageIsAnErrorOfTheServerAndIsKeptToItself(t *testing.T) {
 
 			got := s.get(t, tc.path)
 			assert.Equal(t, http.StatusInternalServerError, got.status)
-			assert.Equal(t, "Internal Server Error\n", got.body, "nothing that is nobody's business")
+			assert.Equal(t, "Internal Server Error\n", got.body, "no private detail")
 			assert.Equal(t, "*", got.header.Get("Access-Control-Allow-Origin"))
 			assert.Empty(t, got.header.Get("ETag"))
 

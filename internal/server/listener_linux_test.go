@@ -79,7 +79,7 @@ func TestOnlyReadersThatReadNothingAreBrokenOff(t *testing.T) {
 		select {
 		case <-ticker.C:
 			n, err := io.CopyN(io.Discard, reading, slow)
-			require.NoError(t, err, "who reads slowly is not broken off")
+			require.NoError(t, err, "a slow reader is not broken off")
 			got += n
 		case reader := <-ended:
 			require.Equal(t, "stalled", reader)
@@ -87,7 +87,7 @@ func TestOnlyReadersThatReadNothingAreBrokenOff(t *testing.T) {
 		case <-enough:
 			enough = nil
 		case <-late:
-			require.FailNow(t, "who reads nothing is not broken off")
+			require.FailNow(t, "a reader that reads nothing is not broken off")
 		}
 	}
 	rest, err := io.Copy(io.Discard, reading)

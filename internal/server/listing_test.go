@@ -259,7 +259,7 @@ func TestHeldRequestIsAnsweredWhenItsTimeIsOver(t *testing.T) {
 	assert.NotEqual(t, "close", got.header.Get("Connection"))
 }
 
-func TestOnlyWhoKnowsTheTextAndWantsToWaitIsHeld(t *testing.T) {
+func TestOnlyAClientThatKnowsTheTextAndWantsToWaitIsHeld(t *testing.T) {
 	t.Parallel()
 	st := open(t, t.TempDir())
 	want := line(1, publish(t, st, 1, text).Digest)
@@ -379,8 +379,8 @@ func TestHeldRequestsCountForNoLimit(t *testing.T) {
 	assert.Equal(t, http.StatusOK, h.get(t, "/v1/shard_001.bin").status)
 }
 
-// A client that closes its half of the connection is not told that there is nothing.
-func TestWhoHasAskedForTheLastTimeIsAnswered(t *testing.T) {
+// A client that closes its half of the connection gets no empty answer.
+func TestAClientThatAsksForTheLastTimeIsAnswered(t *testing.T) {
 	t.Parallel()
 	st := open(t, t.TempDir())
 	want := line(1, publish(t, st, 1, text).Digest)
@@ -455,7 +455,7 @@ func TestDistributionThatIsGoneOffersNothing(t *testing.T) {
 	}
 }
 
-// Nobody is told of a state that lasted for less than a look, but of the last one.
+// No client gets a state that lasted for less than a look, but all get the last one.
 func TestNoChangeIsLostAmongMany(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -492,7 +492,7 @@ func TestDistributionThatCannotBeReadIsWaitedFor(t *testing.T) {
 	require.NoError(t, os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "distribution.txt")))
 	assert.Equal(t, http.StatusInternalServerError, h.get(t, "/distribution.txt").status)
 	got := short.get(t)
-	assert.Equal(t, http.StatusInternalServerError, got.status, "nobody knows whether it is the same")
+	assert.Equal(t, http.StatusInternalServerError, got.status, "it may have changed")
 	assert.Empty(t, got.header.Get("Preference-Applied"))
 	assert.Equal(t, http.StatusInternalServerError, h.send(t, tagOf(known), "wait=300").get(t).status)
 	require.Empty(t, long.answer)

@@ -29,7 +29,7 @@ func swarmed(t *testing.T, st *store.Store, counts *metrics.Metrics, allow ...ne
 	return newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Members: members(t, allow...), Metrics: counts})
 }
 
-// members are nobody at first.
+// members returns a swarm without members.
 func members(t *testing.T, allow ...netip.Prefix) *swarm.Members {
 	t.Helper()
 	m := swarm.NewMembers(swarm.MembersOptions{
@@ -59,7 +59,7 @@ func (s site) join(t *testing.T, claim string) answer {
 	return got
 }
 
-func TestServerWithoutASwarmTellsNobodyAnything(t *testing.T) {
+func TestAServerWithoutASwarmListsNoMembers(t *testing.T) {
 	s := newSite(t, open(t, t.TempDir()))
 	got := s.get(t, "/peers.txt", "Shardcast-Peer", "8001")
 	unknown := s.get(t, "/unknown.txt", "Shardcast-Peer", "8001")
@@ -77,7 +77,7 @@ func TestPeerIsListedForOthersOnceItWasReached(t *testing.T) {
 	got := s.get(t, "/peers.txt")
 	assert.Equal(t, http.StatusOK, got.status)
 	assert.Empty(t, got.body)
-	assert.Empty(t, got.header.Get("Shardcast-Peer"), "nobody has joined")
+	assert.Empty(t, got.header.Get("Shardcast-Peer"), "no node has joined")
 	assert.Equal(t, "text/plain; charset=utf-8", got.header.Get("Content-Type"))
 	assert.Equal(t, "no-store", got.header.Get("Cache-Control"))
 	assert.Empty(t, got.header.Get("Access-Control-Allow-Origin"))
@@ -85,12 +85,12 @@ func TestPeerIsListedForOthersOnceItWasReached(t *testing.T) {
 	assert.Equal(t, "pending", s.get(t, "/peers.txt", "Shardcast-Peer", peer.port()).header.Get("Shardcast-Peer"))
 	got = s.join(t, peer.port())
 	assert.Equal(t, "listed", got.header.Get("Shardcast-Peer"))
-	assert.Empty(t, got.body, "it is told of others only")
+	assert.Empty(t, got.body, "a node is never listed to itself")
 	assert.Equal(t, peer.url+"\n", s.get(t, "/peers.txt").body)
-	assert.Equal(t, peer.url+"\n", s.get(t, "/peers.txt", "Shardcast-Peer", "0").body, "a reader is told")
+	assert.Equal(t, peer.url+"\n", s.get(t, "/peers.txt", "Shardcast-Peer", "0").body, "a reader gets the list")
 	assert.Equal(t, peer.url+"\n", s.get(t, "/py03/peers.txt").body)
 	assert.Equal(t, peer.url+"\n", s.get(t, "/peers.txt", "Shardcast-Peer", "nonsense").body,
-		"who is refused still may read")
+		"a refused node may still read")
 	assert.NotContains(t, s.get(t, "/peers.txt", "Shardcast-Peer", "0").header, "Shardcast-Peer")
 	assert.Equal(t, http.StatusOK, s.ask(t, http.MethodHead, "/peers.txt").status)
 	assert.Equal(t, http.StatusMethodNotAllowed, s.ask(t, http.MethodPost, "/peers.txt").status)
@@ -139,10 +139,10 @@ func TestPeerThatIsNoServerOfOursIsUnreachable(t *testing.T) {
 	}
 	assert.Less(t, written, 64<<20, "it is not read to its end")
 	assert.Empty(t, s.get(t, "/peers.txt").body)
-	assert.Zero(t, redirected, "nobody is sent anywhere else")
+	assert.Zero(t, redirected, "no redirect is followed")
 }
 
-func TestPeerThatSaysNothingIsUnreachable(t *testing.T) {
+func TestASilentPeerIsUnreachable(t *testing.T) {
 	s := swarmed(t, open(t, t.TempDir()), nil)
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // connects, by its backlog
 	require.NoError(t, err)
@@ -152,7 +152,7 @@ func TestPeerThatSaysNothingIsUnreachable(t *testing.T) {
 	assert.Equal(t, "unreachable", s.join(t, port).header.Get("Shardcast-Peer"))
 }
 
-func TestNobodyIsConnectedToByAnothersWord(t *testing.T) {
+func TestNoAddressIsProbedByTheWordOfAnother(t *testing.T) {
 	st := open(t, t.TempDir())
 	peer, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.2:0")
 	if err != nil {
@@ -199,7 +199,7 @@ func TestTwoFieldsAreNoClaim(t *testing.T) {
 	assert.Contains(t, string(got), "\r\nShardcast-Peer: refused\r\n")
 }
 
-func TestAskerIsToldOfSixteenOfSixtyFour(t *testing.T) {
+func TestANodeGetsSixteenOfSixtyFourMembers(t *testing.T) {
 	st := open(t, t.TempDir())
 	s := swarmed(t, st, nil)
 	var ports []string

@@ -269,7 +269,7 @@ func TestReadersThatLeaveTakeNothingFromOthers(t *testing.T) {
 	})
 }
 
-func TestClientThatWaitsForItsOwnRateKeepsNobodyWaiting(t *testing.T) {
+func TestAClientThatWaitsForItsOwnRateKeepsNoOtherWaiting(t *testing.T) {
 	limited(t, 1<<20, Limits{Rate: 100_000, RatePerClient: 1000}, func(t *testing.T, s site) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup

@@ -216,7 +216,7 @@ func TestServeRemovesWhatWasRetiredBeforeAndAfter(t *testing.T) {
 	require.Empty(t, retired())
 
 	retire(t, st, 2)
-	assert.Equal(t, "xyz", r.get(t, "/v2/shard_003.bin").body, "those who are reading it may finish")
+	assert.Equal(t, "xyz", r.get(t, "/v2/shard_003.bin").body, "its readers may finish")
 	require.Equal(t, []string{"v2"}, retired())
 	r.end()
 	require.NoError(t, r.wait(t))

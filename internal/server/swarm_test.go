@@ -19,7 +19,7 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// having is what a server tells of what it has.
+// having is a server's list of its shards.
 type having struct{ *bufio.Scanner }
 
 // have asks what there is of version 1, whose file has the digest.
@@ -46,13 +46,13 @@ func (h having) next(t *testing.T) string {
 		}
 	}
 	require.NoError(t, h.Err())
-	require.FailNow(t, "nothing more is told")
+	require.FailNow(t, "no more lines come")
 	return ""
 }
 
 func asked(how string) []string { return []string{"Shardcast-Swarm", how} }
 
-func TestWhatIsHeldIsTold(t *testing.T) {
+func TestHeldShardsAreListed(t *testing.T) {
 	t.Parallel()
 	st := open(t, t.TempDir())
 	m := publish(t, st, 1, text)
@@ -68,7 +68,7 @@ func TestWhatIsHeldIsTold(t *testing.T) {
 	assert.False(t, have.Scan() && have.Text() != "", "it is over")
 }
 
-func TestOnlyASwarmIsToldWhatIsHeld(t *testing.T) {
+func TestOnlyASwarmGetsTheListOfShards(t *testing.T) {
 	t.Parallel()
 	st := open(t, t.TempDir())
 	m := publish(t, st, 1, text)
@@ -101,7 +101,7 @@ func TestAFreshShardIsSentOnce(t *testing.T) {
 	assert.Equal(t, http.StatusOK, s.get(t, shardPath, asked("fresh")...).status, "another file has that number")
 }
 
-func TestNodesOfASwarmHaveEightSlotsAndOthersAsManyAsTheyLike(t *testing.T) {
+func TestNodesOfASwarmHaveEightSlotsAndOtherClientsNoBound(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	large(t, dir, 1, largeSize)
@@ -141,7 +141,7 @@ func TestNodesOfASwarmHaveEightSlotsAndOthersAsManyAsTheyLike(t *testing.T) {
 	assert.Equal(t, http.StatusPartialContent, <-waited, "one has left")
 }
 
-func TestPeersAreGivenOfWhatArrivesWhatComesFromWhoHoldsIt(t *testing.T) {
+func TestPeersGetArrivingShardsThatComeFromAHolder(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t, feedSize)
 	f.site = newSiteAs(t, server.Options{Catalog: catalog.New(open(t, t.TempDir()), f.board), Members: members(t)})
@@ -149,7 +149,7 @@ func TestPeersAreGivenOfWhatArrivesWhatComesFromWhoHoldsIt(t *testing.T) {
 	have := f.have(t, f.version.Entry.Digest)
 	require.True(t, have.Scan())
 	assert.Empty(t, have.Text(), "there is nothing for them")
-	assert.Equal(t, http.StatusNotFound, f.get(t, shardPath, asked("peer")...).status, "it is not known who sends it")
+	assert.Equal(t, http.StatusNotFound, f.get(t, shardPath, asked("peer")...).status, "its sender is unknown")
 
 	f.version.Shard(1).From(true)
 	assert.Equal(t, "~1", have.next(t))
@@ -240,7 +240,7 @@ func TestWhatThereIsToSpareIsSentOnceSlotsHaveSufficedForASecond(t *testing.T) {
 	assert.Equal(t, "0", got.header.Get("Retry-After"))
 	leave[0]()
 	require.Eventually(t, func() bool { return ask("spare").status == http.StatusPartialContent }, patience,
-		time.Millisecond, "nobody has asked in vain")
+		time.Millisecond, "no node has asked in vain")
 
 	leave[0] = s.held(t, asked("peer")...)
 	began := time.Now()

@@ -118,7 +118,7 @@ func replacedSoon(t *testing.T, l *listing, o *offer) string {
 	}
 }
 
-func TestSystemTellsOfChanges(t *testing.T) {
+func TestTheSystemReportsChanges(t *testing.T) {
 	t.Parallel()
 	l := newTestListing(t)
 	name := l.name
@@ -130,7 +130,7 @@ func TestSystemTellsOfChanges(t *testing.T) {
 	}
 }
 
-func TestBoardTellsOfChanges(t *testing.T) {
+func TestTheBoardReportsChanges(t *testing.T) {
 	t.Parallel()
 	l := newTestListing(t)
 	l.watch(t, time.Hour)
@@ -172,7 +172,7 @@ func TestFailedLookIsRepeated(t *testing.T) {
 	before := l.latest.Load()
 	l.latest.Store(nil)
 	require.Eventually(t, func() bool { return l.latest.Load() != nil }, patience, time.Millisecond)
-	assert.Same(t, before, l.latest.Load(), "nobody is woken by the same text")
+	assert.Same(t, before, l.latest.Load(), "the same text wakes no request")
 }
 
 func TestManyChangesAreLookedAtTogether(t *testing.T) {
@@ -213,7 +213,7 @@ func TestWaitersDoNotLookForThemselves(t *testing.T) {
 	before, err := l.look()
 	require.NoError(t, err)
 	held, got := make(chan struct{}), make(chan *offer)
-	l.mu.Lock() // whoever looks is held up now
+	l.mu.Lock() // a look would be held up now
 	go func() {
 		o, _ := l.await(t.Context(), tag(before), time.Hour, func() { close(held) })
 		got <- o
@@ -236,10 +236,10 @@ func TestWaitersDoNotLookForThemselves(t *testing.T) {
 	write(t, name, textOf("one"))
 	o, err = l.await(t.Context(), tag(before), time.Hour, func() {})
 	require.NoError(t, err)
-	assert.Equal(t, textOf("one"), string(o.text), "who knows something else gets what is there now")
+	assert.Equal(t, textOf("one"), string(o.text), "a client that knows another text gets the current one")
 }
 
-func TestWhoKnowsTheNewTextTooGoesOnWaiting(t *testing.T) {
+func TestAClientThatKnowsTheNewTextTooGoesOnWaiting(t *testing.T) {
 	t.Parallel()
 	l := newTestListing(t)
 	name := l.name
@@ -286,7 +286,7 @@ func TestFirstWaiterAfterAChangeIsHeldToo(t *testing.T) {
 	}
 }
 
-func TestNobodyIsHeldAfterTheEnd(t *testing.T) {
+func TestNoRequestIsHeldAfterTheEnd(t *testing.T) {
 	t.Parallel()
 	l := newTestListing(t)
 	name := l.name
@@ -301,7 +301,7 @@ func TestNobodyIsHeldAfterTheEnd(t *testing.T) {
 	write(t, name, textOf("one"))
 	o, err = l.await(t.Context(), tag(before), time.Hour, func() { assert.Fail(t, "it is held") })
 	require.NoError(t, err)
-	assert.Equal(t, textOf("one"), string(o.text), "nobody else looks any more")
+	assert.Equal(t, textOf("one"), string(o.text), "no watch looks any more")
 }
 
 func TestRequestIsNotHeldForAClientThatHasGone(t *testing.T) {
@@ -332,7 +332,7 @@ func TestRequestIsNotHeldForAClientThatHasGone(t *testing.T) {
 	select {
 	case <-ended:
 	case <-time.After(patience):
-		require.FailNow(t, "it is held for nobody")
+		require.FailNow(t, "it is held for a client that has gone")
 	}
 }
 

@@ -194,7 +194,7 @@ func TestEncodeWritesAnArrayOfShardsForAnEmptyFile(t *testing.T) {
 	require.NoError(t, err)
 	var members map[string]json.RawMessage
 	require.NoError(t, json.Unmarshal(encoded, &members))
-	assert.Equal(t, "[]", string(members["shards"]), "null is no array for those who read it in another language")
+	assert.Equal(t, "[]", string(members["shards"]), "null is no array for readers in another language")
 }
 
 func TestEncodeOfANameThatIsNotUTF8ParsesBack(t *testing.T) {
@@ -213,7 +213,7 @@ func TestEncodeOfANameThatIsNotUTF8ParsesBack(t *testing.T) {
 				return
 			}
 			again, err := shard.ParseManifest(bytes.NewReader(encoded))
-			require.NoError(t, err, "what was published can be read by nobody")
+			require.NoError(t, err, "a published manifest cannot be read")
 			requireEqual(t, m, again)
 		})
 	}
@@ -251,7 +251,7 @@ func TestManifestTakesTheLargestFile(t *testing.T) {
 	}
 }
 
-func TestShardSaysWhereItsBytesAre(t *testing.T) {
+func TestAShardHasItsOffsetAndSize(t *testing.T) {
 	m := shard.Manifest{Size: 25, ShardSize: 10, Digest: shard.Digest{4}, Shards: []shard.Digest{{1}, {2}, {3}}}
 	require.NoError(t, m.Validate())
 	assert.Equal(t, shard.Shard{Number: 1, Offset: 0, Size: 10, Digest: shard.Digest{1}}, m.Shard(1))
@@ -435,7 +435,7 @@ func TestAutoSizeMakesAboutAThousandShardsWithinBounds(t *testing.T) {
 	}
 }
 
-func TestCheckSizeSaysWhichShardSizeWouldDo(t *testing.T) {
+func TestCheckSizeNamesASufficientShardSize(t *testing.T) {
 	advice := regexp.MustCompile(`shard size of (\d+) or more`)
 	check := func(t require.TestingT, size, shardSize int64) {
 		err := shard.CheckSize(size, shardSize)

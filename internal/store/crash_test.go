@@ -233,8 +233,8 @@ func TestKilledPublisherLeavesNothingHalf(t *testing.T) {
 }
 
 // killed starts a process that publishes into dir, kills it some time after it
-// has published for the first time, and returns the last version that it has
-// told of.
+// has published for the first time, and returns the last version that it
+// has printed.
 func killed(t *testing.T, self, dir string, after time.Duration) (last shard.Version) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -260,7 +260,7 @@ func killed(t *testing.T, self, dir string, after time.Duration) (last shard.Ver
 	return last
 }
 
-// publishForever publishes into dir and tells of each version.
+// publishForever publishes into dir and prints each version.
 func publishForever(ctx context.Context, dir string) error {
 	st, err := store.Open(dir, store.Origin)
 	if err != nil {

@@ -207,7 +207,7 @@ func (m *machine) read(t *rapid.T) {
 
 func (m *machine) finish(t *rapid.T) {
 	if len(m.readers) == 0 {
-		t.Skip("nobody reads")
+		t.Skip("no version has a reader")
 	}
 	m.leave(rapid.SampledFrom(m.readers).Draw(t, "reader").version)
 }
@@ -216,7 +216,7 @@ func (m *machine) sweep(t *rapid.T) {
 	require.NoError(t, m.server.Sweep(0))
 	for _, name := range m.names(t, ".shardcast/retired") {
 		require.True(t, slices.ContainsFunc(m.readers, func(r reader) bool { return r.version.String() == name }),
-			"nobody reads %s", name)
+			"%s has no reader", name)
 	}
 }
 
