@@ -193,7 +193,7 @@ func (p *Plan) has(number int, changes ...swarm.Change) {
 	}
 	p.update(func() {
 		for _, c := range changes {
-			p.picker.Told(number, c)
+			p.picker.Note(number, c)
 		}
 	})
 }

@@ -7,8 +7,7 @@ import (
 	"github.com/shardcast/shardcast/internal/swarm"
 )
 
-// The largest version, with as many neighbours as there may be: each worker picks
-// whenever anybody tells something.
+// The largest version, and the most peers: each worker picks whenever a line of a peer comes.
 func BenchmarkPicker(b *testing.B) {
 	const shards, nodes = 65536, 16
 	p := swarm.NewPicker(shards, rand.New(rand.NewPCG(1, 1)))
@@ -19,25 +18,25 @@ func BenchmarkPicker(b *testing.B) {
 	for n := range nodes {
 		p.Join(n)
 	}
-	b.Run("told", func(b *testing.B) {
+	b.Run("note", func(b *testing.B) {
 		for i := range b.N {
 			for _, c := range half {
-				p.Told(i%nodes, c)
+				p.Note(i%nodes, c)
 			}
 		}
 	})
-	p.Told(swarm.Upstream, swarm.Change{State: swarm.Sent, From: 1, To: shards})
+	p.Note(swarm.Upstream, swarm.Change{State: swarm.Sent, From: 1, To: shards})
 	b.Run("nothing", func(b *testing.B) {
 		for range b.N {
 			p.Next(func(int) bool { return false })
 		}
 	})
 	for n := range nodes {
-		p.Told(n, swarm.Change{State: swarm.Missing, From: 1, To: shards})
+		p.Note(n, swarm.Change{State: swarm.Missing, From: 1, To: shards})
 	}
-	b.Run("nobody has any", func(b *testing.B) {
+	b.Run("no peer has any", func(b *testing.B) {
 		for range b.N {
-			k, ok := p.Next(anyone)
+			k, ok := p.Next(anyNode)
 			if ok {
 				p.Drop(k)
 			}

@@ -1,30 +1,32 @@
-// Package swarm is how nodes that follow the same upstream swap the shards of a version,
-// so that the upstream sends each about once: who is a peer of whom, what a node says it
-// has, and which shard it takes next from whom. It knows nothing of HTTP, nor of where
-// bytes are kept. docs/protocol.md states the protocol.
+// Package swarm lets nodes that follow the same server swap the shards of a version, so that
+// the server sends each shard about once. It answers which nodes are peers, which shards
+// each of them has, and which shard a node takes next from which. It refuses to know HTTP
+// and transfers. docs/protocol.md states the protocol.
 //
-// # What a node has
+// # Shards of a node
 //
-// A node tells of a version's shards in lines, see [Change]: the first one says all that
-// it has, and each later one what has changed since.
+// A node lists its shards of a version line by line, see [Change]: the first line lists all
+// of them, and each later one the changes since.
 //
 // # Picking
 //
-// A free worker of a node asks its [Picker] for what to do. It takes
+// A free worker of a node asks its [Picker] for the next shard. It gets, in this order,
 //
-//   - what somebody waits for who reads it here, from whoever has it;
-//   - else, unless two shards are coming from upstream already, what neighbours were asked
-//     for in vain for too long;
-//   - else, unless two shards are coming from upstream already, one of the first shards that
-//     no neighbour has and upstream has sent nobody; upstream refuses it if that is not so
-//     any more;
-//   - else, of the first neighbour in a random order that has anything of use, the shard
-//     that the fewest neighbours have, of the first 24 of them;
-//   - else a shard that is still arriving at a neighbour which may pass it on;
-//   - else any shard from upstream, if fewer than two are coming from there, and if that
-//     has it to spare: whoever asks for what is fresh goes first there.
+//   - a shard that a reader of this node waits for, from any peer that has it, or else from
+//     upstream;
+//   - unless two shards are arriving from upstream: a shard that peers failed to deliver for
+//     too long;
+//   - unless two shards are arriving from upstream: one of the first fresh shards, which no
+//     peer has and upstream has sent to no node; upstream refuses one that it has sent since;
+//   - from the first peer in a random order that has a missing shard: of the first 24 such
+//     shards the one that the fewest peers have;
+//   - a shard that is arriving at a peer which may pass it on;
+//   - any shard from upstream, if fewer than two are arriving from there, and if upstream has
+//     time to spare: requests for fresh shards come first.
 //
-// Who has no neighbours takes all from upstream, in its order, and who can give nothing to them, a
-// reader, nothing that is fresh. There are no owners, and no claims: what a dead, slow or
-// lying node sits on comes from upstream in the end.
+// A node without peers takes all shards from upstream in ascending order. A node that peers
+// cannot reach, a reader, takes no fresh shard, as it cannot give it on.
+//
+// A caller may lean on this: no node owns a shard, so whatever a dead, slow or lying peer
+// holds comes from upstream in the end.
 package swarm

@@ -1,8 +1,8 @@
 package swarm
 
-// Hosts is of how many hosts something is kept.
+// Hosts returns the number of hosts in the register.
 func (ms *Members) Hosts() int {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	return len(ms.hosts)
+	return len(ms.register.hosts)
 }

@@ -12,37 +12,36 @@ type State byte
 
 // The states, by the signs that stand for them.
 const (
-	Missing  State = '-' // or not to be had here now
-	Arriving State = '~' // and passed on to who asks, for it comes from one that holds all of it
+	Missing  State = '-' // or not available now
+	Arriving State = '~' // and passed on, since its sender holds all of it
 	Held     State = '+' // and verified
-	Sent     State = '*' // held, and sent to somebody
+	Sent     State = '*' // held, and sent to a node
 )
 
-// The ways in which a node of a swarm asks for a shard. A client that asks in no such way is
-// no node of a swarm.
+// The ways in which a node of a swarm asks for a shard. Other clients ask in none of them.
 const (
-	AsPeer     = "peer"     // for one that is held, or comes from a node that holds all of it
-	AsUpstream = "upstream" // for any
-	AsFresh    = "fresh"    // for one that no node was sent yet
-	AsSpare    = "spare"    // for any, unless others ask for what no node was sent yet
+	AsPeer     = "peer"     // for a shard that is held, or whose sender holds all of it
+	AsUpstream = "upstream" // for any shard
+	AsFresh    = "fresh"    // for a shard that the server has sent to no node
+	AsSpare    = "spare"    // for any shard, unless other nodes ask for fresh ones
 )
 
-// ErrHave means that a line says nothing that can be understood.
-var ErrHave = errors.New("not a line of what a node has")
+// ErrHave means that a line is malformed.
+var ErrHave = errors.New("malformed list of shards")
 
-// A Change says that shards From to To, from 1 on, are in a state now.
+// A Change is the new state of shards From to To, numbered from 1 on.
 type Change struct {
 	State    State
 	From, To int
 }
 
-// MaxLine returns how long a line about so many shards is at most, in bytes, its end
-// included.
+// MaxLine returns the length in bytes, with its end, of the longest line for a version of
+// that many shards.
 func MaxLine(shards int) int { return shards*(len(strconv.Itoa(shards))+2) + 2 }
 
-// AppendLine appends the line that tells how now differs from before, of the same length
-// or empty, which is for nothing being there; a state's index is its shard's number less
-// one. A line that tells nothing is empty but for its end.
+// AppendLine appends the line with the changes from before to now. The index of a state is
+// the number of its shard less one. The two have the same length, or before is empty, which
+// means that all shards are missing. Without changes the line is empty but for its end.
 func AppendLine(line []byte, before, now []State) []byte {
 	was := func(i int) State {
 		if i < len(before) {
@@ -72,9 +71,9 @@ func AppendLine(line []byte, before, now []State) []byte {
 	return append(line, '\n')
 }
 
-// ParseLine reads a line, without its end, about a version of so many shards, of which
-// each is told of once at most, in ascending order: so there are no more changes, and all
-// of them are of no more shards, than there are. Errors match [ErrHave].
+// ParseLine reads a line, without its end, for a version of that many shards. The line names
+// each shard at most once, in ascending order, which bounds the number of changes and of
+// their shards. Errors match [ErrHave].
 func ParseLine(line string, shards int) ([]Change, error) {
 	var changes []Change
 	last := 0
@@ -102,7 +101,7 @@ func ParseLine(line string, shards int) ([]Change, error) {
 	return changes, nil
 }
 
-// parseNumber reads a number from 1 on, in the one way in which it is written.
+// parseNumber reads a decimal number from 1 on, without a sign or leading zeros.
 func parseNumber(s string) (int, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 || strconv.Itoa(n) != s {

@@ -14,7 +14,7 @@ import (
 
 func states(signs string) []swarm.State { return []swarm.State(signs) }
 
-func TestLinesTellWhatHasChanged(t *testing.T) {
+func TestLinesListTheChanges(t *testing.T) {
 	for _, c := range []struct{ before, now, line string }{
 		{"", "---", ""},
 		{"", "+++", "+1-3"},
@@ -31,7 +31,7 @@ func TestLinesTellWhatHasChanged(t *testing.T) {
 	}
 }
 
-func TestLinesAreReadAsTheyWereWritten(t *testing.T) {
+func TestParseLineReadsTheLinesOfAppendLine(t *testing.T) {
 	draw := rand.New(rand.NewPCG(1, 2))
 	var before []swarm.State
 	read := bytes.Repeat([]byte{'-'}, 300)
@@ -62,13 +62,13 @@ func TestNoLineIsLongerThanMaxLine(t *testing.T) {
 	for _, shards := range []int{1, 9, 10, 99, 1000, 1001} {
 		now := make([]swarm.State, shards)
 		for i := range now {
-			now[i] = swarm.State("~+"[i%2]) // another one than that before
+			now[i] = swarm.State("~+"[i%2]) // no two in a row, so no ranges
 		}
 		assert.LessOrEqual(t, len(swarm.AppendLine(nil, nil, now)), swarm.MaxLine(shards), "%d", shards)
 	}
 }
 
-func TestWhatIsNoLineIsRefused(t *testing.T) {
+func TestMalformedLinesAreRefused(t *testing.T) {
 	for _, line := range []string{
 		"1", "?1", "+", "+0", "+01", "+-1", "+4", "+1-4", "+2-1", "+1-", "+1-2-3", "++1", "+1x", "+1,2",
 		"+99999999999999999999", "+1 \x002",

@@ -26,41 +26,40 @@ var (
 	here = netip.MustParseAddr("192.0.2.1")
 )
 
-// tracker is a Members whose nodes answer or not.
+// tracker is a Members with nodes of a test.
 type tracker struct {
-	*swarm.Members
-
-	log bytes.Buffer // of warnings
+	members *swarm.Members
+	answers answers
+	log     bytes.Buffer // of warnings
 
 	mu      sync.Mutex // guards what follows
 	dialled []netip.AddrPort
-	now     int // being tried
-	most    int // at the same time
+	now     int // probes
+	most    int // probes at the same time
 	byHost  map[netip.Addr]int
-	crowded bool // two of one host were tried at the same time
+	crowded bool // two of one host were probed at the same time
 }
 
-// answering is the time after which a node answers, or the error.
-type answering func(at netip.AddrPort) (time.Duration, error)
+// answers returns when the node at an address answers, and whether it does.
+type answers func(at netip.AddrPort) (after time.Duration, err error)
 
-// track runs f with a Members, whose nodes answer as answers says, in a time of its own.
-func track(t *testing.T, answers answering, f func(t *testing.T, ms *tracker), allow ...string) {
+// track runs f with a Members and these nodes, on a clock of its own.
+func track(t *testing.T, nodes answers, f func(t *testing.T, ms *tracker), allow ...string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		ms := &tracker{byHost: make(map[netip.Addr]int)}
-		opts := swarm.MembersOptions{Logger: slog.New(slog.NewTextHandler(&ms.log,
-			&slog.HandlerOptions{Level: slog.LevelWarn}))}
+		ms := &tracker{answers: nodes, byHost: make(map[netip.Addr]int)}
+		warnings := slog.NewTextHandler(&ms.log, &slog.HandlerOptions{Level: slog.LevelWarn})
+		opts := swarm.MembersOptions{Probe: ms.probe, Logger: slog.New(warnings)}
 		for _, prefix := range allow {
 			opts.Allow = append(opts.Allow, netip.MustParsePrefix(prefix))
 		}
-		opts.Probe = func(ctx context.Context, at netip.AddrPort) error { return ms.probe(ctx, at, answers) }
-		ms.Members = swarm.NewMembers(opts)
-		defer ms.Close()
+		ms.members = swarm.NewMembers(opts)
+		defer ms.members.Close()
 		f(t, ms)
 	})
 }
 
-func (ms *tracker) probe(ctx context.Context, at netip.AddrPort, answers answering) error {
+func (ms *tracker) probe(ctx context.Context, at netip.AddrPort) error {
 	ms.mu.Lock()
 	ms.dialled = append(ms.dialled, at)
 	ms.now++
@@ -68,7 +67,7 @@ func (ms *tracker) probe(ctx context.Context, at netip.AddrPort, answers answeri
 	ms.byHost[at.Addr()]++
 	ms.crowded = ms.crowded || ms.byHost[at.Addr()] > 1
 	ms.mu.Unlock()
-	after, err := answers(at)
+	after, err := ms.answers(at)
 	select {
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -81,47 +80,52 @@ func (ms *tracker) probe(ctx context.Context, at netip.AddrPort, answers answeri
 	return err
 }
 
-// join joins, and says how that went once all have been tried who can be at once.
+// join joins a node, and returns its standing when all probes have ended or wait.
 func (ms *tracker) join(remote netip.Addr, claim string) swarm.Standing {
 	synctest.Wait()
-	_, standing := ms.Join(remote, claim)
+	_, standing := ms.members.Join(remote, claim)
 	synctest.Wait()
 	return standing
 }
 
-// tried are those who have been tried, or are just now.
-func (ms *tracker) tried() []netip.AddrPort {
+// probed returns the addresses of all probes so far.
+func (ms *tracker) probed() []netip.AddrPort {
 	synctest.Wait()
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	return slices.Clone(ms.dialled)
 }
 
-// mostAtOnce is how many have been tried at the same time, at most.
+// mostAtOnce returns the largest number of probes at the same time.
 func (ms *tracker) mostAtOnce() int {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	return ms.most
 }
 
-// inTurn reports whether no two of one host were tried at the same time.
+// inTurn reports whether no two members of one host were probed at the same time.
 func (ms *tracker) inTurn() bool {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	return !ms.crowded
 }
 
-// peers are who there is for somebody who is none of them.
+// peers returns the peers of a reader, and peersOf those of a member.
 func (ms *tracker) peers() []string { return ms.peersOf(netip.AddrPort{}) }
 
 func (ms *tracker) peersOf(asker netip.AddrPort) []string {
 	synctest.Wait()
 	var all []string
-	for _, at := range ms.Peers(asker) {
+	for _, at := range ms.members.Peers(asker) {
 		all = append(all, at.String())
 	}
 	slices.Sort(all)
 	return all
+}
+
+// after returns nodes that answer after dur.
+func after(dur time.Duration) answers {
+	return func(netip.AddrPort) (time.Duration, error) { return dur, nil }
 }
 
 func atOnce(netip.AddrPort) (time.Duration, error) { return 0, nil }
@@ -135,14 +139,14 @@ func number(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 }
 
-func TestMemberIsListedOnceItWasTried(t *testing.T) {
+func TestMemberIsListedAfterItsProbe(t *testing.T) {
 	track(t, atOnce, func(t *testing.T, ms *tracker) {
-		at, standing := ms.Join(here, "8001")
+		at, standing := ms.members.Join(here, "8001")
 		assert.Equal(t, "192.0.2.1:8001", at.String())
 		assert.Equal(t, swarm.Pending, standing)
 		synctest.Wait()
 		assert.Equal(t, []string{"192.0.2.1:8001"}, ms.peers())
-		assert.Equal(t, 1, ms.Count())
+		assert.Equal(t, 1, ms.members.Count())
 		assert.Equal(t, swarm.Listed, ms.join(here, "8001"))
 		assert.Equal(t, swarm.Pending, ms.join(netip.MustParseAddr("2001:db8::1"), "8001"))
 		assert.Equal(t, []string{"192.0.2.1:8001", "[2001:db8::1]:8001"}, ms.peers())
@@ -150,16 +154,16 @@ func TestMemberIsListedOnceItWasTried(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			assert.Equal(t, swarm.Listed, ms.join(here, "8001"))
 		}
-		assert.Len(t, ms.tried(), 2, "who is listed is not tried again")
+		assert.Len(t, ms.probed(), 2, "a listed member is not probed again")
 	})
 }
 
-func TestMemberIsNotListedBeforeItWasTried(t *testing.T) {
-	track(t, func(netip.AddrPort) (time.Duration, error) { return time.Second, nil }, func(t *testing.T, ms *tracker) {
+func TestMemberIsNotListedBeforeItsProbeHasEnded(t *testing.T) {
+	track(t, after(time.Second), func(t *testing.T, ms *tracker) {
 		ms.join(here, "8001")
 		assert.Empty(t, ms.peers())
 		assert.Equal(t, swarm.Pending, ms.join(here, "8001"))
-		assert.Len(t, ms.tried(), 1, "once is enough")
+		assert.Len(t, ms.probed(), 1, "one probe is enough")
 		time.Sleep(time.Second)
 		assert.Equal(t, swarm.Listed, ms.join(here, "8001"))
 		assert.Len(t, ms.peers(), 1)
@@ -174,25 +178,25 @@ func TestMemberIsForgottenAfterFifteenSeconds(t *testing.T) {
 		ms.join(here, "8002")
 		assert.Len(t, ms.peers(), 2)
 		time.Sleep(time.Nanosecond)
-		assert.Equal(t, []string{"192.0.2.1:8002"}, ms.peers(), "who has joined again stays")
-		assert.Equal(t, 1, ms.Count())
-		assert.Equal(t, swarm.Pending, ms.join(here, "8001"), "who comes back is tried again")
-		assert.Len(t, ms.tried(), 3)
+		assert.Equal(t, []string{"192.0.2.1:8002"}, ms.peers(), "a member that joins again stays")
+		assert.Equal(t, 1, ms.members.Count())
+		assert.Equal(t, swarm.Pending, ms.join(here, "8001"), "a member that comes back is probed again")
+		assert.Len(t, ms.probed(), 3)
 		assert.Len(t, ms.peers(), 2)
 		time.Sleep(time.Hour)
-		assert.Zero(t, ms.Count())
+		assert.Zero(t, ms.members.Count())
 	})
 }
 
-func TestUnreachableIsNotListedAndTriedAgainAfterHalfAMinute(t *testing.T) {
+func TestAnUnreachableMemberIsProbedAgainAfterHalfAMinute(t *testing.T) {
 	up := false
-	answers := func(netip.AddrPort) (time.Duration, error) {
+	nodes := func(netip.AddrPort) (time.Duration, error) {
 		if !up {
 			return 0, errSilent
 		}
 		return 0, nil
 	}
-	track(t, answers, func(t *testing.T, ms *tracker) {
+	track(t, nodes, func(t *testing.T, ms *tracker) {
 		ms.join(here, "8001")
 		assert.Equal(t, swarm.Unreachable, ms.join(here, "8001"))
 		assert.Empty(t, ms.peers())
@@ -201,15 +205,15 @@ func TestUnreachableIsNotListedAndTriedAgainAfterHalfAMinute(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			assert.Equal(t, swarm.Unreachable, ms.join(here, "8001"))
 		}
-		assert.Len(t, ms.tried(), 1)
+		assert.Len(t, ms.probed(), 1)
 		time.Sleep(5 * time.Second)
-		assert.Equal(t, swarm.Unreachable, ms.join(here, "8001"), "it is being tried")
+		assert.Equal(t, swarm.Unreachable, ms.join(here, "8001"), "the probe goes on")
 		assert.Equal(t, swarm.Listed, ms.join(here, "8001"))
-		assert.Len(t, ms.tried(), 2)
+		assert.Len(t, ms.probed(), 2)
 	})
 }
 
-func TestWhoIsBeingTriedAgainIsTriedOnce(t *testing.T) {
+func TestAMemberHasOneProbeAtATime(t *testing.T) {
 	track(t, silent, func(t *testing.T, ms *tracker) {
 		for range 5 {
 			ms.join(here, "8001")
@@ -219,11 +223,11 @@ func TestWhoIsBeingTriedAgainIsTriedOnce(t *testing.T) {
 			assert.Equal(t, swarm.Unreachable, ms.join(here, "8001"))
 		}
 		time.Sleep(3 * time.Second)
-		assert.Len(t, ms.tried(), 2)
+		assert.Len(t, ms.probed(), 2)
 	})
 }
 
-func TestWhoDoesNotAnswerInTwoSecondsIsUnreachable(t *testing.T) {
+func TestAMemberWithoutAnAnswerInTwoSecondsIsUnreachable(t *testing.T) {
 	track(t, silent, func(t *testing.T, ms *tracker) {
 		ms.join(here, "8001")
 		time.Sleep(2*time.Second - 1)
@@ -234,51 +238,51 @@ func TestWhoDoesNotAnswerInTwoSecondsIsUnreachable(t *testing.T) {
 	})
 }
 
-func TestReaderIsNotKept(t *testing.T) {
+func TestAReaderIsNoMember(t *testing.T) {
 	track(t, atOnce, func(t *testing.T, ms *tracker) {
-		at, standing := ms.Join(here, "0")
+		at, standing := ms.members.Join(here, "0")
 		assert.Equal(t, swarm.Reader, standing)
 		assert.Zero(t, at)
 		synctest.Wait()
-		assert.Empty(t, ms.tried())
-		assert.Zero(t, ms.Count())
+		assert.Empty(t, ms.probed())
+		assert.Zero(t, ms.members.Count())
 	})
 }
 
-func TestOnlyWhereItComesFromOrWhatIsAllowedMayBeClaimed(t *testing.T) {
+func TestANodeMayClaimItsOwnAddressAndAllowedOnes(t *testing.T) {
 	for name, tc := range map[string]struct {
-		remote, claim, at string // at is empty for who is refused
+		remote, claim, at string // at is empty for a refusal
 	}{
-		"its port":                         {"192.0.2.1", "8001", "192.0.2.1:8001"},
-		"its own address":                  {"192.0.2.1", "192.0.2.1:8001", "192.0.2.1:8001"},
-		"mapped into IPv6":                 {"::ffff:192.0.2.1", "8001", "192.0.2.1:8001"},
-		"its own, mapped":                  {"192.0.2.1", "[::ffff:192.0.2.1]:8001", "192.0.2.1:8001"},
-		"loopback, from there":             {"127.0.0.1", "8001", "127.0.0.1:8001"},
-		"allowed":                          {"192.0.2.1", "198.51.100.7:8001", "198.51.100.7:8001"},
-		"allowed, mapped":                  {"192.0.2.1", "[::ffff:198.51.100.7]:8001", "198.51.100.7:8001"},
-		"allowed IPv6":                     {"192.0.2.1", "[2001:db8::7]:8001", "[2001:db8::7]:8001"},
-		"another one":                      {"192.0.2.1", "192.0.2.2:8001", ""},
-		"one beyond those that are":        {"192.0.2.1", "198.51.101.7:8001", ""},
-		"loopback":                         {"192.0.2.1", "127.0.0.1:8001", ""},
-		"private":                          {"192.0.2.1", "10.0.0.1:8001", ""},
-		"metadata of a cloud":              {"192.0.2.1", "169.254.169.254:80", ""},
-		"unspecified, though allowed":      {"192.0.2.1", "[::]:8001", ""},
-		"multicast, though allowed":        {"192.0.2.1", "[ff02::1]:8001", ""},
-		"broadcast, though allowed":        {"192.0.2.1", "255.255.255.255:8001", ""},
-		"port 0 of an address":             {"192.0.2.1", "192.0.2.1:0", ""},
-		"no port":                          {"192.0.2.1", "192.0.2.1", ""},
-		"a name":                           {"192.0.2.1", "localhost:8001", ""},
-		"a zone":                           {"192.0.2.1", "[2001:db8::7%eth0]:8001", ""},
-		"from a zone":                      {"fe80::1%eth0", "8001", ""},
-		"from a zone, to be nobody's peer": {"fe80::1%eth0", "0", ""},
-		"from nowhere":                     {"", "8001", ""},
-		"a port that there is not":         {"192.0.2.1", "65536", ""},
-		"a negative port":                  {"192.0.2.1", "-1", ""},
-		"a signed port":                    {"192.0.2.1", "+1", ""},
-		"two ports":                        {"192.0.2.1", "8001,8002", ""},
-		"nothing":                          {"192.0.2.1", "", ""},
-		"a URL":                            {"192.0.2.1", "http://192.0.2.1:8001", ""},
-		"very long":                        {"192.0.2.1", strings.Repeat("8", 10_000), ""},
+		"its port":                    {"192.0.2.1", "8001", "192.0.2.1:8001"},
+		"its own address":             {"192.0.2.1", "192.0.2.1:8001", "192.0.2.1:8001"},
+		"mapped into IPv6":            {"::ffff:192.0.2.1", "8001", "192.0.2.1:8001"},
+		"its own, mapped":             {"192.0.2.1", "[::ffff:192.0.2.1]:8001", "192.0.2.1:8001"},
+		"loopback, from there":        {"127.0.0.1", "8001", "127.0.0.1:8001"},
+		"allowed":                     {"192.0.2.1", "198.51.100.7:8001", "198.51.100.7:8001"},
+		"allowed, mapped":             {"192.0.2.1", "[::ffff:198.51.100.7]:8001", "198.51.100.7:8001"},
+		"allowed IPv6":                {"192.0.2.1", "[2001:db8::7]:8001", "[2001:db8::7]:8001"},
+		"another one":                 {"192.0.2.1", "192.0.2.2:8001", ""},
+		"one beyond those that are":   {"192.0.2.1", "198.51.101.7:8001", ""},
+		"loopback":                    {"192.0.2.1", "127.0.0.1:8001", ""},
+		"private":                     {"192.0.2.1", "10.0.0.1:8001", ""},
+		"metadata of a cloud":         {"192.0.2.1", "169.254.169.254:80", ""},
+		"unspecified, though allowed": {"192.0.2.1", "[::]:8001", ""},
+		"multicast, though allowed":   {"192.0.2.1", "[ff02::1]:8001", ""},
+		"broadcast, though allowed":   {"192.0.2.1", "255.255.255.255:8001", ""},
+		"port 0 of an address":        {"192.0.2.1", "192.0.2.1:0", ""},
+		"no port":                     {"192.0.2.1", "192.0.2.1", ""},
+		"a name":                      {"192.0.2.1", "localhost:8001", ""},
+		"a zone":                      {"192.0.2.1", "[2001:db8::7%eth0]:8001", ""},
+		"from a zone":                 {"fe80::1%eth0", "8001", ""},
+		"from a zone, as a reader":    {"fe80::1%eth0", "0", ""},
+		"from nowhere":                {"", "8001", ""},
+		"a port too high":             {"192.0.2.1", "65536", ""},
+		"a negative port":             {"192.0.2.1", "-1", ""},
+		"a signed port":               {"192.0.2.1", "+1", ""},
+		"two ports":                   {"192.0.2.1", "8001,8002", ""},
+		"nothing":                     {"192.0.2.1", "", ""},
+		"a URL":                       {"192.0.2.1", "http://192.0.2.1:8001", ""},
+		"very long":                   {"192.0.2.1", strings.Repeat("8", 10_000), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			track(t, atOnce, func(t *testing.T, ms *tracker) {
@@ -286,13 +290,13 @@ func TestOnlyWhereItComesFromOrWhatIsAllowedMayBeClaimed(t *testing.T) {
 				if tc.remote != "" {
 					remote = netip.MustParseAddr(tc.remote)
 				}
-				at, standing := ms.Join(remote, tc.claim)
+				at, standing := ms.members.Join(remote, tc.claim)
 				synctest.Wait()
 				if tc.at == "" {
 					assert.Equal(t, swarm.Refused, standing)
 					assert.Zero(t, at)
-					assert.Empty(t, ms.tried())
-					assert.Zero(t, ms.Count())
+					assert.Empty(t, ms.probed())
+					assert.Zero(t, ms.members.Count())
 					return
 				}
 				assert.Equal(t, swarm.Pending, standing)
@@ -303,7 +307,7 @@ func TestOnlyWhereItComesFromOrWhatIsAllowedMayBeClaimed(t *testing.T) {
 	}
 }
 
-func TestNobodyIsToldOfHimself(t *testing.T) {
+func TestAMemberIsNotListedToItself(t *testing.T) {
 	track(t, atOnce, func(t *testing.T, ms *tracker) {
 		ms.join(here, "8001")
 		ms.join(here, "8002")
@@ -313,7 +317,7 @@ func TestNobodyIsToldOfHimself(t *testing.T) {
 		}
 		for range 100 {
 			peers := ms.peersOf(netip.AddrPortFrom(here, 8001))
-			require.Len(t, peers, 16, "there are as many others")
+			require.Len(t, peers, 16, "as many others exist")
 			require.NotContains(t, peers, "192.0.2.1:8001")
 		}
 	})
@@ -346,7 +350,7 @@ func TestSixteenAreDrawnAtRandom(t *testing.T) {
 			want = append(want, netip.AddrPortFrom(number(7*i), 8000).String())
 		}
 		slices.Sort(want)
-		assert.Equal(t, want, ms.peers(), "the others have gone")
+		assert.Equal(t, want, ms.peers(), "the others have left")
 	})
 }
 
@@ -363,18 +367,19 @@ func TestOneHostHasSixtyFourPlaces(t *testing.T) {
 					require.Equal(t, swarm.Pending, ms.join(netip.MustParseAddr(address(i)), fmt.Sprint(8000+i)))
 				}
 				assert.Equal(t, swarm.Refused, ms.join(netip.MustParseAddr(address(64)), "9000"))
-				assert.Equal(t, swarm.Listed, ms.join(netip.MustParseAddr(address(3)), "8003"), "who is there stays")
-				assert.Equal(t, swarm.Pending, ms.join(netip.MustParseAddr("2001:db8:0:2::1"), "8000"),
-					"others have theirs")
-				assert.Equal(t, 65, ms.Count())
+				assert.Equal(t, swarm.Listed, ms.join(netip.MustParseAddr(address(3)), "8003"), "a member stays")
+				other := netip.MustParseAddr("2001:db8:0:2::1")
+				assert.Equal(t, swarm.Pending, ms.join(other, "8000"), "other hosts have theirs")
+				assert.Equal(t, 65, ms.members.Count())
 				time.Sleep(15 * time.Second)
-				assert.Equal(t, swarm.Pending, ms.join(netip.MustParseAddr(address(64)), "9000"), "they have gone")
+				more := netip.MustParseAddr(address(64))
+				assert.Equal(t, swarm.Pending, ms.join(more, "9000"), "the members have left")
 			})
 		})
 	}
 }
 
-func TestOneHostSpeaksForSixtyFour(t *testing.T) {
+func TestOneHostClaimsSixtyFourAddresses(t *testing.T) {
 	track(t, atOnce, func(t *testing.T, ms *tracker) {
 		for i := range 64 {
 			require.Equal(t, swarm.Pending, ms.join(here, number(i).String()+":8000"))
@@ -385,7 +390,7 @@ func TestOneHostSpeaksForSixtyFour(t *testing.T) {
 	}, "10.0.0.0/8")
 }
 
-func TestManySpeakForSixtyFourOfOneHost(t *testing.T) {
+func TestManyHostsClaimSixtyFourPortsOfOne(t *testing.T) {
 	track(t, atOnce, func(t *testing.T, ms *tracker) {
 		for i := range 64 {
 			require.Equal(t, swarm.Pending, ms.join(number(i), fmt.Sprintf("192.0.2.1:%d", 8000+i)))
@@ -394,14 +399,14 @@ func TestManySpeakForSixtyFourOfOneHost(t *testing.T) {
 	}, "192.0.2.0/24")
 }
 
-func TestFloodOfJoinsLeavesSoManyMembersAndStaysCheap(t *testing.T) {
+func TestAFloodOfJoinsIsBoundedAndCheap(t *testing.T) {
 	track(t, silent, func(t *testing.T, ms *tracker) {
 		begun := time.Now()
 		var pending, refused int
 		allocs := testing.AllocsPerRun(1, func() {
 			pending, refused = 0, 0
 			for i := range 100_000 {
-				if _, standing := ms.Join(number(i), "8000"); standing == swarm.Pending {
+				if _, standing := ms.members.Join(number(i), "8000"); standing == swarm.Pending {
 					pending++
 				} else {
 					refused++
@@ -410,88 +415,88 @@ func TestFloodOfJoinsLeavesSoManyMembersAndStaysCheap(t *testing.T) {
 		})
 		assert.Equal(t, 4096, pending)
 		assert.Equal(t, 100_000-4096, refused)
-		assert.Less(t, allocs, 100_000.0, "who is refused costs nothing that stays")
-		assert.Zero(t, time.Since(begun), "nobody waits")
-		assert.Equal(t, 1, strings.Count(ms.log.String(), "swarm is full"), "one flood is one line")
+		assert.Less(t, allocs, 100_000.0, "a refused node costs no memory")
+		assert.Zero(t, time.Since(begun), "no caller waits")
+		assert.Equal(t, 1, strings.Count(ms.log.String(), "swarm is full"), "one line per flood")
 		synctest.Wait()
-		assert.Len(t, ms.tried(), 8)
-		// A new flood finds room when this one has not come again.
+		assert.Len(t, ms.probed(), 8)
+		// There is room for a second flood when the nodes of the first do not join again.
 		time.Sleep(15 * time.Second)
-		assert.Zero(t, ms.Count())
+		assert.Zero(t, ms.members.Count())
 		for i := range 100_000 {
-			ms.Join(number(200_000+i), "8000")
+			ms.members.Join(number(200_000+i), "8000")
 		}
 		synctest.Wait()
-		assert.Equal(t, 8, ms.mostAtOnce(), "so many are tried at the same time, however many come")
+		assert.Equal(t, 8, ms.mostAtOnce(), "probes at the same time")
 		time.Sleep(time.Minute)
-		_, standing := ms.Join(here, "8000")
+		_, standing := ms.members.Join(here, "8000")
 		assert.Equal(t, swarm.Pending, standing)
-		assert.Less(t, len(ms.tried()), 8*(15+15)/2+8+1, "who has gone is not tried")
+		assert.Less(t, len(ms.probed()), 8*(15+15)/2+8+1, "a node that has left is not probed")
 	})
 }
 
-func TestFloodOfListedMembersIsAnsweredFast(t *testing.T) {
+func TestPeersCostTheSameForManyMembers(t *testing.T) {
 	track(t, atOnce, func(t *testing.T, ms *tracker) {
 		for i := range 10_000 {
-			ms.Join(number(i), "8000")
+			ms.members.Join(number(i), "8000")
 		}
 		synctest.Wait()
-		require.Equal(t, 4096, ms.Count())
+		require.Equal(t, 4096, ms.members.Count())
 		asker := netip.AddrPortFrom(number(1), 8000)
-		assert.LessOrEqual(t, testing.AllocsPerRun(100, func() { ms.Peers(asker) }), 8.0, "no more than the answer")
+		allocs := testing.AllocsPerRun(100, func() { ms.members.Peers(asker) })
+		assert.LessOrEqual(t, allocs, 8.0, "no more than the answer")
 	})
 }
 
-func TestHostsTakeTurnsInBeingTried(t *testing.T) {
-	answers := func(at netip.AddrPort) (time.Duration, error) {
+func TestHostsTakeTurnsForProbes(t *testing.T) {
+	nodes := func(at netip.AddrPort) (time.Duration, error) {
 		if at.Addr() == here {
 			return 0, nil
 		}
 		return time.Hour, nil
 	}
-	track(t, answers, func(t *testing.T, ms *tracker) {
+	track(t, nodes, func(t *testing.T, ms *tracker) {
 		for host := range 7 {
 			for i := range 64 {
-				ms.Join(number(host), fmt.Sprint(8000+i))
+				ms.members.Join(number(host), fmt.Sprint(8000+i))
 			}
 		}
 		assert.Equal(t, swarm.Pending, ms.join(here, "8000"))
-		assert.Equal(t, []string{"192.0.2.1:8000"}, ms.peers(), "others' 448 that do not answer are no hindrance")
+		assert.Equal(t, []string{"192.0.2.1:8000"}, ms.peers(), "448 silent members of other hosts do not hold it up")
 		assert.True(t, ms.inTurn())
 		assert.Equal(t, 8, ms.mostAtOnce())
 	})
 }
 
-func TestCloseEndsWhatIsUnderWay(t *testing.T) {
+func TestCloseEndsProbes(t *testing.T) {
 	track(t, silent, func(t *testing.T, ms *tracker) {
 		begun := time.Now()
 		for i := range 100 {
-			ms.Join(number(i), "8000")
+			ms.members.Join(number(i), "8000")
 		}
 		synctest.Wait()
-		ms.Close()
+		ms.members.Close()
 		assert.Zero(t, time.Since(begun))
-		assert.Len(t, ms.tried(), 8)
+		assert.Len(t, ms.probed(), 8)
 		assert.Equal(t, swarm.Pending, ms.join(here, "8000"))
-		assert.Len(t, ms.tried(), 8)
+		assert.Len(t, ms.probed(), 8)
 	})
 }
 
-func TestWhoIsGoneBeforeItWasTriedIsNotListed(t *testing.T) {
-	slow := func(netip.AddrPort) (time.Duration, error) { return 1900 * time.Millisecond, nil }
-	track(t, slow, func(t *testing.T, ms *tracker) {
-		for i := range 64 { // one at a time, so the eighth is being tried when all go
+func TestAMemberThatLeavesBeforeItsProbeIsNotListed(t *testing.T) {
+	track(t, after(1900*time.Millisecond), func(t *testing.T, ms *tracker) {
+		for i := range 64 { // one probe at a time, so the eighth goes on when all members leave
 			ms.join(here, fmt.Sprint(8000+i))
 		}
 		time.Sleep(15100 * time.Millisecond)
 		assert.Equal(t, swarm.Pending, ms.join(here, "9000"))
-		assert.Len(t, ms.tried(), 8)
+		assert.Len(t, ms.probed(), 8)
 		time.Sleep(2 * time.Second)
 		assert.Equal(t, []string{"192.0.2.1:9000"}, ms.peers())
 		assert.True(t, ms.inTurn())
 		time.Sleep(time.Minute)
-		assert.Zero(t, ms.Count())
-		assert.Zero(t, ms.Hosts())
+		assert.Zero(t, ms.members.Count())
+		assert.Zero(t, ms.members.Hosts())
 	})
 }
 
@@ -501,19 +506,19 @@ func TestNoSwarmHasNoMembers(t *testing.T) {
 	ms.Close()
 }
 
-func TestMembersAreForAnyNumberOfGoroutines(t *testing.T) {
+func TestMembersAllowManyGoroutines(t *testing.T) {
 	track(t, dead, func(t *testing.T, ms *tracker) {
 		var all sync.WaitGroup
 		for g := range 8 {
 			all.Go(func() {
 				for i := range 500 {
-					at, _ := ms.Join(number(g*250+i), "8000")
-					ms.Peers(at)
+					at, _ := ms.members.Join(number(g*250+i), "8000")
+					ms.members.Peers(at)
 				}
 			})
 		}
 		all.Wait()
 		synctest.Wait()
-		assert.Zero(t, ms.Count())
+		assert.Zero(t, ms.members.Count())
 	})
 }

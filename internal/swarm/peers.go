@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -12,10 +13,28 @@ import (
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
-// maxPeersSize in bytes bounds what is read of an upstream's list.
+// MaxPeers is the number of peers that an upstream lists to a node at a time.
+const MaxPeers = 16
+
+// peersStay is the number of peers that a node keeps when its upstream has others.
+const peersStay = MaxPeers * 3 / 4
+
+// Stay returns the peers that a node keeps when its upstream lists a number of peers. If the
+// upstream lists fewer than 16, these are all, and none of the others stays. Otherwise up to
+// 12 stay, drawn at random: if all stayed, the first nodes would know one another, and no
+// node the last. Stay changes the order of peers.
+func Stay[P any](peers []P, listed int) []P {
+	if listed < MaxPeers {
+		return nil
+	}
+	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+	return peers[:min(len(peers), peersStay)]
+}
+
+// maxPeersSize in bytes bounds the list that a node reads from an upstream.
 const maxPeersSize = 16 << 10
 
-// EncodePeers returns peers as an upstream lists them, one URL a line.
+// EncodePeers returns the list of peers that an upstream sends, one URL per line.
 func EncodePeers(peers []netip.AddrPort) []byte {
 	var text []byte
 	for _, at := range peers {
@@ -24,14 +43,14 @@ func EncodePeers(peers []netip.AddrPort) []byte {
 	return text
 }
 
-// ParsePeers reads an upstream's list and returns the peers that a node may connect to:
-// http:// URLs of an IP address and a port, of the first 16 lines and 16 KiB. The list is
-// not believed, or an upstream, and who has joined there, could have the node ask servers
-// that only it can reach. An address within allow may be connected to, unless it is
-// nobody's; any other one must be one that the upstream, which is at that address, could
-// have itself, see mayBeAt. What is something else, or has no end, is left out.
+// ParsePeers reads the list of an upstream and returns the peers that a node may connect to,
+// from the first 16 lines and 16 KiB: http:// URLs of an IP address and a port. It skips
+// malformed and unfinished lines. An upstream, and the nodes that joined there, must not
+// have the node connect to servers that only the node can reach. So an address must be in
+// allow, or one that the upstream, which is at that address, could have itself, see
+// mayBeAt; and it must be that of one host.
 func ParsePeers(r io.Reader, upstream netip.Addr, allow []netip.Prefix) []*url.URL {
-	// Half a list is as good as a whole one, but half a line is another address.
+	// Half a list will do, but half a line is another address.
 	text, _ := io.ReadAll(io.LimitReader(r, maxPeersSize))
 	var peers []*url.URL
 	var known []netip.AddrPort
@@ -42,7 +61,7 @@ func ParsePeers(r io.Reader, upstream netip.Addr, allow []netip.Prefix) []*url.U
 		}
 		text = rest
 		at, ok := parsePeer(strings.TrimSuffix(string(line), "\r"))
-		if !ok || slices.Contains(known, at) || isNobody(at.Addr()) {
+		if !ok || slices.Contains(known, at) || !isOneHost(at.Addr()) {
 			continue
 		}
 		if !contains(allow, at.Addr()) && !mayBeAt(at.Addr(), upstream.Unmap()) {
@@ -54,8 +73,8 @@ func ParsePeers(r io.Reader, upstream netip.Addr, allow []netip.Prefix) []*url.U
 	return peers
 }
 
-// parsePeer reads a line. What follows the scheme is an address and a port and nothing
-// else, so there is no room for a name, a path or a password.
+// parsePeer reads a line: the scheme, an address and a port. It refuses names, paths and
+// passwords.
 func parsePeer(line string) (netip.AddrPort, bool) {
 	host, ok := strings.CutPrefix(line, "http://")
 	if !ok {
@@ -69,9 +88,9 @@ func parsePeer(line string) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), true
 }
 
-// mayBeAt reports whether a peer may be at addr, by where the upstream is. Loopback is
-// this machine, so only an upstream that is here too may name it; link-local is a link
-// (and the metadata of a cloud), and private is a site.
+// mayBeAt reports whether an upstream at its address may list a peer at addr. Loopback is
+// this machine, so only an upstream on it may list such a peer; link-local is one link (and
+// the metadata of a cloud), and private is one site.
 func mayBeAt(addr, upstream netip.Addr) bool {
 	switch {
 	case addr.IsLoopback(): // RFC 1122, section 3.2.1.3, and RFC 4291, section 2.5.3
@@ -85,24 +104,24 @@ func mayBeAt(addr, upstream netip.Addr) bool {
 	}
 }
 
-// isNobody reports whether addr is no single host's: unspecified or of this network
-// (RFC 1122, section 3.2.1.3, and RFC 4291, section 2.5.2), multicast (RFC 5771 and RFC
-// 4291, section 2.7), reserved, or the broadcast address (RFC 1112, section 4, and RFC
-// 919, section 7).
-func isNobody(addr netip.Addr) bool {
+// isOneHost reports whether addr can be that of one host. It must not be unspecified or of
+// this network (RFC 1122, section 3.2.1.3, and RFC 4291, section 2.5.2), multicast (RFC 5771
+// and RFC 4291, section 2.7), reserved, or the broadcast address (RFC 1112, section 4, and
+// RFC 919, section 7).
+func isOneHost(addr netip.Addr) bool {
 	if addr.IsUnspecified() || addr.IsMulticast() {
-		return true
+		return false
 	}
-	return addr.Is4() && (addr.As4()[0] == 0 || addr.As4()[0] >= 240)
+	return !addr.Is4() || addr.As4()[0] > 0 && addr.As4()[0] < 240
 }
 
-// isWrapped reports whether addr stands for an IPv4 address that a gateway finds in it,
-// which may be any: RFC 6052, section 2.1, and RFC 8215, section 5 (NAT64), RFC 3056,
+// isWrapped reports whether addr contains an IPv4 address, which may be any, and to which a
+// gateway connects: RFC 6052, section 2.1, and RFC 8215, section 5 (NAT64), RFC 3056,
 // section 2 (6to4), RFC 4380, section 2.6 (Teredo), and RFC 4291, section 2.5.5.1
 // (deprecated).
 func isWrapped(addr netip.Addr) bool {
 	return contains([]netip.Prefix{
-		netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2002::/16"),
-		netip.MustParsePrefix("2001::/32"), netip.MustParsePrefix("::/96"),
+		netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"),
+		netip.MustParsePrefix("2002::/16"), netip.MustParsePrefix("2001::/32"), netip.MustParsePrefix("::/96"),
 	}, addr)
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/shardcast/shardcast/internal/swarm"
 )
 
-// hosts are what peers are at.
+// hosts returns the addresses and ports of peers.
 func hosts(peers []*url.URL) []string {
 	var all []string
 	for _, u := range peers {
@@ -24,6 +24,7 @@ func hosts(peers []*url.URL) []string {
 	return all
 }
 
+// parse returns the hosts that ParsePeers reads from text.
 func parse(text, upstream string, allow ...string) []string {
 	var addr netip.Addr
 	if upstream != "" {
@@ -56,8 +57,8 @@ func TestParsePeersTakesWholeLinesOfURLs(t *testing.T) {
 		text string
 		want []string
 	}{
-		"nothing": {"", nil},
-		"one":     {good, []string{"192.0.2.1:1"}},
+		"empty": {"", nil},
+		"one":   {good, []string{"192.0.2.1:1"}},
 		"CR LF": {
 			"http://192.0.2.1:1\r\n" + "http://192.0.2.1:2\r\n",
 			[]string{"192.0.2.1:1", "192.0.2.1:2"},
@@ -105,13 +106,12 @@ func TestPeersAreWhereTheUpstreamCouldBe(t *testing.T) {
 		"loopback":   {"127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1"},
 		"link-local": {"169.254.169.254", "fe80::1", "::ffff:169.254.1.1"},
 		"private": {
-			"10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "fd00:ec2::254", "fc00::1",
-			"100.64.0.1", "100.127.255.255", "fec0::1", "::ffff:10.0.0.1",
+			"10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "fd00:ec2::254", "fc00::1", "100.64.0.1",
+			"100.127.255.255", "fec0::1", "::ffff:10.0.0.1",
 		},
 		"wrapped": {"64:ff9b::7f00:1", "64:ff9b:1::a00:1", "2002:7f00:1::1", "2001:0:7f00:1::1", "::7f00:1"},
-		"nobody": {
-			"0.0.0.0", "0.1.2.3", "::", "224.0.0.1", "ff02::1", "240.0.0.1", "255.255.255.255",
-			"::ffff:0.0.0.0",
+		"no single host": {
+			"0.0.0.0", "0.1.2.3", "::", "224.0.0.1", "ff02::1", "240.0.0.1", "255.255.255.255", "::ffff:0.0.0.0",
 		},
 	}
 	for upstream, reached := range map[string][]string{
@@ -142,13 +142,13 @@ func TestPeersAreWhereTheUpstreamCouldBe(t *testing.T) {
 					if may {
 						want = []string{netip.AddrPortFrom(at.Addr().Unmap(), 8000).String()}
 					}
-					assert.Equal(t, want, parse("http://"+at.String()+"\n", upstream), a)
-					if kind != "nobody" {
-						assert.Len(t, parse("http://"+at.String()+"\n", upstream, "0.0.0.0/0", "::/0"), 1,
-							"%s is allowed", a)
+					text := "http://" + at.String() + "\n"
+					assert.Equal(t, want, parse(text, upstream), a)
+					allowed := parse(text, upstream, "0.0.0.0/0", "::/0")
+					if kind != "no single host" {
+						assert.Len(t, allowed, 1, "%s is allowed", a)
 					} else {
-						assert.Empty(t, parse("http://"+at.String()+"\n", upstream, "0.0.0.0/0", "::/0"),
-							"%s is allowed", a)
+						assert.Empty(t, allowed, "%s is allowed", a)
 					}
 				}
 			})
@@ -156,12 +156,12 @@ func TestPeersAreWhereTheUpstreamCouldBe(t *testing.T) {
 	}
 }
 
-func TestAllowIsForWhatIsInItAlone(t *testing.T) {
+func TestAllowIsForItsAddressesAlone(t *testing.T) {
 	text := "http://10.0.0.1:1\nhttp://10.1.0.1:1\nhttp://127.0.0.1:1\n"
 	assert.Equal(t, []string{"10.0.0.1:1"}, parse(text, far, "10.0.0.0/16"))
 }
 
-func TestParsePeersReadsSixteenKibibytesAndNoMore(t *testing.T) {
+func TestParsePeersReadsSixteenKibibytes(t *testing.T) {
 	good := "http://192.0.2.1:8001\n"
 	padded := strings.Repeat("x", 16<<10-len(good)-1) + "\n" + good
 	assert.Equal(t, []string{"192.0.2.1:8001"}, parse(padded, far))
@@ -184,17 +184,16 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func TestParsePeersTakesTheWholeLinesOfAnAnswerThatBreaksOff(t *testing.T) {
-	r := io.MultiReader(strings.NewReader("http://192.0.2.1:1\nhttp://192.0.2.1:80"),
-		iotest.ErrReader(errors.New("broken")))
+	text := strings.NewReader("http://192.0.2.1:1\nhttp://192.0.2.1:80")
+	r := io.MultiReader(text, iotest.ErrReader(errors.New("broken")))
 	assert.Equal(t, []string{"192.0.2.1:1"}, hosts(swarm.ParsePeers(r, netip.MustParseAddr(far), nil)))
 }
 
 func FuzzParsePeers(f *testing.F) {
 	for _, text := range []string{
 		"", "http://192.0.2.1:8001\n", "http://[2001:db8::1]:1\r\nhttp://10.0.0.1:2\n",
-		"http://127.0.0.1:80\nhttp://[::1]:1\n",
-		"http://[::ffff:127.0.0.1]:1\n", "http://user@192.0.2.1:1/v1?a#b\n", "http://[fe80::1%25eth0]:1\n",
-		"http://0.0.0.0:1\nhttp://[ff02::1]:1\n",
+		"http://127.0.0.1:80\nhttp://[::1]:1\n", "http://[::ffff:127.0.0.1]:1\n",
+		"http://user@192.0.2.1:1/v1?a#b\n", "http://[fe80::1%25eth0]:1\n", "http://0.0.0.0:1\nhttp://[ff02::1]:1\n",
 		strings.Repeat("http://192.0.2.1:1\n", 20), "http://169.254.169.254:80\nhttp://[64:ff9b::a00:1]:80\n",
 	} {
 		f.Add(text, far)
@@ -218,7 +217,7 @@ func FuzzParsePeers(f *testing.F) {
 			require.NotContains(t, all, at)
 			all = append(all, at)
 		}
-		require.Equal(t, hosts(peers),
-			hosts(swarm.ParsePeers(strings.NewReader(string(swarm.EncodePeers(all))), addr, nil)))
+		again := swarm.ParsePeers(strings.NewReader(string(swarm.EncodePeers(all))), addr, nil)
+		require.Equal(t, hosts(peers), hosts(again))
 	})
 }

@@ -7,63 +7,64 @@ import (
 )
 
 const (
-	// UpstreamAtOnce is how many shards a node with neighbours takes from upstream at the
-	// same time.
+	// UpstreamAtOnce is the number of shards that a node with peers takes from upstream at
+	// the same time.
 	UpstreamAtOnce = 2
 
-	// sampled is how many of a neighbour's shards are looked at for the rarest one, and
-	// drawn is of how many that are fresh one is drawn, for neighbours not to ask for the
-	// same ones. They are the first ones, for the digest of the file to be computed behind.
+	// sampled is the number of a peer's shards among which a node looks for the rarest, and
+	// drawn the number of fresh shards of which it draws one, so that peers draw others. Both
+	// count from the first missing shard, as the digest of the file is computed in order.
 	sampled = 24
 	drawn   = 64
 )
 
-// Upstream is who a [Pick] is from where that is no neighbour.
+// Upstream is the Node of a [Pick] from upstream.
 const Upstream = -1
 
-// A Pick is what to take next from whom.
+// A Pick is a shard to take next, and the node to take it from.
 type Pick struct {
 	Shard int // its number, from 1 on
-	Node  int // a neighbour, or Upstream
+	Node  int // a peer, or Upstream
 
-	// As is how it is asked for: [AsPeer] of a neighbour, one of the others of Upstream.
+	// As is the way to ask for it: [AsPeer] a peer, and one of the other ways Upstream.
 	As string
 }
 
-// A Picker decides for one node and one version which shard to take next from whom. It
-// is a plain value: it neither waits nor asks anybody, and is for one goroutine at a time.
+// A Picker decides for one node and one version which shard to take next from which node.
+// It is a plain value for one goroutine at a time: it never waits, and calls no node.
 type Picker struct {
-	// Reader is for a node that nobody can get at: it takes nothing fresh, for upstream
+	// Reader is for a node that peers cannot reach. It takes no fresh shard, as upstream
 	// would have to send that once more.
 	Reader bool
 
 	draw   *rand.Rand
 	shards int
 
-	missing  set   // or on their way
-	wanting  set   // what is missing, and nobody brings
-	asked    []int // by those who read here, in that order
+	missing  set   // not here, arriving or not
+	wanting  set   // neither here nor arriving
+	asked    []int // by readers of this node, in that order
 	needed   []int // from upstream
-	sent     set   // by upstream, to anybody
-	fresh    set   // that no node has, and upstream has sent nobody
-	nodes    map[int]*node
-	order    []int    // of nodes, shuffled for each pick
-	has      []uint16 // how many nodes have shard i+1, or pass it on
-	upstream int      // shards on their way from there
+	sent     set   // by upstream, to any node
+	fresh    set   // no peer has it, and upstream has sent it to no node
+	peers    map[int]*peer
+	order    []int    // of peers, shuffled for each pick
+	has      []uint16 // the number of peers that have shard i+1, or pass it on
+	upstream int      // shards arriving from there
 	scratch  set
 }
 
-// node is a neighbour.
-type node struct{ held, arriving set }
+// peer is the shards of one peer.
+type peer struct{ held, arriving set }
 
-func (o *node) holds() set    { return o.held }
-func (o *node) passesOn() set { return o.arriving }
+func (o *peer) holds() set    { return o.held }
+func (o *peer) passesOn() set { return o.arriving }
 
-// NewPicker returns a Picker for a version of so many shards, of which none is there.
+// NewPicker returns a Picker for a version of that many shards, all missing.
 func NewPicker(shards int, draw *rand.Rand) *Picker {
 	p := &Picker{
-		draw: draw, shards: shards, nodes: make(map[int]*node), has: make([]uint16, shards),
-		missing: newSet(shards), wanting: newSet(shards), sent: newSet(shards), fresh: newSet(shards), scratch: newSet(shards),
+		draw: draw, shards: shards, peers: make(map[int]*peer), has: make([]uint16, shards),
+		missing: newSet(shards), wanting: newSet(shards), sent: newSet(shards),
+		fresh: newSet(shards), scratch: newSet(shards),
 	}
 	for i := range shards {
 		p.missing.put(i, true)
@@ -73,25 +74,25 @@ func NewPicker(shards int, draw *rand.Rand) *Picker {
 	return p
 }
 
-// Join adds a neighbour, of which nothing is known yet, by any number from 0 on.
+// Join adds a peer without shards, under any number from 0 on.
 func (p *Picker) Join(n int) {
-	if p.nodes[n] == nil {
-		p.nodes[n] = &node{held: newSet(p.shards), arriving: newSet(p.shards)}
+	if p.peers[n] == nil {
+		p.peers[n] = &peer{held: newSet(p.shards), arriving: newSet(p.shards)}
 		p.order = append(p.order, n)
 	}
 }
 
-// Leave takes a neighbour away.
+// Leave removes a peer.
 func (p *Picker) Leave(n int) {
-	p.Told(n, Change{Missing, 1, p.shards})
-	delete(p.nodes, n)
+	p.Note(n, Change{Missing, 1, p.shards})
+	delete(p.peers, n)
 	p.order = slices.DeleteFunc(p.order, func(o int) bool { return o == n })
 }
 
-// Told notes what a neighbour has, or upstream. Of upstream only what it has sent counts,
-// and what was sent stays that.
-func (p *Picker) Told(n int, c Change) {
-	o := p.nodes[n]
+// Note notes a change at a peer or at Upstream. At Upstream only the state Sent counts, and
+// stays.
+func (p *Picker) Note(n int, c Change) {
+	o := p.peers[n]
 	if o == nil && (n != Upstream || c.State != Sent) {
 		return
 	}
@@ -114,14 +115,13 @@ func (p *Picker) Told(n int, c Change) {
 	}
 }
 
-// Ask says that somebody waits for a shard who reads it here: it comes before others.
+// Ask has a shard picked before others, since a reader of this node waits for it.
 func (p *Picker) Ask(shard int) { p.asked = p.add(p.asked, shard) }
 
-// Need says that neighbours have not brought a shard for too long: what is asked of
-// upstream next is that.
+// Need has a shard picked from upstream next, since peers failed to deliver it for too long.
 func (p *Picker) Need(shard int) { p.needed = p.add(p.needed, shard) }
 
-// add adds a shard that is not there yet to list, once.
+// add adds a missing shard to list, once.
 func (p *Picker) add(list []int, shard int) []int {
 	if !p.missing.get(shard-1) || slices.Contains(list, shard) {
 		return list
@@ -129,17 +129,17 @@ func (p *Picker) add(list []int, shard int) []int {
 	return append(list, shard)
 }
 
-// Wanting reports whether any shard is neither there nor on its way.
+// Wanting reports whether any shard is neither here nor arriving.
 func (p *Picker) Wanting() bool { return p.wanting.first(nil) >= 0 }
 
-// Elsewhere reports whether a neighbour has any shard that is not there, as far as is known.
+// Elsewhere reports whether a peer lists any shard that is missing here.
 func (p *Picker) Elsewhere() bool {
 	return p.missing.first(func(i int) bool { return p.has[i] > 0 }) >= 0
 }
 
-// Next returns what to take next from whom, of those that may be asked now, which may
-// says of each neighbour and of Upstream; and false if there is nothing. What it returns
-// is on its way until [Picker.Done] or [Picker.Drop].
+// Next returns the shard to take next, or false if there is none. It picks from the nodes,
+// peers and Upstream, for which may returns true. The shard counts as arriving until
+// [Picker.Done] or [Picker.Drop].
 func (p *Picker) Next(may func(n int) bool) (Pick, bool) {
 	pick, ok := p.choose(may)
 	if ok {
@@ -151,13 +151,13 @@ func (p *Picker) Next(may func(n int) bool) (Pick, bool) {
 	return pick, ok
 }
 
-// Lost says that a shard that was there is wrong after all.
+// Lost notes that a shard which was here is wrong.
 func (p *Picker) Lost(shard int) {
 	p.missing.put(shard-1, true)
 	p.wanting.put(shard-1, true)
 }
 
-// Done says that what was picked is there.
+// Done notes that a picked shard is here.
 func (p *Picker) Done(k Pick) {
 	p.end(k)
 	p.missing.put(k.Shard-1, false)
@@ -165,7 +165,7 @@ func (p *Picker) Done(k Pick) {
 	p.asked, p.needed = slices.DeleteFunc(p.asked, is), slices.DeleteFunc(p.needed, is)
 }
 
-// Drop says that what was picked has not come, or not all of it.
+// Drop notes that a picked shard did not arrive, or not all of it.
 func (p *Picker) Drop(k Pick) {
 	p.end(k)
 	p.wanting.put(k.Shard-1, true)
@@ -178,15 +178,15 @@ func (p *Picker) end(k Pick) {
 }
 
 func (p *Picker) choose(may func(n int) bool) (Pick, bool) {
-	upstream := (len(p.nodes) == 0 || p.upstream < UpstreamAtOnce) && may(Upstream)
+	upstream := (len(p.peers) == 0 || p.upstream < UpstreamAtOnce) && may(Upstream)
 	p.draw.Shuffle(len(p.order), func(i, j int) { p.order[i], p.order[j] = p.order[j], p.order[i] })
-	nodes := make([]int, 0, len(p.order))
+	peers := make([]int, 0, len(p.order))
 	for _, n := range p.order {
 		if may(n) {
-			nodes = append(nodes, n)
+			peers = append(peers, n)
 		}
 	}
-	if pick, ok := p.chooseAsked(nodes, upstream); ok {
+	if pick, ok := p.chooseAsked(peers, upstream); ok {
 		return pick, true
 	}
 	if upstream {
@@ -194,9 +194,9 @@ func (p *Picker) choose(may func(n int) bool) (Pick, bool) {
 			return pick, true
 		}
 	}
-	for _, has := range []func(*node) set{(*node).holds, (*node).passesOn} {
-		for _, n := range nodes {
-			p.scratch.and(p.wanting, has(p.nodes[n]))
+	for _, has := range []func(*peer) set{(*peer).holds, (*peer).passesOn} {
+		for _, n := range peers {
+			p.scratch.and(p.wanting, has(p.peers[n]))
 			if i := p.rarest(p.scratch); i >= 0 {
 				return Pick{i + 1, n, AsPeer}, true
 			}
@@ -208,8 +208,8 @@ func (p *Picker) choose(may func(n int) bool) (Pick, bool) {
 	return Pick{}, false
 }
 
-// chooseFresh finds what is to come from upstream before all that neighbours have: what is
-// needed from there, or else is fresh.
+// chooseFresh picks from upstream before peers get a turn: a needed shard, or else a fresh
+// one.
 func (p *Picker) chooseFresh() (Pick, bool) {
 	for _, shard := range p.needed {
 		if p.wanting.get(shard - 1) {
@@ -221,14 +221,14 @@ func (p *Picker) chooseFresh() (Pick, bool) {
 	}
 	p.scratch.and(p.wanting, p.fresh)
 	i := p.scratch.first(nil)
-	if len(p.nodes) > 0 {
+	if len(p.peers) > 0 {
 		i = p.random(p.scratch)
 	}
 	return Pick{i + 1, Upstream, AsFresh}, i >= 0
 }
 
-// chooseAny finds what is to come from upstream as no neighbour has it: the first, but for
-// a reader of what others have been sent, if there is any, for they can give it on.
+// chooseAny picks from upstream the first shard, which no peer has. A reader prefers shards
+// that upstream has sent before, and leaves the others to nodes that can pass them on.
 func (p *Picker) chooseAny() (Pick, bool) {
 	if p.Reader {
 		p.scratch.and(p.wanting, p.sent)
@@ -240,15 +240,15 @@ func (p *Picker) chooseAny() (Pick, bool) {
 	return Pick{i + 1, Upstream, AsSpare}, i >= 0
 }
 
-// chooseAsked finds who is to bring what somebody waits for.
-func (p *Picker) chooseAsked(nodes []int, upstream bool) (Pick, bool) {
+// chooseAsked picks a shard for which a reader of this node waits.
+func (p *Picker) chooseAsked(peers []int, upstream bool) (Pick, bool) {
 	for _, shard := range p.asked {
 		if !p.wanting.get(shard - 1) {
 			continue
 		}
-		for _, has := range []func(*node) set{(*node).holds, (*node).passesOn} {
-			for _, n := range nodes {
-				if has(p.nodes[n]).get(shard - 1) {
+		for _, has := range []func(*peer) set{(*peer).holds, (*peer).passesOn} {
+			for _, n := range peers {
+				if has(p.peers[n]).get(shard - 1) {
 					return Pick{shard, n, AsPeer}, true
 				}
 			}
@@ -260,8 +260,8 @@ func (p *Picker) chooseAsked(nodes []int, upstream bool) (Pick, bool) {
 	return Pick{}, false
 }
 
-// rarest returns the index of s that the fewest neighbours have, of the first ones, or
-// -1 if there is none. Of those that are alike one is drawn.
+// rarest returns, of the first indices of s, the one that the fewest peers have, or -1 if s
+// is empty. Of several it draws one.
 func (p *Picker) rarest(s set) int {
 	best, alike := -1, 0
 	seen := 0
@@ -280,7 +280,7 @@ func (p *Picker) rarest(s set) int {
 	return best
 }
 
-// random draws one of the first indices of s, or returns -1.
+// random draws one of the first indices of s, or returns -1 if s is empty.
 func (p *Picker) random(s set) int {
 	picked, seen := -1, 0
 	s.first(func(i int) bool {
@@ -307,14 +307,14 @@ func (s set) put(i int, in bool) {
 	}
 }
 
-// and makes s what is in both a and b.
+// and makes s the intersection of a and b.
 func (s set) and(a, b set) {
 	for i := range s {
 		s[i] = a[i] & b[i]
 	}
 }
 
-// first returns the first index in s that ok approves of, or -1. Without ok it is any.
+// first returns the first index in s for which ok returns true, or -1. A nil ok accepts any.
 func (s set) first(ok func(i int) bool) int {
 	for w, word := range s {
 		for ; word != 0; word &= word - 1 {

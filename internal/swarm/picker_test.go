@@ -10,32 +10,45 @@ import (
 	"github.com/shardcast/shardcast/internal/swarm"
 )
 
-// picking returns a picker of so many shards, with neighbours 0, 1 and so on of which each
-// has what its signs say.
-func picking(shards int, neighbours ...string) *swarm.Picker {
+// picking returns a picker for a version of that many shards, with peers 0, 1 and so on that
+// list their shards by signs.
+func picking(shards int, peers ...string) *swarm.Picker {
 	p := swarm.NewPicker(shards, rand.New(rand.NewPCG(1, 1)))
-	for n, signs := range neighbours {
+	for n, signs := range peers {
 		p.Join(n)
-		tell(p, n, signs)
+		note(p, n, signs)
 	}
 	return p
 }
 
-func tell(p *swarm.Picker, n int, signs string) {
+// note notes the shards of node n by signs.
+func note(p *swarm.Picker, n int, signs string) {
 	for i, sign := range signs {
-		p.Told(n, swarm.Change{State: swarm.State(sign), From: i + 1, To: i + 1})
+		p.Note(n, swarm.Change{State: swarm.State(sign), From: i + 1, To: i + 1})
 	}
 }
 
-func anyone(int) bool { return true }
+func anyNode(int) bool { return true }
 
 func but(not int) func(int) bool { return func(n int) bool { return n != not } }
 
-// pick is the next pick, of which there must be one.
+// fresh returns a pick of a fresh shard from upstream, spare one of any shard from there, and
+// from one from a peer.
+func fresh(shard int) swarm.Pick {
+	return swarm.Pick{Shard: shard, Node: swarm.Upstream, As: swarm.AsFresh}
+}
+
+func spare(shard int) swarm.Pick {
+	return swarm.Pick{Shard: shard, Node: swarm.Upstream, As: swarm.AsSpare}
+}
+
+func from(peer, shard int) swarm.Pick { return swarm.Pick{Shard: shard, Node: peer, As: swarm.AsPeer} }
+
+// pick returns the next pick, which must exist.
 func pick(t *testing.T, p *swarm.Picker, may func(int) bool) swarm.Pick {
 	t.Helper()
 	k, ok := p.Next(may)
-	require.True(t, ok, "there is something to take")
+	require.True(t, ok, "nothing to take")
 	return k
 }
 
@@ -45,77 +58,74 @@ func assertNothing(t *testing.T, p *swarm.Picker, may func(int) bool) {
 	assert.False(t, ok, "%v", k)
 }
 
-func TestTwoShardsThatNobodyHasComeFromUpstream(t *testing.T) {
+func TestTwoFreshShardsComeFromUpstream(t *testing.T) {
 	p := picking(4, "+---")
-	tell(p, swarm.Upstream, "--*-")
-	a, b := pick(t, p, anyone), pick(t, p, anyone)
-	assert.ElementsMatch(t, []swarm.Pick{{2, swarm.Upstream, swarm.AsFresh}, {4, swarm.Upstream, swarm.AsFresh}},
-		[]swarm.Pick{a, b})
-	assert.Equal(t, swarm.Pick{1, 0, swarm.AsPeer}, pick(t, p, anyone), "then what neighbours have")
-	assertNothing(t, p, anyone)
+	note(p, swarm.Upstream, "--*-")
+	a, b := pick(t, p, anyNode), pick(t, p, anyNode)
+	assert.ElementsMatch(t, []swarm.Pick{fresh(2), fresh(4)}, []swarm.Pick{a, b})
+	assert.Equal(t, from(0, 1), pick(t, p, anyNode), "then the shards of peers")
+	assertNothing(t, p, anyNode)
 	p.Done(a)
-	assert.Equal(t, swarm.Pick{3, swarm.Upstream, swarm.AsSpare}, pick(t, p, anyone),
-		"what was sent to another node comes last")
+	assert.Equal(t, spare(3), pick(t, p, anyNode), "then shards that upstream has sent to others")
 }
 
-func TestWhatWasSentToSomebodyIsNotFresh(t *testing.T) {
+func TestAShardThatUpstreamHasSentIsNotFresh(t *testing.T) {
 	p := picking(2, "--")
-	tell(p, swarm.Upstream, "*")
-	assert.Equal(t, swarm.Pick{2, swarm.Upstream, swarm.AsFresh}, pick(t, p, anyone))
-	tell(p, swarm.Upstream, "-") // as after a restart of it: what was sent was sent
-	assert.Equal(t, swarm.Pick{1, swarm.Upstream, swarm.AsSpare}, pick(t, p, anyone))
+	note(p, swarm.Upstream, "*")
+	assert.Equal(t, fresh(2), pick(t, p, anyNode))
+	note(p, swarm.Upstream, "-") // as after its restart
+	assert.Equal(t, spare(1), pick(t, p, anyNode))
 }
 
-func TestWhatANeighbourHasIsNotFresh(t *testing.T) {
+func TestAShardOfAPeerIsNotFresh(t *testing.T) {
 	for _, signs := range []string{"+-", "~-", "*-"} {
 		p := picking(2, signs)
-		assert.Equal(t, swarm.Pick{2, swarm.Upstream, swarm.AsFresh}, pick(t, p, anyone), signs)
-		assert.Equal(t, swarm.Pick{1, 0, swarm.AsPeer}, pick(t, p, anyone), signs)
+		assert.Equal(t, fresh(2), pick(t, p, anyNode), signs)
+		assert.Equal(t, from(0, 1), pick(t, p, anyNode), signs)
 	}
 }
 
-func TestTheRarestShardOfANeighbourIsTaken(t *testing.T) {
+func TestTheRarestShardOfAPeerIsTaken(t *testing.T) {
 	p := picking(3, "+++", "+-+", "+--")
-	assert.Equal(t, swarm.Pick{2, 0, swarm.AsPeer}, pick(t, p, func(n int) bool { return n == 0 }))
-	assert.Equal(t, swarm.Pick{3, 0, swarm.AsPeer}, pick(t, p, func(n int) bool { return n == 0 }))
+	assert.Equal(t, from(0, 2), pick(t, p, func(n int) bool { return n == 0 }))
+	assert.Equal(t, from(0, 3), pick(t, p, func(n int) bool { return n == 0 }))
 	p.Drop(swarm.Pick{Shard: 2, Node: 0})
-	p.Told(0, swarm.Change{State: swarm.Missing, From: 1, To: 3})
-	assert.Equal(t, swarm.Pick{1, 1, swarm.AsPeer}, pick(t, p, func(n int) bool { return n == 1 }))
+	p.Note(0, swarm.Change{State: swarm.Missing, From: 1, To: 3})
+	assert.Equal(t, from(1, 1), pick(t, p, func(n int) bool { return n == 1 }))
 }
 
-func TestWhatArrivesAtANeighbourIsTakenAfterWhatOneHolds(t *testing.T) {
+func TestHeldShardsAreTakenBeforeArrivingOnes(t *testing.T) {
 	p := picking(2, "~-", "-+")
 	may := but(swarm.Upstream)
-	assert.Equal(t, swarm.Pick{2, 1, swarm.AsPeer}, pick(t, p, may))
-	assert.Equal(t, swarm.Pick{1, 0, swarm.AsPeer}, pick(t, p, may))
+	assert.Equal(t, from(1, 2), pick(t, p, may))
+	assert.Equal(t, from(0, 1), pick(t, p, may))
 }
 
-func TestWhatSomebodyWaitsForComesFirst(t *testing.T) {
+func TestShardsThatReadersWaitForComeFirst(t *testing.T) {
 	p := picking(5, "++~-+")
 	p.Ask(3)
 	p.Ask(4)
 	p.Ask(5)
 	may := but(swarm.Upstream)
-	assert.Equal(t, swarm.Pick{3, 0, swarm.AsPeer}, pick(t, p, may))
-	assert.Equal(t, swarm.Pick{5, 0, swarm.AsPeer}, pick(t, p, may), "nobody who may be asked has 4")
+	assert.Equal(t, from(0, 3), pick(t, p, may))
+	assert.Equal(t, from(0, 5), pick(t, p, may), "no node that may be asked has 4")
 	four := swarm.Pick{Shard: 4, Node: swarm.Upstream, As: swarm.AsUpstream}
-	assert.Equal(t, four, pick(t, p, anyone))
+	assert.Equal(t, four, pick(t, p, anyNode))
 	p.Drop(four)
-	assert.Equal(t, four, pick(t, p, anyone), "who waited waits still")
+	assert.Equal(t, four, pick(t, p, anyNode), "the reader still waits")
 	p.Done(four)
-	assert.NotEqual(t, 4, pick(t, p, anyone).Shard)
+	assert.NotEqual(t, 4, pick(t, p, anyNode).Shard)
 }
 
-func TestANodeWithoutNeighboursTakesAllFromUpstream(t *testing.T) {
+func TestANodeWithoutPeersTakesAllShardsFromUpstream(t *testing.T) {
 	p := picking(50)
 	for i := range 50 {
-		assert.Equal(t, swarm.Pick{i + 1, swarm.Upstream, swarm.AsFresh}, pick(t, p, anyone),
-			"in their order, as they arrive there")
+		assert.Equal(t, fresh(i+1), pick(t, p, anyNode), "in ascending order, as they arrive there")
 	}
-	assertNothing(t, p, anyone)
+	assertNothing(t, p, anyNode)
 }
 
-func TestNobodyIsAskedWhoMayNotBe(t *testing.T) {
+func TestOnlyNodesThatMayBeAskedAreAsked(t *testing.T) {
 	p := picking(2, "++", "++")
 	assertNothing(t, p, func(int) bool { return false })
 	for range 2 {
@@ -123,75 +133,72 @@ func TestNobodyIsAskedWhoMayNotBe(t *testing.T) {
 	}
 }
 
-func TestWhatANeighbourHadGoesWithIt(t *testing.T) {
+func TestTheShardsOfAPeerLeaveWithIt(t *testing.T) {
 	p := picking(2, "+-", "++")
 	p.Leave(1)
 	may := but(swarm.Upstream)
-	assert.Equal(t, swarm.Pick{1, 0, swarm.AsPeer}, pick(t, p, may))
+	assert.Equal(t, from(0, 1), pick(t, p, may))
 	assertNothing(t, p, may)
-	tell(p, 1, "++") // it may say more before it knows
+	note(p, 1, "++") // its last lines may come late
 	assertNothing(t, p, may)
-	assert.Equal(t, swarm.Pick{2, swarm.Upstream, swarm.AsFresh}, pick(t, p, anyone), "nobody has it any more")
+	assert.Equal(t, fresh(2), pick(t, p, anyNode), "no peer has it any more")
 }
 
-func TestWhatWasDroppedIsTakenAgainAndWhatIsDoneIsNot(t *testing.T) {
+func TestDroppedShardsAreTakenAgainAndDoneOnesAreNot(t *testing.T) {
 	p := picking(1, "+")
 	k := pick(t, p, but(swarm.Upstream))
-	assertNothing(t, p, anyone)
+	assertNothing(t, p, anyNode)
 	p.Drop(k)
 	assert.Equal(t, k, pick(t, p, but(swarm.Upstream)))
 	p.Done(k)
-	assertNothing(t, p, anyone)
+	assertNothing(t, p, anyNode)
 	assert.False(t, p.Elsewhere())
 	p.Lost(1)
-	assert.True(t, p.Elsewhere(), "a neighbour has it")
+	assert.True(t, p.Elsewhere(), "a peer has it")
 	assert.Equal(t, k, pick(t, p, but(swarm.Upstream)), "it was wrong")
 }
 
-// Neighbours tell what they like.
-func TestLiesDoNotMisleadThePicker(t *testing.T) {
+func TestThePickerSurvivesLies(t *testing.T) {
 	p := picking(3, "+++")
-	p.Told(0, swarm.Change{State: swarm.Held, From: -5, To: 99})
-	p.Told(7, swarm.Change{State: swarm.Held, From: 1, To: 3}) // who is none
+	p.Note(0, swarm.Change{State: swarm.Held, From: -5, To: 99})
+	p.Note(7, swarm.Change{State: swarm.Held, From: 1, To: 3}) // no peer
 	for range 3 {
-		tell(p, 0, "+++")
-		tell(p, 0, "---")
+		note(p, 0, "+++")
+		note(p, 0, "---")
 	}
 	assertNothing(t, p, but(swarm.Upstream))
-	assert.Equal(t, swarm.AsFresh, pick(t, p, anyone).As, "nobody has it")
+	assert.Equal(t, swarm.AsFresh, pick(t, p, anyNode).As, "no peer has it")
 }
 
-func TestWhatIsNeededComesFromUpstreamNext(t *testing.T) {
+func TestNeededShardsComeFromUpstreamNext(t *testing.T) {
 	p := picking(4, "--++")
 	p.Need(4)
 	p.Need(4)
 	four := swarm.Pick{Shard: 4, Node: swarm.Upstream, As: swarm.AsUpstream}
-	assert.Equal(t, four, pick(t, p, anyone))
+	assert.Equal(t, four, pick(t, p, anyNode))
 	p.Drop(four)
 	for range 2 {
-		assert.Zero(t, pick(t, p, but(swarm.Upstream)).Node, "it is left to upstream only if that may be asked")
+		assert.Zero(t, pick(t, p, but(swarm.Upstream)).Node, "peers get a turn while upstream may not be asked")
 	}
 	p.Done(four)
 	p.Need(4)
 	p.Ask(4)
-	assert.Equal(t, swarm.AsFresh, pick(t, p, anyone).As)
+	assert.Equal(t, swarm.AsFresh, pick(t, p, anyNode).As)
 }
 
 func TestAReaderTakesNothingFresh(t *testing.T) {
 	p := picking(5, "----+")
 	p.Reader = true
-	tell(p, swarm.Upstream, "--**-")
-	assert.Equal(t, swarm.Pick{Shard: 5, Node: 0, As: swarm.AsPeer}, pick(t, p, anyone))
-	assert.Equal(t, swarm.Pick{Shard: 3, Node: swarm.Upstream, As: swarm.AsSpare}, pick(t, p, anyone),
-		"others can give that on")
-	assert.Equal(t, swarm.Pick{Shard: 4, Node: swarm.Upstream, As: swarm.AsSpare}, pick(t, p, anyone))
-	assertNothing(t, p, anyone)
+	note(p, swarm.Upstream, "--**-")
+	assert.Equal(t, from(0, 5), pick(t, p, anyNode))
+	assert.Equal(t, spare(3), pick(t, p, anyNode), "others can pass it on")
+	assert.Equal(t, spare(4), pick(t, p, anyNode))
+	assertNothing(t, p, anyNode)
 	p.Done(swarm.Pick{Shard: 3, Node: swarm.Upstream})
-	assert.Equal(t, swarm.Pick{Shard: 1, Node: swarm.Upstream, As: swarm.AsSpare}, pick(t, p, anyone),
-		"nobody else may come to fetch it")
+	assert.Equal(t, spare(1), pick(t, p, anyNode), "no other node may come for it")
 }
 
-func TestPickerKnowsWhatThereIsElsewhere(t *testing.T) {
+func TestElsewhereCountsMissingShardsOfPeers(t *testing.T) {
 	p := picking(2, "~-")
 	assert.True(t, p.Elsewhere())
 	k := pick(t, p, but(swarm.Upstream))

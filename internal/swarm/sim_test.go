@@ -11,30 +11,29 @@ import (
 	"github.com/shardcast/shardcast/internal/swarm"
 )
 
-// The simulation is of a swarm in which bytes flow like water: what passes between two
-// nodes is what both links give each of what passes them at that time.
+// The simulation is of a swarm in which bytes flow like water: a flow between two nodes gets
+// its share of both links, and the smaller one decides.
 
 const (
 	step  = 0.005 // seconds
 	queue = 2     // requests that wait for a slot
 )
 
-const (
-	spareAfter = 1
-)
+// spareAfter is the time without a refused request after which a server has time to spare.
+const spareAfter = 1 // seconds
 
-var toldAfter, slots, workers = 0.1, 8, 10
+var listEvery, slots, workers = 0.1, 8, 10
 
-// swarming is what is simulated.
-type swarming struct {
+// simulation is one swarm.
+type simulation struct {
 	nodes  int
 	shards int
 	speed  func(node int) float64 // of both links, in shards a second; node -1 is the origin
 	dies   func(node int) float64 // when, or 0
 
-	// told is whom a node has been told of so far that draws them, in the beginning; nil is
-	// anybody. Later it is anybody, as often as a node asks.
-	told func(draw *rand.Rand) []int
+	// first returns the nodes that the origin lists to each node at first; nil lists any. Later
+	// requests list any.
+	first func(draw *rand.Rand) []int
 }
 
 // member is a node, or the origin.
@@ -42,9 +41,9 @@ type member struct {
 	number  int
 	speed   float64
 	picker  *swarm.Picker
-	knows   []int // its neighbours
+	peers   []int
 	have    []swarm.State
-	said    []swarm.State // what was told of it last
+	listed  []swarm.State // in its last line
 	got     []float64     // of each shard
 	bring   []*flow
 	sends   []*flow
@@ -52,29 +51,28 @@ type member struct {
 	pausing []float64 // workers, until when
 	busy    map[int]float64
 	refused int     // by the origin, in a row
-	full    float64 // when somebody asked in vain for what is not spare, the last time
-	done    float64 // when all was there
+	full    float64 // when it last refused a request for a shard that is not spare
+	done    float64 // when it had all shards
 	gone    bool
 }
 
-// flow is a shard on its way.
+// flow is an arriving shard.
 type flow struct {
 	pick     swarm.Pick
 	from, to *member
 	relayed  bool
 }
 
-// outcome is what came of a simulation.
+// outcome is the result of a simulation.
 type outcome struct {
 	times  []float64 // of the nodes that have all, in seconds
 	origin float64   // files that the origin has sent
 }
 
-func (s swarming) run(seed uint64) (o outcome) {
+func (s simulation) run(seed uint64) (o outcome) {
 	draw := rand.New(rand.NewPCG(seed, 1))
 	origin := &member{
-		number: swarm.Upstream, speed: s.speed(-1), have: make([]swarm.State, s.shards),
-		got: make([]float64, s.shards),
+		number: swarm.Upstream, speed: s.speed(-1), have: make([]swarm.State, s.shards), got: make([]float64, s.shards),
 	}
 	for i := range s.shards {
 		origin.have[i], origin.got[i] = swarm.Held, 1
@@ -83,18 +81,18 @@ func (s swarming) run(seed uint64) (o outcome) {
 	for i := range s.nodes {
 		m := &member{
 			number: i, speed: s.speed(i), picker: swarm.NewPicker(s.shards, draw), got: make([]float64, s.shards),
-			busy: make(map[int]float64), have: slices.Repeat([]swarm.State{swarm.Missing}, s.shards),
-			pausing: make([]float64, workers),
+			have: slices.Repeat([]swarm.State{swarm.Missing}, s.shards),
+			busy: make(map[int]float64), pausing: make([]float64, workers),
 		}
-		told := draw.Perm(s.nodes)
-		if s.told != nil {
-			told = s.told(draw)
+		first := draw.Perm(s.nodes)
+		if s.first != nil {
+			first = s.first(draw)
 		}
-		m.meet(told)
+		m.meet(first)
 		all = append(all, m)
 	}
 	by := func(n int) *member { return all[n+1] }
-	told, asked := 0.0, 0.4 // seconds: when nodes tell what they have, and ask for peers
+	lines, asked := 0.0, 0.4 // seconds: when nodes list their shards next, and ask for peers
 	for now := 0.0; now < 100*float64(s.shards); now += step {
 		left := 0
 		for _, m := range all[1:] {
@@ -114,30 +112,30 @@ func (s swarming) run(seed uint64) (o outcome) {
 		if left == 0 {
 			break
 		}
-		if s.told != nil && now >= asked {
+		if s.first != nil && now >= asked {
 			asked += min(asked, 5)
 			for _, m := range all[1:] {
 				for _, n := range m.meet(draw.Perm(s.nodes)) {
-					for i, state := range by(n).said {
-						m.picker.Told(n, swarm.Change{State: state, From: i + 1, To: i + 1})
+					for i, state := range by(n).listed {
+						m.picker.Note(n, swarm.Change{State: state, From: i + 1, To: i + 1})
 					}
 				}
 			}
 		}
-		if now >= told {
-			told += toldAfter
+		if now >= lines {
+			lines += listEvery
 			for _, m := range all {
 				for i, state := range m.have {
-					if m.said != nil && m.said[i] == state {
+					if m.listed != nil && m.listed[i] == state {
 						continue
 					}
 					for _, other := range all[1:] {
 						if other != m && !m.gone {
-							other.picker.Told(m.number, swarm.Change{State: state, From: i + 1, To: i + 1})
+							other.picker.Note(m.number, swarm.Change{State: state, From: i + 1, To: i + 1})
 						}
 					}
 				}
-				m.said = slices.Clone(m.have)
+				m.listed = slices.Clone(m.have)
 			}
 		}
 		for _, i := range draw.Perm(s.nodes) {
@@ -186,14 +184,15 @@ func (s swarming) run(seed uint64) (o outcome) {
 	return o
 }
 
-// share returns what each flow gets, in shards a second: links are filled, and what passes
-// one that is full gets the same of it.
+// share returns the speed of each flow, in shards a second: links are filled, and the flows
+// through a full one share it evenly.
 func share(all []*member) map[*flow]float64 {
 	rates := make(map[*flow]float64)
 	type link struct {
 		left  float64
 		flows []*flow
 	}
+	each := func(l *link) float64 { return l.left / float64(len(l.flows)) }
 	var links []*link
 	ups, downs := make(map[*member]*link), make(map[*member]*link)
 	for _, m := range all {
@@ -211,12 +210,11 @@ func share(all []*member) map[*flow]float64 {
 	for open > 0 {
 		var tight *link
 		for _, l := range links {
-			if len(l.flows) > 0 &&
-				(tight == nil || l.left/float64(len(l.flows)) < tight.left/float64(len(tight.flows))) {
+			if len(l.flows) > 0 && (tight == nil || each(l) < each(tight)) {
 				tight = l
 			}
 		}
-		rate := tight.left / float64(len(tight.flows))
+		rate := each(tight)
 		for _, f := range slices.Clone(tight.flows) {
 			rates[f] = rate
 			open--
@@ -229,23 +227,23 @@ func share(all []*member) map[*flow]float64 {
 	return rates
 }
 
-// meet has m be told of others, the first 16 of them, and returns its new neighbours.
-func (m *member) meet(told []int) (joined []int) {
-	told = slices.DeleteFunc(told, func(n int) bool { return n == m.number })
-	told = told[:min(len(told), swarm.MaxPeers)]
-	before := slices.Clone(m.knows)
-	m.knows = slices.Clone(swarm.Stay(m.knows, len(told)))
-	for _, n := range told {
-		if len(m.knows) < swarm.MaxPeers && !slices.Contains(m.knows, n) {
-			m.knows = append(m.knows, n)
+// meet gives m the first 16 of others as an upstream lists them, and returns its new peers.
+func (m *member) meet(others []int) (joined []int) {
+	others = slices.DeleteFunc(others, func(n int) bool { return n == m.number })
+	others = others[:min(len(others), swarm.MaxPeers)]
+	before := slices.Clone(m.peers)
+	m.peers = slices.Clone(swarm.Stay(m.peers, len(others)))
+	for _, n := range others {
+		if len(m.peers) < swarm.MaxPeers && !slices.Contains(m.peers, n) {
+			m.peers = append(m.peers, n)
 		}
 	}
 	for _, n := range before {
-		if !slices.Contains(m.knows, n) {
+		if !slices.Contains(m.peers, n) {
 			m.picker.Leave(n)
 		}
 	}
-	for _, n := range m.knows {
+	for _, n := range m.peers {
 		if !slices.Contains(before, n) {
 			m.picker.Join(n)
 			joined = append(joined, n)
@@ -263,7 +261,7 @@ func (m *member) paused(now float64) (n int) {
 	return n
 }
 
-// ask has m ask for what it has picked.
+// ask has m ask for its pick.
 func (m *member) ask(from *member, pick swarm.Pick, now float64, draw *rand.Rand) {
 	i := pick.Shard - 1
 	f := &flow{pick: pick, from: from, to: m, relayed: from.have[i] == swarm.Arriving}
@@ -273,7 +271,7 @@ func (m *member) ask(from *member, pick swarm.Pick, now float64, draw *rand.Rand
 		f.end(now, draw)
 	case pick.As == swarm.AsFresh && from.have[i] == swarm.Sent:
 		f.end(now, draw)
-		m.picker.Told(swarm.Upstream, swarm.Change{State: swarm.Sent, From: pick.Shard, To: pick.Shard})
+		m.picker.Note(swarm.Upstream, swarm.Change{State: swarm.Sent, From: pick.Shard, To: pick.Shard})
 		m.busy[swarm.Upstream] = now + step
 	case from.have[i] == swarm.Missing || from.gone:
 		f.end(now, draw)
@@ -302,7 +300,7 @@ func (f *flow) start() {
 	}
 }
 
-// end ends f before all has come.
+// end ends f before its shard has arrived.
 func (f *flow) end(now float64, draw *rand.Rand) {
 	f.leave()
 	f.to.have[f.pick.Shard-1] = swarm.Missing
@@ -328,9 +326,10 @@ func (f *flow) leave() {
 	}
 }
 
-// assertSwarm says how well a swarm does on average of some seeds: in parts of what the
-// links allow for the last node and for the median, and how many files its origin sends.
-func assertSwarm(t *testing.T, s swarming, ideal, last, median, origin float64) {
+// assertSwarm asserts the average of two seeds: the speeds of the last node and of the median,
+// at least in parts of the ideal that the links allow, and the number of files that the
+// origin sends at most.
+func assertSwarm(t *testing.T, s simulation, ideal, last, median, origin float64) {
 	t.Helper()
 	var l, m, o float64
 	const seeds = 2
@@ -351,28 +350,26 @@ func same(speed float64) func(int) float64 { return func(int) float64 { return s
 func TestSwarmsOfAnySizeAreAboutAsFastAsTheirLinks(t *testing.T) {
 	for _, c := range []struct{ nodes, shards int }{{1, 64}, {2, 64}, {8, 256}, {24, 256}} {
 		t.Run(fmt.Sprint(c.nodes), func(t *testing.T) {
-			assertSwarm(t, swarming{nodes: c.nodes, shards: c.shards, speed: same(12.5)}, float64(c.shards)/12.5, 0.88,
-				0.88, 1.07)
+			s := simulation{nodes: c.nodes, shards: c.shards, speed: same(12.5)}
+			assertSwarm(t, s, float64(c.shards)/12.5, 0.88, 0.88, 1.07)
 		})
 	}
 }
 
-// In the beginning nobody knows more than the first who have come.
-func TestTheLastToComeGiveAsMuchAsOthers(t *testing.T) {
+// At first each node knows only the nodes that came first.
+func TestNodesThatComeLastGiveAsMuchAsOthers(t *testing.T) {
 	first := func(draw *rand.Rand) []int { return draw.Perm(swarm.MaxPeers + 1) }
-	assertSwarm(t, swarming{nodes: 24, shards: 256, speed: same(12.5), told: first}, 256/12.5, 0.85, 0.85, 1.1)
+	assertSwarm(t, simulation{nodes: 24, shards: 256, speed: same(12.5), first: first}, 256/12.5, 0.85, 0.85, 1.1)
 }
 
 func TestSwarmGoesOnWhenNodesDie(t *testing.T) {
-	s := swarming{
-		nodes: 8, shards: 256, speed: same(12.5),
-		dies: func(n int) float64 { return map[int]float64{2: 9, 5: 11}[n] },
-	}
+	dies := func(n int) float64 { return map[int]float64{2: 9, 5: 11}[n] }
+	s := simulation{nodes: 8, shards: 256, speed: same(12.5), dies: dies}
 	assertSwarm(t, s, 256/12.5, 0.8, 0.8, 1.2)
 }
 
 func TestSlowNodesOfASwarmDoNotHoldUpOthers(t *testing.T) {
-	s := swarming{nodes: 8, shards: 256, speed: func(n int) float64 {
+	s := simulation{nodes: 8, shards: 256, speed: func(n int) float64 {
 		if n == 3 {
 			return 1.25
 		}

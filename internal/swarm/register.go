@@ -1,0 +1,237 @@
+package swarm
+
+import (
+	"container/list"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/wire"
+)
+
+const (
+	// maxMembers bounds the members in all, and maxPerHost those of one host: members at the
+	// host, and members elsewhere that requests from the host claim.
+	maxMembers = 4096
+	maxPerHost = 64
+
+	// probeAgain is the time after which an unreachable member is probed again.
+	probeAgain = 30 * time.Second
+)
+
+// A register is the list of members, and the order in which they are probed. It is a value
+// for one goroutine at a time, which knows no clock.
+type register struct {
+	members map[netip.AddrPort]*list.Element
+	order   *list.List // of *member, in the order in which they expire
+	listed  []*member  // in any order
+	hosts   map[netip.Prefix]*host
+	queue   *list.List // of *host, with members to probe
+}
+
+// member is a node in the register.
+type member struct {
+	at       netip.AddrPort
+	hosts    []*host // one or two: its own, then the one that claimed another's address
+	standing Standing
+	until    time.Time // when it expires
+	probed   time.Time
+	waits    bool // for the end of a probe
+	place    int  // in listed
+	gone     bool
+}
+
+// host is one host with members, or that claims members elsewhere.
+type host struct {
+	prefix  netip.Prefix
+	members int
+	waiting []*member     // for a probe
+	probing bool          // one of them is being probed
+	turn    *list.Element // in the queue, or nil
+}
+
+func newRegister() *register {
+	return &register{
+		members: make(map[netip.AddrPort]*list.Element), order: list.New(),
+		hosts: make(map[netip.Prefix]*host), queue: list.New(),
+	}
+}
+
+// join makes the node at an address a member, by a request from remote, or renews its
+// membership. It returns nil if there is no room, and whether the whole register is full.
+func (r *register) join(at netip.AddrPort, remote netip.Addr, now time.Time) (m *member, full bool) {
+	r.expire(now)
+	e, ok := r.members[at]
+	if !ok {
+		if len(r.members) >= maxMembers {
+			return nil, true
+		}
+		if e = r.add(at, remote); e == nil {
+			return nil, false
+		}
+	}
+	m = memberOf(e)
+	m.until = now.Add(wire.MemberFor)
+	r.order.MoveToBack(e) // all stay for the same time, so the order is that of expiry
+	if m.standing == Unreachable && now.Sub(m.probed) >= probeAgain {
+		r.enqueue(m)
+	}
+	return m, false
+}
+
+// add adds a member at an address, by a request from remote, or returns nil if one of the
+// two hosts has too many.
+func (r *register) add(at netip.AddrPort, remote netip.Addr) *list.Element {
+	prefixes := []netip.Prefix{hostOf(at.Addr())}
+	if by := hostOf(remote); by != prefixes[0] {
+		prefixes = append(prefixes, by)
+	}
+	for _, prefix := range prefixes {
+		if h := r.hosts[prefix]; h != nil && h.members >= maxPerHost {
+			return nil
+		}
+	}
+	m := &member{at: at, standing: Pending}
+	for _, prefix := range prefixes {
+		h, ok := r.hosts[prefix]
+		if !ok {
+			h = &host{prefix: prefix}
+			r.hosts[prefix] = h
+		}
+		h.members++
+		m.hosts = append(m.hosts, h)
+	}
+	e := r.order.PushBack(m)
+	r.members[at] = e
+	r.enqueue(m)
+	return e
+}
+
+// hostOf returns the addresses that count as one host: an IPv4 address, or an IPv6 /64.
+func hostOf(addr netip.Addr) netip.Prefix {
+	bits := 64
+	if addr.Is4() {
+		bits = 32
+	}
+	prefix, _ := addr.Prefix(bits) // never fails, without a zone
+	return prefix
+}
+
+func memberOf(e *list.Element) *member {
+	m, _ := e.Value.(*member)
+	return m
+}
+
+// expire removes members whose time is over.
+func (r *register) expire(now time.Time) {
+	for e := r.order.Front(); e != nil; e = r.order.Front() {
+		m := memberOf(e)
+		if now.Before(m.until) {
+			return
+		}
+		r.order.Remove(e)
+		delete(r.members, m.at)
+		m.gone = true
+		if m.standing == Listed {
+			last := r.listed[len(r.listed)-1]
+			r.swap(m, last)
+			r.listed = r.listed[:len(r.listed)-1]
+		}
+		h := m.hosts[0]
+		if i := slices.Index(h.waiting, m); i >= 0 {
+			h.waiting = slices.Delete(h.waiting, i, i+1)
+		}
+		for _, h := range m.hosts {
+			h.members--
+			r.settle(h)
+		}
+	}
+}
+
+// swap exchanges the places of two listed members.
+func (r *register) swap(a, b *member) {
+	a.place, b.place = b.place, a.place
+	r.listed[a.place], r.listed[b.place] = a, b
+}
+
+// enqueue has m probed when its host's turn comes. Hosts take turns, so a host with slow
+// members does not hold up others.
+func (r *register) enqueue(m *member) {
+	if m.waits {
+		return
+	}
+	m.waits = true
+	h := m.hosts[0]
+	h.waiting = append(h.waiting, m)
+	r.settle(h)
+}
+
+// settle puts h into the queue if it has members to probe, and takes it out otherwise. It
+// forgets a host without members.
+func (r *register) settle(h *host) {
+	waits := len(h.waiting) > 0 && !h.probing
+	if waits && h.turn == nil {
+		h.turn = r.queue.PushBack(h)
+	} else if !waits && h.turn != nil {
+		r.queue.Remove(h.turn)
+		h.turn = nil
+	}
+	if h.members == 0 && !h.probing {
+		delete(r.hosts, h.prefix)
+	}
+}
+
+// next returns the member to probe next, or nil. Its host has no other turn until
+// [register.note].
+func (r *register) next(now time.Time) *member {
+	r.expire(now)
+	e := r.queue.Front()
+	if e == nil {
+		return nil
+	}
+	h, _ := e.Value.(*host)
+	m := h.waiting[0]
+	h.waiting = h.waiting[1:]
+	h.probing = true
+	r.settle(h)
+	return m
+}
+
+// note notes the result of a probe of m.
+func (r *register) note(m *member, reached bool, now time.Time) {
+	h := m.hosts[0]
+	h.probing = false
+	r.settle(h)
+	m.waits = false
+	if m.gone {
+		return
+	}
+	m.probed = now
+	if !reached {
+		m.standing = Unreachable
+		return
+	}
+	m.standing = Listed
+	m.place = len(r.listed)
+	r.listed = append(r.listed, m)
+}
+
+// draw returns up to n listed members in random order, without asker.
+func (r *register) draw(n int, asker netip.AddrPort, now time.Time) (drawn []netip.AddrPort) {
+	r.expire(now)
+	// The first steps of a shuffle (Knuth, TAOCP 2, algorithm 3.4.2P).
+	for i := 0; i < len(r.listed) && len(drawn) < n; i++ {
+		r.swap(r.listed[i], r.listed[i+rand.IntN(len(r.listed)-i)])
+		if at := r.listed[i].at; at != asker {
+			drawn = append(drawn, at)
+		}
+	}
+	return drawn
+}
+
+// count returns the number of listed members.
+func (r *register) count(now time.Time) int {
+	r.expire(now)
+	return len(r.listed)
+}
