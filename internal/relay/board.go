@@ -26,8 +26,7 @@ import (
 )
 
 // HeldBack in bytes is the end of a shard that no reader gets before the shard's digest
-// agrees. It is larger than what a connection that breaks loses on its way, so a reader
-// of a wrong shard never takes it for whole.
+// agrees, so that no reader completes a wrong shard. It is little beside a shard.
 const HeldBack = 64 << 10
 
 // ErrBroken means that a shard, or the rest of one, does not come: its bytes were wrong,

@@ -15,6 +15,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/signal"
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
@@ -100,14 +101,14 @@ type listing struct {
 	mu   sync.Mutex // guards last, and is held during a look, so that no look undoes a later one
 	last *offer     // that could be read
 
-	latest atomic.Pointer[offer] // last, or nil while it cannot be read
+	latest  atomic.Pointer[offer] // last, or nil while it cannot be read
+	changed signal.Signal         // of last, but for the first
 }
 
 // offer is a text that was, or is, on offer. It is shared, and never changes.
 type offer struct {
-	text     []byte
-	digest   shard.Digest  // of text
-	replaced chan struct{} // closed when there is another one
+	text   []byte
+	digest shard.Digest // of text
 }
 
 // send answers with o.
@@ -127,11 +128,11 @@ func (l *listing) look() (*offer, error) {
 	}
 	before := l.last
 	if digest := shard.Digest(sha256.Sum256(text)); before == nil || before.digest != digest {
-		l.last = &offer{text: text, digest: digest, replaced: make(chan struct{})}
+		l.last = &offer{text: text, digest: digest}
 	}
 	l.latest.Store(l.last)
 	if before != nil && before != l.last {
-		close(before.replaced)
+		l.changed.Raise()
 	}
 	return l.last, nil
 }
@@ -143,6 +144,7 @@ func (l *listing) isLost() bool { return l.asked.Load() && l.latest.Load() == ni
 // patience, or when ctx or the server ends, whatever it is. It calls held before it waits,
 // if it does.
 func (l *listing) await(ctx context.Context, known string, patience time.Duration, held func()) (*offer, error) {
+	changed := l.changed.Wait() // before the text is looked at
 	// The text of the last look is good enough to wait for another, since the catalog's Watch
 	// will see the rest. All other requests have a look of their own.
 	o := l.latest.Load()
@@ -157,7 +159,8 @@ func (l *listing) await(ctx context.Context, known string, patience time.Duratio
 	defer timer.Stop()
 	for ended := false; !ended && listsTag(known, o.digest); {
 		select {
-		case <-o.replaced:
+		case <-changed:
+			changed = l.changed.Wait()
 		case <-timer.C:
 			ended = true
 		case <-ctx.Done():

@@ -109,12 +109,18 @@ func tag(o *offer) string { return `"` + o.digest.String() + `"` }
 // replacedSoon waits until there is another text than o, and returns it.
 func replacedSoon(t *testing.T, l *listing, o *offer) string {
 	t.Helper()
-	select {
-	case <-o.replaced:
-		return string(l.latest.Load().text)
-	case <-time.After(patience):
-		require.FailNow(t, "the change is not noticed")
-		return ""
+	late := time.After(patience)
+	for {
+		changed := l.changed.Wait()
+		if now := l.latest.Load(); now != nil && now != o {
+			return string(now.text)
+		}
+		select {
+		case <-changed:
+		case <-late:
+			require.FailNow(t, "the change is not noticed")
+			return ""
+		}
 	}
 }
 
@@ -185,7 +191,7 @@ func TestManyChangesAreLookedAtTogether(t *testing.T) {
 		count := 0
 		for {
 			select {
-			case <-l.latest.Load().replaced:
+			case <-l.changed.Wait():
 				count++
 			case <-ctx.Done():
 				looks <- count
@@ -219,10 +225,10 @@ func TestWaitersDoNotLookForThemselves(t *testing.T) {
 		got <- o
 	}()
 	<-held
-	after := &offer{replaced: make(chan struct{})}
+	after := &offer{}
 	l.last = after
 	l.latest.Store(after)
-	close(before.replaced)
+	l.changed.Raise()
 	select {
 	case o := <-got:
 		assert.Same(t, after, o)

@@ -13,8 +13,8 @@ const (
 	// connection after 60 s by default. It must be below MaxWait.
 	LongestWait = 55 * time.Second
 
-	// Overdue is how much later than asked for a held answer may come. A question that has
-	// waited for longer was lost, not cut off by a proxy.
+	// Overdue is how much later than asked for a held answer may come. After that the server
+	// is to blame for the silence, and no proxy on the way.
 	Overdue = 3 * time.Second
 )
 
@@ -51,8 +51,8 @@ const (
 	// asks another one meanwhile.
 	SwarmRetry = 0 * time.Second
 
-	// MaxRetryAfter is the longest Retry-After that a client obeys: that of a server that is
-	// being repaired, but not that of one whose clock is wrong.
+	// MaxRetryAfter is the longest Retry-After that a client obeys, so that no server keeps it
+	// away for good.
 	MaxRetryAfter = 10 * time.Minute
 
 	// MinRetry is the shortest wait of a client whatever Retry-After states, so that a
@@ -91,8 +91,8 @@ const (
 	HavePause      = 20 * time.Millisecond
 	HavePauseShard = 20 * time.Microsecond
 
-	// HaveAlive is how often a server with no news sends an empty line, and HaveSilence how
-	// long a client takes no line for a slow network: two lines may get lost on the way.
+	// HaveAlive is how often a server without news sends an empty line, and HaveSilence how
+	// long a client waits for a line: two of them may be late.
 	HaveAlive   = 2 * time.Second
 	HaveSilence = 3 * HaveAlive
 )
