@@ -113,12 +113,15 @@ func TestNodesOfASwarmHaveEightSlotsAndOtherClientsNoBound(t *testing.T) {
 	for range 8 {
 		leave = append(leave, s.held(t, asked("peer")...))
 	}
+	// first asks for the first byte.
+	first := func(how string) answer {
+		return s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", how)
+	}
 	// Of three more, two may wait.
 	sentAway := make(chan struct{}, 3)
 	for range 3 {
 		go func() {
-			got := s.get(t, shardPath,
-				"Range", "bytes=0-0", "Shardcast-Swarm", "upstream") //nolint:testifylint // it ends before the test
+			got := first("upstream")
 			assert.Equal(t, http.StatusServiceUnavailable, got.status)
 			assert.Equal(t, "0", got.header.Get("Retry-After"))
 			sentAway <- struct{}{}
@@ -126,8 +129,7 @@ func TestNodesOfASwarmHaveEightSlotsAndOtherClientsNoBound(t *testing.T) {
 	}
 	<-sentAway
 	assert.Equal(t, http.StatusPartialContent, s.get(t, shardPath, "Range", "bytes=0-0").status, "a client in no swarm")
-	assert.Equal(t, http.StatusPartialContent, s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", "x").status,
-		"nor this one")
+	assert.Equal(t, http.StatusPartialContent, first("x").status, "nor this one")
 	for range 2 {
 		<-sentAway
 	}
@@ -135,8 +137,8 @@ func TestNodesOfASwarmHaveEightSlotsAndOtherClientsNoBound(t *testing.T) {
 	assert.Equal(t, http.StatusConflict, s.get(t, "/v2/shard_001.bin", asked("fresh")...).status, "that needs no slot")
 	waited := make(chan int)
 	go func() {
-		waited <- s.get(t, shardPath, "Range", "bytes=0-0", "Shardcast-Swarm", "peer").status
-	}() //nolint:testifylint // likewise
+		waited <- first("peer").status
+	}()
 	leave[3]()
 	assert.Equal(t, http.StatusPartialContent, <-waited, "one has left")
 }
