@@ -72,6 +72,7 @@ func (s *slowSite) read(t *testing.T, bodies []io.Reader, from, to int) {
 }
 
 func TestMiddlesPassAShardOnWhileItArrives(t *testing.T) {
+	t.Parallel()
 	s := newSlowSite(t)
 	var nodes []*node
 	upstream := s.site.URL

@@ -25,6 +25,7 @@ import (
 )
 
 func TestMiddlesFollowOneAnother(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, content(1, 5*shardSize+1))
 	first := run(t, t.TempDir(), s.URL)
 	second := run(t, t.TempDir(), first.url)
@@ -40,6 +41,7 @@ func TestMiddlesFollowOneAnother(t *testing.T) {
 }
 
 func TestMiddleKeepsTheNewest(t *testing.T) {
+	t.Parallel()
 	var files [][]byte
 	for i := range 5 {
 		files = append(files, content(byte(i), 10))
@@ -58,6 +60,7 @@ func TestMiddleKeepsTheNewest(t *testing.T) {
 }
 
 func TestMiddlePublishesOnlyWholeVersions(t *testing.T) {
+	t.Parallel()
 	asked, answer := make(chan struct{}), make(chan struct{})
 	s := newSite(t, content(1, 3*shardSize))
 	s.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -77,6 +80,7 @@ func TestMiddlePublishesOnlyWholeVersions(t *testing.T) {
 }
 
 func TestMiddleKeepsItsVersions(t *testing.T) {
+	t.Parallel()
 	for name, spoil := range map[string]spoiler{
 		"while the upstream is broken": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			w.WriteHeader(http.StatusBadGateway)
@@ -104,6 +108,7 @@ func TestMiddleKeepsItsVersions(t *testing.T) {
 }
 
 func TestMiddleKeepsItsVersionsWhileTheUpstreamIsDown(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := newSite(t, content(1, shardSize))
 	n := run(t, dir, s.URL)
@@ -118,6 +123,7 @@ func TestMiddleKeepsItsVersionsWhileTheUpstreamIsDown(t *testing.T) {
 }
 
 func TestMiddleFollowsAnUpstreamThatComesUpLater(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, content(1, shardSize)).spoilWith(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.WriteHeader(http.StatusBadGateway)
 	})
@@ -128,6 +134,7 @@ func TestMiddleFollowsAnUpstreamThatComesUpLater(t *testing.T) {
 }
 
 func TestMiddleReplacesAVersionThatComesBackWithOtherBytes(t *testing.T) {
+	t.Parallel()
 	s, restarted := newSite(t, content(1, 2*shardSize)), newSite(t, content(2, 3*shardSize))
 	n := run(t, t.TempDir(), s.URL)
 	n.log.await(t, "msg=fetched", "version=v1")
@@ -142,6 +149,7 @@ func TestMiddleReplacesAVersionThatComesBackWithOtherBytes(t *testing.T) {
 }
 
 func TestMiddleGivesUpAVersionThatIsRetiredMeanwhile(t *testing.T) {
+	t.Parallel()
 	asked := make(chan struct{})
 	s := newSite(t, content(1, shardSize), content(2, shardSize)).spoilPath("/v2/shard_001.bin",
 		func(_ http.ResponseWriter, r *http.Request) {
@@ -170,6 +178,7 @@ func names(t *testing.T, dir string) (names []string) {
 }
 
 func TestMiddleGoesOnWithOlderVersionsWhenTheNewestFails(t *testing.T) {
+	t.Parallel()
 	digest := shard.Digest(content(1, 32))
 	huge := shard.Manifest{Size: 1 << 62, ShardSize: 1 << 50, Digest: digest}
 	huge.Shards = slices.Repeat([]shard.Digest{digest}, 1<<12)
@@ -205,6 +214,7 @@ func TestMiddleGoesOnWithOlderVersionsWhenTheNewestFails(t *testing.T) {
 }
 
 func TestMiddleFetchesNothingTwice(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := newSite(t, content(1, 3*shardSize), nil)
 	n := run(t, dir, s.URL)
@@ -222,6 +232,7 @@ func TestMiddleFetchesNothingTwice(t *testing.T) {
 }
 
 func TestMiddleUsesTheDraftOfAnEarlierRun(t *testing.T) {
+	t.Parallel()
 	asked := make(chan struct{})
 	dir := t.TempDir()
 	data := content(1, 20*shardSize)
@@ -249,6 +260,7 @@ func TestMiddleUsesTheDraftOfAnEarlierRun(t *testing.T) {
 }
 
 func TestMiddleFetchesDamagedShardsAgain(t *testing.T) {
+	t.Parallel()
 	all := []string{"/v1/shard_001.bin", "/v1/shard_002.bin", "/v1/shard_003.bin"}
 	truncate := func(name string, size int64) func(dir string) error {
 		return func(dir string) error { return os.Truncate(filepath.Join(dir, name), size) }
@@ -297,6 +309,7 @@ func TestMiddleFetchesDamagedShardsAgain(t *testing.T) {
 // Other nodes that fetched a version from a middle would retire it if the middle stopped
 // listing it while it fetches a damaged shard again.
 func TestADamagedVersionStaysListedWhileItIsFetchedAgain(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := newSite(t, content(1, 3*shardSize))
 	n := run(t, dir, s.URL)
@@ -323,6 +336,7 @@ func TestADamagedVersionStaysListedWhileItIsFetchedAgain(t *testing.T) {
 }
 
 func TestMiddleMakesNoPathsFromNames(t *testing.T) {
+	t.Parallel()
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "data")
 	digest := strings.Repeat("a", 64)
@@ -348,6 +362,7 @@ func TestMiddleMakesNoPathsFromNames(t *testing.T) {
 }
 
 func TestMiddleLeavesForeignFilesAlone(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	foreign := []string{"venv", "v", "v1-notes", "v7", "videos", "v01", "V2"}
 	for _, name := range foreign {
@@ -370,6 +385,7 @@ func TestMiddleLeavesForeignFilesAlone(t *testing.T) {
 }
 
 func TestMiddleLeavesADirectoryThatIsInTheWay(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "v1"), 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "v1", "keep"), []byte("mine"), 0o600))
@@ -385,6 +401,7 @@ func TestMiddleLeavesADirectoryThatIsInTheWay(t *testing.T) {
 }
 
 func TestMiddleNeedsOneUpstream(t *testing.T) {
+	t.Parallel()
 	dead := newSite(t)
 	dead.Close()
 	data := content(1, 5*shardSize)
@@ -409,6 +426,7 @@ func TestMiddleNeedsOneUpstream(t *testing.T) {
 }
 
 func TestMiddleRetiresNoVersionThatADownUpstreamListedLast(t *testing.T) {
+	t.Parallel()
 	a, b := newSite(t, content(1, 10)), newSite(t, content(1, 10), content(2, 10))
 	n := run(t, t.TempDir(), a.URL, b.URL)
 	n.log.await(t, "msg=fetched", "version=v2")
@@ -420,6 +438,7 @@ func TestMiddleRetiresNoVersionThatADownUpstreamListedLast(t *testing.T) {
 }
 
 func TestMiddleHasItsDirectoryToItself(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := newSite(t, content(1, 10))
 	run(t, dir, s.URL).log.await(t, "msg=fetched", "version=v1")
@@ -440,6 +459,7 @@ func TestMiddleHasItsDirectoryToItself(t *testing.T) {
 }
 
 func TestMiddleEndsWithoutAnErrorWhenItsContextHasEnded(t *testing.T) {
+	t.Parallel()
 	logger := slog.New(slog.DiscardHandler)
 	st, err := store.Open(t.TempDir(), store.Middle)
 	require.NoError(t, err)
@@ -454,6 +474,7 @@ func TestMiddleEndsWithoutAnErrorWhenItsContextHasEnded(t *testing.T) {
 }
 
 func TestMiddleEndsWhileAnUpstreamHangs(t *testing.T) {
+	t.Parallel()
 	asked := make(chan struct{}, 100)
 	hang := func(_ http.ResponseWriter, r *http.Request) {
 		asked <- struct{}{}
