@@ -51,7 +51,8 @@ func TestAnArrivalEndsWhenAnotherManifestIsTried(t *testing.T) {
 
 	logger := slog.New(slog.DiscardHandler)
 	pool, err := fetch.New(fetch.Options{
-		Upstreams: []*url.URL{liar, plain}, Attempts: 2, FastWait: time.Millisecond, SlowWait: time.Millisecond, Logger: logger,
+		Upstreams: []*url.URL{liar, plain}, Logger: logger,
+		Attempts: 2, FastWait: time.Millisecond, SlowWait: time.Millisecond,
 	})
 	require.NoError(t, err)
 	defer pool.Close()
