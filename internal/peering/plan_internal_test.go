@@ -339,7 +339,9 @@ func TestThePullFromAPeerThatHoldsAllUp(t *testing.T) {
 		"not one that is young":    {func(_ *Plan, pulls []transfer.Pull) { pulls[1].Ticks-- }, false},
 		"not one that is given up": {func(_ *Plan, pulls []transfer.Pull) { pulls[1].Given = true }, false},
 		"not while upstream fails": {func(p *Plan, _ []transfer.Pull) { p.up.attempts = 1 }, false},
-		"not while upstream waits": {func(p *Plan, _ []transfer.Pull) { p.up.later = time.Now().Add(time.Hour) }, false},
+		"not while upstream waits": {func(p *Plan, _ []transfer.Pull) {
+			p.up.later = time.Now().Add(time.Hour)
+		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := planOf(w, 1)

@@ -1,7 +1,12 @@
 package remote
 
 import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -27,5 +32,30 @@ func TestParseContentRange(t *testing.T) {
 		_, _, err := parseContentRange(text)
 		require.ErrorContains(t, err, "cannot be read", text)
 		assert.Less(t, len(err.Error()), 200)
+	}
+}
+
+// The address of a proxy says nothing of where the server is.
+func TestTheAddressOfAServerBehindAProxyIsNotKnown(t *testing.T) {
+	answers := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer answers.Close()
+	at, err := url.Parse(answers.URL)
+	require.NoError(t, err)
+	for _, proxied := range []bool{false, true} {
+		c, server := New(Options{Timeout: time.Minute}), NewServer(at)
+		if proxied {
+			transport, _ := c.http.Transport.(*http.Transport)
+			transport.Proxy = http.ProxyURL(at)
+			server = NewServer(&url.URL{Scheme: "http", Host: "server.example"})
+		}
+		body, err := c.Get(t.Context(), server, Request{})
+		require.NoError(t, err)
+		require.NoError(t, body.Close())
+		c.Close()
+		if proxied {
+			assert.Zero(t, body.Addr)
+		} else {
+			assert.Equal(t, netip.MustParseAddr("127.0.0.1"), body.Addr)
+		}
 	}
 }
