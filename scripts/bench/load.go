@@ -111,7 +111,7 @@ func (l load) steady(ctx context.Context, r *readers) (Sample, error) {
 		return nil, err
 	}
 	begin, had := time.Now(), r.bytes()
-	before, err := cpu(l.server.Process)
+	before, err := cpu(l.server.process)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (l load) steady(ctx context.Context, r *readers) (Sample, error) {
 		return nil, err
 	}
 	took, got := time.Since(begin), r.bytes()
-	after, err := cpu(l.server.Process)
+	after, err := cpu(l.server.process)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (l load) steady(ctx context.Context, r *readers) (Sample, error) {
 		got[i] -= had[i]
 		sum += got[i]
 	}
-	s := Sample{Wall: took.Seconds(), CPU: after - before, Peak: l.server.Peak()}.add(int64(sum))
+	s := Sample{Wall: took.Seconds(), CPU: after - before, Peak: l.server.process.Peak()}.add(int64(sum))
 	if all := spread.Of(got); l.readers > 1 && all.Median > 0 {
 		s[Fair] = all.Least / all.Median
 	}

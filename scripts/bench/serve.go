@@ -63,7 +63,7 @@ func (b *bench) serveTable(ctx context.Context, name, title string, v version, l
 			return err
 		}
 		defer n.Kill()
-		tools = append(tools, reading("nginx, sendfile", Other, l, &n.server))
+		tools = append(tools, reading("nginx, sendfile", Other, l, n))
 	}
 	t := &Table{
 		Name: name, Key: CPURate,
@@ -138,7 +138,7 @@ func (b *bench) throughMiddle(ctx context.Context, dir, origin string, paths []s
 			return nil, err
 		}
 	}
-	if _, err := m.Await(fetched); err != nil {
+	if _, err := m.process.Await(fetched); err != nil {
 		return nil, err
 	}
 	return m.took(begin, b.flags.size)
@@ -194,8 +194,8 @@ func (b *bench) throughNginx(ctx context.Context, dir, origin string, paths []st
 // took is the cost of a server since its start.
 func (s *server) took(begin time.Time, size flags.Bytes) (Sample, error) {
 	wall := time.Since(begin)
-	seconds, err := cpu(s.Process)
-	return Sample{Wall: wall.Seconds(), CPU: seconds, Peak: s.Peak()}.add(int64(size)), err
+	seconds, err := cpu(s.process)
+	return Sample{Wall: wall.Seconds(), CPU: seconds, Peak: s.process.Peak()}.add(int64(size)), err
 }
 
 // readAll reads paths one after the other.
@@ -313,7 +313,7 @@ func (w waiting) run(ctx context.Context) (Sample, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	cpuBefore, err := cpu(w.server.Process)
+	cpuBefore, err := cpu(w.server.process)
 	if err != nil {
 		return nil, err
 	}
@@ -327,7 +327,7 @@ func (w waiting) run(ctx context.Context) (Sample, error) {
 	if err := errors.Join(failed...); err != nil {
 		return nil, err
 	}
-	cpuAfter, err := cpu(w.server.Process)
+	cpuAfter, err := cpu(w.server.process)
 	if err != nil {
 		return nil, err
 	}
@@ -335,7 +335,7 @@ func (w waiting) run(ctx context.Context) (Sample, error) {
 	if first.Before(begin) { // an answer came before the look at the disk
 		begin = first
 	}
-	return Sample{Wall: last.Sub(begin).Seconds(), CPU: cpuAfter - cpuBefore, Peak: w.server.Peak()}, nil
+	return Sample{Wall: last.Sub(begin).Seconds(), CPU: cpuAfter - cpuBefore, Peak: w.server.process.Peak()}, nil
 }
 
 // tag is the ETag of the served list.
@@ -437,7 +437,7 @@ func (b *bench) memory(ctx context.Context, t *Table, name string) (err error) {
 		return err
 	}
 	defer middle.Kill()
-	if _, err := middle.Await(fetched); err != nil {
+	if _, err := middle.process.Await(fetched); err != nil {
 		return err
 	}
 	if s, err = origin.took(begin, b.flags.memory); err != nil {

@@ -19,9 +19,15 @@ import (
 
 // A server runs on loopback, on a port that was free.
 type server struct {
-	*process.Process
-
+	process *process.Process
 	address string // host:port
+	dir     string // its own, and removed with it; empty for commands of ours
+}
+
+// Kill ends the server and removes its directory.
+func (s *server) Kill() {
+	s.process.Kill()
+	_ = os.RemoveAll(s.dir) // and if not, with all the rest
 }
 
 // listening is the line of a server of ours that listens.
@@ -43,7 +49,7 @@ func (b *bench) serve(ctx context.Context, role, data string, args ...string) (*
 	if err != nil {
 		return nil, err
 	}
-	s := &server{Process: p}
+	s := &server{process: p}
 	if s.address, err = p.Await(listening); err != nil {
 		p.Kill()
 		return nil, err
@@ -86,7 +92,7 @@ http {
 `
 
 // nginx starts one with lines for its http and server blocks.
-func (b *bench) nginx(ctx context.Context, httpBlock, serverBlock string) (*serverOfOthers, error) {
+func (b *bench) nginx(ctx context.Context, httpBlock, serverBlock string) (*server, error) {
 	dir, err := os.MkdirTemp(b.dir, "nginx-")
 	if err != nil {
 		return nil, err
@@ -107,25 +113,12 @@ func (b *bench) nginx(ctx context.Context, httpBlock, serverBlock string) (*serv
 	if err != nil {
 		return nil, err
 	}
-	s := &serverOfOthers{server{p, address}, dir}
+	s := &server{p, address, dir}
 	if err := reachable(ctx, p, address); err != nil {
 		s.Kill()
 		return nil, err
 	}
 	return s, nil
-}
-
-// A serverOfOthers has a directory of its own.
-type serverOfOthers struct {
-	server
-
-	dir string
-}
-
-// Kill ends it and removes its directory.
-func (s *serverOfOthers) Kill() {
-	s.server.Kill()
-	_ = os.RemoveAll(s.dir) // and if not, with all the rest
 }
 
 // static is the server block of nginx for a data directory.

@@ -131,7 +131,7 @@ func run(ctx context.Context) (err error) {
 	}
 	for i := range uint64(2) {
 		p := startProxy(address, i == 0, seed+i)
-		defer p.Close()
+		defer p.server.Close()
 		l.proxies = append(l.proxies, p)
 	}
 	return errors.Join(l.rounds(ctx, "client", l.client), l.rounds(ctx, "middle", l.middle))

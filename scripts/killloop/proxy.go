@@ -21,8 +21,7 @@ const (
 // A faulty is an HTTP proxy that spoils some of the shards that it passes on, and counts
 // their bytes.
 type faulty struct {
-	*httptest.Server
-
+	server   *httptest.Server
 	upstream string
 	corrupts bool
 	client   http.Client
@@ -37,19 +36,19 @@ type faulty struct {
 func startProxy(upstream string, corrupts bool, seed uint64) *faulty {
 	p := &faulty{upstream: upstream, corrupts: corrupts, random: rand.New(rand.NewPCG(seed, seed))}
 	p.client.Transport = &http.Transport{MaxIdleConnsPerHost: 64}
-	p.Server = httptest.NewUnstartedServer(p)
-	p.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+	p.server = httptest.NewUnstartedServer(p)
+	p.server.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		if tcp, ok := conn.(*net.TCPConn); ok {
 			_ = tcp.SetWriteBuffer(sendBuffer)
 		}
 		return ctx
 	}
-	p.Start()
+	p.server.Start()
 	return p
 }
 
 // address is the proxy's host and port.
-func (p *faulty) address() string { return strings.TrimPrefix(p.URL, "http://") }
+func (p *faulty) address() string { return strings.TrimPrefix(p.server.URL, "http://") }
 
 // A fault is that of an answer.
 type fault int

@@ -36,7 +36,7 @@ func startLiar(ctx context.Context, t *trial, i int, _ string) (*node, error) {
 		return nil, err
 	}
 	_, err = p.Await("listening")
-	return &node{Process: p}, err
+	return &node{process: p}, err
 }
 
 // lie joins the swarm of an upstream, if that has one, as a node at address, announces all

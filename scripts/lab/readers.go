@@ -100,7 +100,7 @@ func crowding(ctx context.Context, t *trial) (Sample, error) {
 		if readers, err = t.beside(ctx, 1, readCommand, slowly); err != nil {
 			return err
 		}
-		if _, err = readers.Await("reading"); err == nil && t.nodes[1].Logged("msg=fetched") {
+		if _, err = readers.Await("reading"); err == nil && t.nodes[1].process.Logged("msg=fetched") {
 			err = errors.New("the slow readers came when all had arrived")
 		}
 		return err

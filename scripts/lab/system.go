@@ -147,7 +147,7 @@ func startShardcast(ctx context.Context, t *trial, i int, dir string) (*node, er
 		}
 		// A client prints the path when the file is there, and may go on to serve it.
 		held := func() (time.Time, error) { return awaited(p, `(?m)^\S*out\.bin$`) }
-		return &node{Process: p, output: out, held: held}, nil
+		return &node{process: p, output: out, held: held}, nil
 	}
 	args := append([]string{"--data-dir", t.stock, "--port", port}, t.lab.originArgs...)
 	role := "origin"
@@ -161,7 +161,7 @@ func startShardcast(ctx context.Context, t *trial, i int, dir string) (*node, er
 		return nil, err
 	}
 	_, err = p.Await(`msg=listening`)
-	return &node{Process: p, held: func() (time.Time, error) { return awaited(p, `msg=fetched`) }}, err
+	return &node{process: p, held: func() (time.Time, error) { return awaited(p, `msg=fetched`) }}, err
 }
 
 // startSwarm is startShardcast with a swarm at each server and for each node. A client
@@ -214,7 +214,7 @@ http {
 	if err != nil {
 		return nil, err
 	}
-	return &node{Process: p}, t.listening(ctx, p, i)
+	return &node{process: p}, t.listening(ctx, p, i)
 }
 
 // listening waits until a program that does not log it listens on a node's port.
@@ -283,7 +283,7 @@ func startAria(ctx context.Context, t *trial, i int, dir string) (*node, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &node{Process: p, output: filepath.Join(dir, "out.bin"), held: p.Wait}, nil
+	return &node{process: p, output: filepath.Join(dir, "out.bin"), held: p.Wait}, nil
 }
 
 // ariaQuiet are the arguments of every aria2c.

@@ -79,7 +79,7 @@ func startTorrent(ctx context.Context, t *trial, i int, dir string) (*node, erro
 		return nil, err
 	}
 	return &node{
-		Process: p, output: filepath.Join(dir, filepath.Base(t.lab.file.Name)),
+		process: p, output: filepath.Join(dir, filepath.Base(t.lab.file.Name)),
 		held: func() (time.Time, error) {
 			return awaited(p, `(?m)^[0-9a-f]{16} 1 `)
 		},
@@ -106,7 +106,7 @@ func (t *trial) seed(ctx context.Context, args []string) (*node, error) {
 		return nil, err
 	}
 	_, err = tracker.Await(`announced`)
-	return &node{Process: tracker}, err
+	return &node{process: tracker}, err
 }
 
 // A tracker lists to each node of a torrent the other ones.

@@ -27,9 +27,8 @@ const (
 
 // A node is one of a trial that has been started.
 type node struct {
-	*process.Process
-
-	began time.Time // its own clock
+	process *process.Process
+	began   time.Time // its own clock
 
 	// held waits until the node holds the verified file, and returns the time of that. It
 	// is nil for a node that never does.
@@ -83,7 +82,7 @@ func (l *lab) trial(ctx context.Context, s system, v variant) (sample Sample, er
 	cancel()
 	for _, n := range t.nodes {
 		if n != nil {
-			n.Kill()
+			n.process.Kill()
 		}
 	}
 	if err := errors.Join(err, t.net.close(ctx)); err != nil {
@@ -134,7 +133,7 @@ func (t *trial) startOthers(ctx context.Context) error {
 // measure starts the clock, calls begin, and then beside, meanwhile waiting until all
 // nodes hold the file. An error of one ends all others.
 func (t *trial) measure(ctx context.Context, begin, beside func(context.Context) error) (sample Sample, err error) {
-	_, before, err := counters(t.nodes[0].Process)
+	_, before, err := counters(t.nodes[0].process)
 	if err != nil {
 		return sample, err
 	}
@@ -164,7 +163,7 @@ func (t *trial) measure(ctx context.Context, begin, beside func(context.Context)
 		return sample, err
 	}
 	sample.Idle = processor().idleSince(busy)
-	_, after, err := counters(t.nodes[0].Process)
+	_, after, err := counters(t.nodes[0].process)
 	sample.Sent = float64(after-before) / float64(t.lab.size)
 	t.sum(&sample)
 	return sample, err
@@ -222,14 +221,14 @@ func (t *trial) half(ctx context.Context, i int) error {
 	tick := time.NewTicker(glance)
 	defer tick.Stop()
 	for {
-		received, _, err := counters(t.nodes[i].Process)
+		received, _, err := counters(t.nodes[i].process)
 		if err != nil || received > int64(t.lab.size)/2 {
 			return err
 		}
 		select {
 		case <-tick.C:
-		case <-t.nodes[i].Ended():
-			return fmt.Errorf("it ended before it had half of the file: %s", t.nodes[i].Log())
+		case <-t.nodes[i].process.Ended():
+			return fmt.Errorf("it ended before it had half of the file: %s", t.nodes[i].process.Log())
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -275,10 +274,10 @@ func median(values []time.Duration) time.Duration {
 
 // peak is the peak resident memory in MiB of a node that runs.
 func (n *node) peak() float64 {
-	if n.Process == nil {
+	if n.process == nil {
 		return 0
 	}
-	return n.Peak()
+	return n.process.Peak()
 }
 
 // check compares the files of all nodes with the one of the origin.
