@@ -101,7 +101,7 @@ func TestFailedCommitKeepsTheOldContentAndLeavesNothing(t *testing.T) {
 
 func TestCreateBeginsWithTheFirstByteOfALeftOver(t *testing.T) {
 	dir, root := newRoot(t)
-	write(t, dir, "temp", "what a killed process has left")
+	write(t, dir, "temp", "the rest of a killed process")
 	require.NoError(t, create(t, root, "new").Commit())
 	assert.Equal(t, "new", read(t, dir, "final"))
 }
@@ -161,13 +161,13 @@ func TestFailedWriteFileKeepsTheOldContent(t *testing.T) {
 	assert.Equal(t, "kept", read(t, dir, "full/file"))
 }
 
-func TestSyncDirOfWhatIsMissingFails(t *testing.T) {
+func TestSyncDirOfAMissingDirectoryFails(t *testing.T) {
 	_, root := newRoot(t)
 	require.NoError(t, disk.SyncDir(root, "."))
 	require.ErrorIs(t, disk.SyncDir(root, "missing"), fs.ErrNotExist)
 }
 
-func TestNeedIsContentWhereTheFileSystemCannotTell(t *testing.T) {
+func TestNeedAcceptsAFileSystemWithoutFigures(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, disk.Need(dir, 0))
 	require.NoError(t, disk.Need(dir, 1))

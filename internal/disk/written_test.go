@@ -21,7 +21,7 @@ func sparse(t *testing.T, size int64) (f *os.File, block int64) {
 	t.Cleanup(func() { assert.NoError(t, f.Close()) })
 	require.NoError(t, f.Truncate(size))
 	if written, err := disk.Written(f, 0, size); err != nil || len(written) > 0 {
-		t.Skip("this file system cannot tell holes")
+		t.Skip("this file system has no holes")
 	}
 	return f, 4096
 }
@@ -52,11 +52,11 @@ func TestWrittenFindsHoles(t *testing.T) {
 			0, 100,
 			[]disk.Range{{From: 0, To: 9}, {From: 51, To: 59}},
 		},
-		"too little to be believed": {[][2]int64{{50, 52}}, 0, 100, nil},
-		"around what is asked for":  {[][2]int64{{0, 100}}, 20, 30, []disk.Range{{From: 0, To: 10}}},
-		"before it":                 {[][2]int64{{0, 20}}, 20, 30, nil},
-		"into it":                   {[][2]int64{{0, 25}}, 20, 30, []disk.Range{{From: 0, To: 4}}},
-		"out of it":                 {[][2]int64{{25, 40}}, 20, 30, []disk.Range{{From: 6, To: 10}}},
+		"too little to count": {[][2]int64{{50, 52}}, 0, 100, nil},
+		"around the range":    {[][2]int64{{0, 100}}, 20, 30, []disk.Range{{From: 0, To: 10}}},
+		"before it":           {[][2]int64{{0, 20}}, 20, 30, nil},
+		"into it":             {[][2]int64{{0, 25}}, 20, 30, []disk.Range{{From: 0, To: 4}}},
+		"out of it":           {[][2]int64{{25, 40}}, 20, 30, []disk.Range{{From: 6, To: 10}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, block := sparse(t, size)
@@ -73,7 +73,7 @@ func TestWrittenFindsHoles(t *testing.T) {
 	}
 }
 
-// A block that is written to in part looks like one that is written.
+// A block that is written in part looks like one that is written.
 func TestWrittenDoesNotClaimTheRestOfABlock(t *testing.T) {
 	f, block := sparse(t, 100*4096)
 	fill(t, f, 0, 10*block+1)

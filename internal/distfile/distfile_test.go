@@ -31,7 +31,7 @@ func entry(t testing.TB, version shard.Version, digest string, count int) distfi
 	return distfile.Entry{Version: version, Digest: d, Count: count}
 }
 
-func TestParseTakesWhatWritersWrite(t *testing.T) {
+func TestParseTakesTheFormsOfAllWriters(t *testing.T) {
 	for name, tc := range map[string]struct {
 		text string
 		want []distfile.Entry
@@ -140,7 +140,7 @@ func TestParseSkipsABadLineAndKeepsTheOthers(t *testing.T) {
 			require.ErrorIs(t, skipped[0], skipped[0].Err)
 			message := skipped[0].Error()
 			assert.Contains(t, message, "distribution.txt, line 2: ")
-			assert.Less(t, len(message), 1000, "a log must not carry all that the network sent")
+			assert.Less(t, len(message), 1000, "a log must not repeat a whole line of the network")
 			assert.NotContains(t, message, "\x1b")
 			assert.NotContains(t, message, "\n")
 		})
@@ -222,7 +222,7 @@ func TestEncodeWritesTheCanonicalForm(t *testing.T) {
 	assert.Empty(t, distfile.Encode(nil))
 }
 
-func TestEncodeWritesWhatParseTakesForManyVersions(t *testing.T) {
+func TestParseReadsManyEncodedVersions(t *testing.T) {
 	for _, count := range []int{1, 1000, distfile.MaxEntries} {
 		t.Run(fmt.Sprint(count), func(t *testing.T) {
 			entries := make([]distfile.Entry, count)

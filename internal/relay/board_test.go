@@ -23,8 +23,8 @@ func entry(v shard.Version, first byte) distfile.Entry {
 	return distfile.Entry{Version: v, Digest: shard.Digest{first}}
 }
 
-// manifest is one of so many shards of shardSize bytes, with digests that nothing
-// here looks at.
+// manifest is one of so many shards of shardSize bytes, with digests that no test here
+// reads.
 func manifest(shards int, shardSize int64) shard.Manifest {
 	m := shard.Manifest{Size: int64(shards) * shardSize, ShardSize: shardSize, Digest: shard.Digest{1}}
 	for i := range shards {
@@ -36,7 +36,7 @@ func manifest(shards int, shardSize int64) shard.Manifest {
 // nothing is for tests that read no bytes.
 func nothing(int) (relay.File, error) { return nil, fs.ErrNotExist }
 
-// begin has a new board with v1 arriving in so many shards.
+// begin returns a new board with v1 arriving in so many shards.
 func begin(shards int, shardSize int64) (*relay.Board, *relay.Version) {
 	b := relay.NewBoard()
 	return b, b.Begin(entry(1, 1), manifest(shards, shardSize), 2, nothing)
@@ -51,7 +51,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// wanted takes what is wanted now.
+// wanted takes the numbers of the shards that are wanted now.
 func wanted(v *relay.Version) (numbers []int) {
 	for {
 		select {
@@ -86,12 +86,12 @@ func TestListedReportsEachChangeAndNothingElse(t *testing.T) {
 		step     func(b *relay.Board)
 		reported bool
 	}{
-		"another version is listed":       {func(b *relay.Board) { b.List(entry(2, 1)) }, true},
-		"the digest is another":           {func(b *relay.Board) { b.List(entry(1, 2)) }, true},
-		"the same is listed again":        {func(b *relay.Board) { b.List(entry(1, 1)) }, false},
-		"the same is listed with a count": {func(b *relay.Board) { b.List(counted) }, false},
-		"it is taken off":                 {func(b *relay.Board) { b.Unlist(1) }, true},
-		"what is not listed is taken off": {func(b *relay.Board) { b.Unlist(2) }, false},
+		"another version is listed":        {func(b *relay.Board) { b.List(entry(2, 1)) }, true},
+		"the digest is another":            {func(b *relay.Board) { b.List(entry(1, 2)) }, true},
+		"the same is listed again":         {func(b *relay.Board) { b.List(entry(1, 1)) }, false},
+		"the same is listed with a count":  {func(b *relay.Board) { b.List(counted) }, false},
+		"it is taken off":                  {func(b *relay.Board) { b.Unlist(1) }, true},
+		"an unlisted version is taken off": {func(b *relay.Board) { b.Unlist(2) }, false},
 		"a fetch of it begins": {func(b *relay.Board) {
 			b.Begin(entry(1, 1), manifest(1, 10), 2,
 				nothing)
@@ -100,8 +100,8 @@ func TestListedReportsEachChangeAndNothingElse(t *testing.T) {
 			b.Begin(entry(1, 1), manifest(1, 10), 2,
 				nothing).End()
 		}, false},
-		"another is taken for it and back":  {func(b *relay.Board) { b.List(entry(1, 2)); b.List(entry(1, 1)) }, true},
-		"nothing at all has been done here": {func(*relay.Board) {}, false},
+		"the digest changes and returns": {func(b *relay.Board) { b.List(entry(1, 2)); b.List(entry(1, 1)) }, true},
+		"no step is taken":               {func(*relay.Board) {}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := relay.NewBoard()
@@ -129,12 +129,12 @@ func TestBeginPutsAVersionOnTheBoardAndEndTakesItOff(t *testing.T) {
 	other := b.Begin(entry(2, 2), manifest(1, 10), 3, nothing)
 	v.End()
 	assert.Nil(t, b.Version(1))
-	assert.Same(t, other, b.Version(2), "another one stays")
+	assert.Same(t, other, b.Version(2), "the other version stays")
 	v.End() // a second time does nothing
 	assert.Same(t, other, b.Version(2))
 }
 
-func TestBeginEndsWhatWasArrivingUnderTheSameNumber(t *testing.T) {
+func TestBeginEndsTheArrivingVersionOfTheSameNumber(t *testing.T) {
 	b, former := begin(1, 10)
 	r := former.Shard(1).Reader()
 	next := b.Begin(entry(1, 9), manifest(3, 10), 2, nothing)
@@ -160,7 +160,7 @@ func TestAShardIsTheSameForAllCallersAndHasItsSize(t *testing.T) {
 	assert.EqualValues(t, 6, v.Shard(3).Size(), "the last is shorter")
 }
 
-func TestEndBreaksReadersOfWhatIsNotVerified(t *testing.T) {
+func TestEndBreaksReadersOfUnverifiedShards(t *testing.T) {
 	for name, tc := range map[string]struct {
 		verified bool
 		late     bool // the reader comes after the end
@@ -208,7 +208,7 @@ func TestEndWakesWaitingReaders(t *testing.T) {
 	})
 }
 
-func TestWantedYieldsEachShardOnceAndNoneThatIsBegun(t *testing.T) {
+func TestWantedYieldsEachShardOnceUnlessItHasBegun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, v := begin(4, 10*relay.HeldBack)
 		v.Shard(1).Begin()
@@ -226,7 +226,7 @@ func TestWantedYieldsEachShardOnceAndNoneThatIsBegun(t *testing.T) {
 			await(t.Context(), v.Shard(4).Reader(), 7)
 		}
 		synctest.Wait()
-		assert.Equal(t, []int{3}, wanted(v), "the end of it is waited for now, and 4 has been asked for")
+		assert.Equal(t, []int{3}, wanted(v), "readers wait for the end of 3 now, and 4 was taken before")
 		v.Shard(4).Begin()
 		v.Shard(4).Forget()
 		await(t.Context(), v.Shard(4).Reader(), 0)
@@ -252,9 +252,9 @@ func TestNoReaderWaitsForRoomAmongTheWanted(t *testing.T) {
 	})
 }
 
-// The race detector is what fails here: each goroutine does one thing only, so that
-// no lock of another puts them in order.
-func TestManyMayUseABoardAtOnce(t *testing.T) {
+// The race detector makes this fail: each goroutine takes one kind of step, so that no lock
+// of another kind puts them in order.
+func TestManyGoroutinesMayUseABoardAtOnce(t *testing.T) {
 	b, v := begin(50, 10)
 	var group errgroup.Group
 	for _, step := range []func(i int){
@@ -281,19 +281,19 @@ func TestManyMayUseABoardAtOnce(t *testing.T) {
 	assert.Same(t, v, b.Version(1))
 }
 
-func TestOpenGivesNothingOfWhatHasEnded(t *testing.T) {
+func TestOpenFailsOnceTheVersionHasEnded(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "shard")
 	require.NoError(t, os.WriteFile(name, []byte("text"), 0o600))
 	v := relay.NewBoard().Begin(entry(1, 1), manifest(1, 4), 1, func(int) (relay.File, error) { return os.Open(name) })
 	f, err := v.Open(1)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
-	v.End() // what bears the name now may be of another file
+	v.End() // the name may now belong to another file
 	_, err = v.Open(1)
 	assert.ErrorIs(t, err, relay.ErrBroken)
 }
 
-func TestCountIsOfWhatIsOnItsWay(t *testing.T) {
+func TestCountIsOfArrivingVersions(t *testing.T) {
 	b, v := begin(3, 10)
 	b.List(entry(1, 1))
 	b.List(entry(7, 7)) // without a fetch
@@ -310,7 +310,7 @@ func TestCountIsOfWhatIsOnItsWay(t *testing.T) {
 	assert.Zero(t, missing)
 }
 
-func TestExtentsAreOfEachShardInItsOrder(t *testing.T) {
+func TestExtentsAreInTheOrderOfShards(t *testing.T) {
 	b, v := begin(5, 10)
 	v.Shard(2).Begin()
 	v.Shard(3).Begin()

@@ -35,13 +35,13 @@ func one(size int64) *relay.Shard {
 	return s
 }
 
-// answer is what Await has returned.
+// answer is a result of Await.
 type answer struct {
 	n   int64
 	err error
 }
 
-// await has r wait at offset in a goroutine of its own.
+// await makes r wait at offset in a goroutine of its own.
 func await(ctx context.Context, r *relay.Reader, offset int64) <-chan answer {
 	got := make(chan answer, 1)
 	go func() {
@@ -51,7 +51,7 @@ func await(ctx context.Context, r *relay.Reader, offset int64) <-chan answer {
 	return got
 }
 
-// now returns what Await has returned by now, in a bubble where no time passes.
+// now returns the result of Await so far, in a bubble where no time passes.
 func now(got <-chan answer) answer {
 	synctest.Wait()
 	select {
@@ -62,7 +62,7 @@ func now(got <-chan answer) answer {
 	}
 }
 
-// there is what Await returns of what has come by now; 0 if it would wait.
+// there is the result of Await without waiting: 0 if it would wait.
 func there(r *relay.Reader, offset int64) (int64, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -73,12 +73,12 @@ func there(r *relay.Reader, offset int64) (int64, error) {
 	return n, err
 }
 
-// A model keeps a bit for each byte. What it says is what a shard must.
-func TestReadersGetWhatAModelOfBitsHas(t *testing.T) {
+// A model keeps a bit for each byte. A shard must agree with it.
+func TestReadersGetTheBytesOfAModelOfBits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.SampledFrom([]int64{1, relay.HeldBack, relay.HeldBack + 1, relay.HeldBack + 12}).Draw(t, "size")
 		s := one(size)
-		end := max(size-relay.HeldBack, 0) // of what readers may have before it is verified
+		end := max(size-relay.HeldBack, 0) // of the bytes that readers may have before it is verified
 		come, verified := make([]bool, end), false
 		old, reader := s.Reader(), s.Reader()
 		t.Repeat(map[string]func(*rapid.T){
@@ -92,7 +92,7 @@ func TestReadersGetWhatAModelOfBitsHas(t *testing.T) {
 			},
 			"verify": func(t *rapid.T) {
 				if rapid.IntRange(0, 4).Draw(t, "one in five") > 0 {
-					t.Skip("more is to happen before")
+					t.Skip("so that other steps come before")
 				}
 				s.Wrote(disk.Range{To: size})
 				s.Verify()
@@ -138,7 +138,7 @@ func TestPiecesBecomeOneInWhateverOrderTheyCome(t *testing.T) {
 	})
 }
 
-func TestAwaitReturnsAtOnceWhatIsThere(t *testing.T) {
+func TestAwaitReturnsHeldBytesAtOnce(t *testing.T) {
 	s := one(10 * relay.HeldBack)
 	s.Wrote(disk.Range{From: 100, To: 200})
 	n, err := s.Reader().Await(t.Context(), 150, patience)
@@ -146,7 +146,7 @@ func TestAwaitReturnsAtOnceWhatIsThere(t *testing.T) {
 	assert.EqualValues(t, 50, n)
 }
 
-func TestAwaitIsWokenByWhatItWaitsFor(t *testing.T) {
+func TestAwaitIsWokenByItsOwnBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := one(10 * relay.HeldBack)
 		first, second := await(t.Context(), s.Reader(), 100), await(t.Context(), s.Reader(), 250)
@@ -154,7 +154,7 @@ func TestAwaitIsWokenByWhatItWaitsFor(t *testing.T) {
 		s.Wrote(disk.Range{From: 0, To: 100})
 		s.Wrote(disk.Range{From: 200, To: 250})
 		synctest.Wait()
-		assert.Empty(t, first, "these bytes are others")
+		assert.Empty(t, first, "other bytes have come")
 		assert.Empty(t, second)
 		s.Wrote(disk.Range{From: 100, To: 101})
 		assert.Equal(t, answer{n: 1}, now(first))
@@ -184,7 +184,7 @@ func TestTheEndIsHeldBackUntilItIsVerified(t *testing.T) {
 	})
 }
 
-func TestAShardThatIsNoLongerThanWhatIsHeldBackComesAllAtOnce(t *testing.T) {
+func TestAShardThatIsAllHeldBackComesAtOnce(t *testing.T) {
 	s := one(relay.HeldBack)
 	s.Wrote(whole(s))
 	r := s.Reader()
@@ -210,18 +210,18 @@ func TestForgetBreaksOffReadersThatHaveBegunAndNoOthers(t *testing.T) {
 		fresh := s.Reader()
 		n, err := there(fresh, 0)
 		require.NoError(t, err)
-		assert.Zero(t, n, "what had come is forgotten")
+		assert.Zero(t, n, "the bytes so far are forgotten")
 		s.Wrote(whole(s))
 		s.Verify()
 		n, err = there(fresh, 0)
 		require.NoError(t, err)
 		assert.Equal(t, s.Size(), n)
 		_, err = there(reading, 100)
-		require.ErrorIs(t, err, relay.ErrBroken, "it has bytes of both, for all one knows")
+		require.ErrorIs(t, err, relay.ErrBroken, "it may have bytes of both")
 	})
 }
 
-func TestWhatWasVerifiedAndThenForgottenIsNotThere(t *testing.T) {
+func TestAVerifiedShardThatIsForgottenIsNotThere(t *testing.T) {
 	s := one(10)
 	s.Verify()
 	s.Forget()
@@ -239,7 +239,7 @@ func TestAwaitEndsAfterPatienceWithNothing(t *testing.T) {
 	})
 }
 
-func TestOtherPartsOfTheShardAreNotWaitedFor(t *testing.T) {
+func TestOtherBytesOfTheShardDoNotRenewPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		s := one(10 * relay.HeldBack)
@@ -255,7 +255,7 @@ func TestOtherPartsOfTheShardAreNotWaitedFor(t *testing.T) {
 	})
 }
 
-func TestAwaitReturnsWhatEndedItsContext(t *testing.T) {
+func TestAwaitReturnsTheCauseOfItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := errors.New("the reader is gone")
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -287,7 +287,7 @@ func TestReaderOpensItsFileOnceAndClosesIt(t *testing.T) {
 		return f, err
 	})
 	r := v.Shard(2).Reader()
-	assert.Empty(t, opened, "nothing may have been written of it yet")
+	assert.Empty(t, opened, "no byte may have been written yet")
 	text := make([]byte, 3)
 	for _, offset := range []int64{0, 7, 3} {
 		_, err := r.ReadAt(text, offset)
@@ -299,8 +299,7 @@ func TestReaderOpensItsFileOnceAndClosesIt(t *testing.T) {
 	require.ErrorIs(t, opened[0].Close(), os.ErrClosed)
 }
 
-// reading is the way of a byte to one reader: all of the shard, by Await and
-// ReadAt.
+// reading reads all of the shard, by Await and ReadAt.
 func reading(ctx context.Context, r *relay.Reader, size int64) ([]byte, error) {
 	text := make([]byte, 0, size)
 	for int64(len(text)) < size {
@@ -341,7 +340,7 @@ func TestReadersGetExactlyTheBytesThatAWriterBrings(t *testing.T) {
 			return errors.Join(err, r.Close())
 		})
 	}
-	assert.Equal(t, 1, <-v.Wanted(), "the first of them asks for it")
+	assert.Equal(t, 1, <-v.Wanted(), "the first reader asks for it")
 	s.Begin()
 	for _, i := range random.Perm((size + piece - 1) / piece) {
 		from, to := i*piece, min((i+1)*piece, size)
