@@ -5,24 +5,23 @@
 // Fetching. The middle keeps a given number of versions, the newest on offer. A version
 // newer than all that are arriving begins at once, up to four at the same time; older
 // ones follow, newest first and one at a time. A version that failed is tried again later,
-// and an older one is kept in its place. The middle verifies and uses
-// shards from an earlier run. In a swarm it swaps shards with its peers.
+// and an older one is kept in its place. The middle verifies and uses shards from an
+// earlier run. In a swarm it swaps shards with its peers.
 //
 // Listing. The middle lists a version as soon as it has its manifest, and passes shards on
 // while they arrive, see package relay; shards that readers wait for come first. It goes
 // on listing the version while the upstreams have trouble, and after a restart, so readers
 // wait and ask again. It takes the version off the list when its bytes are wrong
 // everywhere, or the data directory cannot hold it. If no upstream has a manifest, the
-// middle computes one, and lists the version once it is whole. A version whose upstreams
-// list it by SHA-256 here and BLAKE3 there is known to be one file once it has been
-// fetched.
+// middle computes one, and lists the version once it is whole. Upstreams may list one file by
+// its SHA-256 and by its BLAKE3; the middle knows that once it has fetched the file.
 //
 // Retiring. The middle retires a version that no upstream lists in its last answer, and
 // the oldest beyond the number to keep. It waits until every upstream has answered, or has
 // failed ten times since the start. An upstream that is down counts with its last answer;
 // offers without any version retire nothing. If the number of a version comes back with
-// another digest, the middle replaces the version. It retires nothing because it fetches
-// it again.
+// another digest, the middle replaces the version. A version that it fetches again stays
+// listed meanwhile.
 //
 // Checking. At the start the middle verifies all versions that it holds, while it serves
 // them, and fetches damaged shards again.
