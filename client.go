@@ -158,7 +158,8 @@ func (c *Client) Serve(ctx context.Context, ln net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		return server.ServeBoard(ctx, ln, server.Options{
-			Catalog: catalog.New(nil, c.board), Metrics: c.given, Limits: server.Limits{Rate: c.limitRate}, Logger: c.logger,
+			Catalog: catalog.New(nil, c.board), Metrics: c.given,
+			Limits: server.Limits{Rate: c.limitRate}, Logger: c.logger,
 		})
 	})
 	group.Go(func() error {

@@ -333,7 +333,7 @@ func TestAServerThatSendsMoreThanTheShardIsNamed(t *testing.T) {
 				}
 				end, err := n.tryFetch(t, fetch.Options{Concurrency: 1}, 0, &there, evil, good)
 				require.NoError(t, err)
-				named := end.log.with("level=WARN", "not asked again", "upstream=http://evil:80", "wrong size: more than")
+				named := end.log.with("level=WARN", "not asked again", "http://evil:80", "wrong size: more than")
 				assert.Equal(t, tc.named, len(named) == 1, "named %d times", len(named))
 				assert.EqualValues(t, tc.present, end.Wasted, "the bytes of the shard were right, and are used")
 				for _, r := range good.asked() {

@@ -181,8 +181,8 @@ func TestTheFirstNeighbourHasShardsCheckedOneByOne(t *testing.T) {
 	m := shard.Manifest{Size: 2, ShardSize: 1, Shards: make([]shard.Digest, 2)}
 	p.opts.Verifier = verify.New(verify.Options{Manifest: m})
 	c := p.opts.Verifier.Began(m.Shard(2), strings.NewReader("x"), 1)
-	for range p.opts.Verifier.Came(t.Context(), c, make([]byte, 10)) {
-		require.Fail(t, "it is not its turn")
+	for _, err := range p.opts.Verifier.Came(t.Context(), c, make([]byte, 10)) {
+		require.Fail(t, "it is not its turn", "%v", err)
 	}
 	require.Nil(t, p.opts.Verifier.Waiting())
 	met(p, 1)

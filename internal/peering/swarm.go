@@ -80,7 +80,9 @@ type peer struct {
 
 // New returns a Swarm without peers.
 func New(opts Options) *Swarm {
-	return &Swarm{opts: opts, named: make(map[*remote.Server][]*peer), standing: make(map[*remote.Server]swarm.Standing)}
+	return &Swarm{
+		opts: opts, named: make(map[*remote.Server][]*peer), standing: make(map[*remote.Server]swarm.Standing),
+	}
 }
 
 // Join takes part in the swarms until ctx ends: it announces to upstreams that peers can

@@ -218,7 +218,8 @@ func TestPeersAreNotAtAddressesThatOnlyTheProxyMayReach(t *testing.T) {
 		},
 		"behind a proxy": {proxied, nil, []string{"http://203.0.113.9:7"}},
 		"as the options allow": {
-			proxied, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+			proxied,
+			[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 			[]string{"http://10.0.0.1:7", "http://203.0.113.9:7"},
 		},
 	} {

@@ -92,7 +92,7 @@ func TestTryGivesUpABusyServerAfterTenMinutes(t *testing.T) {
 			return away(time.Minute)
 		}))
 		require.ErrorIs(t, err, errFailed)
-		assert.ErrorContains(t, err, "503", "the reason is the server's")
+		require.ErrorContains(t, err, "503", "the reason is the server's")
 		assert.GreaterOrEqual(t, time.Since(start), 10*time.Minute)
 		assert.LessOrEqual(t, time.Since(start), 10*time.Minute+90*time.Second)
 		assert.LessOrEqual(t, times, 11)
@@ -142,7 +142,9 @@ func TestAnAttemptAsksEachServerOnceAndThenWaits(t *testing.T) {
 			[]time.Duration{2 * time.Second, 2 * time.Second, 2 * time.Second, 15 * time.Second},
 		},
 		"as the options say": {
-			roster.Options{Attempts: 4, Waits: roster.Waits{FastAttempts: 1, FastWait: 7 * time.Second, SlowWait: 9 * time.Minute}},
+			roster.Options{
+				Attempts: 4, Waits: roster.Waits{FastAttempts: 1, FastWait: 7 * time.Second, SlowWait: 9 * time.Minute},
+			},
 			[]time.Duration{7 * time.Second, 9 * time.Minute, 9 * time.Minute},
 		},
 	} {

@@ -387,7 +387,6 @@ func TestTakeUsesOnlyTheNextBytes(t *testing.T) {
 	assert.Nil(t, s.split(func(int64) int64 { return 10 }), "two pulls race for it")
 	_, over := s.leave(one)
 	assert.False(t, over)
-	one = nil
 	end := s.split(func(left int64) int64 {
 		assert.Equal(t, int64(60), left)
 		return 10

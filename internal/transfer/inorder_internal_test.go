@@ -343,11 +343,12 @@ func TestThePullThatMovesToAnIdleServer(t *testing.T) {
 		"not to a server that is not idle": {func(t *testing.T, r *running, idle *remote.Server) {
 			r.occupy(t, idle)
 		}, false},
-		"not where one server has to send all": {func(_ *testing.T, r *running, _ *remote.Server) {
+		"not where one server has to send all": {func(t *testing.T, r *running, _ *remote.Server) {
 			for i, s := range r.servers {
 				r.arrival.check.Wrote(verify.Sender{Name: s.Name}, int64(i), []byte{1})
 			}
-			for v := range r.opts.Verifier.Came(context.Background(), r.arrival.check, make([]byte, 1<<20)) {
+			for v, err := range r.opts.Verifier.Came(t.Context(), r.arrival.check, make([]byte, 1<<20)) {
+				require.NoError(t, err)
 				r.arrival.check.Again(v)
 			}
 		}, false},
