@@ -283,6 +283,7 @@ func (p *Plan) ended(a *transfer.Arrival, pick swarm.Pick, from *neighbour, r tr
 			err = errors.Join(err, p.lost([]*transfer.Arrival{wrong}))
 		}
 	}
+	asked := p.opts.Audience.Asked(pick.Shard)
 	p.update(func() {
 		p.under--
 		if from != nil {
@@ -297,7 +298,7 @@ func (p *Plan) ended(a *transfer.Arrival, pick swarm.Pick, from *neighbour, r tr
 		if from != nil && !from.sound && time.Since(p.since[pick.Shard]) >= peersPatience {
 			p.picker.Need(pick.Shard)
 		}
-		if p.opts.Audience.Asked(pick.Shard) {
+		if asked {
 			p.picker.Ask(pick.Shard) // readers that wait for a shard that has begun say so no more
 		}
 	})

@@ -29,8 +29,8 @@ import (
 // agrees, so that no reader completes a wrong shard. It is little beside a shard.
 const HeldBack = 64 << 10
 
-// ErrBroken means that a shard, or the rest of one, does not come: its bytes were wrong,
-// or the fetch has ended.
+// ErrBroken means that a shard, or the rest of one, does not come: its bytes were wrong, the
+// fetch has ended, or nothing came within the reader's patience.
 var ErrBroken = errors.New("the arriving shard is broken off")
 
 // A File is a shard with some of its bytes, open for reading: a file of its own, or a part

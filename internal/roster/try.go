@@ -51,7 +51,7 @@ type Setback struct {
 	Err  error
 	What What
 
-	// Next is asked next, or nil. It is of use with Spared alone.
+	// Next is asked next, or nil: to move a transfer, or to let one server go on alone.
 	Next *remote.Server
 }
 

@@ -191,9 +191,12 @@ func (p *InOrder) begin(number int) error {
 
 // leave leaves the missing spans of shards to the workers, before others if first is set.
 func (p *InOrder) leave(first bool, arrivals ...*Arrival) {
+	left := make([]work, len(arrivals))
+	for i, a := range arrivals {
+		left[i] = work{a, a.Missing()}
+	}
 	p.mu.Lock()
-	for _, a := range arrivals {
-		w := work{a, a.Missing()}
+	for _, w := range left {
 		if first {
 			p.waiting = slices.Insert(p.waiting, 0, w)
 		} else {

@@ -67,7 +67,7 @@ type Place interface {
 type Verifier struct {
 	opts Options
 	each atomic.Bool
-	// One of these is nil.
+	// One of these is nil. A third way of checking goes into New, Waiting, Came and Whole.
 	order  *order
 	behind *behind
 }
