@@ -100,6 +100,28 @@ func TestPeersOfLongAgoAreForgotten(t *testing.T) {
 	assert.Equal(t, []*remote.Server{a, b}, w.opts.Roster.Servers(), "peers are not in the roster")
 }
 
+func TestAPeerIsForgottenOnlyIfNoUpstreamNamesItAndItSendsNothing(t *testing.T) {
+	w, upstreams := swarmOf(t, Options{}, at("a:80"))
+	for i := range mostKnown {
+		p := w.peer(at("192.0.2.1:%d", 1000+i))
+		switch {
+		case i == 7:
+		case i%2 == 0:
+			p.transfers = 1
+		default:
+			w.named[upstreams[0]] = append(w.named[upstreams[0]], p)
+		}
+	}
+	before := slices.Clone(w.known)
+	p := w.peer(at("192.0.2.2:1"))
+	assert.Len(t, w.known, mostKnown)
+	before[7] = p
+	assert.Equal(t, before, w.known)
+	p.transfers = 1
+	w.peer(at("192.0.2.2:2"))
+	assert.Equal(t, before, w.known[:mostKnown])
+}
+
 func TestMostPeersThatListTheirShardsStayWhileThereMayBeMore(t *testing.T) {
 	w, upstreams := swarmOf(t, Options{}, at("a:80"))
 	a := upstreams[0]

@@ -102,6 +102,24 @@ func TestARefusalLeavesAsManyShardsAsTheServerSentWhenTheRequestBegan(t *testing
 	})
 }
 
+// A request that is older than the refusal of another one may be answered all the same.
+func TestAShardThatComesAfterARefusalIsNotLessThanTheServerBears(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, m := one()
+		for range 2 {
+			_, ok := m.claim()
+			require.True(t, ok)
+		}
+		m.putOff(busyFor(time.Minute), 0)
+		m.release(busyFor(time.Minute))
+		ended := r.Sends(m.server)
+		require.False(t, r.Free(m.server), "one at a time")
+		ended()
+		m.release(nil)
+		assert.True(t, r.Free(m.server))
+	})
+}
+
 func TestNodesThatWereSentAwayTogetherComeBackOneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		different := make(map[time.Duration]bool)

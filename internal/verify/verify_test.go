@@ -265,7 +265,9 @@ func TestEachBeginsLaterAndNeverEnds(t *testing.T) {
 	results, _ = f.came(t.Context(), t, begun)
 	assert.Equal(t, []result{{5, true}}, results, "a shard that had begun before")
 	got := make(map[result]bool)
-	for c := f.Waiting(); c != nil; c = f.Waiting() {
+	for range 3 {
+		c := f.Waiting()
+		require.NotNil(t, c)
 		results, _ := f.came(t.Context(), t, c)
 		require.Len(t, results, 1)
 		got[results[0]] = true
@@ -555,6 +557,7 @@ func TestShardsAreRightInTheEndAndNoServerIsBlamedWithoutCause(t *testing.T) {
 			}
 		}
 		for rounds := 0; len(missing) > 0; rounds++ {
+			require.Less(t, rounds, 500, "shards come again and again")
 			number := missing[0]
 			missing = missing[1:]
 			server := servers[0]
@@ -577,7 +580,10 @@ func TestShardsAreRightInTheEndAndNoServerIsBlamedWithoutCause(t *testing.T) {
 			if rapid.IntRange(0, 9).Draw(t, "each") == 0 {
 				f.Each()
 			}
-			for c := f.Waiting(); c != nil; c = f.Waiting() {
+			for c, turns := f.Waiting(), 0; c != nil; c = f.Waiting() {
+				if turns++; turns > shards {
+					require.Fail(t, "a shard waits again and again")
+				}
 				count(c)
 			}
 		}
