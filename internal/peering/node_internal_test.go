@@ -116,8 +116,8 @@ func (s *swapping) begin(t *testing.T, upstream bool) (transfer.Job, swarm.Pick,
 	return j, pick, from
 }
 
-// bring brings that shard, and returns the error and whether it is to be picked again.
-func (s *swapping) bring(t *testing.T, upstream bool) (err error, again bool) {
+// bring brings that shard, and reports whether it is to be picked again.
+func (s *swapping) bring(t *testing.T, upstream bool) (again bool, err error) {
 	t.Helper()
 	j, _, _ := s.begin(t, upstream)
 	err = j.Bring(t.Context(), j.Spans[0], make([]byte, 10_000))
@@ -128,7 +128,7 @@ func (s *swapping) bring(t *testing.T, upstream bool) (err error, again bool) {
 	} else {
 		require.ErrorIs(t, ended, err)
 	}
-	return err, again
+	return again, err
 }
 
 // left returns how long the neighbour is left alone.
@@ -191,7 +191,7 @@ func TestAPeerThatAnswers(t *testing.T) {
 					tc.h(s, w, r)
 				})
 				start := time.Now()
-				_, again := s.bring(t, false)
+				again, _ := s.bring(t, false)
 				assert.Equal(t, name != "right", again)
 				assert.InDelta(t, tc.left, max(0, s.left()), float64(tc.left)*0.6)
 				assert.LessOrEqual(t, time.Since(start), wire.PeerSilence+wire.PeerFirst)
@@ -230,7 +230,7 @@ func TestAPeerThatIsBusyAgainAndAgainIsNotSound(t *testing.T) {
 		})
 		for i := range mostBusy {
 			assert.True(t, s.node.sound, "%d times", i)
-			_, again := s.bring(t, false)
+			again, _ := s.bring(t, false)
 			require.True(t, again)
 			time.Sleep(s.left())
 		}
@@ -255,7 +255,7 @@ func TestAShardThatPeersDoNotBringComesFromUpstream(t *testing.T) {
 			pick, _ := next()
 			assert.Equal(t, swarm.AsFresh, pick.As, "no other node has been sent it")
 			over = time.Since(start) >= peersPatience
-			_, again := s.bring(t, false)
+			again, _ := s.bring(t, false)
 			require.True(t, again)
 			time.Sleep(s.left())
 		}
@@ -277,7 +277,7 @@ func TestRequestsToUpstreamStateTheTier(t *testing.T) {
 			_, _ = w.Write(s.data)
 		})
 		s.up.attempts = 2
-		err, _ := s.bring(t, true)
+		_, err := s.bring(t, true)
 		require.NoError(t, err)
 		assert.Equal(t, 1, requests)
 		assert.Zero(t, s.up.attempts)
@@ -310,7 +310,7 @@ func TestUpstreamWithoutASlotIsLeftAloneForAMoment(t *testing.T) {
 			w.Header().Set("Retry-After", "0")
 			w.WriteHeader(http.StatusServiceUnavailable)
 		})
-		_, again := s.bring(t, true)
+		again, _ := s.bring(t, true)
 		assert.True(t, again)
 		assert.InDelta(t, slotPause, time.Until(s.up.later), float64(slotPause)/4)
 		assert.Zero(t, s.up.attempts, "that is no failure")
@@ -325,7 +325,7 @@ func TestReadersLearnThatAShardHasNoServer(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		})
-		_, again := s.bring(t, false)
+		again, _ := s.bring(t, false)
 		require.True(t, again)
 		assert.Equal(t, []bool{true, false}, s.readers.direct)
 		assert.Len(t, s.parts, 1, "what has come of it is kept")
@@ -338,7 +338,7 @@ func TestNoShardIsTakenBeforeNeighboursHaveJoined(t *testing.T) {
 		got := make(chan transfer.Job, 1)
 		go func() {
 			j, err := s.Next(t.Context())
-			assert.NoError(t, err) //nolint:testifylint // require may not be called from here
+			assert.NoError(t, err)
 			got <- j
 		}()
 		synctest.Wait()
@@ -367,5 +367,35 @@ func TestAFetchGoesOnWithoutUpstreamsWhileNeighboursHaveShards(t *testing.T) {
 		err := s.none(t.Context(), none)
 		require.ErrorIs(t, err, gone)
 		assert.NotErrorAs(t, err, new(dropped))
+	})
+}
+
+// once is a plan of one job.
+type once struct{ job transfer.Job }
+
+func (o once) Next(context.Context) (transfer.Job, error) { return o.job, nil }
+func (once) Tick()                                        {}
+
+func TestAWrongShardStaysOpenForTheServersToBlame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := swap(t, func(s *swapping, w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(append([]byte("x"), s.data[1:]...))
+		})
+		s.opts.Verifier.Each()
+		j, pick, _ := s.begin(t, false)
+		var wrong []*transfer.Arrival
+		enough := errors.New("had enough")
+		j.Ended = func(_ context.Context, r transfer.Result) error {
+			wrong = r.Wrong
+			return enough
+		}
+		_, err := s.opts.Transfer.Run(t.Context(), once{j})
+		require.ErrorIs(t, err, enough)
+		require.Equal(t, []*transfer.Arrival{j.Shard}, wrong)
+		for number := range mostParts {
+			s.parts[-1-number] = nil
+		}
+		require.NoError(t, s.putBack(j.Shard))
+		assert.Equal(t, j.Shard, s.parts[pick.Shard], "although as many are open as may be")
 	})
 }

@@ -172,9 +172,12 @@ func TestPull(t *testing.T) {
 }
 
 func TestAPullThatIsGivenUpIsContinuedAndItsServerIsSpared(t *testing.T) {
-	for name, why := range map[string]func(l *landing) (error, *remote.Server){
-		"for being slow":     func(*landing) (error, *remote.Server) { return ErrSlow, nil },
-		"for an idle server": func(l *landing) (error, *remote.Server) { return move{l.servers[1]}, l.servers[1] },
+	for name, tc := range map[string]struct {
+		why  func(idle *remote.Server) error
+		next bool // the server is named that goes on
+	}{
+		"for being slow":     {func(*remote.Server) error { return ErrSlow }, false},
+		"for an idle server": {func(idle *remote.Server) error { return move{idle} }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -187,14 +190,14 @@ func TestAPullThatIsGivenUpIsContinuedAndItsServerIsSpared(t *testing.T) {
 					_ = http.NewResponseController(w).Flush()
 					<-r.Context().Done()
 				})
-				reason, next := why(l)
+				reason := tc.why(l.servers[1])
 				time.AfterFunc(time.Second, func() { l.GiveUp(l.Pulls()[0], reason) })
 				err = l.Pull(t.Context(), l.arrival.spans[0], l.servers[0], How{}, make([]byte, 100))
 				require.ErrorIs(t, err, reason)
 				var setback *roster.Setback
 				require.ErrorAs(t, err, &setback)
 				assert.Equal(t, roster.Spared, setback.What)
-				assert.Equal(t, next, setback.Next)
+				assert.Equal(t, tc.next, setback.Next == l.servers[1])
 			})
 		})
 	}
