@@ -10,7 +10,7 @@ import (
 	"github.com/shardcast/shardcast/internal/fetch"
 )
 
-func TestParseAddressTakesWhatUsersWrite(t *testing.T) {
+func TestParseAddressTakesTheFormsThatUsersWrite(t *testing.T) {
 	for s, want := range map[string]string{
 		"host":                  "http://host:8000",
 		"host:9":                "http://host:9",
@@ -46,7 +46,7 @@ func TestParseAddressTakesWhatUsersWrite(t *testing.T) {
 		t.Run(s, func(t *testing.T) {
 			u, err := fetch.ParseAddress(s, fetch.DefaultPort)
 			require.NoError(t, err)
-			// With a slash at the end or without, the same is asked for.
+			// With a slash at the end or without, requests have the same path.
 			assert.Equal(t, want, strings.TrimSuffix(u.String(), "/"))
 		})
 	}

@@ -13,8 +13,7 @@ import (
 	"github.com/shardcast/shardcast/internal/fetch"
 )
 
-// busyUntil has h answer 503 until a time since the begin, and to say to come again after
-// some seconds.
+// busyUntil makes h answer 503 until a time since the begin, with some seconds to wait.
 func busyUntil(h *host, until time.Duration, seconds int) spoiler {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if time.Since(h.network.start) < until {
@@ -30,7 +29,7 @@ func tooBusy(w http.ResponseWriter, seconds int) {
 	w.WriteHeader(http.StatusServiceUnavailable)
 }
 
-// allowing has h answer 503 to more than so many requests at the same time.
+// allowing makes h answer 503 to more than so many requests at the same time.
 func allowing(h *host, most, seconds int) spoiler {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		h.mu.Lock()
@@ -44,7 +43,7 @@ func allowing(h *host, most, seconds int) spoiler {
 	}
 }
 
-func TestABusyUpstreamIsNotAskedBeforeTheTimeItSays(t *testing.T) {
+func TestABusyUpstreamIsNotAskedBeforeItsTime(t *testing.T) {
 	const wait = 7 * time.Second
 	for name, tc := range map[string]struct {
 		concurrency int
@@ -101,9 +100,9 @@ func TestAServerThatAllowsTwoAtATime(t *testing.T) {
 		others, seconds int
 		most            time.Duration // at 2 MB/s a server
 	}{
-		"alone":             {0, 5, 18 * time.Second},
-		"with another":      {1, 5, 10 * time.Second},
-		"and says a minute": {0, 60, 18 * time.Second},
+		"alone":                 {0, 5, 18 * time.Second},
+		"with another":          {1, 5, 10 * time.Second},
+		"and asks for a minute": {0, 60, 18 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, publish(t, 30*megabyte, megabyte/2), func(t *testing.T, n *network) {
@@ -117,7 +116,7 @@ func TestAServerThatAllowsTwoAtATime(t *testing.T) {
 				away := len(two.answered(http.StatusServiceUnavailable))
 				t.Logf("took %v, %d requests, sent away %d times", got.took, len(two.asked()), away)
 				assert.LessOrEqual(t, got.took, tc.most)
-				// The eight workers too many at first, and then one now and then who tries.
+				// Eight workers too many at first, and then an attempt of one now and then.
 				assert.LessOrEqual(t, away, 8+int(got.took/(2*time.Second)))
 				assert.LessOrEqual(t, got.wastedPercent(), 5.)
 			})
@@ -125,7 +124,7 @@ func TestAServerThatAllowsTwoAtATime(t *testing.T) {
 	}
 }
 
-func TestWhoIsBusyForEverIsNoMissingVersion(t *testing.T) {
+func TestAServerThatStaysBusyIsNoMissingVersion(t *testing.T) {
 	simulate(t, publish(t, megabyte, megabyte), func(t *testing.T, n *network) {
 		only := n.host("only", 2*megabyte)
 		only.spoilWith(busyUntil(only, 100*time.Hour, 30))
@@ -137,9 +136,8 @@ func TestWhoIsBusyForEverIsNoMissingVersion(t *testing.T) {
 	})
 }
 
-// One that is busy is waited for. One that fails meanwhile is not asked over and
-// over.
-func TestABusyUpstreamHasNoOtherHammered(t *testing.T) {
+// A pool waits for a busy server. A server that fails meanwhile is not asked over and over.
+func TestAWaitForABusyUpstreamHammersNoOther(t *testing.T) {
 	simulate(t, publish(t, 10*megabyte, megabyte), func(t *testing.T, n *network) {
 		busy := n.host("busy", 2*megabyte)
 		busy.spoilWith(busyUntil(busy, 30*time.Second, 30))
@@ -169,7 +167,7 @@ func TestABusyUpstreamDoesNotKeepAFailingFetchAlive(t *testing.T) {
 	})
 }
 
-func TestABusyServerIsNotAskedForItsDistributionBeforeTheTimeItSays(t *testing.T) {
+func TestABusyServerIsNotAskedForItsDistributionBeforeItsTime(t *testing.T) {
 	const wait = 7 * time.Second
 	for name, tc := range map[string]struct {
 		ask func(context.Context, *fetch.Pool) error

@@ -6,14 +6,14 @@ import (
 	"net/netip"
 )
 
-// A System is what a pool has of the machine, for tests. Nil functions are the machine's.
+// A System replaces the machine under a pool. Nil functions are the machine's.
 type System struct {
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	Draw    func() float64
 	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// NewOn returns a Pool on a machine of which s replaces something.
+// NewOn returns a Pool on s.
 func NewOn(s System, opts Options) (*Pool, error) {
 	sys := realSystem()
 	if s.Resolve != nil {
@@ -26,5 +26,5 @@ func NewOn(s System, opts Options) (*Pool, error) {
 	return newPool(opts, sys)
 }
 
-// Neighbours returns how many peers there are to swap shards with.
+// Neighbours returns the number of peers that swap shards with the pool.
 func (p *Pool) Neighbours() int { return len(p.swarm.Neighbours()) }

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	shardSize = 1000      // bytes
-	never     = time.Hour // a wait that a test does not live to see
+	never     = time.Hour // longer than any test
 )
 
 // content returns size bytes, the same for the same seed.
@@ -51,13 +51,13 @@ func content(seed byte, size int) []byte {
 // spoiler answers a request in place of the real handler, or passes it on.
 type spoiler func(w http.ResponseWriter, r *http.Request, next http.Handler)
 
-// site is a data directory behind the real handler, and what a test does to it.
+// site is a data directory behind the real handler, with the faults of a test.
 type site struct {
 	*httptest.Server
 
 	store *store.Store
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	spoil spoiler
 	paths []string
 }
@@ -99,7 +99,7 @@ func (s *site) spoilWith(spoil spoiler) *site {
 	return s
 }
 
-// spoilPath has h answer requests for path.
+// spoilPath makes h answer requests for path.
 func (s *site) spoilPath(path string, h http.HandlerFunc) *site {
 	return s.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if r.URL.Path == path {
@@ -109,7 +109,7 @@ func (s *site) spoilPath(path string, h http.HandlerFunc) *site {
 	})
 }
 
-// asked returns how often a path was asked for that begins with prefix.
+// asked returns the number of requests whose path begins with prefix.
 func (s *site) asked(prefix string) int { return len(s.askedFor(prefix)) }
 
 func (s *site) askedFor(prefix string) []string {
@@ -127,7 +127,7 @@ func (s *site) retire(t *testing.T, version shard.Version) {
 	require.NoError(t, w.Unlock())
 }
 
-// withoutQuery is r without the digest that it asks for: who lies does not say so.
+// withoutQuery is r without its digest, for a server that passes another file off as that.
 func withoutQuery(r *http.Request) *http.Request {
 	r = r.Clone(r.Context())
 	r.URL.RawQuery = ""
@@ -151,12 +151,12 @@ func flipped(data []byte) []byte {
 	return data
 }
 
-// status answers with a status and says no more.
+// status answers with a status and an empty body.
 func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-// silence answers nothing until the asker has gone.
+// silence sends no answer until the client has left.
 func silence(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
 // text answers with s.
@@ -164,8 +164,7 @@ func text(s string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, s) }
 }
 
-// first has h answer the first of the requests that it is given, and then passes
-// them on.
+// first makes h answer the first request, and passes on the others.
 func first(h spoiler) spoiler {
 	var once sync.Once
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -179,7 +178,7 @@ func first(h spoiler) spoiler {
 	}
 }
 
-// only has h answer requests whose path contains part, and passes on the others.
+// only makes h answer requests whose path contains part, and passes on the others.
 func only(part string, h spoiler) spoiler {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if strings.Contains(r.URL.Path, part) {
@@ -195,9 +194,8 @@ func by(h http.HandlerFunc) spoiler {
 	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) { h(w, r) }
 }
 
-// newPool returns a pool of sites that always draws the first of those that it
-// may ask, makes two attempts and waits a millisecond between them, unless opts
-// say otherwise.
+// newPool returns a pool of sites that always draws the first of those that it may ask, and
+// makes two attempts a millisecond apart, unless opts set others.
 func newPool(t *testing.T, opts fetch.Options, sites ...*site) *fetch.Pool {
 	t.Helper()
 	for _, s := range sites {
@@ -214,7 +212,7 @@ func newPool(t *testing.T, opts fetch.Options, sites ...*site) *fetch.Pool {
 	return pool
 }
 
-// newest asks what the upstreams offer, and returns the newest version.
+// newest refreshes the offers, and returns the newest version.
 func newest(t *testing.T, pool *fetch.Pool) (distfile.Entry, shard.Manifest) {
 	t.Helper()
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
@@ -226,7 +224,7 @@ func newest(t *testing.T, pool *fetch.Pool) (distfile.Entry, shard.Manifest) {
 	return e, m
 }
 
-// logbook keeps what is logged, a line a record.
+// logbook keeps the log, a line a record.
 type logbook struct {
 	mu   sync.Mutex // guards text
 	text bytes.Buffer
@@ -257,7 +255,7 @@ func (l *logbook) with(parts ...string) []string {
 	return lines
 }
 
-// memory is a sink in memory. Its errors, if any, are what its methods return.
+// memory is a sink in memory. Its methods return its errors, if it has any.
 type memory struct {
 	wanted                       chan int
 	asked                        map[int]bool // not changed
@@ -267,7 +265,7 @@ type memory struct {
 	shards map[int]*memoryShard
 }
 
-// keep puts what an earlier fetch has left of a shard into m.
+// keep puts the partial data of an earlier fetch of a shard into m.
 func (m *memory) keep(number int, data []byte) {
 	m.shard(number).keep(data)
 }
@@ -311,7 +309,7 @@ func (m *memory) Open(s shard.Shard) (fetch.Place, error) {
 type memoryShard struct {
 	memory *memory
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	data      []byte
 	written   []disk.Range
 	committed bool
@@ -359,7 +357,7 @@ func (m *memory) Forget(int)            {}
 // readers returns m as the audience of a task.
 func (m *memory) readers() fetch.Audience { return m }
 
-// fetchTo fetches e to sink, whichever manifest is believed.
+// fetchTo fetches e to sink by any manifest.
 func fetchTo(ctx context.Context, pool *fetch.Pool, e distfile.Entry, sink fetch.Sink) error {
 	_, _, err := pool.Fetch(ctx,
 		fetch.Task{Entry: e, Open: func(shard.Manifest, int) (fetch.Sink, error) { return sink, nil }})

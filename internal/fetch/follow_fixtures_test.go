@@ -18,29 +18,29 @@ import (
 // interval is that of the followers in these tests.
 const interval = 30 * time.Second
 
-// board is a server that offers versions, and holds its answers back if it is asked
-// to and knows how.
+// board is a server that offers versions, and holds its answers back when a client asks for
+// that and the board knows how.
 type board struct {
 	host *host
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	knows   bool       // the preference
 	text    string
-	next    chan struct{} // closed and replaced when text changes, or all are cut off
-	epoch   int           // of those who are cut off together
+	next    chan struct{} // closed and replaced when text changes, or the connections are cut
+	epoch   int           // of connections that are cut together
 	spoil   spoiler
 	asked   []asking
 	waiting int
 }
 
-// asking is one time that a board was asked.
+// asking is one question to a board.
 type asking struct {
 	at   time.Duration // since the begin of the simulation
-	wait time.Duration // that was asked for
+	wait time.Duration // that the client asked for
 	etag string
 }
 
-// board adds a server that offers v1, and holds answers back if knows.
+// board adds a server that offers v1, and holds answers back if it knows how.
 func (n *network) board(name string, knows bool) *board {
 	b := &board{host: n.host(name, megabyte), knows: knows, next: make(chan struct{})}
 	b.host.server.Handler = b
@@ -48,7 +48,7 @@ func (n *network) board(name string, knows bool) *board {
 	return b
 }
 
-// offer has b offer v1 up to newest.
+// offer makes b offer v1 up to newest.
 func (b *board) offer(newest int) {
 	var text strings.Builder
 	for v := 1; v <= newest; v++ {
@@ -70,7 +70,7 @@ func (b *board) cutAll() {
 	b.next = make(chan struct{})
 }
 
-// stop has b end, as a process does.
+// stop ends b like a process.
 func (b *board) stop() {
 	b.host.mu.Lock()
 	b.host.down = true
@@ -78,14 +78,14 @@ func (b *board) stop() {
 	b.cutAll()
 }
 
-// restart has b begin again after stop.
+// restart starts b again after stop.
 func (b *board) restart() {
 	b.host.mu.Lock()
 	defer b.host.mu.Unlock()
 	b.host.down = false
 }
 
-// spoilWith has s answer what b is asked, or, if nil, b itself.
+// spoilWith makes s answer the questions to b, or, if s is nil, b itself.
 func (b *board) spoilWith(s spoiler) *board {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -135,7 +135,7 @@ func (b *board) answer(w http.ResponseWriter, r *http.Request) {
 
 func (b *board) etag() string { return fmt.Sprintf(`"%s"`, digestOf([]byte(b.text))) }
 
-// hold returns when there is something else than r knows, or wait is over.
+// hold returns when the text is another than that of r, or wait is over.
 func (b *board) hold(r *http.Request, wait time.Duration) {
 	b.mu.Lock()
 	known, next, epoch := r.Header.Get("If-None-Match") == b.etag(), b.next, b.epoch
@@ -159,21 +159,21 @@ func (b *board) hold(r *http.Request, wait time.Duration) {
 	}
 }
 
-// questions returns what b was asked from a time on.
+// questions returns the questions to b from a time on.
 func (b *board) questions(from time.Duration) []asking {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(b.asked), func(a asking) bool { return a.at < from })
 }
 
-// held returns how many b keeps waiting.
+// held returns the number of questions that b holds.
 func (b *board) held() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.waiting
 }
 
-// follower is a pool that follows, and what it was told.
+// follower is a pool that follows, with the times of its calls.
 type follower struct {
 	*fetch.Pool
 
@@ -181,12 +181,12 @@ type follower struct {
 	log     *logbook
 	stop    context.CancelFunc
 
-	mu   sync.Mutex // guards what follows
-	told []time.Duration
-	seen map[int]time.Duration // when so many versions were first on offer
+	mu    sync.Mutex // guards the fields below
+	calls []time.Duration
+	seen  map[int]time.Duration // when so many versions were first on offer
 }
 
-// follow has a pool follow boards until it is stopped or the test ends.
+// follow makes a pool follow boards until it is stopped or the test ends.
 func (n *network) follow(t *testing.T, opts fetch.Options, boards ...*board) *follower {
 	t.Helper()
 	f := &follower{network: n, log: new(logbook), seen: make(map[int]time.Duration)}
@@ -215,13 +215,13 @@ func (f *follower) look() {
 	offers := len(f.Offers())
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.told = append(f.told, now)
+	f.calls = append(f.calls, now)
 	if _, ok := f.seen[offers]; !ok {
 		f.seen[offers] = now
 	}
 }
 
-// saw returns when so many versions were first on offer.
+// saw returns the time at which so many versions were first on offer.
 func (f *follower) saw(versions int) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -234,7 +234,7 @@ func (f *follower) saw(versions int) time.Duration {
 func (f *follower) news() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.told)
+	return len(f.calls)
 }
 
 // at waits until a time of the simulation.
@@ -243,5 +243,5 @@ func (n *network) at(when time.Duration) {
 	synctest.Wait()
 }
 
-// roundTrip is what a question and its answer take at most, but for waiting.
+// roundTrip is the most time that a question and its answer take, without a wait.
 const roundTrip = latency + 10*time.Millisecond

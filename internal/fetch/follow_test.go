@@ -18,7 +18,7 @@ import (
 	"github.com/shardcast/shardcast/internal/fetch"
 )
 
-func TestFollowKnowsAtOnceWhereAnswersAreHeld(t *testing.T) {
+func TestFollowSeesNewsAtOnceWhereAnswersAreHeld(t *testing.T) {
 	simulate(t, published{}, func(t *testing.T, n *network) {
 		b := n.board("origin", true)
 		f := n.follow(t, fetch.Options{}, b)
@@ -31,9 +31,9 @@ func TestFollowKnowsAtOnceWhereAnswersAreHeld(t *testing.T) {
 		n.at(2 * time.Hour)
 		assert.InDelta(t, 20*time.Second, f.saw(2), float64(roundTrip))
 		assert.InDelta(t, time.Hour, f.saw(3), float64(roundTrip))
-		assert.Equal(t, 3, f.news(), "told of answers that brought nothing")
+		assert.Equal(t, 3, f.news(), "called for answers without news")
 		questions := b.questions(0)
-		assert.Equal(t, asking{wait: 0}, questions[0], "what is not known is asked for at once")
+		assert.Equal(t, asking{wait: 0}, questions[0], "the first question does not wait")
 		for _, q := range questions[1:] {
 			assert.Equal(t, 55*time.Second, q.wait)
 			assert.NotEmpty(t, q.etag)
@@ -58,9 +58,9 @@ func TestFollowPollsWhereAnswersAreNotHeld(t *testing.T) {
 		assert.Less(t, questions[1].at, time.Second)
 		for _, q := range questions[2:] {
 			assert.Zero(t, q.wait)
-			assert.Empty(t, q.etag, "others' ETags are not believed")
+			assert.Empty(t, q.etag, "ETags of other servers are not used")
 		}
-		// It may have been replaced by one that knows.
+		// A server that knows how may have replaced it.
 		b.mu.Lock()
 		b.knows = true
 		b.mu.Unlock()
@@ -136,7 +136,7 @@ func TestFollowCopesWithProxiesThatCut(t *testing.T) {
 				n.at(29 * time.Second)
 				assert.Equal(t, 55*time.Second, b.questions(0)[1].wait)
 				n.at(33 * time.Second)
-				require.Len(t, b.questions(0), 3, "not asked again at once, or by more than one")
+				require.Len(t, b.questions(0), 3, "a question came at once, or from two goroutines")
 				assert.Equal(t, 27*time.Second, b.questions(0)[2].wait)
 				b.offer(2)
 				n.at(34 * time.Second)
@@ -145,7 +145,7 @@ func TestFollowCopesWithProxiesThatCut(t *testing.T) {
 				n.at(time.Hour)
 				long := slices.DeleteFunc(b.questions(time.Minute),
 					func(q asking) bool { return q.wait == 27*time.Second })
-				assert.InDelta(t, 6, len(long), 1, "how often a longer wait is tried")
+				assert.InDelta(t, 6, len(long), 1, "attempts with a longer wait")
 				for _, q := range long {
 					assert.Equal(t, 54*time.Second, q.wait)
 				}
@@ -157,7 +157,7 @@ func TestFollowCopesWithProxiesThatCut(t *testing.T) {
 	}
 }
 
-func TestFollowTakesALongerWaitThatIsLeftAlone(t *testing.T) {
+func TestFollowTakesALongerWaitThatProxiesAllow(t *testing.T) {
 	simulate(t, published{}, func(t *testing.T, n *network) {
 		b := n.board("origin", true).spoilWith(cutAfter(10*time.Second, cut))
 		n.follow(t, fetch.Options{}, b)
@@ -169,7 +169,7 @@ func TestFollowTakesALongerWaitThatIsLeftAlone(t *testing.T) {
 	})
 }
 
-func TestFollowPollsWhereNoWaitIsLeftAlone(t *testing.T) {
+func TestFollowPollsWhereProxiesCutEachWait(t *testing.T) {
 	simulate(t, published{}, func(t *testing.T, n *network) {
 		b := n.board("origin", true).spoilWith(cutAfter(4*time.Second, cut))
 		f := n.follow(t, fetch.Options{}, b)
@@ -193,7 +193,7 @@ func TestFollowPollsWhereNoWaitIsLeftAlone(t *testing.T) {
 	})
 }
 
-func TestFollowTellsACutFromAServerThatIsTooLate(t *testing.T) {
+func TestFollowDistinguishesACutFromALateServer(t *testing.T) {
 	for name, spoil := range map[string]spoiler{
 		"504 after the wait is over": by(func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(time.Minute)
@@ -244,11 +244,11 @@ func TestFollowAllowsTheWaitBesideTheTimeout(t *testing.T) {
 }
 
 func TestFollowDoesNotHammer(t *testing.T) {
-	const newsAtOnce = 52 // and the first two, which do not wait
+	const newsAtOnce = 52 // and the first two, without a wait
 
 	for name, tc := range map[string]struct {
 		spoil         func(b *board) spoiler
-		first, minute int // questions, at most
+		first, minute int // the most questions
 		hour          int
 	}{
 		"304 at once": {func(*board) spoiler {
@@ -374,10 +374,10 @@ func TestFollowGoesOnBesideImmediateQuestions(t *testing.T) {
 		require.Equal(t, 1, b.held())
 		start := time.Now()
 		require.NoError(t, f.Refresh(t.Context(), fetch.All))
-		assert.LessOrEqual(t, time.Since(start), roundTrip, "it waited for what is held")
-		assert.Equal(t, 1, f.news(), "told of nothing new")
+		assert.LessOrEqual(t, time.Since(start), roundTrip, "it waited for a held answer")
+		assert.Equal(t, 1, f.news(), "called without news")
 		require.Equal(t, 1, b.held())
-		// What another question brings is news as well.
+		// The answer to another question is news as well.
 		b.spoilWith(by(text("")))
 		require.NoError(t, f.Refresh(t.Context(), fetch.All))
 		synctest.Wait()
@@ -403,11 +403,11 @@ func TestFollowIsNotSetBackByAnOlderAnswer(t *testing.T) {
 		n.at(14 * time.Second)
 		require.Len(t, f.Offers(), 2)
 		require.NoError(t, <-refreshed)
-		assert.Len(t, f.Offers(), 2, "what was sent before has replaced what came at once")
+		assert.Len(t, f.Offers(), 2, "the older answer has replaced the newer one")
 	})
 }
 
-func TestFollowTellsWhenAllHaveBeenHeardOrFailed(t *testing.T) {
+func TestFollowCallsWhenEachUpstreamHasAnsweredOrFailed(t *testing.T) {
 	simulate(t, published{}, func(t *testing.T, n *network) {
 		quick, down := n.board("quick", true), n.board("down", true)
 		slow := n.board("slow", false).spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -416,25 +416,25 @@ func TestFollowTellsWhenAllHaveBeenHeardOrFailed(t *testing.T) {
 		})
 		down.stop()
 		f := n.client(t, fetch.Options{}, 0, quick.host, down.host, slow.host)
-		require.NoError(t, f.Refresh(t.Context(), fetch.All)) // for nothing to be new later
+		require.NoError(t, f.Refresh(t.Context(), fetch.All)) // so that no later answer is news
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
-		var told []time.Duration
+		var calls []time.Duration
 		start := time.Now()
 		go func() {
 			defer close(ended)
-			f.Follow(ctx, interval, func() { told = append(told, time.Since(start)) })
+			f.Follow(ctx, interval, func() { calls = append(calls, time.Since(start)) })
 		}()
 		time.Sleep(6 * time.Second)
 		cancel()
 		<-ended
-		require.NotEmpty(t, told)
-		assert.InDelta(t, 5*time.Second, told[len(told)-1], float64(2*roundTrip))
-		assert.Less(t, told[0], 2*roundTrip, "the quick one waits for the slow one")
+		require.NotEmpty(t, calls)
+		assert.InDelta(t, 5*time.Second, calls[len(calls)-1], float64(2*roundTrip))
+		assert.Less(t, calls[0], 2*roundTrip, "the quick one waits for the slow one")
 	})
 }
 
-func TestFollowTellsWhenNobodyWaitsForAnUpstreamAnyMore(t *testing.T) {
+func TestFollowCallsWhenAnUpstreamIsNoLongerAwaited(t *testing.T) {
 	simulate(t, published{}, func(t *testing.T, n *network) {
 		up, down := n.board("up", true), n.board("down", true)
 		down.stop()
@@ -448,7 +448,7 @@ func TestFollowTellsWhenNobodyWaitsForAnUpstreamAnyMore(t *testing.T) {
 	})
 }
 
-func TestFollowTellsOneAtATimeAndMissesNothing(t *testing.T) {
+func TestFollowCallsOneAtATimeAndMissesNoNews(t *testing.T) {
 	simulate(t, published{}, func(t *testing.T, n *network) {
 		var boards []*board
 		var hosts []*host
@@ -466,7 +466,7 @@ func TestFollowTellsOneAtATimeAndMissesNothing(t *testing.T) {
 			pool.Follow(ctx, interval, func() {
 				assert.True(t, at.TryLock(), "called twice at the same time")
 				offers = pool.Offers()
-				time.Sleep(3 * time.Second) // while others have news
+				time.Sleep(3 * time.Second) // while other upstreams have news
 				at.Unlock()
 			})
 		}()
@@ -497,7 +497,7 @@ func TestFollowEndsWithItsPoolAndItsContext(t *testing.T) {
 		assert.Zero(t, time.Since(before))
 		n.at(11 * time.Second)
 		assert.Zero(t, b.held())
-		assert.Len(t, f.log.with("level=WARN"), 1, "an end of ours is nobody's failure")
+		assert.Len(t, f.log.with("level=WARN"), 1, "the end of the pool is no failure of an upstream")
 		assert.Empty(t, f.log.with("level=WARN", "origin"))
 		assert.Empty(t, g.log.with("level=WARN", "origin"))
 	})

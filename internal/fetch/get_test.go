@@ -151,8 +151,8 @@ func TestAServerThatSpeaksNoHTTPIsAnError(t *testing.T) {
 	<-ended
 }
 
-// One byte now and then is no life: the time-out is for at least 64 bytes a second.
-func TestWhatDripsIsGotFromAnother(t *testing.T) {
+// A byte now and then does not count: the time-out asks for at least 64 bytes a second.
+func TestADrippingAnswerIsReplacedByAnother(t *testing.T) {
 	drips := func(w http.ResponseWriter, r *http.Request) {
 		ticker := time.NewTicker(20 * time.Millisecond)
 		defer ticker.Stop()

@@ -24,9 +24,9 @@ func answer(w http.ResponseWriter, status int, contentRange string, body []byte)
 	_, _ = w.Write(body)
 }
 
-// What an upstream makes of a request for a range: the file is right in the end,
-// and who sent what cannot be right is named, but nobody else.
-func TestFetchFromWhoDoesNotKnowRangesWell(t *testing.T) {
+// Answers of a bad upstream to a request for a range: the file is right in the end, and only
+// an upstream whose answer cannot be right is named.
+func TestFetchFromServersThatAreBadAtRanges(t *testing.T) {
 	const size, there = megabyte, 300_000
 	const rest = size - there
 	version := publish(t, 2*size, size)
@@ -50,7 +50,7 @@ func TestFetchFromWhoDoesNotKnowRangesWell(t *testing.T) {
 		"another size": {func(w http.ResponseWriter) {
 			answer(w, http.StatusPartialContent, span(there, size, size+1), data[there:])
 		}, true, 0, false},
-		"a size that is not told": {func(w http.ResponseWriter) {
+		"an unknown size": {func(w http.ResponseWriter) {
 			answer(w, http.StatusPartialContent, fmt.Sprintf("bytes %d-%d/*", there, size-1), data[there:])
 		}, false, 0, true},
 		"no Content-Range": {func(w http.ResponseWriter) {
@@ -70,17 +70,17 @@ func TestFetchFromWhoDoesNotKnowRangesWell(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			_, _ = w.Write(data)
 		}, false, there, true},
-		"all of something else": {func(w http.ResponseWriter) {
+		"all of another file": {func(w http.ResponseWriter) {
 			answer(w, http.StatusOK, "", data[:1000])
 		}, true, 0, false},
 		"not satisfiable": {func(w http.ResponseWriter) {
 			answer(w, http.StatusRequestedRangeNotSatisfiable, fmt.Sprintf("bytes */%d", there), nil)
 		}, true, 0, false},
-		"more than was asked for": {func(w http.ResponseWriter) {
+		"more than the range": {func(w http.ResponseWriter) {
 			answer(w, http.StatusPartialContent, span(there, size, size),
 				append(bytes.Clone(data[there:]), data[:5000]...))
 		}, false, 0, true},
-		"less than was asked for": {func(w http.ResponseWriter) {
+		"less than the range": {func(w http.ResponseWriter) {
 			answer(w, http.StatusPartialContent, span(there, size-5000, size), data[there:size-5000])
 		}, false, 0, false},
 		"nothing": {func(w http.ResponseWriter) {
@@ -127,7 +127,7 @@ func TestFetchFromWhoDoesNotKnowRangesWell(t *testing.T) {
 	}
 }
 
-func TestAPartOfWhatWasAskedForInFullIsNotUsed(t *testing.T) {
+func TestAPartialAnswerToARequestForAWholeShardIsNotUsed(t *testing.T) {
 	simulate(t, publish(t, megabyte, megabyte), func(t *testing.T, n *network) {
 		evil := n.host("evil", 4*megabyte).spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			r.Header.Set("Range", "bytes=0-")
@@ -142,8 +142,8 @@ func TestAPartOfWhatWasAskedForInFullIsNotUsed(t *testing.T) {
 	})
 }
 
-// Who does not know ranges and never gets to the end is not asked for ever.
-func TestWhoSendsTheSameBeginAgainAndAgainIsGivenUp(t *testing.T) {
+// A server without ranges that never gets to the end is not asked for ever.
+func TestAServerThatSendsTheSameBeginAgainAndAgainIsGivenUp(t *testing.T) {
 	simulate(t, publish(t, megabyte, megabyte), func(t *testing.T, n *network) {
 		cuts := faultAt(100<<10, cut)
 		evil := n.host("evil", 4*megabyte).spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -209,7 +209,7 @@ func TestBlameForAShardOfSeveralUpstreams(t *testing.T) {
 	}
 }
 
-// tampered206 sends the last byte of what is asked for wrong.
+// tampered206 sends a wrong last byte of the range.
 func tampered206(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	next.ServeHTTP(&flipper{w}, r)
 }
@@ -236,13 +236,13 @@ func TestAShardIsBroughtAloneByUpstreamsThatBreakOff(t *testing.T) {
 	})
 }
 
-// To come as far as another one has come before is no progress where a shard is
-// brought by one alone.
-func TestAShardThatNobodyAloneBringsToItsEndIsGivenUp(t *testing.T) {
+// Where a shard is fetched from one server alone, bytes that another one has sent before are
+// no progress.
+func TestAShardThatNoServerAloneSendsToItsEndIsGivenUp(t *testing.T) {
 	const end = 300 << 10
 	simulate(t, publish(t, megabyte, megabyte), func(t *testing.T, n *network) {
 		var there memory
-		there.keep(1, flipped(bytes.Clone(n.version.data[:megabyte/2]))) // so that it is brought by one alone
+		there.keep(1, flipped(bytes.Clone(n.version.data[:megabyte/2]))) // so that it is fetched from one alone
 		cuts := func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			switch asked := r.Header.Get("Range"); {
 			case time.Since(n.start) > 2*time.Minute: // for this to end

@@ -15,7 +15,7 @@ import (
 	"github.com/shardcast/shardcast/internal/metrics"
 )
 
-func TestWhatComesAndWhatFailsIsCountedByUpstream(t *testing.T) {
+func TestBytesAndFailuresAreCountedByUpstream(t *testing.T) {
 	data := content(1, 10*shardSize)
 	good := newSite(t, data)
 	bad := newSite(t, data).spoilPath("/v1/shard_003.bin", func(w http.ResponseWriter, _ *http.Request) {
@@ -32,7 +32,7 @@ func TestWhatComesAndWhatFailsIsCountedByUpstream(t *testing.T) {
 	pool, err := fetch.New(opts)
 	require.NoError(t, err)
 	defer pool.Close()
-	// Until the bad one was asked for what it has wrong.
+	// Until the bad one was asked for its wrong shard.
 	for range 50 {
 		require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 		require.NoError(t, fetchTo(t.Context(), pool, pool.Offers()[0], new(memory)))
@@ -63,7 +63,7 @@ func TestWhatComesAndWhatFailsIsCountedByUpstream(t *testing.T) {
 	}
 }
 
-func TestStandingsTellOfFailuresAlsoWhenTheyAreOver(t *testing.T) {
+func TestStandingsKeepFailuresThatAreOver(t *testing.T) {
 	good, flaky := newSite(t, content(1, shardSize)), newSite(t, content(1, shardSize))
 	var addresses []*url.URL
 	for _, server := range []string{
@@ -105,11 +105,11 @@ func TestStandingsTellOfFailuresAlsoWhenTheyAreOver(t *testing.T) {
 	after := pool.Standings()[1]
 	assert.Equal(t, fetch.Idle, after.State)
 	assert.True(t, after.Up)
-	assert.Equal(t, before.Err, after.Err, "what it was stays to be read")
+	assert.Equal(t, before.Err, after.Err, "the last error stays")
 	assert.Equal(t, before.At, after.At)
 }
 
-func TestAnUpstreamWithWrongBytesSaysSoInItsStanding(t *testing.T) {
+func TestTheStandingOfAnUpstreamShowsWrongBytes(t *testing.T) {
 	bad := newSite(t, content(1, shardSize))
 	bad.spoilPath("/v1/shard_001.bin", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write(make([]byte, shardSize))

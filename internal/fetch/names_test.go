@@ -18,12 +18,12 @@ import (
 
 // zone is a DNS that knows the addresses of one host.
 type zone struct {
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	addresses []netip.Addr
 	asked     int
 }
 
-// set has the host have addresses, or none.
+// set gives the host addresses, or none.
 func (z *zone) set(addresses ...string) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -43,7 +43,7 @@ func (z *zone) resolve(_ context.Context, host string) ([]netip.Addr, error) {
 	return z.addresses, nil
 }
 
-// named has pool be one of the servers that servers.test has addresses of.
+// named returns a pool of the servers at the addresses of servers.test.
 func (n *network) named(t *testing.T, z *zone, log *logbook) *fetch.Pool {
 	t.Helper()
 	u, err := fetch.ParseAddress("dns+http://servers.test", 8000)
@@ -66,7 +66,7 @@ func TestFollowKeepsUpWithTheAddressesOfAName(t *testing.T) {
 		}()
 
 		n.at(time.Minute)
-		assert.False(t, pool.Heard(), "nobody is known who could be heard")
+		assert.False(t, pool.Heard(), "no server is known")
 		assert.Len(t, log.with("name has no addresses"), 1)
 
 		z.set("10.0.0.1")
@@ -77,23 +77,23 @@ func TestFollowKeepsUpWithTheAddressesOfAName(t *testing.T) {
 
 		z.set("::ffff:10.0.0.2", "10.0.0.1")
 		n.at(2*time.Minute + 6*time.Second)
-		assert.Len(t, pool.Offers(), 2, "one that comes is asked at once")
+		assert.Len(t, pool.Offers(), 2, "a new address is asked at once")
 
 		z.set("10.0.0.1")
 		n.at(3 * time.Minute)
-		assert.Len(t, pool.Offers(), 1, "what one that has gone offers does not count")
+		assert.Len(t, pool.Offers(), 1, "the offers of a removed address do not count")
 		assert.Zero(t, two.held())
 		asked := len(two.questions(0))
 
 		z.set()
 		n.at(10 * time.Minute)
-		assert.Len(t, pool.Offers(), 1, "while there are none at all the last ones stay")
+		assert.Len(t, pool.Offers(), 1, "without any address the last ones stay")
 		assert.Len(t, two.questions(0), asked)
 		assert.True(t, pool.Heard())
 
 		z.set("10.0.0.2")
 		n.at(11 * time.Minute)
-		assert.Len(t, pool.Offers(), 2, "one may come again")
+		assert.Len(t, pool.Offers(), 2, "an address may come again")
 		assert.Zero(t, one.held())
 		assert.Len(t, log.with("name has no addresses"), 2)
 		stop()
@@ -133,7 +133,7 @@ func TestANameIsFetchedFrom(t *testing.T) {
 	})
 }
 
-func TestAskingForANameIsDoneOnceForAll(t *testing.T) {
+func TestANameIsLookedUpOnceForAllCallers(t *testing.T) {
 	simulate(t, published{}, func(t *testing.T, n *network) {
 		n.board("10.0.0.1", true)
 		z := new(zone)

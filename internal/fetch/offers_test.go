@@ -23,7 +23,7 @@ import (
 
 func digestOf(data []byte) shard.Digest { return sha256.Sum256(data) }
 
-// digests for distributions whose files nobody asks for.
+// digests for distributions whose files are never fetched.
 var (
 	one   = digestOf([]byte("one"))
 	two   = digestOf([]byte("two"))
@@ -56,7 +56,7 @@ func TestRefreshDoesNotWaitForOneThatHangs(t *testing.T) {
 	assert.Len(t, pool.Offers(), 2)
 }
 
-func TestRefreshListensToThoseThatItDidNotWaitFor(t *testing.T) {
+func TestRefreshUsesLateAnswers(t *testing.T) {
 	answer := make(chan struct{})
 	pool := newPool(t, fetch.Options{Timeout: never}, held(t, answer, content(1, 10), content(2, 10)),
 		newSite(t, content(1, 10)))
@@ -76,7 +76,7 @@ func TestRefreshWaitsForTheTimeoutAtMost(t *testing.T) {
 	})
 }
 
-func TestRefreshSaysThatNoneAnswers(t *testing.T) {
+func TestRefreshReportsThatNoServerAnswers(t *testing.T) {
 	a, b := newSite(t), newSite(t)
 	a.Close()
 	b.Close()
@@ -88,17 +88,17 @@ func TestRefreshSaysThatNoneAnswers(t *testing.T) {
 	assert.Empty(t, pool.Offers())
 }
 
-func TestRefreshTellsSilenceFromARefusal(t *testing.T) {
+func TestRefreshDistinguishesSilenceFromARefusal(t *testing.T) {
 	down := newSite(t)
 	down.Close()
 	for name, tc := range map[string]struct {
 		code int
 		want string
 	}{
-		"no such thing": {http.StatusNotFound, fs.ErrNotExist.Error()},
-		"overloaded":    {http.StatusServiceUnavailable, "503"},
-		"teapot":        {http.StatusTeapot, "418"},
-		"no content":    {http.StatusNoContent, "204"},
+		"not found":  {http.StatusNotFound, fs.ErrNotExist.Error()},
+		"overloaded": {http.StatusServiceUnavailable, "503"},
+		"teapot":     {http.StatusTeapot, "418"},
+		"no content": {http.StatusNoContent, "204"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pool := newPool(t, fetch.Options{}, down, newSite(t).spoilWith(by(status(tc.code))))
@@ -109,7 +109,7 @@ func TestRefreshTellsSilenceFromARefusal(t *testing.T) {
 	}
 }
 
-func TestRefreshGivesUpAServerThatAcceptsAndSaysNothing(t *testing.T) {
+func TestRefreshGivesUpAServerThatAcceptsAndIsSilent(t *testing.T) {
 	pool := newPool(t, fetch.Options{Timeout: 50 * time.Millisecond}, newSite(t).spoilWith(by(silence)))
 	require.ErrorIs(t, pool.Refresh(t.Context(), fetch.All), fetch.ErrUnreachable)
 }
@@ -229,7 +229,7 @@ func TestOffersAreThoseOfMostUpstreams(t *testing.T) {
 	}
 }
 
-func TestOffersKeepWhatASilentUpstreamSaidLast(t *testing.T) {
+func TestOffersKeepTheLastListOfASilentUpstream(t *testing.T) {
 	var log logbook
 	a := newSite(t, content(1, 10), content(2, 10))
 	b := newSite(t, content(1, 10))
@@ -240,7 +240,7 @@ func TestOffersKeepWhatASilentUpstreamSaidLast(t *testing.T) {
 		require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 	}
 	assert.Len(t, pool.Offers(), 2)
-	assert.Len(t, log.with("upstream is down", a.URL), 1, "said each time")
+	assert.Len(t, log.with("upstream is down", a.URL), 1, "logged each time")
 	a.spoilWith(nil)
 	a.retire(t, 2)
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
@@ -278,7 +278,7 @@ func TestRefreshSkipsBadLinesAndNamesThem(t *testing.T) {
 			line)
 	}
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
-	assert.Len(t, log.with("line skipped"), 7, "said each time")
+	assert.Len(t, log.with("line skipped"), 7, "logged each time")
 }
 
 func TestRefreshNamesBadLinesAlsoWhereNoneIsRight(t *testing.T) {
@@ -287,10 +287,11 @@ func TestRefreshNamesBadLinesAlsoWhereNoneIsRight(t *testing.T) {
 	pool := newPool(t, fetch.Options{Logger: log.logger()}, s)
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 	assert.Empty(t, pool.Offers())
-	assert.NotEmpty(t, log.with("line skipped", s.URL, "line 1:"), "the user is never told why nothing is on offer")
+	assert.NotEmpty(t, log.with("line skipped", s.URL, "line 1:"),
+		"the log does not show the reason for an empty offer")
 }
 
-func TestRefreshReadsNoMoreOfADistributionThanItMayHave(t *testing.T) {
+func TestRefreshBoundsTheSizeOfADistribution(t *testing.T) {
 	const size = 100 << 20
 	var sent atomic.Int64
 	s := newSite(t).spoilPath("/distribution.txt", func(w http.ResponseWriter, _ *http.Request) {
@@ -306,7 +307,7 @@ func TestRefreshReadsNoMoreOfADistributionThanItMayHave(t *testing.T) {
 	pool := newPool(t, fetch.Options{}, s)
 	require.ErrorIs(t, pool.Refresh(t.Context(), fetch.All), distfile.ErrTooLong)
 	s.Close()
-	assert.Less(t, sent.Load(), int64(size/2), "what is not read fills the buffers between the two at most")
+	assert.Less(t, sent.Load(), int64(size/2), "unread bytes fill at most the buffers between the two")
 }
 
 func TestManifestIsThatOfTheDistribution(t *testing.T) {
@@ -345,14 +346,14 @@ func TestManifestThatIsWrongIsAnIntegrityFailure(t *testing.T) {
 		return tampered(func(text []byte) []byte { return []byte(strings.Replace(string(text), old, with, 1)) })
 	}
 	for name, spoil := range map[string]spoiler{
-		"no JSON":                      by(text("<html>")),
-		"nothing":                      by(text("")),
-		"another size":                 replace(`"size": 2500`, `"size": 3500`),
-		"negative size":                replace(`"size": 2500`, `"size": -2500`),
-		"no shard size":                replace(`"shard_size": 1000`, `"shard_size": 0`),
-		"a size beyond all bounds":     replace(`"size": 2500`, `"size": 1e300`),
-		"a file digest of another one": replace(digestOf(content(1, 2500)).String(), one.String()),
-		"upper case":                   tampered(bytes.ToUpper),
+		"no JSON":                    by(text("<html>")),
+		"nothing":                    by(text("")),
+		"another size":               replace(`"size": 2500`, `"size": 3500`),
+		"negative size":              replace(`"size": 2500`, `"size": -2500`),
+		"no shard size":              replace(`"shard_size": 1000`, `"shard_size": 0`),
+		"a size beyond all bounds":   replace(`"size": 2500`, `"size": 1e300`),
+		"the digest of another file": replace(digestOf(content(1, 2500)).String(), one.String()),
+		"upper case":                 tampered(bytes.ToUpper),
 		"endless": by(func(w http.ResponseWriter, _ *http.Request) {
 			for {
 				if _, err := w.Write(make([]byte, 1<<16)); err != nil {
@@ -394,7 +395,7 @@ func TestManifestComesFromAnyUpstreamThatHasOne(t *testing.T) {
 	assert.Equal(t, int64(10), m.Size)
 }
 
-func TestManifestErrorSaysWhatThoseThatAnsweredSay(t *testing.T) {
+func TestManifestErrorComesFromTheServersThatAnswered(t *testing.T) {
 	missing := newSite(t, content(1, 10)).spoilPath("/v1/manifest.json", http.NotFound)
 	dying := newSite(t, content(1, 10))
 	pool := newPool(t, fetch.Options{}, dying, missing)
@@ -414,7 +415,7 @@ func TestManifestOfServersThatHaveGoneDown(t *testing.T) {
 	require.ErrorIs(t, err, fetch.ErrUnreachable)
 }
 
-func TestManifestOfAVersionThatNobodyOffers(t *testing.T) {
+func TestManifestOfAVersionThatNoServerOffers(t *testing.T) {
 	s := newSite(t, content(1, 10), content(2, 10))
 	pool := newPool(t, fetch.Options{FastWait: never}, s)
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
@@ -430,10 +431,10 @@ func TestManifestOfAVersionThatNobodyOffers(t *testing.T) {
 	}
 	s.retire(t, 1)
 	_, err := pool.Manifest(t.Context(), v1)
-	require.ErrorIs(t, err, fetch.ErrNoVersion, "retired since it was asked")
+	require.ErrorIs(t, err, fetch.ErrNoVersion, "retired since the last refresh")
 }
 
-func TestManifestEndsWithItsContextAndBlamesNobodyForThat(t *testing.T) {
+func TestManifestEndsWithItsContextAndBlamesNoServer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := newSite(t, content(1, 10)).spoilPath("/v1/manifest.json", func(w http.ResponseWriter, r *http.Request) {
 		cancel()
@@ -443,7 +444,7 @@ func TestManifestEndsWithItsContextAndBlamesNobodyForThat(t *testing.T) {
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 	_, err := pool.Manifest(ctx, pool.Offers()[0])
 	require.ErrorIs(t, err, context.Canceled)
-	assert.NotErrorIs(t, err, fetch.ErrUnreachable, "it was not given the time to answer")
+	assert.NotErrorIs(t, err, fetch.ErrUnreachable, "it had no time to answer")
 }
 
 func TestManifestEndsWithItsContextWhileTheDistributionIsAskedForAgain(t *testing.T) {
@@ -463,9 +464,9 @@ func TestManifestEndsWithItsContextWhileTheDistributionIsAskedForAgain(t *testin
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// brink is a context that, once armed, ends when it is asked whether it has.
+// brink is a context that, once armed, ends at the next call of Err.
 type brink struct {
-	context.Context //nolint:containedctx // it is one
+	context.Context //nolint:containedctx // a context of a test
 
 	end   context.CancelFunc
 	armed atomic.Bool

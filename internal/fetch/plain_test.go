@@ -18,7 +18,7 @@ import (
 // plain takes the manifests of s away.
 func plain(s *site) *site { return s.spoilWith(only("manifest.json", by(http.NotFound))) }
 
-// manifestOf fetches the newest version, and returns the manifest that comes of it.
+// manifestOf fetches the newest version, and returns the resulting manifest.
 func manifestOf(t *testing.T, opts fetch.Options, sink fetch.Sink, sites ...*site) (shard.Manifest, error) {
 	t.Helper()
 	pool := newPool(t, opts, sites...)
@@ -112,7 +112,7 @@ func TestFetchWithoutAManifestFetchesFromEachAloneWhenTheFileIsWrong(t *testing.
 				blamed := log.with("level=WARN", "not asked again", "upstream="+s.URL)
 				assert.Len(t, blamed, map[bool]int{true: 1}[i < len(sites)-1], "all but the last are wrong")
 			}
-			assert.Empty(t, log.with("level=WARN", "shard is fetched again"), "there is no digest to say that")
+			assert.Empty(t, log.with("level=WARN", "shard is fetched again"), "no digest can show which shard is wrong")
 		})
 	}
 	t.Run("all, in different shards", func(t *testing.T) {
@@ -135,9 +135,9 @@ func TestFetchWithoutAManifestFetchesFromEachAloneWhenTheFileIsWrong(t *testing.
 	})
 }
 
-// A server that was found out before is not tried alone: that would cost as much as
+// A server that has sent wrong bytes before is not tried alone, which would cost as much as
 // all of the file.
-func TestFetchWithoutAManifestDoesNotTryAloneWhatIsNotAskedAgain(t *testing.T) {
+func TestFetchWithoutAManifestDoesNotTryABadServerAlone(t *testing.T) {
 	data := content(1, 4*shardSize)
 	// Sites have no manifest, and each spoils one shard where it is asked for in full.
 	spoiling := func(file string, h spoiler) (*site, *atomic.Int64) {
@@ -168,9 +168,9 @@ func TestFetchWithoutAManifestDoesNotTryAloneWhatIsNotAskedAgain(t *testing.T) {
 	assert.Equal(t, int64(1), asked.Load(), "asked again after it was found out")
 }
 
-// What an earlier fetch has left cannot be checked by itself. If the whole is wrong
-// it is found out by asking again.
-func TestFetchWithoutAManifestMendsWhatWasThere(t *testing.T) {
+// The partial data of an earlier fetch cannot be verified by itself. If the whole is wrong,
+// fetching it again shows that.
+func TestFetchWithoutAManifestMendsPartialData(t *testing.T) {
 	data := content(1, 4*shardSize)
 	var got memory
 	got.keep(1, data[:shardSize])
@@ -210,8 +210,8 @@ func TestFetchWithoutAManifestFromHostileUpstreams(t *testing.T) {
 	}
 }
 
-// A server of which some shards are missing says that it has fewer; another one may
-// be whole.
+// A server without some of the shards seems to have a shorter file; another server may have
+// all of it.
 func TestFetchWithoutAManifestWhereOneHasFewerShards(t *testing.T) {
 	data := content(1, 6*shardSize)
 	for name, order := range map[string]bool{"first": true, "last": false} {

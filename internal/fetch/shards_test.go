@@ -60,7 +60,7 @@ func TestFetchBeginsShardsInOrderAndBoundsThem(t *testing.T) {
 	}
 }
 
-// newFetch fetches the newest version from sites by way of a new pool.
+// newFetch fetches the newest version from sites by a new pool.
 func newFetch(t *testing.T, opts fetch.Options, sink fetch.Sink, sites ...*site) error {
 	t.Helper()
 	pool := newPool(t, opts, sites...)
@@ -70,7 +70,7 @@ func newFetch(t *testing.T, opts fetch.Options, sink fetch.Sink, sites ...*site)
 	return fetchTo(t.Context(), pool, offers[len(offers)-1], sink)
 }
 
-// wrongs are ways to send a shard that is not the right one.
+// wrongs are ways to send a wrong shard.
 func wrongs() map[string]spoiler {
 	longer := func(data []byte) []byte { return append(data, 'x') }
 	shorter := func(data []byte) []byte { return data[:len(data)-1] }
@@ -82,13 +82,13 @@ func wrongs() map[string]spoiler {
 	}
 	return map[string]spoiler{
 		"flipped byte":                tampered(flipped),
-		"too long, and says so":       tampered(longer),
-		"too short, and says so":      tampered(shorter),
+		"too long, by its length":     tampered(longer),
+		"too short, by its length":    tampered(shorter),
 		"too short, without a length": chunked(shorter),
 		"nothing":                     tampered(func([]byte) []byte { return nil }),
 		"nothing, without a length":   chunked(func([]byte) []byte { return nil }),
 		"another shard":               by(text(strings.Repeat("a", shardSize))),
-		"a page for people":           by(text("<html>log in</html>")),
+		"a page":                      by(text("<html>log in</html>")),
 	}
 }
 
@@ -105,7 +105,7 @@ func TestFetchNamesTheUpstreamWithWrongBytes(t *testing.T) {
 			assert.Equal(t, data, got.bytes())
 			assert.Len(t, log.with("level=WARN", "not asked again", "version=v1", "upstream="+guilty.URL), 1)
 			assert.Empty(t, log.with("level=WARN", good.URL))
-			assert.Equal(t, 2, guilty.asked("/v1/shard"), "asked again after it was found out")
+			assert.Equal(t, 2, guilty.asked("/v1/shard"), "asked again after its wrong bytes")
 			assert.Equal(t, 4, good.asked("/v1/shard"))
 		})
 	}
@@ -251,7 +251,7 @@ func TestFetchOfAVersionRetiredMeanwhile(t *testing.T) {
 	e, _ := newest(t, pool)
 	s.retire(t, e.Version)
 	require.ErrorIs(t, fetchTo(t.Context(), pool, e, new(memory)), fetch.ErrNoVersion)
-	assert.Empty(t, log.with("level=WARN"), "nobody is to blame")
+	assert.Empty(t, log.with("level=WARN"), "no upstream is to blame")
 }
 
 func TestFetchOfAVersionRetiredByOneUpstream(t *testing.T) {
@@ -279,7 +279,7 @@ func TestFetchOfAVersionReplacedMeanwhile(t *testing.T) {
 			err := fetchTo(t.Context(), pool, e, new(memory))
 			require.ErrorIs(t, err, fetch.ErrNoVersion)
 			require.NotErrorIs(t, err, fetch.ErrIntegrity)
-			assert.Empty(t, log.with("level=WARN"), "nobody is to blame")
+			assert.Empty(t, log.with("level=WARN"), "no upstream is to blame")
 		})
 	}
 }
@@ -366,21 +366,21 @@ func TestFetchChecksAnEmptyFileToo(t *testing.T) {
 	require.ErrorIs(t, newFetch(t, fetch.Options{FastWait: never}, new(memory), lies), fetch.ErrIntegrity)
 }
 
-// passingOff is a site that says of a file that it is another one.
+// passingOff is a site that lists the digest of one file for another.
 func passingOff(t *testing.T, file, as []byte) *site {
 	t.Helper()
-	is, said := digestOf(file).String(), digestOf(as).String()
+	is, listed := digestOf(file).String(), digestOf(as).String()
 	return newSite(t, file).spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if strings.Contains(r.URL.Path, "shard") {
 			next.ServeHTTP(w, withoutQuery(r))
 			return
 		}
-		tampered(func(text []byte) []byte { return []byte(strings.ReplaceAll(string(text), is, said)) })(w, r, next)
+		tampered(func(text []byte) []byte { return []byte(strings.ReplaceAll(string(text), is, listed)) })(w, r, next)
 	})
 }
 
-// Whose manifest has the digests of other bytes, and serves those, cannot keep a
-// download from the server that has the right ones.
+// A server whose manifest has the digests of other bytes, which it also serves, cannot keep
+// a download from the server with the right ones.
 func TestFetchDropsAManifestThatDoesNotFitTheFile(t *testing.T) {
 	var log logbook
 	var got memory
@@ -396,7 +396,7 @@ func TestFetchDropsAManifestThatDoesNotFitTheFile(t *testing.T) {
 	require.ErrorContains(t, err, evil.URL)
 }
 
-// A relay knows no better than we do whether a manifest is right before it has all.
+// A relay, too, can check a manifest only when it holds the whole file.
 func TestARelayMayFindABetterManifest(t *testing.T) {
 	var log logbook
 	var got memory
@@ -420,7 +420,7 @@ func TestARelayMayFindABetterManifest(t *testing.T) {
 	assert.Empty(t, log.with("upstream not asked again"))
 }
 
-// However many have the same wrong manifest, all shards are fetched by it once.
+// Of a wrong manifest that several servers have, all shards are fetched once.
 func TestAManifestThatDoesNotFitIsNotTriedAgainFromAnother(t *testing.T) {
 	const shards = 3
 	data, other := content(1, shards*shardSize), content(2, shards*shardSize)
@@ -437,7 +437,7 @@ func TestAManifestThatDoesNotFitIsNotTriedAgainFromAnother(t *testing.T) {
 		two.askedFor("/v1/"))
 }
 
-func TestFetchUsesWhatTheSinkHas(t *testing.T) {
+func TestFetchUsesTheBytesOfTheSink(t *testing.T) {
 	var log logbook
 	var got memory
 	data := content(1, 5*shardSize)
@@ -504,16 +504,16 @@ func TestManyFetchesAtOnceShareAPool(t *testing.T) {
 	}
 }
 
-func TestTamperedPassesOnWhatItDoesNotChange(t *testing.T) {
-	// If it did not, tests of wrong bytes would be tests of something else.
+func TestTamperedPassesOnAnUnchangedAnswer(t *testing.T) {
+	// Tests of wrong bytes rely on it.
 	rec := httptest.NewRecorder()
 	tampered(func(b []byte) []byte { return b })(rec, httptest.NewRequest(http.MethodGet, "/", nil), text("as it is"))
 	assert.Equal(t, "as it is", rec.Body.String())
 }
 
-// What somebody waits for is begun before the rest, and of the rest little at a time
-// while he does.
-func TestFetchBringsFirstWhatIsWaitedFor(t *testing.T) {
+// A shard that a reader waits for is begun before the rest, and few of the rest at a time
+// while it waits.
+func TestFetchBeginsFirstWithShardsThatReadersWaitFor(t *testing.T) {
 	data := content(1, 9*shardSize)
 	s := newSite(t, data)
 	started := make(chan string, 100)
@@ -553,15 +553,15 @@ func TestFetchBringsFirstWhatIsWaitedFor(t *testing.T) {
 	assert.ElementsMatch(t, []string{"/v1/shard_007.bin", "/v1/shard_001.bin", "/v1/shard_002.bin"}, begun(3))
 	got.wanted <- 8 // a worker is there for it
 	assert.Equal(t, []string{"/v1/shard_008.bin"}, begun(1))
-	assert.Empty(t, started, "two are enough of what nobody waits for")
+	assert.Empty(t, started, "two are enough of shards without a waiting reader")
 	close(free)
 	close(finish)
 	require.NoError(t, <-ended)
 	assert.Equal(t, data, got.bytes())
 }
 
-// A middle may list a version a moment after another one. Who has begun by then is not to
-// do without it.
+// A middle may list a version a moment after another one. A fetch that has begun by then
+// uses it, too.
 func TestFetchUsesAnUpstreamThatGetsTheVersionMeanwhile(t *testing.T) {
 	data := content(1, 4*shardSize)
 	asked := make(chan struct{})

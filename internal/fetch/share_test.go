@@ -45,15 +45,15 @@ func TestManyClientsShareEqualServers(t *testing.T) {
 	})
 }
 
-// The worst that is known: a server that is slow until it is raced, and then brings
-// the same bytes at the same time.
-func TestRacesWasteLittleOfWhatIsBroughtTwiceInStep(t *testing.T) {
+// The worst known case: a server that is slow until it is raced, and then sends the same
+// bytes at the same time.
+func TestRacesInStepWasteLittle(t *testing.T) {
 	for _, shardSize := range []int{30 << 10, 70 << 10, 100 << 10, 128<<10 - 1} {
 		t.Run(fmt.Sprint(shardSize), func(t *testing.T) {
 			simulate(t, publish(t, 6*megabyte, shardSize), func(t *testing.T, n *network) {
 				fast := n.host("fast", 2*megabyte)
 				slow := n.host("slow", 2*megabyte)
-				// inStep sends at a pace that is the same for both once they race.
+				// inStep sends at one pace from both servers once they race.
 				inStep := func(other *host, before int64) spoiler {
 					return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 						raced := func() bool {
@@ -88,14 +88,14 @@ func TestRacesWasteLittleOfWhatIsBroughtTwiceInStep(t *testing.T) {
 				t.Logf("took %v, %.2f %% wasted, %.2f %% more sent than needed", got.took, got.wastedPercent(),
 					100*float64(fast.sentBytes()+slow.sentBytes()-got.Size)/float64(got.Size))
 				assert.LessOrEqual(t, got.wastedPercent(), 5.)
-				assert.GreaterOrEqual(t, got.wastedPercent(), 1., "nothing was raced")
+				assert.GreaterOrEqual(t, got.wastedPercent(), 1., "there was no race")
 			})
 		})
 	}
 }
 
-// Servers that are slow in turns, so that who is raced was slow and who races
-// becomes it.
+// Servers that are slow in turns, so that the raced server was slow, and the racing one
+// becomes slow.
 func TestRacesWasteLittle(t *testing.T) {
 	turns := func(period time.Duration, fast, slow float64, phase, of int) func(time.Duration) float64 {
 		return func(since time.Duration) float64 {
@@ -105,7 +105,7 @@ func TestRacesWasteLittle(t *testing.T) {
 			return slow
 		}
 	}
-	// slowAfter has a server slow when it has been asked for nothing new for a while.
+	// slowAfter makes a server slow some time after the last new request.
 	slowAfter := func(h *host, dur time.Duration, fast, slow float64) func(time.Duration) float64 {
 		return func(since time.Duration) float64 { // under the mu of h
 			if i := len(h.requests); i > 0 && since-h.requests[i-1].at < dur {

@@ -33,7 +33,7 @@ const (
 	// latency is between a request and the first byte of its answer.
 	latency = 20 * time.Millisecond
 
-	// grain is the time that a link is busy with what it sends at once.
+	// grain is the time for which one piece keeps a link busy.
 	grain = 10 * time.Millisecond
 )
 
@@ -65,11 +65,11 @@ type network struct {
 	start   time.Time
 	end     chan struct{}
 
-	// resolve finds the addresses of names for pools that are made from then on. Nil asks
-	// the machine.
+	// resolve finds the addresses of names for pools that are made afterwards. Nil asks the
+	// machine.
 	resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	hosts  map[string]*host
 	dialed []string // addresses
 }
@@ -84,7 +84,7 @@ func simulate(t *testing.T, version published, test func(t *testing.T, n *networ
 			for _, h := range n.hosts {
 				assert.NoError(t, h.server.Close()) //nolint:testifylint // all are to be closed
 			}
-			time.Sleep(time.Minute) // for who sleeps; the clock stops with this function
+			time.Sleep(time.Minute) // for goroutines that sleep; the clock stops with this function
 		}()
 		test(t, n)
 	})
@@ -109,7 +109,7 @@ func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error)
 	}
 }
 
-// request is one that a host was asked for a shard.
+// request is a request to a host for a shard.
 type request struct {
 	at     time.Duration // since the begin of the simulation
 	path   string
@@ -125,12 +125,12 @@ type host struct {
 	server   *http.Server
 	incoming chan net.Conn
 
-	mu       sync.Mutex                        // guards what follows
+	mu       sync.Mutex                        // guards the fields below
 	speed    func(since time.Duration) float64 // bytes per second of all connections
-	idle     time.Time                         // when the link has sent what it has been given
+	idle     time.Time                         // when the link has sent all of its data
 	spoil    spoiler                           // for shards
-	answers  map[string]http.HandlerFunc       // by path, for what is no shard
-	paths    []string                          // of that
+	answers  map[string]http.HandlerFunc       // by path, for other files than shards
+	paths    []string                          // of requests for these
 	down     bool
 	sent     int64 // bytes
 	requests []request
@@ -249,7 +249,7 @@ func (h *host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	spoil(noted, r, file)
 }
 
-// notedWriter tells the status.
+// notedWriter notes the status.
 type notedWriter struct {
 	http.ResponseWriter
 
@@ -278,8 +278,8 @@ func (h *host) spoilWith(s spoiler) *host {
 	return h
 }
 
-// answer has a, or what is usual if that is nil, answer what is asked for at path, which is
-// no shard.
+// answer makes a, or the usual handler if a is nil, answer requests for path, which is that
+// of no shard.
 func (h *host) answer(path string, a http.HandlerFunc) *host {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -296,8 +296,7 @@ func (h *host) isDown() bool {
 	return h.down
 }
 
-// outage has h refuse connections between two times from now, and break off those
-// it has.
+// outage makes h refuse connections between two times from now, and break off open ones.
 func (h *host) outage(from, to time.Duration) *host {
 	set := func(down bool) {
 		h.mu.Lock()
@@ -323,14 +322,14 @@ func (h *host) sentBytes() int64 {
 	return h.sent
 }
 
-// others returns what h was asked for that is no shard.
+// others returns the paths of other requests than those for shards.
 func (h *host) others() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.paths)
 }
 
-// atOnce returns how many shards h was asked for at the same time at most.
+// atOnce returns the largest number of requests for shards at the same time.
 func (h *host) atOnce() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -348,11 +347,11 @@ func (h *host) answered(status int) []request {
 	return slices.DeleteFunc(h.asked(), func(r request) bool { return r.status != status })
 }
 
-// copySize is what a faulty writer passes on at once.
+// copySize is the number of bytes that a faulty writer passes on at once.
 const copySize = 16 << 10
 
-// faulty is a writer with faults: at says, of the number of bytes already written,
-// how many may be next, and what happens before the others.
+// faulty is a writer with faults: at returns, for the number of bytes written so far, the
+// number that may follow, and the fault before the others.
 type faulty struct {
 	http.ResponseWriter
 
@@ -377,7 +376,7 @@ func (f *faulty) Write(data []byte) (n int, err error) {
 	return n, err
 }
 
-// faultAt has an answer go wrong after so many bytes of it.
+// faultAt makes an answer go wrong after so many of its bytes.
 func faultAt(bytes int64, fault func(w http.ResponseWriter, r *http.Request)) spoiler {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		next.ServeHTTP(&faulty{ResponseWriter: w, at: func(written int64) (int64, func()) {
@@ -392,7 +391,7 @@ func faultAt(bytes int64, fault func(w http.ResponseWriter, r *http.Request)) sp
 	}
 }
 
-// hang sends nothing more.
+// hang sends no more bytes.
 func hang(_ http.ResponseWriter, r *http.Request) {
 	<-r.Context().Done()
 	panic(http.ErrAbortHandler)
@@ -419,7 +418,7 @@ func drip(after int64) spoiler {
 	}
 }
 
-// oncePerPath has the first request for each shard answered by h.
+// oncePerPath makes h answer the first request for each shard.
 func oncePerPath(h spoiler) spoiler {
 	var mu sync.Mutex
 	seen := make(map[string]bool)
@@ -453,7 +452,7 @@ func (n *network) client(t *testing.T, opts fetch.Options, seed uint64, hosts ..
 	return pool
 }
 
-// fetched is how a fetch went.
+// fetched is the result of a fetch.
 type fetched struct {
 	fetch.Progress
 
@@ -490,13 +489,13 @@ func (n *network) tryFetch(
 	return fetched{end, took, log}, err
 }
 
-// checkResult says that the file is right, and that every byte is accounted for.
+// checkResult checks that the file is right, and that every byte is accounted for.
 func (n *network) checkResult(t *testing.T, sink *memory, end fetch.Progress) {
 	t.Helper()
 	size := int64(len(n.version.data))
 	assert.Equal(t, digestOf(n.version.data), digestOf(sink.bytes()))
 	assert.Equal(t, size, end.Done)
-	assert.Equal(t, end.Received, end.Done-end.Resumed+end.Wasted, "received is what was used and what was wasted")
+	assert.Equal(t, end.Received, end.Done-end.Resumed+end.Wasted, "received bytes are those used and those wasted")
 	var sum int64
 	for _, u := range end.Upstreams {
 		sum += u.Received
@@ -504,8 +503,8 @@ func (n *network) checkResult(t *testing.T, sink *memory, end fetch.Progress) {
 	assert.Equal(t, end.Received, sum)
 }
 
-// assertWithin says that a fetch took no longer than factor times what all bytes
-// take at so many bytes per second.
+// assertWithin asserts that a fetch took at most factor times as long as all bytes take at
+// so many bytes per second.
 func (f fetched) assertWithin(t *testing.T, factor, speed float64) {
 	t.Helper()
 	ratio := f.took.Seconds() / (float64(f.Size) / speed)

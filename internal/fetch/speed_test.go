@@ -51,7 +51,7 @@ func TestFetchKeepsToItsRate(t *testing.T) {
 		shardSize, workers int
 	}{
 		"slow": {10_000, megabyte, 10}, "medium": {megabyte / 2, megabyte, 10}, "fast": {3 * megabyte, megabyte, 10},
-		// With so many workers each has his turn seldom, and is not to seem to stall.
+		// With so many workers each has its turn seldom, and must not count as stalled.
 		"very slow": {500, 500, 10}, "slow, by many": {5000, 1000, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -68,8 +68,8 @@ func TestFetchKeepsToItsRate(t *testing.T) {
 	}
 }
 
-// What is received at once may be paid for longer than a server may be silent.
-func TestWhoWaitsForItsRateDoesNotTakeItForSilence(t *testing.T) {
+// The wait for the rate after one read may be longer than a server may be silent.
+func TestAWaitForTheRateDoesNotCountAsSilence(t *testing.T) {
 	const rate = 2000 // half a second for a KiB, the least that is received at once
 	simulate(t, publish(t, 10_000, 10_000), func(t *testing.T, n *network) {
 		only := n.host("only", megabyte)

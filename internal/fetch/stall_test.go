@@ -13,7 +13,7 @@ import (
 	"github.com/shardcast/shardcast/internal/fetch"
 )
 
-// partOf has each answer go wrong after a part of it.
+// partOf makes each answer go wrong after a part of it.
 func partOf(part float64, fault func(w http.ResponseWriter, r *http.Request)) spoiler {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		next.ServeHTTP(&faulty{ResponseWriter: w, at: func(written int64) (int64, func()) {
@@ -29,7 +29,7 @@ func partOf(part float64, fault func(w http.ResponseWriter, r *http.Request)) sp
 	}
 }
 
-// whole has fault answer in place of anybody.
+// whole makes fault answer in place of the handler.
 func whole(fault func(w http.ResponseWriter, r *http.Request)) spoiler {
 	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) { fault(w, r) }
 }
@@ -164,9 +164,9 @@ func TestFetchSurvivesAnOutageOfTheOnlyUpstream(t *testing.T) {
 	})
 }
 
-// A new upstream counts as fast as the fastest for a second, so that all workers may
-// end up at one that brings nothing. They leave it as each of them would.
-func TestAllWorkersLeaveAnUpstreamThatBringsNothing(t *testing.T) {
+// A new upstream counts as fast as the fastest for a second, so that all workers may end up
+// at one that sends nothing. All of them leave it like a single one.
+func TestAllWorkersLeaveAnUpstreamThatSendsNothing(t *testing.T) {
 	for name, bad := range map[string]spoiler{
 		"a byte a second": drip(0), "never answers": whole(hang),
 		"stops in the middle": partOf(0.5, hang),

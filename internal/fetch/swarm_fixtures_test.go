@@ -18,30 +18,31 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// peer adds a node of a swarm, which says what it has by lines.
+// peer adds a node of a swarm, which announces its shards by lines.
 func (n *network) peer(i int, speed float64, lines ...string) *host {
-	return n.host(fmt.Sprintf("192.0.2.%d", 10+i), speed).answer("/v1/have", tells(lines...))
+	return n.host(fmt.Sprintf("192.0.2.%d", 10+i), speed).answer("/v1/have", announces(lines...))
 }
 
-// tells sends lines, and then says every two seconds that there is nothing new.
-func tells(lines ...string) http.HandlerFunc {
-	return tellsFrom(func(tell func(lines ...string), over <-chan struct{}) {
-		tell(lines...)
+// announces sends lines, and then every two seconds an empty line, which is no change.
+func announces(lines ...string) http.HandlerFunc {
+	return announcesFrom(func(announce func(lines ...string), over <-chan struct{}) {
+		announce(lines...)
 		<-over
 	})
 }
 
-// tellsFrom has what is told come from say, which may take its time until over is closed.
-func tellsFrom(say func(tell func(lines ...string), over <-chan struct{})) http.HandlerFunc {
+// announcesFrom sends the lines that run announces, which may take its time until over is
+// closed.
+func announcesFrom(run func(announce func(lines ...string), over <-chan struct{})) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		over := r.Context().Done()
-		told := make(chan string)
-		var saying sync.WaitGroup
-		defer saying.Wait()
-		saying.Go(func() {
-			say(func(lines ...string) {
+		announced := make(chan string)
+		var running sync.WaitGroup
+		defer running.Wait()
+		running.Go(func() {
+			run(func(lines ...string) {
 				select {
-				case told <- strings.Join(lines, "\n"):
+				case announced <- strings.Join(lines, "\n"):
 				case <-over:
 				}
 			}, over)
@@ -49,7 +50,7 @@ func tellsFrom(say func(tell func(lines ...string), over <-chan struct{})) http.
 		for {
 			var line string
 			select {
-			case line = <-told:
+			case line = <-announced:
 			case <-time.After(2 * time.Second):
 			case <-over:
 				return
@@ -60,7 +61,7 @@ func tellsFrom(say func(tell func(lines ...string), over <-chan struct{})) http.
 	}
 }
 
-// lists tells of peers, and what has become of who asks.
+// lists makes h list peers, and report the standing of the node that asks.
 func (h *host) lists(standing string, peers ...*host) *host {
 	return h.answer("/peers.txt", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Shardcast-Peer", standing)
@@ -70,7 +71,7 @@ func (h *host) lists(standing string, peers ...*host) *host {
 	})
 }
 
-// swarmed is a pool in the swarms of hosts, which are known already.
+// swarmed is a pool that has joined the swarms of hosts.
 func (n *network) swarmed(t *testing.T, opts fetch.Options, hosts ...*host) *fetch.Pool {
 	t.Helper()
 	opts.Swarm = true
@@ -100,13 +101,13 @@ func (n *network) trySwarm(t *testing.T, opts fetch.Options, sink readSink, host
 	return fetched{end, time.Since(start), log}, err
 }
 
-// readSink is a sink that readers read meanwhile.
+// readSink is a sink with readers.
 type readSink interface {
 	fetch.Sink
 	fetch.Audience
 }
 
-// relayTo fetches what is on offer, for others to have it too.
+// relayTo fetches the version on offer, and passes it on to others.
 func relayTo(ctx context.Context, pool *fetch.Pool, sink readSink) (fetch.Progress, error) {
 	_, end, err := pool.Fetch(ctx, fetch.Task{
 		Entry: pool.Offers()[0], Audience: func() fetch.Audience { return sink },
@@ -125,7 +126,7 @@ func (n *network) swarm(t *testing.T, hosts ...*host) fetched {
 	return got
 }
 
-// how returns how a request was made by a node of a swarm.
+// how returns the way in which a node of a swarm asked.
 func (r request) how() string { return r.header.Get("Shardcast-Swarm") }
 
 // number is that of the shard.
@@ -135,7 +136,7 @@ func (r request) number() int {
 	return number
 }
 
-// numbers returns which shards a host was asked for, ascending.
+// numbers returns the numbers of the shards that were asked of a host, ascending.
 func (h *host) numbers() []int {
 	var numbers []int
 	for _, r := range h.asked() {

@@ -23,7 +23,7 @@ func TestAShardGoesOnElsewhereWhenAPeerBreaksOff(t *testing.T) {
 	const half = megabyte / 2
 	for name, tc := range map[string]struct {
 		fault spoiler
-		takes time.Duration // until it is noticed
+		takes time.Duration // until the pool notices
 	}{
 		"breaks off": {faultAt(half, cut), 0},
 		// all shards have begun to come, or it would be 5 s
@@ -32,11 +32,12 @@ func TestAShardGoesOnElsewhereWhenAPeerBreaksOff(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, publish(t, 4*megabyte, megabyte), func(t *testing.T, n *network) {
 				bad := n.peer(1, quick, "+1").spoilWith(tc.fault)
-				good := n.peer(2, quick).answer("/v1/have", tellsFrom(func(tell func(...string), over <-chan struct{}) {
-					time.Sleep(50 * time.Millisecond)
-					tell("+1")
-					<-over
-				}))
+				good := n.peer(2, quick).answer("/v1/have",
+					announcesFrom(func(announce func(...string), over <-chan struct{}) {
+						time.Sleep(50 * time.Millisecond)
+						announce("+1")
+						<-over
+					}))
 				origin := n.host("origin", quick).lists("listed", bad, good).spoilWith(notFresh(1))
 				got := n.swarm(t, origin)
 				require.Len(t, bad.asked(), 1)
@@ -50,7 +51,7 @@ func TestAShardGoesOnElsewhereWhenAPeerBreaksOff(t *testing.T) {
 	}
 }
 
-func TestARelayThatBreaksOffIsSoonAskedForWhatItHolds(t *testing.T) {
+func TestARelayThatBreaksOffIsSoonAskedForHeldShards(t *testing.T) {
 	simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		breaksOff := only("shard_001", oncePerPath(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			w.Header().Set("Shardcast-Tier", "1")
@@ -58,7 +59,7 @@ func TestARelayThatBreaksOffIsSoonAskedForWhatItHolds(t *testing.T) {
 		}))
 		peer := n.peer(1, quick, "~1 +2-64").spoilWith(breaksOff)
 		origin := n.host("origin", quick).lists("listed", peer).answer("/v1/have",
-			tells("*1-64")).spoilWith(noSpare(64))
+			announces("*1-64")).spoilWith(noSpare(64))
 		got := n.swarm(t, origin)
 		assert.Less(t, got.took, 3*time.Second)
 	})
@@ -75,7 +76,7 @@ func TestASlowPeerDoesNotHoldUpTheEnd(t *testing.T) {
 	})
 }
 
-// pauses returns the times between the requests that h was asked.
+// pauses returns the times between the requests to h.
 func (h *host) pauses() []time.Duration {
 	var pauses []time.Duration
 	asked := h.asked()
@@ -92,7 +93,7 @@ func TestAPeerThatFailsIsLeftAloneForLongerAndLonger(t *testing.T) {
 	}{
 		"breaks off":          {faultAt(100, cut), 0},
 		"sends nothing":       {by(silence), 8 * time.Second},
-		"says no more":        {faultAt(1000, hang), 5 * time.Second},
+		"falls silent":        {faultAt(1000, hang), 5 * time.Second},
 		"answers 500":         {by(status(500)), 0},
 		"answers 409":         {by(status(http.StatusConflict)), 0},
 		"is busy, but slowly": {busyAfter(7 * time.Second), 7 * time.Second},
@@ -100,7 +101,7 @@ func TestAPeerThatFailsIsLeftAloneForLongerAndLonger(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, publish(t, 8*megabyte, megabyte/32), func(t *testing.T, n *network) {
 				bad := n.peer(1, quick, "+1-256").spoilWith(tc.fault)
-				origin := n.host("origin", megabyte/20).lists("listed", bad).answer("/v1/have", tells(""))
+				origin := n.host("origin", megabyte/20).lists("listed", bad).answer("/v1/have", announces(""))
 				n.swarm(t, origin)
 				pauses := bad.pauses()
 				require.Greater(t, len(pauses), 3)
@@ -113,7 +114,7 @@ func TestAPeerThatFailsIsLeftAloneForLongerAndLonger(t *testing.T) {
 	}
 }
 
-// What a peer is sending at the same time fails at the same time, which is one failure.
+// The transfers from a dead peer fail at the same time, which is one failure.
 func TestAPeerThatDiesHasFailedOnce(t *testing.T) {
 	simulate(t, publish(t, 8*megabyte, megabyte/32), func(t *testing.T, n *network) {
 		dies := 3 * time.Second
@@ -126,7 +127,7 @@ func TestAPeerThatDiesHasFailedOnce(t *testing.T) {
 			}
 			next.ServeHTTP(w, r)
 		})
-		origin := n.host("origin", megabyte/20).lists("listed", peer).answer("/v1/have", tells(""))
+		origin := n.host("origin", megabyte/20).lists("listed", peer).answer("/v1/have", announces(""))
 		n.swarm(t, origin)
 		var last, next time.Duration
 		burst := 0
@@ -156,14 +157,14 @@ func busyAfter(wait time.Duration) spoiler {
 	})
 }
 
-// Peers that say that they have everything and send nothing hold up nobody for long.
-func TestADownloadEndsWhateverMostPeersDo(t *testing.T) {
+// Peers that announce all shards and send nothing delay a download only for a while.
+func TestADownloadEndsAlsoWhenMostPeersAreBad(t *testing.T) {
 	const peers, size, speed = 16, 8 * megabyte, megabyte / 2
-	always := tellsFrom(func(tell func(...string), over <-chan struct{}) {
+	always := announcesFrom(func(announce func(...string), over <-chan struct{}) {
 		for {
 			select {
 			case <-time.After(20 * time.Millisecond):
-				tell("+1-64")
+				announce("+1-64")
 			case <-over:
 				return
 			}
@@ -186,7 +187,7 @@ func TestADownloadEndsWhateverMostPeersDo(t *testing.T) {
 				for i := range peers {
 					bad = append(bad, n.peer(i, megabyte/4).spoilWith(lies).answer("/v1/have", always))
 				}
-				origin := n.host("origin", speed).lists("listed", bad...).answer("/v1/have", tells(""))
+				origin := n.host("origin", speed).lists("listed", bad...).answer("/v1/have", announces(""))
 				got := n.swarm(t, origin)
 				requests := 0
 				for _, b := range bad {
@@ -196,7 +197,7 @@ func TestADownloadEndsWhateverMostPeersDo(t *testing.T) {
 					time.Duration(size/speed)*time.Second, requests)
 				patience := 30 * time.Second
 				if strings.Contains(name, "well") {
-					patience *= 5 // each has to be found out in turn
+					patience *= 5 // each one costs its time in turn
 				}
 				assert.LessOrEqual(t, got.took, size/speed*time.Second+patience)
 			})
@@ -217,7 +218,7 @@ func drip500(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	}}, r)
 }
 
-// wellAtFirst has the first request answered well, and the others by h.
+// wellAtFirst answers the first request well, and the others by h.
 func wellAtFirst(h spoiler) spoiler {
 	var mu sync.Mutex
 	seen := make(map[string]bool)
@@ -234,7 +235,7 @@ func wellAtFirst(h spoiler) spoiler {
 	}
 }
 
-func TestPeersThatSendWrongBytesAreFoundAndNotAskedAgain(t *testing.T) {
+func TestPeersThatSendWrongBytesAreNotAskedAgain(t *testing.T) {
 	for name, lies := range map[string]spoiler{
 		"all":            tampered(flipped),
 		"another length": tampered(func(data []byte) []byte { return data[1:] }),
@@ -256,7 +257,8 @@ func TestPeersThatSendWrongBytesAreFoundAndNotAskedAgain(t *testing.T) {
 						}
 						peers = append(peers, p)
 					}
-					origin := n.host("origin", megabyte/2).lists("listed", peers...).answer("/v1/have", tells("*1-64"))
+					origin := n.host("origin", megabyte/2).lists("listed", peers...).answer("/v1/have",
+						announces("*1-64"))
 					got := n.swarm(t, origin)
 					t.Logf("took %v, %.1f %% wasted", got.took, got.wastedPercent())
 					assert.LessOrEqual(t, got.took, 60*time.Second)
@@ -272,7 +274,7 @@ func TestPeersThatSendWrongBytesAreFoundAndNotAskedAgain(t *testing.T) {
 						assert.LessOrEqual(t, len(named), 1, p.name)
 						assert.LessOrEqual(t, len(p.asked()), 40, p.name)
 					}
-					// One may have sent the same lie as another one, who replaced it.
+					// A peer may have sent the same wrong bytes as the one that replaced it.
 					assert.GreaterOrEqual(t, found, len(peers)-good-map[string]int{"part": 2}[name])
 				})
 			})
@@ -280,7 +282,7 @@ func TestPeersThatSendWrongBytesAreFoundAndNotAskedAgain(t *testing.T) {
 	}
 }
 
-func TestOnlyUpstreamsAreBelievedOfWhatIsOnOffer(t *testing.T) {
+func TestOnlyUpstreamsListVersions(t *testing.T) {
 	simulate(t, publish(t, 2*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		lie := func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintf(w, "v9: %064d\n", 7) }
 		peer := n.peer(1, quick, "+1-8").answer("/distribution.txt", lie).answer("/v1/manifest.json",
@@ -316,7 +318,7 @@ func TestOnlyUpstreamsAreBelievedOfWhatIsOnOffer(t *testing.T) {
 	})
 }
 
-func TestWhatAPeerSaysOfWhatItHasIsNotBelieved(t *testing.T) {
+func TestBadAnnouncementsOfAPeerCostLittle(t *testing.T) {
 	endless := func(text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			for r.Context().Err() == nil {
@@ -329,7 +331,7 @@ func TestWhatAPeerSaysOfWhatItHasIsNotBelieved(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		have http.HandlerFunc
-		asks int   // how often it is asked in 30 s at most
+		asks int   // the most questions in 30 s
 		sent int64 // bytes
 	}{
 		"garbage":                 {text("what?\n"), 1, 10_000},
@@ -339,8 +341,8 @@ func TestWhatAPeerSaysOfWhatItHasIsNotBelieved(t *testing.T) {
 		"a line at a time":        {endless("+1\n"), 1, 50_000},
 		"nothing at a time":       {endless("\n"), 1, 50_000},
 		"changes at a time":       {endless("+1-64\n-1-64\n"), 1, 50_000},
-		"more shards":             {tells("+1-65"), 1, 10_000},
-		"one shard twice":         {tells("+1-64 -1-64"), 1, 10_000},
+		"more shards":             {announces("+1-65"), 1, 10_000},
+		"one shard twice":         {announces("+1-64 -1-64"), 1, 10_000},
 		"nothing at all":          {silence, 6, 10_000},
 		"no answer":               {status(http.StatusNotFound), 42, 10_000},
 		"an error":                {status(http.StatusInternalServerError), 42, 10_000},
@@ -349,7 +351,7 @@ func TestWhatAPeerSaysOfWhatItHasIsNotBelieved(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, publish(t, 64<<10, 1<<10), func(t *testing.T, n *network) {
 				peer := n.peer(1, megabyte).answer("/v1/have", tc.have).spoilWith(by(status(http.StatusNotFound)))
-				origin := n.host("origin", 2100).lists("listed", peer).answer("/v1/have", tells(""))
+				origin := n.host("origin", 2100).lists("listed", peer).answer("/v1/have", announces(""))
 				got := n.swarm(t, origin)
 				assert.InDelta(t, 38, got.took.Seconds(), 3)
 				assert.LessOrEqual(t, len(peer.others()), tc.asks)
@@ -365,7 +367,7 @@ func TestWhatAPeerSaysOfWhatItHasIsNotBelieved(t *testing.T) {
 func TestPeersAreOnlyWhereTheyMayBe(t *testing.T) {
 	simulate(t, publish(t, 4*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		peer := n.peer(1, quick, "+1-8")
-		self := n.peer(2, quick, "") // whose request this is
+		self := n.peer(2, quick, "") // which asks
 		origin := n.host("203.0.113.1", quick)
 		origin.answer("/peers.txt", func(w http.ResponseWriter, _ *http.Request) {
 			for _, at := range []string{

@@ -30,7 +30,7 @@ import (
 	"github.com/shardcast/shardcast/internal/swarm"
 )
 
-// tracker is an origin with a swarm, which counts what it sends of shards.
+// tracker is an origin with a swarm, which counts the bytes of shards that it sends.
 type tracker struct {
 	*httptest.Server
 
@@ -78,7 +78,7 @@ func (w countingWriter) Write(data []byte) (int, error) {
 
 func (w countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// node is one that gives what it gets while it comes.
+// node is one that passes on shards while they arrive.
 type node struct {
 	*httptest.Server
 
@@ -86,7 +86,7 @@ type node struct {
 	board *relay.Board
 	sink  memory
 
-	arriving *relay.Version // that was opened last
+	arriving *relay.Version // opened last
 }
 
 func newNode(t *testing.T, o *tracker) *node {
@@ -113,7 +113,7 @@ func newNode(t *testing.T, o *tracker) *node {
 	return n
 }
 
-// relaying is a sink from which others read what comes.
+// relaying is a sink from which others read arriving shards.
 type relaying struct {
 	*memory
 
@@ -142,7 +142,7 @@ func (r relaying) Open(s shard.Shard) (fetch.Place, error) {
 	return r.version.Tee(s.Number, place), nil
 }
 
-// fetch brings all, and then gives it until the test ends.
+// fetch fetches the version, and then serves it until the test ends.
 func (n *node) fetch(ctx context.Context) error {
 	if err := n.pool.Refresh(ctx, fetch.Soon); err != nil {
 		return err
@@ -198,6 +198,6 @@ func TestAnOriginSendsASwarmEachShardAboutOnce(t *testing.T) {
 	require.NoError(t, late.fetch(t.Context()))
 	assert.Equal(t, digestOf(data), digestOf(late.sink.bytes()))
 	more := float64(o.sent.Load()-before) / size
-	t.Logf("the origin sent %.3f files more to one that came later", more)
-	assert.LessOrEqual(t, more, 0.3, fmt.Sprint("of a file, for who comes when ", nodes, " have it"))
+	t.Logf("the origin sent %.3f files more to a late node", more)
+	assert.LessOrEqual(t, more, 0.3, fmt.Sprint("of a file, for a node that comes when ", nodes, " have it"))
 }

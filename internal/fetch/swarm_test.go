@@ -16,11 +16,11 @@ import (
 
 const quick = 16 * megabyte // bytes per second
 
-func TestNodeTakesFromPeersWhatTheseHaveAndFromUpstreamWhatIsFresh(t *testing.T) {
+func TestNodeTakesHeldShardsFromPeersAndFreshOnesFromUpstream(t *testing.T) {
 	simulate(t, publish(t, 4*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		one, two := n.peer(1, quick, "+1-16"), n.peer(2, quick, "+9-20")
 		origin := n.host("origin", quick).lists("listed", one, two).answer("/v1/have",
-			tells("*1-20")).spoilWith(notFresh(20))
+			announces("*1-20")).spoilWith(notFresh(20))
 		n.swarm(t, origin)
 		var sent []int
 		for _, r := range origin.asked() {
@@ -38,13 +38,13 @@ func TestNodeTakesFromPeersWhatTheseHaveAndFromUpstreamWhatIsFresh(t *testing.T)
 		}
 		for _, p := range []*host{one, two} {
 			for _, path := range p.others() {
-				assert.Equal(t, "/v1/have", path, "nothing else is believed of a peer")
+				assert.Equal(t, "/v1/have", path, "a node asks a peer only for shards and their announcements")
 			}
 		}
 	})
 }
 
-// notFresh has the shards up to number n be no fresh ones.
+// notFresh refuses the shards up to number n as not fresh.
 func notFresh(n int) spoiler {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if r.Header.Get("Shardcast-Swarm") == "fresh" && (request{path: r.URL.Path}).number() <= n {
@@ -55,12 +55,12 @@ func notFresh(n int) spoiler {
 	}
 }
 
-func TestWhatIsNotFreshIsLeftToPeersAtOnce(t *testing.T) {
+func TestShardsThatAreNotFreshAreLeftToPeersAtOnce(t *testing.T) {
 	simulate(t, publish(t, 4*megabyte, megabyte/8), func(t *testing.T, n *network) {
-		peer := n.peer(1, quick).answer("/v1/have", tellsFrom(func(tell func(...string), over <-chan struct{}) {
+		peer := n.peer(1, quick).answer("/v1/have", announcesFrom(func(announce func(...string), over <-chan struct{}) {
 			select {
-			case <-time.After(time.Second): // it has come there by then
-				tell("+1-20")
+			case <-time.After(time.Second): // the shards have arrived there by then
+				announce("+1-20")
 			case <-over:
 			}
 			<-over
@@ -72,14 +72,14 @@ func TestWhatIsNotFreshIsLeftToPeersAtOnce(t *testing.T) {
 		once := make(map[int]int)
 		for _, r := range refused {
 			once[r.number()]++
-			assert.Equal(t, 1, once[r.number()], "it is asked once whether shard %d is fresh", r.number())
+			assert.Equal(t, 1, once[r.number()], "the requests for shard %d as fresh", r.number())
 		}
 		assert.Equal(t, upTo(20), slices.Compact(peer.numbers()))
 		got.assertWithin(t, 0.6, megabyte)
 	})
 }
 
-// noSpare has there be nothing to spare, and the shards up to number n be no fresh ones.
+// noSpare spares no shard, and refuses those up to number n as not fresh.
 func noSpare(n int) spoiler {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if r.Header.Get("Shardcast-Swarm") == "spare" {
@@ -91,33 +91,35 @@ func noSpare(n int) spoiler {
 	}
 }
 
-func TestWhatPeersHaveComesFromUpstreamOnlyIfThatHasItToSpare(t *testing.T) {
+func TestUpstreamSendsShardsOfPeersOnlyIfItCanSpareThem(t *testing.T) {
 	simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		const later = 5 * time.Second
-		peer := n.peer(1, megabyte).answer("/v1/have", tellsFrom(func(tell func(...string), over <-chan struct{}) {
-			tell("+1")
-			select {
-			case <-time.After(later):
-				tell("+2-64")
-			case <-over:
-			}
-			<-over
-		}))
+		peer := n.peer(1, megabyte).answer("/v1/have",
+			announcesFrom(func(announce func(...string), over <-chan struct{}) {
+				announce("+1")
+				select {
+				case <-time.After(later):
+					announce("+2-64")
+				case <-over:
+				}
+				<-over
+			}))
 		origin := n.host("origin", quick).lists("listed", peer).answer("/v1/have",
-			tells("*1-64")).spoilWith(noSpare(64))
+			announces("*1-64")).spoilWith(noSpare(64))
 		got := n.swarm(t, origin)
-		assert.Equal(t, upTo(64), slices.Compact(peer.numbers()), "it does not take what is quick there")
+		assert.Equal(t, upTo(64), slices.Compact(peer.numbers()), "not all shards came from the peer")
 		asked := len(origin.answered(http.StatusServiceUnavailable))
 		assert.Positive(t, asked)
-		assert.Less(t, asked, 7*int(later/time.Second), "and asks for it less and less often")
+		assert.Less(t, asked, 7*int(later/time.Second), "it asks upstream less and less often")
 		assert.Less(t, got.took, later+10*time.Second)
 	})
 }
 
-func TestANodeThatGetsNothingAsksForMoreThanIsToSpare(t *testing.T) {
+func TestANodeThatGetsNothingAsksUpstreamWithoutCondition(t *testing.T) {
 	simulate(t, publish(t, 8*megabyte, megabyte), func(t *testing.T, n *network) {
-		peer := n.peer(1, quick).answer("/v1/have", tells("+1-8")).spoilWith(by(hang))
-		origin := n.host("origin", quick).lists("listed", peer).answer("/v1/have", tells("*1-8")).spoilWith(noSpare(8))
+		peer := n.peer(1, quick).answer("/v1/have", announces("+1-8")).spoilWith(by(hang))
+		origin := n.host("origin", quick).lists("listed", peer).answer("/v1/have",
+			announces("*1-8")).spoilWith(noSpare(8))
 		got := n.swarm(t, origin)
 		assert.Less(t, got.took, time.Minute)
 		for _, r := range origin.answered(http.StatusOK) {
@@ -128,15 +130,15 @@ func TestANodeThatGetsNothingAsksForMoreThanIsToSpare(t *testing.T) {
 
 func TestASwarmOfOneTakesAllFromUpstreamAtOnce(t *testing.T) {
 	simulate(t, publish(t, 8*megabyte, megabyte/2), func(t *testing.T, n *network) {
-		origin := n.host("origin", 4*megabyte).lists("listed").answer("/v1/have", tells(""))
+		origin := n.host("origin", 4*megabyte).lists("listed").answer("/v1/have", announces(""))
 		got := n.swarm(t, origin)
 		assert.Equal(t, fetch.DefaultConcurrency, origin.atOnce())
 		got.assertWithin(t, 1.1, 4*megabyte)
 	})
 }
 
-// fetchedFirst fetches from origin, whose first shard is late, and returns which was the
-// first to be right.
+// fetchedFirst fetches from origin, whose first shard is late, and returns the log line of
+// the first shard that was right.
 func (n *network) fetchedFirst(t *testing.T, origin *host) string {
 	t.Helper()
 	origin.spoilWith(only("shard_001", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -151,18 +153,18 @@ func (n *network) fetchedFirst(t *testing.T, origin *host) string {
 func TestASwarmOfOneChecksShardsInTheirTurn(t *testing.T) {
 	simulate(t, publish(t, 4*megabyte, megabyte/4), func(t *testing.T, n *network) {
 		first := n.fetchedFirst(t, n.host("origin", quick).lists("listed"))
-		assert.Contains(t, first, "shard=1 ", "whose digest and the file's are computed in one pass")
+		assert.Contains(t, first, "shard=1 ", "the digests of shard 1 and of the file are computed in one pass")
 	})
 }
 
 func TestWithNeighboursEachShardIsCheckedByItself(t *testing.T) {
 	simulate(t, publish(t, 4*megabyte, megabyte/4), func(t *testing.T, n *network) {
 		first := n.fetchedFirst(t, n.host("origin", quick).lists("listed", n.peer(1, quick, "-1")))
-		assert.NotContains(t, first, "shard=1 ", "they may have it at once")
+		assert.NotContains(t, first, "shard=1 ", "neighbours may have a shard at once")
 	})
 }
 
-func TestWhatWaitsForItsTurnIsCheckedWhenNeighboursCome(t *testing.T) {
+func TestWaitingShardsAreCheckedWhenNeighboursCome(t *testing.T) {
 	simulate(t, publish(t, 4*megabyte, megabyte/4), func(t *testing.T, n *network) {
 		peer := n.peer(1, quick, "-1")
 		origin := n.host("origin", quick).answer("/peers.txt", func(w http.ResponseWriter, _ *http.Request) {
@@ -172,7 +174,7 @@ func TestWhatWaitsForItsTurnIsCheckedWhenNeighboursCome(t *testing.T) {
 			}
 		})
 		first := n.fetchedFirst(t, origin)
-		assert.NotContains(t, first, "shard=1 ", "they may have the others at once")
+		assert.NotContains(t, first, "shard=1 ", "neighbours may have the others at once")
 	})
 }
 
@@ -185,7 +187,7 @@ func TestInASwarmOfOneAShardThatIsWrongInItsTurnComesAgain(t *testing.T) {
 		var sent atomic.Int32
 		bad := n.host("bad", megabyte).lists("listed")
 		bad.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-			if sent.Add(1) > fetch.DefaultConcurrency { // it is known to have been right by then
+			if sent.Add(1) > fetch.DefaultConcurrency { // the server has sent right shards by then
 				tampered(flipped)(w, r, next)
 				return
 			}
@@ -200,8 +202,8 @@ func TestInASwarmOfOneAShardThatIsWrongInItsTurnComesAgain(t *testing.T) {
 
 func TestAnUpstreamIsAskedAgainAsSoonAsItHasSentAShard(t *testing.T) {
 	simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
-		slots := make(chan bool, 8) // of ten workers two are sent away
-		origin := n.host("origin", 4*megabyte).lists("listed").answer("/v1/have", tells("*1-64")).spoilWith(
+		slots := make(chan bool, 8) // two of ten workers are refused
+		origin := n.host("origin", 4*megabyte).lists("listed").answer("/v1/have", announces("*1-64")).spoilWith(
 			func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 				select {
 				case slots <- true:
@@ -218,7 +220,7 @@ func TestAnUpstreamIsAskedAgainAsSoonAsItHasSentAShard(t *testing.T) {
 	})
 }
 
-// Neighbours that are known are so from the first request on.
+// Known neighbours count from the first request on.
 func TestNeighboursCountFromTheBegin(t *testing.T) {
 	simulate(t, publish(t, 4*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		peer := n.peer(1, quick).answer("/v1/have", silence)
@@ -228,7 +230,7 @@ func TestNeighboursCountFromTheBegin(t *testing.T) {
 	})
 }
 
-func TestWhoSwapsNothingAsksLikeAnybody(t *testing.T) {
+func TestANodeOutsideASwarmAsksLikeAnyClient(t *testing.T) {
 	simulate(t, publish(t, megabyte, megabyte/8), func(t *testing.T, n *network) {
 		origin := n.host("origin", quick)
 		n.fetch(t, fetch.Options{}, origin)

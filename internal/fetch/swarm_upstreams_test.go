@@ -19,16 +19,17 @@ import (
 
 func TestUpstreamGoesDownAndPeersHaveTheRest(t *testing.T) {
 	simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
-		peer := n.peer(1, megabyte).answer("/v1/have", tellsFrom(func(tell func(...string), over <-chan struct{}) {
-			tell("+2-40")
-			select {
-			case <-time.After(6 * time.Second):
-				tell("+1-64")
-			case <-over:
-			}
-			<-over
-		}))
-		origin := n.host("origin", megabyte/2).lists("listed", peer).answer("/v1/have", tells(""))
+		peer := n.peer(1, megabyte).answer("/v1/have",
+			announcesFrom(func(announce func(...string), over <-chan struct{}) {
+				announce("+2-40")
+				select {
+				case <-time.After(6 * time.Second):
+					announce("+1-64")
+				case <-over:
+				}
+				<-over
+			}))
+		origin := n.host("origin", megabyte/2).lists("listed", peer).answer("/v1/have", announces(""))
 		origin.outage(time.Second, time.Hour)
 		got := n.swarm(t, origin)
 		assert.LessOrEqual(t, got.took, 15*time.Second)
@@ -36,13 +37,13 @@ func TestUpstreamGoesDownAndPeersHaveTheRest(t *testing.T) {
 	})
 }
 
-func TestUpstreamGoesDownAndNobodyHasTheRest(t *testing.T) {
+func TestUpstreamGoesDownAndNoPeerHasTheRest(t *testing.T) {
 	for name, lies := range map[string]spoiler{"an honest peer": nil, "one that lied": tampered(flipped)} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
 				peer := n.peer(1, quick, "+1-10").spoilWith(lies)
 				origin := n.host("origin", megabyte/2).lists("listed", peer).answer("/v1/have",
-					tells("")).outage(time.Second, time.Hour)
+					announces("")).outage(time.Second, time.Hour)
 				got, err := n.trySwarm(t, fetch.Options{}, new(memory), origin)
 				require.ErrorIs(t, err, fetch.ErrUnreachable)
 				require.NotErrorIs(t, err, fetch.ErrIntegrity)
@@ -59,19 +60,20 @@ func TestUpstreamIsWrongAndPeersHaveTheRest(t *testing.T) {
 	simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		peer := n.peer(1, megabyte, "+1-64")
 		origin := n.host("origin", megabyte).lists("listed", peer).answer("/v1/have",
-			tells("")).spoilWith(tampered(flipped))
-		// What the peer has is not fresh, so the origin is asked first while that is not known.
-		peer.answer("/v1/have", tellsFrom(func(tell func(...string), over <-chan struct{}) {
+			announces("")).spoilWith(tampered(flipped))
+		// The shards of a peer are not fresh, so that the origin is asked first only before the
+		// peer announces them.
+		peer.answer("/v1/have", announcesFrom(func(announce func(...string), over <-chan struct{}) {
 			select {
 			case <-time.After(time.Second):
-				tell("+1-64")
+				announce("+1-64")
 			case <-over:
 			}
 			<-over
 		}))
 		got, err := n.trySwarm(t, fetch.Options{}, new(memory), origin)
 		assert.Len(t, got.log.with("not asked again", "http://origin:80"), 1)
-		assert.ErrorIs(t, err, fetch.ErrIntegrity, "nobody had it when that was found out")
+		assert.ErrorIs(t, err, fetch.ErrIntegrity, "no peer had it when the origin was found wrong")
 	})
 }
 
@@ -91,7 +93,7 @@ func TestANodeOfASwarmUsesAnUpstreamThatGetsTheVersionMeanwhile(t *testing.T) {
 func TestUpstreamRetiresTheVersionMidway(t *testing.T) {
 	simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		peer := n.peer(1, quick, "+1-10")
-		origin := n.host("origin", megabyte).lists("listed", peer).answer("/v1/have", tells(""))
+		origin := n.host("origin", megabyte).lists("listed", peer).answer("/v1/have", announces(""))
 		retired := func() bool { return time.Since(n.start) > 2*time.Second }
 		origin.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			if retired() {
@@ -124,7 +126,7 @@ func TestAnUpstreamThatIsBusyForEverIsGivenUp(t *testing.T) {
 	})
 }
 
-func TestAnUpstreamThatSaysSentOfWhatNeedNotBeFreshIsGivenUp(t *testing.T) {
+func TestAnUpstreamThatWronglyAnswersNotFreshIsGivenUp(t *testing.T) {
 	simulate(t, publish(t, 2*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		origin := n.host("origin", quick).lists("listed",
 			n.peer(1, quick, "+1-8")).spoilWith(by(status(http.StatusConflict)))
@@ -160,13 +162,13 @@ func TestASwarmEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestWhatSomebodyWaitsForComesFirstInASwarm(t *testing.T) {
+func TestAShardThatAReaderWaitsForComesFirstInASwarm(t *testing.T) {
 	simulate(t, publish(t, 16*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		peer := n.peer(1, megabyte, "+65-128")
-		origin := n.host("origin", megabyte/2).lists("listed", peer).answer("/v1/have", tells(""))
+		origin := n.host("origin", megabyte/2).lists("listed", peer).answer("/v1/have", announces(""))
 		sink := &memory{wanted: make(chan int, 128)}
 		time.AfterFunc(2*time.Second, func() {
-			sink.wanted <- 64 // of upstream
+			sink.wanted <- 64 // from upstream
 			sink.wanted <- 128
 		})
 		got, err := n.trySwarm(t, fetch.Options{}, sink, origin)
@@ -184,11 +186,11 @@ func TestWhatSomebodyWaitsForComesFirstInASwarm(t *testing.T) {
 	})
 }
 
-// Who waits for a shard that has begun to come does not say so again.
-func TestWhatSomebodyWaitsForComesFirstAlsoAfterAPeerHasFailed(t *testing.T) {
+// A reader that waits for an arriving shard does not ask for it again.
+func TestAShardThatAReaderWaitsForComesFirstAlsoAfterAPeerHasFailed(t *testing.T) {
 	simulate(t, publish(t, 16*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		peer := n.peer(1, megabyte, "+128").spoilWith(faultAt(1000, cut))
-		origin := n.host("origin", megabyte).lists("listed", peer).answer("/v1/have", tells(""))
+		origin := n.host("origin", megabyte).lists("listed", peer).answer("/v1/have", announces(""))
 		sink := &memory{asked: map[int]bool{128: true}}
 		_, err := n.trySwarm(t, fetch.Options{}, sink, origin)
 		require.NoError(t, err)
@@ -197,7 +199,7 @@ func TestWhatSomebodyWaitsForComesFirstAlsoAfterAPeerHasFailed(t *testing.T) {
 	})
 }
 
-func TestWhatIsThereIsCheckedAndUsedInASwarm(t *testing.T) {
+func TestPartialDataIsCheckedAndUsedInASwarm(t *testing.T) {
 	simulate(t, publish(t, 4*megabyte, megabyte), func(t *testing.T, n *network) {
 		peer := n.peer(1, quick, "+1-4")
 		origin := n.host("origin", quick).lists("listed", peer)
@@ -219,7 +221,7 @@ func TestWhatIsThereIsCheckedAndUsedInASwarm(t *testing.T) {
 	})
 }
 
-func TestWhoNobodyCanGetAtTakesLittleAndNothingFresh(t *testing.T) {
+func TestAnUnreachableNodeTakesLittleAndNothingFresh(t *testing.T) {
 	for standing, reader := range map[string]bool{
 		"unreachable": true, "refused": true, "pending": false,
 		"listed": false, "": false, "what?": false,
@@ -227,7 +229,7 @@ func TestWhoNobodyCanGetAtTakesLittleAndNothingFresh(t *testing.T) {
 		t.Run(standing, func(t *testing.T) {
 			simulate(t, publish(t, 8*megabyte, megabyte/8), func(t *testing.T, n *network) {
 				peer := n.peer(1, megabyte, "+1-32")
-				origin := n.host("origin", megabyte).lists(standing, peer).answer("/v1/have", tells("*40-50"))
+				origin := n.host("origin", megabyte).lists(standing, peer).answer("/v1/have", announces("*40-50"))
 				n.swarm(t, origin)
 				fresh := slices.ContainsFunc(origin.asked(), func(r request) bool { return r.how() == "fresh" })
 				assert.Equal(t, !reader, fresh)
@@ -237,7 +239,7 @@ func TestWhoNobodyCanGetAtTakesLittleAndNothingFresh(t *testing.T) {
 				assert.LessOrEqual(t, peer.atOnce()+origin.atOnce(), 2+3)
 				assert.LessOrEqual(t, peer.atOnce(), 3)
 				i := slices.IndexFunc(origin.asked(), func(r request) bool { return r.at > 350*time.Millisecond })
-				assert.GreaterOrEqual(t, origin.asked()[i].number(), 40, "what has been sent before is taken first")
+				assert.GreaterOrEqual(t, origin.asked()[i].number(), 40, "shards that were sent before come first")
 			})
 		})
 	}
@@ -253,7 +255,7 @@ func TestOneUpstreamThatListsANodeIsEnough(t *testing.T) {
 	})
 }
 
-func TestWithoutNeighboursAReaderIsLikeAnybody(t *testing.T) {
+func TestWithoutNeighboursAReaderIsLikeAnyClient(t *testing.T) {
 	simulate(t, publish(t, 4*megabyte, megabyte/8), func(t *testing.T, n *network) {
 		origin := n.host("origin", megabyte).lists("unreachable")
 		n.swarm(t, origin)
@@ -292,9 +294,9 @@ func TestOpenPlacesAreBounded(t *testing.T) {
 	for name, tc := range map[string]struct {
 		peers, upstream spoiler
 	}{
-		"peers do not have what they told of": {by(status(http.StatusNotFound)), nil},
-		"nothing is fresh":                    {nil, notFresh(shards)},
-		"peers break off":                     {faultAt(100, cut), nil},
+		"peers lack the shards they announced": {by(status(http.StatusNotFound)), nil},
+		"nothing is fresh":                     {nil, notFresh(shards)},
+		"peers break off":                      {faultAt(100, cut), nil},
 		"peers break off, and upstream": {nil, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			if r.Header.Get("Range") == "" {
 				faultAt(300, cut)(w, r, next)
@@ -309,7 +311,7 @@ func TestOpenPlacesAreBounded(t *testing.T) {
 				for i := range 16 {
 					p := n.peer(i, megabyte, "+1-1024").spoilWith(tc.peers)
 					if tc.peers == nil {
-						p.answer("/v1/have", tells(""))
+						p.answer("/v1/have", announces(""))
 					}
 					peers = append(peers, p)
 				}

@@ -17,7 +17,7 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// byBLAKE3 has s offer data as v1 like a server of the Python package 0.3.
+// byBLAKE3 makes s offer data as v1 like a server of the Python package 0.3.
 func byBLAKE3(s *site, data []byte) *site {
 	return s.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		name := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
@@ -117,14 +117,14 @@ func TestARelayFindsOutThatTheBLAKE3OfAManifestIsWrong(t *testing.T) {
 	require.ErrorIs(t, err, fetch.ErrIntegrity)
 }
 
-func TestWhatIsKnownByTwoDigestsIsOfferedByOne(t *testing.T) {
+func TestAFileWithTwoDigestsIsOfferedByOne(t *testing.T) {
 	data := content(1, shardSize)
 	old, ours := byBLAKE3(newSite(t, data), data), newSite(t, data)
 	pool := newPool(t, fetch.Options{}, old, ours)
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 	_, m := newest(t, newPool(t, fetch.Options{}, ours))
 	by := func(d shard.Digest) distfile.Entry { return distfile.Entry{Version: 1, Digest: d} }
-	assert.True(t, pool.Offers()[0].Same(by(m.BLAKE3)), "the first one is believed")
+	assert.True(t, pool.Offers()[0].Same(by(m.BLAKE3)), "the first one counts")
 	pool.Know(1, m)
 	assert.True(t, pool.Offers()[0].Same(by(m.Digest)))
 	assert.Equal(t, by(m.Digest), pool.Canonical(by(m.BLAKE3)))
@@ -134,8 +134,8 @@ func TestWhatIsKnownByTwoDigestsIsOfferedByOne(t *testing.T) {
 	assert.Equal(t, other, pool.Canonical(other), "no BLAKE3 is that of no file")
 }
 
-// A cache between us and a server is to take a file that comes back under the same
-// number for another one.
+// A cache on the way must distinguish a file from another one that comes back under the same
+// number.
 func TestFetchAsksForShardsByTheirDigests(t *testing.T) {
 	data := content(1, 2*shardSize)
 	s := newSite(t, data)
@@ -169,7 +169,7 @@ func TestFetchAsksForShardsByTheirDigests(t *testing.T) {
 	assert.Empty(t, asked["/v1/shard_002.bin"])
 }
 
-// What is held is not taken for another file when very many have been.
+// A held file keeps both digests after very many others.
 func TestTheNewestFilesStayKnownByBothDigests(t *testing.T) {
 	pool := newPool(t, fetch.Options{}, newSite(t))
 	by := func(v, kind int) shard.Digest { return digestOf(fmt.Append(nil, v, kind)) }
