@@ -137,7 +137,7 @@ func TestBroadcastKeepsTheNewest(t *testing.T) {
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-func TestBroadcastRefusesWhatItCannotPublish(t *testing.T) {
+func TestBroadcastRefusesPathsThatItCannotPublish(t *testing.T) {
 	for name, tc := range map[string]struct {
 		path func(t *testing.T) string
 		want string
@@ -327,7 +327,7 @@ func TestBroadcastsAtOnceGetANumberEach(t *testing.T) {
 	assert.Equal(t, shard.Version(broadcasts), offers[broadcasts-1].Version)
 }
 
-func TestBroadcastRemovesWhatAnInterruptedOneHasLeft(t *testing.T) {
+func TestBroadcastRemovesTheRestOfAnInterruptedOne(t *testing.T) {
 	st := open(t, t.TempDir())
 	interrupted(t, st)
 	v, err := newOrigin(st, 3).Broadcast(t.Context(), file(t, content(1, shardSize)))
@@ -376,7 +376,7 @@ func listen(t *testing.T) net.Listener {
 	return ln
 }
 
-func TestServeServesWhatIsBroadcast(t *testing.T) {
+func TestServeServesBroadcastVersions(t *testing.T) {
 	st := open(t, t.TempDir())
 	interrupted(t, st)
 	o := newOrigin(st, 3)

@@ -158,7 +158,7 @@ func TestARecordThatCannotBeReadPublishesNothing(t *testing.T) {
 	assert.Len(t, w.rounds(), 1)
 }
 
-func TestTheRecordForgetsTheOldestOfWhatIsGone(t *testing.T) {
+func TestTheRecordForgetsTheOldestRemovedFiles(t *testing.T) {
 	r := &record{Files: make(map[string]taken)}
 	for i := range maxGone + 3 {
 		v := shard.Version(i + 1).String()

@@ -124,7 +124,7 @@ func TestShardIsSentWhileItArrives(t *testing.T) {
 	assert.ErrorIs(t, err, io.EOF)
 }
 
-func TestARangeIsSentFromWhatIsThere(t *testing.T) {
+func TestARangeIsSentFromHeldBytes(t *testing.T) {
 	f := newFeed(t, feedSize)
 	f.write(t, 100_000, 150_000)
 	resp := f.open(t, "Range", "bytes=120000-139999")
@@ -178,7 +178,7 @@ func TestReadersOfAWrongShardAreBrokenOff(t *testing.T) {
 }
 
 // What needs no bytes is answered before any have come.
-func TestWhatNeedsNoBytesIsNotWaitedFor(t *testing.T) {
+func TestAnswersWithoutBytesDoNotWait(t *testing.T) {
 	f := newFeed(t, feedSize)
 	etag := fmt.Sprintf(`"%x"`, sha256.Sum256(f.data))
 	head := f.ask(t, http.MethodHead, "/v1/shard_001.bin")
@@ -298,7 +298,7 @@ func TestAReaderThatLeavesDisturbsNoOther(t *testing.T) {
 	f.reads(t, stays, 0, feedSize)
 }
 
-func TestARateHoldsForWhatArrives(t *testing.T) {
+func TestARateHoldsForArrivingShards(t *testing.T) {
 	f := newFeed(t, feedSize)
 	const rate = 1 << 20
 	srv := httptest.NewServer(server.NewHandler(server.Options{
@@ -321,7 +321,7 @@ func TestARateHoldsForWhatArrives(t *testing.T) {
 }
 
 // What is not there when the answer is to begin is refused, and can be asked again.
-func TestWhatDoesNotComeIsRefused(t *testing.T) {
+func TestAShardThatDoesNotComeIsRefused(t *testing.T) {
 	f := newFeed(t, feedSize)
 	go func() {
 		<-f.version.Wanted()
@@ -335,7 +335,7 @@ func TestWhatDoesNotComeIsRefused(t *testing.T) {
 	assert.Contains(t, a.body, "has not arrived yet")
 }
 
-func TestWhatHasNotComeInTimeIsRefused(t *testing.T) {
+func TestAShardThatIsLateIsRefused(t *testing.T) {
 	f := newFeed(t, feedSize)
 	f.write(t, 0, 10)
 	a := f.get(t, "/v1/shard_001.bin", "Range", "bytes=10-", "Prefer", "wait=0")

@@ -16,7 +16,7 @@ import (
 
 const immutable = "public, max-age=31536000, immutable"
 
-func TestWhatIsNamedByItsDigestMayBeKept(t *testing.T) {
+func TestAnswersNamedByTheirDigestMayBeKept(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir)
 	m := publish(t, st, 1, text)
@@ -49,7 +49,7 @@ func TestWhatIsNamedByItsDigestMayBeKept(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotNamedByItsDigestIsAskedForAgain(t *testing.T) {
+func TestAnswersNotNamedByTheirDigestAreAskedForAgain(t *testing.T) {
 	st := open(t, t.TempDir())
 	m := publish(t, st, 1, text)
 	write(t, filepath.Join(st.Dir(), "v3", "shard_001.bin"), "without a manifest")
@@ -74,7 +74,7 @@ func TestWhatIsNotNamedByItsDigestIsAskedForAgain(t *testing.T) {
 }
 
 // Some caches keep whatever has a lifetime, also an error.
-func TestOnlyWhatWasAskedForMayBeKept(t *testing.T) {
+func TestOnlyAnswersWithTheShardMayBeKept(t *testing.T) {
 	st := open(t, t.TempDir())
 	m := publish(t, st, 1, text)
 	s := newSite(t, st)
@@ -115,7 +115,7 @@ func TestReplacedVersionIsNotKeptUnderTheOldDigest(t *testing.T) {
 	}
 }
 
-func TestWhatIsArrivingIsNotKept(t *testing.T) {
+func TestArrivingAnswersAreNotKept(t *testing.T) {
 	f := newFeed(t, feedSize)
 	f.write(t, 0, feedSize)
 	digests := f.version.Manifest.Shards
@@ -149,7 +149,7 @@ func TestWhatIsArrivingIsNotKept(t *testing.T) {
 	assert.Equal(t, "no-cache", gone.header.Get("Cache-Control"))
 }
 
-func TestSumsOfWhatIsArriving(t *testing.T) {
+func TestSumsOfAnArrivingVersion(t *testing.T) {
 	f := newFeed(t, 10)
 	digests := f.version.Manifest.Shards
 	got := f.get(t, "/v1/SHA256SUMS")

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestPageMayReadWhatItNeeds(t *testing.T) {
+func TestPageMayReadTheAnswersThatItNeeds(t *testing.T) {
 	st := open(t, t.TempDir())
 	publish(t, st, 1, text)
 	s := newSite(t, st)
@@ -25,7 +25,7 @@ func TestPageMayReadWhatItNeeds(t *testing.T) {
 	}
 }
 
-func TestPageMaySendWhatWeUnderstand(t *testing.T) {
+func TestPageMaySendTheHeadersThatWeUnderstand(t *testing.T) {
 	st := open(t, t.TempDir())
 	publish(t, st, 1, text)
 	s := newSite(t, st)

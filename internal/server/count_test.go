@@ -243,7 +243,7 @@ func TestALargeShardComesWholeWhenItIsCounted(t *testing.T) {
 	has(t, m, `shardcast_sent_bytes_total{kind="shard"}`, "1.8874375e+07")
 }
 
-func TestWhatASlowReaderGetsIsCountedWhileItGetsIt(t *testing.T) {
+func TestBytesToASlowReaderAreCountedAsTheyAreSent(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir)
 	large(t, dir, 1, 64<<20)

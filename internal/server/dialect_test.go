@@ -149,7 +149,7 @@ func TestDirectoryOfOlderPythonIsServedAsItIs(t *testing.T) {
 	}
 }
 
-func TestWhatDialect03CannotSayIsLeftOut(t *testing.T) {
+func TestVersionsBeyondDialect03AreLeftOut(t *testing.T) {
 	for name, tc := range map[string]struct {
 		spoil func(t *testing.T, v1 string, m shard.Manifest)
 	}{
@@ -226,7 +226,7 @@ func arrival(m shard.Manifest) distfile.Entry {
 
 func noFile(int) (relay.File, error) { return nil, os.ErrNotExist }
 
-func TestWhatIsArrivingIsListedByItsBLAKE3(t *testing.T) {
+func TestAnArrivingVersionIsListedByItsBLAKE3(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir)
 	m := publish(t, open(t, t.TempDir()), 1, text)
@@ -257,7 +257,7 @@ func TestWhatIsArrivingIsListedByItsBLAKE3(t *testing.T) {
 }
 
 // A server that was started again lists a version that had been arriving, before its fetch begins.
-func TestWhatWasArrivingIsListedByItsDraft(t *testing.T) {
+func TestAVersionThatWasArrivingIsListedByItsDraft(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir)
 	m := publish(t, open(t, t.TempDir()), 1, text)

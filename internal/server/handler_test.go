@@ -290,7 +290,7 @@ func TestReplacedVersionIsSeenAtOnce(t *testing.T) {
 	assert.Equal(t, quoted(m.Shards[1]), got.header.Get("ETag"))
 }
 
-func TestReplacedVersionIsNotMixedWithWhatItReplaces(t *testing.T) {
+func TestReplacedVersionIsNotMixedWithTheFormerOne(t *testing.T) {
 	st := open(t, t.TempDir())
 	claim(t, st) // as a server does, so that the old version is kept for its readers
 	s := newSite(t, st)
@@ -330,7 +330,7 @@ func TestDamageIsAnErrorOfTheServerAndIsKeptToItself(t *testing.T) {
 	}
 }
 
-func TestManyVersionsAreServedWhateverIsRemembered(t *testing.T) {
+func TestManyVersionsAreServedBeyondTheCache(t *testing.T) {
 	st := open(t, t.TempDir())
 	const versions = 20 // more than there are manifests in memory
 	var manifests []shard.Manifest

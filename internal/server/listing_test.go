@@ -335,7 +335,7 @@ func TestNothingIsHeldWithoutAServer(t *testing.T) {
 	assert.Empty(t, got.header.Get("Preference-Applied"))
 }
 
-func TestServeAnswersWhatItHoldsWhenItEnds(t *testing.T) {
+func TestServeAnswersHeldRequestsWhenItEnds(t *testing.T) {
 	t.Parallel()
 	h := servePushing(t, server.Options{Catalog: catalog.New(open(t, t.TempDir()), nil)})
 	waiters := make([]waiter, 100)

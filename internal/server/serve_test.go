@@ -125,7 +125,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestServeFinishesWhatItIsSending(t *testing.T) {
+func TestServeFinishesDownloadsBeforeItEnds(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	large(t, dir, 1, largeSize)
@@ -174,7 +174,7 @@ func TestServeReturnsWhyItCannotServe(t *testing.T) {
 	}
 }
 
-func TestWhatAnotherProcessPublishesIsServedAtOnce(t *testing.T) {
+func TestAVersionOfAnotherProcessIsServedAtOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	here, there := open(t, dir), open(t, dir)
@@ -194,7 +194,7 @@ func TestWhatAnotherProcessPublishesIsServedAtOnce(t *testing.T) {
 	}
 }
 
-func TestServeRemovesWhatWasRetiredBeforeAndAfter(t *testing.T) {
+func TestServeRemovesVersionsRetiredBeforeAndAfter(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	st := open(t, dir)

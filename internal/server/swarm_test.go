@@ -222,7 +222,7 @@ func TestFollowersAreBounded(t *testing.T) {
 	assert.Equal(t, http.StatusServiceUnavailable, s.get(t, "/v1/have?digest="+m.Digest.String()).status)
 }
 
-func TestWhatThereIsToSpareIsSentOnceSlotsHaveSufficedForASecond(t *testing.T) {
+func TestSpareShardsAreSentOnceSlotsHaveSufficedForASecond(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	large(t, dir, 1, largeSize)

@@ -124,7 +124,7 @@ func checkCut(ctx context.Context, t require.TestingT, src io.Reader, whole []by
 	}
 }
 
-func TestCutDoesWhatSlicingAndHashingDo(t *testing.T) {
+func TestCutAgreesWithSlicingAndHashing(t *testing.T) {
 	ctx := t.Context()
 	rapid.Check(t, func(t *rapid.T) {
 		whole := rapid.SliceOfN(rapid.Byte(), 0, 2000).Draw(t, "whole")

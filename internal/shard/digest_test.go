@@ -17,7 +17,7 @@ import (
 // abc is the digest of "abc", the first example of FIPS 180-4.
 const abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
-func TestParseDigestReadsWhatStringWrites(t *testing.T) {
+func TestParseDigestReadsTheOutputOfString(t *testing.T) {
 	for text, want := range map[string]shard.Digest{
 		abc:                     sha256.Sum256([]byte("abc")),
 		strings.Repeat("0", 64): {},

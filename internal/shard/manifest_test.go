@@ -319,7 +319,7 @@ func TestParseManifestReadsTheDocumentedForm(t *testing.T) {
 	}, m)
 }
 
-func TestParseManifestRefusesWhatIsNoManifest(t *testing.T) {
+func TestParseManifestRefusesOtherTexts(t *testing.T) {
 	replaced := func(name, value string) string { return text(map[string]string{name: value}) }
 	for name, body := range map[string]string{
 		"nothing":                 "",

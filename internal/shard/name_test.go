@@ -50,7 +50,7 @@ func TestParseFileNameTakesThreeToEightDigits(t *testing.T) {
 	}
 }
 
-func TestParseFileNameRefusesWhateverElse(t *testing.T) {
+func TestParseFileNameRefusesOtherNames(t *testing.T) {
 	for name, text := range map[string]string{
 		"nothing":           "",
 		"no digits":         "shard_.bin",

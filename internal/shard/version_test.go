@@ -28,7 +28,7 @@ func TestParseVersionTakesANumberWithoutLeadingZeros(t *testing.T) {
 	}
 }
 
-func TestParseVersionRefusesWhateverElse(t *testing.T) {
+func TestParseVersionRefusesOtherTexts(t *testing.T) {
 	for name, text := range map[string]string{
 		"nothing":            "",
 		"no number":          "v",

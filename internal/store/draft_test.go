@@ -170,7 +170,7 @@ func TestPublishRefusesABadManifest(t *testing.T) {
 	requireWhole(t, st, 1)
 }
 
-func TestPublishLeavesBehindWhatDoesNotBelongToTheVersion(t *testing.T) {
+func TestPublishLeavesForeignFilesBehind(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	write(t, outside, "file", "kept")
 	st := open(t, dir, store.Middle)
@@ -196,7 +196,7 @@ func TestEmptyFileIsPublished(t *testing.T) {
 	assert.Empty(t, text)
 }
 
-func TestDraftNeedsWhatTheDiskHas(t *testing.T) {
+func TestDraftNeedsRoomOnTheDisk(t *testing.T) {
 	st := open(t, t.TempDir(), store.Middle)
 	d, err := st.Draft(1)
 	require.NoError(t, err)

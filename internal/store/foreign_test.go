@@ -87,7 +87,7 @@ func TestForeignThingsAreNeverTouched(t *testing.T) {
 	}
 }
 
-func TestRetireNeverTouchesWhatIsNotListed(t *testing.T) {
+func TestRetireNeverTouchesUnlistedDirectories(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir, store.Middle)
 	publish(t, st, 5)
@@ -100,7 +100,7 @@ func TestRetireNeverTouchesWhatIsNotListed(t *testing.T) {
 }
 
 // The numbers of a middle are its upstream's, so that one can be taken.
-func TestPublishUnderATakenNameNeverTouchesWhatIsThere(t *testing.T) {
+func TestPublishUnderATakenNameNeverTouchesItsFiles(t *testing.T) {
 	for name, put := range map[string]func(t *testing.T, dir, outside string){
 		"a directory": func(t *testing.T, dir, _ string) { write(t, dir, "v2/file", "mine") },
 		"an empty directory": func(t *testing.T, dir, _ string) {

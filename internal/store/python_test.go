@@ -81,7 +81,7 @@ func TestOurNameOfAShardComesBeforeTheOther(t *testing.T) {
 	assert.Equal(t, "ours", text)
 }
 
-func TestWhatIsNoVersionIsNotHeld(t *testing.T) {
+func TestForeignAndRetiredVersionsAreNotHeld(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir, store.Origin)
 	write(t, dir, "v1", "a file")

@@ -31,7 +31,7 @@ func TestOpenMakesTheDirectory(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-func TestStatDistributionDescribesWhatDistributionReads(t *testing.T) {
+func TestStatDistributionDescribesTheFileOfDistribution(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	st := open(t, dir, store.Origin)
 	_, err := st.StatDistribution()
@@ -44,7 +44,7 @@ func TestStatDistributionDescribesWhatDistributionReads(t *testing.T) {
 	assert.EqualValues(t, 5, info.Size())
 }
 
-func TestOpenRefusesWhatCannotBeADataDirectory(t *testing.T) {
+func TestOpenRefusesPathsThatCannotBeADataDirectory(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "file", "kept")
 	write(t, dir, "data/.shardcast", "kept")
@@ -260,7 +260,7 @@ func broadcast(ctx context.Context, st *store.Store, keep int) (v shard.Version,
 	return v, w.Publish(d, m, keep)
 }
 
-func TestLockReturnsWhatEndedTheContext(t *testing.T) {
+func TestLockReturnsTheCauseOfTheContext(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	holder, st := open(t, dir, store.Origin), open(t, dir, store.Origin)

@@ -12,7 +12,7 @@ import (
 	"github.com/shardcast/shardcast/internal/store"
 )
 
-func TestUsageIsWhatIsOnTheDisk(t *testing.T) {
+func TestUsageIsTheSpaceOnTheDisk(t *testing.T) {
 	dir := t.TempDir()
 	st, err := store.Open(dir, store.Origin)
 	require.NoError(t, err)

@@ -211,7 +211,7 @@ func TestNextNeverReusesANumber(t *testing.T) {
 	requireWhole(t, st, 4, 8, 9, 50, 100)
 }
 
-func TestNextCountsWhatIsListedByAnotherProgram(t *testing.T) {
+func TestNextCountsVersionsListedByAnotherProgram(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, distfile.FileName, fmt.Sprintf("v4: %s|3\nv11: %s|1\n", digest("four"), digest("eleven")))
 	assert.Equal(t, shard.Version(12), next(t, open(t, dir, store.Origin)))
@@ -279,7 +279,7 @@ func TestRetiredVersionCanBeReadUntilItsReadersHaveLeft(t *testing.T) {
 	assert.Equal(t, textOf(1)[:16], string(got), "what is open stays readable")
 }
 
-func TestWithoutAServerWhatIsRetiredIsRemovedAtOnce(t *testing.T) {
+func TestWithoutAServerRetiredVersionsAreRemovedAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir, store.Origin)
 	publish(t, st, 1)
@@ -377,7 +377,7 @@ func TestWithdrawMakesADraftAgain(t *testing.T) {
 
 // A version can come back under its number with other bytes, when the upstream
 // of a middle has lost its data directory.
-func TestReplacedVersionIsNotMixedWithWhatItReplaces(t *testing.T) {
+func TestReplacedVersionIsNotMixedWithTheFormerOne(t *testing.T) {
 	st := open(t, t.TempDir(), store.Middle)
 	claim(t, st)
 	publishAs(t, st, 1, 5, "the old file, which has three shards")

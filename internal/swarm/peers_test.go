@@ -40,7 +40,7 @@ func parse(text, upstream string, allow ...string) []string {
 // far is an upstream on the internet.
 const far = "203.0.113.1"
 
-func TestParsePeersReadsWhatEncodePeersWrites(t *testing.T) {
+func TestParsePeersReadsTheOutputOfEncodePeers(t *testing.T) {
 	at := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:8001"), netip.MustParseAddrPort("[2001:db8::1]:65535")}
 	text := swarm.EncodePeers(at)
 	assert.Equal(t, "http://192.0.2.1:8001\nhttp://[2001:db8::1]:65535\n", string(text))
