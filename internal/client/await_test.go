@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/client/sitetest"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -23,7 +24,7 @@ const long = time.Hour // longer than a test lives
 func growing(t *testing.T, old, grown int) *site {
 	t.Helper()
 	var waited atomic.Bool
-	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return sitetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		newest := old
 		if r.Header.Get("Prefer") != "" {
 			waited.Store(true)
@@ -63,7 +64,7 @@ func TestAwaitTakesTheNewestOfAllServersThatAnswer(t *testing.T) {
 	quick := newSite(t, content(1, 1))
 	var asked atomic.Int64
 	again := make(chan struct{})
-	slow := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	slow := sitetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch asked.Add(1) {
 		case 1:
 			select {
@@ -116,7 +117,7 @@ func TestAwaitFailsAsFindWhenTheTimeIsOver(t *testing.T) {
 func TestAwaitEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("had enough")
-	s := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { cancel(enough) }))
+	s := sitetest.Serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { cancel(enough) }))
 	_, err := newClient(t, s).Await(ctx, 4, long)
 	assert.ErrorIs(t, err, enough)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/client/sitetest"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
@@ -75,33 +76,33 @@ func TestDownloadThatFailsLeavesNothing(t *testing.T) {
 		fail func(t *testing.T, s *site, cancel context.CancelCauseFunc)
 	}{
 		"wrong bytes": {fetch.ErrIntegrity, func(_ *testing.T, s *site, _ context.CancelCauseFunc) {
-			s.spoilShards(func(w http.ResponseWriter, _ *http.Request) {
+			s.SpoilShards(func(w http.ResponseWriter, _ *http.Request) {
 				fmt.Fprint(w, strings.Repeat("a", shardSize))
 			})
 		}},
 		"too many bytes": {fetch.ErrIntegrity, func(_ *testing.T, s *site, _ context.CancelCauseFunc) {
-			s.spoilShards(func(w http.ResponseWriter, _ *http.Request) {
+			s.SpoilShards(func(w http.ResponseWriter, _ *http.Request) {
 				_ = http.NewResponseController(w).Flush()
 				_, _ = w.Write(make([]byte, 1<<20))
 			})
 		}},
 		"missing shards": {fs.ErrNotExist, func(_ *testing.T, s *site, _ context.CancelCauseFunc) {
-			s.spoilShards(http.NotFound)
+			s.SpoilShards(http.NotFound)
 		}},
 		"retired": {fetch.ErrNoVersion, func(t *testing.T, s *site, _ context.CancelCauseFunc) {
-			s.spoilShards(func(w http.ResponseWriter, r *http.Request) {
-				assert.NoError(t, s.retire(t.Context(), 1))
+			s.SpoilShards(func(w http.ResponseWriter, r *http.Request) {
+				assert.NoError(t, retire(t.Context(), s, 1))
 				http.NotFound(w, r)
 			})
 		}},
 		"cancelled": {enough, func(_ *testing.T, s *site, cancel context.CancelCauseFunc) {
-			s.spoilShards(func(w http.ResponseWriter, r *http.Request) {
+			s.SpoilShards(func(w http.ResponseWriter, r *http.Request) {
 				cancel(enough)
-				silence(w, r)
+				sitetest.Silence(w, r)
 			})
 		}},
 		"gone down": {fetch.ErrUnreachable, func(_ *testing.T, s *site, _ context.CancelCauseFunc) {
-			s.spoilShards(func(http.ResponseWriter, *http.Request) {
+			s.SpoilShards(func(http.ResponseWriter, *http.Request) {
 				_ = s.Listener.Close()
 				panic(http.ErrAbortHandler)
 			})
@@ -137,7 +138,7 @@ func TestDownloadThatFailsLeavesNothing(t *testing.T) {
 
 func TestDownloadThatFailsHalfwayMakesNoFile(t *testing.T) {
 	s := newSite(t, content(1, 20*shardSize))
-	s.spoilShards(func(w http.ResponseWriter, r *http.Request) {
+	s.SpoilShards(func(w http.ResponseWriter, r *http.Request) {
 		data := content(1, 20*shardSize)
 		var number int
 		_, _ = fmt.Sscanf(r.URL.Path, "/v1/shard_%03d.bin", &number)
@@ -155,7 +156,7 @@ func TestDownloadThatFailsHalfwayMakesNoFile(t *testing.T) {
 
 func TestDownloadTakesWrongShardsFromAnotherServer(t *testing.T) {
 	data := content(1, 10*shardSize)
-	bad := newSite(t, data).spoilShards(func(w http.ResponseWriter, _ *http.Request) {
+	bad := newSite(t, data).SpoilShards(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write(content(3, shardSize))
 	})
 	c := newClient(t, bad, newSite(t, data))
@@ -198,7 +199,7 @@ func TestDownloadRefusesAPathThatIsNoFile(t *testing.T) {
 			after, err := os.ReadDir(dir)
 			require.NoError(t, err)
 			assert.Len(t, after, len(before))
-			assert.Empty(t, s.shardsAsked())
+			assert.Empty(t, s.ShardsAsked())
 		})
 	}
 }
@@ -207,7 +208,7 @@ func TestDownloadLeavesNothingWhenItsNameIsTakenMeanwhile(t *testing.T) {
 	s := newSite(t, content(1, shardSize))
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out.bin")
-	s.spoilShards(func(w http.ResponseWriter, _ *http.Request) {
+	s.SpoilShards(func(w http.ResponseWriter, _ *http.Request) {
 		assert.NoError(t, os.Mkdir(path, 0o700))
 		_, _ = w.Write(content(1, shardSize))
 	})
@@ -223,10 +224,10 @@ func TestDownloadsToOnePathAtOnce(t *testing.T) {
 	var once sync.Once
 	s := newSite(t, data)
 	handler := s.Config.Handler
-	s.spoilShards(func(w http.ResponseWriter, r *http.Request) {
+	s.SpoilShards(func(w http.ResponseWriter, r *http.Request) {
 		once.Do(func() { close(asked) })
 		<-answer
-		s.spoilShards(nil)
+		s.SpoilShards(nil)
 		handler.ServeHTTP(w, r)
 	})
 	dir := t.TempDir()
@@ -331,14 +332,14 @@ func TestDownloadThatDoesNotFitAsksForNoShard(t *testing.T) {
 	}
 	text, err := m.Encode()
 	require.NoError(t, err)
-	s := plainSite(t, map[string]string{
+	s := sitetest.Plain(t, map[string]string{
 		"distribution.txt": fmt.Sprintf("v1: %s\n", m.Digest), "v1/manifest.json": string(text), "v1/shard_001.bin": "",
 	})
 	c := newClient(t, s)
 	dir := t.TempDir()
 	_, _, err = c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "out.bin")})
 	require.ErrorIs(t, err, disk.ErrNoSpace)
-	assert.Empty(t, s.shardsAsked())
+	assert.Empty(t, s.ShardsAsked())
 	assertFiles(t, dir, map[string][]byte{})
 }
 
@@ -350,7 +351,7 @@ func TestDownloadTakesAnyServersFiles(t *testing.T) {
 	}
 	text, err := m.Encode()
 	require.NoError(t, err)
-	c := newClient(t, plainSite(t, map[string]string{
+	c := newClient(t, sitetest.Plain(t, map[string]string{
 		"distribution.txt": fmt.Sprintf("v1: %s\n", m.Digest), "v1/manifest.json": string(text),
 		"v1/shard_001.bin": string(data[:shardSize]), "v1/shard_002.bin": string(data[shardSize:]),
 	}))

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/client/sitetest"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -32,7 +33,7 @@ func TestListHasTheManifests(t *testing.T) {
 
 func TestListLeavesOutManifestsThatNoServerHas(t *testing.T) {
 	one, two := digestOf([]byte("one")), digestOf([]byte("two"))
-	s := plainSite(t, map[string]string{
+	s := sitetest.Plain(t, map[string]string{
 		"distribution.txt": fmt.Sprintf("v1: %s|1\nv2: %s\n", one, two),
 		"v1/shard_001.bin": "one", "v2/shard_001.bin": "two",
 	})
@@ -47,7 +48,9 @@ func TestListLeavesOutManifestsThatNoServerHas(t *testing.T) {
 
 func TestListLeavesOutManifestsThatAreWrong(t *testing.T) {
 	one := digestOf([]byte("one"))
-	s := plainSite(t, map[string]string{"distribution.txt": fmt.Sprintf("v1: %s\n", one), "v1/manifest.json": "<html>"})
+	s := sitetest.Plain(t, map[string]string{
+		"distribution.txt": fmt.Sprintf("v1: %s\n", one), "v1/manifest.json": "<html>",
+	})
 	got, err := newClient(t, s).List(t.Context())
 	require.NoError(t, err)
 	require.Len(t, got, 1)
@@ -87,12 +90,12 @@ func TestFindTakesAVersionOrTheNewest(t *testing.T) {
 func TestFindWaitsForASlowServerBeforeItFails(t *testing.T) {
 	var asked atomic.Int64
 	answer := make(chan struct{})
-	quick := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	quick := sitetest.Serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		if asked.Add(1) == 2 {
 			close(answer) // too late for a Find that goes on with the answer of the quick one
 		}
 	}))
-	slow := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	slow := sitetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		<-answer
 		fmt.Fprintf(w, "v7: %s\n", digestOf([]byte("seven")))
 	}))

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/client/sitetest"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
@@ -31,14 +32,14 @@ func partial(t *testing.T, s *site, c *client.Client, e distfile.Entry, dir stri
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("had enough")
-	s.spoilShard("shard_030.bin", func(w http.ResponseWriter, r *http.Request) {
+	s.SpoilShard("shard_030.bin", func(w http.ResponseWriter, r *http.Request) {
 		// By now 20 others have come: at most 10 arrive at once.
 		cancel(enough)
-		silence(w, r)
+		sitetest.Silence(w, r)
 	})
 	_, _, err := c.Download(ctx, client.Download{Entry: e, Path: filepath.Join(dir, "out.bin")})
 	require.ErrorIs(t, err, enough)
-	s.spoilShards(nil)
+	s.SpoilShards(nil)
 	require.FileExists(t, filepath.Join(dir, part))
 	require.NoFileExists(t, filepath.Join(dir, "out.bin"))
 	f, err := os.Open(filepath.Join(dir, part))
@@ -54,12 +55,12 @@ func download(
 	t *testing.T, s *site, c *client.Client, d client.Download, dir string, want []byte,
 ) (went fetch.Progress, asked []string) {
 	t.Helper()
-	s.shardsAsked()
+	s.ShardsAsked()
 	d.Path = filepath.Join(dir, "out.bin")
 	_, went, err := c.Download(t.Context(), d)
 	require.NoError(t, err)
 	assertFiles(t, dir, map[string][]byte{"out.bin": want})
-	return went, s.shardsAsked()
+	return went, s.ShardsAsked()
 }
 
 func TestDownloadContinuesAnInterruptedOne(t *testing.T) {
@@ -126,7 +127,7 @@ func TestDownloadOfAnotherFileDoesNotUseThePartialFile(t *testing.T) {
 			m, went, err := second.Download(t.Context(), client.Download{Entry: e, Path: path})
 			require.NoError(t, err)
 			assert.Zero(t, went.Resumed)
-			assert.Len(t, sites[1].shardsAsked(), len(m.Shards))
+			assert.Len(t, sites[1].ShardsAsked(), len(m.Shards))
 			got, err := os.ReadFile(path)
 			require.NoError(t, err)
 			assert.Equal(t, e.Digest, digestOf(got))
@@ -191,16 +192,16 @@ func TestDownloadKeepsAPartialFileThatMayBeContinued(t *testing.T) {
 			e, dir := find(t, c), t.TempDir()
 			if tc.answer == nil {
 				tc.answer = func(w http.ResponseWriter, r *http.Request) {
-					assert.NoError(t, s.retire(r.Context(), 1))
+					assert.NoError(t, retire(r.Context(), s, 1))
 					http.NotFound(w, r)
 				}
 			}
-			s.spoilShard("shard_030.bin", tc.answer)
+			s.SpoilShard("shard_030.bin", tc.answer)
 			_, _, err := c.Download(t.Context(), client.Download{Entry: e, Path: filepath.Join(dir, "out.bin")})
 			require.Error(t, err)
 			if tc.kept {
 				assert.FileExists(t, filepath.Join(dir, part))
-				s.spoilShards(nil)
+				s.SpoilShards(nil)
 				went, _ := download(t, s, c, client.Download{Entry: e}, dir, data)
 				assert.Positive(t, went.Resumed)
 			} else {

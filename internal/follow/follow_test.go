@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/client/sitetest"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/follow"
@@ -34,7 +35,7 @@ func publish(t *testing.T, s *site, data []byte) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "weights.bin")
 	require.NoError(t, os.WriteFile(path, data, 0o600))
-	_, err := origin.New(s.store, shardSize, 100, silent).Broadcast(t.Context(), path)
+	_, err := origin.New(s.Store, shardSize, 100, silent).Broadcast(t.Context(), path)
 	require.NoError(t, err)
 }
 
@@ -42,7 +43,7 @@ func publish(t *testing.T, s *site, data []byte) {
 // or -.
 func take(t *testing.T, s *site, o follow.Options, count int) (versions []string) {
 	t.Helper()
-	err := follow.Run(t.Context(), s.follow(t, o), func(got follow.Delivery, err error) bool {
+	err := follow.Run(t.Context(), with(t, o, s), func(got follow.Delivery, err error) bool {
 		sign := "+"
 		if err != nil {
 			sign = "-"
@@ -60,11 +61,11 @@ func TestFollowTakesTheNewestAndThenNewerOnes(t *testing.T) {
 	s := newSite(t, content(1, 10), content(2, 10))
 	dir := t.TempDir()
 	assert.Equal(t, []string{"+v2"}, take(t, s, follow.Options{Dir: dir}, 1))
-	assert.Equal(t, []string{"/v2/shard_001.bin"}, s.shardsAsked())
+	assert.Equal(t, []string{"/v2/shard_001.bin"}, s.ShardsAsked())
 	publish(t, s, content(3, 10))
 	assert.Equal(t, []string{"+v3"}, take(t, s, follow.Options{Dir: dir}, 1))
 	assertFiles(t, filepath.Join(dir, "v3"), map[string][]byte{"weights.bin": content(3, 10)})
-	assert.Equal(t, []string{"/v3/shard_001.bin"}, s.shardsAsked())
+	assert.Equal(t, []string{"/v3/shard_001.bin"}, s.ShardsAsked())
 }
 
 func TestFollowTakesAllInOrder(t *testing.T) {
@@ -91,14 +92,14 @@ func TestFollowDeliversAgainAfterAnInterruption(t *testing.T) {
 	s := newSite(t, content(1, 10))
 	f := follow.Options{Dir: t.TempDir()}
 	ctx, cancel := context.WithCancelCause(t.Context())
-	err := follow.Run(ctx, s.follow(t, f), func(follow.Delivery, error) bool {
+	err := follow.Run(ctx, with(t, f, s), func(follow.Delivery, error) bool {
 		cancel(errEnough)
 		return true
 	})
 	require.ErrorIs(t, err, errEnough)
-	s.shardsAsked()
+	s.ShardsAsked()
 	var got follow.Delivery
-	require.NoError(t, follow.Run(t.Context(), s.follow(t, f), func(again follow.Delivery, err error) bool {
+	require.NoError(t, follow.Run(t.Context(), with(t, f, s), func(again follow.Delivery, err error) bool {
 		assert.NoError(t, err)
 		got = again
 		return false
@@ -108,7 +109,7 @@ func TestFollowDeliversAgainAfterAnInterruption(t *testing.T) {
 	assert.Equal(t, "weights.bin", got.Manifest.Name)
 	assert.Equal(t, 1, got.Entry.Count)
 	assert.Equal(t, int64(10), got.Progress.Resumed)
-	assert.Empty(t, s.shardsAsked(), "it came from the disk")
+	assert.Empty(t, s.ShardsAsked(), "it came from the disk")
 }
 
 func TestFollowPassesOverAVersionThatCannotCome(t *testing.T) {
@@ -133,7 +134,7 @@ func TestFollowPassesOverAVersionThatCannotCome(t *testing.T) {
 				want["v2"] = nil
 			}
 			if tc.spoil != nil {
-				s.spoilShards(func(w http.ResponseWriter, r *http.Request) {
+				s.SpoilShards(func(w http.ResponseWriter, r *http.Request) {
 					if strings.Contains(r.URL.Path, "/v2/") {
 						tc.spoil(w, r)
 						return
@@ -154,7 +155,7 @@ func TestFollowRecognisesAFileThatWasThereBefore(t *testing.T) {
 	path := filepath.Join(dir, "v1", "weights.bin")
 	require.NoError(t, os.WriteFile(path, content(1, 10), 0o600))
 	assert.Equal(t, []string{"+v1"}, take(t, s, follow.Options{Dir: dir, Keep: 1}, 1))
-	assert.Empty(t, s.shardsAsked())
+	assert.Empty(t, s.ShardsAsked())
 	publish(t, s, content(2, 10))
 	assert.Equal(t, []string{"+v2"}, take(t, s, follow.Options{Dir: dir, Keep: 1}, 1))
 	assert.FileExists(t, path, "it was there before")
@@ -184,7 +185,7 @@ func (b *board) set(entries ...distfile.Entry) {
 // laggard answers as behind does, but lists the entries of b.
 func laggard(t *testing.T, behind *site, b *board) *site {
 	t.Helper()
-	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return sitetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasSuffix(r.URL.Path, "distribution.txt") {
 			http.Redirect(w, r, behind.URL+r.URL.Path, http.StatusFound)
 			return
@@ -253,7 +254,7 @@ func TestFollowRefusesInvalidOptions(t *testing.T) {
 		"marker is ours":        {Marker: ".shardcast-follow"},
 	} {
 		f.Dir = filepath.Join(t.TempDir(), "none")
-		require.Error(t, follow.Run(t.Context(), newSite(t).follow(t, f), nil), name)
+		require.Error(t, follow.Run(t.Context(), with(t, f, newSite(t)), nil), name)
 		assert.NoDirExists(t, f.Dir, name)
 	}
 }
@@ -266,7 +267,7 @@ func TestFollowRefusesABadRecord(t *testing.T) {
 		dir := t.TempDir()
 		require.NoError(t, os.Mkdir(filepath.Join(dir, ".shardcast-follow"), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, ".shardcast-follow", "versions.json"), []byte(text), 0o600))
-		err := follow.Run(t.Context(), newSite(t).follow(t, follow.Options{Dir: dir}), nil)
+		err := follow.Run(t.Context(), with(t, follow.Options{Dir: dir}, newSite(t)), nil)
 		assert.ErrorContains(t, err, "versions.json, without which", name)
 	}
 }
@@ -274,8 +275,8 @@ func TestFollowRefusesABadRecord(t *testing.T) {
 func TestFollowIsTheOnlyOneInItsDirectory(t *testing.T) {
 	s := newSite(t, content(1, 10))
 	f := follow.Options{Dir: t.TempDir()}
-	require.NoError(t, follow.Run(t.Context(), s.follow(t, f), func(follow.Delivery, error) bool {
-		err := follow.Run(t.Context(), s.follow(t, f), nil)
+	require.NoError(t, follow.Run(t.Context(), with(t, f, s), func(follow.Delivery, error) bool {
+		err := follow.Run(t.Context(), with(t, f, s), nil)
 		assert.ErrorContains(t, err, "another follow keeps this directory")
 		return false
 	}))
@@ -352,11 +353,11 @@ func TestFollowRemovesAPartialFileThatItDoesNotContinue(t *testing.T) {
 	s := newSite(t, content(1, shardSize*resumable))
 	f := follow.Options{Dir: t.TempDir()}
 	ctx, cancel := context.WithCancelCause(t.Context())
-	s.spoilShard("shard_030.bin", func(w http.ResponseWriter, r *http.Request) {
+	s.SpoilShard("shard_030.bin", func(w http.ResponseWriter, r *http.Request) {
 		cancel(errEnough)
-		silence(w, r)
+		sitetest.Silence(w, r)
 	})
-	require.ErrorIs(t, follow.Run(ctx, s.follow(t, f), nil), errEnough)
+	require.ErrorIs(t, follow.Run(ctx, with(t, f, s), nil), errEnough)
 	assert.FileExists(t, filepath.Join(f.Dir, "v1", ".weights.bin.shardcast-part"))
 	publish(t, s, content(2, 10))
 	assert.Equal(t, []string{"+v2"}, take(t, s, f, 1))
@@ -380,7 +381,7 @@ func TestFollowWaitsWhenTheOffersVanishBeforeItsFirstChoice(t *testing.T) {
 	var mu sync.Mutex // guards answers and back
 	answers, back := 0, false
 	again := make(chan struct{})
-	quick := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	quick := sitetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "distribution.txt") {
 			if r.Header.Get("Prefer") != "" {
 				select {
@@ -401,13 +402,13 @@ func TestFollowWaitsWhenTheOffersVanishBeforeItsFirstChoice(t *testing.T) {
 		}
 		origin.Config.Handler.ServeHTTP(w, r)
 	}))
-	slow := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	slow := sitetest.Serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		select {
 		case <-again:
 		case <-r.Context().Done():
 		}
 	}))
-	o := quick.follow(t, follow.Options{Dir: t.TempDir(), From: 1}, slow)
+	o := with(t, follow.Options{Dir: t.TempDir(), From: 1}, quick, slow)
 	require.NoError(t, follow.Run(t.Context(), o, func(got follow.Delivery, err error) bool {
 		assert.NoError(t, err)
 		assert.Equal(t, shard.Version(1), got.Entry.Version)
