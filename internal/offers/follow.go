@@ -58,7 +58,7 @@ func (o *Offers) Follow(ctx context.Context, interval time.Duration, news func()
 	changed := o.news.Wait()
 	group.Go(func() {
 		o.opts.Roster.Each(ctx, func(ctx context.Context, s *remote.Server) {
-			newFollower(o, s, interval).run(ctx)
+			newQuestioner(o, s, interval).run(ctx)
 		})
 	})
 	for {
@@ -72,8 +72,8 @@ func (o *Offers) Follow(ctx context.Context, interval time.Duration, news func()
 	}
 }
 
-// follower follows one server.
-type follower struct {
+// questioner asks one server again and again.
+type questioner struct {
 	offers   *Offers
 	server   *remote.Server
 	interval time.Duration
@@ -87,9 +87,9 @@ type follower struct {
 	quick  *rate.Limiter    // of answers with news
 }
 
-func newFollower(o *Offers, s *remote.Server, interval time.Duration) *follower {
+func newQuestioner(o *Offers, s *remote.Server, interval time.Duration) *questioner {
 	most := min(longestPause, interval)
-	return &follower{
+	return &questioner{
 		offers: o, server: s, interval: interval, wait: wire.LongestWait,
 		failed: backoff.Doubling{First: min(failedPause, most), Most: most},
 		empty:  backoff.Doubling{First: min(emptyPause, most), Most: most},
@@ -98,13 +98,13 @@ func newFollower(o *Offers, s *remote.Server, interval time.Duration) *follower 
 }
 
 // run asks until ctx ends.
-func (f *follower) run(ctx context.Context) {
+func (f *questioner) run(ctx context.Context) {
 	for roster.Sleep(ctx, f.ask(ctx), nil) == nil {
 	}
 }
 
 // ask asks once, and returns how long to wait before the next time.
-func (f *follower) ask(ctx context.Context) (pause time.Duration) {
+func (f *questioner) ask(ctx context.Context) (pause time.Duration) {
 	q := f.question()
 	began := time.Now()
 	r, err := f.offers.ask(ctx, f.server, q)
@@ -152,7 +152,7 @@ func (f *follower) ask(ctx context.Context) (pause time.Duration) {
 
 // question returns what to ask next. The ETag is sent only with a wait: an answer that
 // comes at once is to be believed, whatever other servers take for an ETag.
-func (f *follower) question() question {
+func (f *questioner) question() question {
 	now := time.Now()
 	if f.wait < wire.LongestWait && now.After(f.longer) {
 		f.wait = min(max(2*f.wait, leastWait), wire.LongestWait)
@@ -166,7 +166,7 @@ func (f *follower) question() question {
 }
 
 // shorten has less asked for after a wait that was cut.
-func (f *follower) shorten() {
+func (f *questioner) shorten() {
 	f.longer = time.Now().Add(longerAfter)
 	if f.wait <= leastWait {
 		f.wait = 0

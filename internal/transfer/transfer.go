@@ -21,9 +21,9 @@
 //
 // # Not waiting
 //
-// All pulls are looked at four times a second. A pull that brings less than a tenth of what
-// it used to bring, or of what pulls from other servers bring, is given up, and another one
-// goes on; see package rank. A span that was given up has twice the time before it is
+// All pulls are looked at four times a second, and the plan decides. [InOrder] gives up a
+// pull that brings less than a tenth of its usual speed, or of the speed of pulls from other
+// servers, and another one goes on; see package rank. A span that was given up has twice the time before it is
 // again, up to 160 s. While all workers are busy and a good server is idle, the pull that
 // takes longest, of a server that has several, is moved to it. When all shards are begun,
 // a worker without work helps the pull that takes longest: it takes over the end of its
