@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -204,17 +205,20 @@ func TestReadersShareAShard(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusOK)
 		_ = http.NewResponseController(w).Flush()
-		if begun.Add(1) == crowd {
-			time.AfterFunc(10*time.Millisecond, func() { close(arriving) })
-		}
 		<-arriving
 		_, _ = w.Write(bytes)
 	}))
 	defer srv.Close()
+	// Called after the reader has noted when it began.
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotFirstResponseByte: func() {
+		if begun.Add(1) == crowd {
+			close(arriving)
+		}
+	}})
 	want := shard.Shard{Number: 1, Size: 1000, Digest: shard.Digest(sha256.Sum256(bytes))}
-	require.NoError(t, readShared(t.Context(), srv.URL+"/", want))
+	require.NoError(t, readShared(ctx, srv.URL+"/", want))
 	want.Digest[0] ^= 1
-	require.ErrorContains(t, readShared(t.Context(), srv.URL+"/", want), "wrong bytes")
+	require.ErrorContains(t, readShared(ctx, srv.URL+"/", want), "wrong bytes")
 }
 
 func TestReportIsWritten(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"regexp"
 	"strconv"
@@ -162,12 +163,15 @@ func readShared(ctx context.Context, url string, want shard.Shard) error {
 	var group errgroup.Group
 	for range crowd {
 		group.Go(func() error {
+			var began time.Time
+			ctx := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+				GotFirstResponseByte: func() { began = time.Now() },
+			})
 			resp, err := get(ctx, client, url+"v1/"+shard.FileName(want.Number))
 			if err != nil {
 				return err
 			}
 			defer resp.Body.Close()
-			began := time.Now()
 			h := sha256.New()
 			if _, err := io.Copy(h, resp.Body); err != nil {
 				return err
