@@ -63,9 +63,11 @@ its progress on stderr.`,
 	flags.BoolVar(&d.list, "list", false, "list the versions")
 	flags.StringVar(&d.version, "version", "", "`VERSION` to download: v1, v2 and so on, or latest")
 	cli.Suggest(flags, "version", shardcast.Latest)
+	for _, action := range []string{"list", "version"} {
+		cli.Env(flags, action, "")
+	}
 	flags.Var((*cli.Patience)(&d.opts.Wait), "wait",
 		"time to wait for the version and for a server, in seconds (default 0)")
-	cli.Env(flags, "wait", "SHARDCAST_WAIT")
 	cli.Note(flags, "wait",
 		"For latest any version will do. With 0 a download of a version that is not listed fails at once.")
 	flags.StringVar(&d.outputFile, "output-file", "", "`FILE` to write (default download_VERSION.bin in --output-dir)")
@@ -105,7 +107,7 @@ func (d *download) run(cmd *cobra.Command) (err error) {
 	if d.list == (d.version != "") {
 		return cli.Usage(errors.New("give either --list or --version"))
 	}
-	if d.list && d.opts.Swarm.Enabled {
+	if d.list && cli.Given(cmd.Flags(), "swarm") {
 		return cli.Usage(errors.New("--swarm has no effect with --list"))
 	}
 	s, err := d.begin(cmd)

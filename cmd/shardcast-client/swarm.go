@@ -25,6 +25,7 @@ func (p *peering) add(flags *pflag.FlagSet, o *shardcast.SwarmOptions) {
 	flags.StringVar(&p.host, "host", "",
 		"with --swarm: `NAME` or address of the interface to serve peers on (default all)")
 	flags.Var(&p.port, "port", "with --swarm: TCP port to serve peers on (0: any free port)")
+	cli.Env(flags, "port", "SHARDCAST_PORT") // SHARDCAST_HTTP_PORT is the servers' here
 }
 
 func (p *peering) addSeed(flags *pflag.FlagSet) {

@@ -49,7 +49,6 @@ that appears complete in a directory.`,
 	cli.KeepFlags(shared, &c.opts.DataDir, shardcast.DefaultOriginDir, &c.opts.MaxVersions)
 	c.opts.ShardSize = shardcast.DefaultShardSize
 	shared.Var((*cli.ShardSize)(&c.opts.ShardSize), "shard-size", "size of a shard in bytes, such as 64MiB, or auto")
-	cli.Env(shared, "shard-size", "SHARDCAST_SHARD_SIZE")
 	cli.Suggest(shared, "shard-size", "auto", "50MB", "64MiB")
 	cli.Note(shared, "shard-size", "auto is a thousandth of the file, from 8 MB to 64 MB, which suits swarms.")
 	cli.Under(shared, cli.Publish)

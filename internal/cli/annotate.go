@@ -1,10 +1,6 @@
 package cli
 
 import (
-	"errors"
-	"fmt"
-	"os"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -12,6 +8,7 @@ import (
 // Annotations of flags.
 const (
 	envAnnotation     = "shardcast environment variable"
+	fromEnvAnnotation = "shardcast set by the environment"
 	headingAnnotation = "shardcast heading"
 	noteAnnotation    = "shardcast note"
 	valuesAnnotation  = "shardcast values"
@@ -40,11 +37,6 @@ func Under(flags *pflag.FlagSet, heading string) {
 	})
 }
 
-// Env has an environment variable set the flag name where the command line does not.
-func Env(flags *pflag.FlagSet, name, variable string) {
-	annotate(flags, name, envAnnotation, variable)
-}
-
 // Note adds sentences about the flag name to the manual and the reference, for which the
 // help has no room.
 func Note(flags *pflag.FlagSet, name, note string) { annotate(flags, name, noteAnnotation, note) }
@@ -66,25 +58,6 @@ func annotation(flag *pflag.Flag, name string) string {
 		return values[0]
 	}
 	return ""
-}
-
-// applyEnv sets the flags that the command line does not have from the environment.
-func applyEnv(flags *pflag.FlagSet) error {
-	var err error
-	flags.VisitAll(func(flag *pflag.Flag) {
-		variable := annotation(flag, envAnnotation)
-		if flag.Changed || variable == "" {
-			return
-		}
-		value := os.Getenv(variable)
-		if value == "" {
-			return
-		}
-		if bad := flags.Set(flag.Name, value); bad != nil {
-			err = errors.Join(err, Usage(fmt.Errorf("environment variable %s: %w", variable, bad)))
-		}
-	})
-	return err
 }
 
 // complete has the shell complete the flags and arguments of cmd and of the commands below

@@ -19,7 +19,6 @@ import (
 // ServersFlag adds the list of servers to fetch from under name.
 func ServersFlag(flags *pflag.FlagSet, servers *[]string, name, usage string) {
 	flags.Var((*Addresses)(servers), name, usage+": host, host:port, URL or dns+http://name:port, separated by commas")
-	Env(flags, name, "IP_ADDR_LIST")
 	Note(flags, name, "The port is 8000, or SHARDCAST_HTTP_PORT, where an address has none. "+
 		"dns+http://name:port stands for a server at each address of the name, as they change.")
 }
@@ -43,12 +42,9 @@ func ServerPort(servers []string, name string) (int, error) {
 func TransferFlags(flags *pflag.FlagSet, o *shardcast.FetchOptions) {
 	o.Timeout, o.Concurrency = shardcast.DefaultTimeout, shardcast.DefaultConcurrency
 	flags.Var((*Seconds)(&o.Timeout), "timeout", "longest silence of a server, in seconds")
-	Env(flags, "timeout", "SHARDCAST_HTTP_TIMEOUT")
 	flags.Var((*Count)(&o.Concurrency), "concurrency", "shards to fetch at the same time")
-	Env(flags, "concurrency", "SHARDCAST_MAX_CONCURRENT_DOWNLOADS")
 	flags.Var(NewRoots(&o.RootCAs), "ca-file",
 		"PEM `FILE` of certificates to verify https:// servers by (default the system's)")
-	Env(flags, "ca-file", "SHARDCAST_CA_FILE")
 }
 
 // RetryFlags add --attempts, --fast-attempts, --fast-interval and --slow-interval.
@@ -56,13 +52,9 @@ func RetryFlags(flags *pflag.FlagSet, o *shardcast.FetchOptions) {
 	o.Attempts, o.FastAttempts = shardcast.DefaultAttempts, shardcast.DefaultFastAttempts
 	o.FastWait, o.SlowWait = shardcast.DefaultFastWait, shardcast.DefaultSlowWait
 	flags.Var((*Count)(&o.Attempts), "attempts", "rounds over all servers for a shard")
-	Env(flags, "attempts", "SHARDCAST_RETRY_ATTEMPTS")
 	flags.Var((*Count)(&o.FastAttempts), "fast-attempts", "rounds that the fast interval follows")
-	Env(flags, "fast-attempts", "SHARDCAST_FAST_RETRY_ATTEMPTS")
 	flags.Var((*Seconds)(&o.FastWait), "fast-interval", "wait after a fast round, in seconds")
-	Env(flags, "fast-interval", "SHARDCAST_FAST_RETRY_INTERVAL")
 	flags.Var((*Seconds)(&o.SlowWait), "slow-interval", "wait after a later round, in seconds")
-	Env(flags, "slow-interval", "SHARDCAST_SLOW_RETRY_INTERVAL")
 }
 
 // RateFlag adds --limit-rate for the traffic that of names.
@@ -76,7 +68,6 @@ func ListenFlags(flags *pflag.FlagSet, host *string, port *int) {
 	*port = shardcast.DefaultPort
 	flags.StringVar(host, "host", "", "`NAME` or address of the interface to listen on (default all)")
 	flags.Var((*Port)(port), "port", "TCP port to listen on (0: any free port)")
-	Env(flags, "port", "SHARDCAST_HTTP_PORT")
 }
 
 // LimitFlags add --limit-rate, for the traffic that of names, and the other limits of a
@@ -98,7 +89,6 @@ func LimitFlags(flags *pflag.FlagSet, o *shardcast.ServerLimits, of string) {
 func DialectFlag(flags *pflag.FlagSet, dialect *string) {
 	*dialect = "0.1"
 	flags.Var((*Dialect)(dialect), "dialect", "Python release whose protocol the root speaks, 0.1 or 0.3")
-	Env(flags, "dialect", "SHARDCAST_DIALECT")
 	Suggest(flags, "dialect", "0.1", "0.3")
 	Note(flags, "dialect", "/py01 and /py03 speak that of either release.")
 }
@@ -109,7 +99,6 @@ func KeepFlags(flags *pflag.FlagSet, dir *string, initial string, versions *int)
 	flags.StringVar(dir, "data-dir", initial, "`DIRECTORY` of the versions")
 	Note(flags, "data-dir", "The command makes a missing one.")
 	flags.Var((*Count)(versions), "max-versions", "versions to keep, up to 10000")
-	Env(flags, "max-versions", "SHARDCAST_MAX_DISTRIBUTION_FOLDERS")
 	Note(flags, "max-versions", "The command retires older ones.")
 }
 
@@ -130,7 +119,6 @@ func SwarmFlags(flags *pflag.FlagSet, o *shardcast.SwarmOptions, usage, of strin
 func LogFlag(flags *pflag.FlagSet) func(w io.Writer) *slog.Logger {
 	l := level(slog.LevelInfo)
 	flags.Var(&l, "log-level", "least level to log on stderr: DEBUG, INFO, WARNING, ERROR or CRITICAL")
-	Env(flags, "log-level", "SHARDCAST_LOG_LEVEL")
 	Suggest(flags, "log-level", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 	return func(w io.Writer) *slog.Logger {
 		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.Level(l)}))
@@ -170,17 +158,3 @@ func (l *level) String() string {
 
 // Type stands for the value in the help.
 func (l *level) Type() string { return "LEVEL" }
-
-// Requires returns an error, as of [Usage], if one of names is given and needed is not.
-func Requires(flags *pflag.FlagSet, needed string, names ...string) error {
-	given := func(name string) bool {
-		flag := flags.Lookup(name)
-		return flag != nil && flag.Value.String() != flag.DefValue
-	}
-	for _, name := range names {
-		if given(name) && !given(needed) {
-			return Usage(fmt.Errorf("--%s has no effect without --%s", name, needed))
-		}
-	}
-	return nil
-}

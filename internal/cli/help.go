@@ -127,7 +127,7 @@ func describe(flag *pflag.Flag) description {
 	value, usage := pflag.UnquoteUsage(flag)
 	d := description{
 		name: "--" + flag.Name, usage: usage,
-		env: annotation(flag, envAnnotation), note: annotation(flag, noteAnnotation),
+		env: variable(flag), note: annotation(flag, noteAnnotation),
 	}
 	if flag.Shorthand != "" {
 		d.name = "-" + flag.Shorthand + ", " + d.name

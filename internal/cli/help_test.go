@@ -53,7 +53,8 @@ func TestHelpNamesVariablesDefaultsAndExitCodes(t *testing.T) {
 		"--port PORT TCP port to listen on (0: any free port) (env SHARDCAST_HTTP_PORT) (default 8000)",
 	)
 	assert.Contains(t, text, "(env IP_ADDR_LIST)")
-	assert.Contains(t, text, "--limit-rate RATE limit for sending, in bytes per second (default none)")
+	assert.Contains(t, text, "--limit-rate RATE limit for sending, in bytes per second "+
+		"(env SHARDCAST_LIMIT_RATE) (default none)")
 	assert.Contains(
 		t,
 		text,

@@ -30,14 +30,6 @@ const (
 	exitSignal      = 128 // and the signal's number
 )
 
-// usageError is a mistake on the command line or in the environment.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-// Usage makes err an error of the caller of the command, with exit code 2.
-func Usage(err error) error { return usageError{err} }
-
 // interrupted is the cause of a context's end by a signal.
 type interrupted struct{ signal syscall.Signal }
 
@@ -50,7 +42,7 @@ func Run(root *cobra.Command) int {
 	ctx, stop := signals(context.Background())
 	defer stop()
 	prepare(root)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitDone
 	}
@@ -61,7 +53,7 @@ func Run(root *cobra.Command) int {
 	}
 	code := exitCode(err)
 	if code == ExitUsage {
-		fmt.Fprintf(os.Stderr, "Run '%s --help' for its flags.\n", root.Name())
+		fmt.Fprintf(os.Stderr, "Run '%s --help' for its flags.\n", cmd.CommandPath())
 	}
 	return code
 }
@@ -120,7 +112,7 @@ func prepare(root *cobra.Command) {
 		}
 		return err
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return Usage(err) })
+	root.SetFlagErrorFunc(flagError)
 	root.SetUsageFunc(usage)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
@@ -139,7 +131,7 @@ func adopt(cmd *cobra.Command) {
 	if args := cmd.Args; args != nil {
 		cmd.Args = func(cmd *cobra.Command, given []string) error {
 			if err := args(cmd, given); err != nil {
-				return Usage(err)
+				return argumentsError(cmd, given, err)
 			}
 			return nil
 		}

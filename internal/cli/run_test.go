@@ -56,7 +56,6 @@ func newCommand(t *testing.T, env map[string]string, run func(ctx context.Contex
 	cli.ServersFlag(flags, &c.opts.Upstreams, "servers", "servers")
 	cli.KeepFlags(flags, &c.opts.DataDir, "./data", &c.opts.MaxVersions)
 	flags.Var((*cli.Size)(&c.size), "shard-size", "size of a shard, in bytes")
-	cli.Env(flags, "shard-size", "SHARDCAST_SHARD_SIZE")
 	cli.Under(flags, cli.Fetch)
 	cli.ListenFlags(flags, &c.opts.Host, &c.opts.Port)
 	cli.LimitFlags(flags, &c.opts.Limits, "sending")
@@ -276,6 +275,60 @@ func TestABadValueInTheEnvironmentNamesItsVariable(t *testing.T) {
 	}
 }
 
+func TestEveryFlagHasAVariable(t *testing.T) {
+	c := newCommand(t, map[string]string{
+		"SHARDCAST_DATA_DIR":        "/elsewhere",
+		"SHARDCAST_MAX_CONNECTIONS": "3",
+		"SHARDCAST_SWARM":           "1",
+		"SHARDCAST_HELP":            "1",
+	}, nil)
+	var listed bool
+	c.Flags().BoolVar(&listed, "list", false, "list the versions")
+	cli.Env(c.Flags(), "list", "")
+	t.Setenv("SHARDCAST_LIST", "1")
+	code, stderr := c.run(t)
+	require.Zero(t, code, stderr)
+	assert.True(t, c.ran, "help has no variable")
+	assert.False(t, listed, "a flag without a variable")
+	assert.Equal(t, "/elsewhere", c.opts.DataDir)
+	assert.Equal(t, 3, c.opts.Limits.MaxConnections)
+	assert.True(t, c.opts.Swarm.Enabled)
+}
+
+func TestAVariableForASwitchIsTrueOrFalse(t *testing.T) {
+	for value, want := range map[string]bool{"1": true, "true": true, "0": false, "false": false} {
+		c := newCommand(t, map[string]string{"SHARDCAST_SWARM": value}, nil)
+		code, stderr := c.run(t)
+		require.Zero(t, code, stderr)
+		assert.Equal(t, want, c.opts.Swarm.Enabled, value)
+	}
+	c := newCommand(t, map[string]string{"SHARDCAST_SWARM": "yes"}, nil)
+	code, stderr := c.run(t)
+	assert.Equal(t, cli.ExitUsage, code)
+	assert.Contains(t, stderr, `environment variable SHARDCAST_SWARM "yes": want 1, 0, true or false`)
+}
+
+func TestOnlyTheCommandLineCanAskForWhatHasNoEffect(t *testing.T) {
+	for name, tc := range map[string]struct {
+		env  string
+		args []string
+		want int
+	}{
+		"in the environment":  {"10.0.0.0/8", nil, cli.ExitDone},
+		"on the command line": {"", []string{"--swarm-allow=10.0.0.0/8"}, cli.ExitUsage},
+		"both, and in effect": {"10.0.0.0/8", []string{"--swarm", "--swarm-allow=10.0.0.0/8"}, cli.ExitDone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCommand(t, map[string]string{"SHARDCAST_SWARM_ALLOW": tc.env}, nil)
+			c.RunE = func(cmd *cobra.Command, _ []string) error {
+				return cli.Requires(cmd.Flags(), "swarm", "swarm-allow")
+			}
+			code, stderr := c.run(t, tc.args...)
+			assert.Equal(t, tc.want, code, stderr)
+		})
+	}
+}
+
 func TestAllBadValuesInTheEnvironmentAreNamedAtOnce(t *testing.T) {
 	c := newCommand(t, map[string]string{"SHARDCAST_RETRY_ATTEMPTS": "x", "SHARDCAST_HTTP_TIMEOUT": "y"}, nil)
 	code, stderr := c.run(t)
@@ -366,7 +419,7 @@ func TestRunReturnsTwoForWrongUsage(t *testing.T) {
 			assert.Equal(t, cli.ExitUsage, code)
 			assert.False(t, c.ran)
 			assert.Contains(t, stderr, "test: ")
-			assert.Contains(t, stderr, "Run 'test --help' for its flags.")
+			assert.Regexp(t, `\nRun 'test( version| completion bash)? --help' for its flags\.\n$`, stderr)
 			assert.Empty(t, c.stdout.String(), "stdout is for results only")
 		})
 	}

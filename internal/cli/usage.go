@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// usageError is a mistake on the command line or in the environment.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// Usage makes err an error of the caller of the command, with exit code 2.
+func Usage(err error) error { return usageError{err} }
+
+// flagError makes err, which reading the command line of cmd returned, a sentence that names
+// the flag, and for one that cmd does not have similar ones.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		return Usage(fmt.Errorf("%w%s", err, otherFlags(cmd, unknown.GetSpecifiedName())))
+	}
+	var bad *pflag.InvalidValueError
+	if errors.As(err, &bad) {
+		return invalid(err, "--"+bad.GetFlag().Name)
+	}
+	return Usage(err)
+}
+
+// synonyms are flags whose names other commands, or other programs, use for one of ours.
+var synonyms = map[string][]string{
+	"servers":     {"upstream", "upstreams", "server", "origin"},
+	"upstream":    {"servers", "server", "origin"},
+	"output-file": {"file", "out"},
+	"host":        {"listen", "bind", "address"},
+	"log-level":   {"verbose", "debug", "quiet"},
+}
+
+// otherFlags says which flag of cmd may be meant by name, or which other command has it.
+func otherFlags(cmd *cobra.Command, name string) string {
+	similar := cobra.Command{SuggestionsMinimumDistance: 2}
+	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+		if !flag.Hidden {
+			similar.AddCommand(&cobra.Command{
+				Use: flag.Name, SuggestFor: synonyms[flag.Name], Run: func(*cobra.Command, []string) {},
+			})
+		}
+	})
+	if all := similar.SuggestionsFor(name); len(all) > 0 {
+		return meant("--", all)
+	}
+	for _, other := range append([]*cobra.Command{cmd.Root()}, cmd.Root().Commands()...) {
+		if other.Flags().Lookup(name) != nil {
+			return fmt.Sprintf("; it is a flag of '%s'", other.CommandPath())
+		}
+	}
+	return ""
+}
+
+// argumentsError makes err, which checking the arguments of cmd returned, name similar
+// commands.
+func argumentsError(cmd *cobra.Command, given []string, err error) error {
+	if len(given) == 0 {
+		return Usage(err)
+	}
+	if !cmd.HasAvailableSubCommands() {
+		if cmd.Use == cmd.Name() {
+			err = fmt.Errorf("unexpected argument %.80q: '%s' takes none", given[0], cmd.CommandPath())
+		}
+		return Usage(err)
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	return Usage(fmt.Errorf("%w%s", err, meant("", cmd.SuggestionsFor(given[0]))))
+}
+
+// meant asks whether one of names, each after mark, is meant.
+func meant(mark string, names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return "; did you mean " + mark + strings.Join(names, " or "+mark) + "?"
+}
