@@ -53,6 +53,9 @@ type OriginOptions struct {
 	// connections. Nil is allowed.
 	Ready func()
 
+	// Web says which web pages may read from the server.
+	Web WebOptions
+
 	// AccessLog receives a line for each answer of the server, in the Combined Log Format
 	// followed by the duration in seconds. Each line is one call of Write; calls do not
 	// overlap. Nil means no log.
@@ -136,7 +139,7 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	if err := checkServer(opts.Port, opts.MaxVersions); err != nil {
 		return nil, err
 	}
-	serving, err := opts.Limits.serving(opts.Dialect)
+	serving, err := opts.Limits.serving(opts.Dialect, opts.Host, opts.Web)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 	"github.com/shardcast/shardcast/internal/swarm"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 // AutoShardSize is a shard size that depends on the file, see [OriginOptions].
@@ -171,21 +173,64 @@ type ServerLimits struct {
 	MaxConnectionsPerClient int
 }
 
-// serving returns the options of a server with these limits that speaks dialect.
-func (l ServerLimits) serving(dialect string) (server.Options, error) {
+// WebOptions say which web pages may read from an [Origin] or [Middle]: a browser inside a
+// network reaches servers there for any page that it shows. The zero value is for the
+// server's own status page, under the names of AllowHosts.
+type WebOptions struct {
+	// AllowHosts are names under which the server answers, besides IP addresses, names
+	// without dots, names of local networks such as origin.local, and the name of the machine.
+	// Nodes of shardcast get an answer under any name. "*" stands for all names.
+	AllowHosts []string
+
+	// CORS are the sites, such as "https://dashboard.example.com", whose pages may read
+	// versions. "*" stands for all sites. Empty means none.
+	CORS []string
+}
+
+// check returns an error that matches ErrOptions if o names what can be no host or site.
+func (o WebOptions) check() error {
+	for _, host := range o.AllowHosts {
+		if host == "" || strings.ContainsAny(host, ":/ ") {
+			return fmt.Errorf("%w: Web.AllowHosts has %q, want a name without a port, or *", ErrOptions, host)
+		}
+	}
+	for _, site := range o.CORS {
+		u, err := url.Parse(site)
+		if site != "*" && (err != nil || u.Host == "" || u.Scheme+"://"+u.Host != site) {
+			return fmt.Errorf("%w: Web.CORS has %q, want a site such as https://dashboard.example.com, or *",
+				ErrOptions, site)
+		}
+	}
+	return nil
+}
+
+// serving returns the options of a server on host with these limits that speaks dialect.
+func (l ServerLimits) serving(dialect, host string, web WebOptions) (server.Options, error) {
 	spoken, err := server.ParseDialect(dialect)
 	if err != nil {
 		return server.Options{}, fmt.Errorf("%w: %w", ErrOptions, err)
+	}
+	if err := web.check(); err != nil {
+		return server.Options{}, err
 	}
 	if l.LimitRate < 0 || l.LimitRatePerClient < 0 || l.MaxConnections < 0 || l.MaxConnectionsPerClient < 0 {
 		return server.Options{},
 			fmt.Errorf("%w: a limit is negative: %d and %d bytes per second, %d and %d connections",
 				ErrOptions, l.LimitRate, l.LimitRatePerClient, l.MaxConnections, l.MaxConnectionsPerClient)
 	}
-	return server.Options{Dialect: spoken, Limits: server.Limits{
-		Rate: l.LimitRate, RatePerClient: l.LimitRatePerClient,
-		Connections: l.MaxConnections, ConnectionsPerClient: l.MaxConnectionsPerClient,
-	}}, nil
+	return server.Options{
+		Dialect: spoken,
+		Web: server.Web{
+			Names: wire.Names{
+				Allowed: append([]string{host}, web.AllowHosts...), Machine: sync.OnceValue(server.MachineNames),
+			},
+			Origins: slices.Clone(web.CORS),
+		},
+		Limits: server.Limits{
+			Rate: l.LimitRate, RatePerClient: l.LimitRatePerClient,
+			Connections: l.MaxConnections, ConnectionsPerClient: l.MaxConnectionsPerClient,
+		},
+	}, nil
 }
 
 // SwarmOptions say whether nodes of the same server swap shards, so that the server sends

@@ -195,7 +195,9 @@ func request(ts *testscript.TestScript, neg bool, args []string) {
 	req.Close = true
 	for _, field := range args[3:] {
 		name, value, _ := strings.Cut(field, ":")
-		req.Header.Add(name, value)
+		if req.Header.Add(name, value); name == "Host" {
+			req.Host = value
+		}
 	}
 	sent := make(chan struct{})
 	tell := sync.OnceFunc(func() { close(sent) })

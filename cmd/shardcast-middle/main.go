@@ -52,6 +52,7 @@ with its partial files.`,
 	c.logger = cli.LogFlag(flags)
 	cli.Under(flags, cli.Show)
 	cli.ListenFlags(flags, &opts.Host, &opts.Port)
+	cli.WebFlags(flags, &opts.Web)
 	cli.TransferFlags(flags, &opts.Fetch)
 	cli.LimitFlags(flags, &opts.Limits, "sending, and for fetching")
 	cli.Under(flags, cli.Network)

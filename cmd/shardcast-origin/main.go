@@ -75,6 +75,7 @@ that appears complete in a directory.`,
 	cli.StatusPageFlag(flags, &c.opts.NoStatusPage)
 	cli.Under(flags, cli.Show)
 	cli.ListenFlags(flags, &c.opts.Host, &c.opts.Port)
+	cli.WebFlags(flags, &c.opts.Web)
 	cli.LimitFlags(flags, &c.opts.Limits, "sending")
 	cli.Under(flags, cli.Network)
 	cli.SwarmFlags(flags, &c.opts.Swarm, "list nodes to one another so that they swap shards", "nodes")

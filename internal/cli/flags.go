@@ -70,6 +70,17 @@ func ListenFlags(flags *pflag.FlagSet, host *string, port *int) {
 	flags.Var((*Port)(port), "port", "TCP port to listen on (0: any free port)")
 }
 
+// WebFlags add --allow-host and --cors.
+func WebFlags(flags *pflag.FlagSet, o *shardcast.WebOptions) {
+	flags.StringArrayVar(&o.AllowHosts, "allow-host", nil,
+		"`NAME` under which to answer web browsers and others; may be repeated (* for all)")
+	Note(flags, "allow-host", "The server always answers under IP addresses, names without dots, those of local "+
+		"networks, such as origin.local, and the machine's own, and nodes of shardcast under any name. Others get 421, "+
+		"since a web page may let its name lead to the server to read there.")
+	flags.StringArrayVar(&o.CORS, "cors", nil,
+		"`SITE`, such as https://dashboard.example.com, whose pages may read versions; may be repeated (* for all)")
+}
+
 // LimitFlags add --limit-rate, for the traffic that of names, and the other limits of a
 // server.
 func LimitFlags(flags *pflag.FlagSet, o *shardcast.ServerLimits, of string) {

@@ -10,6 +10,8 @@ import (
 	"net/http/pprof"
 	"strings"
 	"time"
+
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 // Serve serves profiles on addr until ctx ends, and returns their URL. A bare port is one of
@@ -28,7 +30,16 @@ func Serve(ctx context.Context, addr string) (url string, err error) {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	host, _, _ := net.SplitHostPort(addr)
+	names := wire.Names{Allowed: []string{host}}
+	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second}
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !names.Have(r.Host) { // a web page whose name leads here must not read a profile
+			http.Error(w, "profiles are served under the address of --pprof alone", http.StatusMisdirectedRequest)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 	context.AfterFunc(ctx, func() { _ = srv.Close() })
 	go func() { _ = srv.Serve(ln) }() // until it is closed
 	return "http://" + ln.Addr().String() + "/debug/pprof/", nil

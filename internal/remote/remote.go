@@ -257,6 +257,7 @@ func (c *Client) open(b *Body, target string, r Request) error {
 		return err
 	}
 	req.Header.Set("User-Agent", "shardcast")
+	req.Header.Set(wire.NodeHeader, "1")
 	for name, value := range r.Header {
 		req.Header.Set(name, value)
 	}

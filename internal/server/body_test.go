@@ -23,10 +23,13 @@ func TestARequestWhoseBodyNeverComesIsNotWaitedForForEver(t *testing.T) {
 	opts := Options{Catalog: catalog.New(st, nil), Logger: slog.New(slog.DiscardHandler)}
 	chain, ok := newHandler(opts, nil).chain.(routing)
 	require.True(t, ok)
-	reads, ok := chain.next.(reading)
+	web, ok := chain.next.(pages)
+	require.True(t, ok)
+	reads, ok := web.next.(reading)
 	require.True(t, ok)
 	reads.bodyTimeout = 50 * time.Millisecond
-	chain.next = reads
+	web.next = reads
+	chain.next = web
 	srv := httptest.NewServer(chain)
 	defer srv.Close()
 	conn, err := net.Dial("tcp", srv.Listener.Addr().String())

@@ -6,12 +6,15 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/shardcast/shardcast/internal/catalog"
+	"github.com/shardcast/shardcast/internal/server"
 )
 
 func TestPageMayReadTheAnswersThatItNeeds(t *testing.T) {
 	st := open(t, t.TempDir())
 	publish(t, st, 1, text)
-	s := newSite(t, st)
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Web: server.Web{Origins: []string{"*"}}})
 	for path, status := range map[string]int{
 		"/v1/shard_001.bin": http.StatusOK, "/distribution.txt": http.StatusOK, "/missing": http.StatusNotFound,
 	} {
@@ -28,7 +31,7 @@ func TestPageMayReadTheAnswersThatItNeeds(t *testing.T) {
 func TestPageMaySendTheHeadersThatWeUnderstand(t *testing.T) {
 	st := open(t, t.TempDir())
 	publish(t, st, 1, text)
-	s := newSite(t, st)
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Web: server.Web{Origins: []string{"*"}}})
 	for _, path := range []string{"/v1/shard_001.bin", "/py03/distribution.txt", "/missing"} {
 		got := s.ask(t, http.MethodOptions, path, "Origin", "https://example.com",
 			"Access-Control-Request-Method", "GET",
@@ -47,4 +50,32 @@ func TestPageMaySendTheHeadersThatWeUnderstand(t *testing.T) {
 	}
 	got := s.ask(t, http.MethodPost, "/v1/shard_001.bin", "Access-Control-Request-Method", "POST")
 	assert.Equal(t, http.StatusMethodNotAllowed, got.status)
+}
+
+func TestPagesOfOtherSitesMayReadNothingUnlessTheirSiteIsAllowed(t *testing.T) {
+	st := open(t, t.TempDir())
+	publish(t, st, 1, text)
+	for name, tc := range map[string]struct {
+		allowed []string
+		want    string
+	}{
+		"none":    {nil, ""},
+		"another": {[]string{"https://other.example", "http://page.example"}, ""},
+		"this":    {[]string{"https://other.example", "https://page.example"}, "https://page.example"},
+		"all":     {[]string{"*"}, "*"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Web: server.Web{Origins: tc.allowed}})
+			got := s.get(t, "/v1/shard_001.bin", "Origin", "https://page.example")
+			assert.Equal(t, http.StatusOK, got.status)
+			assert.Equal(t, tc.want, got.header.Get("Access-Control-Allow-Origin"))
+			if tc.allowed != nil && tc.want != "*" {
+				assert.Equal(t, "Origin", got.header.Get("Vary"), "a cache keeps an answer for each site")
+			}
+			got = s.ask(t, http.MethodOptions, "/v1/shard_001.bin", "Origin", "https://page.example",
+				"Access-Control-Request-Method", "GET")
+			assert.Equal(t, tc.want, got.header.Get("Access-Control-Allow-Origin"))
+			assert.Equal(t, tc.want != "", got.status == http.StatusNoContent)
+		})
+	}
 }

@@ -67,6 +67,7 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 	}
 	var chain http.Handler = answering{endpoints, opts.Logger}
 	chain = reading{chain, headerTimeout}
+	chain = newPages(chain, opts.Web, opts.Logger)
 	chain = newCounting(chain, opts, h.status, swarming != nil)
 	h.chain = routing{chain, opts.Dialect, h.status != nil}
 	return h
@@ -172,47 +173,24 @@ func (h routing) target(path string) target {
 	return t
 }
 
-// Header fields for a page of another site (https://fetch.spec.whatwg.org).
-const (
-	// exposedFields are those of an answer that the page may read.
-	exposedFields = "ETag, Content-Range, Content-Length, Accept-Ranges, Retry-After, Preference-Applied, " +
-		wire.TierHeader
-
-	// allowedFields are those that it may send, beside those that any page may send.
-	allowedFields = "Range, If-None-Match, Prefer"
-
-	// preflightAge in seconds is how long the browser need not ask again.
-	preflightAge = "86400"
-)
-
-// reading admits requests that only read. As with the Python package, pages of any site may
-// read what is public anyway.
+// reading admits requests that only read.
 type reading struct {
 	next        http.Handler
 	bodyTimeout time.Duration
 }
 
 func (h reading) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header.Set("Access-Control-Allow-Origin", "*")
-	header.Set("Access-Control-Expose-Headers", exposedFields)
-	header.Set("Cache-Control", noCache)
+	w.Header().Set("Cache-Control", noCache)
 	if r.ContentLength != 0 {
 		// No endpoint reads a body, but the connection's next request comes only after it.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.bodyTimeout))
 	}
-	switch {
-	case r.Method == http.MethodGet, r.Method == http.MethodHead:
-		h.next.ServeHTTP(w, r)
-	case r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "":
-		header.Set("Access-Control-Allow-Methods", "GET, HEAD")
-		header.Set("Access-Control-Allow-Headers", allowedFields)
-		header.Set("Access-Control-Max-Age", preflightAge)
-		w.WriteHeader(http.StatusNoContent)
-	default:
-		header.Set("Allow", "GET, HEAD")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "only GET and HEAD are answered here", http.StatusMethodNotAllowed)
+		return
 	}
+	h.next.ServeHTTP(w, r)
 }
 
 // answering answers by the endpoints, and turns their errors into statuses.

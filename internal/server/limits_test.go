@@ -137,7 +137,7 @@ func TestConnectionsOfOneAddressAreNotAnothers(t *testing.T) {
 	defer group.Wait()
 	defer cancel()
 	request := func(remote string) *http.Request {
-		r := httptest.NewRequestWithContext(ctx, http.MethodGet, shardPath, http.NoBody)
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+shardPath, http.NoBody)
 		r.RemoteAddr = remote
 		return r
 	}

@@ -84,7 +84,7 @@ func (s site) clients() int {
 
 // get has the client at addr read the shard, or a range of it.
 func (s site) get(ctx context.Context, addr, byteRange string) *sink {
-	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/shard_001.bin", http.NoBody)
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/v1/shard_001.bin", http.NoBody)
 	r.RemoteAddr = addr + ":1234"
 	if byteRange != "" {
 		r.Header.Set("Range", "bytes="+byteRange)
@@ -291,10 +291,10 @@ func TestOnlyShardsAreSlowedDown(t *testing.T) {
 		start := time.Now()
 		for _, path := range []string{"/healthz", "/distribution.txt", "/v1/manifest.json"} {
 			s.ServeHTTP(&sink{header: make(http.Header)},
-				httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
+				httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost"+path, http.NoBody))
 		}
 		s.ServeHTTP(&sink{header: make(http.Header)},
-			httptest.NewRequestWithContext(t.Context(), http.MethodHead, "/v1/shard_001.bin", http.NoBody))
+			httptest.NewRequestWithContext(t.Context(), http.MethodHead, "http://localhost/v1/shard_001.bin", http.NoBody))
 		assert.Zero(t, time.Since(start))
 	})
 }
@@ -302,7 +302,7 @@ func TestOnlyShardsAreSlowedDown(t *testing.T) {
 // It is to tell how fast shards will come.
 func TestProbeIsSentAtTheRateOfShards(t *testing.T) {
 	limited(t, 1, Limits{RatePerClient: 1_000_000}, func(t *testing.T, s site) {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/py03/data1.bin", http.NoBody)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/py03/data1.bin", http.NoBody)
 		start := time.Now()
 		s.ServeHTTP(&sink{header: make(http.Header)}, r)
 		assert.InEpsilon(t, expected(1_000_000, 50_000, 1_000_000), time.Since(start).Seconds(), 0.001)
@@ -332,7 +332,7 @@ func TestWithoutARateTheKernelSendsShards(t *testing.T) {
 		serving(t, 6<<20, opts, func(t *testing.T, s site) {
 			w := &kernel{sink: sink{header: make(http.Header)}}
 			s.ServeHTTP(w,
-				httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/shard_001.bin", http.NoBody))
+				httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/v1/shard_001.bin", http.NoBody))
 			assert.Equal(t, 6<<20, w.total)
 			src, ok := w.src.(*io.LimitedReader)
 			require.True(t, ok, name)

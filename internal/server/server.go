@@ -17,8 +17,8 @@
 //	GET /data1.bin              bytes to measure the server by; in the dialect of 0.3
 //
 // A request passes a chain of handlers: routing reads the path, counting sees the answer on
-// its way, reading admits methods and pages of other sites, and answering calls the
-// endpoint. [Limits] and a swarm's slots wrap the endpoints that they are for.
+// its way, pages keeps web pages of other sites out, reading admits methods, and answering
+// calls the endpoint. [Limits] and a swarm's slots wrap the endpoints that they are for.
 //
 // What a caller may lean on: an answer's ETag is a digest of its bytes; an endpoint that
 // returns an error has sent nothing; the kernel sends shards, from the page cache to the
@@ -76,6 +76,9 @@ type Options struct {
 	// Limits bound the sending of shards. The zero value sets no limit.
 	Limits Limits
 
+	// Web says which web pages may read. The zero value is for those of this server alone.
+	Web Web
+
 	// Metrics count the answers. Nil counts nothing, and has no /metrics.
 	Metrics *metrics.Metrics
 
@@ -115,6 +118,7 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 	group, ctx := errgroup.WithContext(ctx)
 	handler := newHandler(opts, ctx.Done())
 	logger.Info("listening", "addr", ln.Addr().String(), "data_dir", c.Dir())
+	warnOpen(ln.Addr(), logger)
 	serveOn(ctx, group, ln, newServer(handler, logger), grace, logger)
 	group.Go(func() error {
 		c.Watch(ctx, handler.listings, catalog.LookEvery, logger)
@@ -129,6 +133,14 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 		return nil
 	})
 	return errors.Join(group.Wait(), c.Sweep(0))
+}
+
+// warnOpen warns that other machines can reach a server at addr, which asks for no password.
+func warnOpen(addr net.Addr, logger *slog.Logger) {
+	if at, ok := addr.(*net.TCPAddr); ok && !at.IP.IsLoopback() {
+		logger.Warn("every machine that reaches this address can read from it", "addr", addr.String(),
+			"hint", "give --host 127.0.0.1 to serve this machine alone, or keep the port to a network that may read")
+	}
 }
 
 // ServeBoard serves the shards of a catalog without a directory to nodes of a swarm, and

@@ -122,7 +122,7 @@ func (p *statusPage) answer(w http.ResponseWriter, r *http.Request, _ target) er
 		return err
 	}
 	header := w.Header()
-	header.Del("Access-Control-Allow-Origin")
+	header.Del(allowOrigin)
 	header.Set("Cache-Control", noStore)
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")

@@ -63,4 +63,9 @@ const (
 
 	// SwarmHeader in a request for a shard is how a node of a swarm asks, see package swarm.
 	SwarmHeader = "Shardcast-Swarm"
+
+	// NodeHeader in a request says that a node of ours asks, and no web page: browsers let no
+	// page send a field that begins with Sec- (https://fetch.spec.whatwg.org, forbidden
+	// request-header). So a server answers nodes under any name, see [Names].
+	NodeHeader = "Sec-Shardcast"
 )

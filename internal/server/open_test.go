@@ -1,0 +1,38 @@
+package server_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/catalog"
+	"github.com/shardcast/shardcast/internal/server"
+)
+
+// everywhere is a listener of loopback that calls itself one of another address.
+type everywhere struct {
+	net.Listener
+
+	addr net.Addr
+}
+
+func (l everywhere) Addr() net.Addr { return l.addr }
+
+func TestAServerThatOthersCanReachSaysSoOnceAtItsStart(t *testing.T) {
+	for addr, want := range map[string]int{"0.0.0.0": 1, "::": 1, "10.0.0.1": 1, "127.0.0.1": 0, "::1": 0} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		var log strings.Builder
+		ctx, end := context.WithCancel(t.Context())
+		end()
+		require.NoError(t, server.Serve(ctx, everywhere{ln, &net.TCPAddr{IP: net.ParseIP(addr), Port: 8000}}, server.Options{
+			Catalog: catalog.New(open(t, t.TempDir()), nil), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		}))
+		assert.Equal(t, want, strings.Count(log.String(), "level=WARN msg=\"every machine that reaches this address"), addr)
+	}
+}
