@@ -44,8 +44,9 @@ type MiddleOptions struct {
 	// MaxVersions is the number of versions to keep, up to 10,000. Zero means 15.
 	MaxVersions int
 
-	// Dialect is the release of the Python package, "0.1" or "0.3", whose protocol the
-	// server speaks at its root; /py01 and /py03 speak either. Empty means "0.1".
+	// Dialect is the release of the Python package, "0.1", "0.2" or "0.3", whose protocol
+	// the server speaks at its root. Empty means our own, see docs/compatibility.md. Each is
+	// spoken below /py01, /py02 and /py03 whatever this is.
 	Dialect string
 
 	// Fetch says how to fetch shards, and Limits bound the shards that the server sends;

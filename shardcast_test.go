@@ -60,7 +60,7 @@ func TestOptionsOutOfRange(t *testing.T) {
 		"origin, rate of a client":    origin(limited(shardcast.ServerLimits{LimitRatePerClient: -1})),
 		"origin, connections":         origin(limited(crowded)),
 		"origin, those of a client":   origin(limited(shardcast.ServerLimits{MaxConnectionsPerClient: -1})),
-		"origin, dialect":             origin(shardcast.OriginOptions{Dialect: "0.2"}),
+		"origin, dialect":             origin(shardcast.OriginOptions{Dialect: "0.4"}),
 		"middle, dialect":             relaying(shardcast.MiddleOptions{Dialect: "3"}),
 		"middle, connections":         relaying(shardcast.MiddleOptions{Limits: crowded}),
 		"middle, rate of fetching":    relaying(shardcast.MiddleOptions{Fetch: shardcast.FetchOptions{LimitRate: -1}}),

@@ -33,7 +33,7 @@ import (
 // their code.
 type dialect struct {
 	digits int  // of a shard's number in its name
-	counts bool // distribution.txt has the number of shards
+	counts bool // distribution.txt must have the number of shards
 	probe  bool // clients first measure each server by its data1.bin
 	digest func() hash.Hash
 }
@@ -41,6 +41,7 @@ type dialect struct {
 var dialects = map[string]dialect{
 	"0.1":  {digits: 3, digest: sha256.New},
 	"0.1c": {digits: 3, digest: sha256.New, counts: true}, // some builds of it
+	"0.2":  {digits: 5, digest: sha256.New, counts: true, probe: true},
 	"0.3":  {digits: 5, digest: func() hash.Hash { return blake3.New() }, counts: true, probe: true},
 }
 
@@ -85,11 +86,7 @@ func (d dialect) parse(text []byte) ([]pyEntry, error) {
 			return nil, fmt.Errorf("distribution.txt has the line %q", line)
 		}
 		e := pyEntry{version: found[1], digest: found[2]}
-		if d.counts {
-			e.shards, _ = strconv.Atoi(found[3])
-		} else if found[3] != "" {
-			return nil, fmt.Errorf("distribution.txt has a number of shards in %q", line)
-		}
+		e.shards, _ = strconv.Atoi(found[3])
 		entries = append(entries, e)
 	}
 	return entries, nil
@@ -332,12 +329,13 @@ func (p *pyFetcher) measure(ctx context.Context) error {
 	return nil
 }
 
-// fromAny fetches a file from one of the servers, and from another one if that fails.
-func (p *pyFetcher) fromAny(ctx context.Context, name string) ([]byte, error) {
+// fromAny fetches a file from one of the servers, and from another one if that fails. One
+// that may be missing is not asked for again.
+func (p *pyFetcher) fromAny(ctx context.Context, name string, mayMiss bool) ([]byte, error) {
 	var failed []error
 	for {
 		body, err := p.get(ctx, p.servers[rand.IntN(len(p.servers))], name)
-		if err == nil || !p.counts && errors.Is(err, fs.ErrNotExist) {
+		if err == nil || mayMiss && errors.Is(err, fs.ErrNotExist) {
 			return body, err
 		}
 		if failed = append(failed, err); len(failed) == pyAttempts {
@@ -353,7 +351,7 @@ func (p *pyFetcher) fromAny(ctx context.Context, name string) ([]byte, error) {
 
 // versions returns the versions on offer, and the text that lists them.
 func (p *pyFetcher) versions(ctx context.Context) ([]pyEntry, []byte, error) {
-	text, err := p.fromAny(ctx, "distribution.txt")
+	text, err := p.fromAny(ctx, "distribution.txt", false)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -365,10 +363,11 @@ func (p *pyFetcher) versions(ctx context.Context) ([]pyEntry, []byte, error) {
 // unknown, the first missing one is the end.
 func (p *pyFetcher) fetch(ctx context.Context, e pyEntry, keep func(name string, shard []byte) error) error {
 	digest := p.digest()
-	for number := 1; !p.counts || number <= e.shards; number++ {
+	counted := p.counts || e.shards > 0
+	for number := 1; !counted || number <= e.shards; number++ {
 		name := p.shardName(e.version, number)
-		shard, err := p.fromAny(ctx, name)
-		if errors.Is(err, fs.ErrNotExist) && !p.counts {
+		shard, err := p.fromAny(ctx, name, !counted)
+		if errors.Is(err, fs.ErrNotExist) && !counted {
 			break
 		}
 		if err != nil {

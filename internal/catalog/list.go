@@ -57,6 +57,9 @@ type Offer struct {
 	// Foreign means that another program has put the version here without a manifest.
 	Foreign bool
 
+	// SHA256 is the file's, which the manifest states.
+	SHA256 shard.Digest
+
 	// BLAKE3 is the file's, or zero if the manifest does not state it.
 	BLAKE3 shard.Digest
 
@@ -86,7 +89,7 @@ func (c *Catalog) Offers() ([]Offer, error) {
 		case err == nil:
 			described[e.Version] = d
 			if d.isOf(e) {
-				offers = append(offers, Offer{Entry: e, BLAKE3: d.blake3, Count: d.count})
+				offers = append(offers, Offer{Entry: e, SHA256: d.digest, BLAKE3: d.blake3, Count: d.count})
 			}
 		case !errors.Is(err, fs.ErrNotExist):
 			return nil, err

@@ -98,10 +98,10 @@ func LimitFlags(flags *pflag.FlagSet, o *shardcast.ServerLimits, of string) {
 
 // DialectFlag adds --dialect.
 func DialectFlag(flags *pflag.FlagSet, dialect *string) {
-	*dialect = "0.1"
-	flags.Var((*Dialect)(dialect), "dialect", "Python release whose protocol the root speaks, 0.1 or 0.3")
-	Suggest(flags, "dialect", "0.1", "0.3")
-	Note(flags, "dialect", "/py01 and /py03 speak that of either release.")
+	flags.Var((*Dialect)(dialect), "dialect",
+		"Python release whose protocol the root speaks, 0.1, 0.2 or 0.3 (default our own, which 0.1 understands)")
+	Suggest(flags, "dialect", "0.1", "0.2", "0.3")
+	Note(flags, "dialect", "/py01, /py02 and /py03 speak that of each release.")
 }
 
 // KeepFlags add --data-dir, which is initial without the flag, and --max-versions.

@@ -66,7 +66,7 @@ func TestTheShellCompletesValuesFilesAndDirectories(t *testing.T) {
 	const values, files, directories = ":4", ":0", ":16" // cobra's directives to the shell's script
 	for args, want := range map[string][]string{
 		"--log-level ": {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", values},
-		"--dialect ":   {"0.1", "0.3", values},
+		"--dialect ":   {"0.1", "0.2", "0.3", values},
 		"--port ":      {values},
 		"--ca-file ":   {files},
 		"--data-dir ":  {directories},

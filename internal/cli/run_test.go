@@ -142,7 +142,6 @@ func defaults() settings {
 			DataDir:      "./data",
 			Port:         8000,
 			MaxVersions:  15,
-			Dialect:      "0.1",
 			Fetch: shardcast.FetchOptions{
 				Timeout: 30 * time.Second, Attempts: 5, FastAttempts: 3,
 				FastWait: 2 * time.Second, SlowWait: 15 * time.Second, Concurrency: 10,
@@ -254,7 +253,7 @@ func TestABadValueInTheEnvironmentNamesItsVariable(t *testing.T) {
 		"IP_ADDR_LIST":                       `("a"`,
 		"SHARDCAST_LOG_LEVEL":                "loud",
 		"SHARDCAST_HTTP_PORT":                "70000",
-		"SHARDCAST_DIALECT":                  "0.2",
+		"SHARDCAST_DIALECT":                  "0.4",
 		"SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "0",
 		"SHARDCAST_HTTP_TIMEOUT":             "soon",
 		"SHARDCAST_RETRY_ATTEMPTS":           "-1",

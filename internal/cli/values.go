@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -194,13 +195,13 @@ func (p *Port) String() string { return strconv.Itoa(max(int(*p), 0)) }
 // Type stands for the value in the help.
 func (p *Port) Type() string { return "PORT" }
 
-// Dialect is a flag's release of the Python package: 0.1 or 0.3.
+// Dialect is a flag's release of the Python package: 0.1, 0.2 or 0.3.
 type Dialect string
 
 // Set reads the flag.
 func (d *Dialect) Set(text string) error {
-	if text != "0.1" && text != "0.3" {
-		return errors.New("want 0.1 or 0.3")
+	if !slices.Contains([]string{"0.1", "0.2", "0.3"}, text) {
+		return errors.New("want 0.1, 0.2 or 0.3")
 	}
 	*d = Dialect(text)
 	return nil

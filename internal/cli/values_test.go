@@ -441,7 +441,7 @@ func TestDialectIsThatOfARelease(t *testing.T) {
 	assert.Equal(t, "0.3", d.String())
 	refuses(t, &d, map[string]string{
 		"nothing":     "",
-		"no release":  "0.2",
+		"no release":  "0.4",
 		"a later one": "0.3.2",
 		"a comma":     "0,3",
 		"a space":     " 0.1",

@@ -10,61 +10,79 @@ import (
 )
 
 // A Dialect is the HTTP of the Python package from some release on. All paths are answered
-// in one dialect below /py01, in the other below /py03, and at the root in that of
+// in each of them below a directory of its own, /py01 and so on, and at the root in that of
 // [Options]. They differ in distribution.txt and data1.bin.
 type Dialect int
 
 // The dialects.
 const (
-	// Dialect01 is that of 0.1, and ours: a version is known by the SHA-256 of its file.
-	Dialect01 Dialect = iota
+	// DialectOwn is ours: a version is known by the SHA-256 of its file.
+	DialectOwn Dialect = iota
 
-	// Dialect03 is that of 0.3: a version is known by its BLAKE3, and by its number of shards.
+	// Dialect01 is that of 0.1: a version is known by its SHA-256 and its number of shards.
+	Dialect01
+
+	// Dialect02 is that of 0.2: Dialect01 with data1.bin.
+	Dialect02
+
+	// Dialect03 is that of 0.3: a version is known by its BLAKE3 and its number of shards, and
+	// there is data1.bin.
 	Dialect03
 
 	dialects // the number of dialects
 )
 
-// dialectNames are the directories below which each dialect is spoken.
-var dialectNames = map[string]Dialect{wire.Python01: Dialect01, wire.Python03: Dialect03}
+// releases are the names of the dialects as options.
+var releases = map[string]Dialect{"": DialectOwn, "0.1": Dialect01, "0.2": Dialect02, "0.3": Dialect03}
 
-// ParseDialect returns the dialect of a release, "0.1" or "0.3". An empty name is 0.1.
-func ParseDialect(name string) (Dialect, error) {
-	switch name {
-	case "", "0.1":
-		return Dialect01, nil
-	case "0.3":
-		return Dialect03, nil
-	default:
-		return 0, fmt.Errorf("dialect %.40q, want 0.1 or 0.3", name)
-	}
+// dialectNames are the directories below which each dialect is spoken.
+var dialectNames = map[string]Dialect{
+	wire.Python01: Dialect01, wire.Python02: Dialect02, wire.Python03: Dialect03,
 }
 
-// text returns the distribution in the dialect.
-func (d Dialect) text(c *catalog.Catalog) ([]byte, error) {
-	if d == Dialect03 {
-		return text03(c)
+// ParseDialect returns the dialect of a release, "0.1", "0.2" or "0.3". An empty name is
+// ours.
+func ParseDialect(name string) (Dialect, error) {
+	d, ok := releases[name]
+	if !ok {
+		return 0, fmt.Errorf("dialect %.40q, want 0.1, 0.2 or 0.3", name)
 	}
-	entries, err := c.Entries()
-	for i := range entries {
-		entries[i].Count = 0
+	return d, nil
+}
+
+// probes reports whether clients of the dialect expect data1.bin.
+func (d Dialect) probes() bool { return d == Dialect02 || d == Dialect03 }
+
+// text returns the distribution in the dialect. A Python dialect omits versions without a
+// manifest, whose number of shards is not known, and Dialect03 those without a known BLAKE3.
+// A version of another program without a manifest is listed in all of them as that program
+// lists it.
+func (d Dialect) text(c *catalog.Catalog) ([]byte, error) {
+	if d == DialectOwn {
+		return ownText(c)
+	}
+	offers, err := c.Offers()
+	var entries []distfile.Entry
+	for _, o := range offers {
+		digest := o.SHA256
+		if d == Dialect03 {
+			digest = o.BLAKE3
+		}
+		switch {
+		case o.Foreign:
+			entries = append(entries, o.Entry)
+		case digest != shard.Digest{}:
+			entries = append(entries, distfile.Entry{Version: o.Entry.Version, Digest: digest, Count: o.Count})
+		}
 	}
 	return distfile.Encode(entries), err
 }
 
-// text03 returns the distribution in Dialect03, of manifests. It omits versions without a
-// known BLAKE3. A version of another program without a manifest is listed in both dialects
-// as that program lists it, but for the number of shards in Dialect01.
-func text03(c *catalog.Catalog) ([]byte, error) {
-	offers, err := c.Offers()
-	var entries []distfile.Entry
-	for _, o := range offers {
-		switch {
-		case o.Foreign:
-			entries = append(entries, o.Entry)
-		case o.BLAKE3 != shard.Digest{}:
-			entries = append(entries, distfile.Entry{Version: o.Entry.Version, Digest: o.BLAKE3, Count: o.Count})
-		}
+// ownText returns the distribution in DialectOwn: all versions, without a number of shards.
+func ownText(c *catalog.Catalog) ([]byte, error) {
+	entries, err := c.Entries()
+	for i := range entries {
+		entries[i].Count = 0
 	}
 	return distfile.Encode(entries), err
 }

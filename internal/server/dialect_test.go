@@ -31,43 +31,56 @@ func copyPython(t *testing.T) (dir string) {
 	return dir
 }
 
-// line03 is what dialect 0.3 says of v.
+// line01 is the line of v in the dialects 0.1 and 0.2.
+func line01(v shard.Version, m shard.Manifest) string {
+	return fmt.Sprintf("%s: %s|%d\n", v, m.Digest, len(m.Shards))
+}
+
+// line03 is the line of v in the dialect 0.3.
 func line03(v shard.Version, m shard.Manifest) string {
 	return fmt.Sprintf("%s: %s|%d\n", v, m.BLAKE3, len(m.Shards))
 }
 
 func TestParseDialect(t *testing.T) {
 	for name, want := range map[string]server.Dialect{
-		"": server.Dialect01, "0.1": server.Dialect01, "0.3": server.Dialect03,
+		"": server.DialectOwn, "0.1": server.Dialect01, "0.2": server.Dialect02, "0.3": server.Dialect03,
 	} {
 		got, err := server.ParseDialect(name)
 		require.NoError(t, err)
 		assert.Equal(t, want, got, name)
 	}
-	for _, name := range []string{"0.2", "0.3.2", "3", "py03", " 0.3"} {
+	for _, name := range []string{"0", "0.4", "0.3.2", "3", "py03", " 0.3"} {
 		_, err := server.ParseDialect(name)
-		require.ErrorContains(t, err, "want 0.1 or 0.3", name)
+		require.ErrorContains(t, err, "want 0.1, 0.2 or 0.3", name)
 	}
 }
 
-func TestBothDialectsAreSpoken(t *testing.T) {
+func TestEachDialectIsSpoken(t *testing.T) {
 	st := open(t, t.TempDir())
 	m := publish(t, st, 1, text)
 	require.NotZero(t, m.BLAKE3)
-	root, old, late := "", "/py01", "/py03"
-	texts := map[string]string{old: line(1, m.Digest), late: line03(1, m)}
-	require.NotEqual(t, texts[old], texts[late])
+	type speech struct {
+		text  string
+		probe int // the status of data1.bin
+	}
+	none, yes := http.StatusNotFound, http.StatusOK
+	speeches := map[string]speech{
+		"/py01": {line01(1, m), none}, "/py02": {line01(1, m), yes}, "/py03": {line03(1, m), yes},
+	}
 	for name, tc := range map[string]struct {
 		dialect server.Dialect
-		root    string
+		root    speech
 	}{
-		"0.1 at the root": {server.Dialect01, texts[old]},
-		"0.3 at the root": {server.Dialect03, texts[late]},
+		"ours at the root": {server.DialectOwn, speech{line(1, m.Digest), none}},
+		"0.1 at the root":  {server.Dialect01, speeches["/py01"]},
+		"0.2 at the root":  {server.Dialect02, speeches["/py02"]},
+		"0.3 at the root":  {server.Dialect03, speeches["/py03"]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Dialect: tc.dialect})
-			texts[root] = tc.root
-			for prefix, want := range texts {
+			speeches[""] = tc.root
+			for prefix, speech := range speeches {
+				want := speech.text
 				for range 2 {
 					got := s.get(t, prefix+"/distribution.txt")
 					assert.Equal(t, want, got.body, prefix)
@@ -87,11 +100,7 @@ func TestBothDialectsAreSpoken(t *testing.T) {
 				}
 				assert.Equal(t, want, s.get(t, "/"+prefix+"//distribution.txt").body,
 					"where the URL of the server ends with a slash")
-				status := http.StatusNotFound
-				if want == texts[late] {
-					status = http.StatusOK
-				}
-				assert.Equal(t, status, s.get(t, prefix+"/data1.bin").status, prefix)
+				assert.Equal(t, speech.probe, s.get(t, prefix+"/data1.bin").status, prefix)
 			}
 		})
 	}
@@ -104,8 +113,9 @@ func TestDirectoryOfPythonIsServedAsItIs(t *testing.T) {
 	st := open(t, dir)
 	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Dialect: server.Dialect03})
 	assert.Equal(t, string(listed), s.get(t, "/distribution.txt").body)
-	withoutCounts := strings.NewReplacer("|3", "", "|2", "").Replace(string(listed))
-	assert.Equal(t, withoutCounts, s.get(t, "/py01/distribution.txt").body)
+	for _, prefix := range []string{"/py01", "/py02", "/py03"} {
+		assert.Equal(t, string(listed), s.get(t, prefix+"/distribution.txt").body, prefix)
+	}
 
 	files, err := filepath.Glob(filepath.Join(dir, "v*", "shard_*.bin"))
 	require.NoError(t, err)
@@ -131,7 +141,9 @@ func TestDirectoryOfPythonIsServedAsItIs(t *testing.T) {
 
 	m := publish(t, st, 3, text)
 	assert.Equal(t, string(listed)+line03(3, m), s.get(t, "/distribution.txt").body)
-	assert.Equal(t, withoutCounts+line(3, m.Digest), s.get(t, "/py01/distribution.txt").body)
+	for _, prefix := range []string{"/py01", "/py02"} {
+		assert.Equal(t, string(listed)+line01(3, m), s.get(t, prefix+"/distribution.txt").body, prefix)
+	}
 }
 
 // The Python package numbers shards by three digits before 0.3.
@@ -141,7 +153,7 @@ func TestDirectoryOfOlderPythonIsServedAsItIs(t *testing.T) {
 	listed := line(1, sha256.Sum256([]byte("shard")))
 	write(t, filepath.Join(dir, distfile.FileName), listed)
 	s := newSite(t, open(t, dir))
-	for _, path := range []string{"/distribution.txt", "/py03/distribution.txt"} {
+	for _, path := range []string{"/distribution.txt", "/py01/distribution.txt", "/py03/distribution.txt"} {
 		assert.Equal(t, listed, s.get(t, path).body, path)
 	}
 	for _, path := range []string{"/v1/shard_001.bin", "/py03/v1/shard_00001.bin"} {
@@ -149,22 +161,23 @@ func TestDirectoryOfOlderPythonIsServedAsItIs(t *testing.T) {
 	}
 }
 
-func TestVersionsBeyondDialect03AreLeftOut(t *testing.T) {
+func TestVersionsBeyondPythonAreLeftOut(t *testing.T) {
 	for name, tc := range map[string]struct {
-		spoil func(t *testing.T, v1 string, m shard.Manifest)
+		spoil  func(t *testing.T, v1 string, m shard.Manifest)
+		only03 bool // the other dialects have it
 	}{
-		"no BLAKE3": {func(t *testing.T, v1 string, m shard.Manifest) {
+		"no BLAKE3": {only03: true, spoil: func(t *testing.T, v1 string, m shard.Manifest) {
 			m.BLAKE3 = shard.Digest{}
 			writeManifest(t, v1, m)
 		}},
-		"a bad manifest": {func(t *testing.T, v1 string, _ shard.Manifest) {
+		"a bad manifest": {spoil: func(t *testing.T, v1 string, _ shard.Manifest) {
 			write(t, filepath.Join(v1, "manifest.json"), "{")
 		}},
-		"the manifest of another file": {func(t *testing.T, v1 string, m shard.Manifest) {
+		"the manifest of another file": {spoil: func(t *testing.T, v1 string, m shard.Manifest) {
 			m.Digest = sha256.Sum256([]byte("another"))
 			writeManifest(t, v1, m)
 		}},
-		"nothing but a line": {func(t *testing.T, v1 string, _ shard.Manifest) {
+		"nothing but a line": {spoil: func(t *testing.T, v1 string, _ shard.Manifest) {
 			require.NoError(t, os.RemoveAll(v1))
 		}},
 	} {
@@ -179,6 +192,12 @@ func TestVersionsBeyondDialect03AreLeftOut(t *testing.T) {
 				got := s.get(t, "/py03/distribution.txt")
 				assert.Equal(t, http.StatusOK, got.status)
 				assert.Equal(t, line03(2, two), got.body)
+				want := line01(2, two)
+				if tc.only03 {
+					want = line01(1, one) + want
+				}
+				assert.Equal(t, want, s.get(t, "/py01/distribution.txt").body)
+				assert.Equal(t, want, s.get(t, "/py02/distribution.txt").body)
 				assert.Equal(t, line(1, one.Digest)+line(2, two.Digest), s.get(t, "/distribution.txt").body)
 			}
 		})
@@ -191,7 +210,10 @@ func TestVersionThatIsListedByItsBLAKE3(t *testing.T) {
 	st := open(t, dir)
 	m := publish(t, st, 1, text)
 	write(t, filepath.Join(dir, distfile.FileName), line(1, m.BLAKE3))
-	assert.Equal(t, line03(1, m), newSite(t, st).get(t, "/py03/distribution.txt").body)
+	s := newSite(t, st)
+	assert.Equal(t, line03(1, m), s.get(t, "/py03/distribution.txt").body)
+	assert.Equal(t, line01(1, m), s.get(t, "/py02/distribution.txt").body)
+	assert.Equal(t, line01(1, m), s.get(t, "/py01/distribution.txt").body)
 }
 
 func writeManifest(t *testing.T, dir string, m shard.Manifest) {
@@ -226,20 +248,25 @@ func arrival(m shard.Manifest) distfile.Entry {
 
 func noFile(int) (relay.File, error) { return nil, os.ErrNotExist }
 
-func TestAnArrivingVersionIsListedByItsBLAKE3(t *testing.T) {
+func TestAnArrivingVersionIsListedWithItsManifest(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir)
 	m := publish(t, open(t, t.TempDir()), 1, text)
 	board := relay.NewBoard()
 	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, board)})
 	said := func() string { return s.get(t, "/py03/distribution.txt").body }
+	saidOld := func() string { return s.get(t, "/py01/distribution.txt").body }
 
+	board.List(arrival(m))
+	assert.Equal(t, line(1, m.Digest), s.get(t, "/distribution.txt").body)
+	assert.Empty(t, saidOld(), "its number of shards is not known")
 	unknown := m
 	unknown.BLAKE3 = shard.Digest{}
 	v := board.Begin(arrival(m), unknown, 1, noFile)
 	board.List(arrival(m))
 	assert.Equal(t, line(1, m.Digest), s.get(t, "/distribution.txt").body)
 	assert.Empty(t, said())
+	assert.Equal(t, line01(1, m), saidOld())
 	v.End()
 	assert.Empty(t, said(), "no fetch brings it, and it was never known")
 
@@ -254,6 +281,7 @@ func TestAnArrivingVersionIsListedByItsBLAKE3(t *testing.T) {
 	board.List(arrival(m))
 	board.Unlist(1)
 	assert.Empty(t, said())
+	assert.Empty(t, saidOld())
 }
 
 // A server that was started again lists a version that had been arriving, before its fetch begins.

@@ -162,7 +162,7 @@ func TestAnythingElseIsNotFound(t *testing.T) {
 		"/distribution.txt/", "/Distribution.txt", "/./distribution.txt", "/v1/distribution.txt",
 		"/notes.txt", "/data1.bin", "/v1/notes.txt",
 		"/v2/manifest.json", "/v2/shard_001.bin", "/v2/SHA256SUMS", "/v1/sha256sums", "/SHA256SUMS",
-		"/py01", "/py03", "/py01/", "/py03/", "/py02/distribution.txt", "/py01/py01/distribution.txt",
+		"/py01", "/py03", "/py01/", "/py03/", "/py04/distribution.txt", "/py01/py01/distribution.txt",
 		"/py01/py03/distribution.txt",
 		"/v1/py03/manifest.json", "/PY03/distribution.txt", "/py01/data1.bin", "/py03/notes.txt",
 		"/v0/manifest.json", "/v01/manifest.json", "/V1/manifest.json", "/v-1/manifest.json", "/v+1/manifest.json",

@@ -95,7 +95,7 @@ func (m measuring) measure() metrics.Server {
 // probeSize in bytes is that of [wire.ProbeName].
 const probeSize = 1_000_000
 
-// newProbe returns an endpoint that answers, in Dialect03 alone, with bytes that cannot be
+// newProbe returns an endpoint that answers, in the dialects that have it, with bytes that cannot be
 // compressed, always the same, as fast as a shard would be sent.
 func newProbe() endpoint {
 	probe := sync.OnceValue(func() []byte {
@@ -105,7 +105,7 @@ func newProbe() endpoint {
 	})
 	digest := sync.OnceValue(func() [sha256.Size]byte { return sha256.Sum256(probe()) })
 	return func(w http.ResponseWriter, r *http.Request, t target) error {
-		if t.dialect != Dialect03 {
+		if !t.dialect.probes() {
 			return fs.ErrNotExist
 		}
 		serve(w, r, binary, digest(), throttle(r.Context(), bytes.NewReader(probe()), t.buckets))

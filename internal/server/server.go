@@ -70,7 +70,7 @@ type Options struct {
 	// Catalog is what is served.
 	Catalog *catalog.Catalog
 
-	// Dialect is that of paths that name none. Zero is Dialect01.
+	// Dialect is that of paths that name none. Zero is DialectOwn.
 	Dialect Dialect
 
 	// Limits bound the sending of shards. The zero value sets no limit.

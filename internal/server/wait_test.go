@@ -72,7 +72,7 @@ func newTestListing(t *testing.T) testListing {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = st.Close() })
 	board := relay.NewBoard()
-	l := &listing{dialect: Dialect01, catalog: catalog.New(st, board), over: t.Context().Done()}
+	l := &listing{dialect: DialectOwn, catalog: catalog.New(st, board), over: t.Context().Done()}
 	return testListing{l, st, board, filepath.Join(dir, distfile.FileName)}
 }
 
@@ -320,7 +320,7 @@ func TestRequestIsNotHeldForAClientThatHasGone(t *testing.T) {
 		Catalog: catalog.New(l.store, nil),
 		Logger:  slog.New(heldHandler{slog.DiscardHandler, held}),
 	}, l.over)
-	_, err = h.listings.dialects[Dialect01].look()
+	_, err = h.listings.dialects[DialectOwn].look()
 	require.NoError(t, err)
 	ended := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -29,7 +29,7 @@ const (
 	// StatusName is the status page for programs. The page itself is the root.
 	StatusName = "status.json"
 
-	// ProbeName is a file that clients of the Python package's 0.3 fetch from each server
+	// ProbeName is a file that clients of the Python package's 0.2 and 0.3 fetch from each server
 	// before anything else, to measure it. They give up if one of them lacks it.
 	ProbeName = "data1.bin"
 )
@@ -41,6 +41,7 @@ const Healthy = "ok\n"
 // release expects them.
 const (
 	Python01 = "py01"
+	Python02 = "py02"
 	Python03 = "py03"
 )
 
