@@ -80,6 +80,7 @@ nothing else. SIGINT or SIGTERM ends it with exit code 0, unless --once is given
 }
 
 func (f *following) run(cmd *cobra.Command) (err error) {
+	cli.Endure()
 	s, err := f.download.begin(cmd)
 	if err != nil {
 		return err

@@ -150,8 +150,9 @@ func (d *download) begin(cmd *cobra.Command) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	display := progress.New(d.progress, os.Stderr)
-	opts.ServerPort, opts.Progress, opts.Logger = port, display.Update(), d.logger(display)
+	stderr := cli.Stderr(cmd)
+	display := progress.New(d.progress, os.Stderr, stderr)
+	opts.ServerPort, opts.Progress, opts.Logger = port, display.Update(), d.logger(stderr)
 	c, err := shardcast.NewClient(opts)
 	if err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ func main() {
 // command is the state that the flags set.
 type command struct {
 	opts      shardcast.MiddleOptions
-	accessLog func() (io.Writer, error)
+	accessLog func() (io.WriteCloser, error)
 	logger    func(io.Writer) *slog.Logger
 }
 
@@ -75,9 +75,14 @@ func (c *command) serve(cmd *cobra.Command) (err error) {
 		return err
 	}
 	opts.Fetch.LimitRate = opts.Limits.LimitRate
-	opts.Logger = c.logger(os.Stderr)
-	if opts.AccessLog, err = c.accessLog(); err != nil {
+	opts.Logger = c.logger(cli.Stderr(cmd))
+	accessLog, err := c.accessLog()
+	if err != nil {
 		return err
+	}
+	if accessLog != nil {
+		defer accessLog.Close()
+		opts.AccessLog = accessLog
 	}
 	m, err := shardcast.NewMiddle(opts)
 	if err != nil {

@@ -24,7 +24,7 @@ func main() {
 type command struct {
 	opts      shardcast.OriginOptions
 	files     []string // to broadcast at the start
-	accessLog func() (io.Writer, error)
+	accessLog func() (io.WriteCloser, error)
 	logger    func(io.Writer) *slog.Logger
 }
 
@@ -116,9 +116,14 @@ func (c *command) serve(cmd *cobra.Command) (err error) {
 	if opts.Watch.Dir == "" {
 		opts.Watch = shardcast.WatchOptions{}
 	}
-	opts.Logger = c.logger(os.Stderr)
-	if opts.AccessLog, err = c.accessLog(); err != nil {
+	opts.Logger = c.logger(cli.Stderr(cmd))
+	accessLog, err := c.accessLog()
+	if err != nil {
 		return err
+	}
+	if accessLog != nil {
+		defer accessLog.Close()
+		opts.AccessLog = accessLog
 	}
 	ready := make(chan struct{})
 	opts.Ready = func() { close(ready) }
@@ -152,7 +157,7 @@ func (c *command) publish(ctx context.Context, o *shardcast.Origin, ready <-chan
 func (c *command) broadcast(cmd *cobra.Command, file string) (err error) {
 	o, err := shardcast.NewOrigin(shardcast.OriginOptions{
 		DataDir: c.opts.DataDir, ShardSize: c.opts.ShardSize, MaxVersions: c.opts.MaxVersions,
-		Logger: c.logger(os.Stderr),
+		Logger: c.logger(cli.Stderr(cmd)),
 	})
 	if err != nil {
 		return err

@@ -3,10 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
-	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -124,48 +121,3 @@ func SwarmFlags(flags *pflag.FlagSet, o *shardcast.SwarmOptions, usage, of strin
 	flags.Var((*Prefixes)(&o.Allow), "swarm-allow",
 		"with --swarm: further networks of "+of+", such as 10.0.0.0/8 (default none)")
 }
-
-// LogFlag adds --log-level to flags and returns a function that makes a logger to w, once
-// they are parsed.
-func LogFlag(flags *pflag.FlagSet) func(w io.Writer) *slog.Logger {
-	l := level(slog.LevelInfo)
-	flags.Var(&l, "log-level", "least level to log on stderr: DEBUG, INFO, WARNING, ERROR or CRITICAL")
-	Suggest(flags, "log-level", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-	return func(w io.Writer) *slog.Logger {
-		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.Level(l)}))
-	}
-}
-
-// level is a flag's log level, by the names of Python.
-type level slog.Level
-
-var levels = map[string]slog.Level{
-	"DEBUG":    slog.LevelDebug,
-	"INFO":     slog.LevelInfo,
-	"WARNING":  slog.LevelWarn,
-	"ERROR":    slog.LevelError,
-	"CRITICAL": slog.LevelError + 4,
-}
-
-// Set reads the flag.
-func (l *level) Set(text string) error {
-	known, ok := levels[strings.ToUpper(text)]
-	if !ok {
-		return errors.New("want DEBUG, INFO, WARNING, ERROR or CRITICAL")
-	}
-	*l = level(known)
-	return nil
-}
-
-// String returns the name.
-func (l *level) String() string {
-	for name, known := range levels {
-		if known == slog.Level(*l) {
-			return name
-		}
-	}
-	return slog.Level(*l).String()
-}
-
-// Type stands for the value in the help.
-func (l *level) Type() string { return "LEVEL" }

@@ -41,19 +41,22 @@ func (e interrupted) Error() string { return "interrupted by " + e.signal.String
 func Run(root *cobra.Command) int {
 	ctx, stop := signals(context.Background())
 	defer stop()
+	stderr := newStderr()
+	defer stderr.Close()
+	root.SetErr(stderr)
 	prepare(root)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitDone
 	}
-	fmt.Fprintf(os.Stderr, "%s: %v\n", root.Name(), err)
+	fmt.Fprintf(stderr, "%s: %v\n", root.Name(), err)
 	var by interrupted
 	if errors.As(context.Cause(ctx), &by) {
 		return exitSignal + int(by.signal)
 	}
 	code := exitCode(err)
 	if code == ExitUsage {
-		fmt.Fprintf(os.Stderr, "Run '%s --help' for its flags.\n", cmd.CommandPath())
+		fmt.Fprintf(stderr, "Run '%s --help' for its flags.\n", cmd.CommandPath())
 	}
 	return code
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -372,6 +373,27 @@ func TestLoggerLeavesOutLowerLevels(t *testing.T) {
 	assert.Contains(t, stderr, `msg="worked, but not as hoped" upstream=a`)
 	assert.NotContains(t, stderr, "left out")
 	assert.Empty(t, c.stdout.String(), "stdout is for results only")
+}
+
+func TestTheStandardLoggerLogsAtDebug(t *testing.T) {
+	for level, want := range map[string]string{
+		"INFO":  "",
+		"DEBUG": `level=DEBUG msg="Unsolicited response received on idle HTTP channel"`,
+	} {
+		c := newCommand(t, nil, nil)
+		c.RunE = func(*cobra.Command, []string) error {
+			c.logger(cli.Stderr(c.Command))
+			log.Print("Unsolicited response received on idle HTTP channel") // as package net/http does
+			return nil
+		}
+		code, stderr := c.run(t, "--log-level", level)
+		require.Zero(t, code)
+		if want == "" {
+			assert.Empty(t, stderr)
+		} else {
+			assert.Contains(t, stderr, want)
+		}
+	}
 }
 
 func TestRunPrintsAnErrorOnceAndReturnsItsCode(t *testing.T) {

@@ -22,11 +22,22 @@ type Server interface {
 	Serve(ctx context.Context, ln net.Listener) error
 }
 
-// BecomeServer makes this process, which runs command, one that SIGHUP does not end. It
-// returns an error if systemd hands it a socket (sd_listen_fds(3)), as units of earlier
+// Endure makes this process one that neither the end of its terminal (SIGHUP) nor the end of
+// a reader of its output (SIGPIPE) ends. The commands that it starts are as usual, since
+// signals that are caught, unlike ignored ones, have their usual effect there.
+func Endure() {
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGPIPE} {
+		if !signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
+}
+
+// BecomeServer makes this process, which runs command, endure, see [Endure]. It returns an
+// error if systemd hands it a socket (sd_listen_fds(3)), as units of earlier
 // releases had it, because that socket would hold the server's port.
 func BecomeServer(command string) error {
-	signal.Ignore(syscall.SIGHUP)
+	Endure()
 	if os.Getenv("LISTEN_FDS") == "" || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
 		return nil
 	}

@@ -22,6 +22,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+
+	"github.com/shardcast/shardcast/internal/logqueue"
 )
 
 // ContentType is the media type of [Metrics.Text].
@@ -127,8 +129,12 @@ func New(role, build string) *Metrics {
 		Namespace: namespace, Name: "build_info", Help: "1, for the role of the server and the version of its program.",
 	}, []string{"role", "version"})
 	info.WithLabelValues(role, build).Set(1)
+	lines := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Namespace: namespace, Name: "log_lines_dropped_total",
+		Help: "Lines of the log and the access log that were dropped, because their reader was too slow.",
+	}, func() float64 { return float64(logqueue.Dropped()) })
 	m.registry.MustRegister(
-		m.requests, sent, open, m.toPeers, info, &serverCollector{metrics: m},
+		m.requests, sent, open, m.toPeers, info, lines, &serverCollector{metrics: m},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m

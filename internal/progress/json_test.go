@@ -98,7 +98,7 @@ func TestJSONEscapesUnprintableCharacters(t *testing.T) {
 func TestJSONLinesComeOnceASecondAndOnceMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
-		d := newDisplay(JSON, &out, nil)
+		d := newDisplay(JSON, &out, &out, nil)
 		for range 25 { // from 0 s to 2.4 s
 			d.Update()(halfway())
 			<-time.After(100 * time.Millisecond)
@@ -114,12 +114,13 @@ func TestJSONEndsWithALineWithoutAnyUpdate(t *testing.T) {
 	newDisplay(
 		JSON,
 		&out,
+		&out,
 		nil,
 	).Done(
 		shardcast.Result{Progress: shardcast.Progress{Version: "v1", Size: 3, Done: 3}},
 		true,
 	)
-	newDisplay(JSON, &out, nil).Failed(errors.New("no luck\x1b"))
+	newDisplay(JSON, &out, &out, nil).Failed(errors.New("no luck\x1b"))
 	assert.Equal(t, []string{
 		`{"event":"done","version":"v1","size":3,"done":3,"resumed":0,"received":0,"wasted":0,` +
 			`"seconds":0,"speed":0,"upstreams":[]}` + "\n",
@@ -130,7 +131,7 @@ func TestJSONEndsWithALineWithoutAnyUpdate(t *testing.T) {
 
 func TestJSONHasTheProgressOfAFailedDownload(t *testing.T) {
 	var out strings.Builder
-	d := newDisplay(JSON, &out, nil)
+	d := newDisplay(JSON, &out, &out, nil)
 	d.Update()(shardcast.Progress{Version: "v6", Size: -1})
 	d.Update()(halfway()) // within a second
 	out.Reset()
@@ -143,6 +144,7 @@ func TestJSONIsWrittenWhateverTheSpeed(t *testing.T) {
 		var out bytes.Buffer
 		newDisplay(
 			JSON,
+			&out,
 			&out,
 			nil,
 		).Update()(

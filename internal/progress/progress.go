@@ -10,10 +10,12 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/vbauerster/cupwriter"
 
 	"github.com/shardcast/shardcast"
+	"github.com/shardcast/shardcast/internal/logqueue"
 )
 
 // Mode is a flag's way to show progress.
@@ -47,14 +49,16 @@ func (m *Mode) Type() string { return "MODE" }
 // A Display shows a download, and the next one after Done or Failed. Every other writer to
 // the same terminal has to use its Write.
 type Display struct {
-	mode  Mode // never Auto
-	out   io.Writer
-	bars  *bars  // of Bar
-	lines *lines // of JSON
+	mode   Mode // never Auto
+	stderr io.Writer
+	log    io.Writer // receives the display's own lines, and leads to Write
+	bars   *bars     // of Bar
+	lines  *lines    // of JSON
 }
 
-// New returns a Display that shows a download on stderr.
-func New(mode Mode, stderr *os.File) *Display {
+// New returns a Display that shows a download on stderr, and has log write there through it.
+// No method of it but Write waits for a reader of stderr for longer than a second.
+func New(mode Mode, stderr *os.File, log *logqueue.Queue) *Display {
 	term := &terminal{ConsoleWriter: cupwriter.New(stderr, false)}
 	switch {
 	case mode == Bar && !term.IsTerminal(), mode == Auto && !drawable(term):
@@ -62,12 +66,14 @@ func New(mode Mode, stderr *os.File) *Display {
 	case mode == Auto:
 		mode = Bar
 	}
-	return newDisplay(mode, stderr, term)
+	d := newDisplay(mode, stderr, log, term)
+	log.Through(d)
+	return d
 }
 
-func newDisplay(mode Mode, out io.Writer, term *terminal) *Display {
-	lines := &lines{out: out, last: shardcast.Progress{Size: -1}}
-	return &Display{mode: mode, out: out, bars: &bars{term: term, out: out}, lines: lines}
+func newDisplay(mode Mode, stderr, log io.Writer, term *terminal) *Display {
+	lines := &lines{out: log, last: shardcast.Progress{Size: -1}}
+	return &Display{mode: mode, stderr: stderr, log: log, bars: &bars{term: term, out: stderr}, lines: lines}
 }
 
 // drawable says whether lines can be drawn on term, and drawn again.
@@ -103,7 +109,7 @@ func (d *Display) Write(lines []byte) (int, error) {
 	if d.mode == Bar {
 		return d.bars.Write(lines)
 	}
-	return d.out.Write(lines)
+	return d.stderr.Write(lines)
 }
 
 // Done ends the display of the download r. With summary it writes a few lines about it,
@@ -114,9 +120,9 @@ func (d *Display) Done(r shardcast.Result, summary bool) {
 		d.lines.end("done", r.Progress, nil)
 	case None:
 	default:
-		d.bars.end()
+		d.end()
 		if summary {
-			_, _ = io.WriteString(d.out, summarize(r)) // stderr is gone, and with it the reader of an error
+			_, _ = io.WriteString(d.log, summarize(r)) // stderr is gone, and with it the reader of an error
 		}
 	}
 }
@@ -127,6 +133,24 @@ func (d *Display) Failed(err error) {
 	case JSON:
 		d.lines.end("failed", d.lines.last, err)
 	default:
+		d.end()
+	}
+}
+
+// patience is the longest time to wait for a terminal that was stopped, by Ctrl-S.
+const patience = time.Second
+
+// end removes the bars, if the terminal takes that in time.
+func (d *Display) end() {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
 		d.bars.end()
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
 	}
 }

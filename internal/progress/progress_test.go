@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast"
+	"github.com/shardcast/shardcast/internal/logqueue"
 )
 
 func TestModeTakesItsNamesAlone(t *testing.T) {
@@ -33,11 +34,13 @@ func TestBarsAreLogLinesWhereThereIsNoTerminal(t *testing.T) {
 			file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
 			require.NoError(t, err)
 			defer file.Close()
-			d := New(mode, file)
+			log := logqueue.New(file, func(int64, error) {})
+			d := New(mode, file, log)
 			assert.Nil(t, d.Update(), "the library logs")
-			_, err = d.Write([]byte("line\n"))
+			_, err = log.Write([]byte("line\n"))
 			require.NoError(t, err)
 			d.Done(shardcast.Result{Version: shardcast.Version{Name: "v1"}}, true)
+			require.NoError(t, log.Close())
 			text, err := os.ReadFile(file.Name())
 			require.NoError(t, err)
 			assert.Equal(t, "line\nv1: 0 B in 0.0 s, 0 B/s, 0 shards\n", string(text))
@@ -48,17 +51,17 @@ func TestBarsAreLogLinesWhereThereIsNoTerminal(t *testing.T) {
 func TestASummaryIsWrittenOnRequestAlone(t *testing.T) {
 	for _, mode := range []Mode{Bar, Plain, None} {
 		var out strings.Builder
-		newDisplay(mode, &out, nil).Done(shardcast.Result{}, false)
+		newDisplay(mode, &out, &out, nil).Done(shardcast.Result{}, false)
 		assert.Empty(t, out.String(), mode)
 	}
 	var out strings.Builder
-	newDisplay(None, &out, nil).Done(shardcast.Result{}, true)
+	newDisplay(None, &out, &out, nil).Done(shardcast.Result{}, true)
 	assert.Empty(t, out.String())
 }
 
 func TestNoneWritesNothing(t *testing.T) {
 	var out strings.Builder
-	d := newDisplay(None, &out, nil)
+	d := newDisplay(None, &out, &out, nil)
 	require.NotNil(t, d.Update(), "or the library would log")
 	d.Update()(halfway())
 	d.Failed(errors.New("over"))
@@ -78,7 +81,7 @@ func TestADisplayShowsTheNextDownloadToo(t *testing.T) {
 		}
 	})
 	var out strings.Builder
-	d := newDisplay(JSON, &out, nil)
+	d := newDisplay(JSON, &out, &out, nil)
 	d.Update()(halfway())
 	d.Failed(errors.New("first"))
 	d.Failed(errors.New("second"))

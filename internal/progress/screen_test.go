@@ -102,5 +102,5 @@ func (c console) GetTermSize() (width, height int, err error) {
 
 // displayOn returns a Display that draws on s, and writes to log after that.
 func displayOn(s *screen, log io.Writer) *Display {
-	return newDisplay(Bar, log, &terminal{ConsoleWriter: console{cupwriter.New(s, true), s}})
+	return newDisplay(Bar, log, log, &terminal{ConsoleWriter: console{cupwriter.New(s, true), s}})
 }

@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/shardcast/shardcast/internal/logqueue"
+)
+
+// newStderr returns the queue to stderr that the log, the display of progress and the error
+// of a command share.
+func newStderr() *logqueue.Queue {
+	return logqueue.New(os.Stderr, func(lost int64, err error) {
+		if err == nil { // else there is no reader to tell
+			slog.Warn("log lines dropped", "lines", lost)
+		}
+	})
+}
+
+// Stderr returns the queue to stderr of cmd, which [Run] runs. Whoever writes there waits for
+// no reader.
+func Stderr(cmd *cobra.Command) *logqueue.Queue {
+	queue, _ := cmd.ErrOrStderr().(*logqueue.Queue) // as Run sets it
+	return queue
+}
+
+// LogFlag adds --log-level to flags and returns a function that makes a logger to w, once
+// they are parsed. It also has the standard logger, to which package net/http writes, log
+// there, at debug level.
+func LogFlag(flags *pflag.FlagSet) func(w io.Writer) *slog.Logger {
+	l := level(slog.LevelInfo)
+	flags.Var(&l, "log-level", "least level to log on stderr: DEBUG, INFO, WARNING, ERROR or CRITICAL")
+	Suggest(flags, "log-level", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+	return func(w io.Writer) *slog.Logger {
+		logger := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.Level(l)}))
+		slog.SetLogLoggerLevel(slog.LevelDebug)
+		slog.SetDefault(logger)
+		return logger
+	}
+}
+
+// level is a flag's log level, by the names of Python.
+type level slog.Level
+
+var levels = map[string]slog.Level{
+	"DEBUG":    slog.LevelDebug,
+	"INFO":     slog.LevelInfo,
+	"WARNING":  slog.LevelWarn,
+	"ERROR":    slog.LevelError,
+	"CRITICAL": slog.LevelError + 4,
+}
+
+// Set reads the flag.
+func (l *level) Set(text string) error {
+	known, ok := levels[strings.ToUpper(text)]
+	if !ok {
+		return errors.New("want DEBUG, INFO, WARNING, ERROR or CRITICAL")
+	}
+	*l = level(known)
+	return nil
+}
+
+// String returns the name.
+func (l *level) String() string {
+	for name, known := range levels {
+		if known == slog.Level(*l) {
+			return name
+		}
+	}
+	return slog.Level(*l).String()
+}
+
+// Type stands for the value in the help.
+func (l *level) Type() string { return "LEVEL" }
