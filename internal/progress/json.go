@@ -68,8 +68,12 @@ func WriteResult(w io.Writer, r shardcast.Result) error {
 }
 
 func versionOf(v shardcast.Version) versionObject {
+	date := v.Date.UTC()
+	if _, err := date.MarshalText(); err != nil {
+		date = time.Time{} // what one version says must not hide the others
+	}
 	return versionObject{
-		Version: v.Name, Name: v.File, Date: v.Date.UTC(), Digest: v.Digest,
+		Version: v.Name, Name: v.File, Date: date, Digest: v.Digest,
 		Size: known(v.Size), ShardSize: known(v.ShardSize), ShardCount: known(int64(v.Shards)),
 	}
 }

@@ -52,6 +52,13 @@ func TestWriteVersionNamesFieldsAsTheManifestDoes(t *testing.T) {
 			shardcast.Version{Name: "v1", File: "f", ShardSize: 5, Digest: "00"},
 			`{"version":"v1","name":"f","size":0,"shard_size":5,"shard_count":0,"digest":"00"}` + "\n",
 		},
+		"of a date that cannot be written": {
+			shardcast.Version{
+				Name: "v1", Size: -1, ShardSize: -1, Shards: -1, Digest: "00",
+				Date: time.Date(9999, 12, 31, 23, 59, 59, 0, time.FixedZone("", -3600)),
+			},
+			`{"version":"v1","digest":"00"}` + "\n",
+		},
 		"without a manifest": {
 			shardcast.Version{Name: "v1", Size: -1, ShardSize: -1, Shards: -1, Digest: "00"},
 			`{"version":"v1","digest":"00"}` + "\n",

@@ -120,7 +120,8 @@ func (m Manifest) Encode() ([]byte, error) {
 }
 
 // Validate checks that the sizes are in range and add up to the number of shards, that no
-// digest is missing, and that the name is UTF-8. Errors match [ErrManifest].
+// digest is missing, that the name is UTF-8, and that the date is within the years 1 to 9999,
+// in UTC, too. Errors match [ErrManifest].
 func (m Manifest) Validate() error {
 	var err error
 	switch count := countShards(m.Size, m.ShardSize); {
@@ -135,6 +136,8 @@ func (m Manifest) Validate() error {
 			len(m.Shards), m.Size, m.ShardSize, count)
 	case len(m.Name) > maxNameSize || !utf8.ValidString(m.Name):
 		err = fmt.Errorf("the file's name is longer than %d bytes, or not UTF-8", maxNameSize)
+	case !isWritable(m.Date) || !isWritable(m.Date.UTC()):
+		err = errors.New("the date is outside of the years 1 to 9999")
 	case m.Digest == Digest{} || slices.Contains(m.Shards, Digest{}):
 		err = errors.New("a digest is missing")
 	case m.Size == 0 && (m.Digest != EmptyDigest() || m.BLAKE3 != Digest{} && m.BLAKE3 != EmptyBLAKE3()),
@@ -145,6 +148,12 @@ func (m Manifest) Validate() error {
 		return fmt.Errorf("%w: %w", ErrManifest, err)
 	}
 	return nil
+}
+
+// isWritable reports whether a date can be written as RFC 3339 has it.
+func isWritable(date time.Time) bool {
+	_, err := date.MarshalText()
+	return err == nil && date.Year() >= 1
 }
 
 // Shard returns shard number, which must be from 1 to len(m.Shards).

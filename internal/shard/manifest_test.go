@@ -287,7 +287,14 @@ func TestValidateRefusesAManifestThatContradictsItself(t *testing.T) {
 		"no digest":                   func(m *shard.Manifest) { m.Digest = shard.Digest{} },
 		"a shard without a digest":    func(m *shard.Manifest) { m.Shards[1] = shard.Digest{} },
 		"an empty file of something":  func(m *shard.Manifest) { m.Size, m.Shards = 0, nil },
-		"its one shard is another":    func(m *shard.Manifest) { m.Size, m.Shards = 10, []shard.Digest{{2}} },
+		"a date past 9999":            func(m *shard.Manifest) { m.Date = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"a date past 9999 in UTC": func(m *shard.Manifest) {
+			m.Date = time.Date(9999, 12, 31, 23, 59, 59, 0, time.FixedZone("", -3600))
+		},
+		"a date before 1 in UTC": func(m *shard.Manifest) {
+			m.Date = time.Date(1, 1, 1, 0, 0, 0, 0, time.FixedZone("", 3600))
+		},
+		"its one shard is another": func(m *shard.Manifest) { m.Size, m.Shards = 10, []shard.Digest{{2}} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := valid(2)
@@ -472,6 +479,7 @@ func FuzzParseManifest(f *testing.F) {
 		{"name": `"\ud800\u0000\u00e9"`, "date": `"2026-01-31T12:00:00.123456789+05:30"`},
 		{"date": `"0000-01-01T00:00:00+23:59"`},
 		{"date": `"9999-12-31T23:59:59-23:59"`},
+		{"date": `"9999-12-31T23:59:59-01:00"`},
 		{"more": `{"size": 1}`},
 		{"Size": "15"},
 		{"digest": "null"},
@@ -489,6 +497,8 @@ func FuzzParseManifest(f *testing.F) {
 		}
 		require.NoError(t, m.Validate())
 		requireCovered(t, m)
+		_, err = m.Date.UTC().MarshalText()
+		require.NoError(t, err, "a date in UTC can be written")
 		encoded, err := m.Encode()
 		require.NoError(t, err, "what was read can be written")
 		again, err := shard.ParseManifest(bytes.NewReader(encoded))

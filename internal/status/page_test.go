@@ -3,7 +3,9 @@ package status_test
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -221,4 +223,30 @@ func TestAgesAreInOneUnit(t *testing.T) {
 	} {
 		assert.Contains(t, text(html(t, status.Status{Time: at(0), Started: at(0).Add(-age)})), want+" ")
 	}
+}
+
+func FuzzJSON(f *testing.F) {
+	f.Add("weights.bin", int64(1_770_000_000), 0, 0.5)
+	f.Add("</script><b>\x00\u2028\xff", int64(253_402_300_799), -3600, math.NaN())
+	f.Add(`"\u0000\`, int64(math.MaxInt64), 86_400, math.Inf(1))
+	f.Add("", int64(math.MinInt64), -1, -1.0)
+	f.Fuzz(func(t *testing.T, name string, date int64, zone int, part float64) {
+		s := middle()
+		bad := &s.Versions[0]
+		bad.Name, bad.Date = name, time.Unix(date, 0).In(time.FixedZone("", zone))
+		bad.Cells = slices.Clone(bad.Cells)
+		bad.Cells[0].Part = part
+		text, err := s.JSON()
+		require.NoError(t, err, "one version hides all others")
+		var read struct {
+			Versions []struct{ Version, State string }
+		}
+		require.NoError(t, json.Unmarshal(text, &read))
+		require.Len(t, read.Versions, 2)
+		require.Equal(t, "v2", read.Versions[0].Version)
+		require.Equal(t, status.Here, read.Versions[1].State)
+		page := html(t, s)
+		require.Contains(t, page, strings.Repeat("ab", 32))
+		require.NotContains(t, page, "</script><b>")
+	})
 }

@@ -16,6 +16,7 @@ package status
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 )
@@ -129,9 +130,19 @@ type Disk struct {
 	Free *int64 `json:"free,omitempty"` // nil where the system does not report it
 }
 
-// JSON returns status.json.
+// JSON returns status.json. Of a version that cannot be written as JSON it has the number and
+// the state: what one version says must not hide the others.
 func (s Status) JSON() ([]byte, error) {
 	text, err := json.Marshal(s)
+	if err != nil {
+		s.Versions = slices.Clone(s.Versions)
+		for i, v := range s.Versions {
+			if _, err := json.Marshal(v); err != nil {
+				s.Versions[i] = Version{Version: v.Version, State: v.State, Digest: v.Digest}
+			}
+		}
+		text, err = json.Marshal(s)
+	}
 	return append(text, '\n'), err
 }
 

@@ -39,7 +39,7 @@ func (s *Store) Usage() (Usage, error) {
 		one, ok := s.measured[e]
 		if !ok {
 			if one, err = s.measure(e.Version.String()); err != nil {
-				return Usage{}, err
+				continue // one that cannot be looked at hides no others
 			}
 		}
 		measured[e] = one
