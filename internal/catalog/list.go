@@ -233,6 +233,17 @@ func (c *Catalog) Inventory(most int) (Inventory, error) {
 	return i, nil
 }
 
+// Arrived returns the bytes that are here of each arriving version.
+func (c *Catalog) Arrived() map[shard.Version]int64 {
+	arrived := make(map[shard.Version]int64)
+	for _, v := range c.board.Arriving() {
+		for e := range v.Extents() {
+			arrived[v.Entry.Version] += e.Bytes
+		}
+	}
+	return arrived
+}
+
 // heldItem looks at the directory of e.
 func (c *Catalog) heldItem(e distfile.Entry) Item {
 	item := Item{State: Held, Entry: e}

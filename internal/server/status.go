@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -36,6 +37,10 @@ const (
 	// share one.
 	statusEvery = time.Second
 
+	// arrivalMarks is the number of marks over which a version's speed is an average, so
+	// that its estimate does not jump with each shard.
+	arrivalMarks = 6
+
 	// statusRest is the pause after a look, in durations of that look: looking takes a
 	// twentieth of the time at most, however much there is to see, and however many ask.
 	statusRest = 20
@@ -44,6 +49,7 @@ const (
 // statusPage shows a server. A nil one shows nothing.
 type statusPage struct {
 	opts    Options
+	host    string
 	health  health
 	swarms  bool // nodes of a swarm read here
 	started time.Time
@@ -62,17 +68,19 @@ type sight struct{ page, json []byte }
 
 func newStatusPage(opts Options, health health, swarms bool) *statusPage {
 	now := time.Now()
+	host, _ := os.Hostname() // which may have none
 	return &statusPage{
-		opts: opts, health: health, swarms: swarms, started: now.UTC(),
+		opts: opts, host: host, health: health, swarms: swarms, started: now.UTC(),
 		readers: readers{each: make(map[readerKey]*reader)},
-		marks:   []mark{{now, opts.Metrics.Traffic()}}, turn: make(chan struct{}, 1),
+		marks:   []mark{{at: now, traffic: opts.Metrics.Traffic()}}, turn: make(chan struct{}, 1),
 	}
 }
 
-// mark is the traffic of a server up to a moment.
+// mark is the traffic of a server up to a moment, and the bytes of its arriving versions.
 type mark struct {
 	at      time.Time
 	traffic metrics.Traffic
+	arrived map[shard.Version]int64
 }
 
 // since returns the speeds since an earlier mark.
@@ -109,9 +117,10 @@ func (p *statusPage) follow(ctx context.Context) {
 // mark ends a sample.
 func (p *statusPage) mark(now time.Time) {
 	p.readers.mark(now)
+	m := mark{at: now, traffic: p.opts.Metrics.Traffic(), arrived: p.opts.Catalog.Arrived()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.marks = append(p.marks[max(0, len(p.marks)-status.MaxSamples):], mark{now, p.opts.Metrics.Traffic()})
+	p.marks = append(p.marks[max(0, len(p.marks)-status.MaxSamples):], m)
 }
 
 // answer answers with the page, or with the JSON, to operators: scripts of other sites may
@@ -165,7 +174,7 @@ func (p *statusPage) look(ctx context.Context) (sight, error) {
 // all looks at everything.
 func (p *statusPage) all(now time.Time) (status.Status, error) {
 	opts := p.opts.Status
-	s := status.Status{Role: opts.Role, Build: opts.Build, Time: now.UTC(), Started: p.started}
+	s := status.Status{Role: opts.Role, Host: p.host, Build: opts.Build, Time: now.UTC(), Started: p.started}
 	why := p.health.unready()
 	s.Ready, s.NotReady = why == nil, status.Text(why)
 	here, err := p.opts.Catalog.Inventory(status.MaxVersions)
@@ -178,7 +187,9 @@ func (p *statusPage) all(now time.Time) (status.Status, error) {
 	}
 	s.Versions, s.MoreVersions = []status.Version{}, here.More
 	for _, item := range here.Versions {
-		s.Versions = append(s.Versions, versionStatus(item))
+		v := versionStatus(item)
+		p.expect(now, item.Entry.Version, &v)
+		s.Versions = append(s.Versions, v)
 	}
 	s.Downloads, s.MoreDownloads = p.readers.downloads(now)
 	if opts.Upstreams != nil {
@@ -188,13 +199,30 @@ func (p *statusPage) all(now time.Time) (status.Status, error) {
 	return s, nil
 }
 
+// expect has an arriving version state when it will be here, by its speed since the oldest of
+// the last few marks at which it was arriving.
+func (p *statusPage) expect(now time.Time, number shard.Version, v *status.Version) {
+	if v.State != status.Arriving || v.Done == nil {
+		return
+	}
+	p.mu.Lock()
+	marks := p.marks[max(0, len(p.marks)-arrivalMarks):]
+	p.mu.Unlock()
+	for _, m := range marks {
+		if arrived, ok := m.arrived[number]; ok {
+			v.Expect(speed(max(*v.Done-arrived, 0), now.Sub(m.at)), now)
+			return
+		}
+	}
+}
+
 // count fills in the bytes and speeds of s.
 func (p *statusPage) count(now time.Time, s *status.Status) {
 	p.mu.Lock()
 	marks := p.marks
 	p.mu.Unlock()
 	total := p.opts.Metrics.Traffic()
-	speeds := mark{now, total}.since(marks[max(0, len(marks)-2)]) // over five to ten seconds
+	speeds := mark{at: now, traffic: total}.since(marks[max(0, len(marks)-2)]) // over five to ten seconds
 	s.Throughput = status.Throughput{Sent: speeds.Sent, Received: speeds.In(), Samples: []status.Sample{}}
 	for i := 1; i < len(marks); i++ {
 		if now.Sub(marks[i].at) < status.MaxSamples*status.SampleEvery {

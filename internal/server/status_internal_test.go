@@ -15,8 +15,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/catalog"
+	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/status"
 	"github.com/shardcast/shardcast/internal/store"
@@ -229,6 +231,48 @@ func TestAMiddlesSamplesAddUpAllThatComesIn(t *testing.T) {
 	require.Len(t, s.Throughput.Samples, 2)
 	assert.EqualValues(t, 0, *s.Throughput.Samples[0].Received)
 	assert.EqualValues(t, 320, *s.Throughput.Samples[1].Received)
+}
+
+func TestAnArrivingVersionIsExpectedByItsOwnSpeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, err := store.Open(t.TempDir(), store.Middle)
+		require.NoError(t, err)
+		defer st.Close()
+		board := relay.NewBoard()
+		p := newStatusPage(Options{Catalog: catalog.New(st, board), Status: &Status{Role: "middle"}}, health{}, false)
+		m := shard.Manifest{Size: 1000, ShardSize: 1000, Digest: shard.Digest{7}, Shards: make([]shard.Digest, 1)}
+		first, second := board.Begin(distfile.Entry{Version: 1, Digest: m.Digest}, m, 1, nil),
+			board.Begin(distfile.Entry{Version: 2, Digest: m.Digest}, m, 1, nil)
+		expected := func() [2]status.Version {
+			s, err := p.all(time.Now())
+			require.NoError(t, err)
+			return [2]status.Version{s.Versions[1], s.Versions[0]}
+		}
+		for _, v := range expected() {
+			assert.Nil(t, v.Speed, "not known yet")
+		}
+		begun := time.Now()
+		p.mark(begun)
+		first.Shard(1).Begin()
+		second.Shard(1).Begin()
+		for i := range int64(8) {
+			time.Sleep(status.SampleEvery)
+			first.Shard(1).Wrote(disk.Range{From: 100 * i, To: 100 * (i + 1)})
+			second.Shard(1).Wrote(disk.Range{From: 10 * i, To: 10 * (i + 1)})
+			p.mark(time.Now())
+		}
+		got := expected()
+		assert.EqualValues(t, 20, *got[0].Speed)
+		assert.Equal(t, begun.Add(50*time.Second).UTC(), got[0].Arrival)
+		assert.EqualValues(t, 2, *got[1].Speed)
+		for range arrivalMarks {
+			time.Sleep(status.SampleEvery)
+			p.mark(time.Now())
+		}
+		got = expected()
+		assert.Zero(t, *got[0].Speed, "its last bytes are forgotten")
+		assert.Zero(t, got[0].Arrival)
+	})
 }
 
 func TestContradictionsOnTheDiskAreBounded(t *testing.T) {

@@ -64,8 +64,9 @@ func TestAVersionIsSummedUpInWords(t *testing.T) {
 	damaged.State = status.Damaged
 	for want, v := range map[string]status.Version{
 		"all 2 shards here":                     of(here, here),
-		"all 1 shard here":                      of(here),
-		"all 0 shards here":                     of(),
+		" 1 shard here":                         of(here),
+		"empty, without shards":                 of(),
+		"no shard is here":                      {State: status.Damaged},
 		"waits for an upstream":                 {State: status.Waiting},
 		"1 of 2 shards here, 1 missing":         damaged,
 		"0 of 1 shard here, 1 arriving":         of(begun),
@@ -73,6 +74,7 @@ func TestAVersionIsSummedUpInWords(t *testing.T) {
 	} {
 		assert.Contains(t, text(pageOf(t, v)), want)
 	}
+	assert.NotContains(t, text(pageOf(t, of(here))), "all 1 ")
 	assert.Empty(t, of().Runs())
 	var unknown status.Version
 	unknown.Add([]status.Shard{{Here: true}})

@@ -7,6 +7,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"html/template"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,9 +50,18 @@ var page = sync.OnceValue(func() *template.Template {
 		"number":  func(n int) string { return humanize.Comma(int64(n)) },
 		"count":   count,
 		"age":     age,
-		"split":   strings.Split,
+		"lacking": lacking,
+		"pieces":  pieces.FindAllString,
+		"port":    port.MatchString,
 	}).Parse(pageHTML))
 })
+
+// A line of text may break between its pieces: ports, such as :8000, and the text between
+// ports and slashes.
+var (
+	pieces = regexp.MustCompile(`(?s):\d+:?|/?(?:[^:/]|://|:[^\d/]|:$)+|.`)
+	port   = regexp.MustCompile(`^:\d+:?$`)
+)
 
 // HTML returns the page.
 func (s Status) HTML() ([]byte, error) {
@@ -89,6 +100,45 @@ func age(t, now time.Time) string {
 	default:
 		return fmt.Sprintf("%d\u00a0days", d/(24*time.Hour))
 	}
+}
+
+// unfolded is the number of versions that the page shows at once, the newest ones.
+const unfolded = 10
+
+// Folded returns the versions that the page shows at once, and the ones that it unfolds,
+// each if there are any.
+func (s Status) Folded() [][]Version {
+	n := min(unfolded, len(s.Versions))
+	parts := [][]Version{s.Versions[:n], s.Versions[n:]}
+	return slices.DeleteFunc(parts, func(some []Version) bool { return len(some) == 0 })
+}
+
+// lacking returns the number of versions that are not all here.
+func lacking(versions []Version) (n int) {
+	for _, v := range versions {
+		if v.State != Here {
+			n++
+		}
+	}
+	return n
+}
+
+// Left returns when an arriving version will be here, or that none of it comes; and no text
+// while that is unknown.
+func (v Version) Left(now time.Time) string {
+	switch {
+	case v.Speed == nil:
+		return ""
+	case *v.Speed == 0:
+		return "stands still"
+	case v.Arrival.IsZero():
+		return "more than a year left"
+	}
+	at := v.Arrival.UTC().Format("15:04\u00a0UTC")
+	if v.Arrival.Sub(now) >= 12*time.Hour {
+		at = v.Arrival.UTC().Format("2\u00a0Jan 15:04\u00a0UTC")
+	}
+	return fmt.Sprintf("here in about %s, %s", age(now, v.Arrival), at)
 }
 
 // Most returns the highest speeds of t, out, in, and of both.

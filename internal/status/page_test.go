@@ -5,15 +5,18 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/shardcast/shardcast/internal/status"
 )
@@ -29,10 +32,11 @@ func at(seconds float64) time.Time {
 func middle() status.Status {
 	v2 := of(here, here, part, missing)
 	v2.Version, v2.Name, v2.Date, v2.ShardSize = "v2", "weights.bin", at(-90), 10
+	v2.Expect(2, at(0))
 	v1 := of(here)
 	v1.Version, v1.State, v1.Digest = "v1", status.Here, strings.Repeat("ab", 32)
 	return status.Status{
-		Role: "middle", Build: "v1.2.3", Time: at(0), Started: at(-7200), NotReady: "v3 is not here",
+		Role: "middle", Host: "relay-7", Build: "v1.2.3", Time: at(0), Started: at(-7200), NotReady: "v3 is not here",
 		Versions: []status.Version{v2, v1}, MoreVersions: 1,
 		Upstreams: []status.Upstream{
 			{
@@ -67,7 +71,7 @@ func html(t *testing.T, s status.Status) string {
 func text(page string) string {
 	_, body, _ := strings.Cut(page, "<body>")
 	body, _, _ = strings.Cut(body, "<script>")
-	body = strings.ReplaceAll(body, "<wbr>", "")
+	body = regexp.MustCompile(`<wbr>|<span class="port">(:[0-9]+:?)</span>`).ReplaceAllString(body, "$1")
 	body = regexp.MustCompile(`<[^>]*>`).ReplaceAllString(body, " ")
 	return strings.Join(strings.Fields(strings.ReplaceAll(body, "\u00a0", " ")), " ")
 }
@@ -75,10 +79,10 @@ func text(page string) string {
 func TestThePageShowsAllThatTheJSONHas(t *testing.T) {
 	got := text(html(t, middle()))
 	for _, want := range []string{
-		"shardcast middle", "Not ready : v3 is not here", "up 2 h", "version v1.2.3", "as of 12:00:00 UTC",
-		"v2 arriving weights.bin 40 B 1 min shards 1 to 2 here, shard 3 arriving, shard 4 missing " +
-			"2 of 4 shards here, 1 arriving, 1 missing 24 B of 40 B not known yet",
-		"v1 – 10 B – shard 1 here all 1 shard here abab", "And 1 older version.",
+		"shardcast middle on relay-7", "Not ready : v3 is not here", "up 2 h", "build v1.2.3", "as of 12:00:00 UTC",
+		"v2 arriving weights.bin 40 B 1 min ago shards 1 to 2 here, shard 3 arriving, shard 4 missing " +
+			"2 of 4 shards here, 1 arriving, 1 missing 24 B of 40 B, here in about 8 s, 12:00 UTC not known yet",
+		"v1 – 10 B – shard 1 here 1 shard here abab", "And 1 older version.",
 		"Out 4.0 MB/s now, 4.0 MB/s at most", "In 5.0 MB/s now, 8.0 MB/s at most", "upper line: 8.0 MB/s",
 		"Used here 4.0 GB", "Free 50 GB",
 		"http://a:8000 sending v2 75% 3.0 MB 5.0 MB/s 1.0 MB/s 98% none",
@@ -105,7 +109,7 @@ func TestAnEmptyOriginShowsThatItIsEmpty(t *testing.T) {
 func TestThePageEscapesEachText(t *testing.T) {
 	evil := `</title></script><script>alert(1)</script><img src=x onerror=alert(1)>"'` + "`{{.}}\u202e\x00"
 	s := middle()
-	s.NotReady, s.Build, s.Role = evil, evil, evil
+	s.NotReady, s.Build, s.Role, s.Host = evil, evil, evil, evil
 	for i := range s.Versions {
 		v := &s.Versions[i]
 		v.Version, v.State, v.Name, v.Digest = evil, evil, evil, evil
@@ -197,12 +201,12 @@ func TestNamesInTheJSONStayAsTheyAre(t *testing.T) {
 	s.Throughput.Samples = s.Throughput.Samples[:1]
 	text, err := s.JSON()
 	require.NoError(t, err)
-	assert.JSONEq(t, `{"role":"middle","build":"v1.2.3","time":"2026-11-26T12:00:00Z",`+
+	assert.JSONEq(t, `{"role":"middle","host":"relay-7","build":"v1.2.3","time":"2026-11-26T12:00:00Z",`+
 		`"started":"2026-11-26T10:00:00Z",`+
 		`"ready":false,"not_ready":"v3 is not here",`+
 		`"versions":[{"version":"v2","state":"arriving","name":"weights.bin",`+
 		`"date":"2026-11-26T11:58:30Z","shard_size":10,`+
-		`"size":40,"done":24,"shard_count":4,"here":2,"arriving":1,"missing":1,`+
+		`"size":40,"done":24,"speed":2,"arrival":"2026-11-26T12:00:08Z","shard_count":4,"here":2,"arriving":1,"missing":1,`+
 		`"cells":[{"shards":2,"here":2,"arriving":0,"part":0}]}],"more_versions":1,`+
 		`"upstreams":[{"upstream":"http://b:8000","state":"failing","up":false,"newest":"v1",`+
 		`"received":1000000,"share":0.25,"speed":0,`+
@@ -214,6 +218,141 @@ func TestNamesInTheJSONStayAsTheyAre(t *testing.T) {
 		`"samples":[{"time":"2026-11-26T11:59:50Z","sent":0,"received":8000000}]},`+
 		`"disk":{"used":4000000000,"free":50000000000}}`, string(text))
 	assert.True(t, strings.HasSuffix(string(text), "}\n"), "one line")
+}
+
+func TestTheTitleBeginsWithTheHost(t *testing.T) {
+	s := middle()
+	assert.Contains(t, html(t, s), "<title>relay-7: shardcast middle, v2, not ready</title>")
+	s.Host = ""
+	assert.Contains(t, html(t, s), "<title>shardcast middle, v2, not ready</title>")
+	assert.Contains(t, html(t, s), ">shardcast middle</h1>")
+}
+
+func TestOfManyVersionsTheNewestTenAreUnfolded(t *testing.T) {
+	var s status.Status
+	for n := range 13 {
+		v := of(here)
+		v.Version, v.State = fmt.Sprintf("v%d", 13-n), status.Here
+		s.Versions = append(s.Versions, v)
+	}
+	s.Versions[11].State = status.Damaged
+	before, folded, _ := strings.Cut(html(t, s), `<details id="older">`)
+	assert.Contains(t, before, ">v4<")
+	assert.NotContains(t, before, ">v3<")
+	folded, _, _ = strings.Cut(folded, "</details>")
+	assert.Contains(t, folded, "3 older versions, 1 not all here</summary>")
+	for _, version := range []string{">v3<", ">v2 <", ">v1<"} {
+		assert.Contains(t, folded, version)
+	}
+	s.Versions = s.Versions[:11]
+	assert.Contains(t, html(t, s), ">1 older version</summary>")
+	s.Versions = s.Versions[:10]
+	assert.NotContains(t, html(t, s), "<details")
+}
+
+func TestAnArrivingVersionShowsWhenItWillBeHere(t *testing.T) {
+	for want, speed := range map[string]int64{
+		"24 B of 40 B, here in about 8 s, 12:00 UTC": 2,
+		"24 B of 40 B, stands still":                    0,
+	} {
+		v := of(here, here, part, missing)
+		v.Expect(speed, at(0))
+		assert.Contains(t, text(html(t, status.Status{Time: at(0), Versions: []status.Version{v}})), want)
+	}
+	huge, done := int64(math.MaxInt64), int64(1e9)
+	for want, size := range map[string]int64{
+		", here in about 27 h, 27 Nov 15:46 UTC": 2e9,
+		", more than a year left":                   huge,
+	} {
+		v := of(begun)
+		v.Size, v.Done = &size, &done
+		v.Expect(10_000, at(0))
+		s := status.Status{Time: at(0), Versions: []status.Version{v}}
+		assert.Contains(t, text(html(t, s)), want)
+		_, err := s.JSON()
+		require.NoError(t, err)
+	}
+	whole := of(here)
+	whole.Expect(5, at(0))
+	assert.Nil(t, whole.Speed, "it is here")
+}
+
+// The whole digest stands in the page, which shows its beginning, so that it can be copied.
+func TestADigestIsShortenedByTheStyleAlone(t *testing.T) {
+	page := html(t, middle())
+	whole := strings.Repeat("ab", 32)
+	assert.Contains(t, page, `<code title="`+whole+`">`+whole+`</code>`)
+	assert.Contains(t, page, `aria-label="Copy the digest of v1"`)
+}
+
+func TestALineBreaksBeforeAPortAndNotWithin(t *testing.T) {
+	s := middle()
+	for shown, upstream := range map[string]string{
+		`http://a<span class="port">:8000</span>/x/y`:         "http://a:8000/x/y",
+		`http://[2001:db8::7]<span class="port">:8000</span>`: "http://[2001:db8::7]:8000",
+		`dial a<span class="port">:53:</span> no such host`:   "dial a:53: no such host",
+	} {
+		s.Upstreams[0].Upstream = upstream
+		page := html(t, s)
+		assert.Contains(t, strings.ReplaceAll(page, "<wbr>", ""), ">"+shown+"<")
+		assert.Contains(t, page, `<wbr><span class="port">`)
+	}
+}
+
+func TestNoTextIsLostBetweenItsPieces(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := rapid.StringOf(rapid.SampledFrom([]rune("a:/8 \n[]é"))).Draw(t, "text")
+		page, err := status.Status{NotReady: want}.HTML()
+		require.NoError(t, err)
+		_, got, _ := strings.Cut(string(page), "Not ready</strong>: ")
+		got, _, _ = strings.Cut(got, "</span>\n")
+		got = regexp.MustCompile(`<[^>]*>`).ReplaceAllString(got, "")
+		if got != want {
+			t.Fatalf("%q instead of %q", got, want)
+		}
+	})
+}
+
+// Text has the contrast that WCAG 2.2 asks of level AA (success criterion 1.4.3).
+func TestTextHasContrast(t *testing.T) {
+	themes := regexp.MustCompile(`:root\{[^}]*--bg:[^}]*\}`).FindAllString(html(t, middle()), -1)
+	require.Len(t, themes, 2, "light and dark")
+	for _, theme := range themes {
+		for _, ground := range []string{"bg", "card"} {
+			for _, color := range []string{"text", "soft", "link", "good", "fair", "bad"} {
+				assert.GreaterOrEqual(t, contrast(t, theme, color, ground), 4.5, "%s on %s in %s", color, ground, theme)
+			}
+			for _, color := range []string{"here", "come", "in"} {
+				assert.GreaterOrEqual(t, contrast(t, theme, color, ground), 3.0, "%s on %s in %s", color, ground, theme)
+			}
+		}
+	}
+}
+
+// contrast returns the ratio of two colors of a theme (WCAG 2.2, "contrast ratio").
+func contrast(t *testing.T, theme, one, other string) float64 {
+	t.Helper()
+	luminance := func(name string) (sum float64) {
+		found := regexp.MustCompile(`--` + name + `:#(\w+)`).FindStringSubmatch(theme)
+		require.NotNil(t, found, name)
+		hex := found[1]
+		if len(hex) == 3 {
+			hex = string([]byte{hex[0], hex[0], hex[1], hex[1], hex[2], hex[2]})
+		}
+		for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
+			value, err := strconv.ParseUint(hex[2*i:2*i+2], 16, 8)
+			require.NoError(t, err)
+			c := float64(value) / 255
+			if c <= 0.04045 {
+				sum += weight * c / 12.92
+			} else {
+				sum += weight * math.Pow((c+0.055)/1.055, 2.4)
+			}
+		}
+		return sum
+	}
+	a, b := luminance(one), luminance(other)
+	return (max(a, b) + 0.05) / (min(a, b) + 0.05)
 }
 
 func TestAgesAreInOneUnit(t *testing.T) {

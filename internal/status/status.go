@@ -34,8 +34,9 @@ const (
 
 // Status is one look at a server. Its JSON is status.json.
 type Status struct {
-	Role          string     `json:"role"`  // origin or middle
-	Build         string     `json:"build"` // the version of the program
+	Role          string     `json:"role"`           // origin or middle
+	Host          string     `json:"host,omitempty"` // the machine's name, if it has one
+	Build         string     `json:"build"`          // the version of the program
 	Time          time.Time  `json:"time"`
 	Started       time.Time  `json:"started"`
 	Ready         bool       `json:"ready"`
@@ -68,6 +69,8 @@ type Version struct {
 	Digest     string    `json:"digest,omitempty"` // the manifest's, or that of distribution.txt
 	Size       *int64    `json:"size,omitempty"`   // nil while no manifest is known
 	Done       *int64    `json:"done,omitempty"`   // bytes here, likewise
+	Speed      *int64    `json:"speed,omitempty"`  // at which it arrives, nil while unknown
+	Arrival    time.Time `json:"arrival,omitzero"` // when it will be here at that speed, likewise
 	ShardCount int       `json:"shard_count"`
 	Here       int       `json:"here"`     // shards here
 	Arriving   int       `json:"arriving"` // shards that an upstream or a peer sends
@@ -128,6 +131,20 @@ type Sample struct {
 type Disk struct {
 	Used int64  `json:"used"`           // by the directory, arriving and retired versions included
 	Free *int64 `json:"free,omitempty"` // nil where the system does not report it
+}
+
+// maxLeft bounds the time until an [Version.Arrival]. A later one is unknown.
+const maxLeft = 365 * 24 * time.Hour
+
+// Expect sets the Speed and the Arrival of a version whose Size is known.
+func (v *Version) Expect(speed int64, now time.Time) {
+	if v.Size == nil || v.Done == nil || *v.Done >= *v.Size {
+		return
+	}
+	v.Speed = &speed
+	if left := float64(*v.Size-*v.Done) / float64(max(speed, 0)); left < maxLeft.Seconds() {
+		v.Arrival = now.Add(time.Duration(left * float64(time.Second))).UTC()
+	}
 }
 
 // JSON returns status.json. Of a version that cannot be written as JSON it has the number and
