@@ -455,9 +455,6 @@ func TestVersionPrintsTheBuild(t *testing.T) {
 }
 
 func TestRunEndsTheContextWithASignal(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("a process cannot send itself a signal there")
-	}
 	broken := errors.New("broken off")
 	for name, tc := range map[string]struct {
 		signal os.Signal

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"runtime"
 	"time"
 
 	"github.com/vbauerster/cupwriter"
@@ -86,7 +85,7 @@ func drawable(term *terminal) bool {
 		return false
 	}
 	kind := os.Getenv("TERM")
-	return kind != "dumb" && (kind != "" || runtime.GOOS == "windows")
+	return kind != "dumb" && kind != ""
 }
 
 // Update returns the library's callback, which is nil where the library logs progress

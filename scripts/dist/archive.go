@@ -2,7 +2,6 @@ package main
 
 import (
 	"archive/tar"
-	"archive/zip"
 	"bytes"
 	"compress/gzip"
 	"errors"
@@ -38,24 +37,5 @@ func tarred(files []file, at time.Time) ([]byte, error) {
 		}
 	}
 	err = errors.Join(tw.Close(), zw.Close())
-	return b.Bytes(), err
-}
-
-// zipped returns a zip of files in their order, all of the same time.
-func zipped(files []file, at time.Time) ([]byte, error) {
-	var b bytes.Buffer
-	zw := zip.NewWriter(&b)
-	for _, f := range files {
-		header := &zip.FileHeader{Name: f.name, Method: zip.Deflate, Modified: at}
-		header.SetMode(f.mode)
-		w, err := zw.CreateHeader(header)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := w.Write(f.data); err != nil {
-			return nil, err
-		}
-	}
-	err := zw.Close()
 	return b.Bytes(), err
 }

@@ -30,8 +30,7 @@ var texts = []string{"README.md", "CHANGELOG.md", "LICENSE"}
 
 func main() {
 	out := flag.String("out", "dist", "`DIRECTORY` for the archives; those in it are replaced")
-	targets := flag.String("targets",
-		"linux/amd64,linux/arm64,darwin/amd64,darwin/arm64,windows/amd64,windows/arm64",
+	targets := flag.String("targets", "linux/amd64,linux/arm64,darwin/amd64,darwin/arm64",
 		"`TARGETS`, systems and processors to build for, separated by commas")
 	version := flag.String("version", "",
 		"`NAME` of the release in the archives' names (default the output of git describe)")
@@ -80,8 +79,11 @@ func run(ctx context.Context, out, version string, targets, commands []string) e
 	slices.Sort(targets)
 	for _, target := range targets {
 		goos, goarch, ok := strings.Cut(target, "/")
-		if !ok {
+		switch {
+		case !ok:
 			return fmt.Errorf("target %q: want a system and a processor, such as linux/amd64", target)
+		case goos == "windows":
+			return fmt.Errorf("target %q: shardcast does not run on Windows; want linux or darwin", target)
 		}
 		name, data, err := r.archive(ctx, goos, goarch, filepath.Join(work, goos+"-"+goarch))
 		if err != nil {
@@ -129,10 +131,6 @@ func (r release) archive(ctx context.Context, goos, goarch, bin string) (string,
 	if err != nil {
 		return "", nil, err
 	}
-	suffix := ""
-	if goos == "windows" {
-		suffix = ".exe"
-	}
 	root := fmt.Sprintf("shardcast-%s-%s-%s", r.version, goos, goarch)
 	var files []file
 	add := func(path, name string, mode fs.FileMode) error {
@@ -141,7 +139,7 @@ func (r release) archive(ctx context.Context, goos, goarch, bin string) (string,
 		return err
 	}
 	for _, command := range r.commands {
-		if err := add(filepath.Join(bin, command+suffix), "bin/"+command+suffix, 0o755); err != nil {
+		if err := add(filepath.Join(bin, command), "bin/"+command, 0o755); err != nil {
 			return "", nil, err
 		}
 	}
@@ -163,10 +161,6 @@ func (r release) archive(ctx context.Context, goos, goarch, bin string) (string,
 		}
 	}
 	slices.SortFunc(files, func(a, b file) int { return strings.Compare(a.name, b.name) })
-	if goos == "windows" {
-		data, err := zipped(files, r.time)
-		return root + ".zip", data, err
-	}
 	data, err := tarred(files, r.time)
 	return root + ".tar.gz", data, err
 }

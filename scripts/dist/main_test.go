@@ -1,13 +1,11 @@
 package main
 
 import (
-	"archive/zip"
 	"bytes"
 	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -37,15 +35,12 @@ func TestBuildingTwiceGivesTheSameBytes(t *testing.T) {
 	}
 }
 
-// testTime is any.
-var testTime = time.Unix(1767225600, 0).UTC()
-
-func TestZippedFilesMayBeRun(t *testing.T) {
-	data, err := zipped([]file{{name: "a/b", mode: 0o755, data: []byte("x")}}, testTime)
-	require.NoError(t, err)
-	r, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
-	require.NoError(t, err)
-	require.Len(t, r.File, 1)
-	assert.Equal(t, os.FileMode(0o755), r.File[0].Mode())
-	assert.True(t, r.File[0].Modified.Equal(testTime))
+func TestNoArchiveIsBuiltForASystemWhereNothingRuns(t *testing.T) {
+	for _, target := range []string{"windows/amd64", "windows/arm64", "linux"} {
+		dir := t.TempDir()
+		require.ErrorContains(t, run(t.Context(), dir, "v0.0.0", []string{target}, nil), target)
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		assert.Empty(t, entries)
+	}
 }
