@@ -29,6 +29,11 @@ import (
 //	corrupt    one bit of the body is flipped
 //	short      the body ends early, with a Content-Length to match, and without ranges
 //	long       the body is too long, likewise
+//	trailing   the body is too long, in chunks without a Content-Length
+//	early      a range begins at a block of 64 KiB, before where it was requested
+//	late       a range begins a byte behind where it was requested
+//	page       a page in HTML, with status 200
+//	gzip       the body is said to be encoded
 //	cut        the connection ends in the middle of the body
 //	cut:BYTES  the connection ends after BYTES of the body
 //	half       half of the file comes, and the rest when the rules change
@@ -66,7 +71,7 @@ type rule struct {
 // faults are the names of all faults.
 var faults = []string{
 	"corrupt", "short", "long", "cut", "half", "reset", "hang", "missing", "busy", "later", "stall", "drip", "rate",
-	"elsewhere", "hold",
+	"elsewhere", "hold", "trailing", "early", "late", "page", "gzip",
 }
 
 func parseRules(ts *testscript.TestScript, args []string) []rule {
@@ -315,6 +320,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.mu.Unlock()
 		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
 		http.Error(w, "busy", http.StatusServiceUnavailable)
+	case "page":
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = io.WriteString(w, "<!DOCTYPE html>\n<html><body>Log in to the network.</body></html>\n")
 	case "elsewhere":
 		http.Redirect(w, r, "http://"+p.upstream+r.URL.Path, http.StatusFound)
 	case "reset":
@@ -338,8 +346,18 @@ func (p *proxy) pass(w http.ResponseWriter, r *http.Request, rule rule, changed 
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
-	if rule.fault != "short" && rule.fault != "long" {
+	if rule.fault != "short" && rule.fault != "long" && rule.fault != "trailing" {
 		req.Header["Range"] = r.Header["Range"]
+	}
+	var from, to int64
+	if n, _ := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &from, &to); n == 2 {
+		switch rule.fault {
+		case "early":
+			from -= from % (64 << 10)
+		case "late":
+			from++
+		}
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, to))
 	}
 	resp, err := p.client.Do(req)
 	if err != nil {
@@ -353,7 +371,14 @@ func (p *proxy) pass(w http.ResponseWriter, r *http.Request, rule rule, changed 
 	}
 	body = damage(rule.fault, body)
 	w.Header()["Content-Range"] = resp.Header["Content-Range"]
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	switch rule.fault {
+	case "trailing": // without a length
+	case "gzip":
+		w.Header().Set("Content-Encoding", "gzip")
+		fallthrough
+	default:
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	}
 	w.WriteHeader(resp.StatusCode)
 	part := func(size int) {
 		_, _ = w.Write(body[:size])
@@ -437,7 +462,7 @@ func damage(fault string, body []byte) []byte {
 		body[len(body)/2] ^= 1
 	case fault == "short":
 		body = body[:len(body)/2]
-	case fault == "long":
+	case fault == "long", fault == "trailing":
 		body = append(bytes.Clone(body), "too much"...)
 	}
 	return body

@@ -281,14 +281,18 @@ func TestRefreshSkipsBadLinesAndNamesThem(t *testing.T) {
 	assert.Len(t, log.with("line skipped"), 7, "logged each time")
 }
 
-func TestRefreshNamesBadLinesAlsoWhereNoneIsRight(t *testing.T) {
-	var log logbook
-	s := listing(t, "<html>\nPlease log in to the network.\n</html>\n")
-	pool := newPool(t, fetch.Options{Logger: log.logger()}, s)
-	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
-	assert.Empty(t, pool.Offers())
-	assert.NotEmpty(t, log.with("line skipped", s.URL, "line 1:"),
-		"the log does not show the reason for an empty offer")
+// A captive portal, or another web server, answers everything.
+func TestRefreshSaysThatAServerIsNoneOfOurs(t *testing.T) {
+	for text, want := range map[string]string{
+		"<html>\nPlease log in to the network.\n</html>\n": "it is no shardcast server: it answered an HTML page",
+		`{"error": "no such bucket"}`:                      "it is no shardcast server: no line of it is a version's: ",
+	} {
+		pool := newPool(t, fetch.Options{}, listing(t, text))
+		require.ErrorContains(t, pool.Refresh(t.Context(), fetch.All), want)
+		assert.Empty(t, pool.Offers())
+	}
+	pool := newPool(t, fetch.Options{}, listing(t, ""))
+	require.NoError(t, pool.Refresh(t.Context(), fetch.All), "nothing was published yet")
 }
 
 func TestRefreshBoundsTheSizeOfADistribution(t *testing.T) {

@@ -165,8 +165,11 @@ func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
 // manifestAt gets the manifest of e from s.
 func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e distfile.Entry) (Manifest, error) {
 	body, err := o.opts.Remote.Get(ctx, s, remote.Request{Path: []string{e.Version.String(), shard.ManifestName}})
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		err = &roster.Setback{Err: err, What: roster.Never}
+	case errors.Is(err, remote.ErrForeign):
+		err = roster.Wrong(err)
 	}
 	if err != nil {
 		return Manifest{}, err

@@ -33,6 +33,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"slices"
@@ -296,6 +297,9 @@ func (o *Offers) distribution(ctx context.Context, s *remote.Server, q question)
 		defer func() { r.held, err = h.Ended(err) }()
 	}
 	body, err := o.opts.Remote.Get(ctx, s, req)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: nothing was published there yet, or it is no shardcast server", err)
+	}
 	if err != nil {
 		return reply{}, err
 	}
@@ -305,7 +309,11 @@ func (o *Offers) distribution(ctx context.Context, s *remote.Server, q question)
 	if r.unchanged {
 		return r, nil
 	}
-	if r.entries, r.skipped, err = distfile.Parse(body); err != nil {
+	r.entries, r.skipped, err = distfile.Parse(body)
+	if err == nil && len(r.entries) == 0 && len(r.skipped) > 0 {
+		err = fmt.Errorf("%w: no line of it is a version's: %w", remote.ErrForeign, r.skipped[0])
+	}
+	if err != nil {
 		return reply{}, fmt.Errorf("%s: %w", s.URL.JoinPath(distfile.FileName).Redacted(), err)
 	}
 	return r, nil

@@ -142,7 +142,7 @@ func (p *Plan) hear(ctx context.Context, number int, s *remote.Server, of *peer)
 		if err := p.hearOnce(ctx, number, s, of); err != nil && ctx.Err() == nil {
 			p.opts.Logger.Debug("list of shards unavailable",
 				"version", p.opts.Version.String(), "node", s.Name, "err", err)
-			if errors.Is(err, swarm.ErrHave) || errors.Is(err, bufio.ErrTooLong) {
+			if errors.Is(err, swarm.ErrHave) || errors.Is(err, bufio.ErrTooLong) || errors.Is(err, remote.ErrForeign) {
 				wait = garbledAgain
 			}
 		}

@@ -165,7 +165,7 @@ func (w *Swarm) peer(u *url.URL) *peer {
 			forgotten = i
 		}
 	}
-	p := &peer{server: remote.NewServer(u)}
+	p := &peer{server: remote.NewPeer(u)}
 	if len(w.known) >= mostKnown && forgotten >= 0 {
 		w.known[forgotten] = p
 	} else {

@@ -1,8 +1,10 @@
 package remote
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"time"
@@ -64,13 +66,25 @@ func (e *Busy) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *Busy) Unwrap() error { return e.Err }
 
+// drained in bytes is read of an answer that is an error, so that its connection can be
+// used again.
+const drained = 4 << 10
+
 // answered is the error for an answer without the resource that was requested.
 func answered(resp *http.Response) error {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, drained))
 	switch code := resp.StatusCode; {
 	case code == http.StatusNotFound || code == http.StatusGone:
 		return fs.ErrNotExist
 	case code/100 == 3:
-		return fmt.Errorf("it redirects to %.200q, which is not followed", resp.Header.Get("Location"))
+		return redirected(resp)
+	case code == http.StatusBadRequest && resp.Request.URL.Scheme == "http" && wantsTLS(text):
+		return Matching(speaksTLS(resp.Request.URL.Host), Status(code))
+	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+		return fmt.Errorf("%w: give credentials in its URL, as http://USER:PASSWORD@%s", Status(code), resp.Request.URL.Host)
+	case code == http.StatusProxyAuthRequired:
+		return fmt.Errorf("%w: give the proxy's credentials in HTTP_PROXY or HTTPS_PROXY, as http://USER:PASSWORD@HOST",
+			Status(code))
 	default:
 		after := resp.Header.Get("Retry-After")
 		if after != "" && (code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests) {
@@ -78,4 +92,20 @@ func answered(resp *http.Response) error {
 		}
 		return Status(code)
 	}
+}
+
+// redirected is the error for an answer that names another place.
+func redirected(resp *http.Response) error {
+	from := resp.Request.URL
+	at, err := resp.Location()
+	if err == nil && from.Scheme == "http" && at.Scheme == "https" && at.Hostname() == from.Hostname() {
+		return speaksTLS(at.Host)
+	}
+	return fmt.Errorf("it redirects to %.200q, and redirects are not followed", resp.Header.Get("Location"))
+}
+
+// wantsTLS reports whether a server's text for people says that it was asked without TLS, as
+// those of Go, nginx and Apache do.
+func wantsTLS(text []byte) bool {
+	return bytes.Contains(text, []byte("HTTPS")) || bytes.Contains(text, []byte("SSL-enabled"))
 }

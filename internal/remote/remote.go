@@ -24,8 +24,6 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -43,11 +41,22 @@ type Server struct {
 	// Name is the URL without a password, for people.
 	Name string
 
+	direct    bool // no proxy is asked for it
 	rangeless atomic.Bool
+	whole     atomic.Bool // no range is requested any more, for its answers to ranges are of no use
 }
 
-// NewServer returns the server at u.
+// NewServer returns the server at u, which is asked through a proxy where the environment
+// says so.
 func NewServer(u *url.URL) *Server { return &Server{URL: u, Name: u.Redacted()} }
+
+// NewPeer returns the server at u, which is asked directly: a proxy leads out of the network
+// that peers share.
+func NewPeer(u *url.URL) *Server {
+	s := NewServer(u)
+	s.direct = true
+	return s
+}
 
 // Rangeless reports whether the server has answered a request for a range with more.
 func (s *Server) Rangeless() bool { return s.rangeless.Load() }
@@ -89,7 +98,8 @@ type Options struct {
 
 // A Client makes requests. Its methods may be called from any goroutine.
 type Client struct {
-	http    *http.Client
+	http    *http.Client // for upstreams
+	direct  *http.Client // for peers
 	timeout time.Duration
 	bucket  *bucket.Bucket // of limited requests, or nil
 	step    int            // in bytes, the most that is read at once then
@@ -100,10 +110,8 @@ func New(opts Options) *Client {
 	c := &Client{
 		timeout: opts.Timeout,
 		bucket:  bucket.New(opts.LimitRate),
-		http: &http.Client{
-			Transport:     newTransport(opts),
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		http:    newClient(opts, http.ProxyFromEnvironment),
+		direct:  newClient(opts, nil),
 	}
 	if c.bucket != nil {
 		// Each connection has its turn twice a second, or it would seem to stall.
@@ -112,14 +120,14 @@ func New(opts Options) *Client {
 	return c
 }
 
-// newTransport has no time limits of its own but for connecting: [Client.Get] watches the
+// newClient has no time limits of its own but for connecting: [Client.Get] watches the
 // whole of a request for silence. With a dialer and a TLS configuration of ours it speaks
 // HTTP/1.1 alone: HTTP/2, whose transfers share a connection, was slower by a fifth.
-func newTransport(opts Options) *http.Transport {
+func newClient(opts Options, proxy func(*http.Request) (*url.URL, error)) *http.Client {
 	t := &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
+		Proxy:                  proxy,
 		TLSClientConfig:        &tls.Config{RootCAs: opts.RootCAs, MinVersion: tls.VersionTLS12},
-		DialContext:            (&net.Dialer{Timeout: opts.Timeout}).DialContext,
+		DialContext:            newDialer(opts.Timeout).dial,
 		TLSHandshakeTimeout:    opts.Timeout,
 		MaxIdleConnsPerHost:    opts.Connections,
 		IdleConnTimeout:        wire.ClientIdle,
@@ -129,11 +137,17 @@ func newTransport(opts Options) *http.Transport {
 	if opts.Dial != nil {
 		t.DialContext, t.Proxy = opts.Dial, nil
 	}
-	return t
+	return &http.Client{
+		Transport:     t,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 // Close closes the connections that are kept for later requests.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	c.direct.CloseIdleConnections()
+}
 
 // A Request is a request for one resource of a server.
 type Request struct {
@@ -146,6 +160,10 @@ type Request struct {
 
 	// Want is the range that is requested. Zero means all.
 	Want disk.Range
+
+	// Size is that of the whole resource in bytes, or 0 if it is not known: a part of
+	// anything else is of no use.
+	Size int64
 
 	// Header is sent beside the headers of every request.
 	Header map[string]string
@@ -169,8 +187,16 @@ type Body struct {
 	// requested, for not all servers know ranges.
 	From int64
 
+	// To is the offset after its last byte, where the server sends a part of the resource,
+	// and otherwise 0. It may be before or after the end of the range that was requested.
+	To int64
+
 	// Size is the size of the whole resource in bytes, or -1 if the server did not say.
 	Size int64
+
+	// Bounded says that the server has stated how many bytes it sends, so that no more can
+	// be read.
+	Bounded bool
 
 	// Header is the answer's.
 	Header http.Header
@@ -194,14 +220,8 @@ type Body struct {
 	step    int
 }
 
-const (
-	// drained in bytes is read of an answer that is an error, so that its connection can be
-	// used again.
-	drained = 4 << 10
-
-	// floor in bytes per second is the speed that counts as silence, over the time-out.
-	floor = 64
-)
+// floor in bytes per second is the speed that counts as silence, over the time-out.
+const floor = 64
 
 // Get makes a request, and returns the answer when its headers have come. See the
 // package comment for the errors. Their text names the URL.
@@ -227,7 +247,7 @@ func (c *Client) Get(ctx context.Context, s *Server, r Request) (*Body, error) {
 		cancel(fmt.Errorf("%w for %v", ErrSilent, silence))
 	})
 	b.ctx = httptrace.WithClientTrace(b.ctx, b.trace(s.Host()))
-	if err := c.open(b, target.String(), r); err != nil {
+	if err := c.open(b, s, target, r); err != nil {
 		b.stop()
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -251,60 +271,69 @@ func (b *Body) trace(host string) *httptrace.ClientTrace {
 }
 
 // open makes the request and fills b with the answer.
-func (c *Client) open(b *Body, target string, r Request) error {
-	req, err := http.NewRequestWithContext(b.ctx, http.MethodGet, target, http.NoBody)
+func (c *Client) open(b *Body, s *Server, target *url.URL, r Request) error {
+	if s.whole.Load() {
+		r.Want = disk.Range{}
+	}
+	err := c.exchange(b, s, target, r)
+	if errors.Is(err, errUseless) && b.ctx.Err() == nil {
+		s.whole.Store(true)
+		r.Want = disk.Range{}
+		err = c.exchange(b, s, target, r)
+	}
+	return err
+}
+
+// exchange sends one request, and fills b with the answer. The error matches errUseless if
+// the answer to a range is of no use.
+func (c *Client) exchange(b *Body, s *Server, target *url.URL, r Request) error {
+	req, err := http.NewRequestWithContext(b.ctx, http.MethodGet, target.String(), http.NoBody)
 	if err != nil {
 		return err
 	}
 	req.Header.Set("User-Agent", "shardcast")
 	req.Header.Set(wire.NodeHeader, "1")
+	req.Header.Set("Accept-Encoding", "identity") // the digests are of the bytes as they are
 	for name, value := range r.Header {
 		req.Header.Set(name, value)
 	}
-	if r.Want.From > 0 || r.Want.To > 0 {
+	if r.Want.To > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.Want.From, r.Want.To-1))
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return Matching(b.cause(errors.Unwrap(err)), ErrUnreachable)
+	client := c.http
+	if s.direct {
+		client = c.direct
 	}
-	b.Size, b.Header = resp.ContentLength, resp.Header
-	switch {
-	case resp.StatusCode == http.StatusPartialContent && r.Want.To > 0:
-		b.From, b.Size, err = parseContentRange(resp.Header.Get("Content-Range"))
-		if err == nil && b.From != r.Want.From {
-			err = fmt.Errorf("it sends from byte %d on instead of %d", b.From, r.Want.From)
-		}
-	case resp.StatusCode == http.StatusNotModified && r.Header["If-None-Match"] != "":
-		b.Unchanged = true
-	case resp.StatusCode != http.StatusOK:
-		_, _ = io.CopyN(io.Discard, resp.Body, drained)
-		err = answered(resp)
-	}
+	resp, err := client.Do(req)
 	if err != nil {
+		return Matching(explained(b.cause(errors.Unwrap(err)), target), ErrUnreachable)
+	}
+	if err := b.fill(resp, r); err != nil {
 		_ = resp.Body.Close()
 		return err
 	}
-	b.body = resp.Body
 	return nil
 }
 
-// parseContentRange reads "bytes 5-9/20" (RFC 9110, section 14.4), where the
-// size may be *.
-func parseContentRange(text string) (from, size int64, err error) {
-	bounds, total, _ := strings.Cut(strings.TrimPrefix(text, "bytes "), "/")
-	first, _, _ := strings.Cut(bounds, "-")
-	from, err = strconv.ParseInt(first, 10, 64)
-	size = -1
-	if total != "*" {
-		var bad error
-		size, bad = strconv.ParseInt(total, 10, 64)
-		err = cmp.Or(err, bad)
+// fill fills b with an answer. The caller closes the answer's body if that fails.
+func (b *Body) fill(resp *http.Response, r Request) error {
+	b.body, b.Header, b.Size, b.Bounded = resp.Body, resp.Header, resp.ContentLength, resp.ContentLength >= 0
+	switch {
+	case resp.StatusCode == http.StatusNotModified && r.Header["If-None-Match"] != "":
+		b.Unchanged = true
+		return nil
+	case resp.StatusCode == http.StatusPartialContent && r.Want.To > 0:
+		part, err := usablePart(resp, r)
+		if err != nil {
+			return err
+		}
+		b.From, b.Size, b.To = part.from, part.size, part.to
+	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && r.Want.To > 0:
+		return unsatisfied(resp.Header, r.Want)
+	case resp.StatusCode != http.StatusOK:
+		return answered(resp)
 	}
-	if err != nil || from < 0 {
-		return 0, 0, fmt.Errorf("its Content-Range %.80q cannot be read", text)
-	}
-	return from, size, nil
+	return b.checkContent()
 }
 
 // Read reads on, and fails when nothing, or less than the floor, has come for the

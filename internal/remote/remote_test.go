@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -268,62 +269,111 @@ func TestGetSendsTheRequest(t *testing.T) {
 			assert.Equal(t, tc.r.Header["Prefer"], got.Header.Get("Prefer"))
 			assert.Equal(t, "server.example", got.Host)
 			assert.Equal(t, "shardcast", got.UserAgent())
-			assert.Empty(t, got.Header.Get("Accept-Encoding"), "the digests are of the bytes as they are")
+			assert.Equal(t, "identity", got.Header.Get("Accept-Encoding"), "the digests are of the bytes as they are")
 		}
 	})
 }
 
 func TestRangesOfAnswers(t *testing.T) {
-	data := []byte("0123456789")
+	const kilo = 1 << 10
+	data := bytes.Repeat([]byte("0123456789abcdef"), 16*kilo) // 256 KiB
+	const size = 256 * kilo
 	whole := func(w http.ResponseWriter, r *http.Request) {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 	}
 	all := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(data) }
-	part := func(contentRange string) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Range", contentRange)
-			w.WriteHeader(http.StatusPartialContent)
-		}
-	}
-	for name, tc := range map[string]struct {
-		h         http.HandlerFunc
-		want      disk.Range
-		from      int64
-		size      int64
-		rangeless bool
-		err       string
-	}{
-		"all":                {whole, disk.Range{}, 0, 10, false, ""},
-		"a part":             {whole, disk.Range{From: 3, To: 10}, 3, 10, false, ""},
-		"a part of any size": {part("bytes 3-9/*"), disk.Range{From: 3, To: 10}, 3, -1, false, ""},
-		"another part":       {part("bytes 4-9/10"), disk.Range{From: 3, To: 10}, 0, 0, false, "from byte 4 on"},
-		"an unreadable part": {part("bytes all"), disk.Range{From: 3, To: 10}, 0, 0, false, "cannot be read"},
-		"all in place of a part": {
-			all, disk.Range{From: 3, To: 10}, 0, 10, true, "",
-		},
-		"all in place of the begin": {
-			all, disk.Range{To: 5}, 0, 10, false, "",
-		},
-		"of no stated size": {func(w http.ResponseWriter, _ *http.Request) {
-			_ = http.NewResponseController(w).Flush()
-			_, _ = w.Write(data)
-		}, disk.Range{}, 0, -1, false, ""},
-		"not satisfiable": {whole, disk.Range{From: 20, To: 30}, 0, 0, false, "416"},
-	} {
-		bubble(t, name, func(t *testing.T) {
-			client, server := serve(t, remote.Options{}, tc.h)
-			body, err := client.Get(t.Context(), server, remote.Request{Want: tc.want})
-			if tc.err != "" {
-				require.ErrorContains(t, err, tc.err)
+	// part answers a request for a range with another one.
+	part := func(from, to int, text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") == "" {
+				all(w, r)
 				return
 			}
+			if text == "" {
+				text = fmt.Sprintf("bytes %d-%d/%d", from, to-1, size)
+			}
+			w.Header().Set("Content-Range", text)
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = w.Write(data[from:to])
+		}
+	}
+	want := disk.Range{From: 100 * kilo, To: 200 * kilo}
+	for name, tc := range map[string]struct {
+		h        http.HandlerFunc
+		want     disk.Range
+		from, to int64
+		requests int
+		isSplit  bool // whether more than one range may be requested at once
+	}{
+		"all":                    {whole, disk.Range{}, 0, 0, 1, true},
+		"the part":               {whole, want, want.From, want.To, 1, true},
+		"a part of any size":     {part(100*kilo, 200*kilo, "bytes 102400-204799/*"), want, want.From, want.To, 1, true},
+		"an earlier part":        {part(64*kilo, 192*kilo, ""), want, 64 * kilo, 192 * kilo, 1, false},
+		"a longer part":          {part(100*kilo, 256*kilo, ""), want, want.From, size, 1, true},
+		"a shorter part":         {part(100*kilo, 164*kilo, ""), want, want.From, 164 * kilo, 1, true},
+		"a later part":           {part(101*kilo, 200*kilo, ""), want, 0, 0, 2, false},
+		"a part that is before":  {part(0, 100*kilo, ""), want, 0, 0, 2, false},
+		"next to nothing":        {part(100*kilo, 101*kilo, ""), want, 0, 0, 2, false},
+		"a part of another size": {part(100*kilo, 200*kilo, "bytes 102400-204799/300000"), want, 0, 0, 2, false},
+		"a part of another length": {
+			part(100*kilo, 101*kilo, "bytes 102400-204799/262144"), want, 0, 0, 2, false,
+		},
+		"no Content-Range":            {part(100*kilo, 200*kilo, " "), want, 0, 0, 2, false},
+		"an unreadable Content-Range": {part(100*kilo, 200*kilo, "bytes all"), want, 0, 0, 2, false},
+		"several parts": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "multipart/byteranges; boundary=x")
+			part(0, 10, " ")(w, r)
+		}, want, 0, 0, 2, false},
+		"a refusal of the range": {func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") != "" {
+				w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+				return
+			}
+			all(w, r)
+		}, want, 0, 0, 2, false},
+		"all in place of a part":    {all, want, 0, 0, 1, false},
+		"all in place of the begin": {all, disk.Range{To: 5}, 0, 0, 1, true},
+		"all in chunks": {func(w http.ResponseWriter, r *http.Request) {
+			_ = http.NewResponseController(w).Flush()
+			all(w, r)
+		}, disk.Range{}, 0, 0, 1, true},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			requests := 0
+			client, server := serve(t, remote.Options{}, func(w http.ResponseWriter, r *http.Request) {
+				requests++
+				tc.h(w, r)
+			})
+			body, err := client.Get(t.Context(), server, remote.Request{Want: tc.want, Size: size})
 			require.NoError(t, err)
-			defer body.Close()
 			assert.Equal(t, tc.from, body.From)
-			assert.Equal(t, tc.size, body.Size)
-			assert.Equal(t, tc.rangeless, server.Rangeless())
+			assert.Equal(t, tc.to, body.To)
+			got, err := io.ReadAll(body)
+			require.NoError(t, err)
+			assert.Equal(t, string(data[tc.from:cmp.Or(tc.to, size)]), string(got))
+			require.NoError(t, body.Close())
+			assert.Equal(t, tc.requests, requests)
+			assert.Equal(t, tc.isSplit, !server.Rangeless())
+			if tc.requests == 1 {
+				return
+			}
+			body, err = client.Get(t.Context(), server, remote.Request{Want: tc.want, Size: size})
+			require.NoError(t, err)
+			require.NoError(t, body.Close())
+			assert.Equal(t, tc.requests+1, requests, "it is asked for all of it at once from then on")
 		})
 	}
+}
+
+func TestARangeBehindTheEndIsNotSatisfiable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := serve(t, remote.Options{}, func(w http.ResponseWriter, r *http.Request) {
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader("0123456789"))
+		})
+		_, err := client.Get(t.Context(), server, remote.Request{Want: disk.Range{From: 20, To: 30}})
+		require.ErrorIs(t, err, remote.Unsatisfiable)
+		assert.False(t, server.Rangeless())
+	})
 }
 
 func TestAnUnchangedResourceHasNothingToRead(t *testing.T) {

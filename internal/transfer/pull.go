@@ -33,6 +33,9 @@ var ErrSlow = errors.New("far slower than usual")
 // errRangeless is for a server that sends all where a part would have helped.
 var errRangeless = errors.New("does not know ranges")
 
+// errShort is for a server that sends less at once than it was asked for.
+var errShort = errors.New("sends a smaller range")
+
 // ErrInterrupted is for a relay that breaks off: its own upstream has, or was wrong.
 var ErrInterrupted = errors.New("the relay breaks off")
 
@@ -136,11 +139,14 @@ func (t *Transfer) receive(ctx context.Context, p *pull, how How, buf []byte) er
 		want = disk.Range{}
 	}
 	body, err := t.opts.Get(ctx, p.server, number, remote.Request{
-		Digest: t.digest(a), Want: want, Header: maps.Clone(how.Header),
+		Digest: t.digest(a), Want: want, Size: size, Header: maps.Clone(how.Header),
 		Timeout: how.Timeout, Hold: how.Hold, Limited: true,
 	})
-	if errors.Is(err, remote.Unsatisfiable) {
+	switch {
+	case errors.Is(err, remote.Unsatisfiable):
 		return wrong(fmt.Errorf("%w: it has fewer bytes", shard.ErrSize))
+	case errors.Is(err, remote.ErrForeign):
+		return roster.Wrong(err)
 	}
 	if err != nil {
 		return err
@@ -157,14 +163,18 @@ func (t *Transfer) receive(ctx context.Context, p *pull, how How, buf []byte) er
 	}
 	offset, err := t.copy(p, body, buf)
 	switch {
-	case offset == size && body.Size < 0 && err == nil:
+	case err == nil && !body.Bounded && (offset == size || offset == body.To):
 		defer time.AfterFunc(endWait, func() { p.cancel(errOver) }).Stop()
 		if n, _ := body.Read(buf[:1]); n > 0 {
-			t.opts.Blame(ctx, p.server, wrong(fmt.Errorf("%w: more than %d bytes", shard.ErrSize, size)))
+			t.opts.Blame(ctx, p.server, wrong(fmt.Errorf("%w: more than %d bytes", shard.ErrSize, offset-body.From)))
 		}
 		return nil
 	case err == nil, roster.Is(err, roster.Stop):
 		return err
+	case errors.Is(err, io.EOF) && body.To > 0 && offset == body.To:
+		// The rest is requested next: servers may answer with less (RFC 9110, section 15.3.7).
+		err = fmt.Errorf("%s: shard %d: %w", p.server.Name, number, errShort)
+		return &roster.Setback{Err: err, What: roster.Spared}
 	case errors.Is(err, io.EOF) && body.Size < 0 && want == disk.Range{}:
 		return wrong(fmt.Errorf("%w: %d bytes instead of %d", shard.ErrSize, offset, size))
 	case errors.Is(err, ErrSlow), errors.As(err, new(move)):

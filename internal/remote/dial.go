@@ -1,0 +1,130 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+)
+
+const (
+	// stagger is the time between two attempts to connect to addresses of one name (RFC
+	// 8305, section 5).
+	stagger = 250 * time.Millisecond
+
+	// mostAddresses of a name are tried.
+	mostAddresses = 16
+)
+
+// dialer connects to names. All addresses of a name are tried, one more every [stagger] or
+// as soon as one fails, and the first connection counts (RFC 8305): an address that does
+// not answer costs no more than that.
+type dialer struct {
+	timeout time.Duration
+	lookUp  func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	connect func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// newDialer returns the system's, which gives up after a timeout.
+func newDialer(timeout time.Duration) *dialer {
+	return &dialer{
+		timeout: timeout, lookUp: net.DefaultResolver.LookupNetIP, connect: new(net.Dialer).DialContext,
+	}
+}
+
+// dial connects to an address, whose host may be a name.
+func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, d.timeout, fmt.Errorf("no connection within %v", d.timeout))
+	defer cancel()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return d.connected(ctx, network, address)
+	}
+	addresses, err := d.lookUp(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	if len(addresses) == 0 {
+		return nil, fmt.Errorf("%s has no address", host)
+	}
+	targets := make([]string, 0, mostAddresses)
+	for _, a := range alternating(addresses) {
+		targets = append(targets, net.JoinHostPort(a.Unmap().String(), port))
+	}
+	return d.race(ctx, network, targets)
+}
+
+// alternating returns the addresses, at most [mostAddresses] of them, in the order in which
+// the resolver prefers them, but with the two families in turn (RFC 8305, section 4).
+func alternating(addresses []netip.Addr) []netip.Addr {
+	var first, other []netip.Addr
+	for _, a := range addresses {
+		if a.Unmap().Is4() == addresses[0].Unmap().Is4() {
+			first = append(first, a)
+		} else {
+			other = append(other, a)
+		}
+	}
+	var mixed []netip.Addr
+	for i := range max(len(first), len(other)) {
+		mixed = append(mixed, first[min(i, len(first)):min(i+1, len(first))]...)
+		mixed = append(mixed, other[min(i, len(other)):min(i+1, len(other))]...)
+	}
+	return mixed[:min(len(mixed), mostAddresses)]
+}
+
+// race connects to the targets, and returns the first connection. If there is none, the
+// error is that of the first target that failed. It returns when every attempt has ended.
+func (d *dialer) race(ctx context.Context, network string, targets []string) (won net.Conn, first error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	results := make(chan result)
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for begun, ended := 0, 0; ended < len(targets); {
+		select {
+		case <-next.C:
+			if begun < len(targets) && won == nil {
+				go func(target string) {
+					conn, err := d.connected(ctx, network, target)
+					results <- result{conn, err}
+				}(targets[begun])
+				begun++
+				next.Reset(stagger)
+			}
+		case r := <-results:
+			ended++
+			switch {
+			case r.err == nil && won == nil:
+				won = r.conn
+				stop()
+			case r.err == nil:
+				_ = r.conn.Close() // it came too late
+			case first == nil:
+				first = r.err
+			}
+			next.Reset(0)
+		}
+		if won != nil && ended == begun {
+			return won, nil
+		}
+	}
+	return nil, first
+}
+
+// connected connects to one address. The error says why the context ended, if it did.
+func (d *dialer) connected(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := d.connect(ctx, network, address)
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("connect to %s: %w", address, context.Cause(ctx))
+	}
+	return conn, err
+}
