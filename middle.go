@@ -41,7 +41,8 @@ type MiddleOptions struct {
 	// versions, and the wait after a failed fetch. Zero means 30 s.
 	CheckInterval time.Duration
 
-	// MaxVersions is the number of versions to keep, up to 10,000. Zero means 15.
+	// MaxVersions becomes the number of versions that the data directory keeps, up to 10,000,
+	// see [Settings]. Zero means the directory's own number.
 	MaxVersions int
 
 	// Dialect is the release of the Python package, "0.1", "0.2" or "0.3", whose protocol
@@ -122,8 +123,7 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 		store:   st,
 		pool:    pool,
 		serving: serving,
-		middle: middle.New(st, pool, cmp.Or(opts.CheckInterval, DefaultCheckInterval),
-			cmp.Or(opts.MaxVersions, DefaultMaxVersions), logger),
+		middle:  middle.New(st, pool, cmp.Or(opts.CheckInterval, DefaultCheckInterval), opts.MaxVersions, logger),
 	}, nil
 }
 

@@ -34,7 +34,8 @@ type OriginOptions struct {
 	// may have 65,536 shards.
 	ShardSize int64
 
-	// MaxVersions is the number of versions to keep, up to 10,000. Zero means 15.
+	// MaxVersions becomes the number of versions that the data directory keeps, up to 10,000,
+	// see [Settings]. Zero means the directory's own number.
 	MaxVersions int
 
 	// Dialect is the release of the Python package, "0.1", "0.2" or "0.3", whose protocol
@@ -169,14 +170,14 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 		serving: serving,
 		watch:   watch,
 		ready:   opts.Ready,
-		origin:  origin.New(st, shardSize, cmp.Or(opts.MaxVersions, DefaultMaxVersions), logger),
+		origin:  origin.New(st, shardSize, opts.MaxVersions, logger),
 	}, nil
 }
 
 // Broadcast cuts the file path into shards and publishes it as the next version,
 // whose name it returns, such as "v1". Servers of the data directory, in this
 // process or another, serve it at once, and Broadcast retires the oldest versions
-// beyond MaxVersions. Any number of broadcasts into one directory may run at the
+// beyond those that the directory keeps. Any number of broadcasts into one directory may run at the
 // same time, here or in other processes: each waits for its turn.
 //
 // After an error there is no new version, and no trace of one on the disk. Errors

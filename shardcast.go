@@ -49,8 +49,8 @@ const AutoShardSize = -1
 // Defaults of the options, the same as the Python package's.
 const (
 	DefaultPort          = fetch.DefaultPort
-	DefaultShardSize     = 50_000_000 // bytes
-	DefaultMaxVersions   = 15
+	DefaultShardSize     = 50_000_000               // bytes
+	DefaultMaxVersions   = store.DefaultMaxVersions // of a data directory without settings
 	DefaultCheckInterval = 30 * time.Second
 	DefaultTimeout       = fetch.DefaultTimeout
 	DefaultAttempts      = fetch.DefaultAttempts
@@ -87,6 +87,10 @@ var (
 
 	// ErrInUse means that another server holds the data directory.
 	ErrInUse = store.ErrInUse
+
+	// ErrSettings means that the settings of a data directory are not valid; the error names
+	// their file and the remedy. Until it is mended, no version is published or retired there.
+	ErrSettings = store.ErrSettings
 
 	// ErrOptions means that an option is out of its range.
 	ErrOptions = errors.New("bad option")

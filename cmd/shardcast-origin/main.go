@@ -99,7 +99,7 @@ Any number of broadcasts may run at the same time; each waits for its turn.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return c.broadcast(cmd, args[0]) },
 	}
 	cli.DataTerms(broadcast)
-	root.AddCommand(broadcast)
+	root.AddCommand(broadcast, c.configCommand())
 	return root
 }
 

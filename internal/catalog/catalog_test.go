@@ -55,7 +55,7 @@ func (w world) publish(t *testing.T, v shard.Version, content string) shard.Mani
 	require.NoError(t, err)
 	writer, err := w.store.Lock(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, writer.Publish(d, m, 100))
+	require.NoError(t, writer.Publish(d, m))
 	require.NoError(t, writer.Unlock())
 	return m
 }

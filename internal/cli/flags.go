@@ -103,11 +103,10 @@ func DialectFlag(flags *pflag.FlagSet, dialect *string) {
 
 // KeepFlags add --data-dir, which is initial without the flag, and --max-versions.
 func KeepFlags(flags *pflag.FlagSet, dir *string, initial string, versions *int) {
-	*versions = shardcast.DefaultMaxVersions
 	flags.StringVar(dir, "data-dir", initial, "`DIRECTORY` of the versions")
 	Note(flags, "data-dir", "The command makes a missing one.")
-	flags.Var((*Count)(versions), "max-versions", "versions to keep, up to 10000")
-	Note(flags, "max-versions", "The command retires older ones.")
+	flags.Var((*Count)(versions), "max-versions", "versions to keep from now on, up to 10000 (default as before, 15 at first)")
+	Note(flags, "max-versions", "The number belongs to the data directory, so that later commands follow it.")
 }
 
 // StatusPageFlag adds --no-status-page.

@@ -142,7 +142,6 @@ func defaults() settings {
 			UpstreamPort: 8000,
 			DataDir:      "./data",
 			Port:         8000,
-			MaxVersions:  15,
 			Fetch: shardcast.FetchOptions{
 				Timeout: 30 * time.Second, Attempts: 5, FastAttempts: 3,
 				FastWait: 2 * time.Second, SlowWait: 15 * time.Second, Concurrency: 10,
@@ -220,7 +219,7 @@ func TestSettingsComeFromFlagsThenTheEnvironmentThenDefaults(t *testing.T) {
 		"a flag wins with the default": {
 			map[string]string{"SHARDCAST_MAX_DISTRIBUTION_FOLDERS": "3"},
 			[]string{"--servers=a", "--max-versions=15"},
-			func(*settings) {},
+			func(s *settings) { s.opts.MaxVersions = 15 },
 		},
 		"a flag wins over a bad value": {
 			map[string]string{

@@ -35,7 +35,7 @@ func retire(ctx context.Context, s *site, version shard.Version) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(w.Retire(version), w.Unlock())
+	return errors.Join(w.Retire("a test", version), w.Unlock())
 }
 
 // newClient returns a client of sites that gives up after two attempts.

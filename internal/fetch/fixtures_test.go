@@ -123,7 +123,7 @@ func (s *site) retire(t *testing.T, version shard.Version) {
 	t.Helper()
 	w, err := s.store.Lock(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, w.Retire(version))
+	require.NoError(t, w.Retire("a test", version))
 	require.NoError(t, w.Unlock())
 }
 

@@ -21,7 +21,6 @@ type fetcher struct {
 	dir       directory
 	board     *relay.Board
 	pool      *fetch.Pool
-	keep      int
 	announced *announced
 	metrics   *metrics.Metrics
 	logger    *slog.Logger
@@ -50,7 +49,7 @@ func (f *fetcher) fetch(ctx context.Context, e distfile.Entry) error {
 		return err
 	}
 	f.pool.Know(e.Version, manifest)
-	publish := func(w *store.Writer) error { return w.Publish(to.draft, manifest, f.keep) }
+	publish := func(w *store.Writer) error { return w.Publish(to.draft, manifest) }
 	if err := f.dir.change(ctx, publish); err != nil {
 		return local{err}
 	}

@@ -62,7 +62,7 @@ func TestAnArrivalEndsWhenAnotherManifestIsTried(t *testing.T) {
 	require.NoError(t, pool.Refresh(t.Context(), time.Minute))
 
 	f := fetcher{
-		dir: directory{store: st, logger: logger}, board: relay.NewBoard(), pool: pool, keep: 1,
+		dir: directory{store: st, logger: logger}, board: relay.NewBoard(), pool: pool,
 		announced: new(announced), logger: logger,
 	}
 	require.NoError(t, f.fetch(t.Context(), pool.Offers()[0]))

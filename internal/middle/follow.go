@@ -24,7 +24,6 @@ type follower struct {
 	pool     *fetch.Pool
 	fetch    func(ctx context.Context, e distfile.Entry) error
 	interval time.Duration
-	keep     int
 	logger   *slog.Logger
 
 	damaged  chan distfile.Entry                        // held versions with a bad shard
@@ -42,7 +41,7 @@ type outcome struct {
 // newFollower returns the follower of m, which fetches by fetch.
 func newFollower(m *Middle, fetch func(ctx context.Context, e distfile.Entry) error) *follower {
 	return &follower{
-		dir: m.dir, board: m.board, pool: m.pool, fetch: fetch, interval: m.interval, keep: m.keep, logger: m.logger,
+		dir: m.dir, board: m.board, pool: m.pool, fetch: fetch, interval: m.interval, logger: m.logger,
 		damaged: make(chan distfile.Entry), arriving: make(map[distfile.Entry]context.CancelCauseFunc),
 		failed: make(map[distfile.Entry]error), ended: make(chan outcome),
 	}
@@ -87,10 +86,11 @@ func (f *follower) view() (view, error) {
 	offers := f.pool.Offers()
 	listed, _ := f.board.Listed()
 	held, err := f.dir.store.Distribution()
+	settings, bad := f.dir.store.Settings()
 	return view{
-		keep: f.keep, offers: offers, complete: complete, held: held, listed: listed,
+		keep: settings.MaxVersions, offers: offers, complete: complete, held: held, listed: listed,
 		arriving: slices.Collect(maps.Keys(f.arriving)), failed: f.failed,
-	}, err
+	}, errors.Join(err, bad)
 }
 
 // next returns the version to begin, if there is one.
@@ -134,10 +134,10 @@ func (f *follower) update(ctx context.Context) {
 // retire takes the versions that v retires out of the directory, and unneeded drafts.
 func (f *follower) retire(ctx context.Context, v view) error {
 	if numbers := v.retired(); len(numbers) > 0 {
-		if err := f.dir.change(ctx, func(w *store.Writer) error { return w.Retire(numbers...) }); err != nil {
+		retire := func(w *store.Writer) error { return w.Retire("the upstreams no longer list this file", numbers...) }
+		if err := f.dir.change(ctx, retire); err != nil {
 			return err
 		}
-		f.logger.Info("retired", "versions", fmt.Sprint(numbers))
 	}
 	return f.dir.store.DiscardDrafts(v.needsDraft)
 }

@@ -2,7 +2,7 @@
 // serves them. It decides which versions to fetch, to list and to retire. It refuses to
 // know flags, HTTP, and how bytes travel.
 //
-// Fetching. The middle keeps a given number of versions, the newest on offer. A version
+// Fetching. The middle keeps the newest versions on offer, as many as its data directory says. A version
 // newer than all that are arriving begins at once, up to four at the same time; older
 // ones follow, newest first and one at a time. A version that failed is tried again later,
 // and an older one is kept in its place. The middle verifies and uses shards from an
@@ -55,13 +55,16 @@ type Middle struct {
 	board    *relay.Board
 	pool     *fetch.Pool
 	interval time.Duration
-	keep     int
+	keep     int // versions, for the settings of the directory, or 0
 	logger   *slog.Logger
 }
 
-// New returns a Middle that keeps in st the newest keep versions that the upstreams of
-// pool offer, 1 or more. It asks upstreams that do not hold requests back every interval.
+// New returns a Middle that keeps in st the newest versions that the upstreams of pool offer.
+// Serve makes keep the number of versions that the directory keeps, see [store.Settings]; 0
+// leaves that number as it is. The middle asks upstreams that do not hold requests back every
+// interval.
 func New(st *store.Store, pool *fetch.Pool, interval time.Duration, keep int, logger *slog.Logger) *Middle {
+	st.LogTo(logger)
 	dir := directory{store: st, logger: logger}
 	return &Middle{dir: dir, board: relay.NewBoard(), pool: pool, interval: interval, keep: keep, logger: logger}
 }
@@ -78,7 +81,8 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener, opts server.Options
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	// The first lock finishes or undoes the change that a crash interrupted.
-	m.dir.report(ctx, "tidy", m.dir.change(ctx, func(w *store.Writer) error { return w.Trim(m.keep) }))
+	m.dir.report(ctx, "settings", m.dir.store.Keep(ctx, m.keep))
+	m.dir.report(ctx, "tidy", m.dir.change(ctx, (*store.Writer).Trim))
 	m.dir.report(ctx, "read drafts", m.relist())
 	m.dir.report(ctx, "read manifests", m.know())
 	group, ctx := errgroup.WithContext(ctx)
@@ -135,10 +139,16 @@ func (m *Middle) know() error {
 func (m *Middle) follow(ctx context.Context, counts *metrics.Metrics) {
 	var seen announced
 	single := &fetcher{
-		dir: m.dir, board: m.board, pool: m.pool, keep: m.keep, announced: &seen, metrics: counts, logger: m.logger,
+		dir: m.dir, board: m.board, pool: m.pool, announced: &seen, metrics: counts, logger: m.logger,
 	}
 	f := newFollower(m, single.fetch)
 	news := make(chan struct{}, 1)
+	look := func() {
+		select {
+		case news <- struct{}{}:
+		default: // the follower has yet to look at earlier news
+		}
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		checker{dir: m.dir, metrics: counts, logger: m.logger}.check(ctx, f.damaged)
@@ -147,10 +157,14 @@ func (m *Middle) follow(ctx context.Context, counts *metrics.Metrics) {
 	group.Go(func() error {
 		m.pool.Follow(ctx, m.interval, func() {
 			seen.note(m.pool.Offers())
-			select {
-			case news <- struct{}{}:
-			default: // the follower has yet to look at earlier news
-			}
+			look()
+		})
+		return nil
+	})
+	group.Go(func() error {
+		m.dir.store.FollowSettings(ctx, func(ctx context.Context) error {
+			defer look() // there may be more to fetch
+			return m.dir.change(ctx, (*store.Writer).Trim)
 		})
 		return nil
 	})

@@ -35,7 +35,7 @@ func TestMiddlesFollowOneAnother(t *testing.T) {
 	second.log.await(t, "msg=fetched", "version=v2")
 	second.assertServes(t, "v2", nil)
 	s.retire(t, 1)
-	second.log.await(t, "msg=retired", "versions=[v1]")
+	second.log.await(t, "version retired", "version=v1")
 	assert.Equal(t, []string{"v2"}, second.versions(t))
 	second.stop()
 }
@@ -374,7 +374,7 @@ func TestMiddleLeavesForeignFilesAlone(t *testing.T) {
 	n := run(t, dir, s.URL)
 	n.log.await(t, "msg=fetched", "version=v1")
 	s.retire(t, 1)
-	n.log.await(t, "msg=retired", "versions=[v1]")
+	n.log.await(t, "version retired", "version=v1")
 	n.stop()
 	run(t, dir, s.URL).log.await(t, "held version is right", "version=v2")
 	for _, name := range foreign {

@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/catalog"
@@ -26,14 +28,18 @@ import (
 type Origin struct {
 	store     *store.Store
 	shardSize int64
-	keep      int
+	keep      atomic.Int64 // versions, for the settings of the directory; 0 once they have it
 	logger    *slog.Logger
 }
 
 // New returns an Origin that cuts shards of shardSize bytes, or of [shard.AutoSize] if that
-// is 0, into st and keeps the newest keep versions, 1 or more.
+// is 0, into st. It makes keep the number of versions that the directory keeps when it first
+// uses it, see [store.Settings]; 0 leaves that number as it is.
 func New(st *store.Store, shardSize int64, keep int, logger *slog.Logger) *Origin {
-	return &Origin{store: st, shardSize: shardSize, keep: keep, logger: logger}
+	st.LogTo(logger)
+	o := &Origin{store: st, shardSize: shardSize, logger: logger}
+	o.keep.Store(int64(keep))
+	return o
 }
 
 // Broadcast publishes the file path as the next version, which it returns: cut into shards,
@@ -81,6 +87,9 @@ func (o *Origin) broadcast(ctx context.Context, path string, t terms) (version s
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, w.Unlock()) }()
+	if err := o.settle(ctx); err != nil {
+		return 0, err
+	}
 	if version, err = w.Next(); err != nil {
 		return 0, err
 	}
@@ -107,7 +116,7 @@ func (o *Origin) broadcast(ctx context.Context, path string, t terms) (version s
 			return 0, err
 		}
 	}
-	if err := w.Publish(draft, m, o.keep); err != nil {
+	if err := w.Publish(draft, m); err != nil {
 		return 0, err
 	}
 	o.logger.Info("published", "version", version.String(), "file", path, "bytes", m.Size,
@@ -119,6 +128,8 @@ func (o *Origin) broadcast(ctx context.Context, path string, t terms) (version s
 // replaces, and puts the directory in order first. It calls ready, unless that is nil, when
 // it has claimed the directory. It returns an error matching [store.ErrInUse] if the
 // directory has another server, and otherwise that of [server.Serve]. It closes ln.
+//
+// It retires versions when the directory is to keep fewer.
 func (o *Origin) Serve(ctx context.Context, ln net.Listener, opts server.Options, ready func()) (err error) {
 	release, err := o.store.Claim(ctx)
 	if err != nil {
@@ -132,12 +143,40 @@ func (o *Origin) Serve(ctx context.Context, ln net.Listener, opts server.Options
 		ready()
 	}
 	opts.Catalog, opts.Logger = catalog.New(o.store, nil), o.logger
+	ctx, stop := context.WithCancel(ctx)
+	var settings sync.WaitGroup
+	defer settings.Wait()
+	defer stop()
+	settings.Go(func() { o.store.FollowSettings(ctx, o.trim) })
 	return server.Serve(ctx, ln, opts)
+}
+
+// settle gives the directory the number of versions to keep that this origin was made with,
+// and returns an error if the directory's settings are not valid.
+func (o *Origin) settle(ctx context.Context) error {
+	if err := o.store.Keep(ctx, int(o.keep.Load())); err != nil {
+		return err
+	}
+	o.keep.Store(0)
+	_, err := o.store.Settings()
+	return err
+}
+
+// trim retires the versions beyond those to keep. It waits for a broadcast that is under way.
+func (o *Origin) trim(ctx context.Context) error {
+	w, err := o.store.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(w.Trim(), w.Unlock())
 }
 
 // tidy removes drafts of interrupted broadcasts, and versions beyond those to keep, unless a
 // broadcast is under way, which does the same.
 func (o *Origin) tidy(ctx context.Context) error {
+	if err := o.settle(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, busy)
 	defer cancel()
 	w, err := o.store.Lock(ctx)
@@ -147,7 +186,7 @@ func (o *Origin) tidy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(o.store.DiscardDrafts(func(shard.Version) bool { return false }), w.Trim(o.keep), w.Unlock())
+	return errors.Join(o.store.DiscardDrafts(func(shard.Version) bool { return false }), w.Trim(), w.Unlock())
 }
 
 // busy is how long a process holds the lock at least while it cuts a file.

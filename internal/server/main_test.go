@@ -57,9 +57,10 @@ func publish(t *testing.T, st *store.Store, v shard.Version, text string) shard.
 		shard.Plan{Size: int64(len(text)), ShardSize: 10, Create: d.Create})
 	require.NoError(t, err)
 	m.Name, m.Date = "file.bin", time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	require.NoError(t, st.Keep(t.Context(), 100))
 	w, err := st.Lock(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, w.Publish(d, m, 100))
+	require.NoError(t, w.Publish(d, m))
 	require.NoError(t, w.Unlock())
 	return m
 }
@@ -68,7 +69,7 @@ func retire(t *testing.T, st *store.Store, versions ...shard.Version) {
 	t.Helper()
 	w, err := st.Lock(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, w.Retire(versions...))
+	require.NoError(t, w.Retire("a test", versions...))
 	require.NoError(t, w.Unlock())
 }
 

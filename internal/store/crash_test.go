@@ -49,25 +49,25 @@ func stopped(t tb, st *store.Store, n int, f func(w *store.Writer) error) (early
 }
 
 // tasks are changes of a directory that offers v1 and v2 and has a draft of v3, and the
-// versions on offer after each.
+// versions on offer after each, in a directory that keeps so many.
 func tasks() map[string]struct {
+	keep  int
 	do    func(w *store.Writer, d *store.Draft, m shard.Manifest) error
 	after []shard.Version
 } {
-	publish := func(keep int) func(w *store.Writer, d *store.Draft, m shard.Manifest) error {
-		return func(w *store.Writer, d *store.Draft, m shard.Manifest) error { return w.Publish(d, m, keep) }
-	}
+	publish := (*store.Writer).Publish
 	return map[string]struct {
+		keep  int
 		do    func(w *store.Writer, d *store.Draft, m shard.Manifest) error
 		after []shard.Version
 	}{
-		"publish":                 {publish(3), []shard.Version{1, 2, 3}},
-		"publish and retire":      {publish(2), []shard.Version{2, 3}},
-		"publish and retire both": {publish(1), []shard.Version{3}},
-		"retire": {func(w *store.Writer, _ *store.Draft, _ shard.Manifest) error {
-			return w.Retire(2)
+		"publish":                 {3, publish, []shard.Version{1, 2, 3}},
+		"publish and retire":      {2, publish, []shard.Version{2, 3}},
+		"publish and retire both": {1, publish, []shard.Version{3}},
+		"retire": {5, func(w *store.Writer, _ *store.Draft, _ shard.Manifest) error {
+			return w.Retire("a test", 2)
 		}, []shard.Version{1}},
-		"withdraw": {func(w *store.Writer, _ *store.Draft, _ shard.Manifest) error {
+		"withdraw": {5, func(w *store.Writer, _ *store.Draft, _ shard.Manifest) error {
 			return w.Withdraw(2)
 		}, []shard.Version{1}},
 	}
@@ -103,6 +103,7 @@ func eachStop(t *testing.T, role store.Role, check func(t *testing.T, dir string
 				dir := filepath.Join(t.TempDir(), "data")
 				require.NoError(t, os.CopyFS(dir, os.DirFS(template)))
 				st := open(t, dir, role)
+				keeping(t, st, task.keep)
 				d, err := st.Draft(3)
 				require.NoError(t, err)
 				m, err := d.Manifest()
@@ -185,7 +186,7 @@ func TestRecoveryLetsReadersFinish(t *testing.T) {
 		require.NoError(t, err)
 		f, done, err := server.Shard(1, 1)
 		require.NoError(t, err)
-		early = stopped(t, writer, n, func(w *store.Writer) error { return w.Retire(1) })
+		early = stopped(t, writer, n, func(w *store.Writer) error { return w.Retire("a test", 1) })
 
 		recoverCrash(t, writer)
 		require.NoError(t, server.Sweep(0))

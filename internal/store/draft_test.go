@@ -39,7 +39,7 @@ func TestDraftSurvivesReopening(t *testing.T) {
 	_, _, err = second.Shard(7, 1)
 	require.ErrorIs(t, err, fs.ErrNotExist, "a draft is not served")
 
-	change(t, second, func(w *store.Writer) { require.NoError(t, w.Publish(d, m, 5)) })
+	change(t, second, func(w *store.Writer) { require.NoError(t, w.Publish(d, m)) })
 	requireWhole(t, second, 7)
 }
 
@@ -132,7 +132,7 @@ func TestPublishRefusesADraftThatIsNotWhole(t *testing.T) {
 				require.NoError(t, os.Rename(file, file+".part"))
 			}
 			change(t, st, func(w *store.Writer) {
-				err := w.Publish(d, m, 1)
+				err := w.Publish(d, m)
 				require.Error(t, err)
 				require.ErrorContains(t, err, "v2")
 				require.ErrorContains(t, err, "is missing")
@@ -150,7 +150,7 @@ func TestPublishRefusesADraftThatIsNotWhole(t *testing.T) {
 
 			_, err := cut(t.Context(), d, textOf(2))
 			require.NoError(t, err)
-			change(t, st, func(w *store.Writer) { require.NoError(t, w.Publish(d, m, 5)) })
+			change(t, st, func(w *store.Writer) { require.NoError(t, w.Publish(d, m)) })
 			requireWhole(t, st, 1, 2)
 		})
 	}
@@ -163,9 +163,9 @@ func TestPublishRefusesABadManifest(t *testing.T) {
 	bad := m
 	bad.Shards = bad.Shards[1:]
 	change(t, st, func(w *store.Writer) {
-		require.ErrorIs(t, w.Publish(d, bad, 5), shard.ErrManifest)
+		require.ErrorIs(t, w.Publish(d, bad), shard.ErrManifest)
 		assert.Empty(t, offered(t, st))
-		require.NoError(t, w.Publish(d, m, 5))
+		require.NoError(t, w.Publish(d, m))
 	})
 	requireWhole(t, st, 1)
 }
@@ -182,7 +182,7 @@ func TestPublishLeavesForeignFilesBehind(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(in, "directory"), 0o755))
 	require.NoError(t, os.Symlink(outside, filepath.Join(in, "link")))
 
-	change(t, st, func(w *store.Writer) { require.NoError(t, w.Publish(d, m, 5)) })
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Publish(d, m)) })
 	assert.Equal(t, clean(1), tree(t, dir))
 	assert.Equal(t, []string{"file"}, tree(t, outside))
 }

@@ -52,8 +52,7 @@ func publishAndRead(ctx context.Context, dir, text string) error {
 		return err
 	}
 	m.Name, m.Date = "hello.txt", time.Now()
-	const keep = 15
-	if err := w.Publish(draft, m, keep); err != nil {
+	if err := w.Publish(draft, m); err != nil {
 		return err
 	}
 	if err := w.Unlock(); err != nil {

@@ -13,3 +13,6 @@ func (w *Writer) Abandon() error {
 	}
 	return err
 }
+
+// ParseSettings reads the text of settings.json.
+func ParseSettings(text []byte) (Settings, error) { return parseSettings(text) }

@@ -72,8 +72,8 @@ func TestForeignThingsAreNeverTouched(t *testing.T) {
 	requireWhole(t, st, 7, 8)
 	change(t, st, func(w *store.Writer) {
 		require.NoError(t, w.Withdraw(8))
-		require.NoError(t, w.Retire(7))
-		require.NoError(t, w.Retire(3, 4, 5, 6, 99), "none of them is ours")
+		require.NoError(t, w.Retire("a test", 7))
+		require.NoError(t, w.Retire("a test", 3, 4, 5, 6, 99), "none of them is ours")
 		require.NoError(t, w.Withdraw(99))
 	})
 	require.NoError(t, st.Sweep(0))
@@ -93,7 +93,7 @@ func TestRetireNeverTouchesUnlistedDirectories(t *testing.T) {
 	publish(t, st, 5)
 	write(t, dir, "v99/file", "mine")
 	before := snapshot(t, dir, "v99")
-	change(t, st, func(w *store.Writer) { require.NoError(t, w.Retire(1, 99)) })
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Retire("a test", 1, 99)) })
 	assert.Empty(t, offered(t, st))
 	require.DirExists(t, filepath.Join(dir, "v99"))
 	assert.Equal(t, before, snapshot(t, dir, "v99"))
@@ -128,7 +128,7 @@ func TestPublishUnderATakenNameNeverTouchesItsFiles(t *testing.T) {
 
 				d, m := draft(t, st, 2, textOf(2))
 				change(t, st, func(w *store.Writer) {
-					err := w.Publish(d, m, tc.keep)
+					err := w.Publish(d, m)
 					if tc.held == 1 {
 						require.Error(t, err)
 						require.ErrorContains(t, err, "v2")
@@ -183,7 +183,7 @@ func TestLinksOutOfTheDirectoryAreNotFollowed(t *testing.T) {
 
 			require.Error(t, tc.refuse(st))
 			if w, err := st.Lock(t.Context()); err == nil {
-				require.NoError(t, w.Retire(1))
+				require.NoError(t, w.Retire("a test", 1))
 				require.NoError(t, w.Unlock())
 			}
 			require.NoError(t, st.Sweep(0))

@@ -103,7 +103,8 @@ func (m *machine) follow(t *rapid.T) {
 func (m *machine) put(t *rapid.T, w *store.Writer, v shard.Version) {
 	keep := rapid.IntRange(1, 4).Draw(t, "keep")
 	d, manifest := draft(t, m.publisher, v, textOf(v))
-	require.NoError(t, w.Publish(d, manifest, keep))
+	keeping(t, m.publisher, keep)
+	require.NoError(t, w.Publish(d, manifest))
 	after := maps.Clone(m.offered)
 	after[v] = true
 	gone := beyond(after, keep)
@@ -117,7 +118,7 @@ func (m *machine) put(t *rapid.T, w *store.Writer, v shard.Version) {
 
 func (m *machine) retire(t *rapid.T) {
 	versions := m.some(t)
-	m.change(t, func(w *store.Writer) { require.NoError(t, w.Retire(versions...)) })
+	m.change(t, func(w *store.Writer) { require.NoError(t, w.Retire("a test", versions...)) })
 	m.drop(versions...)
 }
 
@@ -142,10 +143,11 @@ func (m *machine) crash(t *rapid.T) {
 		after[added] = true
 		keep := rapid.IntRange(1, 3).Draw(t, "keep")
 		gone = beyond(after, keep)
-		do = func(w *store.Writer) error { return w.Publish(draft, manifest, keep) }
+		keeping(t, m.publisher, keep)
+		do = func(w *store.Writer) error { return w.Publish(draft, manifest) }
 	case "retire":
 		gone = m.some(t)
-		do = func(w *store.Writer) error { return w.Retire(gone...) }
+		do = func(w *store.Writer) error { return w.Retire("a test", gone...) }
 	case "withdraw":
 		withdrawn = m.one(t)
 		gone = []shard.Version{withdrawn}

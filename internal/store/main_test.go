@@ -118,6 +118,12 @@ func draft(t tb, st *store.Store, v shard.Version, text string) (d *store.Draft,
 	return d, m
 }
 
+// keeping has st keep the newest versions alone.
+func keeping(t tb, st *store.Store, versions int) {
+	t.Helper()
+	require.NoError(t, st.Keep(t.Context(), versions))
+}
+
 // publish publishes the next version, as an origin does.
 func publish(t tb, st *store.Store, keep int) (v shard.Version) {
 	t.Helper()
@@ -126,7 +132,8 @@ func publish(t tb, st *store.Store, keep int) (v shard.Version) {
 		v, err = w.Next()
 		require.NoError(t, err)
 		d, m := draft(t, st, v, textOf(v))
-		require.NoError(t, w.Publish(d, m, keep))
+		keeping(t, st, keep)
+		require.NoError(t, w.Publish(d, m))
 	})
 	return v
 }
@@ -135,9 +142,8 @@ func publish(t tb, st *store.Store, keep int) (v shard.Version) {
 func publishAs(t tb, st *store.Store, v shard.Version, keep int, text string) {
 	t.Helper()
 	d, m := draft(t, st, v, text)
-	change(t, st, func(w *store.Writer) {
-		require.NoError(t, w.Publish(d, m, keep))
-	})
+	keeping(t, st, keep)
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Publish(d, m)) })
 }
 
 // offered returns the versions on offer.
@@ -233,7 +239,7 @@ func tree(t tb, dir string) []string {
 				return err
 			}
 		}
-		if filepath.Ext(name) == ".lock" {
+		if filepath.Ext(name) == ".lock" || filepath.Base(name) == "settings.json" {
 			return nil
 		}
 		rel, err := filepath.Rel(dir, name)

@@ -18,7 +18,7 @@ func TestVersionIsPublishedWithSumsThatCanBeChecked(t *testing.T) {
 	write(t, dir, ".shardcast/drafts/v1/SHA256SUMS", "of another file")
 	write(t, dir, ".shardcast/drafts/v1/SHA256SUMS.part", "half written")
 	d, m := draft(t, st, 1, textOf(1))
-	change(t, st, func(w *store.Writer) { require.NoError(t, w.Publish(d, m, 5)) })
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Publish(d, m)) })
 	assert.Equal(t, string(shard.SHA256SUMS(m.Shards)), read(t, dir, "v1/SHA256SUMS"))
 	if program, err := exec.LookPath("sha256sum"); err == nil {
 		check := exec.Command(program, "-c", "--strict", "SHA256SUMS")
@@ -30,6 +30,6 @@ func TestVersionIsPublishedWithSumsThatCanBeChecked(t *testing.T) {
 	// They go with the version, and are made anew when it comes back.
 	change(t, st, func(w *store.Writer) { require.NoError(t, w.Withdraw(1)) })
 	d, m = draft(t, st, 1, "another file")
-	change(t, st, func(w *store.Writer) { require.NoError(t, w.Publish(d, m, 5)) })
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Publish(d, m)) })
 	assert.Equal(t, string(shard.SHA256SUMS(m.Shards)), read(t, dir, "v1/SHA256SUMS"))
 }

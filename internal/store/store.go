@@ -8,6 +8,8 @@
 //	.shardcast/            private, never served
 //	    ROLE.lock          held by the one server of the directory, for as long as it runs
 //	    write.lock         held by the process that publishes or retires
+//	    settings.json      see [Settings]
+//	    settings.lock      held while they are changed
 //	    state.json         the highest version number used, and the versions that are being moved
 //	    watched.json       the files that the server has published of a directory that it watches
 //	    drafts/v2/         a version that is not whole yet
@@ -32,6 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path"
 	"slices"
@@ -61,6 +64,8 @@ type Store struct {
 	role Role
 	root *os.Root
 	made bool // by Open
+
+	logger *slog.Logger
 
 	// step is called before each change of a name that a writer makes, for tests to stop
 	// it there.
@@ -136,9 +141,13 @@ func Open(dir string, role Role) (*Store, error) {
 	}
 	return &Store{
 		dir: dir, role: role, root: root, uses: uses{of: make(map[shard.Version]*use)},
-		made: errors.Is(missing, fs.ErrNotExist), step: func() {},
+		made: errors.Is(missing, fs.ErrNotExist), logger: slog.New(slog.DiscardHandler), step: func() {},
 	}, nil
 }
+
+// LogTo has logger receive a record for each version that a writer retires, and for what
+// cannot be cleaned up. It must be called before any other method.
+func (s *Store) LogTo(logger *slog.Logger) { s.logger = logger }
 
 // Close closes the directory, and removes it if [Open] made it and it is empty. It leaves
 // files that were opened for reading open.

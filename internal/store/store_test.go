@@ -148,7 +148,7 @@ func TestNoServerOfTheOtherRoleBeginsWhileAWriterWorks(t *testing.T) {
 	require.ErrorContains(t, err, "kept by shardcast-origin", "the user must know what to stop")
 
 	d, m := draft(t, publisher, 1, textOf(1))
-	require.NoError(t, w.Publish(d, m, 5))
+	require.NoError(t, w.Publish(d, m))
 	require.NoError(t, w.Unlock())
 	claim(t, server)
 	requireWhole(t, server, 1)
@@ -241,6 +241,9 @@ func TestConcurrentPublishersGetDistinctVersions(t *testing.T) {
 
 // broadcast does what an origin does.
 func broadcast(ctx context.Context, st *store.Store, keep int) (v shard.Version, err error) {
+	if err := st.Keep(ctx, keep); err != nil {
+		return 0, err
+	}
 	w, err := st.Lock(ctx)
 	if err != nil {
 		return 0, err
@@ -257,7 +260,7 @@ func broadcast(ctx context.Context, st *store.Store, keep int) (v shard.Version,
 	if err != nil {
 		return 0, err
 	}
-	return v, w.Publish(d, m, keep)
+	return v, w.Publish(d, m)
 }
 
 func TestLockReturnsTheCauseOfTheContext(t *testing.T) {

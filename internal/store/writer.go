@@ -96,17 +96,21 @@ func (w *Writer) free(v shard.Version) (bool, error) {
 }
 
 // Publish moves the draft d to its place and puts it on offer, and retires the oldest
-// versions beyond keep. When it returns nil, all of that is on the disk, and the draft must
+// versions beyond those to keep by the [Settings]. When it returns nil, all of that is on the disk, and the draft must
 // not be used any more; on an error the draft is still there. A version that would itself
 // be one of the oldest stays a draft.
-func (w *Writer) Publish(d *Draft, m shard.Manifest, keep int) error {
+func (w *Writer) Publish(d *Draft, m shard.Manifest) error {
+	settings, err := w.store.Settings()
+	if err != nil {
+		return err
+	}
 	held, err := w.listed()
 	if err != nil {
 		return err
 	}
 	now := append(slices.Clone(held), distfile.Entry{Version: d.version, Digest: m.Digest})
 	slices.SortFunc(now, func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) })
-	surplus := versionsOf(now[:max(0, len(now)-keep)])
+	surplus := settings.surplus(now)
 	if slices.Contains(surplus, d.version) {
 		return nil
 	}
@@ -122,47 +126,68 @@ func (w *Writer) Publish(d *Draft, m shard.Manifest, keep int) error {
 	if err := w.store.removeAll(path.Join(retired, d.version.String())); err != nil {
 		return err
 	}
-	return w.change(now[len(surplus):], d, surplus, retired)
+	if err := w.change(now[len(surplus):], d, surplus, retired); err != nil {
+		return err
+	}
+	w.logRetired(surplus, settings.limit())
+	return nil
 }
 
-// Trim retires the oldest versions beyond keep.
-func (w *Writer) Trim(keep int) error {
+// Trim retires the oldest versions beyond those to keep by the [Settings].
+func (w *Writer) Trim() error {
+	settings, err := w.store.Settings()
+	if err != nil {
+		return err
+	}
 	held, err := w.listed()
 	if err != nil {
 		return err
 	}
-	return w.Retire(versionsOf(held[:max(0, len(held)-keep)])...)
+	return w.Retire(settings.limit(), settings.surplus(held)...)
 }
 
-// Retire takes versions off the offer, as far as they are on it. Their readers may finish,
-// see [Store.Sweep].
-func (w *Writer) Retire(versions ...shard.Version) error {
-	return w.remove(versions, retired)
+// Retire takes versions off the offer, as far as they are on it, and logs each with the
+// reason. Their readers may finish, see [Store.Sweep].
+func (w *Writer) Retire(reason string, versions ...shard.Version) error {
+	gone, err := w.remove(versions, retired)
+	if err == nil {
+		w.logRetired(gone, reason)
+	}
+	return err
+}
+
+func (w *Writer) logRetired(versions []shard.Version, reason string) {
+	for _, v := range versions {
+		w.store.logger.Info("version retired", "version", v.String(), "reason", reason)
+	}
 }
 
 // Withdraw takes v off the offer and makes it a draft again, so that its wrong shards can
 // be fetched anew.
 func (w *Writer) Withdraw(v shard.Version) error {
-	return w.remove([]shard.Version{v}, drafts)
+	_, err := w.remove([]shard.Version{v}, drafts)
+	return err
 }
 
-func (w *Writer) remove(versions []shard.Version, where string) error {
+// remove takes versions off the offer and moves them to the directory where. It returns
+// those that were on it.
+func (w *Writer) remove(versions []shard.Version, where string) (gone []shard.Version, err error) {
 	held, err := w.listed()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var kept, gone []distfile.Entry
+	var kept []distfile.Entry
 	for _, e := range held {
 		if slices.Contains(versions, e.Version) {
-			gone = append(gone, e)
+			gone = append(gone, e.Version)
 		} else {
 			kept = append(kept, e)
 		}
 	}
 	if gone == nil {
-		return nil
+		return nil, nil
 	}
-	return w.change(kept, nil, versionsOf(gone), where)
+	return gone, w.change(kept, nil, gone, where)
 }
 
 // listed returns the versions on offer, and an error if lines cannot be read: to write the
@@ -291,12 +316,4 @@ func (w *Writer) writeState(moving []shard.Version) error {
 		return err
 	}
 	return w.store.writeFile(stateName, append(text, '\n'))
-}
-
-func versionsOf(entries []distfile.Entry) []shard.Version {
-	versions := make([]shard.Version, len(entries))
-	for i, e := range entries {
-		versions[i] = e.Version
-	}
-	return versions
 }

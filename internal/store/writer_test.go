@@ -117,9 +117,10 @@ func TestFailedPublishLeavesTheOfferAndTheDraft(t *testing.T) {
 			dir := t.TempDir()
 			st := open(t, dir, store.Origin)
 			publish(t, st, 5)
+			keeping(t, st, 1)
 			d, m := draft(t, st, 2, textOf(2))
 			fail := func(w *store.Writer) {
-				require.Error(t, w.Publish(d, m, 1))
+				require.Error(t, w.Publish(d, m))
 				requireWhole(t, st, 1)
 				_, err := st.Manifest(2)
 				require.ErrorIs(t, err, fs.ErrNotExist)
@@ -135,7 +136,7 @@ func TestFailedPublishLeavesTheOfferAndTheDraft(t *testing.T) {
 
 			require.NoError(t, os.RemoveAll(filepath.Join(dir, filepath.Dir(obstacle))))
 			change(t, st, func(w *store.Writer) {
-				require.NoError(t, w.Publish(d, m, 1), "the draft is still there after a recovery")
+				require.NoError(t, w.Publish(d, m), "the draft is still there after a recovery")
 			})
 			requireWhole(t, st, 2)
 			assert.Equal(t, clean(2), tree(t, dir))
@@ -151,7 +152,7 @@ func TestPublishOfAListedVersionNeverTakesItsDirectoryAway(t *testing.T) {
 			publishAs(t, st, 3, keep, textOf(3))
 			d, m := draft(t, st, 3, textOf(3))
 			change(t, st, func(w *store.Writer) {
-				_ = w.Publish(d, m, keep) // whether it is refused or taken in place of the other
+				_ = w.Publish(d, m) // whether it is refused or taken in place of the other
 			})
 			recoverCrash(t, st)
 			requireWhole(t, st, 3)
@@ -171,7 +172,7 @@ func TestNextNeverReusesANumber(t *testing.T) {
 	require.Equal(t, shard.Version(1), publish(t, st, 5))
 	require.Equal(t, shard.Version(2), publish(t, st, 1))
 	change(t, st, func(w *store.Writer) {
-		require.NoError(t, w.Retire(2))
+		require.NoError(t, w.Retire("a test", 2))
 		v, err := w.Next()
 		require.NoError(t, err)
 		require.Equal(t, shard.Version(3), v, "after all are retired")
@@ -195,8 +196,8 @@ func TestNextNeverReusesANumber(t *testing.T) {
 
 	d, m := draft(t, st, 10, textOf(10))
 	change(t, st, func(w *store.Writer) {
-		require.NoError(t, w.Publish(d, m, 5))
-		require.NoError(t, w.Retire(10))
+		require.NoError(t, w.Publish(d, m))
+		require.NoError(t, w.Retire("a test", 10))
 		v, err := w.Next()
 		require.NoError(t, err)
 		require.Equal(t, shard.Version(11), v)
@@ -237,10 +238,10 @@ func TestRetireTakesVersionsOffTheOffer(t *testing.T) {
 		publish(t, st, 5)
 	}
 	change(t, st, func(w *store.Writer) {
-		require.NoError(t, w.Retire(1, 3))
+		require.NoError(t, w.Retire("a test", 1, 3))
 		requireWhole(t, st, 2, 4)
-		require.NoError(t, w.Retire(1, 3), "they are gone already")
-		require.NoError(t, w.Retire())
+		require.NoError(t, w.Retire("a test", 1, 3), "they are gone already")
+		require.NoError(t, w.Retire("a test"))
 	})
 	requireWhole(t, st, 2, 4)
 	assert.Equal(t, clean(2, 4), tree(t, dir))
@@ -256,7 +257,7 @@ func TestRetiredVersionCanBeReadUntilItsReadersHaveLeft(t *testing.T) {
 	require.NoError(t, err)
 	defer first.Close()
 
-	change(t, publisher, func(w *store.Writer) { require.NoError(t, w.Retire(1)) })
+	change(t, publisher, func(w *store.Writer) { require.NoError(t, w.Retire("a test", 1)) })
 	requireWhole(t, server, 2)
 	second, secondDone, err := server.Shard(1, 2)
 	require.NoError(t, err, "the next shard of what is being read")
@@ -285,7 +286,7 @@ func TestWithoutAServerRetiredVersionsAreRemovedAtOnce(t *testing.T) {
 	publish(t, st, 1)
 	w, err := st.Lock(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, w.Retire(1))
+	require.NoError(t, w.Retire("a test", 1))
 	_, err = content(st, 1)
 	require.NoError(t, err, "before the lock is given back")
 	require.NoError(t, w.Unlock())
@@ -304,7 +305,7 @@ func TestSweepWaitsForTheIdleTime(t *testing.T) {
 		publish(t, st, 5)
 		_, done, err := st.Shard(1, 1)
 		require.NoError(t, err)
-		change(t, st, func(w *store.Writer) { require.NoError(t, w.Retire(1, 2)) })
+		change(t, st, func(w *store.Writer) { require.NoError(t, w.Retire("a test", 1, 2)) })
 		held := func() (versions []string) {
 			entries, err := os.ReadDir(filepath.Join(dir, ".shardcast", "retired"))
 			require.NoError(t, err)
@@ -368,7 +369,7 @@ func TestWithdrawMakesADraftAgain(t *testing.T) {
 	_, err = io.WriteString(w, textOf(1)[:16])
 	require.NoError(t, err)
 	require.NoError(t, w.Commit())
-	change(t, st, func(w *store.Writer) { require.NoError(t, w.Publish(old, m, 5)) })
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Publish(old, m)) })
 	requireWhole(t, st, 1, 2)
 	got, err := io.ReadAll(reading)
 	require.NoError(t, err)
@@ -385,7 +386,7 @@ func TestReplacedVersionIsNotMixedWithTheFormerOne(t *testing.T) {
 	require.NoError(t, err)
 	defer done()
 	defer reading.Close()
-	change(t, st, func(w *store.Writer) { require.NoError(t, w.Retire(1)) })
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Retire("a test", 1)) })
 	publishAs(t, st, 1, 5, "the new one")
 
 	text, err := content(st, 1)
@@ -409,7 +410,7 @@ func TestSweepRemovesARetiredVersionWhoseNumberIsReadAgain(t *testing.T) {
 	st := open(t, dir, store.Middle)
 	claim(t, st)
 	publishAs(t, st, 1, 5, "the old file, which has three shards")
-	change(t, st, func(w *store.Writer) { require.NoError(t, w.Retire(1)) })
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Retire("a test", 1)) })
 	publishAs(t, st, 1, 5, textOf(1))
 	reading, done, err := st.Shard(1, 1)
 	require.NoError(t, err)
@@ -437,7 +438,7 @@ func TestLeftoversOfOneNameAreReplacedWhenTheVersionIsRetiredAgain(t *testing.T)
 	claim(t, st)
 	for _, text := range []string{"the old file, which has three shards", textOf(1)} {
 		publishAs(t, st, 1, 5, text)
-		change(t, st, func(w *store.Writer) { require.NoError(t, w.Retire(1)) })
+		change(t, st, func(w *store.Writer) { require.NoError(t, w.Retire("a test", 1)) })
 	}
 	text, err := content(st, 1)
 	require.NoError(t, err)

@@ -1,0 +1,196 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+const (
+	settingsName = private + "/settings.json"
+	settingsLock = private + "/settings.lock"
+
+	// maxSettings bounds the bytes of settings.json.
+	maxSettings = 64 << 10
+
+	// settingsPatience is how long a change of the settings waits for another one.
+	settingsPatience = 10 * time.Second
+
+	// settingsInterval is the pause between two looks of [Store.FollowSettings].
+	settingsInterval = time.Second
+)
+
+// DefaultMaxVersions is the number of versions that a directory without settings keeps.
+const DefaultMaxVersions = 15
+
+// Settings belong to a data directory: every process that uses the directory follows them.
+type Settings struct {
+	// MaxVersions is the number of versions to keep, from 1 to [distfile.MaxEntries].
+	MaxVersions int `json:"max_versions"`
+}
+
+// check refuses settings that are out of their range.
+func (s Settings) check() error {
+	if s.MaxVersions < 1 || s.MaxVersions > distfile.MaxEntries {
+		return fmt.Errorf("max_versions is %d, want 1 to %d", s.MaxVersions, distfile.MaxEntries)
+	}
+	return nil
+}
+
+// surplus returns the oldest of entries, which are ascending, beyond those to keep.
+func (s Settings) surplus(entries []distfile.Entry) (versions []shard.Version) {
+	for _, e := range entries[:max(0, len(entries)-s.MaxVersions)] {
+		versions = append(versions, e.Version)
+	}
+	return versions
+}
+
+// limit is the reason for which a surplus version is retired.
+func (s Settings) limit() string {
+	if s.MaxVersions == 1 {
+		return "more than 1 version"
+	}
+	return fmt.Sprintf("more than %d versions", s.MaxVersions)
+}
+
+// ErrSettings means that settings.json has been spoilt. Until it is mended, no version is
+// published or retired.
+var ErrSettings = errors.New("the settings of the data directory are not valid")
+
+// ReadSettings returns those of the data directory dir, see [Store.Settings], and makes
+// nothing there. The error matches [fs.ErrNotExist] if there is no such directory.
+func ReadSettings(dir string) (Settings, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return Settings{}, fmt.Errorf("data directory: %w", err)
+	}
+	defer root.Close()
+	return (&Store{dir: dir, root: root}).Settings()
+}
+
+// Settings returns those of the directory as they are now, and the defaults where there are
+// none. The error matches [ErrSettings] if their file is spoilt.
+func (s *Store) Settings() (Settings, error) {
+	f, err := s.openRegular(settingsName)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err = s.root.Lstat(settingsName); errors.Is(err, fs.ErrNotExist) {
+			return Settings{MaxVersions: DefaultMaxVersions}, nil
+		}
+		if err == nil {
+			return Settings{}, s.spoilt(errors.New("it is not a regular file"))
+		}
+	}
+	if err != nil {
+		return Settings{}, fmt.Errorf("data directory %s: read settings: %w", s.dir, err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxSettings+1))
+	if err != nil {
+		return Settings{}, fmt.Errorf("data directory %s: read settings: %w", s.dir, err)
+	}
+	settings, err := parseSettings(text)
+	if err != nil {
+		return Settings{}, s.spoilt(err)
+	}
+	return settings, nil
+}
+
+// spoilt returns an error that names the file of the settings, its fault and the remedy.
+func (s *Store) spoilt(fault error) error {
+	return fmt.Errorf("%w: %s/%s: %w; mend it, or remove it and give --max-versions again",
+		ErrSettings, s.dir, settingsName, fault)
+}
+
+// parseSettings reads the text of settings.json. It refuses members that it does not know:
+// they may be of a later release, and forbid to retire a version.
+func parseSettings(text []byte) (Settings, error) {
+	if len(text) > maxSettings {
+		return Settings{}, fmt.Errorf("it is longer than %d bytes", maxSettings)
+	}
+	var settings Settings
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&settings); err != nil {
+		return Settings{}, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return Settings{}, errors.New("it goes on after the settings")
+	}
+	return settings, settings.check()
+}
+
+// Change has edit change the settings, and returns those before and after. They are on the
+// disk when this returns nil. Versions beyond a lower number to keep stay until the next
+// [Writer.Publish] or [Writer.Trim].
+func (s *Store) Change(ctx context.Context, edit func(*Settings)) (before, after Settings, err error) {
+	lock, err := s.lock(ctx, settingsLock, settingsPatience)
+	if err != nil {
+		return Settings{}, Settings{}, err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if before, err = s.Settings(); err != nil {
+		return Settings{}, Settings{}, err
+	}
+	after = before
+	edit(&after)
+	if err := after.check(); err != nil {
+		return Settings{}, Settings{}, fmt.Errorf("data directory %s: %w", s.dir, err)
+	}
+	if after == before {
+		return before, after, nil
+	}
+	text, err := json.Marshal(after)
+	if err == nil {
+		err = s.writeFile(settingsName, append(text, '\n'))
+	}
+	return before, after, err
+}
+
+// Keep makes versions the number to keep, unless it is 0, and logs the change.
+func (s *Store) Keep(ctx context.Context, versions int) error {
+	if versions == 0 {
+		return nil
+	}
+	before, after, err := s.Change(ctx, func(settings *Settings) { settings.MaxVersions = versions })
+	if err == nil && before != after {
+		s.logger.Info("settings changed", "dir", s.dir,
+			"max_versions", after.MaxVersions, "was", before.MaxVersions)
+	}
+	return err
+}
+
+// FollowSettings calls changed, until ctx ends, once at first and within a second or so after
+// the settings became others than those of its last call. It calls changed again every second
+// while that returns an error, and logs the error once.
+func (s *Store) FollowSettings(ctx context.Context, changed func(context.Context) error) {
+	var before Settings
+	ticker := time.NewTicker(settingsInterval)
+	defer ticker.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now, err := s.Settings()
+		if err == nil && now != before {
+			if err = changed(ctx); err == nil {
+				before = now
+			}
+		}
+		if err != nil && !failing && ctx.Err() == nil {
+			s.logger.Error("data directory failed", "task", "settings", "err", err)
+		}
+		failing = err != nil
+	}
+}

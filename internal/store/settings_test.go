@@ -1,0 +1,80 @@
+package store_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/store"
+)
+
+func TestSpoiltSettingsAreNamedAndRetireNothing(t *testing.T) {
+	for name, put := range map[string]func(t *testing.T, file string){
+		"no text":       text(""),
+		"no JSON":       text("max-versions: 3"),
+		"null":          text("null"),
+		"no number":     text("{}"),
+		"a null number": text(`{"max_versions":null}`),
+		"none":          text(`{"max_versions":0}`),
+		"too many":      text(`{"max_versions":10001}`),
+		"a typo":        text(`{"max_versions":5,"max_version":1}`),
+		"more text":     text(`{"max_versions":1} {}`),
+		"a directory":   func(t *testing.T, file string) { require.NoError(t, os.Mkdir(file, 0o700)) },
+		"a link out of the directory": func(t *testing.T, file string) {
+			outside := filepath.Join(t.TempDir(), "settings.json")
+			require.NoError(t, os.WriteFile(outside, []byte(`{"max_versions":1}`), 0o600))
+			require.NoError(t, os.Symlink(outside, file))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			st := open(t, dir, store.Origin)
+			for range 3 {
+				publish(t, st, 5)
+			}
+			file := filepath.Join(dir, ".shardcast", "settings.json")
+			require.NoError(t, os.Remove(file))
+			put(t, file)
+			d, m := draft(t, st, 4, textOf(4))
+			change(t, st, func(w *store.Writer) {
+				require.ErrorIs(t, w.Trim(), store.ErrSettings)
+				err := w.Publish(d, m)
+				require.ErrorIs(t, err, store.ErrSettings)
+				assert.ErrorContains(t, err, file)
+			})
+			require.ErrorIs(t, st.Keep(t.Context(), 7), store.ErrSettings)
+			requireWhole(t, st, 1, 2, 3)
+		})
+	}
+}
+
+// text returns a function that makes a file of text.
+func text(text string) func(t *testing.T, file string) {
+	return func(t *testing.T, file string) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	}
+}
+
+func FuzzSettings(f *testing.F) {
+	f.Add([]byte(`{"max_versions":15}`))
+	f.Add([]byte(`{"max_versions":1e3}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		settings, err := store.ParseSettings(text)
+		if err != nil {
+			return
+		}
+		require.GreaterOrEqual(t, settings.MaxVersions, 1)
+		require.LessOrEqual(t, settings.MaxVersions, distfile.MaxEntries)
+		written, err := json.Marshal(settings)
+		require.NoError(t, err)
+		again, err := store.ParseSettings(written)
+		require.NoError(t, err)
+		assert.Equal(t, settings, again)
+	})
+}
