@@ -76,6 +76,21 @@ const (
 // reasonNames are the values of the label reason.
 var reasonNames = [reasons]string{Down: "down", Broken: "broken", Wrong: "wrong", Busy: "busy"}
 
+// Cut is the reason why a server closes a connection that a client did not close.
+type Cut int
+
+// The reasons.
+const (
+	CutIdle Cut = iota // it was the longest idle, when another one came
+	CutHost            // its host had more than its part
+	CutNew             // it came last
+
+	cuts // their number
+)
+
+// cutNames are the values of the label reason.
+var cutNames = [cuts]string{CutIdle: "idle", CutHost: "host", CutNew: "new"}
+
 // Metrics are the counters and gauges of one server. Any goroutine may call their methods.
 type Metrics struct {
 	registry *prometheus.Registry
@@ -84,6 +99,9 @@ type Metrics struct {
 	requests *prometheus.CounterVec // by kind and code
 	sent     [kinds]prometheus.Counter
 	open     [kinds]prometheus.Gauge
+
+	connections prometheus.Gauge
+	cut         [cuts]prometheus.Counter
 
 	server atomic.Pointer[func() Server]
 
@@ -121,6 +139,16 @@ func New(role, build string) *Metrics {
 		m.requests.WithLabelValues(kindNames[k], "500")
 		m.requests.WithLabelValues(kindNames[k], "503")
 	}
+	m.connections = prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "open_connections", Help: "Open connections of clients, idle or not.",
+	})
+	cut := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Name: "cut_connections_total",
+		Help: "Connections that were closed since there were too many: idle, of a host with most, or new ones.",
+	}, []string{"reason"})
+	for c, name := range cutNames {
+		m.cut[c] = cut.WithLabelValues(name)
+	}
 	m.toPeers = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: namespace, Name: "peer_sent_bytes_total",
 		Help: "Bytes of shards sent to peers of a swarm, which sent_bytes_total includes.",
@@ -134,7 +162,7 @@ func New(role, build string) *Metrics {
 		Help: "Lines of the log and the access log that were dropped, because their reader was too slow.",
 	}, func() float64 { return float64(logqueue.Dropped()) })
 	m.registry.MustRegister(
-		m.requests, sent, open, m.toPeers, info, lines, &serverCollector{metrics: m},
+		m.requests, sent, open, m.connections, cut, m.toPeers, info, lines, &serverCollector{metrics: m},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -272,6 +300,20 @@ func count(c prometheus.Counter) int64 {
 	var value dto.Metric
 	_ = c.Write(&value) // a counter never fails
 	return int64(value.GetCounter().GetValue())
+}
+
+// OpenConnections counts so many more open connections, or fewer below 0.
+func (m *Metrics) OpenConnections(more int) {
+	if m != nil {
+		m.connections.Add(float64(more))
+	}
+}
+
+// CutConnection counts a connection that the server closed since there were too many.
+func (m *Metrics) CutConnection(why Cut) {
+	if m != nil {
+		m.cut[why].Inc()
+	}
 }
 
 // Request counts one request while a server answers it.

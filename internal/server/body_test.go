@@ -44,7 +44,7 @@ func TestARequestWhoseBodyNeverComesIsNotWaitedForForEver(t *testing.T) {
 }
 
 func TestAHeaderThatNeverEndsIsNotWaitedForForEver(t *testing.T) {
-	srv := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+	srv := newServer(http.NotFoundHandler(), Options{Logger: slog.New(slog.DiscardHandler)}).http
 	require.Positive(t, srv.IdleTimeout)
 	require.Positive(t, srv.ReadHeaderTimeout)
 	srv.ReadHeaderTimeout = 50 * time.Millisecond

@@ -234,7 +234,7 @@ func statusOf(err error) int {
 		return http.StatusNotFound
 	case errors.Is(err, errSent):
 		return http.StatusConflict
-	case errors.Is(err, errBusy), errors.Is(err, errNoSlot), errors.Is(err, catalog.ErrLater):
+	case exhausted(err), errors.Is(err, errBusy), errors.Is(err, errNoSlot), errors.Is(err, catalog.ErrLater):
 		return http.StatusServiceUnavailable
 	default:
 		return http.StatusInternalServerError

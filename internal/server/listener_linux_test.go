@@ -143,7 +143,7 @@ func TestTheKernelHoldsLittleForNodesOfASwarmAndInACrowd(t *testing.T) {
 	defer members.Close()
 	srv := newServer(NewHandler(Options{
 		Catalog: catalog.New(st, nil), Members: members, Logger: slog.New(slog.DiscardHandler),
-	}), slog.New(slog.DiscardHandler))
+	}), Options{Logger: slog.New(slog.DiscardHandler)}).http
 	conns := make(chan net.Conn, 1)
 	remember := srv.ConnContext
 	srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {

@@ -30,6 +30,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -119,7 +120,7 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 	handler := newHandler(opts, ctx.Done())
 	logger.Info("listening", "addr", ln.Addr().String(), "data_dir", c.Dir())
 	warnOpen(ln.Addr(), logger)
-	serveOn(ctx, group, ln, newServer(handler, logger), grace, logger)
+	serveOn(ctx, group, ln, newServer(handler, opts), grace, logger)
 	group.Go(func() error {
 		c.Watch(ctx, handler.listings, catalog.LookEvery, logger)
 		return nil
@@ -149,17 +150,17 @@ func warnOpen(addr net.Addr, logger *slog.Logger) {
 func ServeBoard(ctx context.Context, ln net.Listener, opts Options) error {
 	group, ctx := errgroup.WithContext(ctx)
 	opts.Logger.Info("sharing", "addr", ln.Addr().String())
-	serveOn(ctx, group, ln, newServer(newHandler(opts, ctx.Done()), opts.Logger), 0, opts.Logger)
+	serveOn(ctx, group, ln, newServer(newHandler(opts, ctx.Done()), opts), 0, opts.Logger)
 	return group.Wait()
 }
 
 // serveOn has srv answer on ln until ctx ends, and finish answers for as long as grace.
 func serveOn(
-	ctx context.Context, group *errgroup.Group, ln net.Listener, srv *http.Server,
+	ctx context.Context, group *errgroup.Group, ln net.Listener, srv bounded,
 	grace time.Duration, logger *slog.Logger,
 ) {
 	group.Go(func() error {
-		if err := srv.Serve(listener{ln, stallTimeout}); !errors.Is(err, http.ErrServerClosed) {
+		if err := srv.serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
 		}
 		return nil
@@ -167,20 +168,20 @@ func serveOn(
 	group.Go(func() error {
 		<-ctx.Done()
 		if grace == 0 {
-			return srv.Close()
+			return srv.http.Close()
 		}
 		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
 		closed := make(chan struct{})
-		srv.RegisterOnShutdown(func() { // when no connection is accepted any more
+		srv.http.RegisterOnShutdown(func() { // when no connection is accepted any more
 			logger.Info("ending", "addr", ln.Addr().String(), "grace", grace)
 			close(closed)
 		})
-		err := srv.Shutdown(finish)
+		err := srv.http.Shutdown(finish)
 		<-closed
 		if err != nil {
 			logger.Warn("downloads cut off", "err", err)
-			return srv.Close()
+			return srv.http.Close()
 		}
 		return nil
 	})
@@ -189,10 +190,23 @@ func serveOn(
 // connKey is the key of a connection, a [net.Conn], in the contexts of its requests.
 type connKey struct{}
 
+// bounded is a server with bounded connections.
+type bounded struct {
+	http        *http.Server
+	connections *connections
+}
+
+// serve answers requests on ln.
+func (s bounded) serve(ln net.Listener) error {
+	return s.http.Serve(accepting{listener{ln, stallTimeout}, s.connections})
+}
+
 // newServer returns a server of handler with our limits.
-func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           handler,
+func newServer(handler http.Handler, opts Options) bounded {
+	c := newConnections(descriptors(), opts.Metrics, opts.Logger)
+	return bounded{connections: c, http: &http.Server{
+		Handler:           c.handle(handler),
+		ConnState:         c.notice,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       wire.ServerIdle,
 		MaxHeaderBytes:    maxHeaderSize,
@@ -201,8 +215,8 @@ func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 		},
 
 		DisableGeneralOptionsHandler: true, // our handler answers, with 405
-		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-	}
+		ErrorLog:                     log.New(errorLog{opts.Logger}, "", 0),
+	}}
 }
 
 // UnlessOver returns err, or nil if err is the cause of the end of ctx: a server whose

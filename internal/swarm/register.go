@@ -83,8 +83,8 @@ func (r *register) join(at netip.AddrPort, remote netip.Addr, now time.Time) (m 
 // add adds a member at an address, by a request from remote, or returns nil if one of the
 // two hosts has too many.
 func (r *register) add(at netip.AddrPort, remote netip.Addr) *list.Element {
-	prefixes := []netip.Prefix{hostOf(at.Addr())}
-	if by := hostOf(remote); by != prefixes[0] {
+	prefixes := []netip.Prefix{wire.HostOf(at.Addr())}
+	if by := wire.HostOf(remote); by != prefixes[0] {
 		prefixes = append(prefixes, by)
 	}
 	for _, prefix := range prefixes {
@@ -106,16 +106,6 @@ func (r *register) add(at netip.AddrPort, remote netip.Addr) *list.Element {
 	r.members[at] = e
 	r.enqueue(m)
 	return e
-}
-
-// hostOf returns the addresses that count as one host: an IPv4 address, or an IPv6 /64.
-func hostOf(addr netip.Addr) netip.Prefix {
-	bits := 64
-	if addr.Is4() {
-		bits = 32
-	}
-	prefix, _ := addr.Prefix(bits) // never fails, without a zone
-	return prefix
 }
 
 func memberOf(e *list.Element) *member {

@@ -14,3 +14,15 @@ var (
 func IsPrivate(addr netip.Addr) bool {
 	return addr.IsPrivate() || shared.Contains(addr) || siteLocal.Contains(addr)
 }
+
+// HostOf returns the addresses that count as one host: an IPv4 address, or an IPv6 /64, as
+// one site has many addresses (RFC 6177).
+func HostOf(addr netip.Addr) netip.Prefix {
+	addr = addr.Unmap().WithZone("")
+	bits := 64
+	if addr.Is4() {
+		bits = 32
+	}
+	prefix, _ := addr.Prefix(bits) // fails for the zero address alone
+	return prefix
+}

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package server
+
+// descriptors returns 0: this system has no limit of open files for a process.
+func descriptors() int { return 0 }
