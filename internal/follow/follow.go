@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 	"sync"
 
 	"github.com/shardcast/shardcast/internal/client"
@@ -94,6 +95,8 @@ func (o Options) Check() error {
 	case o.Marker != "" && !t.ownDir():
 		return fmt.Errorf("a marker beside each version wants {version} or {n} in a directory of the template %q",
 			string(t))
+	case o.Marker != "" && path.Base(string(t)) == o.Marker:
+		return fmt.Errorf("marker %s: the template %q has a file of that name", o.Marker, string(t))
 	case o.Link != "" && t.begins(o.Link):
 		return fmt.Errorf("link %s: the template %q has a directory of that name", o.Link, string(t))
 	}

@@ -261,14 +261,25 @@ func TestFollowRefusesInvalidOptions(t *testing.T) {
 
 func TestFollowRefusesABadRecord(t *testing.T) {
 	for name, text := range map[string]string{
-		"no JSON":         "{",
-		"a path that ...": `{"held": [{"version": 1, "path": "../../etc/passwd"}]}`,
+		"nothing":              "",
+		"no JSON":              "{",
+		"no object":            `"v1"`,
+		"a path elsewhere":     `{"held": [{"version": 1, "path": "../../etc/passwd"}]}`,
+		"no path":              `{"held": [{"version": 1}]}`,
+		"the directory":        `{"begun": {"version": 1, "path": "."}}`,
+		"a marker elsewhere":   `{"held": [{"version": 1, "path": "v1/f", "marker": "/etc/passwd"}]}`,
+		"a link elsewhere":     `{"link": "../latest"}`,
+		"directory elsewhere":  `{"dirs": ["v1/../.."]}`,
+		"the record itself":    `{"held": [{"version": 1, "path": ".shardcast-follow/versions.json"}]}`,
+		"a number that is bad": `{"held": [{"version": 0, "path": "v1/f"}]}`,
+		"one that is too high": `{"last": 18446744073709551615}`,
 	} {
 		dir := t.TempDir()
 		require.NoError(t, os.Mkdir(filepath.Join(dir, ".shardcast-follow"), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, ".shardcast-follow", "versions.json"), []byte(text), 0o600))
 		err := follow.Run(t.Context(), with(t, follow.Options{Dir: dir}, newSite(t)), nil)
-		assert.ErrorContains(t, err, "versions.json, without which", name)
+		assert.ErrorContains(t, err, filepath.Join(dir, ".shardcast-follow", "versions.json"), name)
+		assert.ErrorContains(t, err, "remove it", name)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -102,38 +101,51 @@ func (f file) is(e distfile.Entry) bool {
 
 // readRecord reads the record in the output directory root, or an empty one if there is none.
 func readRecord(root *os.Root) (record, error) {
-	f, err := root.Open(recordName)
+	var r record
+	text, err := disk.ReadFile(root, recordName, maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
 		return record{}, nil
 	}
-	if err != nil {
-		return record{}, err
-	}
-	defer f.Close()
-	var r record
-	text, err := io.ReadAll(io.LimitReader(f, maxRecord))
 	if err == nil {
-		err = json.Unmarshal(text, &r)
-	}
-	if err == nil {
-		err = r.check()
+		r, err = parseRecord(text)
 	}
 	if err != nil {
 		name := filepath.Join(root.Name(), filepath.FromSlash(recordName))
-		return record{}, fmt.Errorf("%s, without which all files here count as foreign: %w", name, err)
+		return record{}, fmt.Errorf("the record %s: %w; remove it, and files that are here count as foreign and stay",
+			name, err)
 	}
 	return r, nil
 }
 
-// check returns an error unless all paths stay in the directory.
-func (r *record) check() error {
-	var errs []error
+// parseRecord parses the text of a record, of which all paths are those of files below the
+// output directory.
+func parseRecord(text []byte) (record, error) {
+	var r record
+	if err := json.Unmarshal(text, &r); err != nil {
+		return record{}, err
+	}
+	if r.Last > shard.MaxVersion {
+		return record{}, fmt.Errorf("%s is not a version", r.Last)
+	}
+	paths := slices.Clone(r.Dirs)
 	for _, f := range r.files() {
-		if !filepath.IsLocal(filepath.FromSlash(f.Path)) {
-			errs = append(errs, fmt.Errorf("%q is not in this directory", f.Path))
+		if f.Version == 0 || f.Version > shard.MaxVersion {
+			return record{}, fmt.Errorf("%q has the version %s", f.Path, f.Version)
+		}
+		paths = append(paths, f.Path)
+		if f.Marker != "" {
+			paths = append(paths, f.Marker)
 		}
 	}
-	return errors.Join(errs...)
+	if r.Link != "" {
+		paths = append(paths, r.Link)
+	}
+	for _, path := range paths {
+		if !fs.ValidPath(path) || path == "." || isOurs(path) {
+			return record{}, fmt.Errorf("%.80q is not the path of a file that was delivered here", path)
+		}
+	}
+	return r, nil
 }
 
 // write replaces the record in the output directory root.

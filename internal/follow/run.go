@@ -188,7 +188,7 @@ func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, erro
 func (r *run) place(ctx context.Context, e distfile.Entry, m shard.Manifest) (*os.Root, string, error) {
 	f := file{
 		Version: e.Version, Manifest: m, Shards: len(m.Shards), Offered: e.Digest,
-		Path: r.template.path(e.Version, fileName(e.Version, m.Name, r.opts.Marker)),
+		Path: r.template.file(e.Version, m.Name, r.opts.Marker),
 	}
 	f.Manifest.Shards = nil
 	f.Manifest.Digest = cmp.Or(m.Digest, e.Digest)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -31,13 +32,28 @@ func parseTemplate(text string) (template, error) {
 		return "", fmt.Errorf("template %q: want {version} or {n} in it, for each version to have its own file", text)
 	case strings.Contains(text, `\`), path.Clean(sample) != sample, !filepath.IsLocal(filepath.FromSlash(sample)):
 		return "", fmt.Errorf("template %q: want a path that stays in the output directory, with slashes", text)
-	case t.begins(hidden), strings.HasSuffix(sample, client.PartSuffix), !printable(text):
+	case isOurs(sample), !printable(text):
 		return "", fmt.Errorf("template %q: not a path for files to stay at", text)
 	}
 	return t, nil
 }
 
 func (t template) fill(r *strings.Replacer) string { return r.Replace(string(t)) }
+
+// file is the path of version's file, which has the publisher's name if that is harmless.
+func (t template) file(version shard.Version, published, marker string) string {
+	file := t.path(version, fileName(version, published, marker))
+	if isOurs(file) { // a name that is harmless by itself makes it so
+		return t.path(version, plainName(version))
+	}
+	return file
+}
+
+// isOurs reports whether a path is that of a file of ours, which is not to stay.
+func isOurs(file string) bool {
+	first, _, _ := strings.Cut(file, "/")
+	return first == hidden || strings.HasSuffix(file, client.PartSuffix)
+}
 
 // path is the path of version's file; name comes from [fileName].
 func (t template) path(version shard.Version, name string) string {
@@ -76,11 +92,14 @@ const versionRoom = 64
 func fileName(version shard.Version, published, marker string) string {
 	if checkName(published) != nil || published[0] == '.' || len(published) > client.MaxName-versionRoom ||
 		strings.EqualFold(published, marker) {
-		return "download_" + version.String() + ".bin"
+		return plainName(version)
 	}
 	return published
 }
 
+// plainName is the name of a version's file where the publisher's is not taken.
+func plainName(version shard.Version) string { return "download_" + version.String() + ".bin" }
+
 func printable(text string) bool {
-	return !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }
