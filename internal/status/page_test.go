@@ -253,7 +253,7 @@ func TestOfManyVersionsTheNewestTenAreUnfolded(t *testing.T) {
 func TestAnArrivingVersionShowsWhenItWillBeHere(t *testing.T) {
 	for want, speed := range map[string]int64{
 		"24 B of 40 B, here in about 8 s, 12:00 UTC": 2,
-		"24 B of 40 B, stands still":                    0,
+		"24 B of 40 B, stands still":                 0,
 	} {
 		v := of(here, here, part, missing)
 		v.Expect(speed, at(0))
@@ -262,7 +262,7 @@ func TestAnArrivingVersionShowsWhenItWillBeHere(t *testing.T) {
 	huge, done := int64(math.MaxInt64), int64(1e9)
 	for want, size := range map[string]int64{
 		", here in about 27 h, 27 Nov 15:46 UTC": 2e9,
-		", more than a year left":                   huge,
+		", more than a year left":                huge,
 	} {
 		v := of(begun)
 		v.Size, v.Done = &size, &done
