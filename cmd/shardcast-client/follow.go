@@ -32,16 +32,19 @@ func followCommand(logger func(io.Writer) *slog.Logger) *cobra.Command {
 	follow := &cobra.Command{
 		Use:   "follow",
 		Short: "Keep the newest version in a directory, for ever",
-		Long: `follow keeps the newest version in the output directory, for ever: it learns of a new
-version at once, downloads and verifies it, renames it into place, and prints its path. It
-waits for servers that are down and for room on a full disk, and leaves out versions that no
-server can deliver. Started again, also after a crash, it continues with the versions in the
-directory. It removes older versions, of those files that it has made itself, and touches
-nothing else. SIGINT or SIGTERM ends it with exit code 0, unless --once is given.`,
-		Example: `  shardcast-client follow --servers 192.168.1.100,192.168.1.101 --output-dir ./weights
-  shardcast-client follow --servers 192.168.1.100 --output-template 'step_{n}/model.safetensors' --link latest
-  shardcast-client follow --servers 192.168.1.100 --exec 'load-weights "$SHARDCAST_FILE"'
-  shardcast-client follow --servers 192.168.1.100 --from v7 --all --keep 5 --json`,
+		Long: `follow keeps the newest version in the output directory, for ever: it learns of
+a new version at once, downloads and verifies it, renames it into place, and
+prints its path. It waits for servers that are down and for room on a full disk,
+and leaves out versions that no server can deliver. Started again, also after a
+crash, it continues with the versions in the directory. It removes older
+versions, of those files that it has made itself, and touches nothing else.
+SIGINT or SIGTERM ends it with exit code 0, unless --once is given.`,
+		Example: `  shardcast-client follow --servers 192.168.1.100 --output-dir ./weights
+  shardcast-client follow --servers 192.168.1.100 --link latest \
+    --output-template 'step_{n}/model.safetensors'
+  shardcast-client follow --servers 192.168.1.100 \
+    --exec 'load-weights "$SHARDCAST_FILE"'
+  shardcast-client follow --servers 192.168.1.100 --all --keep 5 --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}

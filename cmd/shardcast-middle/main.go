@@ -29,12 +29,12 @@ func newCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "shardcast-middle",
 		Short: "Fetch the versions of upstreams and serve them again",
-		Long: `shardcast-middle follows its upstreams, origins or other middles: it fetches every
-version that they list, verifies each shard and each file, serves it over HTTP like an
-origin, also while it arrives, and retires the versions that they have retired. One
-upstream that is up is enough. SIGINT or SIGTERM ends it; started again, it continues
-with its partial files.`,
-		Example: `  shardcast-middle --upstream 192.168.1.100,192.168.1.101 --data-dir ./middle_data --port 8001
+		Long: `shardcast-middle follows its upstreams, origins or other middles: it fetches
+every version that they list, verifies each shard and each file, serves it over
+HTTP like an origin, also while it arrives, and retires the versions that they
+have retired. One upstream that is up is enough. SIGINT or SIGTERM ends it;
+started again, it continues with its partial files.`,
+		Example: `  shardcast-middle --upstream 192.168.1.100,192.168.1.101 --port 8001
   IP_ADDR_LIST="192.168.1.100 192.168.1.101" shardcast-middle`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.serve(cmd) },

@@ -34,10 +34,10 @@ func newCommand() *cobra.Command {
 		Use:   "shardcast-origin",
 		Short: "Cut files into shards and serve them",
 		Long: `shardcast-origin serves the versions in a data directory over HTTP, to middles,
-clients and other programs. SIGINT or SIGTERM ends it; it then finishes its answers
-within 30 seconds. 'shardcast-origin broadcast FILE' publishes a version in the same
-directory, with or without a server there; with --watch the server publishes each file
-that appears complete in a directory.`,
+clients and other programs. SIGINT or SIGTERM ends it; it then finishes its
+answers within 30 seconds. 'shardcast-origin broadcast FILE' publishes a version
+in the same directory, with or without a server there; with --watch the server
+publishes each file that appears complete in a directory.`,
 		Example: `  shardcast-origin --data-dir ./data --port 8000
   shardcast-origin --broadcast weights.safetensors
   shardcast-origin --watch ./checkpoints --watch-glob 'step_*/model.safetensors'
@@ -87,9 +87,10 @@ that appears complete in a directory.`,
 	broadcast := &cobra.Command{
 		Use:   "broadcast FILE",
 		Short: "Publish a file as a new version and print its name",
-		Long: `broadcast cuts FILE into the data directory as its next version, prints the name of
-the version on stdout, such as v3, and ends. Servers of the directory serve it at once.
-Any number of broadcasts may run at the same time; each waits for its turn.`,
+		Long: `broadcast cuts FILE into the data directory as its next version, prints the name
+of the version on stdout, such as v3, and ends. Servers of the directory serve
+it at once. Any number of broadcasts may run at the same time; each waits for
+its turn.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return fmt.Errorf("broadcast takes the name of one FILE, and %d were given", len(args))
