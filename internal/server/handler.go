@@ -45,14 +45,14 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 		send = swarming.admit(files.shard)
 		endpoints[kindHave] = swarming.have
 	}
-	endpoints[kindShard] = h.gate.limit(send)
+	endpoints[kindShard] = stays(h.gate.limit(send))
 	endpoints[kindHealth] = health.healthy
 	if c.HasDirectory() {
 		endpoints[kindDistribution] = h.listings.answer
 		endpoints[kindManifest] = files.manifest
 		endpoints[kindSums] = files.sums
 		endpoints[kindReady] = health.readiness
-		endpoints[kindProbe] = h.gate.limit(newProbe())
+		endpoints[kindProbe] = stays(h.gate.limit(newProbe()))
 		if opts.Members != nil {
 			endpoints[kindPeers] = peers{opts.Members}.answer
 		}

@@ -52,3 +52,22 @@ func (l listener) Accept() (net.Conn, error) {
 	setOption(conn, unix.TCP_USER_TIMEOUT, int(l.stall.Milliseconds()))
 	return conn, nil
 }
+
+// isHalfClosed reports whether the client has closed its side of a connection, as far as can
+// be known, and not all of it: the state CLOSE_WAIT of RFC 9293, section 3.3.2.
+func isHalfClosed(conn net.Conn) (half bool) {
+	const closeWait = 8 // TCP_CLOSE_WAIT of net/tcp_states.h
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		half = err == nil && info.State == closeWait
+	})
+	return half && err == nil
+}
