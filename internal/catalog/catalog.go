@@ -22,6 +22,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
@@ -159,10 +160,36 @@ type Shard struct {
 	close  func() error
 }
 
-// Shard returns a shard as it is here now, which the caller closes. The error matches
-// [fs.ErrNotExist] if the shard is neither held nor arriving, and [ErrLater] if its version
-// is on offer and no fetch of it under way.
+// Shard returns a shard as it is here now, which the caller closes. An empty version has one
+// empty shard for programs that know no manifest. The error matches [fs.ErrNotExist] if the
+// shard is neither held nor arriving, and [ErrLater] if its version is on offer and no fetch
+// of it under way.
 func (c *Catalog) Shard(v shard.Version, number int) (*Shard, error) {
+	s, err := c.shard(v, number)
+	if number == 1 && errors.Is(err, fs.ErrNotExist) && c.isEmpty(v) {
+		nothing := func() error { return nil }
+		return &Shard{Digest: shard.EmptyDigest(), File: bytes.NewReader(nil), close: nothing}, nil
+	}
+	return s, err
+}
+
+// isEmpty reports whether v is here, and has no bytes.
+func (c *Catalog) isEmpty(v shard.Version) bool {
+	if here, err := c.Find(v); err == nil {
+		defer here.Close()
+		return here.Manifest.Size == 0
+	}
+	if c.store == nil || !c.store.Holds(v) {
+		return false
+	}
+	entries, err := c.store.Distribution()
+	return err == nil && slices.ContainsFunc(entries, func(e distfile.Entry) bool {
+		return e.Version == v && shard.IsEmpty(e.Digest)
+	})
+}
+
+// shard is [Catalog.Shard] for shards that a manifest has.
+func (c *Catalog) shard(v shard.Version, number int) (*Shard, error) {
 	arriving, listed := c.board.Find(v)
 	if listed {
 		s, err := arrivingShard(arriving, number)

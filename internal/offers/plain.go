@@ -64,7 +64,8 @@ type ruler struct {
 // no shard of it.
 func (r ruler) layout(ctx context.Context) (shard.Manifest, error) {
 	m := shard.Manifest{Digest: r.entry.Digest, ShardSize: 1}
-	if m.Digest == shard.EmptyDigest() || m.Digest == shard.EmptyBLAKE3() {
+	if shard.IsEmpty(m.Digest) { // also where the server has an empty shard of it
+		m.Digest, m.BLAKE3 = shard.EmptyDigest(), shard.EmptyBLAKE3()
 		return m, nil
 	}
 	var err error

@@ -75,6 +75,13 @@ func (d Dialect) text(c *catalog.Catalog) ([]byte, error) {
 			entries = append(entries, distfile.Entry{Version: o.Entry.Version, Digest: digest, Count: o.Count})
 		}
 	}
+	for i := range entries {
+		// Python programs stop at a line without a number, and fetch a file by its shards: an
+		// empty one has an empty shard for them, see [catalog.Catalog.Shard].
+		if shard.IsEmpty(entries[i].Digest) {
+			entries[i].Count = 1
+		}
+	}
 	return distfile.Encode(entries), err
 }
 

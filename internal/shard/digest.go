@@ -26,6 +26,12 @@ func EmptyBLAKE3() Digest {
 	return blake3.Sum256(nil)
 }
 
+// IsEmpty reports whether d is a digest of no bytes, the SHA-256 or the BLAKE3. An entry of
+// distribution.txt does not say which.
+func IsEmpty(d Digest) bool {
+	return d == EmptyDigest() || d == EmptyBLAKE3()
+}
+
 // NewBLAKE3 returns a BLAKE3 hash of 32 bytes.
 func NewBLAKE3() hash.Hash {
 	return blake3.New()
