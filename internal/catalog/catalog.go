@@ -233,15 +233,21 @@ func (c *Catalog) heldShard(v shard.Version, number int) (*Shard, error) {
 	if c.store == nil {
 		return nil, fs.ErrNotExist
 	}
-	before := c.digest(v, number)
+	before, err := c.digest(v, number)
+	if err != nil {
+		return nil, err
+	}
 	f, done, err := c.store.Shard(v, number)
 	if err != nil {
 		return nil, err
 	}
-	s := &Shard{Digest: c.digest(v, number), File: f, close: func() error {
+	s := &Shard{File: f, close: func() error {
 		defer done()
 		return f.Close()
 	}}
+	if s.Digest, err = c.digest(v, number); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	if s.Digest != before {
 		s.Digest = shard.Digest{} // the version was replaced just now
 	}
@@ -249,17 +255,20 @@ func (c *Catalog) heldShard(v shard.Version, number int) (*Shard, error) {
 }
 
 // digest returns the digest of a held shard, or zero without a manifest, as in a directory
-// of another program.
-func (c *Catalog) digest(v shard.Version, number int) shard.Digest {
+// of another program, and with a damaged one.
+func (c *Catalog) digest(v shard.Version, number int) (shard.Digest, error) {
 	held, err := c.held(v)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, shard.ErrManifest) {
+		return shard.Digest{}, nil
+	}
 	if err != nil {
-		return shard.Digest{}
+		return shard.Digest{}, err
 	}
 	defer held.Close()
 	if number > len(held.Manifest.Shards) {
-		return shard.Digest{}
+		return shard.Digest{}, nil
 	}
-	return held.Manifest.Shards[number-1]
+	return held.Manifest.Shards[number-1], nil
 }
 
 // Ready returns the number of bytes of an arriving shard that can be read from offset on

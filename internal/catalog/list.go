@@ -84,7 +84,11 @@ func (c *Catalog) Offers() ([]Offer, error) {
 		if arrives {
 			describe = c.describeArriving
 		}
-		d, err := describe(e, c.described[e.Version])
+		before := c.described[e.Version]
+		d, err := describe(e, before)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && before.isOf(e) {
+			d, err = before, nil // it cannot be read now, and is the same file
+		}
 		switch {
 		case err == nil:
 			described[e.Version] = d

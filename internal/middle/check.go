@@ -3,15 +3,23 @@ package middle
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// checkBuffer in bytes is read at a time to verify held shards.
-const checkBuffer = 256 << 10
+const (
+	// checkBuffer in bytes is read at a time to verify held shards.
+	checkBuffer = 256 << 10
+
+	// checkAgain is the pause before versions are verified again that could not be read.
+	checkAgain = time.Minute
+)
 
 // A checker verifies held versions.
 type checker struct {
@@ -21,28 +29,69 @@ type checker struct {
 }
 
 // check verifies all versions that are held when it begins, the newest first, and sends
-// those that do not match their manifest to damaged.
+// those that do not match their manifest to damaged. Those that cannot be read now stay on
+// offer, and are verified again later.
 func (c checker) check(ctx context.Context, damaged chan<- distfile.Entry) {
+	var unread map[distfile.Entry]bool
+	for held := c.held(ctx); len(held) > 0; {
+		before := unread
+		unread = make(map[distfile.Entry]bool)
+		for _, e := range slices.Backward(held) {
+			err := c.verify(ctx, e)
+			if ctx.Err() != nil {
+				return
+			}
+			if err == nil {
+				c.logger.Debug("held version is right", "version", e.Version.String())
+				continue
+			}
+			if still, bad := c.dir.holds(e); bad == nil && !still {
+				continue // retired or replaced meanwhile
+			}
+			if !isWrong(err) {
+				if unread[e] = true; !before[e] {
+					c.logger.Warn("held version cannot be read now", "version", e.Version.String(), "err", err)
+				}
+				continue
+			}
+			c.logger.Warn("held version is fetched again", "version", e.Version.String(), "err", err)
+			select {
+			case damaged <- e:
+			case <-ctx.Done():
+				return
+			}
+		}
+		held = slices.DeleteFunc(held, func(e distfile.Entry) bool { return !unread[e] })
+		if len(held) > 0 && !pause(ctx, checkAgain) {
+			return
+		}
+	}
+}
+
+// held returns the versions that are held, as soon as the list can be read.
+func (c checker) held(ctx context.Context) []distfile.Entry {
 	held, err := c.dir.store.Distribution()
 	c.dir.report(ctx, "check", err)
-	for _, e := range slices.Backward(held) {
-		err := c.verify(ctx, e)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			c.logger.Debug("held version is right", "version", e.Version.String())
-			continue
-		}
-		if still, bad := c.dir.holds(e); bad == nil && !still {
-			continue // retired or replaced meanwhile
-		}
-		c.logger.Warn("held version is fetched again", "version", e.Version.String(), "err", err)
-		select {
-		case damaged <- e:
-		case <-ctx.Done():
-			return
-		}
+	for err != nil && pause(ctx, checkAgain) {
+		held, err = c.dir.store.Distribution()
+	}
+	return held
+}
+
+// isWrong reports whether err, of a held version, means that a file of it is missing or has
+// wrong bytes. All others, such as too many open files, say nothing about the bytes.
+func isWrong(err error) bool {
+	return errors.Is(err, shard.ErrSize) || errors.Is(err, shard.ErrDigest) ||
+		errors.Is(err, shard.ErrManifest) || errors.Is(err, fs.ErrNotExist)
+}
+
+// pause waits for as long as dur, and returns false if ctx ends first.
+func pause(ctx context.Context, dur time.Duration) bool {
+	select {
+	case <-time.After(dur):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -60,8 +109,10 @@ func (c checker) verify(ctx context.Context, e distfile.Entry) error {
 		}
 		err = errors.Join(manifest.Shard(number).Verify(f, buf), f.Close())
 		done()
-		if err != nil {
+		if isWrong(err) {
 			c.metrics.Mistaken()
+		}
+		if err != nil {
 			return err
 		}
 		c.metrics.Verified(1)

@@ -83,8 +83,8 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener, opts server.Options
 	// The first lock finishes or undoes the change that a crash interrupted.
 	m.dir.report(ctx, "settings", m.dir.store.Keep(ctx, m.keep))
 	m.dir.report(ctx, "tidy", m.dir.change(ctx, (*store.Writer).Trim))
-	m.dir.report(ctx, "read drafts", m.relist())
-	m.dir.report(ctx, "read manifests", m.know())
+	m.patiently(ctx, "read drafts", m.relist)
+	m.patiently(ctx, "read manifests", m.know)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, ln, m.serving(opts)) })
 	group.Go(func() error {
@@ -111,14 +111,34 @@ func (m *Middle) serving(opts server.Options) server.Options {
 	return opts
 }
 
+// patiently does task by f, again a few times while it fails: a manifest that is not read at
+// the start costs a version its place on the list, or the file that it is known by.
+func (m *Middle) patiently(ctx context.Context, task string, f func() error) {
+	err := f()
+	for tries := 1; err != nil && tries < startTries && pause(ctx, startPause); tries++ {
+		err = f()
+	}
+	m.dir.report(ctx, task, err)
+}
+
+const (
+	// startTries is how often a middle tries to read its directory at the start, and
+	// startPause the time between two tries. It serves nothing meanwhile.
+	startTries = 5
+	startPause = time.Second
+)
+
 // relist lists the versions again that were arriving when an earlier run ended, or their
 // readers would take them for retired.
 func (m *Middle) relist() error {
 	drafts, err := m.dir.store.Drafts()
 	for _, d := range drafts {
-		manifest, err := d.Manifest()
-		if err == nil && !isPlain(manifest) {
+		manifest, bad := d.Manifest()
+		switch {
+		case bad == nil && !isPlain(manifest):
 			m.board.List(distfile.Entry{Version: d.Version(), Digest: manifest.Digest})
+		case bad != nil && !isWrong(bad):
+			err = errors.Join(err, bad)
 		}
 	}
 	return err
@@ -128,8 +148,12 @@ func (m *Middle) relist() error {
 func (m *Middle) know() error {
 	held, err := m.dir.store.Distribution()
 	for _, e := range held {
-		if manifest, err := m.dir.manifest(e.Version); err == nil { // the checker finds a manifest that is damaged
+		manifest, bad := m.dir.manifest(e.Version)
+		switch {
+		case bad == nil:
 			m.pool.Know(e.Version, manifest)
+		case !isWrong(bad): // the checker finds a manifest that is damaged
+			err = errors.Join(err, bad)
 		}
 	}
 	return err

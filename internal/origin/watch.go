@@ -261,7 +261,7 @@ func (t *watcher) sight(found []candidate, now time.Time) {
 		}
 		t.seen[f.name] = s
 	}
-	if len(t.record.Files) > len(found)+maxGone {
+	if len(t.record.Files) > len(found)+maxGone && !t.failing {
 		there := make(map[string]bool, len(found))
 		for _, f := range found {
 			there[f.name] = true
