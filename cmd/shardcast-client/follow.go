@@ -6,16 +6,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/shardcast/shardcast"
 	"github.com/shardcast/shardcast/internal/cli"
+	"github.com/shardcast/shardcast/internal/hook"
 	"github.com/shardcast/shardcast/internal/progress"
 )
 
@@ -25,6 +23,8 @@ type following struct {
 	opts     shardcast.FollowOptions
 	exec     string
 	once     bool
+
+	execTimeout time.Duration
 }
 
 func followCommand(logger func(io.Writer) *slog.Logger) *cobra.Command {
@@ -71,7 +71,11 @@ SIGINT or SIGTERM ends it with exit code 0, unless --once is given.`,
 	cli.Note(flags, "link", "It stands in --output-dir, and changes atomically.")
 	flags.StringVar(&f.exec, "exec", "", "`COMMAND` for sh -c to run for each version (default none)")
 	cli.Note(flags, "exec",
-		"Its environment has SHARDCAST_VERSION, SHARDCAST_FILE and SHARDCAST_SHA256. One that fails runs once more.")
+		"Its environment has SHARDCAST_VERSION, SHARDCAST_FILE and SHARDCAST_SHA256, and no setting of follow's own. "+
+			"One that fails runs once more.")
+	flags.Var((*cli.Seconds)(&f.execTimeout), "exec-timeout",
+		"longest time that the command of --exec may run, in seconds (default none)")
+	cli.Note(flags, "exec-timeout", "All its processes then get SIGTERM, and 10 seconds later SIGKILL.")
 	cli.Under(flags, cli.Use)
 	d.addShared(flags)
 	cli.FetchTerms(follow)
@@ -84,6 +88,10 @@ SIGINT or SIGTERM ends it with exit code 0, unless --once is given.`,
 
 func (f *following) run(cmd *cobra.Command) (err error) {
 	cli.Endure()
+	err = cli.Requires(cmd.Flags(), "exec", "exec-timeout")
+	if err != nil {
+		return err
+	}
 	s, err := f.download.begin(cmd)
 	if err != nil {
 		return err
@@ -94,6 +102,9 @@ func (f *following) run(cmd *cobra.Command) (err error) {
 
 // keepNewest keeps the newest version, until ctx ends.
 func (f *following) keepNewest(ctx context.Context, s *session) error {
+	// A version counts as delivered unless ctx has ended.
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	for got, err := range s.client.Follow(ctx, f.opts) {
 		switch {
 		case err != nil && got.Version.Name != "":
@@ -110,7 +121,8 @@ func (f *following) keepNewest(ctx context.Context, s *session) error {
 			return err
 		}
 		s.display.Done(got, s.logger.Enabled(ctx, slog.LevelInfo))
-		if err := f.download.print(s.out, got); err != nil {
+		if err := f.announce(ctx, s.out, got); err != nil {
+			fail(err)
 			return err
 		}
 		if f.exec != "" {
@@ -123,11 +135,30 @@ func (f *following) keepNewest(ctx context.Context, s *session) error {
 	return nil
 }
 
+// announce prints the path of a version. It waits for the reader until ctx ends.
+func (f *following) announce(ctx context.Context, out io.Writer, got shardcast.Result) error {
+	printed := make(chan error, 1)
+	go func() { printed <- f.download.print(out, got) }()
+	select {
+	case err := <-printed:
+		if err != nil {
+			return fmt.Errorf("%s is at %s, and comes again after a restart, because its line was not printed: %w",
+				got.Version.Name, got.Path, err)
+		}
+		return nil
+	case <-ctx.Done():
+		if f.once {
+			return context.Cause(ctx)
+		}
+		return nil // and the loop ends
+	}
+}
+
 // execute runs the command for a version, and once more if it fails.
 func (f *following) execute(ctx context.Context, got shardcast.Result, logger *slog.Logger) {
 	for attempt := 1; attempt <= 2; attempt++ {
 		start := time.Now()
-		err := f.command(ctx, got)
+		err := f.command(ctx, got, logger)
 		if err == nil {
 			logger.Info("command done", "dur", time.Since(start))
 			return
@@ -139,21 +170,17 @@ func (f *following) execute(ctx context.Context, got shardcast.Result, logger *s
 	}
 }
 
-// endPatience is the time that a command has to end after SIGTERM.
-const endPatience = 10 * time.Second
-
-func (f *following) command(ctx context.Context, got shardcast.Result) error {
+func (f *following) command(ctx context.Context, got shardcast.Result, logger *slog.Logger) error {
 	path, err := filepath.Abs(got.Path)
 	if err != nil {
 		return err
 	}
-	command := exec.CommandContext(ctx, "sh", "-c", f.exec)
-	command.Env = append(os.Environ(), "SHARDCAST_VERSION="+got.Version.Name, "SHARDCAST_FILE="+path,
-		"SHARDCAST_SHA256="+got.Version.Digest)
-	command.Stdout, command.Stderr = os.Stderr, os.Stderr // stdout is for results only
-	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
-	command.WaitDelay = endPatience
-	if err := command.Run(); err != nil {
+	command := hook.Hook{
+		Command: f.exec, Timeout: f.execTimeout, Logger: logger,
+		Lock: filepath.Join(f.download.opts.OutputDir, ".shardcast-follow", "hook.lock"),
+	}
+	if err := command.Run(ctx, "SHARDCAST_VERSION="+got.Version.Name, "SHARDCAST_FILE="+path,
+		"SHARDCAST_SHA256="+got.Version.Digest); err != nil {
 		return fmt.Errorf("%s: %w", f.exec, err)
 	}
 	return nil

@@ -168,6 +168,8 @@ func (c *command) broadcast(cmd *cobra.Command, file string) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), version)
-	return err
+	if _, err := fmt.Fprintln(cmd.OutOrStdout(), version); err != nil {
+		return fmt.Errorf("%s is published as %s, and the name was not printed: %w", file, version, err)
+	}
+	return nil
 }
