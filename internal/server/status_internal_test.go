@@ -237,7 +237,7 @@ func TestAnArrivingVersionIsExpectedByItsOwnSpeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st, err := store.Open(t.TempDir(), store.Middle)
 		require.NoError(t, err)
-		defer st.Close()
+		t.Cleanup(func() { _ = st.Close() })
 		board := relay.NewBoard()
 		p := newStatusPage(Options{Catalog: catalog.New(st, board), Status: &Status{Role: "middle"}}, health{}, false)
 		m := shard.Manifest{Size: 1000, ShardSize: 1000, Digest: shard.Digest{7}, Shards: make([]shard.Digest, 1)}

@@ -206,7 +206,8 @@ func TestNamesInTheJSONStayAsTheyAre(t *testing.T) {
 		`"ready":false,"not_ready":"v3 is not here",`+
 		`"versions":[{"version":"v2","state":"arriving","name":"weights.bin",`+
 		`"date":"2026-11-26T11:58:30Z","shard_size":10,`+
-		`"size":40,"done":24,"speed":2,"arrival":"2026-11-26T12:00:08Z","shard_count":4,"here":2,"arriving":1,"missing":1,`+
+		`"size":40,"done":24,"speed":2,"arrival":"2026-11-26T12:00:08Z",`+
+		`"shard_count":4,"here":2,"arriving":1,"missing":1,`+
 		`"cells":[{"shards":2,"here":2,"arriving":0,"part":0}]}],"more_versions":1,`+
 		`"upstreams":[{"upstream":"http://b:8000","state":"failing","up":false,"newest":"v1",`+
 		`"received":1000000,"share":0.25,"speed":0,`+
