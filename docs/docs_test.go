@@ -22,7 +22,7 @@ func pages(t *testing.T) map[string]string {
 	require.NoError(t, err)
 	require.Greater(t, len(paths), 5)
 	texts := make(map[string]string)
-	paths = append(paths, "README.md", "CONTRIBUTING.md", "CHANGELOG.md", filepath.Join("deploy", "README.md"))
+	paths = append(paths, "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", filepath.Join("deploy", "README.md"))
 	for _, path := range paths {
 		data, err := os.ReadFile(path)
 		require.NoError(t, err)
