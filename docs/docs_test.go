@@ -22,7 +22,7 @@ func pages(t *testing.T) map[string]string {
 	require.NoError(t, err)
 	require.Greater(t, len(paths), 5)
 	texts := make(map[string]string)
-	paths = append(paths, "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", filepath.Join("deploy", "README.md"))
+	paths = append(paths, "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "deploy/README.md")
 	for _, path := range paths {
 		data, err := os.ReadFile(path)
 		require.NoError(t, err)
@@ -113,6 +113,22 @@ func TestStoriesThatShowCompatibilityExist(t *testing.T) {
 	for _, row := range rows {
 		for _, story := range strings.Split(row[1], ", ") {
 			assert.FileExists(t, filepath.Join("cmd", "testdata", "script", story+".txtar"))
+		}
+	}
+}
+
+// The README lists every page, and a page names no flag that is gone.
+func TestThePagesAreListedAndTheirFlagsExist(t *testing.T) {
+	texts := pages(t)
+	for path, text := range texts {
+		if strings.HasPrefix(path, "docs") {
+			assert.Contains(t, texts["README.md"], "]("+filepath.ToSlash(path)+")")
+		}
+		if path != filepath.Join("docs", "threat-model.md") && path != "SECURITY.md" {
+			continue // others name flags of other programs
+		}
+		for _, flag := range regexp.MustCompile(`--[a-z][a-z-]+`).FindAllString(text, -1) {
+			assert.Contains(t, texts[filepath.Join("docs", "reference.md")], "`"+flag, path)
 		}
 	}
 }
