@@ -74,7 +74,8 @@ type OriginOptions struct {
 // each once, when it is complete, in the order of their modification times and then their
 // names. The data directory remembers each broadcast by name, size, time and inode, so
 // files that appear while no server runs follow later, and a file that replaces another
-// is broadcast again. Links, hidden files and files in the data directory do not count.
+// is broadcast again. Links, hidden files and files in the data directory do not count,
+// nor do empty files without a Marker.
 //
 // A file is complete when it has not changed for Settle or has its Marker, and, on Linux,
 // no process has it open for writing. A writer that pauses for longer than Settle with the
@@ -82,7 +83,8 @@ type OriginOptions struct {
 // the directory, or writing a marker after them, avoids that. A file that changes during its
 // broadcast is not published. The server logs every failure and tries again.
 type WatchOptions struct {
-	// Dir is the directory in which the files appear. It may appear later itself. Empty
+	// Dir is the directory in which the files appear. [NewOrigin] refuses one that is
+	// missing or cannot be read. Empty
 	// means no watch.
 	Dir string
 

@@ -3,12 +3,14 @@ package origin
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/shardcast/shardcast/internal/disk"
 )
@@ -31,68 +33,86 @@ type candidate struct {
 	marked bool // the marker was written after the file
 }
 
-// candidates returns the files of w in the order of their broadcast, and the directories
-// that they are in or may appear in. It omits the directory data, and with a marker the files
-// without one beside them. An error is about a part of the files; the others are returned
-// all the same.
-func (w Watch) candidates(data string) (found []candidate, dirs []string, err error) {
-	pattern, glob, below := strings.Cut(w.Glob, "/")
-	if !below {
-		found, err = w.within(".", pattern)
-		dirs = []string{w.Dir}
-	} else {
-		found, dirs, err = w.below(data, pattern, glob)
-	}
-	slices.SortFunc(found, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.looks.mtime, b.looks.mtime), cmp.Compare(a.name, b.name))
-	})
-	return found, dirs, err
+// found is what one look at a watched directory has found.
+type found struct {
+	files []candidate       // in the order of their broadcast
+	dirs  []string          // that they are in or may appear in
+	alone map[string]string // by name, why a file or directory that matches is left alone
 }
 
-// below returns the files that match glob in the directories that match pattern.
-func (w Watch) below(data, pattern, glob string) (found []candidate, dirs []string, err error) {
-	entries, err := os.ReadDir(w.Dir)
-	if err != nil {
-		return nil, []string{w.Dir}, err
+// look looks at the files of w in the directory root, which is w.Dir. It omits the directory
+// data, and with a marker the files without one beside them. It follows no links. An error is
+// about a part of the files; the others are returned all the same.
+func (w Watch) look(root *os.Root, data string) (f found, err error) {
+	f.alone = make(map[string]string)
+	pattern, glob, below := strings.Cut(w.Glob, "/")
+	f.dirs = append(f.dirs, w.Dir)
+	if !below {
+		err = w.within(&f, root, ".", pattern)
+	} else {
+		err = w.below(&f, root, data, pattern, glob)
 	}
-	dirs = append(dirs, w.Dir)
+	slices.SortFunc(f.files, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.looks.mtime, b.looks.mtime), cmp.Compare(a.name, b.name))
+	})
+	return f, err
+}
+
+// aLink is why a link is left alone.
+const aLink = "it is a link, and may lead anywhere"
+
+// below adds the files that match glob in the directories that match pattern.
+func (w Watch) below(f *found, root *os.Root, data, pattern, glob string) error {
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return err
+	}
 	private, _ := os.Stat(data)
 	for _, e := range entries {
-		if !e.IsDir() || !matches(pattern, e.Name()) {
+		if !matches(pattern, e.Name()) {
+			continue
+		}
+		if e.Type()&fs.ModeSymlink != 0 {
+			f.alone[e.Name()] = aLink
+		}
+		if !e.IsDir() {
 			continue
 		}
 		// Published files are not to be published again.
 		if info, err := e.Info(); err != nil || private != nil && os.SameFile(info, private) {
 			continue
 		}
-		files, bad := w.within(e.Name(), glob)
-		if bad != nil && !errors.Is(bad, fs.ErrNotExist) {
+		if bad := w.within(f, root, e.Name(), glob); bad != nil && !errors.Is(bad, fs.ErrNotExist) {
 			err = errors.Join(err, bad)
 		}
-		found = append(found, files...)
-		dirs = append(dirs, filepath.Join(w.Dir, e.Name()))
+		f.dirs = append(f.dirs, filepath.Join(w.Dir, e.Name()))
 	}
-	return found, dirs, err
+	return err
 }
 
-// within returns the files that match glob in the directory dir of w.Dir.
-func (w Watch) within(dir, glob string) ([]candidate, error) {
-	place := filepath.Join(w.Dir, dir)
-	entries, err := os.ReadDir(place)
+// within adds the files that match glob in the directory dir of root.
+func (w Watch) within(f *found, root *os.Root, dir, glob string) error {
+	entries, err := fs.ReadDir(root.FS(), dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var marker fs.FileInfo
 	if w.Marker != "" {
-		if marker, err = os.Stat(filepath.Join(place, w.Marker)); errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
+		if marker, err = root.Lstat(path.Join(dir, w.Marker)); errors.Is(err, fs.ErrNotExist) {
+			return nil
 		} else if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	var found []candidate
 	for _, e := range entries {
-		if !e.Type().IsRegular() || !matches(glob, e.Name()) || e.Name() == w.Marker {
+		if !matches(glob, e.Name()) || e.Name() == w.Marker {
+			continue
+		}
+		name := path.Join(dir, e.Name())
+		if e.Type()&fs.ModeSymlink != 0 {
+			f.alone[name] = aLink
+		}
+		if !e.Type().IsRegular() {
 			continue
 		}
 		info, err := e.Info()
@@ -100,14 +120,36 @@ func (w Watch) within(dir, glob string) ([]candidate, error) {
 			continue
 		}
 		if err != nil {
+			return err
+		}
+		marked := marker != nil && !marker.ModTime().Before(info.ModTime())
+		if info.Size() == 0 && !marked {
+			f.alone[name] = "it is empty; a marker beside it (--watch-marker) would say that it is complete"
+			continue
+		}
+		f.files = append(f.files, candidate{name: name, looks: likenessOf(info), marked: marked})
+	}
+	return nil
+}
+
+// open opens the file f of root, without following a link in its name. Its error is an error
+// matching [fs.ErrNotExist] if another file has taken the name.
+func (f candidate) open(root *os.Root) (*source, error) {
+	for name := f.name; name != "."; name = path.Dir(name) {
+		info, err := root.Lstat(name)
+		if err != nil {
 			return nil, err
 		}
-		found = append(found, candidate{
-			name: path.Join(dir, e.Name()), looks: likenessOf(info),
-			marked: marker != nil && !marker.ModTime().Before(info.ModTime()),
-		})
+		if info.Mode()&fs.ModeSymlink != 0 {
+			return nil, fmt.Errorf("%s: %w: %s", name, fs.ErrNotExist, aLink)
+		}
 	}
-	return found, nil
+	// To open a pipe that has just taken the name must not take for ever.
+	file, err := root.OpenFile(f.name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	return regular(file)
 }
 
 // matches reports whether name is not hidden, and matches glob.

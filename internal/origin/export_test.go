@@ -9,8 +9,11 @@ import (
 // BroadcastAfter broadcasts the file at path, and calls between once the file is open and
 // before its first byte is read.
 func (o *Origin) BroadcastAfter(ctx context.Context, path string, between func()) (shard.Version, error) {
-	return o.broadcast(ctx, path, terms{accept: func(*source) error {
-		between()
-		return nil
-	}})
+	src, err := open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer src.file.Close()
+	between()
+	return o.broadcast(ctx, src, nil)
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/catalog"
@@ -50,35 +51,25 @@ func New(st *store.Store, shardSize int64, keep int, logger *slog.Logger) *Origi
 // Errors match [shard.ErrChanged] if the file was written to meanwhile, [disk.ErrNoSpace],
 // [store.ErrInUse], or are the file system's.
 func (o *Origin) Broadcast(ctx context.Context, path string) (shard.Version, error) {
-	version, err := o.broadcast(ctx, path, terms{})
+	src, err := open(path)
+	if err != nil {
+		return 0, fmt.Errorf("broadcast %s: %w", path, err)
+	}
+	defer src.file.Close()
+	version, err := o.broadcast(ctx, src, nil)
 	if err != nil {
 		return 0, fmt.Errorf("broadcast %s: %w", path, err)
 	}
 	return version, nil
 }
 
-// terms are the conditions of a broadcast. The zero value has none.
-type terms struct {
-	// accept looks at the open file. Its error ends the broadcast before the cut.
-	accept func(src *source) error
-
-	// record is called when version is ready to be published. Its error ends the broadcast.
-	// After nil the broadcast may still fail.
-	record func(version shard.Version, digest shard.Digest) error
-}
-
-func (o *Origin) broadcast(ctx context.Context, path string, t terms) (version shard.Version, err error) {
+// broadcast publishes src from the descriptor that is open. It calls record, unless that is
+// nil, when the version is ready to be published; an error of record ends the broadcast, and
+// after nil the broadcast may still fail.
+func (o *Origin) broadcast(ctx context.Context, src *source,
+	record func(version shard.Version, digest shard.Digest) error,
+) (version shard.Version, err error) {
 	start := time.Now()
-	src, err := open(path)
-	if err != nil {
-		return 0, err
-	}
-	defer src.file.Close()
-	if t.accept != nil {
-		if err := t.accept(src); err != nil {
-			return 0, err
-		}
-	}
 	if err := shard.CheckSize(src.info.Size(), o.shardSizeOf(src)); err != nil {
 		return 0, err
 	}
@@ -111,15 +102,15 @@ func (o *Origin) broadcast(ctx context.Context, path string, t terms) (version s
 	if err != nil {
 		return 0, err
 	}
-	if t.record != nil {
-		if err := t.record(version, m.Digest); err != nil {
+	if record != nil {
+		if err := record(version, m.Digest); err != nil {
 			return 0, err
 		}
 	}
 	if err := w.Publish(draft, m); err != nil {
 		return 0, err
 	}
-	o.logger.Info("published", "version", version.String(), "file", path, "bytes", m.Size,
+	o.logger.Info("published", "version", version.String(), "file", src.file.Name(), "bytes", m.Size,
 		"shards", len(m.Shards), "digest", m.Digest.String(), "dur", time.Since(start))
 	return version, nil
 }
@@ -209,11 +200,20 @@ func open(path string) (*source, error) {
 	case !info.Mode().IsRegular():
 		return nil, errors.New("it is not a regular file")
 	}
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	if info, err = f.Stat(); err != nil {
+	return regular(f)
+}
+
+// regular returns the open file f as a source, and closes it if it is not a regular one.
+func regular(f *os.File) (*source, error) {
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is not a regular file")
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return &source{file: f, info: info}, nil

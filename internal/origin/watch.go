@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -53,11 +55,15 @@ type Watch struct {
 	unreported bool // for tests: as if the system reported no changes
 }
 
-// Check returns an error if [Origin.Watch] of the data directory data cannot follow w.
-// Neither directory has to exist.
+// Check returns an error if [Origin.Watch] of the data directory data, which need not exist,
+// cannot follow w.
 func (w Watch) Check(data string) error {
 	if _, err := path.Match(w.Glob, ""); err != nil || w.Glob == "" {
 		return fmt.Errorf("glob %q: want a pattern such as '*.safetensors'", w.Glob)
+	}
+	if strings.Contains(w.Glob, "**") {
+		return fmt.Errorf("glob %q: ** for directories of any depth is not supported; "+
+			"want a name, or a directory's and a name, such as '*/*.safetensors'", w.Glob)
 	}
 	parts := strings.Split(w.Glob, "/")
 	for _, part := range parts {
@@ -77,9 +83,28 @@ func (w Watch) Check(data string) error {
 			return fmt.Errorf("%s is in the data directory %s, whose files would be published again", w.Dir, data)
 		}
 		if dir == filepath.Dir(dir) {
-			return nil
+			break
 		}
 	}
+	return w.checkDir()
+}
+
+// checkDir returns an error if w.Dir is no directory that can be read: nothing would ever
+// appear there, and a typing mistake would go unnoticed.
+func (w Watch) checkDir() error {
+	info, err := os.Stat(w.Dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("directory %s does not exist; make it before the start", w.Dir)
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("%s is not a directory", w.Dir)
+	case err == nil:
+		_, err = os.ReadDir(w.Dir)
+	}
+	if err != nil {
+		return fmt.Errorf("directory %s cannot be read: %w", w.Dir, err)
+	}
+	return nil
 }
 
 // absolute returns the path name from the root on, without links as far as it exists.
@@ -137,6 +162,7 @@ func (o *Origin) Watch(ctx context.Context, w Watch) {
 			due.Reset(wait)
 		}
 	}
+	defer t.close()
 	for {
 		select {
 		case <-ctx.Done():
@@ -162,10 +188,12 @@ func (o *Origin) Watch(ctx context.Context, w Watch) {
 type watcher struct {
 	watch    Watch
 	origin   *Origin
-	record   *record // nil until it has been read
+	root     *os.Root // watch.Dir at the last look, or nil
+	record   *record  // nil until it has been read
 	notify   *fsnotify.Watcher
 	reported map[string]bool      // directories of whose changes the system reports
 	seen     map[string]*sighting // by name, the files that are to be broadcast
+	alone    map[string]string    // by name, why files are left alone
 	failing  bool                 // to look
 }
 
@@ -182,7 +210,11 @@ type sighting struct {
 func (t *watcher) round(ctx context.Context) (wait time.Duration) {
 	found, err := t.look()
 	if err != nil && !t.failing {
-		t.origin.logger.Error("watched directory failed", "dir", t.watch.Dir, "err", err)
+		level := slog.LevelError
+		if errors.Is(err, fs.ErrNotExist) {
+			level = slog.LevelWarn // it may come back
+		}
+		t.origin.logger.Log(ctx, level, "watched directory failed", "dir", t.watch.Dir, "err", err)
 	}
 	t.failing = err != nil
 	if t.record == nil {
@@ -216,8 +248,16 @@ func (t *watcher) round(ctx context.Context) (wait time.Duration) {
 	return wait
 }
 
+// close gives back the directory of the last look.
+func (t *watcher) close() {
+	if t.root != nil {
+		_ = t.root.Close()
+		t.root = nil
+	}
+}
+
 // look returns the files in the directory, and the errors of a part of it.
-func (t *watcher) look() ([]candidate, error) {
+func (t *watcher) look() (files []candidate, err error) {
 	if t.record == nil {
 		record, err := readRecord(t.origin.store)
 		if err != nil {
@@ -225,11 +265,29 @@ func (t *watcher) look() ([]candidate, error) {
 		}
 		t.record = record
 	}
-	found, dirs, err := t.watch.candidates(t.origin.store.Dir())
-	if t.notify == nil {
-		return found, err
+	// Another directory may have the name since the last look.
+	t.close()
+	if t.root, err = os.OpenRoot(t.watch.Dir); err != nil {
+		return nil, err
 	}
-	reported, more := make(map[string]bool), false
+	found, err := t.watch.look(t.root, t.origin.store.Dir())
+	if t.notify != nil && t.subscribe(found.dirs) && err == nil {
+		// Files that came before the system began to report are in a second look.
+		found, err = t.watch.look(t.root, t.origin.store.Dir())
+	}
+	for name, why := range found.alone {
+		if t.alone[name] != why {
+			t.origin.logger.Warn("file left alone", "file", name, "reason", why)
+		}
+	}
+	t.alone = found.alone
+	return found.files, err
+}
+
+// subscribe has the system report the changes of dirs, and returns whether there is a new one
+// among them.
+func (t *watcher) subscribe(dirs []string) (more bool) {
+	reported := make(map[string]bool)
 	for _, dir := range dirs {
 		if t.notify.Add(dir) == nil {
 			reported[dir] = true
@@ -237,11 +295,7 @@ func (t *watcher) look() ([]candidate, error) {
 		}
 	}
 	t.reported = reported
-	if more && err == nil {
-		// Files that came before the system began to report are in a second look.
-		found, _, err = t.watch.candidates(t.origin.store.Dir())
-	}
-	return found, err
+	return more
 }
 
 // sight keeps the looks, at the time now, of the files that are to be broadcast.
@@ -273,23 +327,24 @@ func (t *watcher) sight(found []candidate, now time.Time) {
 // errOpen means that a file looks complete, and is not.
 var errOpen = errors.New("it is open for writing")
 
-// take broadcasts the file f. If that fails, s has the time of the next try.
-func (t *watcher) take(ctx context.Context, f candidate, s *sighting) {
+// broadcast broadcasts the file f from the descriptor by which it has checked that it is
+// that file.
+func (t *watcher) broadcast(ctx context.Context, f candidate) error {
+	src, err := f.open(t.root)
+	if err != nil {
+		return err
+	}
+	defer src.file.Close()
+	if likenessOf(src.info) != f.looks {
+		return shard.ErrChanged
+	}
+	if disk.BeingWritten(src.file) {
+		return errOpen
+	}
 	recorded := false
-	_, err := t.origin.broadcast(ctx, filepath.Join(t.watch.Dir, filepath.FromSlash(f.name)), terms{
-		accept: func(src *source) error {
-			if likenessOf(src.info) != f.looks {
-				return shard.ErrChanged
-			}
-			if disk.BeingWritten(src.file) {
-				return errOpen
-			}
-			return nil
-		},
-		record: func(version shard.Version, digest shard.Digest) error {
-			recorded = true
-			return t.record.begin(t.origin.store, f, version, digest)
-		},
+	_, err = t.origin.broadcast(ctx, src, func(version shard.Version, digest shard.Digest) error {
+		recorded = true
+		return t.record.begin(t.origin.store, f, version, digest)
 	})
 	if recorded {
 		if bad := t.record.settle(t.origin.store, f.name, err == nil); bad != nil {
@@ -298,6 +353,12 @@ func (t *watcher) take(ctx context.Context, f candidate, s *sighting) {
 			t.origin.logger.Error("data directory failed", "task", "watch", "err", bad)
 		}
 	}
+	return err
+}
+
+// take broadcasts the file f. If that fails, s has the time of the next try.
+func (t *watcher) take(ctx context.Context, f candidate, s *sighting) {
+	err := t.broadcast(ctx, f)
 	switch {
 	case err == nil:
 		return

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -188,4 +189,42 @@ func TestWatchingWithoutNews(t *testing.T) {
 	}, time.Minute, time.Millisecond)
 	stop()
 	<-ended
+}
+
+func TestADirectoryExchangedForALinkPublishesNothingElse(t *testing.T) {
+	w := watching(t, Watch{Glob: "*/*", Settle: time.Nanosecond})
+	outside := filepath.Join(filepath.Dir(w.in), "outside")
+	for _, dir := range []string{outside, filepath.Join(w.in, "step")} {
+		require.NoError(t, os.Mkdir(dir, 0o700))
+	}
+	w.put("step/a", "ours")
+	looked, err := w.look()
+	require.NoError(t, err)
+	require.Len(t, looked, 1)
+	// The file in the other directory looks the same.
+	require.NoError(t, os.Link(filepath.Join(w.in, "step", "a"), filepath.Join(outside, "a")))
+	require.NoError(t, os.Rename(filepath.Join(w.in, "step"), filepath.Join(w.in, ".step")))
+	require.NoError(t, os.Symlink(outside, filepath.Join(w.in, "step")))
+	require.Error(t, w.broadcast(t.Context(), looked[0]))
+	assert.Empty(t, w.rounds())
+}
+
+func TestAFileExchangedAfterTheLookIsNotPublished(t *testing.T) {
+	for name, put := range map[string]func(w *watched){
+		"for a link":       func(w *watched) { require.NoError(w.t, os.Symlink("b", filepath.Join(w.in, "a"))) },
+		"for a pipe":       func(w *watched) { require.NoError(w.t, syscall.Mkfifo(filepath.Join(w.in, "a"), 0o600)) },
+		"for another file": func(w *watched) { w.put("a", "theirs") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := watching(t, Watch{Glob: "a", Settle: time.Nanosecond})
+			w.put("a", "ours")
+			w.put("b", "theirs")
+			looked, err := w.look()
+			require.NoError(t, err)
+			require.Len(t, looked, 1)
+			require.NoError(t, os.Remove(filepath.Join(w.in, "a")))
+			put(w)
+			require.Error(t, w.broadcast(t.Context(), looked[0]))
+		})
+	}
 }
