@@ -1,13 +1,16 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -18,7 +21,8 @@ type Download struct {
 	// Entry is the version, see [Client.Find].
 	Entry distfile.Entry
 
-	// Path is the output file. Missing directories on the way there are made.
+	// Path is the output file, or a symbolic link to it. Missing directories on the way there
+	// are made.
 	Path string
 
 	// Place chooses the output file in Path's stead, once the manifest is known: the file
@@ -26,7 +30,11 @@ type Download struct {
 	// replaces the first one. Nil means Path.
 	Place func(shard.Manifest) (dir *os.Root, base string, err error)
 
-	// Afresh discards the partial file of an earlier download.
+	// To receives the bytes, when all of them are verified, instead of the output file, of
+	// which only the partial file is made. Nil means the file.
+	To io.Writer
+
+	// Afresh discards the partial file of an earlier download, and replaces a complete file.
 	Afresh bool
 
 	// Progress is called as in [fetch.Task].
@@ -34,11 +42,13 @@ type Download struct {
 }
 
 // Download downloads a version into a file, and returns its manifest and how the fetch went.
-// On any error the previous file at the path stays as it was, and the partial file is kept
-// for the next download of the same version to it, unless no server has the version any more.
+// An output file at Path that has the version's digest already is left as it is. On any error the
+// previous file at the path stays as it was, and the partial file is kept for the next download
+// of the same version to it, unless no server has the version any more.
 // Errors are those of [fetch.Pool.Fetch] and of the file system.
 func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetch.Progress, error) {
 	start := time.Now()
+	_, missing := os.Lstat(filepath.Dir(d.Path))
 	var out *output
 	m, went, err := c.pool.Fetch(ctx, fetch.Task{
 		Entry: d.Entry, Progress: d.Progress,
@@ -63,19 +73,23 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 			return out, nil
 		},
 	})
-	if err == nil {
+	var have complete
+	switch {
+	case errors.As(err, &have):
+		return c.have(d, have)
+	case err == nil && d.To != nil:
+		d.Path = "-"
+		if err = out.copyTo(ctx, d.To); err == nil {
+			err = c.discard(out, false)
+			if missing != nil {
+				_ = os.Remove(out.dir.Name()) // unless it has other files
+			}
+			out = nil
+		}
+	case err == nil:
 		err = out.commit()
 	}
-	keep := err != nil && out != nil && !errors.Is(err, fetch.ErrNoVersion) && (out.resumed || went.Done > 0)
-	if err == nil {
-		err = out.close(false)
-	} else {
-		err = errors.Join(err, c.discard(out, keep))
-	}
-	if keep {
-		c.logger.Info("partial download kept", "version", d.Entry.Version.String(), "file", d.Path, "bytes", went.Done)
-	}
-	if err != nil {
+	if err := c.end(d, out, went, err); err != nil {
 		return shard.Manifest{}, went, fmt.Errorf("download %s to %s: %w", d.Entry.Version, d.Path, err)
 	}
 	c.logger.Info("downloaded", "version", d.Entry.Version.String(), "file", d.Path, "bytes", m.Size,
@@ -83,20 +97,47 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	return m, went, nil
 }
 
-// open opens the output file for m, and shares it if the client shares.
-func (c *Client) open(ctx context.Context, d Download, m shard.Manifest, tier int) (*output, error) {
-	place := d.Place
-	if place == nil {
-		place = func(shard.Manifest) (*os.Root, string, error) {
-			dir, err := openDir(d.Path)
-			return dir, filepath.Base(d.Path), err
-		}
+// end ends the use of out, if it is not nil, after a download that went so, and ended with err.
+func (c *Client) end(d Download, out *output, went fetch.Progress, err error) error {
+	switch {
+	case out == nil:
+		return err
+	case err == nil:
+		return out.close(false)
 	}
-	dir, base, err := place(m)
+	keep := !out.placed && !errors.Is(err, fetch.ErrNoVersion) && (out.resumed || went.Done > 0)
+	err = errors.Join(err, c.discard(out, keep))
+	if keep {
+		c.logger.Info("partial download kept", "version", d.Entry.Version.String(), "file", out.partial(),
+			"bytes", went.Done)
+	}
+	return err
+}
+
+// complete is the error that ends a fetch because its file is there already.
+type complete struct{ manifest shard.Manifest }
+
+func (complete) Error() string { return "already complete" }
+
+// have ends a download whose file is there already.
+func (c *Client) have(d Download, have complete) (shard.Manifest, fetch.Progress, error) {
+	m := have.manifest
+	c.logger.Info("already complete", "version", d.Entry.Version.String(), "file", d.Path, "bytes", m.Size)
+	went := fetch.Progress{Version: d.Entry.Version, Size: m.Size, Done: m.Size, Resumed: m.Size}
+	if d.Progress != nil {
+		d.Progress(went)
+	}
+	return m, went, nil
+}
+
+// open opens the output file for m, and shares it if the client shares. The error is a complete
+// if the file is there already.
+func (c *Client) open(ctx context.Context, d Download, m shard.Manifest, tier int) (*output, error) {
+	dir, base, err := c.place(ctx, d, m)
 	if err != nil {
 		return nil, err
 	}
-	c.sweep(dir.Name(), base)
+	c.sweep(dir, base)
 	out, err := create(ctx, dir, base, m, d.Afresh)
 	if err != nil || c.sharing == nil {
 		return out, err
@@ -105,6 +146,42 @@ func (c *Client) open(ctx context.Context, d Download, m shard.Manifest, tier in
 		return nil, errors.Join(err, c.discard(out, out.resumed))
 	}
 	return out, nil
+}
+
+// place returns the place of the output file for m, where a file may get its name in the end.
+func (c *Client) place(ctx context.Context, d Download, m shard.Manifest) (*os.Root, string, error) {
+	place := d.Place
+	if place == nil {
+		place = func(shard.Manifest) (*os.Root, string, error) { return openPlace(d.Path) }
+	}
+	dir, base, err := place(m)
+	if err != nil || d.To != nil {
+		return dir, base, err
+	}
+	if err = disk.CheckPlace(dir, base); err == nil && d.Place == nil && !d.Afresh && c.sharing == nil {
+		err = c.isComplete(ctx, d, m, dir, base)
+	}
+	if err != nil {
+		return nil, "", errors.Join(err, dir.Close())
+	}
+	return dir, base, nil
+}
+
+// isComplete returns a complete if the file base in dir is the one that m describes, and nil if
+// it is another one.
+func (c *Client) isComplete(ctx context.Context, d Download, m shard.Manifest, dir *os.Root, base string) error {
+	m.Digest = cmp.Or(m.Digest, d.Entry.Digest)
+	same, err := Comparison{
+		Dir: dir, Name: base, Manifest: m, Logger: c.logger.With("version", d.Entry.Version.String()),
+	}.Run(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil || same == nil:
+		return nil //nolint:nilerr // one that cannot be read is replaced
+	}
+	m.Digest, m.Size = same.Digest, same.Info.Size()
+	return complete{m}
 }
 
 // discard ends the use of out without a file of its final name, and keeps the partial file
@@ -118,21 +195,4 @@ func (c *Client) discard(out *output, keep bool) error {
 		err = c.sharing.failed(out.shared)
 	}
 	return errors.Join(err, out.close(keep))
-}
-
-// openDir opens the directory of path, and makes it if it is missing.
-func openDir(path string) (*os.Root, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err == nil && info.IsDir(), path != "" && os.IsPathSeparator(path[len(path)-1]):
-		return nil, errors.New("it is a directory; name a file")
-	case err == nil && !info.Mode().IsRegular():
-		// To replace a device by a file would break the machine.
-		return nil, errors.New("it is not a regular file")
-	}
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	return os.OpenRoot(dir)
 }

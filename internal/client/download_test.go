@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -204,18 +205,29 @@ func TestDownloadRefusesAPathThatIsNoFile(t *testing.T) {
 	}
 }
 
-func TestDownloadLeavesNothingWhenItsNameIsTakenMeanwhile(t *testing.T) {
-	s := newSite(t, content(1, shardSize))
+func TestDownloadIsKeptWhenItsNameIsTakenMeanwhile(t *testing.T) {
+	data := content(1, shardSize)
+	s := newSite(t, data)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out.bin")
 	s.SpoilShards(func(w http.ResponseWriter, _ *http.Request) {
 		assert.NoError(t, os.Mkdir(path, 0o700))
-		_, _ = w.Write(content(1, shardSize))
+		_, _ = w.Write(data)
 	})
-	c := newClient(t, s)
+	var log strings.Builder
+	c := client.New(sitetest.Pool(t, s), slog.New(slog.NewTextHandler(&log, nil)))
 	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: path})
 	require.Error(t, err)
-	assertFiles(t, dir, map[string][]byte{"out.bin": nil})
+	assertFiles(t, dir, map[string][]byte{"out.bin": nil, part: data})
+	assert.Contains(t, log.String(), `msg="partial download kept" version=v1 file=`+filepath.Join(dir, part)+` bytes=1000`)
+
+	require.NoError(t, os.Remove(path))
+	s.SpoilShards(nil)
+	s.ShardsAsked()
+	_, _, err = c.Download(t.Context(), client.Download{Entry: find(t, c), Path: path})
+	require.NoError(t, err)
+	assert.Empty(t, s.ShardsAsked(), "nothing is fetched again")
+	assertFiles(t, dir, map[string][]byte{"out.bin": data})
 }
 
 func TestDownloadsToOnePathAtOnce(t *testing.T) {

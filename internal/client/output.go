@@ -3,12 +3,12 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"sync"
-
-	"github.com/gofrs/flock"
+	"time"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
@@ -19,11 +19,11 @@ import (
 // output is the partial file of a download, and the [fetch.Sink] of its shards.
 type output struct {
 	dir     *os.Root
-	base    string // the final name
-	file    *disk.File
-	lock    *flock.Flock
+	base    string     // the final name
+	file    *disk.File // locked
 	size    int64
 	resumed bool           // an earlier download's bytes may be in it
+	placed  bool           // it has the final name
 	shared  *relay.Version // for peers to read, or nil
 
 	// writing is held for each write: file systems let one write to a file at a time, and
@@ -31,22 +31,27 @@ type output struct {
 	writing sync.Mutex
 }
 
+// lockWait is how long a download waits for another one to the same path. The process
+// of that one may have been killed and not have ended yet.
+const lockWait = time.Second
+
+// errInUse is the error for a second download to one path.
+var errInUse = errors.New("another download to it is under way")
+
 // create opens the partial file of base in dir for m, and locks it against other downloads to
 // the same path. Bytes of an earlier download of the same version stay in it, unless afresh
 // is set. The output closes dir, and so does an error.
 func create(ctx context.Context, dir *os.Root, base string, m shard.Manifest, afresh bool) (*output, error) {
-	temp := partName(base)
-	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	limited, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
-	lock, err := lockFile(ctx, filepath.Join(dir.Name(), temp))
+	file, err := disk.Resume(limited, dir, partName(base), base)
+	if errors.Is(err, disk.ErrLocked) {
+		err = errInUse
+	}
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
-	file, err := disk.Resume(dir, temp, base)
-	if err != nil {
-		return nil, errors.Join(err, lock.Close(), dir.Close())
-	}
-	out := &output{dir: dir, base: base, file: file, lock: lock, size: m.Size}
+	out := &output{dir: dir, base: base, file: file, size: m.Size}
 	if out.resumed, err = prepare(file, dir.Name(), m, afresh); err != nil {
 		return nil, errors.Join(err, out.close(out.resumed))
 	}
@@ -55,6 +60,9 @@ func create(ctx context.Context, dir *os.Root, base string, m shard.Manifest, af
 
 // path is the final path of the file.
 func (o *output) path() string { return filepath.Join(o.dir.Name(), o.base) }
+
+// partial is the path of the partial file.
+func (o *output) partial() string { return filepath.Join(o.dir.Name(), partName(o.base)) }
 
 // commit gives the file its final name.
 func (o *output) commit() error {
@@ -68,17 +76,37 @@ func (o *output) commit() error {
 	if err := o.file.Commit(); err != nil {
 		return err
 	}
-	return disk.SyncDir(o.dir, ".")
+	o.placed = true
+	if err := disk.SyncDir(o.dir, "."); err != nil {
+		return fmt.Errorf("the file is whole, but its name may not survive a crash: %w", err)
+	}
+	return nil
 }
 
-// close ends the use of the file. If commit did not succeed, the partial file is kept for a
+// copyChunk in bytes is copied to a writer between two looks at the context.
+const copyChunk = 1 << 20
+
+// copyTo copies the bytes of the version to w, until ctx ends.
+func (o *output) copyTo(ctx context.Context, w io.Writer) error {
+	whole := io.NewSectionReader(o.file, 0, o.size)
+	for ctx.Err() == nil {
+		if _, err := io.CopyN(w, whole, copyChunk); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// close ends the use of the file. If it has no final name, the partial file is kept for a
 // later download if keep is set, and removed otherwise.
 func (o *output) close(keep bool) error {
 	end := o.file.Close
 	if keep {
 		end = o.file.Leave
 	}
-	return errors.Join(end(), o.lock.Close(), o.dir.Close())
+	return errors.Join(end(), o.dir.Close())
 }
 
 // Open opens the place of s.

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -36,14 +34,18 @@ func partName(base string) string {
 }
 
 // prepare makes the partial file, in the directory dir, ready for m, and reports whether some
-// of m's bytes may be in it already.
+// of m's bytes may be in it already, also with an error.
 func prepare(file *disk.File, dir string, m shard.Manifest, afresh bool) (resumed bool, err error) {
 	info, err := file.Stat()
 	if err != nil {
-		return false, err
+		return true, err
 	}
 	footer := footerOf(m.Digest)
-	resumed = !afresh && isOf(file, info.Size(), m, footer)
+	if !afresh {
+		if resumed, err = isOf(file, info.Size(), m, footer); err != nil {
+			return true, err // a file that cannot be read now may be right
+		}
+	}
 	if !resumed {
 		if err := file.Truncate(0); err != nil {
 			return false, err
@@ -77,13 +79,16 @@ func footerAt(size int64) int64 {
 
 // isOf reports whether the partial file, of size bytes, was begun for m. One without a footer
 // was about to take its final name, if its size is m's: the digests decide.
-func isOf(file io.ReaderAt, size int64, m shard.Manifest, footer string) bool {
+func isOf(file io.ReaderAt, size int64, m shard.Manifest, footer string) (bool, error) {
 	if size == m.Size {
-		return size > 0
+		return size > 0, nil
 	}
 	buf := make([]byte, len(footer)+1)
-	n, _ := file.ReadAt(buf, footerAt(m.Size))
-	return string(buf[:n]) == footer
+	n, err := file.ReadAt(buf, footerAt(m.Size))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	return string(buf[:n]) == footer, nil
 }
 
 // abandoned is the age from which a partial file is removed by a download of another file.
@@ -91,8 +96,8 @@ const abandoned = 24 * time.Hour
 
 // sweep removes abandoned partial files from dir, except that of base. A partial file that
 // cannot be removed stays.
-func (c *Client) sweep(dir, base string) {
-	entries, err := os.ReadDir(dir)
+func (c *Client) sweep(dir *os.Root, base string) {
+	entries, err := fs.ReadDir(dir.FS(), ".")
 	if err != nil {
 		return
 	}
@@ -103,77 +108,32 @@ func (c *Client) sweep(dir, base string) {
 			!info.Mode().IsRegular() || time.Since(info.ModTime()) < abandoned {
 			continue
 		}
-		if name = filepath.Join(dir, name); removeUnused(name) == nil {
-			c.logger.Info("abandoned download removed", "file", name)
+		if removeUnused(dir, name) == nil {
+			c.logger.Info("abandoned download removed", "file", filepath.Join(dir.Name(), name))
 		}
 	}
 }
 
 // RemovePartial removes the partial file of a download to the file base in dir, if there is
-// one. It fails while a download uses the partial file.
+// one that a download has made. It fails while a download uses the partial file.
 func RemovePartial(dir *os.Root, base string) error {
-	info, err := dir.Lstat(partName(base))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	name := partName(base)
+	if _, err := dir.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 		return nil
-	case err != nil:
-		return err
-	case !info.Mode().IsRegular():
-		return nil // no download made it
 	}
-	return removeUnused(filepath.Join(dir.Name(), partName(base)))
+	if err := removeUnused(dir, name); !errors.Is(err, disk.ErrForeign) {
+		return err
+	}
+	return nil
 }
 
-// removeUnused removes the partial file name, unless a download uses it.
-func removeUnused(name string) error {
+// removeUnused removes the partial file name in dir, unless a download uses it.
+func removeUnused(dir *os.Root, name string) error {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel() // one look at the lock is enough
-	lock, err := lockFile(ended, name)
+	lock, err := disk.Lock(ended, dir, name)
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.Remove(name), lock.Close())
-}
-
-const (
-	// lockWait is how long a download waits for another one to the same path. The process
-	// of that one may have been killed and not have ended yet.
-	lockWait = time.Second
-
-	// lockRetry is the time between two attempts to lock.
-	lockRetry = 20 * time.Millisecond
-)
-
-// errInUse is the error for a second download to one path.
-var errInUse = errors.New("another download to it is under way")
-
-// lockFile makes the file name, if it is missing, and locks it. It waits for another holder
-// of the lock until ctx ends. A lock counts only while its file has that name: between opening
-// and locking, another download may have renamed the file.
-func lockFile(ctx context.Context, name string) (*flock.Flock, error) {
-	for {
-		lock := flock.New(name, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
-		ok, err := lock.TryLock()
-		if err == nil && !ok {
-			select {
-			case <-time.After(lockRetry):
-				continue
-			case <-ctx.Done():
-				err = errInUse
-			}
-		}
-		if err != nil {
-			return nil, errors.Join(err, lock.Close())
-		}
-		locked, err := lock.Stat()
-		if err != nil {
-			return nil, errors.Join(err, lock.Close())
-		}
-		if named, err := os.Stat(name); err == nil && os.SameFile(locked, named) {
-			return lock, nil
-		}
-		if err := lock.Close(); err != nil {
-			return nil, err
-		}
-	}
+	return errors.Join(dir.Remove(name), lock.Close())
 }

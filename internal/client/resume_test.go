@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -158,10 +157,11 @@ func TestDownloadRemovesAbandonedPartialFiles(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
 		require.NoError(t, os.Chtimes(filepath.Join(dir, name), age, age))
 	}
-	lock := flock.New(filepath.Join(dir, ".locked.shardcast-part"))
-	ok, err := lock.TryLock()
+	root, err := os.OpenRoot(dir)
 	require.NoError(t, err)
-	require.True(t, ok)
+	defer root.Close()
+	lock, err := disk.Lock(t.Context(), root, ".locked.shardcast-part")
+	require.NoError(t, err)
 	defer lock.Close()
 	s := newSite(t, data)
 	c := newClient(t, s)

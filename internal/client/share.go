@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -45,7 +46,7 @@ type shared struct {
 
 // begin puts the download to out on the board, and takes the oldest one off.
 func (s *sharing) begin(out *output, v shard.Version, m shard.Manifest, tier int) (*relay.Version, error) {
-	file, err := out.dir.Open(partName(out.base))
+	file, err := disk.OpenRegular(out.dir, partName(out.base))
 	if err != nil {
 		return nil, err
 	}

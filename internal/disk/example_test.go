@@ -20,7 +20,7 @@ func ExampleWriteFile() {
 		return
 	}
 	defer root.Close()
-	if err := disk.WriteFile(root, "list.tmp", "list.txt", []byte("all of it\n")); err != nil {
+	if err := disk.WriteFile(root, "list.tmp", "list.txt", []byte("all of it\n"), 0o666); err != nil {
 		fmt.Println(err)
 		return
 	}

@@ -1,16 +1,21 @@
 // Package disk is the part of a file system beyond reading and writing: files that appear
-// whole or not at all, the holes of sparse files, and free space. It refuses to know shards
-// and versions.
+// whole or not at all, files and locks that are ours, the holes of sparse files, and free space.
+// It refuses to know shards and versions.
 //
 // What a caller may lean on: whenever a process dies, a final name that this package has
-// given to a file stands for all of its bytes, on the disk and not only in memory.
+// given to a file stands for all of its bytes, on the disk and not only in memory. And whatever
+// another user has put in the place of a file that this package opens for writing, no byte goes
+// to another file, and no byte comes from a file that this user could change meanwhile.
 package disk
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
+	"runtime"
 	"syscall"
 )
 
@@ -21,70 +26,91 @@ type File struct {
 
 	root        *os.Root
 	temp, final string
-	closed      bool
+	perm        fs.FileMode // less the umask, if no file is replaced
+	ended       bool
 }
 
-// Create opens temp in root for writing, from its first byte.
-func Create(root *os.Root, temp, final string) (*File, error) {
-	f, err := Resume(root, temp, final)
+// Create makes the file temp in root for writing, in place of one that an earlier process has
+// left, to be committed as final with the permissions perm less the umask. Only the writers of
+// the directory of temp are to know it: a file of any kind that has this name goes.
+func Create(root *os.Root, temp, final string, perm fs.FileMode) (*File, error) {
+	if err := root.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f, err := root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Truncate(0); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	return &File{File: f, root: root, temp: temp, final: final, perm: perm}, nil
 }
 
-// Resume is [Create], but keeps the bytes in temp.
-func Resume(root *os.Root, temp, final string) (*File, error) {
-	f, err := root.OpenFile(temp, os.O_RDWR|os.O_CREATE, 0o644)
+// Resume opens the file temp in root with its bytes, or makes it, to be committed as final with
+// the permissions 0666 less the umask. Until then the file is private, and locked: see [Lock] for
+// the wait and the errors.
+func Resume(ctx context.Context, root *os.Root, temp, final string) (*File, error) {
+	f, err := Lock(ctx, root, temp)
 	if err != nil {
 		return nil, err
 	}
-	return &File{File: f, root: root, temp: temp, final: final}, nil
+	return &File{File: f, root: root, temp: temp, final: final, perm: 0o666}, nil
 }
 
-// Commit writes the file through to the disk, closes it and gives it its final name, in place
-// of another file of that name; on an error it removes the file. The name itself is safe
-// only after [SyncDir].
+// Commit writes the file through to the disk and gives it its final name, in place of another
+// file of that name, whose permissions it takes, and whose owner as far as this process may. Then
+// it closes the file. After an error the file is as before, for another Commit, [File.Leave] or
+// [File.Close]. The name itself is safe only after [SyncDir].
 func (f *File) Commit() error {
+	f.adjust()
 	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
+		return err
 	}
-	f.closed = true
-	if err := f.File.Close(); err != nil {
-		return errors.Join(err, f.root.Remove(f.temp))
-	}
+	// The lock, if any, ends after that: a lock on the temporary name protects no other file.
 	if err := f.root.Rename(f.temp, f.final); err != nil {
-		return errors.Join(err, f.root.Remove(f.temp))
+		return err
 	}
+	f.ended = true
+	_ = f.File.Close() // all of it is on the disk
 	return nil
+}
+
+// adjust gives the file its final permissions. Where the file system refuses, it decides.
+func (f *File) adjust() {
+	want := f.perm &^ umask()
+	if old, err := f.root.Lstat(f.final); err == nil && old.Mode().IsRegular() {
+		want = old.Mode().Perm()
+		if !keepOwner(f.File, old) {
+			want &= 0o707 | want&0o007<<3 // the new group was among the others
+		}
+	}
+	if now, err := f.Stat(); err == nil && now.Mode().Perm() != want {
+		_ = f.Chmod(want)
+	}
 }
 
 // Close does nothing after Commit; without one it removes the file.
 func (f *File) Close() error {
-	if f.closed {
+	if f.ended {
 		return nil
 	}
-	f.closed = true
-	return errors.Join(f.File.Close(), f.root.Remove(f.temp))
+	f.ended = true
+	// Removed first, while it is locked: afterwards another process may use the name.
+	return errors.Join(f.root.Remove(f.temp), f.File.Close())
 }
 
 // Leave closes the file and leaves it under its temporary name, for [Resume]. It
 // does nothing after Commit and Close.
 func (f *File) Leave() error {
-	if f.closed {
+	if f.ended {
 		return nil
 	}
-	f.closed = true
+	f.ended = true
 	return f.File.Close()
 }
 
-// WriteFile replaces the file final by one with data, on the disk when it returns. It uses
-// temp on the way, on the same file system.
-func WriteFile(root *os.Root, temp, final string, data []byte) error {
-	f, err := Create(root, temp, final)
+// WriteFile replaces the file final by one with data, on the disk when it returns, see [Create].
+// It uses temp on the way, on the same file system.
+func WriteFile(root *os.Root, temp, final string, data []byte, perm fs.FileMode) error {
+	f, err := Create(root, temp, final, perm)
 	if err != nil {
 		return err
 	}
@@ -92,21 +118,36 @@ func WriteFile(root *os.Root, temp, final string, data []byte) error {
 		return errors.Join(err, f.Close())
 	}
 	if err := f.Commit(); err != nil {
-		return err
+		return errors.Join(err, f.Close())
 	}
 	return SyncDir(root, path.Dir(final))
 }
 
-// SyncDir makes the names in the directory name last.
+// syncDir is the system's call. Tests replace it.
+var syncDir = (*os.File).Sync
+
+// SyncDir makes the names in the directory name last. Where the file system cannot do that for a
+// directory, as CIFS and some of FUSE, it does nothing.
 func SyncDir(root *os.Root, name string) error {
 	dir, err := root.Open(name)
 	if err != nil {
 		return err
 	}
-	if err := dir.Sync(); err != nil {
+	if err := syncDir(dir); err != nil && !cannotSync(err) {
 		return errors.Join(err, dir.Close())
 	}
 	return dir.Close()
+}
+
+// cannotSync reports whether err means that a file system does not sync directories, in contrast
+// to one that has failed to.
+func cannotSync(err error) bool {
+	for _, no := range []error{syscall.EINVAL, syscall.ENOTSUP, syscall.EOPNOTSUPP, syscall.ENOSYS} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return runtime.GOOS == "windows"
 }
 
 // ErrNoSpace means that a file system has too little room.

@@ -83,15 +83,13 @@ func TestFailedCommitKeepsTheOldContentAndLeavesNothing(t *testing.T) {
 			dir, root := newRoot(t)
 			write(t, dir, "final", "old")
 			write(t, dir, "full/file", "kept")
-			f, err := disk.Create(root, "temp", tc.final)
+			f, err := disk.Create(root, "temp", tc.final, 0o666)
 			require.NoError(t, err)
 			_, err = f.WriteString("new")
 			require.NoError(t, err)
 			tc.spoil(t, dir, f)
 			require.Error(t, f.Commit())
-			if err := f.Close(); err != nil {
-				require.ErrorIs(t, err, fs.ErrNotExist)
-			}
+			_ = f.Close() // it may be closed, or gone
 			assert.Equal(t, []string{"final", "full"}, names(t, dir))
 			assert.Equal(t, "old", read(t, dir, "final"))
 			assert.Equal(t, "kept", read(t, dir, "full/file"))
@@ -117,16 +115,24 @@ func TestFilesStayInTheirRoot(t *testing.T) {
 	} {
 		require.NoError(t, os.Symlink(target, filepath.Join(dir, link)))
 	}
-	for _, temp := range []string{"../temp", "link to a file", "link to nothing", "link to a directory/temp"} {
-		_, err := disk.Create(root, temp, "final")
+	for _, temp := range []string{"../temp", "link to a directory/temp"} {
+		_, err := disk.Create(root, temp, "final", 0o666)
 		require.Error(t, err, temp)
 	}
+	for _, temp := range []string{"link to a file", "link to nothing", "link to a directory"} {
+		f, err := disk.Create(root, temp, "final", 0o666)
+		require.NoError(t, err, "the link goes")
+		require.NoError(t, f.Close())
+		require.NoError(t, os.Symlink(filepath.Join(outside, "file"), filepath.Join(dir, temp)))
+	}
+	require.NoError(t, os.Remove(filepath.Join(dir, "link to a directory")))
+	require.NoError(t, os.Symlink(outside, filepath.Join(dir, "link to a directory")))
 	for _, final := range []string{"../final", "link to a directory/final"} {
-		f, err := disk.Create(root, "temp", final)
+		f, err := disk.Create(root, "temp", final, 0o666)
 		require.NoError(t, err)
 		require.Error(t, f.Commit(), final)
 	}
-	require.NoError(t, disk.WriteFile(root, "temp", "link to a file", []byte("inside")))
+	require.NoError(t, disk.WriteFile(root, "temp", "link to a file", []byte("inside"), 0o666))
 	assert.Equal(t, "inside", read(t, dir, "link to a file"))
 	assert.Equal(t, []string{"file"}, names(t, outside))
 	assert.Equal(t, "outside", read(t, outside, "file"))
@@ -141,7 +147,7 @@ func TestWriteFileReplacesTheWholeFile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, root := newRoot(t)
 			for range 2 {
-				require.NoError(t, disk.WriteFile(root, "temp", "final", []byte(data)))
+				require.NoError(t, disk.WriteFile(root, "temp", "final", []byte(data), 0o666))
 				assert.Equal(t, []string{"final"}, names(t, dir))
 				assert.Equal(t, data, read(t, dir, "final"))
 				write(t, dir, "final", "old")
@@ -154,8 +160,8 @@ func TestFailedWriteFileKeepsTheOldContent(t *testing.T) {
 	dir, root := newRoot(t)
 	write(t, dir, "final", "old")
 	write(t, dir, "full/file", "kept")
-	require.Error(t, disk.WriteFile(root, "full", "final", []byte("new")), "the temporary name is a directory")
-	require.Error(t, disk.WriteFile(root, "temp", "full", []byte("new")), "the final name is a directory")
+	require.Error(t, disk.WriteFile(root, "full", "final", []byte("new"), 0o666), "the temporary name is a directory")
+	require.Error(t, disk.WriteFile(root, "temp", "full", []byte("new"), 0o666), "the final name is a directory")
 	assert.Equal(t, []string{"final", "full"}, names(t, dir))
 	assert.Equal(t, "old", read(t, dir, "final"))
 	assert.Equal(t, "kept", read(t, dir, "full/file"))
@@ -187,7 +193,7 @@ func newRoot(t *testing.T) (dir string, root *os.Root) {
 // with the test at the latest.
 func create(t *testing.T, root *os.Root, text string) *disk.File {
 	t.Helper()
-	f, err := disk.Create(root, "temp", "final")
+	f, err := disk.Create(root, "temp", "final", 0o666)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = f.Close() })
 	_, err = f.WriteString(text)

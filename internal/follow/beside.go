@@ -16,8 +16,9 @@ func (d *directory) mark(f file) error {
 	if f.Marker == "" {
 		return nil
 	}
-	marker, err := d.root.OpenFile(f.Marker, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if errors.Is(err, fs.ErrExist) {
+	// Exclusively, so that a link in its place leads nowhere.
+	marker, err := d.root.OpenFile(f.Marker, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if errors.Is(err, fs.ErrExist) && d.isMarker(f.Marker) {
 		return nil
 	}
 	if err != nil {
@@ -31,9 +32,15 @@ func (d *directory) unmark(f file) {
 	if f.Marker == "" {
 		return
 	}
-	if info, err := d.root.Lstat(f.Marker); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+	if d.isMarker(f.Marker) {
 		_ = d.root.Remove(f.Marker) // a marker that stays keeps its directory, where it can be seen
 	}
+}
+
+// isMarker reports whether an empty file has the name.
+func (d *directory) isMarker(name string) bool {
+	info, err := d.root.Lstat(name)
+	return err == nil && info.Mode().IsRegular() && info.Size() == 0
 }
 
 // errLink is the error for a link whose name is taken.

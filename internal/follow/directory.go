@@ -2,10 +2,8 @@ package follow
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -14,9 +12,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -24,7 +21,7 @@ import (
 // directory is the output directory: the files, markers and link that are ours by the record.
 type directory struct {
 	root   *os.Root
-	lock   *flock.Flock // of lockName
+	lock   *os.File // of lockName
 	record record
 	logger *slog.Logger
 }
@@ -35,7 +32,7 @@ var errFollowed = errors.New("another follow keeps this directory")
 // openDirectory opens the directory dir, which it makes if it is missing, locks it, and reads
 // its record.
 func openDirectory(ctx context.Context, dir string, logger *slog.Logger) (*directory, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(dir)
@@ -43,38 +40,34 @@ func openDirectory(ctx context.Context, dir string, logger *slog.Logger) (*direc
 		return nil, err
 	}
 	d := &directory{root: root, logger: logger}
-	d.lock = flock.New(d.full(lockName), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
-	err = d.claim(ctx)
-	if err == nil {
-		d.record, err = readRecord(root)
+	if err := d.claim(ctx); err != nil {
+		return nil, errors.Join(err, root.Close())
 	}
-	if err != nil {
+	if d.record, err = readRecord(root); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
 }
 
-const (
-	// lockWait is how long a follow waits for the lock: the process of an earlier one may have
-	// been killed and not have ended yet.
-	lockWait = time.Second
-
-	// lockRetry is the time between two attempts to lock.
-	lockRetry = 20 * time.Millisecond
-)
+// lockWait is how long a follow waits for the lock: the process of an earlier one may have
+// been killed and not have ended yet.
+const lockWait = time.Second
 
 // claim locks the directory against other follows.
-func (d *directory) claim(ctx context.Context) error {
-	if err := d.root.Mkdir(hidden, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+func (d *directory) claim(ctx context.Context) (err error) {
+	if err := disk.MakePrivate(d.root, hidden); err != nil {
 		return err
 	}
 	limited, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
-	_, err := d.lock.TryLockContext(limited, lockRetry)
+	d.lock, err = disk.Lock(limited, d.root, lockName)
 	switch {
 	case ctx.Err() != nil:
+		if err == nil {
+			_ = d.lock.Close() // nothing was written
+		}
 		return context.Cause(ctx)
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, disk.ErrLocked):
 		return fmt.Errorf("%s: %w", d.root.Name(), errFollowed)
 	}
 	return err
@@ -95,10 +88,12 @@ func (d *directory) recover(ctx context.Context) error {
 	r := &d.record
 	if b := r.Begun; b != nil {
 		here, err := d.verify(ctx, b)
-		if err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		if here { // a crash came between the file's final name and the record
+		if err != nil {
+			d.logger.Warn("file cannot be read now", "version", b.Version.String(), "err", err)
+		} else if here { // a crash came between the file's final name and the record
 			r.put(*b)
 		} else if _, err := d.root.Lstat(b.Path); err == nil && r.at(b.Path) < 0 {
 			d.logger.Warn("foreign file in the place of a version",
@@ -109,8 +104,12 @@ func (d *directory) recover(ctx context.Context) error {
 	var left []file
 	for _, f := range r.Held {
 		here, err := d.stillHere(ctx, &f)
-		if err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil { // so it may well be f
+			d.logger.Warn("file cannot be read now", "version", f.Version.String(), "err", err)
+			here = true
 		}
 		if here {
 			left = append(left, f)
@@ -142,32 +141,15 @@ func (d *directory) stillHere(ctx context.Context, f *file) (bool, error) {
 }
 
 // verify reports whether the file at f's path is f by its digest, and if so notes its time and
-// its SHA-256 in f. It returns the cause of ctx, or that the file cannot be read.
+// its SHA-256 in f. It returns the cause of ctx, or that the file cannot be read now.
 func (d *directory) verify(ctx context.Context, f *file) (bool, error) {
-	// Only a regular file is opened: to open a pipe may take for ever.
-	info, err := d.root.Lstat(f.Path)
-	if err != nil || !info.Mode().IsRegular() || f.Manifest.Size >= 0 && info.Size() != f.Manifest.Size {
-		return false, nil //nolint:nilerr // then it is not f
-	}
-	content, err := d.root.Open(f.Path)
-	if err != nil {
-		return false, nil //nolint:nilerr // then it is not ours
-	}
-	defer content.Close()
-	d.logger.Info("verifying file", "version", f.Version.String(), "file", d.full(f.Path))
-	sums, blake3 := sha256.New(), shard.NewBLAKE3() // the manifest's digest may be either
-	stop := context.AfterFunc(ctx, func() { _ = content.Close() })
-	defer stop()
-	if _, err := io.Copy(io.MultiWriter(sums, blake3), content); ctx.Err() != nil {
-		return false, context.Cause(ctx)
-	} else if err != nil {
+	same, err := client.Comparison{
+		Dir: d.root, Name: f.Path, Manifest: f.Manifest, Logger: d.logger.With("version", f.Version.String()),
+	}.Run(ctx)
+	if err != nil || same == nil {
 		return false, err
 	}
-	digest := shard.Digest(sums.Sum(nil))
-	if digest != f.Manifest.Digest && shard.Digest(blake3.Sum(nil)) != f.Manifest.Digest {
-		return false, nil
-	}
-	f.Manifest.Digest, f.Modified = digest, info.ModTime().UnixNano()
+	f.Manifest.Digest, f.Modified = same.Digest, same.Info.ModTime().UnixNano()
 	return true, nil
 }
 
@@ -191,8 +173,13 @@ func (d *directory) begin(ctx context.Context, f file, marker string) (*os.Root,
 		return nil, err
 	}
 	dir := path.Dir(f.Path)
-	if name := path.Join(dir, marker); marker != "" && f.Marker == "" && d.isMissing(name) {
-		f.Marker = name
+	if name := path.Join(dir, marker); marker != "" && f.Marker == "" {
+		switch {
+		case d.isMissing(name):
+			f.Marker = name
+		case !d.isMarker(name):
+			d.logger.Warn("marker not written: its name is taken", "version", f.Version.String(), "file", d.full(name))
+		}
 	}
 	for parent := dir; parent != "."; parent = path.Dir(parent) {
 		if d.isMissing(parent) && !slices.Contains(r.Dirs, parent) {
@@ -203,7 +190,7 @@ func (d *directory) begin(ctx context.Context, f file, marker string) (*os.Root,
 	if err := d.save(); err != nil {
 		return nil, err
 	}
-	if err := d.root.MkdirAll(dir, 0o755); err != nil {
+	if err := d.root.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}
 	return d.root.OpenRoot(dir)
@@ -278,14 +265,16 @@ func (d *directory) removePartial(name string) error {
 	return client.RemovePartial(dir, path.Base(name))
 }
 
-// trim removes all but the last keep versions. It returns the cause of ctx, or that a file
-// cannot be read.
+// trim removes all but the last keep versions. It returns the cause of ctx.
 func (d *directory) trim(ctx context.Context, keep int) error {
 	for len(d.record.Held) > keep {
 		f := d.record.Held[0]
 		here, err := d.stillHere(ctx, &f)
-		if err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil { // so it may be another file
+			d.logger.Warn("old version not removed", "version", f.Version.String(), "err", err)
 		}
 		d.record.Held = slices.Delete(d.record.Held, 0, 1)
 		if f.Found {

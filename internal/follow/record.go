@@ -154,7 +154,7 @@ func (r *record) write(root *os.Root) error {
 	if err != nil {
 		return err
 	}
-	return disk.WriteFile(root, recordTemp, recordName, append(text, '\n'))
+	return disk.WriteFile(root, recordTemp, recordName, append(text, '\n'), 0o600)
 }
 
 // files are the files that are here or arriving.

@@ -21,7 +21,7 @@ type Draft struct {
 // Draft returns the draft of v, with the files that an earlier process has put there.
 func (s *Store) Draft(v shard.Version) (*Draft, error) {
 	d := &Draft{store: s, version: v}
-	if err := s.root.MkdirAll(d.path(), 0o755); err != nil {
+	if err := s.root.MkdirAll(d.path(), 0o777); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", s.dir, err)
 	}
 	return d, nil
@@ -56,7 +56,7 @@ func (d *Draft) Version() shard.Version { return d.version }
 // committed.
 func (d *Draft) Create(number int) (shard.Writer, error) {
 	name := path.Join(d.path(), shard.FileName(number))
-	f, err := disk.Create(d.store.root, name+".part", name)
+	f, err := disk.Create(d.store.root, name+".part", name, 0o666)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (d *Draft) Open(number int) (*os.File, error) {
 			}
 		}
 	}
-	return root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+	return disk.OpenOwn(root, name, 0o666)
 }
 
 // Read opens shard number for reading, in the draft, or where the version is held once the
@@ -106,7 +106,7 @@ func (d *Draft) Need(size int64) error {
 // Manifest returns the last manifest of [Draft.SetManifest]. The error matches
 // [fs.ErrNotExist] if there is none.
 func (d *Draft) Manifest() (shard.Manifest, error) {
-	f, err := d.store.root.Open(path.Join(d.path(), shard.ManifestName))
+	f, err := disk.OpenRegular(d.store.root, path.Join(d.path(), shard.ManifestName))
 	if err != nil {
 		return shard.Manifest{}, err
 	}
@@ -127,14 +127,14 @@ func (d *Draft) SetManifest(m shard.Manifest) error {
 // write puts the file name into the draft, in place of another one of that name.
 func (d *Draft) write(name string, text []byte) error {
 	name = path.Join(d.path(), name)
-	f, err := disk.Create(d.store.root, name+".part", name)
+	f, err := disk.Create(d.store.root, name+".part", name, 0o666)
 	if err != nil {
 		return err
 	}
 	if _, err := f.Write(text); err != nil {
 		return errors.Join(err, f.Close())
 	}
-	return f.Commit()
+	return errors.Join(f.Commit(), f.Close())
 }
 
 // Discard removes the draft with all its files.

@@ -6,21 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
-	"github.com/gofrs/flock"
+	"github.com/shardcast/shardcast/internal/disk"
 )
 
-const (
-	// claimPatience is how long a server waits for another one to give up the directory:
-	// long enough for the moment in which a writer tries the claim.
-	claimPatience = 500 * time.Millisecond
-
-	// lockRetry is the pause between two tries of a taken lock.
-	lockRetry = 20 * time.Millisecond
-)
+// claimPatience is how long a server waits for another one to give up the directory:
+// long enough for the moment in which a writer tries the claim.
+const claimPatience = 500 * time.Millisecond
 
 // A Role is the command that uses a data directory; it stands in error messages and in the
 // names of lock files.
@@ -70,12 +64,15 @@ var errTaken = errors.New("lock is taken")
 
 // lock takes the lock name exclusively, and waits for it for as long as patience. Its file
 // shows people which process took it last.
-func (s *Store) lock(ctx context.Context, name string, patience time.Duration) (*flock.Flock, error) {
-	lock, err := s.flock(ctx, name, patience, (*flock.Flock).TryLockContext)
+func (s *Store) lock(ctx context.Context, name string, patience time.Duration) (*os.File, error) {
+	lock, err := s.within(ctx, name, patience, disk.Lock)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.root.WriteFile(name, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+	if err = lock.Truncate(0); err == nil {
+		_, err = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", s.dir, err), lock.Close())
 	}
 	return lock, nil
@@ -83,35 +80,30 @@ func (s *Store) lock(ctx context.Context, name string, patience time.Duration) (
 
 // keepOut shares the other role's lock, so that no server of that role can begin until the
 // lock is closed. It returns an error matching [ErrInUse] if one is running.
-func (s *Store) keepOut(ctx context.Context) (*flock.Flock, error) {
-	lock, err := s.flock(ctx, s.role.other().lock(), claimPatience, (*flock.Flock).TryRLockContext)
+func (s *Store) keepOut(ctx context.Context) (*os.File, error) {
+	lock, err := s.within(ctx, s.role.other().lock(), claimPatience, disk.LockShared)
 	if errors.Is(err, errTaken) {
 		err = s.inUse(s.role.other())
 	}
 	return lock, err
 }
 
-// flock takes the lock name by try, within patience. It returns an error matching errTaken
+// within takes the lock name by take, within patience. It returns an error matching errTaken
 // if patience ends first, and the cause of the end of ctx.
-func (s *Store) flock(ctx context.Context, name string, patience time.Duration,
-	try func(*flock.Flock, context.Context, time.Duration) (bool, error),
-) (*flock.Flock, error) {
-	// Made in the root, so that a link in its place leads nowhere.
-	f, err := s.root.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+func (s *Store) within(ctx context.Context, name string, patience time.Duration,
+	take func(context.Context, *os.Root, string) (*os.File, error),
+) (*os.File, error) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("lock data directory %s: %w", s.dir, context.Cause(ctx))
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, patience, errTaken)
+	defer cancel()
+	lock, err := take(limited, s.root, name)
+	if errors.Is(err, disk.ErrLocked) {
+		err = context.Cause(limited)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock data directory %s: %w", s.dir, err)
-	}
-	if err := f.Close(); err != nil {
-		return nil, err
-	}
-	lock := flock.New(filepath.Join(s.dir, filepath.FromSlash(name)))
-	within, cancel := context.WithTimeoutCause(ctx, patience, errTaken)
-	defer cancel()
-	if _, err := try(lock, within, lockRetry); err != nil {
-		if within.Err() != nil {
-			err = context.Cause(within)
-		}
-		return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", s.dir, err), lock.Close())
 	}
 	return lock, nil
 }
@@ -131,8 +123,15 @@ func (s *Store) inUse(role Role) error {
 
 // locked reports whether a process holds the lock name exclusively.
 func (s *Store) locked(name string) bool {
-	lock := flock.New(filepath.Join(s.dir, filepath.FromSlash(name)), flock.SetFlag(os.O_RDONLY))
-	defer lock.Close()
-	free, err := lock.TryRLock()
-	return err == nil && !free
+	ended, cancel := context.WithCancel(context.Background())
+	cancel() // one look is enough
+	if _, err := s.root.Lstat(name); err != nil {
+		return false
+	}
+	lock, err := disk.LockShared(ended, s.root, name)
+	if err != nil {
+		return errors.Is(err, disk.ErrLocked)
+	}
+	_ = lock.Close() // nothing was written
+	return false
 }

@@ -127,15 +127,15 @@ func (us *uses) forgetIdle(v shard.Version, idle time.Duration) bool {
 // Close gives it back.
 func Open(dir string, role Role) (*Store, error) {
 	_, missing := os.Lstat(dir)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	for _, name := range []string{drafts, retired} {
-		if err := root.MkdirAll(name, 0o700); err != nil {
+	for _, name := range []string{private, drafts, retired} {
+		if err := disk.MakePrivate(root, name); err != nil {
 			return nil, errors.Join(fmt.Errorf("data directory %s: %w", dir, err), root.Close())
 		}
 	}
@@ -187,7 +187,7 @@ func (s *Store) StatDistribution() (fs.FileInfo, error) { return s.root.Stat(dis
 
 // Watched returns the last text of [Store.SetWatched]. The error matches [fs.ErrNotExist]
 // if there is none.
-func (s *Store) Watched() ([]byte, error) { return s.root.ReadFile(watchedName) }
+func (s *Store) Watched() ([]byte, error) { return s.readFile(watchedName) }
 
 // SetWatched keeps the record, of the one server of the directory, of the files that it has
 // published by itself, for its next start. All of text is on the disk when this returns nil.
@@ -272,14 +272,11 @@ func (s *Store) open(v shard.Version, names ...string) (*os.File, error) {
 
 // openRegular opens a file that is no link and no directory.
 func (s *Store) openRegular(name string) (*os.File, error) {
-	info, err := s.root.Lstat(name)
-	if err == nil && !info.Mode().IsRegular() {
-		err = fs.ErrNotExist
+	f, err := disk.OpenRegular(s.root, name)
+	if errors.Is(err, disk.ErrForeign) {
+		return nil, fs.ErrNotExist
 	}
-	if err != nil {
-		return nil, err
-	}
-	return s.root.Open(name)
+	return f, err
 }
 
 // absent are the system's errors for a missing file; for a link that leads out of the
@@ -316,8 +313,18 @@ func (s *Store) versionsIn(name string) ([]shard.Version, error) {
 // writeFile replaces a file in the data directory by way of the private one.
 func (s *Store) writeFile(name string, data []byte) error {
 	s.step()
-	return disk.WriteFile(s.root, tempName(name), name, data)
+	perm := fs.FileMode(0o666)
+	if path.Dir(name) == private {
+		perm = 0o600
+	}
+	return disk.WriteFile(s.root, tempName(name), name, data, perm)
 }
+
+// mostPrivate bounds the bytes of a file of the private directory, far beyond their use.
+const mostPrivate = 64 << 20
+
+// readFile reads a file of the private directory.
+func (s *Store) readFile(name string) ([]byte, error) { return disk.ReadFile(s.root, name, mostPrivate) }
 
 func (s *Store) rename(from, to string) error {
 	s.step()

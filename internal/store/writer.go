@@ -8,11 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"os"
 	"path"
 	"slices"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
@@ -26,7 +25,7 @@ const forever = time.Duration(math.MaxInt64)
 // processes, from [Store.Lock] to [Writer.Unlock].
 type Writer struct {
 	store *Store
-	locks []*flock.Flock
+	locks []*os.File
 	last  shard.Version // the highest number ever used
 }
 
@@ -53,7 +52,7 @@ func (s *Store) Lock(ctx context.Context) (*Writer, error) {
 	if err != nil {
 		return nil, errors.Join(err, others.Close())
 	}
-	w := &Writer{store: s, locks: []*flock.Flock{lock, others}}
+	w := &Writer{store: s, locks: []*os.File{lock, others}}
 	if err := w.recover(); err != nil {
 		return nil, errors.Join(err, w.Unlock())
 	}
@@ -276,7 +275,7 @@ func (w *Writer) moveAway(versions []shard.Version, where string) error {
 // With a middle, which can use it, an unlisted version becomes a draft again.
 func (w *Writer) recover() error {
 	var st state
-	text, err := w.store.root.ReadFile(stateName)
+	text, err := w.store.readFile(stateName)
 	if err == nil {
 		err = json.Unmarshal(text, &st)
 	}

@@ -1,4 +1,4 @@
-package client
+package disk_test
 
 import (
 	"context"
@@ -7,10 +7,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/gofrs/flock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/shardcast/shardcast/internal/disk"
 )
 
 // A file that another download renames between opening and locking is complete: a lock on it
@@ -19,7 +20,8 @@ func TestALockIsOnTheFileThatHasTheName(t *testing.T) {
 	opening := make(chan os.Signal, 1)
 	signal.Notify(opening, unix.SIGIO)
 	defer signal.Stop(opening)
-	name := filepath.Join(t.TempDir(), "partial")
+	dir, root := newRoot(t)
+	name := filepath.Join(dir, "partial")
 	theirs, err := os.Create(name)
 	require.NoError(t, err)
 	if _, err := unix.FcntlInt(theirs.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
@@ -27,12 +29,12 @@ func TestALockIsOnTheFileThatHasTheName(t *testing.T) {
 		t.Skipf("no leases here: %v", err)
 	}
 	type locked struct {
-		lock *flock.Flock
+		lock *os.File
 		err  error
 	}
 	done := make(chan locked)
 	go func() {
-		lock, err := lockFile(context.Background(), name)
+		lock, err := disk.Lock(context.Background(), root, "partial")
 		done <- locked{lock, err}
 	}()
 	<-opening
