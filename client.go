@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -47,7 +48,8 @@ type ClientOptions struct {
 	// to answer. Zero means that it fails at once.
 	Wait time.Duration
 
-	// NoResume has downloads begin afresh, without the partial file of an earlier one.
+	// NoResume has downloads begin afresh, without the file or the partial file of an earlier
+	// one.
 	NoResume bool
 
 	// Swarm has downloads swap shards with peers, where the servers have a swarm, while
@@ -95,7 +97,7 @@ type Result struct {
 	// Version is the version that the file holds.
 	Version Version
 
-	// Path is the file.
+	// Path is the file, and empty for [Client.DownloadTo].
 	Path string
 
 	// Progress is the final progress of the download.
@@ -192,8 +194,11 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 }
 
 // Download downloads a version, such as "v1" or [Latest], to the file path; an empty
-// path means download_v1.bin in the options' OutputDir. It makes missing directories.
-// When it returns nil, the whole published file is on the disk. After an error the
+// path means download_v1.bin in the options' OutputDir. It makes missing directories. If path
+// is a symbolic link, Download replaces the link's target. A file at path that has the
+// version's digest stays, and nothing is fetched, unless the options have NoResume or a swarm.
+// When it returns nil, the whole published file is on the disk, with the permissions of the
+// file that it replaces. After an error the
 // file at path is as it was before, and the partial file stays beside it; the next
 // Download of the same file to the same path continues there. Download waits for a
 // version that is not listed yet for as long as the options allow.
@@ -202,6 +207,18 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 // [ErrUnreachable] or [ErrNoSpace]; others are the file system's, the cause of ctx's
 // end, or the answers of the servers.
 func (c *Client) Download(ctx context.Context, version, path string) (Result, error) {
+	return c.download(ctx, version, client.Download{Path: path})
+}
+
+// DownloadTo is [Client.Download], but writes the version to w, once all of it is verified. Until
+// then it is in the partial file of download_v1.bin in the options' OutputDir. An error of w is
+// one of DownloadTo, and leaves the partial file.
+func (c *Client) DownloadTo(ctx context.Context, version string, w io.Writer) (Result, error) {
+	return c.download(ctx, version, client.Download{To: w})
+}
+
+// download is Download to d.Path, or to d.To.
+func (c *Client) download(ctx context.Context, version string, d client.Download) (Result, error) {
 	var number shard.Version
 	if version != Latest {
 		var err error
@@ -213,15 +230,19 @@ func (c *Client) Download(ctx context.Context, version, path string) (Result, er
 	if err != nil {
 		return Result{}, err
 	}
-	if path == "" {
-		path = filepath.Join(c.outputDir, "download_"+entry.Version.String()+".bin")
+	if d.Path == "" {
+		d.Path = filepath.Join(c.outputDir, "download_"+entry.Version.String()+".bin")
 	}
-	d := client.Download{Entry: entry, Path: path, Afresh: c.noResume, Progress: c.progress}
+	d.Entry, d.Afresh, d.Progress = entry, c.noResume, c.progress
 	m, went, err := c.client.Download(ctx, d)
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Version: versionOf(entry.Version, m), Path: path, Progress: c.progressOf(went)}, nil
+	got := Result{Version: versionOf(entry.Version, m), Path: d.Path, Progress: c.progressOf(went)}
+	if d.To != nil {
+		got.Path = ""
+	}
+	return got, nil
 }
 
 // progressOf converts the progress of a fetch for callers of this package.

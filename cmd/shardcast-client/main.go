@@ -8,8 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -45,10 +47,11 @@ func newCommand() *cobra.Command {
 		Long: `shardcast-client lists the versions of its servers, or downloads one of them:
 its shards concurrently from the fastest servers, verified one by one and as a
 whole. One server that is up is enough. The file appears under its name when all
-of it is right and on the disk; the client then prints its path on stdout. After
-a failure an earlier file of that name is untouched, and the partial file stays
-for the next download to the same name to continue. With --wait the client waits
-for a version that is not listed yet. It shows its progress on stderr.`,
+of it is right and on the disk; the client then prints its path on stdout. A file
+that is complete already is not fetched again. After a failure an earlier file of
+that name is untouched, and the partial file stays for the next download to the
+same name to continue. With --wait the client waits for a version that is not
+listed yet. It shows its progress on stderr.`,
 		Example: `  shardcast-client --servers 192.168.1.100,192.168.1.101 --list
   shardcast-client --servers 192.168.1.100 --version v1 --output-file ./file.bin
   shardcast-client --servers 192.168.1.100 --version v2 --wait 10m
@@ -71,9 +74,12 @@ for a version that is not listed yet. It shows its progress on stderr.`,
 	cli.Note(flags, "wait",
 		"For latest any version will do. With 0 a download of a version that is not listed fails at once.")
 	flags.StringVar(&d.outputFile, "output-file", "", "`FILE` to write (default download_VERSION.bin in --output-dir)")
+	cli.Note(flags, "output-file",
+		"If it is a symbolic link, its target is replaced. - is stdout, which gets the bytes once all are verified; "+
+			"until then they are in --output-dir.")
 	flags.StringVar(&d.opts.OutputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` of downloads")
 	cli.Note(flags, "output-dir", "The client makes a missing one.")
-	flags.BoolVar(&d.opts.NoResume, "no-resume", false, "begin afresh, without an earlier partial file")
+	flags.BoolVar(&d.opts.NoResume, "no-resume", false, "begin afresh, without an earlier file or partial file")
 	cli.Under(flags, cli.Fetch)
 	d.addShared(flags)
 	d.peers.addSeed(flags)
@@ -110,6 +116,13 @@ func (d *download) run(cmd *cobra.Command) (err error) {
 	if d.list && cli.Given(cmd.Flags(), "swarm") {
 		return cli.Usage(errors.New("--swarm has no effect with --list"))
 	}
+	if d.outputFile == stdout && d.json {
+		return cli.Usage(errors.New("--json has no place with --output-file -, which writes the version to stdout"))
+	}
+	if !d.list {
+		// A download does not end with the reader of its log, or of its output.
+		signal.Ignore(syscall.SIGPIPE)
+	}
 	s, err := d.begin(cmd)
 	if err != nil {
 		return err
@@ -119,17 +132,30 @@ func (d *download) run(cmd *cobra.Command) (err error) {
 		return d.printList(cmd.Context(), s.client, s.out)
 	}
 	return d.during(cmd.Context(), s, func(ctx context.Context) error {
-		got, err := s.client.Download(ctx, d.version, d.outputFile)
+		got, err := d.fetch(ctx, s)
 		if err != nil {
 			s.display.Failed(err)
 			return err
 		}
 		s.display.Done(got, s.logger.Enabled(ctx, slog.LevelInfo))
-		if err := d.print(s.out, got); err != nil {
-			return err
+		if d.outputFile != stdout {
+			if err := d.print(s.out, got); err != nil {
+				return err
+			}
 		}
 		return d.peers.seed(ctx, s)
 	})
+}
+
+// stdout is the --output-file that stands for it.
+const stdout = "-"
+
+// fetch downloads the version to its place.
+func (d *download) fetch(ctx context.Context, s *session) (shardcast.Result, error) {
+	if d.outputFile == stdout {
+		return s.client.DownloadTo(ctx, d.version, s.out)
+	}
+	return s.client.Download(ctx, d.version, d.outputFile)
 }
 
 // session is a client with its output.

@@ -105,8 +105,8 @@ func TestNothingIsOpenedThatAnotherUserHasPlanted(t *testing.T) {
 
 func TestOwnFilesAreOpenedWithTheirBytes(t *testing.T) {
 	for name, mode := range map[string]fs.FileMode{
-		"of a directory of one's own":           0o755,
-		"of a directory of a group":             0o775 | fs.ModeSetgid,
+		"of a directory of one's own":            0o755,
+		"of a directory of a group":              0o775 | fs.ModeSetgid,
 		"where all may write, as on a USB stick": 0o777,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -324,7 +324,9 @@ func (s *Store) writeFile(name string, data []byte) error {
 const mostPrivate = 64 << 20
 
 // readFile reads a file of the private directory.
-func (s *Store) readFile(name string) ([]byte, error) { return disk.ReadFile(s.root, name, mostPrivate) }
+func (s *Store) readFile(name string) ([]byte, error) {
+	return disk.ReadFile(s.root, name, mostPrivate)
+}
 
 func (s *Store) rename(from, to string) error {
 	s.step()
