@@ -47,11 +47,11 @@ func newCommand() *cobra.Command {
 		Long: `shardcast-client lists the versions of its servers, or downloads one of them:
 its shards concurrently from the fastest servers, verified one by one and as a
 whole. One server that is up is enough. The file appears under its name when all
-of it is right and on the disk; the client then prints its path on stdout. A file
-that is complete already is not fetched again. After a failure an earlier file of
-that name is untouched, and the partial file stays for the next download to the
-same name to continue. With --wait the client waits for a version that is not
-listed yet. It shows its progress on stderr.`,
+of it is right and on the disk; the client then prints its path on stdout. A
+file that is complete already is not fetched again. After a failure an earlier
+file of that name is untouched, and the partial file stays for the next download
+to the same name to continue. With --wait the client waits for a version that is
+not listed yet. It shows its progress on stderr.`,
 		Example: `  shardcast-client --servers 192.168.1.100,192.168.1.101 --list
   shardcast-client --servers 192.168.1.100 --version v1 --output-file ./file.bin
   shardcast-client --servers 192.168.1.100 --version v2 --wait 10m
