@@ -122,6 +122,54 @@ func TestAFileThatChangesWhileItIsCutIsPublishedAsItIsAfterwards(t *testing.T) {
 	assert.EqualValues(t, len("three"), manifest.Size)
 }
 
+func TestASpoiltRecordIsNamedWithTheRemedy(t *testing.T) {
+	w := watching(t, atOnce)
+	for name, text := range map[string]string{
+		"nothing":             "",
+		"half":                `{"files":{"a":{"size":3`,
+		"of another kind":     `["a"]`,
+		"no version":          `{"files":{"a":{"size":3,"version":"../v1"}}}`,
+		"a size that is none": `{"files":{"a":{"size":1e30,"version":"v1"}}}`,
+	} {
+		require.NoError(t, w.store.SetWatched([]byte(text)))
+		_, err := readRecord(w.store)
+		require.ErrorContains(t, err, w.store.Dir()+"/.shardcast/watched.json", name)
+		require.ErrorContains(t, err, "remove it", name)
+	}
+}
+
+// A record that is accepted has files of versions alone, can be decided and written, and is
+// the same then.
+func FuzzRecord(f *testing.F) {
+	for _, text := range []string{
+		"", "{}", "null", "[]", `{"files":null}`, `{"files":{"../a":{"version":"v1","undecided":true}}}`,
+		`{"files":{"a":{"size":-1,"mtime":1,"inode":18446744073709551615,"version":"v7","digest":"00"}}}`,
+		`{"files":{"a\u0000":{"version":"v999999999999999999"},"":{"version":"v1"},"a":{"version":"v0"}}}`,
+	} {
+		f.Add([]byte(text), true)
+	}
+	f.Fuzz(func(t *testing.T, text []byte, published bool) {
+		r, err := parseRecord(text)
+		if err != nil {
+			require.Nil(t, r)
+			return
+		}
+		for name, file := range r.Files {
+			_, err := shard.ParseVersion(file.Version)
+			require.NoError(t, err)
+			r.decide(name, published)
+		}
+		r.forget(func(string) bool { return false })
+		written, err := json.Marshal(r)
+		require.NoError(t, err)
+		again, err := parseRecord(written)
+		require.NoError(t, err)
+		twice, err := json.Marshal(again)
+		require.NoError(t, err)
+		require.JSONEq(t, string(written), string(twice))
+	})
+}
+
 func TestAKillBetweenTheRecordAndTheListingIsDecidedByTheListing(t *testing.T) {
 	for name, published := range map[string]bool{"published": true, "not published": false} {
 		t.Run(name, func(t *testing.T) {

@@ -42,23 +42,21 @@ func (t taken) looks() likeness { return likeness{t.Size, t.Mtime, t.Inode} }
 
 // readRecord reads the record of st, of which this process is the one server.
 func readRecord(st *store.Store) (*record, error) {
-	r := &record{Files: make(map[string]taken)}
 	text, err := st.Watched()
 	if errors.Is(err, fs.ErrNotExist) {
-		return r, nil
+		text, err = []byte("{}"), nil
 	}
+	var r *record
 	if err == nil {
-		err = json.Unmarshal(text, r)
-	}
-	var listed []distfile.Entry
-	if err == nil {
-		listed, err = st.Distribution()
+		r, err = parseRecord(text)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the files that were broadcast before: watched.json: %w", err)
+		return nil, fmt.Errorf("the record of files that were broadcast, %s/.shardcast/watched.json: %w; "+
+			"remove it, and all files of the watched directory are broadcast again", st.Dir(), err)
 	}
-	if r.Files == nil {
-		r.Files = make(map[string]taken)
+	listed, err := st.Distribution()
+	if err != nil {
+		return nil, err
 	}
 	for name, t := range r.Files {
 		if t.Undecided {
@@ -68,6 +66,23 @@ func readRecord(st *store.Store) (*record, error) {
 		}
 	}
 	return r, nil
+}
+
+// parseRecord parses the text of a record, and refuses files whose version is none.
+func parseRecord(text []byte) (*record, error) {
+	var r record
+	if err := json.Unmarshal(text, &r); err != nil {
+		return nil, err
+	}
+	for name, t := range r.Files {
+		if _, err := shard.ParseVersion(t.Version); err != nil {
+			return nil, fmt.Errorf("file %.80q: %w", name, err)
+		}
+	}
+	if r.Files == nil {
+		r.Files = make(map[string]taken)
+	}
+	return &r, nil
 }
 
 // has reports whether the file name was broadcast as it looks now.

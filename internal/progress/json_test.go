@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -173,4 +174,45 @@ func TestJSONTellsPeersFromServers(t *testing.T) {
 	assert.Contains(t, out.String(), `"received":4,"peers":3,"wasted":0,"given":5,`)
 	assert.Contains(t, out.String(), `{"upstream":"http://a:8000","state":"",`)
 	assert.Contains(t, out.String(), `{"upstream":"http://b:8001","peer":true,"state":"",`)
+}
+
+// Whatever a version, a server or an error says, its JSON is one line that a terminal can
+// print and that has the same text.
+func FuzzJSON(f *testing.F) {
+	f.Add("weights.bin", int64(1_770_000_000), 0, int64(5), 0.5)
+	f.Add("</script>\x1b[2J\x00\u2028\u202e\xff", int64(253_402_300_799), -3600, int64(-1), math.NaN())
+	f.Add(`"\u0000\`+"\n{}\n", int64(math.MaxInt64), 86_400, int64(math.MaxInt64), math.Inf(1))
+	f.Add("\u0085\U000e0001\U0010ffff", int64(math.MinInt64), -1, int64(math.MinInt64), -1.0)
+	f.Add("", int64(-62_135_596_801), 3_600_000, int64(0), 1e300)
+	f.Fuzz(func(t *testing.T, text string, seconds int64, zone int, size int64, speed float64) {
+		v := shardcast.Version{
+			Name: "v7", File: text, Date: time.Unix(seconds, 0).In(time.FixedZone("", zone)),
+			Size: size, ShardSize: size, Shards: int(size), Digest: text,
+		}
+		p := shardcast.Progress{
+			Version: text, Size: size, Done: size, Elapsed: time.Duration(size), Speed: speed,
+			Upstreams: []shardcast.Upstream{{URL: text, State: text, Err: text, Received: size, Speed: speed}},
+		}
+		var version, result, failed bytes.Buffer
+		require.NoError(t, WriteVersion(&version, v), "one version hides all others")
+		require.NoError(t, WriteResult(&result, shardcast.Result{Version: v, Path: text, Progress: p}))
+		(&lines{out: &failed}).end("failed", p, errors.New(text))
+
+		for _, line := range []string{version.String(), result.String(), failed.String()} {
+			body, ended := strings.CutSuffix(line, "\n")
+			require.True(t, ended, "a line ends")
+			require.False(t, strings.ContainsFunc(body, func(r rune) bool { return !unicode.IsPrint(r) }), line)
+			var read struct {
+				Version, Name, Error string
+				Digest               *string
+			}
+			require.NoError(t, json.Unmarshal([]byte(line), &read))
+			if read.Digest == nil {
+				require.Equal(t, string([]rune(text)), read.Error)
+				continue
+			}
+			require.Equal(t, "v7", read.Version)
+			require.Equal(t, string([]rune(text)), read.Name)
+		}
+	})
 }

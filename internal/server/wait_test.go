@@ -56,6 +56,34 @@ func TestListsTag(t *testing.T) {
 	}
 }
 
+// A request is held for a text that its If-None-Match names in quotes, and for no other: one that
+// is not held although it gets 304 would be asked again without a pause.
+func FuzzIfNoneMatch(f *testing.F) {
+	digest := shard.Digest(sha256.Sum256(nil))
+	tag := `"` + digest.String() + `"`
+	for _, list := range []string{
+		tag, "W/" + tag, `"a",W/"b",` + tag + ",", " ,\t, " + tag, "", "*", "* , " + tag, `"a"`, tag[1:], tag[:len(tag)-1],
+		"w/" + tag, "a, " + tag, `"` + tag, tag + tag, "W/W/" + tag, `W/`, `"`, strings.Repeat(`"",`, 1000) + tag,
+		"\x00" + tag, `"\"", ` + tag,
+	} {
+		f.Add(list)
+	}
+	f.Fuzz(func(t *testing.T, list string) {
+		listed := listsTag(list, digest)
+		require.Equal(t, listed, listsTag(`"a", W/"b" ,`+list, digest), "tags before it do not matter")
+		if listed {
+			require.Contains(t, list, tag)
+		}
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
+		r.Header.Set("If-None-Match", list)
+		w := httptest.NewRecorder()
+		serve(w, r, plainText, digest, strings.NewReader("text"))
+		if w.Code == http.StatusNotModified && !strings.Contains(list, "*") {
+			require.True(t, listed)
+		}
+	})
+}
+
 // testListing is a listing of a new data directory in which a test may wait.
 type testListing struct {
 	*listing

@@ -1,6 +1,10 @@
 package store
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/shardcast/shardcast/internal/shard"
+)
 
 // OnStep has f called before each change that a writer of s makes to the directory.
 func (s *Store) OnStep(f func()) { s.step = f }
@@ -12,6 +16,12 @@ func (w *Writer) Abandon() error {
 		err = errors.Join(err, lock.Close())
 	}
 	return err
+}
+
+// ParseState reads the text of state.json.
+func ParseState(text []byte) (last shard.Version, moving []shard.Version, err error) {
+	st, err := parseState(text)
+	return st.Last, st.Moving, err
 }
 
 // ParseSettings reads the text of settings.json.

@@ -337,6 +337,9 @@ func TestDamagedStateStopsWritersAndNoReaders(t *testing.T) {
 		"too large":       `{"last":1e30}`,
 		"of another kind": `["v1"]`,
 		"bad moving":      `{"last":2,"moving":["../v1"]}`,
+		"no number":       `{"last":18446744073709551615}`,
+		"v0":              `{"last":2,"moving":[0]}`,
+		"too high":        `{"last":2,"moving":[1000000000000000000]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -350,6 +353,7 @@ func TestDamagedStateStopsWritersAndNoReaders(t *testing.T) {
 			require.Error(t, err)
 			require.ErrorContains(t, err, dir)
 			require.ErrorContains(t, err, "state.json")
+			require.ErrorContains(t, err, "mend it, or remove it")
 			requireWhole(t, st, 1, 2)
 			assert.Equal(t, clean(1, 2), tree(t, dir))
 
@@ -362,6 +366,31 @@ func TestDamagedStateStopsWritersAndNoReaders(t *testing.T) {
 			assert.Equal(t, shard.Version(3), publish(t, st, 5))
 		})
 	}
+}
+
+// A state that is accepted has numbers of versions alone, which are the names of directories.
+func FuzzState(f *testing.F) {
+	for _, text := range []string{
+		"", "null", "[]", `{"last":0}`, `{"last":7}`, `{"last":7,"moving":[6,7]}`, `{"last":-1}`, `{"last":1e3}`,
+		`{"last":1,"moving":["../v1"]}`, `{"last":18446744073709551615}`, `{"moving":[0]}`, `{"LAST":3,"moving":null}`,
+		`{"last":999999999999999999}`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		last, moving, err := store.ParseState(text)
+		if err != nil {
+			require.Zero(t, last)
+			require.Empty(t, moving)
+			return
+		}
+		require.LessOrEqual(t, last, shard.MaxVersion)
+		for _, v := range moving {
+			parsed, err := shard.ParseVersion(v.String())
+			require.NoError(t, err)
+			require.Equal(t, v, parsed)
+		}
+	})
 }
 
 func TestDamagedDistributionIsReadAsFarAsItGoesAndNeverWrittenOver(t *testing.T) {

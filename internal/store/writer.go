@@ -274,13 +274,9 @@ func (w *Writer) moveAway(versions []shard.Version, where string) error {
 // recover reads the state, and takes away the directories and files that a crash has left.
 // With a middle, which can use it, an unlisted version becomes a draft again.
 func (w *Writer) recover() error {
-	var st state
-	text, err := w.store.readFile(stateName)
-	if err == nil {
-		err = json.Unmarshal(text, &st)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("data directory %s: %s: %w", w.store.dir, stateName, err)
+	st, err := w.store.readState()
+	if err != nil {
+		return err
 	}
 	held, err := w.listed()
 	if err != nil {
@@ -307,6 +303,40 @@ func (w *Writer) recover() error {
 		return err
 	}
 	return w.writeState(nil)
+}
+
+// readState returns the content of state.json, or none if there is no such file.
+func (s *Store) readState() (state, error) {
+	var st state
+	text, err := s.readFile(stateName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return state{}, nil
+	}
+	if err == nil {
+		st, err = parseState(text)
+	}
+	if err != nil {
+		return state{}, fmt.Errorf("data directory %s: %s: %w; mend it, or remove it if the highest version number "+
+			"that was ever used is listed", s.dir, stateName, err)
+	}
+	return st, nil
+}
+
+// parseState reads the text of state.json. It refuses numbers that are no version's.
+func parseState(text []byte) (state, error) {
+	var st state
+	if err := json.Unmarshal(text, &st); err != nil {
+		return state{}, err
+	}
+	for _, v := range append([]shard.Version{st.Last}, st.Moving...) {
+		if v > shard.MaxVersion {
+			return state{}, fmt.Errorf("%s is not a version", v)
+		}
+	}
+	if slices.Contains(st.Moving, 0) {
+		return state{}, errors.New("v0 is not a version")
+	}
+	return st, nil
 }
 
 func (w *Writer) writeState(moving []shard.Version) error {
