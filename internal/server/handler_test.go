@@ -75,12 +75,18 @@ func TestDirectoryWithoutVersionsOffersNothing(t *testing.T) {
 	assert.Equal(t, quoted(shard.EmptyDigest()), got.header.Get("ETag"))
 }
 
-func TestEmptyVersionHasAManifestAndNoShards(t *testing.T) {
+// Python programs fetch a file by its shards, of which they expect one at least.
+func TestEmptyVersionHasAManifestAndAnEmptyShard(t *testing.T) {
 	st := open(t, t.TempDir())
 	publish(t, st, 1, "")
 	s := newSite(t, st)
 	assert.Equal(t, http.StatusOK, s.get(t, "/v1/manifest.json").status)
-	assert.Equal(t, http.StatusNotFound, s.get(t, "/v1/shard_001.bin").status)
+	for _, path := range []string{"/v1/shard_001.bin", "/py03/v1/shard_00001.bin"} {
+		got := s.get(t, path)
+		assert.Equal(t, http.StatusOK, got.status, path)
+		assert.Empty(t, got.body, path)
+	}
+	assert.Equal(t, http.StatusNotFound, s.get(t, "/v1/shard_002.bin").status)
 }
 
 func TestConditionsAreHeeded(t *testing.T) {
