@@ -254,9 +254,10 @@ func answered(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func crowd(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: crowd ADDRESS COUNT PATH")
+	if neg || len(args) < 3 || len(args) > 4 {
+		ts.Fatalf("usage: crowd ADDRESS COUNT PATH [FIELD:VALUE]")
 	}
+	field := append(args[3:], "Accept:*/*")[0]
 	count, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	for i := range 2 * count {
@@ -264,7 +265,7 @@ func crowd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		ts.Defer(func() { _ = conn.Close() })
 		if i%2 == 0 {
-			_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: crowd\r\n\r\n", args[2])
+			_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: crowd\r\n%s\r\n\r\n", args[2], field)
 			ts.Check(err)
 			_, err = conn.Read(make([]byte, 1)) // the answer has begun
 			ts.Check(err)

@@ -34,6 +34,11 @@ const (
 	// worker brings.
 	mostParts = 32
 
+	// plainAfter is how long nothing may come, and upstream have no slot, until the node asks
+	// like a client without a swarm, which needs no slot for nodes.
+	plainAfter = 3 * wire.PeerSilence
+	plain      = ""
+
 	// peersPatience is the time after which a shard comes from upstream that peers did not
 	// bring.
 	peersPatience = 10 * time.Second
@@ -180,7 +185,7 @@ func (p *Plan) lost(wrong []*transfer.Arrival) error {
 func (p *Plan) choose() (pick swarm.Pick, from *neighbour, next time.Time) {
 	reader, behind := p.swarm.isReader(), p.swarm.isBehind(p.opts.Version)
 	wanted := slices.Collect(transfer.Pending(p.opts.Audience))
-	starved := time.Since(p.swarm.opts.Roster.Flow.Last(p.start)) >= wire.PeerSilence
+	starving := time.Since(p.swarm.opts.Roster.Flow.Last(p.start))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, number := range wanted {
@@ -211,7 +216,10 @@ func (p *Plan) choose() (pick swarm.Pick, from *neighbour, next time.Time) {
 	if !ok {
 		return pick, nil, next
 	}
-	if pick.As == swarm.AsSpare && starved {
+	switch {
+	case pick.Node == swarm.Upstream && starving >= plainAfter && p.up.isRefusing(now):
+		pick.As = plain
+	case pick.As == swarm.AsSpare && starving >= wire.PeerSilence:
 		pick.As = swarm.AsUpstream
 	}
 	p.under++

@@ -26,8 +26,23 @@ const (
 type upstreams struct {
 	later    time.Time
 	slot     backoff.Doubling // while none has a slot
+	refused  time.Time        // when none had one, the first time since one had
 	attempts int              // that have failed with all upstreams
 	received time.Time        // when something came last, as the last of these failed
+}
+
+// isRefusing reports whether upstreams have had no slot for as long as plainAfter.
+func (u *upstreams) isRefusing(now time.Time) bool {
+	return !u.refused.IsZero() && now.Sub(u.refused) >= plainAfter
+}
+
+// noteRefused notes that an upstream has no slot.
+func (p *Plan) noteRefused() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.up.refused.IsZero() {
+		p.up.refused = time.Now()
+	}
 }
 
 // fromUpstream brings the rest of a span from an upstream. The error is a dropped if a
@@ -36,11 +51,16 @@ func (p *Plan) fromUpstream(ctx context.Context, s *transfer.Span, pick swarm.Pi
 	servers := p.swarm.opts.Roster
 	how := transfer.How{Header: transfer.Header(p.opts.Timeout)}
 	how.Header[wire.TierHeader] = strconv.Itoa(p.opts.Tier)
-	how.Header[wire.SwarmHeader] = pick.As
+	if pick.As != plain {
+		how.Header[wire.SwarmHeader] = pick.As
+	}
 	var notNow error
 	j := p.opts.Want.Job(func(from *remote.Server) error {
 		err := p.opts.Transfer.Pull(ctx, s, from, how, buf)
 		var later *remote.Busy
+		if errors.As(err, &later) && later.Wait == 0 {
+			p.noteRefused()
+		}
 		switch {
 		case errors.Is(err, remote.Conflict) && pick.As == swarm.AsFresh:
 			p.has(swarm.Upstream, swarm.Change{State: swarm.Sent, From: pick.Shard, To: pick.Shard})
@@ -61,7 +81,7 @@ func (p *Plan) fromUpstream(ctx context.Context, s *transfer.Span, pick swarm.Pi
 	case err == nil:
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.up.attempts, p.up.later = 0, time.Time{}
+		p.up.attempts, p.up.later, p.up.refused = 0, time.Time{}, time.Time{}
 		p.up.slot.Reset() // what it has sent has freed a slot
 		return nil
 	case !errors.Is(err, roster.ErrNone):

@@ -28,7 +28,8 @@ type Limits struct {
 	// RatePerClient is for one client, in bytes per second.
 	RatePerClient int64
 
-	// Connections is the number of shards that are sent at the same time.
+	// Connections is the number of shards that are sent at the same time. When there are as
+	// many, one host keeps a quarter of them, and slow readers lose theirs, see slots.
 	Connections int
 
 	// ConnectionsPerClient is that of shards to one client.
@@ -46,6 +47,7 @@ const crowd = 128
 type gate struct {
 	limits Limits
 	bucket *bucket.Bucket // of all clients, or nil
+	slots  *slots         // or nil for any number of shards
 
 	mu      sync.Mutex // guards what follows
 	sending int        // shards
@@ -61,7 +63,11 @@ type client struct {
 }
 
 func newGate(limits Limits) *gate {
-	return &gate{limits: limits, bucket: bucket.New(limits.Rate), clients: make(map[netip.Addr]*client)}
+	g := &gate{limits: limits, bucket: bucket.New(limits.Rate), clients: make(map[netip.Addr]*client)}
+	if limits.Connections > 0 {
+		g.slots = newSlots(limits.Connections, 0)
+	}
+	return g
 }
 
 // limit has next answer within the limits. A GET of a shard beyond the number that may be
@@ -77,6 +83,13 @@ func (g *gate) limit(next endpoint) endpoint {
 			return err
 		}
 		defer g.leave(a)
+		if g.slots != nil && t.kind == kindShard {
+			leave, err := g.slots.enter(r, false)
+			if err != nil {
+				return errBusy
+			}
+			defer leave()
+		}
 		if a.crowded {
 			holdLittleOf(r)
 		}
@@ -104,9 +117,6 @@ func (g *gate) enter(remote string, bounded bool) (admission, error) {
 	a.client = g.clients[a.addr]
 	if a.client == nil {
 		a.client = &client{bucket: bucket.New(g.limits.RatePerClient)}
-	}
-	if most := g.limits.Connections; bounded && most > 0 && g.sending >= most {
-		return admission{}, errBusy
 	}
 	if most := g.limits.ConnectionsPerClient; bounded && most > 0 && a.client.sending >= most {
 		return admission{}, fmt.Errorf("%w to %s", errBusy, a.addr)

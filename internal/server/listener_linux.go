@@ -71,3 +71,19 @@ func isHalfClosed(conn net.Conn) (half bool) {
 	})
 	return half && err == nil
 }
+
+// takenBy returns how much the client has acknowledged of a connection.
+func takenBy(conn net.Conn) (t taken) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return t
+	}
+	if raw, err := tcp.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+				t = taken{bytes: int64(info.Bytes_acked), more: info.Notsent_bytes > 0 || info.Unacked > 0}
+			}
+		})
+	}
+	return t
+}

@@ -21,3 +21,6 @@ type listener struct {
 // isHalfClosed returns true: this system does not say how much a client has closed, and what
 // is sent to one that has gone fails.
 func isHalfClosed(net.Conn) bool { return true }
+
+// takenBy returns nothing: this system does not say how much a client has taken.
+func takenBy(net.Conn) taken { return taken{} }

@@ -1,7 +1,7 @@
 package server
 
 import (
-	"context"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,13 +19,17 @@ type entered struct {
 	after time.Duration
 }
 
-// enterAll asks for count slots at the same time.
+// enterAll asks for count slots at the same time, for one host.
 func enterAll(s *slots, count int, spare bool) <-chan entered {
+	return enterFrom(s, "10.0.0.1", count, spare)
+}
+
+func enterFrom(s *slots, host string, count int, spare bool) <-chan entered {
 	outcomes, begun := make(chan entered, count), time.Now()
 	for range count {
 		go func() {
-			err := s.enter(context.Background(), spare)
-			outcomes <- entered{s.leave, err, time.Since(begun)}
+			leave, err := s.enter(&http.Request{RemoteAddr: host + ":1234"}, spare)
+			outcomes <- entered{leave, err, time.Since(begun)}
 		}()
 	}
 	synctest.Wait()
@@ -34,7 +38,7 @@ func enterAll(s *slots, count int, spare bool) <-chan entered {
 
 func TestOfThoseWithoutASlotTwoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots()
+		s := newSlots(swarmSlots, swarmQueue)
 		var leave []func()
 		for range swarmSlots {
 			got := <-enterAll(s, 1, false)
@@ -62,7 +66,7 @@ func TestOfThoseWithoutASlotTwoWait(t *testing.T) {
 // others for a while.
 func TestASlotToSpareIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots()
+		s := newSlots(swarmSlots, swarmQueue)
 		got := <-enterAll(s, 1, true)
 		require.NoError(t, got.err, "no other has asked in vain")
 		var leave []func()
@@ -81,5 +85,23 @@ func TestASlotToSpareIsNotWaitedFor(t *testing.T) {
 		require.ErrorIs(t, (<-enterAll(s, 1, true)).err, errNoSlot)
 		time.Sleep(time.Nanosecond)
 		require.NoError(t, (<-enterAll(s, 1, true)).err)
+	})
+}
+
+func TestAHostWithoutItsPartComesBeforeOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(swarmSlots, swarmQueue)
+		var leave []func()
+		for range swarmSlots {
+			leave = append(leave, (<-enterAll(s, 1, false)).leave)
+		}
+		first := enterAll(s, 2, false)
+		other := enterFrom(s, "10.0.0.2", 1, false)
+		leave[0]()
+		synctest.Wait()
+		require.NoError(t, (<-other).err, "it waits although others have all slots")
+		leave[1]()
+		require.NoError(t, (<-first).err)
+		require.ErrorIs(t, (<-first).err, errNoSlot)
 	})
 }

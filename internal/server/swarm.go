@@ -1,10 +1,11 @@
 package server
 
 import (
-	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -21,11 +22,10 @@ const (
 	swarmSlots = 8
 	swarmQueue = 2
 
-	// spareAfter is how long slots must have sufficed for all until one is spare.
-	spareAfter = time.Second
-
-	// mostFollowers bounds the nodes that follow the server's shards at the same time.
+	// mostFollowers bounds the nodes that follow the server's shards at the same time, and
+	// mostOfHost those of one host.
 	mostFollowers = 256
+	mostOfHost    = 64
 
 	// maxSent bounds the versions of which sent shards are noted.
 	maxSent = 16
@@ -45,13 +45,14 @@ type swarming struct {
 	over      <-chan struct{} // closed when no request may be held any more
 	slots     *slots
 	sent      *ledger
-	followers chan struct{} // holds a token for each request that follows the shards here
+	followers *followers
 }
 
 func newSwarming(c *catalog.Catalog, over <-chan struct{}) *swarming {
 	return &swarming{
-		catalog: c, over: over, slots: newSlots(),
-		sent: &ledger{versions: make(map[shard.Version]*sent)}, followers: make(chan struct{}, mostFollowers),
+		catalog: c, over: over, slots: newSlots(swarmSlots, swarmQueue),
+		sent:      &ledger{versions: make(map[shard.Version]*sent)},
+		followers: &followers{hosts: make(map[netip.Prefix]int)},
 	}
 }
 
@@ -66,25 +67,88 @@ func (s *swarming) admit(next endpoint) endpoint {
 		if r.Method != http.MethodGet || !slices.Contains(asked, as) {
 			return next(w, r, t)
 		}
-		holdLittleOf(r) // a slot is taken until all is sent, and not until all is written
-		note := func() error { return nil }
-		if as != swarm.AsPeer {
+		if as == swarm.AsFresh { // without having waited for a slot
 			if v, err := s.catalog.Find(t.version); err == nil {
 				_ = v.Close() // its manifest stays
-				if as == swarm.AsFresh && !s.sent.isFresh(t, v.Manifest) {
-					return errSent // without having waited for a slot
+				if !s.sent.isFresh(t, v.Manifest) {
+					return errSent
 				}
-				note = func() error { return s.sent.note(t, v.Manifest, as == swarm.AsFresh) }
 			}
 		}
-		if err := s.slots.enter(r.Context(), as == swarm.AsSpare); err != nil {
+		holdLittleOf(r) // a slot is taken until all is sent, and not until all is written
+		leave, err := s.slots.enter(r, as == swarm.AsSpare)
+		if err != nil {
 			return err
 		}
-		defer s.slots.leave()
-		if err := note(); err != nil {
+		defer leave()
+		if as == swarm.AsPeer {
+			return next(w, r, t)
+		}
+		v, err := s.catalog.Find(t.version)
+		if err != nil {
+			return next(w, r, t) // without a manifest nothing is noted
+		}
+		_ = v.Close() // its manifest stays
+		ended, err := s.sent.begin(t, v.Manifest, as == swarm.AsFresh)
+		if err != nil {
 			return err
 		}
-		return next(w, r, t)
+		whole := &tallied{ResponseWriter: w}
+		defer func() { ended(whole.bytes) }()
+		return next(whole, r, t)
+	}
+}
+
+// tallied counts the bytes of an answer.
+type tallied struct {
+	http.ResponseWriter
+
+	bytes int64
+}
+
+// Unwrap is for [http.ResponseController].
+func (c *tallied) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// Write sends p, and counts it.
+func (c *tallied) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.bytes += int64(n)
+	return n, err
+}
+
+// ReadFrom sends the bytes of src, which the next writer must see as they are for the kernel
+// to send them.
+func (c *tallied) ReadFrom(src io.Reader) (int64, error) {
+	n, err := io.Copy(c.ResponseWriter, src)
+	c.bytes += n
+	return n, err
+}
+
+// followers counts the requests that follow the shards here.
+type followers struct {
+	mu    sync.Mutex // guards what follows
+	all   int
+	hosts map[netip.Prefix]int
+}
+
+// enter counts one more of a host, until leave, and reports whether there may be one.
+func (f *followers) enter(host netip.Prefix) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.all >= mostFollowers || f.hosts[host] >= mostOfHost {
+		return false
+	}
+	f.all++
+	f.hosts[host]++
+	return true
+}
+
+func (f *followers) leave(host netip.Prefix) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all--
+	if f.hosts[host]--; f.hosts[host] == 0 {
+		delete(f.hosts, host)
 	}
 }
 
@@ -104,12 +168,11 @@ func (s *swarming) have(w http.ResponseWriter, r *http.Request, t target) error 
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	select {
-	case s.followers <- struct{}{}:
-		defer func() { <-s.followers }()
-	default:
+	host := hostOf(r.RemoteAddr)
+	if !s.followers.enter(host) {
 		return errNoSlot
 	}
+	defer s.followers.leave(host)
 	out := http.NewResponseController(w)
 	ticker := time.NewTicker(max(wire.HaveEvery, wire.HaveEveryShard*time.Duration(len(now))))
 	defer ticker.Stop()
@@ -163,72 +226,6 @@ func (s *swarming) states(version shard.Version, digest shard.Digest) ([]swarm.S
 	return states, nil
 }
 
-// slots bound the shards that are sent to nodes of swarms at the same time.
-type slots struct {
-	taken chan struct{} // holds a token for each
-
-	mu      sync.Mutex // guards what follows
-	waiting int        // requests, for a slot
-	full    time.Time  // when slots did not suffice, the last time
-}
-
-func newSlots() *slots { return &slots{taken: make(chan struct{}, swarmSlots)} }
-
-// enter takes a slot, which leave gives back. It returns errNoSlot if there is none in time,
-// or none to spare if that is what the node asks for.
-func (s *slots) enter(ctx context.Context, spare bool) error {
-	if spare && !s.hasSpare() {
-		return errNoSlot
-	}
-	select {
-	case s.taken <- struct{}{}:
-		return nil
-	default:
-	}
-	if spare || !s.queue() {
-		return errNoSlot
-	}
-	defer s.unqueue()
-	late := time.NewTimer(wire.SlotWait)
-	defer late.Stop()
-	select {
-	case s.taken <- struct{}{}:
-		return nil
-	case <-late.C:
-	case <-ctx.Done():
-	}
-	return errNoSlot
-}
-
-func (s *slots) leave() { <-s.taken }
-
-// hasSpare reports whether slots have sufficed for all other requests of late.
-func (s *slots) hasSpare() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.waiting == 0 && time.Since(s.full) >= spareAfter
-}
-
-// queue notes that slots do not suffice, and reports whether one more request may wait.
-func (s *slots) queue() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.full = time.Now()
-	if s.waiting == swarmQueue {
-		return false
-	}
-	s.waiting++
-	return true
-}
-
-// unqueue notes that a request waits no more.
-func (s *slots) unqueue() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.full = time.Now()
-	s.waiting--
-}
-
 // ledger notes which shards were sent to nodes.
 type ledger struct {
 	mu       sync.Mutex // guards what follows
@@ -239,54 +236,68 @@ type ledger struct {
 type sent struct {
 	digest shard.Digest // of the file
 	shards []bool
+	under  map[int]int // the answers under way of a shard
 }
 
-// isOf reports whether v, which may be nil, is of the file and shards of m.
-func (v *sent) isOf(m shard.Manifest) bool {
-	return v != nil && v.digest == m.Digest && len(v.shards) == len(m.Shards)
+// of returns the shards of a version with the manifest m, or nil.
+func (l *ledger) of(v shard.Version, m shard.Manifest) *sent {
+	if s := l.versions[v]; s != nil && s.digest == m.Digest && len(s.shards) == len(m.Shards) {
+		return s
+	}
+	return nil
 }
 
-// isFresh reports whether the shard of t, of a version with the manifest m, was sent to no
-// node.
-func (l *ledger) isFresh(t target, m shard.Manifest) bool {
+// begin notes that the shard of t, of a version with the manifest m, is being sent. It returns
+// errSent if the shard is to be fresh, and was sent or is being sent. The caller calls ended
+// with the number of bytes that were sent: a shard was sent when all of it was.
+func (l *ledger) begin(t target, m shard.Manifest, fresh bool) (ended func(bytes int64), err error) {
+	if t.number > len(m.Shards) {
+		return func(int64) {}, nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	v := l.versions[t.version]
-	return !v.isOf(m) || t.number > len(v.shards) || !v.shards[t.number-1]
-}
-
-// note notes that the shard of t, of a version with the manifest m, is being sent. It returns
-// errSent if the shard is to be fresh and is not.
-func (l *ledger) note(t target, m shard.Manifest, fresh bool) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	v := l.versions[t.version]
-	if !v.isOf(m) {
+	s := l.of(t.version, m)
+	if s == nil {
 		for other := range l.versions {
 			if len(l.versions) < maxSent {
 				break
 			}
 			delete(l.versions, other) // at worst a shard is sent once more
 		}
-		v = &sent{m.Digest, make([]bool, len(m.Shards))}
-		l.versions[t.version] = v
+		s = &sent{m.Digest, make([]bool, len(m.Shards)), make(map[int]int)}
+		l.versions[t.version] = s
 	}
-	if t.number > len(v.shards) {
-		return nil
+	if fresh && (s.shards[t.number-1] || s.under[t.number] > 0) {
+		return nil, errSent
 	}
-	if fresh && v.shards[t.number-1] {
-		return errSent
-	}
-	v.shards[t.number-1] = true
-	return nil
+	s.under[t.number]++
+	return func(bytes int64) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if s.under[t.number]--; s.under[t.number] == 0 {
+			delete(s.under, t.number)
+		}
+		if bytes >= m.Shard(t.number).Size {
+			s.shards[t.number-1] = true
+		}
+	}, nil
+}
+
+// isFresh reports whether the shard of t, of a version with the manifest m, was sent to no
+// node, and is not being sent.
+func (l *ledger) isFresh(t target, m shard.Manifest) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.of(t.version, m)
+	return s == nil || t.number > len(s.shards) || !s.shards[t.number-1] && s.under[t.number] == 0
 }
 
 // mark turns the states of shards that were sent into that.
 func (l *ledger) mark(version shard.Version, m shard.Manifest, states []swarm.State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if v := l.versions[version]; v.isOf(m) {
-		for i, is := range v.shards {
+	if s := l.of(version, m); s != nil {
+		for i, is := range s.shards {
 			if is {
 				states[i] = swarm.Sent
 			}

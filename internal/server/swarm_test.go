@@ -188,6 +188,19 @@ func TestABoardAloneServesItsShardsToASwarmAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestAShardIsFreshUntilAllOfItWasSent(t *testing.T) {
+	t.Parallel()
+	st := open(t, t.TempDir())
+	publish(t, st, 1, text)
+	s := swarmed(t, st, nil)
+	for range 3 {
+		got := s.get(t, shardPath, append(asked("fresh"), "Range", "bytes=0-3")...)
+		assert.Equal(t, http.StatusPartialContent, got.status, "the last byte was never sent")
+	}
+	assert.Equal(t, http.StatusOK, s.get(t, shardPath, asked("fresh")...).status)
+	assert.Equal(t, http.StatusConflict, s.get(t, shardPath, asked("fresh")...).status)
+}
+
 func TestServeBoardBreaksOffWhenItEnds(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t, feedSize)
@@ -210,15 +223,18 @@ func TestServeBoardBreaksOffWhenItEnds(t *testing.T) {
 	assert.ErrorContains(t, err, "unexpected EOF")
 }
 
-// Followers of what is here are as many as there may be, and no more.
+// Followers of what is here are as many as there may be of one host, and no more.
 func TestFollowersAreBounded(t *testing.T) {
 	t.Parallel()
 	st := open(t, t.TempDir())
 	m := publish(t, st, 1, text)
 	s := swarmed(t, st, nil)
-	for range 256 {
+	for range 64 {
 		s.have(t, m.Digest)
 	}
+	other, err := readFrom(t, strings.TrimPrefix(s.url, "http://"), "127.0.0.2", "/v1/have?digest="+m.Digest.String(), "")
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusOK, other.StatusCode, "one host keeps another from following")
 	assert.Equal(t, http.StatusServiceUnavailable, s.get(t, "/v1/have?digest="+m.Digest.String()).status)
 }
 

@@ -190,8 +190,9 @@ func (ms *Members) note(m *member, reached bool) {
 	ms.register.note(m, reached, time.Now())
 }
 
-// Peers returns up to 16 of the listed members in random order, without asker, which is
-// zero for a reader. Its cost does not depend on the number of members.
+// Peers returns up to 16 of the listed members in random order, of as many hosts as it can,
+// without asker, which is zero for a reader. Its cost does not depend on the number of
+// members.
 func (ms *Members) Peers(asker netip.AddrPort) []netip.AddrPort {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()

@@ -354,6 +354,36 @@ func TestSixteenAreDrawnAtRandom(t *testing.T) {
 	})
 }
 
+func TestManyMembersOfOneHostDisplaceNoOtherHost(t *testing.T) {
+	atOnce := func(netip.AddrPort) (time.Duration, error) { return 0, nil }
+	track(t, atOnce, func(t *testing.T, ms *tracker) {
+		for port := range 64 {
+			ms.join(here, fmt.Sprint(1000+port))
+		}
+		var honest []netip.AddrPort
+		for i := range 10 {
+			addr := netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})
+			ms.join(addr, "8001")
+			honest = append(honest, netip.AddrPortFrom(addr, 8001))
+		}
+		for range 20 {
+			drawn := ms.members.Peers(honest[0])
+			assert.Len(t, drawn, swarm.MaxPeers)
+			assert.Subset(t, drawn, honest[1:])
+		}
+		for i := range 20 {
+			ms.join(netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), "8001")
+		}
+		fakes := 0
+		for _, at := range ms.members.Peers(netip.AddrPort{}) {
+			if at.Addr() == here {
+				fakes++
+			}
+		}
+		assert.LessOrEqual(t, fakes, 1)
+	})
+}
+
 func TestOneHostHasSixtyFourPlaces(t *testing.T) {
 	for name, address := range map[string]func(i int) string{
 		"an address": func(int) string { return "192.0.2.1" },

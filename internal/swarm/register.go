@@ -25,7 +25,8 @@ const (
 type register struct {
 	members map[netip.AddrPort]*list.Element
 	order   *list.List // of *member, in the order in which they expire
-	listed  []*member  // in any order
+	listed  int        // members
+	lists   []*host    // with listed members, in any order
 	hosts   map[netip.Prefix]*host
 	queue   *list.List // of *host, with members to probe
 }
@@ -38,7 +39,7 @@ type member struct {
 	until    time.Time // when it expires
 	probed   time.Time
 	waits    bool // for the end of a probe
-	place    int  // in listed
+	place    int  // in the listed ones of its host
 	gone     bool
 }
 
@@ -46,6 +47,8 @@ type member struct {
 type host struct {
 	prefix  netip.Prefix
 	members int
+	listed  []*member     // in any order
+	place   int           // in the lists of the register
 	waiting []*member     // for a probe
 	probing bool          // one of them is being probed
 	turn    *list.Element // in the queue, or nil
@@ -124,9 +127,7 @@ func (r *register) expire(now time.Time) {
 		delete(r.members, m.at)
 		m.gone = true
 		if m.standing == Listed {
-			last := r.listed[len(r.listed)-1]
-			r.swap(m, last)
-			r.listed = r.listed[:len(r.listed)-1]
+			r.unlist(m)
 		}
 		h := m.hosts[0]
 		if i := slices.Index(h.waiting, m); i >= 0 {
@@ -139,10 +140,40 @@ func (r *register) expire(now time.Time) {
 	}
 }
 
-// swap exchanges the places of two listed members.
-func (r *register) swap(a, b *member) {
-	a.place, b.place = b.place, a.place
-	r.listed[a.place], r.listed[b.place] = a, b
+// list lists m to others.
+func (r *register) list(m *member) {
+	h := m.hosts[0]
+	if len(h.listed) == 0 {
+		h.place = len(r.lists)
+		r.lists = append(r.lists, h)
+	}
+	m.place = len(h.listed)
+	h.listed = append(h.listed, m)
+	r.listed++
+}
+
+// unlist ends that.
+func (r *register) unlist(m *member) {
+	h := m.hosts[0]
+	h.swap(m.place, len(h.listed)-1)
+	h.listed = h.listed[:len(h.listed)-1]
+	r.listed--
+	if len(h.listed) == 0 {
+		r.swap(h.place, len(r.lists)-1)
+		r.lists = r.lists[:len(r.lists)-1]
+	}
+}
+
+// swap exchanges two hosts with listed members.
+func (r *register) swap(i, j int) {
+	r.lists[i], r.lists[j] = r.lists[j], r.lists[i]
+	r.lists[i].place, r.lists[j].place = i, j
+}
+
+// swap exchanges two listed members.
+func (h *host) swap(i, j int) {
+	h.listed[i], h.listed[j] = h.listed[j], h.listed[i]
+	h.listed[i].place, h.listed[j].place = i, j
 }
 
 // enqueue has m probed when its host's turn comes. Hosts take turns, so a host with slow
@@ -203,18 +234,31 @@ func (r *register) note(m *member, reached bool, now time.Time) {
 		return
 	}
 	m.standing = Listed
-	m.place = len(r.listed)
-	r.listed = append(r.listed, m)
+	r.list(m)
 }
 
-// draw returns up to n listed members in random order, without asker.
+// draw returns up to n listed members in random order, without asker. It draws hosts first,
+// and a second member of a host only when each has one: a host with many members, which may
+// be none, displaces no other.
 func (r *register) draw(n int, asker netip.AddrPort, now time.Time) (drawn []netip.AddrPort) {
 	r.expire(now)
-	// The first steps of a shuffle (Knuth, TAOCP 2, algorithm 3.4.2P).
-	for i := 0; i < len(r.listed) && len(drawn) < n; i++ {
-		r.swap(r.listed[i], r.listed[i+rand.IntN(len(r.listed)-i)])
-		if at := r.listed[i].at; at != asker {
-			drawn = append(drawn, at)
+	// The first steps of a shuffle (Knuth, TAOCP 2, algorithm 3.4.2P), of one host more, since
+	// one may have no member but asker.
+	hosts := min(len(r.lists), n+1)
+	for i := range hosts {
+		r.swap(i, i+rand.IntN(len(r.lists)-i))
+	}
+	for round, more := 0, true; more && len(drawn) < n; round++ {
+		more = false
+		for _, h := range r.lists[:hosts] {
+			if round >= len(h.listed) || len(drawn) == n {
+				continue
+			}
+			more = true
+			h.swap(round, round+rand.IntN(len(h.listed)-round))
+			if at := h.listed[round].at; at != asker {
+				drawn = append(drawn, at)
+			}
 		}
 	}
 	return drawn
@@ -223,5 +267,5 @@ func (r *register) draw(n int, asker netip.AddrPort, now time.Time) (drawn []net
 // count returns the number of listed members.
 func (r *register) count(now time.Time) int {
 	r.expire(now)
-	return len(r.listed)
+	return r.listed
 }

@@ -1,0 +1,299 @@
+package server
+
+import (
+	"context"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/wire"
+)
+
+const (
+	// hostShare is the part of the slots that one host keeps while others wait: a quarter.
+	hostShare = 4
+
+	// spareAfter is how long slots must have sufficed for all until one is spare.
+	spareAfter = time.Second
+
+	// reclaimAfter is the time over which the speed of readers is seen while slots do not
+	// suffice, before one loses its slot. What was seen longer ago than forgotten says nothing.
+	reclaimAfter = wire.SlotWait / 2
+	forgotten    = 10 * reclaimAfter
+
+	// A reader that takes less than slowFloor in bytes per second, and less than a slowPart of
+	// the median of the others, loses its slot; so does one that takes less than standstill,
+	// however slow all are.
+	slowFloor  = 64 << 10
+	slowPart   = 10
+	standstill = 64
+
+	// slowFor is how long the host of such a reader has one slot at most, and mostSlow bounds
+	// the hosts that are remembered.
+	slowFor  = 30 * time.Second
+	mostSlow = 1024
+)
+
+// slots bound the shards that are sent at the same time. A slot is a lease: while slots do
+// not suffice, a reader that takes next to nothing loses its own, and a host with more than
+// its part loses one to another host.
+type slots struct {
+	most  int
+	queue int // the requests that may wait of hosts that have their part
+
+	mu     sync.Mutex // guards what follows
+	leases map[*lease]struct{}
+	hosts  map[netip.Prefix]int // leases
+	slow   map[netip.Prefix]time.Time
+	waits  []*waiter
+	full   time.Time // when slots did not suffice, the last time
+	seen   map[*lease]taken
+	seenAt time.Time
+}
+
+// lease is a slot that is taken.
+type lease struct {
+	host netip.Prefix
+	conn net.Conn // or nil if it cannot be broken off
+	lost bool
+}
+
+// waiter is a request that waits for a slot.
+type waiter struct {
+	lease *lease
+	got   chan struct{} // closed when it has the slot
+}
+
+// taken is how much a reader has taken, and whether the kernel has more for it: if not, it is
+// the server that is slow.
+type taken struct {
+	bytes int64
+	more  bool
+}
+
+func newSlots(most, queue int) *slots {
+	return &slots{
+		most: most, queue: queue, leases: make(map[*lease]struct{}), hosts: make(map[netip.Prefix]int),
+		slow: make(map[netip.Prefix]time.Time),
+	}
+}
+
+// enter takes a slot for a request; leave gives it back. It returns errNoSlot if there is
+// none in time, or none to spare if that is what the node asks for.
+func (s *slots) enter(r *http.Request, spare bool) (leave func(), err error) {
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	w := &waiter{lease: &lease{host: hostOf(r.RemoteAddr), conn: conn}, got: make(chan struct{})}
+	if !s.begin(w, spare) {
+		return nil, errNoSlot
+	}
+	if !s.wait(r.Context(), w) {
+		return nil, errNoSlot
+	}
+	return func() { s.leave(w.lease) }, nil
+}
+
+// begin gives w a slot or has it wait for one, and reports whether one of these.
+func (s *slots) begin(w *waiter, spare bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	host := w.lease.host
+	if s.isSlow(host) && s.hosts[host] > 0 {
+		return false
+	}
+	if spare && (len(s.waits) > 0 || time.Since(s.full) < spareAfter) {
+		return false
+	}
+	if len(s.leases) < s.most {
+		s.give(w)
+		return true
+	}
+	if spare {
+		return false
+	}
+	s.full = time.Now()
+	s.reclaim(host)
+	if !s.mayWait(host) {
+		return false
+	}
+	s.waits = append(s.waits, w)
+	return true
+}
+
+// wait waits for a slot, and reports whether w has one.
+func (s *slots) wait(ctx context.Context, w *waiter) bool {
+	select {
+	case <-w.got:
+		return true
+	default:
+	}
+	again := time.NewTimer(reclaimAfter)
+	defer again.Stop()
+	late := time.NewTimer(wire.SlotWait)
+	defer late.Stop()
+	for {
+		select {
+		case <-w.got:
+			return true
+		case <-again.C:
+			s.mu.Lock()
+			s.reclaim(w.lease.host)
+			s.mu.Unlock()
+			continue
+		case <-late.C:
+		case <-ctx.Done():
+		}
+		return s.giveUp(w)
+	}
+}
+
+// giveUp has w wait no more, and reports whether it has got a slot meanwhile.
+func (s *slots) giveUp(w *waiter) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.full = time.Now()
+	i := slices.Index(s.waits, w)
+	if i < 0 {
+		return true
+	}
+	s.waits = slices.Delete(s.waits, i, i+1)
+	return false
+}
+
+// leave gives a slot to a request that waits: of a host without its part, if there is one.
+func (s *slots) leave(l *lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.leases, l)
+	if s.hosts[l.host]--; s.hosts[l.host] == 0 {
+		delete(s.hosts, l.host)
+	}
+	if len(s.waits) == 0 {
+		return
+	}
+	s.full = time.Now()
+	i := max(0, slices.IndexFunc(s.waits, func(w *waiter) bool { return !s.hasPart(w.lease.host) }))
+	w := s.waits[i]
+	s.waits = slices.Delete(s.waits, i, i+1)
+	s.give(w)
+}
+
+func (s *slots) give(w *waiter) {
+	s.leases[w.lease] = struct{}{}
+	s.hosts[w.lease.host]++
+	close(w.got)
+}
+
+// part returns how many slots one host keeps while others wait.
+func (s *slots) part() int { return max(1, s.most/hostShare) }
+
+func (s *slots) hasPart(host netip.Prefix) bool { return s.hosts[host] >= s.part() }
+
+// mayWait reports whether one more request of a host may wait. Those of hosts that have their
+// part, and those of others, do not take one another's places.
+func (s *slots) mayWait(host netip.Prefix) bool {
+	has, same, own := s.hasPart(host), 0, s.hosts[host]
+	for _, w := range s.waits {
+		if s.hasPart(w.lease.host) == has {
+			same++
+		}
+		if w.lease.host == host {
+			own++
+		}
+	}
+	if has {
+		return same < s.queue
+	}
+	return same < max(s.queue, s.part()) && own < s.part()
+}
+
+// isSlow reports whether a reader of a host has lost a slot of late since it took nothing.
+func (s *slots) isSlow(host netip.Prefix) bool { return time.Since(s.slow[host]) < slowFor }
+
+// reclaim breaks off answers when a request of a host finds no slot, and when it has waited:
+// those of slow readers, or one of a host with more than its part.
+func (s *slots) reclaim(host netip.Prefix) {
+	now := time.Now()
+	over := now.Sub(s.seenAt)
+	if s.seen != nil && over < reclaimAfter {
+		return
+	}
+	before := s.seen
+	s.seen, s.seenAt = make(map[*lease]taken, len(s.leases)), now
+	for l := range s.leases {
+		if l.conn != nil && !l.lost {
+			s.seen[l] = takenBy(l.conn)
+		}
+	}
+	if over > forgotten {
+		return
+	}
+	speeds := make(map[*lease]float64)
+	for l, is := range s.seen {
+		if was, ok := before[l]; ok {
+			speeds[l] = float64(is.bytes-was.bytes) / over.Seconds()
+		}
+	}
+	cut := false
+	for l, speed := range speeds {
+		if before[l].more && s.seen[l].more && isFarBelow(speed, othersOf(speeds, l)) {
+			s.cut(l)
+			s.mark(l.host, now)
+			cut = true
+		}
+	}
+	if cut || s.hasPart(host) {
+		return
+	}
+	var slowest *lease
+	for l, speed := range speeds {
+		if s.hosts[l.host] > s.part() && l.host != host && (slowest == nil || speed < speeds[slowest]) {
+			slowest = l
+		}
+	}
+	if slowest != nil {
+		s.cut(slowest)
+	}
+}
+
+// othersOf returns the speeds of all leases but one.
+func othersOf(speeds map[*lease]float64, one *lease) []float64 {
+	others := make([]float64, 0, len(speeds))
+	for l, speed := range speeds {
+		if l != one {
+			others = append(others, speed)
+		}
+	}
+	return others
+}
+
+// isFarBelow reports whether a speed is so low that the reader's slot is of more use to
+// another one.
+func isFarBelow(speed float64, others []float64) bool {
+	if speed < standstill {
+		return true
+	}
+	if speed >= slowFloor || len(others) == 0 {
+		return false
+	}
+	slices.Sort(others)
+	return speed < others[len(others)/2]/slowPart
+}
+
+// cut breaks off an answer, whose request leaves then.
+func (s *slots) cut(l *lease) {
+	l.lost = true
+	delete(s.seen, l)
+	_ = l.conn.Close()
+}
+
+// mark remembers the host of a slow reader.
+func (s *slots) mark(host netip.Prefix, now time.Time) {
+	maps.DeleteFunc(s.slow, func(_ netip.Prefix, at time.Time) bool { return now.Sub(at) >= slowFor })
+	if len(s.slow) < mostSlow {
+		s.slow[host] = now
+	}
+}

@@ -1,0 +1,103 @@
+package server_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/catalog"
+	"github.com/shardcast/shardcast/internal/server"
+	"github.com/shardcast/shardcast/internal/swarm"
+	"github.com/shardcast/shardcast/internal/wire"
+)
+
+// readFrom connects from an address of loopback, asks for a path, and returns the answer
+// when it has begun.
+func readFrom(t *testing.T, addr, from, path, as string) (*http.Response, error) {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n%s: %s\r\n\r\n", path, wire.SwarmHeader, as)
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err == nil {
+		t.Cleanup(func() { _ = resp.Body.Close() })
+	}
+	return resp, err
+}
+
+func TestReadersThatTakeNothingLoseTheirSlots(t *testing.T) {
+	const size = 64 << 20 // more than the sockets take on their own
+	dir := t.TempDir()
+	large(t, dir, 1, size)
+	for name, tc := range map[string]struct {
+		as     string
+		limits server.Limits
+	}{
+		"of a swarm":        {as: swarm.AsUpstream},
+		"of all":            {limits: server.Limits{Connections: 8}},
+		"of all in a swarm": {swarm.AsUpstream, server.Limits{Connections: 8}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			members := swarm.NewMembers(swarm.MembersOptions{Logger: slog.New(slog.DiscardHandler)})
+			t.Cleanup(members.Close)
+			s := serveAs(t, server.Options{
+				Catalog: catalog.New(open(t, dir), nil), Limits: tc.limits, Members: members,
+				Logger: slog.New(slog.DiscardHandler),
+			})
+			var slow []*http.Response
+			for range 8 {
+				resp, err := readFrom(t, s.addr, "127.0.0.1", shardPath, tc.as)
+				require.NoError(t, err)
+				require.Equal(t, http.StatusOK, resp.StatusCode)
+				slow = append(slow, resp)
+			}
+			for range 3 { // the second and third find free slots, for the slow host has but one now
+				resp, err := readFrom(t, s.addr, "127.0.0.2", shardPath, tc.as)
+				require.NoError(t, err)
+				require.Equal(t, http.StatusOK, resp.StatusCode, "slow readers keep all slots")
+				n, err := io.Copy(io.Discard, resp.Body)
+				require.NoError(t, err)
+				assert.EqualValues(t, size, n)
+			}
+			brokenOff := 0
+			for _, resp := range slow {
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+					brokenOff++
+				}
+			}
+			assert.GreaterOrEqual(t, brokenOff, 1, "an answer that is broken off must not look whole")
+		})
+	}
+}
+
+func TestAReaderThatWaitsForTheRateKeepsItsSlot(t *testing.T) {
+	dir := t.TempDir()
+	large(t, dir, 1, 400_000)
+	s := serveAs(t, server.Options{
+		Catalog: catalog.New(open(t, dir), nil), Limits: server.Limits{Connections: 1, RatePerClient: 200_000},
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	first, err := readFrom(t, s.addr, "127.0.0.1", shardPath, "")
+	require.NoError(t, err)
+	for range 2 {
+		resp, err := readFrom(t, s.addr, "127.0.0.2", shardPath, "")
+		require.NoError(t, err)
+		_ = resp.Body.Close()
+	}
+	n, err := io.Copy(io.Discard, first.Body)
+	require.NoError(t, err, "a reader is broken off for the server's own slowness")
+	assert.EqualValues(t, 400_000, n)
+}
