@@ -35,7 +35,8 @@ type ClientOptions struct {
 	// majority decides, and on a tie the first.
 	Servers []string
 
-	// ServerPort is the port of servers without one. Zero means 8000.
+	// ServerPort is the port of servers without one. Zero means 8000, and 80 where that
+	// refuses the connection.
 	ServerPort int
 
 	// OutputDir is the directory of downloads without a path. Empty means "./downloads".
@@ -129,7 +130,7 @@ func NewClient(opts ClientOptions) (*Client, error) {
 		return nil, err
 	}
 	logger := loggerOr(opts.Logger)
-	pool, err := opts.Fetch.pool(opts.Servers, cmp.Or(opts.ServerPort, DefaultPort), fetch.Options{
+	pool, err := opts.Fetch.pool(opts.Servers, opts.ServerPort, fetch.Options{
 		Swarm: opts.Swarm.Enabled, SwarmAllow: opts.Swarm.Allow, Logger: logger,
 	})
 	if err != nil {
@@ -233,7 +234,7 @@ func (c *Client) download(ctx context.Context, version string, d client.Download
 	if d.Path == "" {
 		d.Path = filepath.Join(c.outputDir, "download_"+entry.Version.String()+".bin")
 	}
-	d.Entry, d.Afresh, d.Progress = entry, c.noResume, c.progress
+	d.Entry, d.Afresh, d.Patient, d.Progress = entry, c.noResume, true, c.progress
 	m, went, err := c.client.Download(ctx, d)
 	if err != nil {
 		return Result{}, err

@@ -24,7 +24,8 @@ type MiddleOptions struct {
 	// a tie the first.
 	Upstreams []string
 
-	// UpstreamPort is the port of upstreams without one. Zero means 8000.
+	// UpstreamPort is the port of upstreams without one. Zero means 8000, and 80 where that
+	// refuses the connection.
 	UpstreamPort int
 
 	// DataDir is the directory of the versions; a missing one is made. Empty means "./middle_data".
@@ -106,7 +107,7 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	if serving.Members, err = opts.Swarm.members(logger); err != nil {
 		return nil, err
 	}
-	pool, err := opts.Fetch.pool(opts.Upstreams, cmp.Or(opts.UpstreamPort, DefaultPort), fetch.Options{
+	pool, err := opts.Fetch.pool(opts.Upstreams, opts.UpstreamPort, fetch.Options{
 		Swarm: opts.Swarm.Enabled, SwarmAllow: opts.Swarm.Allow, Metrics: serving.Metrics, Logger: logger,
 	})
 	if err != nil {

@@ -79,6 +79,9 @@ var (
 	// ErrUnreachable means that no server answers.
 	ErrUnreachable = fetch.ErrUnreachable
 
+	// ErrTooLarge means that a version is larger than the options allow.
+	ErrTooLarge = fetch.ErrTooLarge
+
 	// ErrChanged means that a file changed during its broadcast.
 	ErrChanged = shard.ErrChanged
 
@@ -126,29 +129,37 @@ type FetchOptions struct {
 	// means no limit.
 	LimitRate int64
 
+	// MaxSize is the size of the largest version that is fetched, in bytes; a larger one is
+	// refused with [ErrTooLarge] before its first byte. Zero means no limit.
+	MaxSize int64
+
 	// RootCAs sign the certificates of https:// servers. Nil means those that the system
 	// trusts.
 	RootCAs *x509.CertPool
 }
 
-// pool returns a pool of the servers; it fills in those fields of others that o has.
-func (o FetchOptions) pool(servers []string, defaultPort int, others fetch.Options) (*fetch.Pool, error) {
-	if defaultPort < 1 || defaultPort > maxPort {
-		return nil, fmt.Errorf("%w: port %d, want 1 to %d", ErrOptions, defaultPort, maxPort)
+// pool returns a pool of the servers, whose port where an address has none is the port, or
+// the default for 0; it fills in those fields of others that o has.
+func (o FetchOptions) pool(servers []string, port int, others fetch.Options) (*fetch.Pool, error) {
+	if port < 0 || port > maxPort {
+		return nil, fmt.Errorf("%w: port %d, want 1 to %d", ErrOptions, port, maxPort)
 	}
 	var upstreams []*url.URL
 	for _, server := range servers {
-		u, err := fetch.ParseAddress(server, defaultPort)
+		u, err := fetch.ParseAddress(server, cmp.Or(port, DefaultPort))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrOptions, err)
 		}
 		upstreams = append(upstreams, u)
+		if port == 0 && !fetch.HasPort(server) {
+			others.Portless = append(others.Portless, u)
+		}
 	}
 	others.Upstreams, others.Timeout, others.Attempts, others.FastAttempts = upstreams, o.Timeout, o.Attempts,
 		o.FastAttempts
 	others.FastWait, others.SlowWait, others.Concurrency, others.LimitRate = o.FastWait, o.SlowWait, o.Concurrency,
 		o.LimitRate
-	others.RootCAs = o.RootCAs
+	others.RootCAs, others.MaxSize = o.RootCAs, o.MaxSize
 	pool, err := fetch.New(others)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)

@@ -16,17 +16,17 @@ import (
 // ServersFlag adds the list of servers to fetch from under name.
 func ServersFlag(flags *pflag.FlagSet, servers *[]string, name, usage string) {
 	flags.Var((*Addresses)(servers), name, usage+": host, host:port, URL or dns+http://name:port, separated by commas")
-	Note(flags, name, "The port is 8000, or SHARDCAST_HTTP_PORT, where an address has none. "+
-		"dns+http://name:port stands for a server at each address of the name, as they change.")
+	Note(flags, name, "Where an address has no port it is SHARDCAST_HTTP_PORT, or else 8000, and 80 where 8000 "+
+		"refuses. dns+http://name:port stands for a server at each address of the name, as they change.")
 }
 
-// ServerPort returns the port of servers whose address in the flag name has none. It
-// returns an error, as of [Usage], if there are no servers, or no such port.
+// ServerPort returns the port of servers whose address in the flag name has none, or 0 if the
+// environment states none. It returns an error, as of [Usage], if there are no servers, or no such port.
 func ServerPort(servers []string, name string) (int, error) {
 	if len(servers) == 0 {
 		return 0, Usage(fmt.Errorf("no server to fetch from: give --%s or set IP_ADDR_LIST", name))
 	}
-	port := Port(shardcast.DefaultPort)
+	port := Port(0)
 	if value := os.Getenv("SHARDCAST_HTTP_PORT"); value != "" {
 		if err := port.Set(value); err != nil || port == anyPort {
 			return 0, Usage(errors.New("environment variable SHARDCAST_HTTP_PORT: want a port from 1 to 65535"))
@@ -35,11 +35,13 @@ func ServerPort(servers []string, name string) (int, error) {
 	return int(port), nil
 }
 
-// TransferFlags add --timeout, --concurrency and --ca-file.
+// TransferFlags add --timeout, --concurrency, --max-size and --ca-file.
 func TransferFlags(flags *pflag.FlagSet, o *shardcast.FetchOptions) {
 	o.Timeout, o.Concurrency = shardcast.DefaultTimeout, shardcast.DefaultConcurrency
 	flags.Var((*Seconds)(&o.Timeout), "timeout", "longest silence of a server, in seconds")
 	flags.Var((*Count)(&o.Concurrency), "concurrency", "shards to fetch at the same time")
+	flags.Var((*Size)(&o.MaxSize), "max-size", "largest version to fetch, in bytes (default no limit)")
+	Note(flags, "max-size", "A larger one is refused before its first byte.")
 	flags.Var(NewRoots(&o.RootCAs), "ca-file",
 		"PEM `FILE` of certificates to verify https:// servers by (default the system's)")
 }

@@ -139,9 +139,8 @@ func defaults() settings {
 			Upstreams: []string{
 				"a",
 			},
-			UpstreamPort: 8000,
-			DataDir:      "./data",
-			Port:         8000,
+			DataDir: "./data",
+			Port:    8000,
 			Fetch: shardcast.FetchOptions{
 				Timeout: 30 * time.Second, Attempts: 5, FastAttempts: 3,
 				FastWait: 2 * time.Second, SlowWait: 15 * time.Second, Concurrency: 10,

@@ -53,40 +53,68 @@ type Listing struct {
 	Manifest *shard.Manifest
 }
 
-// manifestsAtOnce bounds the memory of a listing: a manifest has at most 8 MiB.
-const manifestsAtOnce = 4
+const (
+	// manifestsAtOnce bounds the memory of a listing.
+	manifestsAtOnce = 8
 
-// List returns the versions on offer, ascending. Errors are those of
-// [fetch.Pool.Refresh].
+	// mostManifests and manifestPatience bound the work and the time of a listing, however
+	// many versions a server lists.
+	mostManifests    = 1000
+	manifestPatience = 30 * time.Second
+)
+
+// List returns the versions on offer, ascending, with the manifests of the newest 1,000, as
+// far as they come within 30 s. Errors are those of [fetch.Pool.Refresh].
 func (c *Client) List(ctx context.Context) ([]Listing, error) {
 	if err := c.pool.Refresh(ctx, fetch.Soon); err != nil {
 		return nil, err
 	}
 	offers := c.pool.Offers()
 	listings := make([]Listing, len(offers))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(manifestsAtOnce)
 	for i, e := range offers {
+		listings[i].Entry = e
+	}
+	bounded, cancel := context.WithTimeout(ctx, manifestPatience)
+	defer cancel()
+	var group errgroup.Group
+	group.SetLimit(manifestsAtOnce)
+	first := max(0, len(offers)-mostManifests)
+	for i := len(offers) - 1; i >= first && bounded.Err() == nil; i-- {
 		group.Go(func() error {
-			listings[i].Entry = e
-			m, err := c.pool.Manifest(ctx, e)
-			switch {
-			case err == nil:
-				if m.Digest != e.Digest && m.BLAKE3 != e.Digest {
-					listings[i].Entry.Digest = m.Digest // the fetch takes the digest that has a manifest
-				}
-				listings[i].Entry.Count = len(m.Shards)
-				m.Shards = nil
-				listings[i].Manifest = &m
-			case ctx.Err() != nil:
-				return context.Cause(ctx)
-			case !errors.Is(err, fs.ErrNotExist):
-				c.logger.Warn("manifest left out", "version", e.Version.String(), "err", err)
+			if !c.describe(bounded, &listings[i]) {
+				return context.Cause(bounded)
 			}
 			return nil
 		})
 	}
-	return listings, group.Wait()
+	late := group.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if late != nil || first > 0 {
+		c.logger.Warn("not all manifests were asked for", "versions", len(offers), "most", mostManifests,
+			"dur", manifestPatience)
+	}
+	return listings, nil
+}
+
+// describe completes a listing by a manifest, and reports whether there was time for it.
+func (c *Client) describe(ctx context.Context, l *Listing) bool {
+	m, err := c.pool.Manifest(ctx, l.Entry)
+	switch {
+	case err == nil:
+		if m.Digest != l.Entry.Digest && m.BLAKE3 != l.Entry.Digest {
+			l.Entry.Digest = m.Digest // the fetch takes the digest that has a manifest
+		}
+		l.Entry.Count = len(m.Shards)
+		m.Shards = nil
+		l.Manifest = &m
+	case ctx.Err() != nil:
+		return false
+	case !errors.Is(err, fs.ErrNotExist):
+		c.logger.Warn("manifest left out", "version", l.Entry.Version.String(), "err", err)
+	}
+	return true
 }
 
 // Find returns the offer of version, or of the newest version for 0. Before it fails for

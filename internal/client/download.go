@@ -34,6 +34,9 @@ type Download struct {
 	// which only the partial file is made. Nil means the file.
 	To io.Writer
 
+	// Patient is that of a [fetch.Task].
+	Patient bool
+
 	// Afresh discards the partial file of an earlier download, and replaces a complete file.
 	Afresh bool
 
@@ -51,7 +54,7 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	_, missing := os.Lstat(filepath.Dir(d.Path))
 	var out *output
 	m, went, err := c.pool.Fetch(ctx, fetch.Task{
-		Entry: d.Entry, Progress: d.Progress,
+		Entry: d.Entry, Progress: d.Progress, Patient: d.Patient,
 		Audience: func() fetch.Audience {
 			if c.sharing == nil {
 				return nil

@@ -2,7 +2,9 @@ package client_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -102,4 +104,28 @@ func TestFindWaitsForASlowServerBeforeItFails(t *testing.T) {
 	e, err := newClient(t, slow, quick).Find(t.Context(), 7)
 	require.NoError(t, err)
 	assert.Equal(t, shard.Version(7), e.Version)
+}
+
+func TestListOfVeryManyVersionsAsksForTheManifestsOfTheNewest(t *testing.T) {
+	const versions = distfile.MaxEntries
+	var lines strings.Builder
+	for v := 1; v <= versions; v++ {
+		fmt.Fprintf(&lines, "v%d: %s\n", v, digestOf([]byte("one")))
+	}
+	var asked atomic.Int64
+	s := sitetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/"+distfile.FileName {
+			_, _ = io.WriteString(w, lines.String())
+			return
+		}
+		asked.Add(1)
+		var number int
+		_, _ = fmt.Sscanf(r.URL.Path, "/v%d/", &number)
+		assert.Greater(t, number, versions-1000)
+		http.NotFound(w, r)
+	}))
+	got, err := newClient(t, s).List(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, got, versions)
+	assert.LessOrEqual(t, asked.Load(), int64(1000))
 }

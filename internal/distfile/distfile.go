@@ -8,7 +8,7 @@
 //
 // In some writers' texts the digest is a BLAKE3, without a sign of that in the line.
 //
-// A text has at most [MaxSize] bytes. [Parse] also takes lines that end in CR LF and any
+// A text has at most [MaxSize] bytes and [MaxEntries] entries. [Parse] also takes lines that end in CR LF and any
 // spaces around the parts. [Encode] writes up to [MaxEntries] entries in the form above, with
 // a count where an entry has one, ascending by version; [Parse] returns the same entries.
 package distfile
@@ -32,15 +32,16 @@ const (
 	// MaxSize is the longest text in bytes that [Parse] takes.
 	MaxSize = 1 << 20
 
-	// MaxEntries is the number of entries that [Encode] always writes within MaxSize.
+	// MaxEntries is the most entries that a text has. [Encode] always writes as many within
+	// MaxSize.
 	MaxEntries = 10_000
 )
 
 // maxSkipped bounds the memory for a text of bad lines alone.
 const maxSkipped = 20
 
-// ErrTooLong means that a text has more than [MaxSize] bytes.
-var ErrTooLong = fmt.Errorf("%s is longer than %d bytes", FileName, MaxSize)
+// ErrTooLong means that a text has more than [MaxSize] bytes or [MaxEntries] entries.
+var ErrTooLong = fmt.Errorf("%s is longer than %d bytes or %d versions", FileName, MaxSize, MaxEntries)
 
 // Entry is one version that a server offers.
 type Entry struct {
@@ -103,6 +104,9 @@ func Parse(r io.Reader) (entries []Entry, skipped []LineError, err error) {
 				skipped = append(skipped, LineError{Line: number, Err: err})
 			}
 			continue
+		}
+		if len(entries) == MaxEntries {
+			return nil, nil, ErrTooLong
 		}
 		seen[entry.Version] = number
 		entries = append(entries, entry)

@@ -45,6 +45,13 @@ func ParseAddress(s string, defaultPort int) (*url.URL, error) {
 	return &url.URL{Scheme: "http", Host: net.JoinHostPort(host, port)}, nil
 }
 
+// HasPort reports whether an address that [ParseAddress] takes says which port it means.
+func HasPort(s string) bool {
+	one, err := ParseAddress(s, 1)
+	two, other := ParseAddress(s, 2)
+	return err == nil && other == nil && one.Host == two.Host
+}
+
 func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {

@@ -59,6 +59,10 @@ type Task struct {
 	// to the origin, or two could wait for one another. Nil means that no reader does.
 	Audience func() Audience
 
+	// Patient waits for shards that a server without a manifest lists and does not have yet,
+	// up to 10 min without a byte. Otherwise these are failures as others.
+	Patient bool
+
 	// BLAKE3 has that of the whole file computed, for the manifest to state it, also where
 	// nothing depends on it.
 	BLAKE3 bool
@@ -79,7 +83,7 @@ type Task struct {
 // with the same one again.
 //
 // Errors match [ErrIntegrity] if no upstream has the right bytes, [ErrNoVersion]
-// if none offers the entry any more, [ErrUnreachable] if none answers, and
+// if none offers the entry any more, [ErrUnreachable] if none answers, [ErrTooLarge], and
 // [fs.ErrNotExist] if none has a manifest or a shard. Others are those of t.Open
 // and of the sink, what ended ctx, or say what the upstreams answered.
 func (p *Pool) Fetch(ctx context.Context, t Task) (shard.Manifest, Progress, error) {
@@ -138,15 +142,21 @@ func (f *fetching) run(ctx context.Context) (shard.Manifest, error) {
 // then is to blame.
 func (f *fetching) plain(ctx context.Context) (got shard.Manifest, err error) {
 	e := f.choice.Entry()
-	layouts, err := f.pool.offers.Layouts(ctx, e)
+	layouts, err := f.pool.offers.Layouts(ctx, e, f.task.Patient)
 	if err != nil {
 		return shard.Manifest{}, err
 	}
-	for _, layout := range layouts {
-		m := offers.Manifest{Stated: layout, Tier: 1}
+	for i := 0; i < len(layouts); i++ {
+		m := offers.Manifest{Stated: layouts[i], Tier: 1}
 		want := f.pool.offers.Want(e)
 		var from *transfer.Transfer
 		if got, from, err = f.transfer(ctx, m, want, nil); errors.Is(err, ErrIntegrity) {
+			// The shards that a server had may not have been all.
+			now, failed := f.pool.offers.Layouts(ctx, e, f.task.Patient)
+			if failed == nil && now[0].Size > layouts[0].Size {
+				layouts, i = now, -1
+				continue
+			}
 			got, err = f.alone(ctx, m, want, from, err)
 		}
 		if !errors.Is(err, ErrIntegrity) {
@@ -198,6 +208,10 @@ func (f *fetching) transfer(
 	f.mu.Lock()
 	f.want = want
 	f.mu.Unlock()
+	if most := f.pool.opts.MaxSize; most > 0 && m.Stated.Size > most {
+		return shard.Manifest{}, nil, fmt.Errorf("%w: it has %d bytes, and the limit (--max-size) is %d",
+			ErrTooLarge, m.Stated.Size, most)
+	}
 	sink, err := f.task.Open(m.Stated, m.Tier)
 	if err != nil {
 		return shard.Manifest{}, nil, err
@@ -214,7 +228,7 @@ func (f *fetching) transfer(
 		Open: func(s shard.Shard) (verify.Place, error) { return sink.Open(s) },
 	})
 	t := transfer.New(transfer.Options{
-		Version: want.Entry.Version, Manifest: m.Stated, Pinned: !plain, Afresh: only != nil,
+		Version: want.Entry.Version, Manifest: m.Stated, Pinned: !plain, Patient: plain && f.task.Patient, Afresh: only != nil,
 		Sink: sink, Audience: audience, Verifier: verifier,
 		Get: func(ctx context.Context, s *remote.Server, number int, r remote.Request) (*remote.Body, error) {
 			return p.offers.GetShard(ctx, s, want.Entry, number, r)

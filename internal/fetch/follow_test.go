@@ -275,7 +275,7 @@ func TestFollowDoesNotHammer(t *testing.T) {
 				b.offer(version % 100)
 				next.ServeHTTP(w, r)
 			}
-		}, newsAtOnce + 4, newsAtOnce + 4*60, newsAtOnce + 4*3600},
+		}, newsAtOnce + 4, newsAtOnce + 64, newsAtOnce + 3604},
 		"no answer": {func(*board) spoiler { return by(cut) }, 4, 9, 180},
 		"503": {
 			func(*board) spoiler { return by(status(http.StatusServiceUnavailable)) }, 4, 9, 180,

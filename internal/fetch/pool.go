@@ -53,6 +53,9 @@ var (
 
 	// ErrUnreachable means that no upstream answers.
 	ErrUnreachable = remote.ErrUnreachable
+
+	// ErrTooLarge means that a version is larger than the options allow.
+	ErrTooLarge = errors.New("version too large")
 )
 
 // Defaults for [Options].
@@ -78,6 +81,14 @@ type Options struct {
 	// dns+http stands for all servers whose addresses its host has, of which those are
 	// believed first that were found first. See [ParseAddress].
 	Upstreams []*url.URL
+
+	// Portless are those of Upstreams whose address named no port: while theirs refuses
+	// connections, they are asked at port 80.
+	Portless []*url.URL
+
+	// MaxSize is the size of the largest version that is fetched, in bytes. Zero means no
+	// limit.
+	MaxSize int64
 
 	// Timeout is how long an upstream may send nothing. Zero means 30 s.
 	Timeout time.Duration
@@ -138,8 +149,8 @@ func (o *Options) check() error {
 		return fmt.Errorf("a time-out, wait or number of attempts or shards is negative: %v, %v, %v, %d, %d, %d",
 			o.Timeout, o.FastWait, o.SlowWait, o.Attempts, o.FastAttempts, o.Concurrency)
 	}
-	if o.LimitRate < 0 {
-		return fmt.Errorf("a limit of %d bytes per second is negative", o.LimitRate)
+	if o.LimitRate < 0 || o.MaxSize < 0 {
+		return fmt.Errorf("a limit is negative: %d bytes per second, %d bytes", o.LimitRate, o.MaxSize)
 	}
 	seen := make(map[string]bool)
 	o.Upstreams = slices.DeleteFunc(slices.Clone(o.Upstreams), func(u *url.URL) bool {
@@ -193,7 +204,7 @@ func newPool(opts Options, sys system) (*Pool, error) {
 	p := &Pool{opts: opts}
 	p.remote = remote.New(remote.Options{
 		Timeout: opts.Timeout, Connections: opts.Concurrency, LimitRate: opts.LimitRate,
-		RootCAs: opts.RootCAs, Dial: sys.dial,
+		RootCAs: opts.RootCAs, Dial: sys.dial, Portless: opts.Portless, Logger: opts.Logger,
 	})
 	p.roster = roster.New(roster.Options{
 		Upstreams: opts.Upstreams, Timeout: opts.Timeout,

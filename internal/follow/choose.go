@@ -152,7 +152,7 @@ func (c *choice) failed(e distfile.Entry, err error, now time.Time) setback {
 		s.reason, s.until = noRoom, now.Add(fullPause)
 	case errors.Is(err, fetch.ErrUnreachable):
 		s.reason, s.until = noServer, now.Add(firstPause)
-	case errors.Is(err, fetch.ErrIntegrity), errors.Is(err, errForeign):
+	case errors.Is(err, fetch.ErrIntegrity), errors.Is(err, fetch.ErrTooLarge), errors.Is(err, errForeign):
 		s.reason, s.until = passedOver, time.Time{}
 	case errors.Is(err, fetch.ErrNoVersion):
 		s.reason, s.until = passedOver, now.Add(firstPause)

@@ -67,7 +67,9 @@ func (f *follower) run(ctx context.Context, news <-chan struct{}) {
 			}
 			return
 		case <-ticker.C:
-			clear(f.failed)
+			f.forget(func(e distfile.Entry, err error) bool {
+				return errors.Is(err, fetch.ErrTooLarge) && f.pool.Offered(e)
+			})
 		case <-news:
 			f.forgive()
 			f.update(ctx)
@@ -109,7 +111,14 @@ func (f *follower) next(ctx context.Context) (distfile.Entry, bool) {
 // forgive forgets failures that news may have ended. Wrong bytes do not become right: such
 // a version is tried again after the interval.
 func (f *follower) forgive() {
-	maps.DeleteFunc(f.failed, func(_ distfile.Entry, err error) bool { return !errors.Is(err, fetch.ErrIntegrity) })
+	f.forget(func(_ distfile.Entry, err error) bool {
+		return errors.Is(err, fetch.ErrIntegrity) || errors.Is(err, fetch.ErrTooLarge)
+	})
+}
+
+// forget forgets failures but those that stay.
+func (f *follower) forget(stays func(e distfile.Entry, err error) bool) {
+	maps.DeleteFunc(f.failed, func(e distfile.Entry, err error) bool { return !stays(e, err) })
 }
 
 // errNotListed ends the fetch of a version that no upstream lists any more.

@@ -26,7 +26,7 @@ const (
 	// After an answer with news the next question is asked at once, up to newsAtOnce times
 	// in a row, and then newsPerSecond times a second.
 	newsAtOnce    = 50
-	newsPerSecond = 4
+	newsPerSecond = 1
 
 	// hurried bounds the time of an answer that came too early: without news, and not
 	// held. After such an answer the pause is emptyPause, doubled each time.

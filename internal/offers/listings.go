@@ -106,7 +106,14 @@ func canonical(e distfile.Entry, sha256 map[distfile.Entry]shard.Digest) distfil
 
 // lists reports whether s listed e in its last answer, by either digest.
 func (l *listings) lists(s *remote.Server, e distfile.Entry) bool {
-	return slices.ContainsFunc(l.all([]*remote.Server{s}), l.canonical(e).Same)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e = canonical(e, l.sha256)
+	entries := l.by[s].entries // ascending, of each version one
+	i, ok := slices.BinarySearchFunc(entries, e.Version, func(e distfile.Entry, v shard.Version) int {
+		return cmp.Compare(e.Version, v)
+	})
+	return ok && canonical(entries[i], l.sha256).Same(e)
 }
 
 // all returns what servers list, in their order, by the SHA-256 where that is known.

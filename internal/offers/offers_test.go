@@ -398,7 +398,7 @@ func TestLayoutsOfPlainServers(t *testing.T) {
 			e := s.list(t, sha256.Sum256(data), "a", "b", "c")
 			e.Count = tc.count
 			tc.prepare(s)
-			layouts, err := s.Layouts(t.Context(), e)
+			layouts, err := s.Layouts(t.Context(), e, false)
 			if tc.is != nil {
 				require.ErrorIs(t, err, tc.is)
 				return

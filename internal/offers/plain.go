@@ -21,8 +21,9 @@ import (
 // date and the digests of shards. The number of shards is what the distribution states, or
 // those before the first that is missing; their size is the first one's. What most servers
 // have comes first, and of those that as many have the largest, for another one may be
-// incomplete. Errors are those of [roster.Roster.Try].
-func (o *Offers) Layouts(ctx context.Context, e distfile.Entry) ([]shard.Manifest, error) {
+// incomplete. With patient it waits for the shards that it needs, see [roster.Later]. Errors
+// are those of [roster.Roster.Try].
+func (o *Offers) Layouts(ctx context.Context, e distfile.Entry, patient bool) ([]shard.Manifest, error) {
 	w := o.Want(e)
 	asked := make(map[*remote.Server]bool)
 	votes := make(map[[2]int64]int)
@@ -30,6 +31,9 @@ func (o *Offers) Layouts(ctx context.Context, e distfile.Entry) ([]shard.Manifes
 	size := func(m shard.Manifest) [2]int64 { return [2]int64{m.Size, m.ShardSize} }
 	job := w.Job(func(s *remote.Server) error {
 		layout, err := ruler{o, s, e}.layout(ctx)
+		if errors.Is(err, fs.ErrNotExist) && patient {
+			err = &roster.Setback{Err: err, What: roster.Later}
+		}
 		if err != nil {
 			return err
 		}

@@ -19,12 +19,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/bucket"
@@ -41,7 +45,9 @@ type Server struct {
 	// Name is the URL without a password, for people.
 	Name string
 
-	direct    bool // no proxy is asked for it
+	direct    bool                    // no proxy is asked for it
+	settled   atomic.Bool             // it has answered at the port of the URL
+	moved     atomic.Pointer[url.URL] // to another port, or nil
 	rangeless atomic.Bool
 	whole     atomic.Bool // no range is requested any more, for its answers to ranges are of no use
 }
@@ -62,7 +68,9 @@ func NewPeer(u *url.URL) *Server {
 func (s *Server) Rangeless() bool { return s.rangeless.Load() }
 
 // Host returns the host and port of the server.
-func (s *Server) Host() string { return net.JoinHostPort(s.URL.Hostname(), Port(s.URL)) }
+func (s *Server) Host() string { return host(s.URL) }
+
+func host(u *url.URL) string { return net.JoinHostPort(u.Hostname(), Port(u)) }
 
 // Port returns the port of an http or https URL, or of one that is read like http.
 func Port(u *url.URL) string {
@@ -87,6 +95,13 @@ type Options struct {
 	// means no limit.
 	LimitRate int64
 
+	// Portless are the URLs of servers whose address named no port: while theirs refuses
+	// connections, and has never answered, port 80 is asked.
+	Portless []*url.URL
+
+	// Logger receives a record when a server is asked at another port. Nil discards.
+	Logger *slog.Logger
+
 	// RootCAs sign the certificates of https servers. Nil means those that the system
 	// trusts.
 	RootCAs *x509.CertPool
@@ -98,20 +113,20 @@ type Options struct {
 
 // A Client makes requests. Its methods may be called from any goroutine.
 type Client struct {
-	http    *http.Client // for upstreams
-	direct  *http.Client // for peers
-	timeout time.Duration
-	bucket  *bucket.Bucket // of limited requests, or nil
-	step    int            // in bytes, the most that is read at once then
+	http   *http.Client // for upstreams
+	direct *http.Client // for peers
+	opts   Options
+	bucket *bucket.Bucket // of limited requests, or nil
+	step   int            // in bytes, the most that is read at once then
 }
 
 // New returns a Client.
 func New(opts Options) *Client {
 	c := &Client{
-		timeout: opts.Timeout,
-		bucket:  bucket.New(opts.LimitRate),
-		http:    newClient(opts, http.ProxyFromEnvironment),
-		direct:  newClient(opts, nil),
+		opts:   opts,
+		bucket: bucket.New(opts.LimitRate),
+		http:   newClient(opts, http.ProxyFromEnvironment),
+		direct: newClient(opts, nil),
 	}
 	if c.bucket != nil {
 		// Each connection has its turn twice a second, or it would seem to stall.
@@ -226,13 +241,45 @@ const floor = 64
 // Get makes a request, and returns the answer when its headers have come. See the
 // package comment for the errors. Their text names the URL.
 func (c *Client) Get(ctx context.Context, s *Server, r Request) (*Body, error) {
-	target := s.URL.JoinPath(r.Path...)
+	if !slices.Contains(c.opts.Portless, s.URL) || s.settled.Load() {
+		return c.get(ctx, s, s.URL, r)
+	}
+	plain := *s.URL
+	plain.Host = s.URL.Hostname()
+	if strings.Contains(plain.Host, ":") {
+		plain.Host = "[" + plain.Host + "]"
+	}
+	at, other := s.URL, &plain
+	if s.moved.Load() != nil {
+		at, other = other, at
+	}
+	b, err := c.get(ctx, s, at, r)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		there, failed := c.get(ctx, s, other, r)
+		if failed != nil {
+			return nil, err
+		}
+		b, err, at = there, nil, other
+	}
+	switch {
+	case err != nil:
+	case at == s.URL:
+		s.settled.Store(true)
+	case s.moved.Swap(at) == nil && c.opts.Logger != nil:
+		c.opts.Logger.Info("upstream refuses its port and is asked at port 80", "upstream", s.Name)
+	}
+	return b, err
+}
+
+// get is Get from the server at a URL.
+func (c *Client) get(ctx context.Context, s *Server, at *url.URL, r Request) (*Body, error) {
+	target := at.JoinPath(r.Path...)
 	name := target.Redacted()
 	if r.Digest != (shard.Digest{}) {
 		target.RawQuery = wire.DigestQuery + "=" + r.Digest.String()
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	b := &Body{ctx: ctx, cancel: cancel, timeout: cmp.Or(r.Timeout, c.timeout), floor: floor}
+	b := &Body{ctx: ctx, cancel: cancel, timeout: cmp.Or(r.Timeout, c.opts.Timeout), floor: floor}
 	silence := b.timeout + r.Hold
 	if r.Trickles {
 		b.timeout, b.floor = silence, 0
@@ -246,7 +293,7 @@ func (c *Client) Get(ctx context.Context, s *Server, r Request) (*Body, error) {
 		}
 		cancel(fmt.Errorf("%w for %v", ErrSilent, silence))
 	})
-	b.ctx = httptrace.WithClientTrace(b.ctx, b.trace(s.Host()))
+	b.ctx = httptrace.WithClientTrace(b.ctx, b.trace(host(at)))
 	if err := c.open(b, s, target, r); err != nil {
 		b.stop()
 		return nil, fmt.Errorf("%s: %w", name, err)

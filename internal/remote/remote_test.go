@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -487,6 +488,80 @@ func TestAHeldRequestIsNotMadeAgainByTheTransport(t *testing.T) {
 		require.ErrorIs(t, err, remote.ErrCutOff)
 		assert.InDelta(t, 10*time.Second, dur, float64(time.Millisecond))
 		assert.Equal(t, 2, requests)
+	})
+}
+
+// The Python package's programs ask port 80 where an address has none, and its servers
+// listen on 8000.
+func TestAServerWithoutAPortIsAskedAtPort80WhereItsOwnRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listening := map[string]http.HandlerFunc{}
+		var dialled, hosts []string
+		dial := func(_ context.Context, _, address string) (net.Conn, error) {
+			dialled = append(dialled, address)
+			h := listening[address]
+			if h == nil {
+				return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+			}
+			ours, theirs := net.Pipe()
+			p := pipes{make(chan net.Conn, 1)}
+			p.conns <- theirs
+			server := &http.Server{ReadHeaderTimeout: time.Hour, Handler: http.HandlerFunc(
+				func(w http.ResponseWriter, r *http.Request) {
+					hosts = append(hosts, r.Host)
+					h(w, r)
+				})}
+			server.SetKeepAlivesEnabled(false)
+			go func() { _ = server.Serve(p) }()
+			t.Cleanup(func() {
+				close(p.conns)
+				_ = server.Close()
+			})
+			return ours, nil
+		}
+		u := &url.URL{Scheme: "http", Host: "a:8000"}
+		opts := remote.Options{Timeout: timeout, Dial: dial, Portless: []*url.URL{u}}
+		client, s := remote.New(opts), remote.NewServer(u)
+		defer client.Close()
+		// get returns the ports that are asked, and whether there is an answer.
+		get := func() (string, bool) {
+			dialled = nil
+			body, err := client.Get(t.Context(), s, remote.Request{})
+			if err == nil {
+				require.NoError(t, body.Close())
+			} else {
+				require.ErrorContains(t, err, "http://a:8000/: ", "the port that was meant is named")
+			}
+			return strings.Join(dialled, " "), err == nil
+		}
+		ok, missing := func(http.ResponseWriter, *http.Request) {}, http.NotFound
+		for _, step := range []struct {
+			at8000, at80 http.HandlerFunc
+			asked        string
+			ok           bool
+		}{
+			{nil, nil, "a:8000 a:80", false},
+			{nil, missing, "a:8000 a:80", false}, // another web server
+			{nil, ok, "a:8000 a:80", true},
+			{nil, ok, "a:80", true},
+			{ok, nil, "a:80 a:8000", true},
+			{ok, ok, "a:8000", true},
+			{nil, ok, "a:8000", false}, // it restarts
+		} {
+			listening["a:8000"], listening["a:80"] = step.at8000, step.at80
+			asked, answered := get()
+			assert.Equal(t, step.asked, asked)
+			assert.Equal(t, step.ok, answered)
+		}
+		assert.Contains(t, hosts, "a", "the Host of port 80 names no port")
+
+		other, err := url.Parse("http://a:8000")
+		require.NoError(t, err)
+		listening["a:80"] = ok
+		s = remote.NewServer(other) // whose port was given
+		asked, answered := get()
+		assert.Equal(t, "a:8000", asked)
+		assert.False(t, answered)
 	})
 }
 

@@ -181,8 +181,8 @@ func (f *Flow) Last(start time.Time) time.Time {
 	return start
 }
 
-// busyPatience is how long busy servers can have a job wait, while nothing at all comes
-// from any server.
+// busyPatience is how long servers can have a job wait that are busy, or are yet to get what
+// they list, while nothing at all comes from any server.
 const busyPatience = wire.MaxRetryAfter
 
 // IsAlive reports whether busy servers are still waited for, in a fetch that began at

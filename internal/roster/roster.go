@@ -19,6 +19,12 @@
 // sending meanwhile; with so many transfers it is asked on, and every 2 s for one more.
 // Such waits are no attempts, unless nothing has come from any server for 10 min.
 //
+// # Servers that list what they do not have yet
+//
+// A plain server's 404 for a version that it still lists is a [Setback] Later: it is asked
+// again after the usual waits, for as long as something comes from any server, and for 10
+// min after that.
+//
 // # Names
 //
 // The addresses of a dns+http:// URL's host are servers of their own. They are looked up

@@ -69,6 +69,10 @@ const (
 	// Never has the server not asked again for the job.
 	Never
 
+	// Later says that the server lists the version, and may get the rest of it: such failures
+	// are no attempts, unless nothing has come from any server for 10 min.
+	Later
+
 	// Stop ends the job: no server can help, for it is an error of this machine's.
 	Stop
 )
@@ -121,8 +125,11 @@ func (r *Roster) Try(ctx context.Context, j Job) error {
 			attempt--
 			continue
 		}
-		if failed == nil || attempt >= r.opts.Attempts {
+		if failed == nil || attempt >= r.opts.Attempts && !r.isToCome(failed, start) {
 			return j.Failed(slices.Concat(failed, r.Busy(j).Said))
+		}
+		if attempt == r.opts.Attempts {
+			j.Logger.Info("waiting for upstreams to have what they list", "err", errors.Join(failed...))
 		}
 		wait := backoff.Jitter(r.opts.Waits.After(attempt))
 		j.Logger.Debug("trying again", "attempt", attempt, "wait", wait, "err", errors.Join(failed...))
@@ -131,6 +138,13 @@ func (r *Roster) Try(ctx context.Context, j Job) error {
 		}
 		j.Again(ctx)
 	}
+}
+
+// isToCome reports whether servers whose failures these are may get what they lack, in a
+// job that began at start.
+func (r *Roster) isToCome(failed []error, start time.Time) bool {
+	lacks := func(err error) bool { return Is(err, Later) }
+	return slices.ContainsFunc(failed, lacks) && r.Flow.IsAlive(start)
 }
 
 // await waits for servers of j that are busy, and reports whether to ask again. If others
@@ -203,6 +217,10 @@ func (r *Roster) judge(ctx context.Context, j Job, m *member, had int, err error
 		return false
 	case errors.Is(err, fs.ErrNotExist) && j.Gone(ctx, m.server):
 		return false
+	}
+	if Is(err, Later) {
+		j.Logger.Debug("upstream does not have it yet", "upstream", name, "err", err)
+		return true
 	}
 	r.opts.Metrics.Failed(m.number, metrics.Broken)
 	j.Logger.Debug("upstream failed", "upstream", name, "err", err)

@@ -64,44 +64,29 @@ type Shard struct {
 }
 
 // ParseManifest reads a manifest of at most 8 MiB and checks that its numbers agree with one
-// another. Errors match [ErrManifest], but for those of r.
+// another. It keeps nothing of members that it does not know. Errors match [ErrManifest], but
+// for those of r.
 func ParseManifest(r io.Reader) (Manifest, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxManifestSize+1))
-	if err != nil {
-		return Manifest{}, fmt.Errorf("read manifest: %w", err)
-	}
-	if len(text) > maxManifestSize {
-		return Manifest{}, fmt.Errorf("%w: longer than %d bytes", ErrManifest, maxManifestSize)
-	}
 	var m Manifest
-	err = decode(text, map[string]any{
+	from := &source{r: r, left: maxManifestSize}
+	err := decodeObject(json.NewDecoder(from), map[string]any{
 		"name": &m.Name, "date": &m.Date, "size": &m.Size, "shard_size": &m.ShardSize, "digest": &m.Digest,
-		"blake3": &m.BLAKE3, "shards": &m.Shards,
+		"blake3": &m.BLAKE3, "shards": (*digests)(&m.Shards),
 	})
-	if err != nil {
+	switch {
+	case from.err != nil:
+		return Manifest{}, fmt.Errorf("read manifest: %w", from.err)
+	case from.left < 0:
+		return Manifest{}, fmt.Errorf("%w: longer than %d bytes", ErrManifest, maxManifestSize)
+	case errors.Is(err, io.EOF):
+		return Manifest{}, fmt.Errorf("%w: it ends in the middle", ErrManifest)
+	case err != nil:
 		return Manifest{}, fmt.Errorf("%w: %w", ErrManifest, err)
 	}
 	if err := m.Validate(); err != nil {
 		return Manifest{}, err
 	}
 	return m, nil
-}
-
-// decode reads the members of a JSON object by their names, each into its place. A struct
-// would also take names that differ in case.
-func decode(text []byte, places map[string]any) error {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(text, &members); err != nil {
-		return err
-	}
-	for name, place := range places {
-		if raw, ok := members[name]; ok {
-			if err := json.Unmarshal(raw, place); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-		}
-	}
-	return nil
 }
 
 // Encode writes the manifest in the form that [ParseManifest] reads back as an equal one.

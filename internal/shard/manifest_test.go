@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -508,4 +509,63 @@ func FuzzParseManifest(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, string(encoded), string(twice))
 	})
+}
+
+// measured is a reader that looks at the memory in use now and then.
+type measured struct {
+	io.Reader
+
+	next, most uint64
+}
+
+func (m *measured) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
+	if m.next += uint64(n); m.next >= 1<<20 || err != nil {
+		m.next = 0
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		m.most = max(m.most, stats.HeapAlloc)
+	}
+	return n, err
+}
+
+func TestAManifestOfUnknownMembersTakesNoMemory(t *testing.T) {
+	good, err := shard.Manifest{
+		Size: 1, ShardSize: 1, Digest: shard.Digest{1}, Shards: []shard.Digest{{1}},
+	}.Encode()
+	require.NoError(t, err)
+	var text bytes.Buffer
+	text.WriteString("{")
+	for i := 0; text.Len() < 8<<20-1000; i++ {
+		fmt.Fprintf(&text, `"%x":{"a":[0]},`, i)
+	}
+	text.Write(bytes.TrimPrefix(good, []byte("{")))
+	for name, tc := range map[string]struct {
+		text io.Reader
+		err  string
+	}{
+		"members": {&text, ""},
+		"nulls":   {strings.NewReader(`{"shards":[` + strings.Repeat("null,", 1<<20)), "is not a digest"},
+		"nested":  {strings.NewReader(`{"a":` + strings.Repeat("[", 8<<20)), "nested too deep"},
+		"more shards": {
+			strings.NewReader(`{"shards":[` + strings.Repeat(`"`+strings.Repeat("0", 64)+`",`, 100_000)),
+			"more than 65536",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &measured{Reader: tc.text, next: 1 << 20}
+			_, _ = r.Read(nil)
+			before := r.most
+			_, err := shard.ParseManifest(r)
+			if tc.err == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorIs(t, err, shard.ErrManifest)
+				require.ErrorContains(t, err, tc.err)
+			}
+			// An array grows by copies: twice the digests, and a quarter more.
+			assert.LessOrEqual(t, r.most-before, uint64(6<<20))
+		})
+	}
 }

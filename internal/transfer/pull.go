@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 	"sync"
@@ -145,6 +146,9 @@ func (t *Transfer) receive(ctx context.Context, p *pull, how How, buf []byte) er
 	switch {
 	case errors.Is(err, remote.Unsatisfiable):
 		return wrong(fmt.Errorf("%w: it has fewer bytes", shard.ErrSize))
+	case errors.Is(err, fs.ErrNotExist) && t.opts.Patient:
+		// Servers of the Python package list a version before they have it.
+		return &roster.Setback{Err: err, What: roster.Later}
 	case errors.Is(err, remote.ErrForeign):
 		return roster.Wrong(err)
 	}

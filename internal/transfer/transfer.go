@@ -60,6 +60,9 @@ type Options struct {
 	// the way may key them by.
 	Pinned bool
 
+	// Patient waits for shards that servers lack, see [roster.Later].
+	Patient bool
+
 	// Afresh has the data that an earlier fetch has left fetched again.
 	Afresh bool
 
