@@ -120,6 +120,9 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	var err error
+	if binaries = os.Getenv(binariesVariable); binaries != "" {
+		return m.Run()
+	}
 	if binaries, err = os.MkdirTemp("", "shardcast-e2e-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -142,6 +145,7 @@ func run(m *testing.M) int {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
+		WorkdirRoot:         os.Getenv(workVariable),
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", binaries+string(os.PathListSeparator)+env.Getenv("PATH"))

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/shardcast/shardcast/internal/disk"
@@ -44,7 +45,7 @@ func (c Comparison) Run(ctx context.Context) (*Equal, error) {
 		return nil, passing(err)
 	}
 	defer content.Close()
-	c.Logger.Info("verifying file", "file", content.Name())
+	c.Logger.Info("verifying file", "file", filepath.Join(c.Dir.Name(), c.Name))
 	sums, blake3 := sha256.New(), shard.NewBLAKE3()
 	stop := context.AfterFunc(ctx, func() { _ = content.Close() })
 	defer stop()

@@ -1,0 +1,56 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// failing cannot be read now.
+type failing struct{ err error }
+
+func (f failing) ReadAt([]byte, int64) (int, error) { return 0, f.err }
+
+func TestAPartialFileThatCannotBeReadNowIsNotOfAnotherVersion(t *testing.T) {
+	m := shard.Manifest{Size: 10}
+	footer := footerOf(m.Digest)
+	_, err := isOf(failing{syscall.EIO}, 1<<30, m, footer)
+	require.ErrorIs(t, err, syscall.EIO)
+	same, err := isOf(bytes.NewReader(nil), 0, m, footer)
+	require.NoError(t, err)
+	assert.False(t, same, "one that ends before is another")
+}
+
+func TestOnlyWhatMayPassIsAnErrorOfAFileThatIsCompared(t *testing.T) {
+	for err, want := range map[error]bool{
+		syscall.EMFILE: true, syscall.ENFILE: true, syscall.EIO: true, syscall.EINTR: true,
+		syscall.ENOENT: false, syscall.ENOTDIR: false, syscall.EACCES: false, syscall.ELOOP: false,
+	} {
+		assert.Equal(t, want, passing(&fs.PathError{Op: "open", Path: "file", Err: err}) != nil, err)
+	}
+	assert.NoError(t, passing(&fs.PathError{Op: "open", Path: "file", Err: os.ErrInvalid}), "it leads out of the directory")
+}
+
+func TestAComparisonEndsWithItsContext(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "out"), make([]byte, 10), 0o600))
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer root.Close()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = Comparison{
+		Dir: root, Name: "out", Manifest: shard.Manifest{Size: 10}, Logger: slog.New(slog.DiscardHandler),
+	}.Run(ended)
+	require.ErrorIs(t, err, context.Canceled)
+}
