@@ -62,13 +62,15 @@ func TestStoriesOnOtherFileSystems(t *testing.T) {
 			require.NoError(t, os.Mkdir(dir+".spare", 0o700))
 			stories := slices.DeleteFunc(slices.Clone(onEach), func(story string) bool { return story == fs.without })
 			// In namespaces of its own, which take the mounts and the processes with them.
-			run := exec.CommandContext(t.Context(), "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child",
-				"sh", "-c", "{ "+fs.mount+"; } || exit 77; \"$@\"", "sh",
+			run := exec.CommandContext(t.Context(), "unshare",
+				"--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-c", "{ "+fs.mount+"; } || exit 77; \"$@\"", "sh",
 				os.Args[0], "-test.run=^TestScripts$/^("+strings.Join(stories, "|")+")$")
-			run.Env = append(os.Environ(), "DIR="+dir, "TMPDIR="+dir, workVariable+"="+dir, binariesVariable+"="+binaries)
+			run.Env = append(os.Environ(),
+				"DIR="+dir, "TMPDIR="+dir, workVariable+"="+dir, binariesVariable+"="+binaries)
 			log, err := run.CombinedOutput()
 			var exit *exec.ExitError
-			if errors.As(err, &exit) && (exit.ExitCode() == cannotMount || strings.HasPrefix(string(log), "unshare: ")) {
+			refused := errors.As(err, &exit) && exit.ExitCode() == cannotMount
+			if refused || strings.HasPrefix(string(log), "unshare: ") {
 				t.Skipf("this user may not mount such a file system: %s", log)
 			}
 			require.NoError(t, err, "%s", log)

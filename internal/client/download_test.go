@@ -219,7 +219,8 @@ func TestDownloadIsKeptWhenItsNameIsTakenMeanwhile(t *testing.T) {
 	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: path})
 	require.Error(t, err)
 	assertFiles(t, dir, map[string][]byte{"out.bin": nil, part: data})
-	assert.Contains(t, log.String(), `msg="partial download kept" version=v1 file=`+filepath.Join(dir, part)+` bytes=1000`)
+	assert.Contains(t, log.String(),
+		`msg="partial download kept" version=v1 file=`+filepath.Join(dir, part)+` bytes=1000`)
 
 	require.NoError(t, os.Remove(path))
 	s.SpoilShards(nil)

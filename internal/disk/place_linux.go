@@ -21,7 +21,8 @@ func checkFlags(dir, file string, exists bool) error {
 	}
 	switch {
 	case st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
-		return errors.New("it is a mount point, which no other file can replace; mount its directory, and name a file in that")
+		return errors.New("it is a mount point, which no other file can replace; " +
+			"mount its directory, and name a file in that")
 	case st.Attributes&fixed != 0:
 		return errors.New("it is immutable or append-only; see lsattr and chattr")
 	}
