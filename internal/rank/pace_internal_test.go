@@ -23,13 +23,13 @@ func TestPaceSpeedIsThatOfTheLastFiveSeconds(t *testing.T) {
 		pace *Pace
 		want float64
 	}{
-		"nothing yet":           {paced(), 0},
-		"one tick":              {paced([2]int64{1, 1000}), 4000},
-		"two ticks":             {paced([2]int64{1, 1000}, [2]int64{1, 0}), 2000},
-		"twenty":                {paced([2]int64{20, 1000}), 4000},
-		"what was before those": {paced([2]int64{100, 1 << 40}, [2]int64{20, 1000}), 4000},
-		"one of them is fast":   {paced([2]int64{1, 21000}, [2]int64{19, 1000}), 8000},
-		"long after":            {paced([2]int64{10 * history, 5}, [2]int64{20, 1000}), 4000},
+		"nothing yet":            {paced(), 0},
+		"one tick":               {paced([2]int64{1, 1000}), 4000},
+		"two ticks":              {paced([2]int64{1, 1000}, [2]int64{1, 0}), 2000},
+		"twenty":                 {paced([2]int64{20, 1000}), 4000},
+		"the ticks before those": {paced([2]int64{100, 1 << 40}, [2]int64{20, 1000}), 4000},
+		"one of them is fast":    {paced([2]int64{1, 21000}, [2]int64{19, 1000}), 8000},
+		"long after":             {paced([2]int64{10 * history, 5}, [2]int64{20, 1000}), 4000},
 	} {
 		t.Run(name, func(t *testing.T) { assert.InDelta(t, tc.want, tc.pace.Speed(), 1e-9) })
 	}
@@ -68,7 +68,7 @@ func TestPaceUsualIsTheMedianBeforeTheLastFiveSeconds(t *testing.T) {
 			paced([2]int64{11, 1000}, [2]int64{9, 1 << 40}, [2]int64{20, 7}), 4000,
 			true,
 		},
-		"what is a minute ago is forgot": {
+		"a minute ago is forgotten": {
 			paced([2]int64{1000, 1 << 40}, [2]int64{220, 1000}, [2]int64{20, 7}), 4000,
 			true,
 		},
@@ -125,7 +125,7 @@ func TestPaceCrawls(t *testing.T) {
 		"it stops, after a while of other others": {paced([2]int64{40, 1000}), 0, []float64{1}, 20, 19},
 		"it stops young, and has no others":       {paced([2]int64{20, 1000}), 0, nil, 20, 20},
 		"it stops after two and a half seconds":   {paced([2]int64{10, 1000}), 0, nil, 20, 30},
-		// what is usual is silence
+		// the usual speed is silence
 		"it stops before":        {paced([2]int64{9, 1000}), 0, nil, 20, 0},
 		"it falls to a tenth":    {paced([2]int64{40, 1000}), 100, nil, 20, 0},
 		"it falls below a tenth": {paced([2]int64{40, 1000}), 99, nil, 20, 20},
