@@ -278,8 +278,8 @@ func TestFollowRefusesABadRecord(t *testing.T) {
 		require.NoError(t, os.Mkdir(filepath.Join(dir, ".shardcast-follow"), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, ".shardcast-follow", "versions.json"), []byte(text), 0o600))
 		err := follow.Run(t.Context(), with(t, follow.Options{Dir: dir}, newSite(t)), nil)
-		assert.ErrorContains(t, err, filepath.Join(dir, ".shardcast-follow", "versions.json"), name)
-		assert.ErrorContains(t, err, "remove it", name)
+		require.ErrorContains(t, err, filepath.Join(dir, ".shardcast-follow", "versions.json"), name)
+		require.ErrorContains(t, err, "remove it", name)
 	}
 }
 

@@ -277,7 +277,7 @@ func TestAnArrivingVersionIsListedWithItsManifest(t *testing.T) {
 
 	other := distfile.Entry{Version: 1, Digest: sha256.Sum256([]byte("another"))}
 	board.List(other)
-	assert.Empty(t, said(), "what was known is of another file")
+	assert.Empty(t, said(), "the known manifest is of another file")
 	board.List(arrival(m))
 	board.Unlist(1)
 	assert.Empty(t, said())

@@ -24,7 +24,7 @@ import (
 	"github.com/shardcast/shardcast/internal/store"
 )
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for an event that must come.
 const patience = 30 * time.Second
 
 func TestListsTag(t *testing.T) {
@@ -62,8 +62,8 @@ func FuzzIfNoneMatch(f *testing.F) {
 	digest := shard.Digest(sha256.Sum256(nil))
 	tag := `"` + digest.String() + `"`
 	for _, list := range []string{
-		tag, "W/" + tag, `"a",W/"b",` + tag + ",", " ,\t, " + tag, "", "*", "* , " + tag, `"a"`, tag[1:], tag[:len(tag)-1],
-		"w/" + tag, "a, " + tag, `"` + tag, tag + tag, "W/W/" + tag, `W/`, `"`, strings.Repeat(`"",`, 1000) + tag,
+		tag, "W/" + tag, `"a",W/"b",` + tag + ",", " ,\t, " + tag, "", "*", "* , " + tag, `"a"`, tag[1:],
+		tag[:len(tag)-1], "w/" + tag, "a, " + tag, `"` + tag, tag + tag, "W/W/" + tag, `W/`, `"`, strings.Repeat(`"",`, 1000) + tag,
 		"\x00" + tag, `"\"", ` + tag,
 	} {
 		f.Add(list)

@@ -397,7 +397,7 @@ func TestCutWaitsForASlowDisk(t *testing.T) {
 			ended <- err
 		}()
 		synctest.Wait()
-		assert.Less(t, len(s.files), 20, "memory would fill with what is not written yet")
+		assert.Less(t, len(s.files), 20, "memory would fill with unwritten bytes")
 		close(synced)
 		require.NoError(t, <-ended)
 		s.tidy(t, whole, 1)

@@ -501,7 +501,7 @@ func FuzzParseManifest(f *testing.F) {
 		_, err = m.Date.UTC().MarshalText()
 		require.NoError(t, err, "a date in UTC can be written")
 		encoded, err := m.Encode()
-		require.NoError(t, err, "what was read can be written")
+		require.NoError(t, err, "a manifest that was read can be written")
 		again, err := shard.ParseManifest(bytes.NewReader(encoded))
 		require.NoError(t, err)
 		requireEqual(t, m, again)

@@ -62,7 +62,7 @@ func TestCheckRefusesTheFirstByteTooMany(t *testing.T) {
 	n, err = c.Write([]byte("!"))
 	require.ErrorIs(t, err, shard.ErrSize)
 	assert.Zero(t, n)
-	require.ErrorIs(t, c.Close(), shard.ErrSize, "what was too long stays so")
+	require.ErrorIs(t, c.Close(), shard.ErrSize, "a shard that was too long stays so")
 }
 
 func TestCheckOfDifferentWritesIsThatOfTheirConcatenation(t *testing.T) {

@@ -14,13 +14,13 @@ import (
 	"github.com/shardcast/shardcast/internal/store"
 )
 
-// thing is what a path is and holds.
+// thing is the kind and the content of a path.
 type thing struct {
 	mode fs.FileMode
 	text string
 }
 
-// snapshot returns what is under names in dir, and below them.
+// snapshot returns the things under names in dir, and below them.
 func snapshot(t *testing.T, dir string, names ...string) map[string]thing {
 	t.Helper()
 	found := make(map[string]thing)

@@ -256,7 +256,7 @@ func (m *machine) open(t *rapid.T) *store.Store {
 	return st
 }
 
-// versions returns what is on offer, ascending, and nil for nothing.
+// versions returns the versions on offer, ascending, or nil.
 func (m *machine) versions() []shard.Version {
 	return slices.Sorted(maps.Keys(m.offered))
 }
@@ -281,7 +281,7 @@ func (m *machine) some(t *rapid.T) []shard.Version {
 	return rapid.SliceOfNDistinct(rapid.SampledFrom(m.versions()), 1, len(m.offered), rapid.ID).Draw(t, "versions")
 }
 
-// names returns what is in the directory name, but for distribution.txt.
+// names returns the names in the directory name, but for distribution.txt.
 func (m *machine) names(t *rapid.T, name string) (names []string) {
 	entries, err := os.ReadDir(filepath.Join(m.dir, name))
 	require.NoError(t, err)

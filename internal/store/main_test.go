@@ -26,7 +26,7 @@ import (
 // killed, see [TestKilledPublisherLeavesNothingHalf].
 const victim = "SHARDCAST_TEST_VICTIM"
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for an event that must come.
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// tb is what *testing.T and *rapid.T have in common.
+// tb is the part that *testing.T and *rapid.T have in common.
 type tb interface {
 	require.TestingT
 	Helper()

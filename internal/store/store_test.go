@@ -239,7 +239,7 @@ func TestConcurrentPublishersGetDistinctVersions(t *testing.T) {
 	assert.Equal(t, clean(want...), tree(t, dir))
 }
 
-// broadcast does what an origin does.
+// broadcast publishes as an origin does.
 func broadcast(ctx context.Context, st *store.Store, keep int) (v shard.Version, err error) {
 	if err := st.Keep(ctx, keep); err != nil {
 		return 0, err

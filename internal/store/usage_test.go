@@ -35,7 +35,7 @@ func TestUsageIsTheSpaceOnTheDisk(t *testing.T) {
 	assert.Len(t, got.Held, 2)
 	assert.EqualValues(t, 2, got.Shards)
 	assert.GreaterOrEqual(t, got.Bytes, int64(3<<20))
-	assert.Less(t, got.Bytes, int64(4<<20), "what is not ours does not count")
+	assert.Less(t, got.Bytes, int64(4<<20), "files that are not ours do not count")
 
 	again, err := st.Usage()
 	require.NoError(t, err)

@@ -260,7 +260,7 @@ func TestRetiredVersionCanBeReadUntilItsReadersHaveLeft(t *testing.T) {
 	change(t, publisher, func(w *store.Writer) { require.NoError(t, w.Retire("a test", 1)) })
 	requireWhole(t, server, 2)
 	second, secondDone, err := server.Shard(1, 2)
-	require.NoError(t, err, "the next shard of what is being read")
+	require.NoError(t, err, "the next shard of the version that is being read")
 	defer second.Close()
 	firstDone()
 	require.NoError(t, server.Sweep(0))
@@ -277,7 +277,7 @@ func TestRetiredVersionCanBeReadUntilItsReadersHaveLeft(t *testing.T) {
 	assert.Equal(t, clean(2), tree(t, dir))
 	got, err := io.ReadAll(first)
 	require.NoError(t, err)
-	assert.Equal(t, textOf(1)[:16], string(got), "what is open stays readable")
+	assert.Equal(t, textOf(1)[:16], string(got), "an open file stays readable")
 }
 
 func TestWithoutAServerRetiredVersionsAreRemovedAtOnce(t *testing.T) {
@@ -402,7 +402,7 @@ func TestReplacedVersionIsNotMixedWithTheFormerOne(t *testing.T) {
 	}
 	got, err := io.ReadAll(reading)
 	require.NoError(t, err)
-	assert.Equal(t, "ards", string(got), "what is open stays readable")
+	assert.Equal(t, "ards", string(got), "an open file stays readable")
 }
 
 func TestSweepRemovesARetiredVersionWhoseNumberIsReadAgain(t *testing.T) {
