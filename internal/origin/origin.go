@@ -81,12 +81,12 @@ func (o *Origin) broadcast(ctx context.Context, src *source,
 	if err := o.settle(ctx); err != nil {
 		return 0, err
 	}
-	if version, err = w.Next(); err != nil {
-		return 0, err
-	}
 	// A draft of an interrupted broadcast is of another file.
 	none := func(shard.Version) bool { return false }
 	if err := o.store.DiscardDrafts(none); err != nil {
+		return 0, err
+	}
+	if version, err = w.Next(); err != nil {
 		return 0, err
 	}
 	defer func() {

@@ -37,13 +37,16 @@ func (s *Store) Drafts() ([]*Draft, error) {
 	return found, err
 }
 
-// DiscardDrafts removes the drafts of which keep returns false. No process may be writing to
-// them.
+// DiscardDrafts removes the drafts of which keep returns false, as far as that is possible. No
+// process may be writing to them.
 func (s *Store) DiscardDrafts(keep func(shard.Version) bool) error {
 	found, err := s.Drafts()
 	for _, d := range found {
-		if !keep(d.version) {
-			err = errors.Join(err, d.Discard())
+		if keep(d.version) {
+			continue
+		}
+		if bad := d.Discard(); bad != nil {
+			s.leave(d.path(), bad)
 		}
 	}
 	return err

@@ -105,6 +105,7 @@ func (s *Store) within(ctx context.Context, name string, patience time.Duration,
 	if err != nil {
 		return nil, fmt.Errorf("lock data directory %s: %w", s.dir, err)
 	}
+	s.giveAway(name)
 	return lock, nil
 }
 

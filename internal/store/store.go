@@ -66,6 +66,7 @@ type Store struct {
 	made bool // by Open
 
 	logger *slog.Logger
+	left   sync.Map // names that cannot be cleaned up, and are logged
 
 	// step is called before each change of a name that a writer makes, for tests to stop
 	// it there.
@@ -139,10 +140,12 @@ func Open(dir string, role Role) (*Store, error) {
 			return nil, errors.Join(fmt.Errorf("data directory %s: %w", dir, err), root.Close())
 		}
 	}
-	return &Store{
+	s := &Store{
 		dir: dir, role: role, root: root, uses: uses{of: make(map[shard.Version]*use)},
 		made: errors.Is(missing, fs.ErrNotExist), logger: slog.New(slog.DiscardHandler), step: func() {},
-	}, nil
+	}
+	s.giveAway(private)
+	return s, nil
 }
 
 // LogTo has logger receive a record for each version that a writer retires, and for what
@@ -283,12 +286,16 @@ func (s *Store) openRegular(name string) (*os.File, error) {
 // directory the error is not the system's.
 var absent = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP}
 
-// removeRetired removes the retired versions that ok approves of.
+// removeRetired removes the retired versions that ok approves of, as far as that is possible.
 func (s *Store) removeRetired(ok func(shard.Version) bool) error {
 	versions, err := s.versionsIn(retired)
 	for _, v := range versions {
-		if ok(v) {
-			err = errors.Join(err, s.removeAll(path.Join(retired, v.String())))
+		name := path.Join(retired, v.String())
+		if !ok(v) {
+			continue
+		}
+		if bad := s.removeAll(name); bad != nil {
+			s.leave(name, bad)
 		}
 	}
 	return err
@@ -317,7 +324,9 @@ func (s *Store) writeFile(name string, data []byte) error {
 	if path.Dir(name) == private {
 		perm = 0o600
 	}
-	return disk.WriteFile(s.root, tempName(name), name, data, perm)
+	err := disk.WriteFile(s.root, tempName(name), name, data, perm)
+	s.giveAway(name)
+	return err
 }
 
 // mostPrivate bounds the bytes of a file of the private directory, far beyond their use.

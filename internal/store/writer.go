@@ -27,6 +27,9 @@ type Writer struct {
 	store *Store
 	locks []*os.File
 	last  shard.Version // the highest number ever used
+
+	stuck     []shard.Version // off the offer, and still in place
+	published []string        // directories
 }
 
 // state is the content of state.json.
@@ -68,6 +71,7 @@ func (w *Writer) Unlock() error {
 	if !w.store.locked(w.store.role.lock()) {
 		err = w.store.removeRetired(func(shard.Version) bool { return true })
 	}
+	w.store.giveAway(append(w.published, private)...)
 	for _, lock := range w.locks {
 		err = errors.Join(err, lock.Close())
 	}
@@ -75,19 +79,23 @@ func (w *Writer) Unlock() error {
 }
 
 // Next returns the version number after the highest ever used, without those whose name
-// belongs to a file that is not ours.
+// belongs to a file that is not ours, or to a draft.
 func (w *Writer) Next() (shard.Version, error) {
 	for v := w.last + 1; v <= shard.MaxVersion; v++ {
-		if free, err := w.free(v); err != nil || free {
+		free, err := w.free(v.String())
+		if err == nil && free {
+			free, err = w.free(path.Join(drafts, v.String()))
+		}
+		if err != nil || free {
 			return v, err
 		}
 	}
 	return 0, fmt.Errorf("data directory %s: no version number is left after %s", w.store.dir, w.last)
 }
 
-// free reports whether the data directory has no file with the name of v.
-func (w *Writer) free(v shard.Version) (bool, error) {
-	_, err := w.store.root.Lstat(v.String())
+// free reports whether the data directory has no file of that name.
+func (w *Writer) free(name string) (bool, error) {
+	_, err := w.store.root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	}
@@ -113,7 +121,7 @@ func (w *Writer) Publish(d *Draft, m shard.Manifest) error {
 	if slices.Contains(surplus, d.version) {
 		return nil
 	}
-	if free, err := w.free(d.version); err != nil {
+	if free, err := w.free(d.version.String()); err != nil {
 		return err
 	} else if !free {
 		return fmt.Errorf("publish %s: there is a file of that name in %s", d.version, w.store.dir)
@@ -122,8 +130,9 @@ func (w *Writer) Publish(d *Draft, m shard.Manifest) error {
 		return err
 	}
 	// A retired version of the same number is of another file.
-	if err := w.store.removeAll(path.Join(retired, d.version.String())); err != nil {
-		return err
+	old := path.Join(retired, d.version.String())
+	if err := w.store.removeAll(old); err != nil {
+		w.store.leave(old, err)
 	}
 	if err := w.change(now[len(surplus):], d, surplus, retired); err != nil {
 		return err
@@ -215,9 +224,8 @@ func (w *Writer) change(offer []distfile.Entry, draft *Draft, gone []shard.Versi
 	}
 	// The change is visible now. What fails from here on is in the state, and the next
 	// writer does it again.
-	if w.moveAway(gone, where) == nil {
-		_ = w.writeState(nil)
-	}
+	w.moveAway(gone, where)
+	_ = w.writeState(nil)
 	return nil
 }
 
@@ -232,6 +240,7 @@ func (w *Writer) put(offer []distfile.Entry, draft *Draft) (err error) {
 		if err := w.store.rename(draft.path(), draft.version.String()); err != nil {
 			return fmt.Errorf("publish %s: %w", draft.version, err)
 		}
+		w.published = append(w.published, draft.version.String())
 		defer func() {
 			if err != nil {
 				err = errors.Join(err, w.store.rename(draft.version.String(), draft.path()))
@@ -252,23 +261,26 @@ func (w *Writer) put(offer []distfile.Entry, draft *Draft) (err error) {
 }
 
 // moveAway moves the directories of versions, as far as they exist, to the directory where,
-// and replaces those of the same names there.
-func (w *Writer) moveAway(versions []shard.Version, where string) error {
+// and replaces those of the same names there. The next writer tries again with those that
+// are stuck.
+func (w *Writer) moveAway(versions []shard.Version, where string) {
 	for _, v := range versions {
-		if free, err := w.free(v); err != nil {
-			return err
-		} else if free {
+		free, err := w.free(v.String())
+		if err == nil && free {
 			continue
 		}
 		to := path.Join(where, v.String())
-		if err := w.store.removeAll(to); err != nil {
-			return err
+		if err == nil {
+			err = w.store.removeAll(to)
 		}
-		if err := w.store.rename(v.String(), to); err != nil {
-			return err
+		if err == nil {
+			err = w.store.rename(v.String(), to)
+		}
+		if err != nil {
+			w.stuck = append(w.stuck, v)
+			w.store.leave(v.String(), err)
 		}
 	}
-	return nil
 }
 
 // recover reads the state, and takes away the directories and files that a crash has left.
@@ -299,8 +311,9 @@ func (w *Writer) recover() error {
 	if w.store.role == Middle {
 		where = drafts
 	}
-	if err := w.moveAway(st.Moving, where); err != nil {
-		return err
+	w.moveAway(st.Moving, where)
+	if slices.Equal(w.stuck, st.Moving) {
+		return nil // as it was
 	}
 	return w.writeState(nil)
 }
@@ -340,7 +353,7 @@ func parseState(text []byte) (state, error) {
 }
 
 func (w *Writer) writeState(moving []shard.Version) error {
-	text, err := json.Marshal(state{Last: w.last, Moving: moving})
+	text, err := json.Marshal(state{Last: w.last, Moving: append(slices.Clone(w.stuck), moving...)})
 	if err != nil {
 		return err
 	}
