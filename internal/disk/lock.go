@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -65,7 +64,7 @@ func lockNamed(root *os.Root, name string, f *os.File, shared bool) (bool, error
 	if hasNoLocks(err) {
 		return false, fmt.Errorf("lock %s: the file system has no locks (%w); mount it with them "+
 			"(Lustre: -o flock, NFS: -o local_lock=flock), or use a local directory",
-			filepath.Join(root.Name(), filepath.FromSlash(name)), err)
+			full(root, name), err)
 	}
 	if err != nil {
 		return false, err

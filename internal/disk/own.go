@@ -63,6 +63,10 @@ func openExisting(root *os.Root, name string, flag int) (*os.File, error) {
 		return nil, foreign(root, name, "it is "+kindOf(named))
 	}
 	f, err := root.OpenFile(name, flag, 0)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("open %s: %w; see which user made it, and remove it or give it to this one with chown",
+			full(root, name), err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -151,5 +155,10 @@ func kindOf(info fs.FileInfo) string {
 
 func foreign(root *os.Root, name, why string) error {
 	return fmt.Errorf("%s is %w: %s; see that it is right and yours, or remove it, or choose another directory",
-		filepath.Join(root.Name(), filepath.FromSlash(name)), ErrForeign, why)
+		full(root, name), ErrForeign, why)
+}
+
+// full is the path of a name in root for people.
+func full(root *os.Root, name string) string {
+	return filepath.Join(root.Name(), filepath.FromSlash(name))
 }
