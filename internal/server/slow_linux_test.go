@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,4 +101,20 @@ func TestAReaderThatWaitsForTheRateKeepsItsSlot(t *testing.T) {
 	n, err := io.Copy(io.Discard, first.Body)
 	require.NoError(t, err, "a reader is broken off for the server's own slowness")
 	assert.EqualValues(t, 400_000, n)
+}
+
+// Of one host there are as many followers of a version as there may be, and no more.
+func TestFollowersAreBounded(t *testing.T) {
+	t.Parallel()
+	st := open(t, t.TempDir())
+	m := publish(t, st, 1, text)
+	s := swarmed(t, st, nil)
+	for range 64 {
+		s.have(t, m.Digest)
+	}
+	path := "/v1/have?digest=" + m.Digest.String()
+	other, err := readFrom(t, strings.TrimPrefix(s.url, "http://"), "127.0.0.2", path, "")
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusOK, other.StatusCode, "one host keeps another from following")
+	assert.Equal(t, http.StatusServiceUnavailable, s.get(t, path).status)
 }

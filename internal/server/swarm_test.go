@@ -223,21 +223,6 @@ func TestServeBoardBreaksOffWhenItEnds(t *testing.T) {
 	assert.ErrorContains(t, err, "unexpected EOF")
 }
 
-// Followers of what is here are as many as there may be of one host, and no more.
-func TestFollowersAreBounded(t *testing.T) {
-	t.Parallel()
-	st := open(t, t.TempDir())
-	m := publish(t, st, 1, text)
-	s := swarmed(t, st, nil)
-	for range 64 {
-		s.have(t, m.Digest)
-	}
-	other, err := readFrom(t, strings.TrimPrefix(s.url, "http://"), "127.0.0.2", "/v1/have?digest="+m.Digest.String(), "")
-	require.NoError(t, err)
-	assert.Equal(t, http.StatusOK, other.StatusCode, "one host keeps another from following")
-	assert.Equal(t, http.StatusServiceUnavailable, s.get(t, "/v1/have?digest="+m.Digest.String()).status)
-}
-
 func TestSpareShardsAreSentOnceSlotsHaveSufficedForASecond(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
