@@ -145,7 +145,7 @@ func (p place) WriteAt(data []byte, offset int64) (int, error) {
 	n, err := p.out.file.WriteAt(data, offset)
 	p.out.writing.Unlock()
 	if end := (offset + int64(n)) / flushed * flushed; offset < end {
-		_ = p.out.file.Flush(end-flushed, flushed) // see Commit
+		_ = disk.Flush(p.out.file.File, end-flushed, flushed) // see Commit
 	}
 	return n, err
 }
@@ -153,7 +153,7 @@ func (p place) WriteAt(data []byte, offset int64) (int, error) {
 // Commit has the system begin to write the rest of the shard to the disk.
 func (p place) Commit() error {
 	// Where the file system has no such request, the file's own commit syncs it all.
-	_ = p.out.file.Flush(p.shard.Offset, p.shard.Size)
+	_ = disk.Flush(p.out.file.File, p.shard.Offset, p.shard.Size)
 	return nil
 }
 

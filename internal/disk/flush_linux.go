@@ -1,10 +1,14 @@
 package disk
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // Flush has the system begin to write size bytes from offset to the disk, without waiting for
-// it, so that little is left for Commit. See sync_file_range(2).
-func (f *File) Flush(offset, size int64) error {
+// it, so that little is left for a sync. See sync_file_range(2).
+func Flush(f *os.File, offset, size int64) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return err

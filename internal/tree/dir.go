@@ -1,0 +1,367 @@
+package tree
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/shardcast/shardcast/internal/disk"
+)
+
+// maxOpen bounds the files of a [Dir] that are open at the same time.
+const maxOpen = 256
+
+// A Dir is a directory that the stream of a tree is written to, in any order. What is in it
+// is the tree's alone; an earlier Dir of the same tree may have begun it. Its methods but
+// Finish and Close may be called from any goroutine.
+type Dir struct {
+	root  *os.Root
+	tree  *Tree
+	began bool // by an earlier Dir
+
+	mu    sync.Mutex      // guards the fields below
+	there map[string]bool // the paths of files and directories that have been made
+	open  map[int]*file
+	clock int64
+}
+
+// file is an open file of a Dir.
+type file struct {
+	*os.File
+
+	users int
+	last  int64 // use of it, by the Dir's clock
+
+	// writing is held for each write: file systems let one write to a file at a time, and
+	// the others spin on a processor until their turn.
+	writing sync.Mutex
+}
+
+// NewDir returns the Dir of t in root, which it does not close, and makes the directories of
+// t there. The error matches [ErrTree], and names two paths, if the file system takes them
+// for one.
+func NewDir(root *os.Root, t *Tree) (*Dir, error) {
+	d := &Dir{root: root, tree: t, there: make(map[string]bool), open: make(map[int]*file)}
+	err := fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
+		d.began = d.began || name != "."
+		d.there[name] = true
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range t.files {
+		parent := path.Dir(f.Path)
+		if f.Directory {
+			parent = f.Path
+		}
+		if err := d.makeDirectory(parent); err != nil {
+			return nil, err
+		}
+	}
+	return d, d.makeAlike()
+}
+
+// makeDirectory makes the directory name and those that it is in, unless they are there.
+func (d *Dir) makeDirectory(name string) error {
+	if d.there[name] {
+		return nil
+	}
+	if err := d.makeDirectory(path.Dir(name)); err != nil {
+		return err
+	}
+	if err := d.root.Mkdir(filepath.FromSlash(name), 0o777); err != nil {
+		return d.taken(name, err)
+	}
+	d.there[name] = true
+	return nil
+}
+
+// makeAlike makes the files whose paths differ only in case, so that a file system that
+// takes them for one is found out before anything else is written.
+func (d *Dir) makeAlike() error {
+	first := make(map[string]int, len(d.tree.files))
+	for i, f := range d.tree.files {
+		folded := strings.ToLower(f.Path)
+		other, ok := first[folded]
+		first[folded] = i
+		if !ok || f.Directory || d.tree.files[other].Directory {
+			continue
+		}
+		for _, n := range []int{other, i} {
+			at, err := d.acquire(n, true)
+			if err != nil {
+				return err
+			}
+			d.release(at)
+		}
+	}
+	return nil
+}
+
+// taken explains why name, which was not there before, cannot be made: if another path of
+// the tree stands for the same file, err names both.
+func (d *Dir) taken(name string, err error) error {
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	mine, statErr := d.root.Lstat(filepath.FromSlash(name))
+	if statErr != nil {
+		return err
+	}
+	for other := range d.there {
+		if info, statErr := d.root.Lstat(filepath.FromSlash(other)); statErr == nil && os.SameFile(mine, info) {
+			return fmt.Errorf("%w: the file system takes %q and %q for one", ErrTree, other, name)
+		}
+	}
+	return err
+}
+
+// acquire returns file i, open. One that has not been made is made if create is set, and
+// otherwise the error matches [fs.ErrNotExist]. The caller releases it.
+func (d *Dir) acquire(i int, create bool) (*file, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.clock++
+	f := d.open[i]
+	if f == nil {
+		if len(d.open) >= maxOpen {
+			if err := d.closeLast(); err != nil {
+				return nil, err
+			}
+		}
+		opened, err := d.openFile(d.tree.files[i], create)
+		if err != nil {
+			return nil, err
+		}
+		f = &file{File: opened}
+		d.open[i] = f
+	}
+	f.users++
+	f.last = d.clock
+	return f, nil
+}
+
+// openFile opens the file of f.
+func (d *Dir) openFile(f File, create bool) (*os.File, error) {
+	name := filepath.FromSlash(f.Path)
+	if d.there[f.Path] {
+		return d.root.OpenFile(name, os.O_RDWR|nonblock, 0)
+	}
+	if !create {
+		return nil, fs.ErrNotExist
+	}
+	mode := fs.FileMode(0o666)
+	if f.Executable {
+		mode = 0o777
+	}
+	opened, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return nil, d.taken(f.Path, err)
+	}
+	d.there[f.Path] = true
+	return opened, nil
+}
+
+// closeLast closes the file that has been idle for longest. If all are in use, one more is
+// open.
+func (d *Dir) closeLast() error {
+	idle := -1
+	for i, f := range d.open {
+		if f.users == 0 && (idle < 0 || f.last < d.open[idle].last) {
+			idle = i
+		}
+	}
+	if idle < 0 {
+		return nil
+	}
+	f := d.open[idle]
+	delete(d.open, idle)
+	return f.Close()
+}
+
+// release ends a use of f.
+func (d *Dir) release(f *file) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f.users--
+}
+
+// flushed in bytes is the unit in which the system is asked to write to the disk, so that
+// little is left for the sync at the end.
+const flushed = 8 << 20
+
+// WriteAt writes the bytes of p that are files' contents to their files. It passes over the
+// others, which follow from the list.
+func (d *Dir) WriteAt(p []byte, offset int64) (n int, err error) {
+	for part := range d.tree.Pieces(offset, int64(len(p))) {
+		if part.File >= 0 {
+			if err := d.write(part, p[n:int64(n)+part.Size]); err != nil {
+				return n, err
+			}
+		}
+		n += int(part.Size)
+	}
+	if n < len(p) {
+		return n, io.ErrShortWrite
+	}
+	return n, nil
+}
+
+func (d *Dir) write(part Piece, p []byte) error {
+	f, err := d.acquire(part.File, true)
+	if err != nil {
+		return err
+	}
+	defer d.release(f)
+	f.writing.Lock()
+	_, err = f.File.WriteAt(p, part.At)
+	f.writing.Unlock()
+	if end := (part.At + part.Size) / flushed * flushed; part.At < end {
+		_ = disk.Flush(f.File, end-flushed, flushed) // see Finish
+	}
+	return err
+}
+
+// ReadAt reads the stream from the files, and from the list. Bytes that have not been written
+// are zeros.
+func (d *Dir) ReadAt(p []byte, offset int64) (n int, err error) {
+	for part := range d.tree.Pieces(offset, int64(len(p))) {
+		into := p[n : int64(n)+part.Size]
+		if part.File < 0 {
+			copy(into, part.made)
+		} else if err := d.read(part, into); err != nil {
+			return n, err
+		}
+		n += int(part.Size)
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (d *Dir) read(part Piece, into []byte) error {
+	f, err := d.acquire(part.File, false)
+	n := 0
+	if err == nil {
+		defer d.release(f)
+		n, err = f.File.ReadAt(into, part.At)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, io.EOF) {
+		return err
+	}
+	clear(into[n:])
+	return nil
+}
+
+// Written returns the parts of the stream between from and to that may have been written by
+// an earlier Dir, ascending and counted from from, as [disk.Written] does. Parts that follow
+// from the list count with those beside them.
+func (d *Dir) Written(from, to int64) ([]disk.Range, error) {
+	if !d.began {
+		return nil, nil
+	}
+	var all []disk.Range
+	add := func(r disk.Range) {
+		if last := len(all) - 1; last >= 0 && all[last].To == r.From {
+			all[last].To = r.To
+		} else if r.From < r.To {
+			all = append(all, r)
+		}
+	}
+	for part := range d.tree.Pieces(from, to-from) {
+		start := part.Offset - from
+		if part.File < 0 {
+			add(disk.Range{From: start, To: start + part.Size})
+			continue
+		}
+		ranges, err := d.writtenOf(part)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range ranges {
+			add(disk.Range{From: start + r.From, To: start + r.To})
+		}
+	}
+	return all, nil
+}
+
+func (d *Dir) writtenOf(part Piece) ([]disk.Range, error) {
+	f, err := d.acquire(part.File, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer d.release(f)
+	return disk.Written(f.File, part.At, part.At+part.Size)
+}
+
+// Finish makes the files that have no content, removes whatever is in the directory beside
+// the tree, and syncs all to the disk. Everything must have been written.
+func (d *Dir) Finish() error {
+	for i, f := range d.tree.files {
+		if !f.Directory && f.Size == 0 {
+			at, err := d.acquire(i, true)
+			if err != nil {
+				return err
+			}
+			d.release(at)
+		}
+	}
+	if err := d.closeFiles(); err != nil {
+		return err
+	}
+	return cmp.Or(d.check(), disk.SyncTree(d.root))
+}
+
+// check returns an error unless the directory has the files of the tree and no others.
+func (d *Dir) check() error {
+	if !d.began {
+		return nil // all that is there was made here, exclusively
+	}
+	return fs.WalkDir(d.root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || name == "." || entry.IsDir() {
+			return err
+		}
+		i, ok := slices.BinarySearchFunc(d.tree.files, name, func(f File, name string) int {
+			return cmp.Compare(f.Path, name)
+		})
+		if !ok {
+			return fmt.Errorf("%s is not of the version; remove it", filepath.Join(d.root.Name(), name))
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if f := d.tree.files[i]; !info.Mode().IsRegular() || info.Size() != f.Size {
+			return fmt.Errorf("%s is not the file that was written: %s, %d bytes instead of %d",
+				filepath.Join(d.root.Name(), name), info.Mode(), info.Size(), f.Size)
+		}
+		return nil
+	})
+}
+
+func (d *Dir) closeFiles() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var err error
+	for i, f := range d.open {
+		err = errors.Join(err, f.Close())
+		delete(d.open, i)
+	}
+	return err
+}
+
+// Close closes the files. It keeps what was written.
+func (d *Dir) Close() error { return d.closeFiles() }

@@ -1,0 +1,321 @@
+package tree
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// ErrChanged means that a directory changed while it was read.
+var ErrChanged = errors.New("the directory changed while it was being read")
+
+// Options say what of a directory is a tree. The zero value takes all of it.
+type Options struct {
+	// Include are patterns of the files to take. Nil takes all, and empty directories.
+	Include []string
+
+	// Exclude are patterns of files and directories to leave out.
+	Exclude []string
+
+	// FollowLinks takes the regular files that symbolic links lead to. Without it a link is
+	// an error.
+	FollowLinks bool
+
+	// LinksBelow, unless empty, is a directory in which all files have to be that links lead
+	// to.
+	LinksBelow string
+}
+
+// A Source is a directory that is read once, as a stream. One goroutine uses it.
+type Source struct {
+	dir   string
+	opts  Options
+	root  *os.Root
+	found []found // in the order of the stream
+	tree  *Tree   // without digests until all has been read
+
+	entry int     // which is being read
+	parts []Piece // of the entry that are left
+	file  *os.File
+	sum   hash.Hash // of the file
+}
+
+// found is a file of a directory, as it was when the directory was looked at.
+type found struct {
+	File
+
+	info fs.FileInfo
+	link bool
+}
+
+// Open looks at the directory dir, and returns its stream. Close gives it back. Errors name
+// the path that a tree cannot have and match [ErrTree], or are the file system's.
+func Open(dir string, opts Options) (*Source, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{dir: dir, opts: opts, root: root}
+	if s.found, err = s.look(); err == nil {
+		s.tree, err = Lay(s.files())
+	}
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	s.sum = sha256.New()
+	return s, nil
+}
+
+// files returns the files that were found.
+func (s *Source) files() []File {
+	files := make([]File, len(s.found))
+	for i, f := range s.found {
+		files[i] = f.File
+	}
+	return files
+}
+
+// Size is the stream's, in bytes.
+func (s *Source) Size() int64 { return s.tree.Size() }
+
+// Close ends the reading.
+func (s *Source) Close() error {
+	var err error
+	if s.file != nil {
+		err = s.file.Close()
+	}
+	return errors.Join(err, s.root.Close())
+}
+
+// Read reads the next bytes of the stream. Errors match [ErrChanged] if a file is not what
+// it was when the directory was opened, or are the file system's.
+func (s *Source) Read(p []byte) (n int, err error) {
+	for n == 0 && len(p) > 0 && err == nil {
+		if len(s.parts) == 0 {
+			if s.entry > len(s.found) {
+				return 0, io.EOF
+			}
+			s.parts = slices.Collect(s.tree.entry(s.entry))
+			s.entry++
+		}
+		n, err = s.next(p)
+	}
+	return n, err
+}
+
+// next reads the next bytes of the entry, which may have none.
+func (s *Source) next(p []byte) (n int, err error) {
+	part := &s.parts[0]
+	n = int(min(int64(len(p)), part.Size))
+	if part.File < 0 {
+		copy(p, part.made[:n])
+	} else if n, err = s.content(p[:n], *part); err != nil {
+		return n, fmt.Errorf("%s: %w", filepath.Join(s.dir, s.found[part.File].Path), err)
+	}
+	if *part = part.cut(int64(n), part.Size); part.Size == 0 {
+		s.parts = s.parts[1:]
+	}
+	return n, nil
+}
+
+// content reads the next bytes of part, of a file's content, of which the first opens and
+// the last closes the file.
+func (s *Source) content(p []byte, part Piece) (int, error) {
+	f := s.found[part.File]
+	if s.file == nil && !f.Directory {
+		if err := s.open(f); err != nil {
+			return 0, err
+		}
+	}
+	n := 0
+	if len(p) > 0 {
+		var err error
+		if n, err = s.file.Read(p); errors.Is(err, io.EOF) {
+			return n, ErrChanged
+		} else if err != nil {
+			return n, err
+		}
+	}
+	s.sum.Write(p[:n])
+	if int64(n) < part.Size || f.Directory {
+		return n, nil
+	}
+	s.sum.Sum(s.tree.files[part.File].Digest[:0])
+	s.sum.Reset()
+	info, err := s.file.Stat()
+	err = errors.Join(err, s.file.Close())
+	s.file = nil
+	if err == nil && !same(info, f.info) {
+		err = ErrChanged
+	}
+	return n, err
+}
+
+// open opens f, which must be the file that was found.
+func (s *Source) open(f found) error {
+	file, err := s.openPath(f)
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err == nil && !same(info, f.info) {
+		err = ErrChanged
+	}
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	s.file = file
+	return nil
+}
+
+// openPath opens the file that has the name of f now. It never waits, as opening a pipe does.
+func (s *Source) openPath(f found) (*os.File, error) {
+	if f.link {
+		return os.OpenFile(filepath.Join(s.dir, filepath.FromSlash(f.Path)), os.O_RDONLY|nonblock, 0)
+	}
+	return s.root.OpenFile(filepath.FromSlash(f.Path), os.O_RDONLY|nonblock, 0)
+}
+
+// same reports whether a and b describe one file that was not written to in between.
+func same(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && a.Mode() == b.Mode()
+}
+
+// Tree returns the tree of all that was read, with the digests of its files. It looks at the
+// directory once more. Errors match [ErrChanged] if anything in it is new, gone, or not what
+// it was, or if the stream was not read to its end.
+func (s *Source) Tree() (*Tree, error) {
+	if s.entry <= len(s.found) || len(s.parts) > 0 {
+		return nil, errors.New("the stream was not read to its end")
+	}
+	now, err := s.look()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrChanged, err)
+	}
+	for i, f := range s.found {
+		if i >= len(now) || now[i].Path != f.Path || !f.Directory && !same(now[i].info, f.info) {
+			return nil, fmt.Errorf("%w: %s", ErrChanged, filepath.Join(s.dir, f.Path))
+		}
+	}
+	if len(now) > len(s.found) {
+		return nil, fmt.Errorf("%w: %s", ErrChanged, filepath.Join(s.dir, now[len(s.found)].Path))
+	}
+	return s.tree, nil
+}
+
+// look returns the files of the directory, and its empty directories, in the order of the
+// stream.
+func (s *Source) look() ([]found, error) {
+	chosen, err := newChoice(s.opts)
+	if err != nil {
+		return nil, err
+	}
+	var all []found
+	err = s.walk(".", chosen, &all)
+	slices.SortFunc(all, func(a, b found) int { return cmp.Compare(a.Path, b.Path) })
+	return all, err
+}
+
+// walk appends the files of the directory name, and of those in it, to all.
+func (s *Source) walk(name string, chosen choice, all *[]found) error {
+	dir, err := s.root.Open(filepath.FromSlash(name))
+	if err != nil {
+		return err
+	}
+	entries, err := dir.ReadDir(-1)
+	if err = errors.Join(err, dir.Close()); err != nil {
+		return err
+	}
+	if len(entries) == 0 && name != "." && chosen.emptyDirectories() {
+		*all = append(*all, found{File: File{Path: name, Directory: true}})
+	}
+	for _, entry := range entries {
+		below := path.Join(name, entry.Name())
+		if chosen.leavesOut(below, entry.IsDir()) {
+			continue
+		}
+		if err := s.add(below, entry, chosen, all); err != nil {
+			return err
+		}
+		if len(*all) > MaxFiles {
+			return fmt.Errorf("%w: %s has more than %d files", ErrTree, s.dir, MaxFiles)
+		}
+	}
+	return nil
+}
+
+// add appends the entry with the path name, or the files in it, to all.
+func (s *Source) add(name string, entry fs.DirEntry, chosen choice, all *[]found) error {
+	if entry.IsDir() {
+		return s.walk(name, chosen, all)
+	}
+	if !chosen.takes(name) {
+		return nil
+	}
+	info, err := entry.Info()
+	if err != nil {
+		return err
+	}
+	link := info.Mode()&fs.ModeSymlink != 0
+	if link {
+		info, err = s.follow(name)
+	}
+	if err == nil {
+		err = cmp.Or(CheckPath(name), carried(info.Mode()))
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrTree, filepath.Join(s.dir, name), err)
+	}
+	f := File{Path: name, Size: info.Size(), Executable: info.Mode()&0o100 != 0}
+	*all = append(*all, found{File: f, info: info, link: link})
+	return nil
+}
+
+// carried returns nil if a tree can have files of that mode.
+func carried(mode fs.FileMode) error {
+	switch {
+	case mode.IsRegular():
+		return nil
+	case mode.IsDir():
+		return errors.New("it is a link to a directory, which a tree cannot have")
+	default:
+		return errors.New("it is neither a file nor a directory")
+	}
+}
+
+// follow describes the file that the link name leads to.
+func (s *Source) follow(name string) (fs.FileInfo, error) {
+	if !s.opts.FollowLinks {
+		return nil, errors.New("it is a symbolic link; to publish the file that it leads to, follow links")
+	}
+	full, err := filepath.EvalSymlinks(filepath.Join(s.dir, filepath.FromSlash(name)))
+	if err != nil {
+		return nil, err
+	}
+	if s.opts.LinksBelow != "" {
+		below, err := filepath.EvalSymlinks(s.opts.LinksBelow)
+		if err != nil {
+			return nil, err
+		}
+		if rel, err := filepath.Rel(below, full); err != nil || !filepath.IsLocal(rel) {
+			return nil, fmt.Errorf("it leads to %s, which is not below %s", full, s.opts.LinksBelow)
+		}
+	}
+	return os.Stat(full)
+}
+
+// arriving reports whether a file or directory of that name is being written by a download,
+// ours or that of the Hugging Face hub.
+func arriving(base string) bool {
+	return strings.HasPrefix(base, ".") && strings.HasSuffix(base, ".shardcast-part") ||
+		strings.HasSuffix(base, ".incomplete")
+}

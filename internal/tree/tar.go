@@ -1,0 +1,120 @@
+package tree
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+const (
+	block   = 512       // bytes; all of a tar is a multiple of it
+	closing = 2 * block // zeros end a stream
+	large   = 1 << 33   // bytes, the least size without room in a header
+)
+
+// zeros pad contents, and end a stream.
+var zeros [closing]byte
+
+// padded is size, rounded up to whole blocks.
+func padded(size int64) int64 { return (size + block - 1) / block * block }
+
+// header returns the bytes of the stream between the end of the file before f and the
+// content of f.
+func header(f File) []byte {
+	name := f.Path
+	if f.Directory {
+		name += "/"
+	}
+	h := ustar{name: name, executable: f.Executable || f.Directory, size: f.Size, typeflag: '0'}
+	if f.Directory {
+		h.typeflag = '5'
+	}
+	divided := h.divide()
+	if divided && isASCII(name) && f.Size < large {
+		return h.append(nil)
+	}
+	records := record("path", name)
+	if f.Size >= large {
+		records += record("size", strconv.FormatInt(f.Size, 10))
+		h.size = 0
+	}
+	h.name, h.prefix = "file", ""
+	text := ustar{name: "pax", size: int64(len(records)), typeflag: 'x'}.append(nil)
+	text = append(text, records...)
+	text = append(text, zeros[:padded(int64(len(records)))-int64(len(records))]...)
+	return h.append(text)
+}
+
+// record returns a record of a pax header: its own length in digits, a space, the name, "=",
+// the value and a newline.
+func record(name, value string) string {
+	rest := " " + name + "=" + value + "\n"
+	length := len(rest)
+	for length != len(rest)+len(strconv.Itoa(length)) {
+		length = len(rest) + len(strconv.Itoa(length))
+	}
+	return strconv.Itoa(length) + rest
+}
+
+// isASCII reports whether all of s is ASCII.
+func isASCII(s string) bool { return strings.IndexFunc(s, func(r rune) bool { return r > 0x7f }) < 0 }
+
+// ustar is a header of 512 bytes, and its fields that differ from one to another.
+type ustar struct {
+	name, prefix string
+	executable   bool
+	size         int64
+	typeflag     byte
+}
+
+// Bounds of the fields name and prefix, in bytes.
+const maxNameField, maxPrefixField = 100, 155
+
+// divide moves what has no room in the field name to the field prefix, and reports whether
+// both have room then.
+func (h *ustar) divide() bool {
+	if len(h.name) <= maxNameField {
+		return true
+	}
+	// The slash at the end of a directory's name divides nothing.
+	at := strings.LastIndexByte(h.name[:min(maxPrefixField+1, len(h.name)-1)], '/')
+	if at < 1 || len(h.name)-at-1 > maxNameField {
+		return false
+	}
+	h.prefix, h.name = h.name[:at], h.name[at+1:]
+	return true
+}
+
+// append appends the header to text.
+func (h ustar) append(text []byte) []byte {
+	mode := "0000644"
+	if h.executable {
+		mode = "0000755"
+	}
+	var b [block]byte
+	for _, field := range []struct {
+		at   int
+		text string
+	}{
+		{0, h.name},
+		{100, mode},
+		{108, "0000000"}, // uid
+		{116, "0000000"}, // gid
+		{124, fmt.Sprintf("%011o", h.size)},
+		{136, "00000000000"}, // mtime
+		{148, "        "},    // the checksum, while it is computed
+		{156, string(h.typeflag)},
+		{257, "ustar\x0000"},
+		{329, "0000000"}, // devmajor
+		{337, "0000000"}, // devminor
+		{345, h.prefix},
+	} {
+		copy(b[field.at:], field.text)
+	}
+	sum := 0
+	for _, c := range b {
+		sum += int(c)
+	}
+	copy(b[148:], fmt.Sprintf("%06o\x00 ", sum))
+	return append(text, b[:]...)
+}

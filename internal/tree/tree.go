@@ -1,0 +1,275 @@
+// Package tree turns a directory into a stream of bytes and back: the canonical tar of its
+// files. It refuses to know versions, shards and servers. A receiver never parses a tar: all
+// bytes that are not in a file follow from the list of files.
+//
+// What a caller may lean on: directories with equal files have equal streams; of a [Tree] no
+// path leads out of its directory, none is there twice, and its offsets agree with its sizes.
+//
+// # The stream
+//
+// It holds the regular files of a directory, and its empty directories, in the order of the
+// bytes of their paths, which have slashes and no slash at the end: a-b comes before a/b. Each
+// is a header of 512 bytes (POSIX.1-2017, pax, "ustar Interchange Format"), and a file's
+// content up to the next multiple of 512 bytes, with zeros. Two blocks of zeros end the stream.
+// In a header
+//
+//	name      the path, with a slash at its end if it is a directory
+//	mode      "0000644" NUL, or "0000755" NUL for a directory and a file that its owner may execute
+//	uid, gid, devmajor, devminor   "0000000" NUL
+//	size      11 octal digits and NUL
+//	mtime     "00000000000" NUL
+//	checksum  six octal digits, NUL and a space
+//	typeflag  "0", or "5" for a directory
+//	magic     "ustar" NUL "00"
+//
+// and all other bytes are NUL. A name of more than 100 bytes is divided at a slash into prefix
+// and name; the prefix is the longest of at most 155 bytes. Where the path is not ASCII, or
+// cannot be divided so that at most 100 bytes are left, or the size is 2^33 or more, a pax
+// header comes first (typeflag "x", name "pax", mode 0000644) with the record path, and from
+// 2^33 on the record size. The header after it has the name "file", no prefix, and a size of 0
+// if there is a record of it.
+//
+// # The list
+//
+// files.jsonl has a JSON object (RFC 8259) in each line, in the order of the stream:
+//
+//	{"path":"config.json","size":812,"offset":512,"digest":"<SHA-256>"}
+//	{"path":"logs","directory":true}
+//	{"path":"run.sh","size":90,"offset":2560,"digest":"<SHA-256>","executable":true}
+//
+// It has at most [MaxFiles] lines and [MaxListSize] bytes. The offset is where the content
+// begins in the stream. [Parse] skips members that are not named here.
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"path"
+	"sort"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+const (
+	// ListName is the name of the file with a version's list of files.
+	ListName = "files.jsonl"
+
+	// MaxFiles bounds the files and empty directories of a tree.
+	MaxFiles = 100_000
+
+	// MaxListSize bounds a list, in bytes.
+	MaxListSize = 64 << 20
+
+	// maxPath and maxElement bound a path and each of its elements, in bytes. File systems
+	// have these bounds (PATH_MAX and NAME_MAX of Linux).
+	maxPath, maxElement = 4096, 255
+)
+
+// ErrTree means that a list of files contradicts itself or the format, or that a directory
+// cannot be a tree.
+var ErrTree = errors.New("bad list of files")
+
+// A File is a regular file of a tree, or an empty directory.
+type File struct {
+	// Path leads from the tree's directory to the file, with slashes.
+	Path string
+
+	// Directory says that it is an empty directory. Such a one has no other properties.
+	Directory bool
+
+	// Executable says that its owner may execute it.
+	Executable bool
+
+	// Size is the content's, in bytes.
+	Size int64
+
+	// Offset is where the content begins in the stream.
+	Offset int64
+
+	// Digest is that of the content.
+	Digest shard.Digest
+}
+
+// A Tree is a checked list of files, and the stream that follows from it. It never changes.
+type Tree struct {
+	files  []File
+	begins []int64 // where the header of each begins; and in the end, where the last blocks do
+}
+
+// Lay returns the tree of files, in their order, and sets their offsets. Errors match
+// [ErrTree].
+func Lay(files []File) (*Tree, error) {
+	return build(files, func(f *File, offset int64) error {
+		f.Offset = offset
+		return nil
+	})
+}
+
+// New returns the tree of files, whose order and offsets must be right. Errors match
+// [ErrTree].
+func New(files []File) (*Tree, error) {
+	return build(files, func(f *File, offset int64) error {
+		if f.Offset != offset {
+			return fmt.Errorf("offset %d instead of %d", f.Offset, offset)
+		}
+		return nil
+	})
+}
+
+// build checks files, of each of which place sets or checks the offset.
+func build(files []File, place func(f *File, offset int64) error) (*Tree, error) {
+	if len(files) > MaxFiles {
+		return nil, fmt.Errorf("%w: %d files, at most %d are allowed", ErrTree, len(files), MaxFiles)
+	}
+	t := &Tree{files: files, begins: make([]int64, 1, len(files)+1)}
+	listed := make(map[string]struct{}, len(files))
+	for i := range files {
+		f := &files[i]
+		err := t.follows(i, listed)
+		content := t.begins[i] + int64(len(header(*f)))
+		if err == nil && !f.Directory {
+			err = place(f, content)
+		}
+		end := content + padded(f.Size)
+		if err == nil && end > maxSize {
+			err = fmt.Errorf("ends beyond %d bytes", int64(maxSize))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %q: %w", ErrTree, f.Path, err)
+		}
+		listed[f.Path] = struct{}{}
+		t.begins = append(t.begins, end)
+	}
+	return t, nil
+}
+
+// maxSize bounds a stream, in bytes, so that the sum of two sizes does not overflow.
+const maxSize = 1 << 61
+
+// follows checks file i by itself, and against those before it, whose paths are in listed.
+func (t *Tree) follows(i int, listed map[string]struct{}) error {
+	f := t.files[i]
+	if err := CheckPath(f.Path); err != nil {
+		return err
+	}
+	if i > 0 && f.Path <= t.files[i-1].Path {
+		return fmt.Errorf("stands behind %q, and paths ascend", t.files[i-1].Path)
+	}
+	for parent := path.Dir(f.Path); parent != "."; parent = path.Dir(parent) {
+		if _, ok := listed[parent]; ok {
+			return fmt.Errorf("lies in %q, which is a file or an empty directory", parent)
+		}
+	}
+	switch {
+	case f.Size < 0 || f.Size > maxSize:
+		return fmt.Errorf("size %d is out of range", f.Size)
+	case f.Directory && (f.Size != 0 || f.Offset != 0 || f.Executable || f.Digest != shard.Digest{}):
+		return errors.New("a directory has no other properties")
+	}
+	return nil
+}
+
+// CheckPath returns nil if name may be the path of a file in a tree: relative and clean,
+// UTF-8, at most 4,096 bytes and 255 in each element, without control characters and
+// backslashes.
+func CheckPath(name string) error {
+	switch {
+	case name == "":
+		return errors.New("a path is empty")
+	case len(name) > maxPath:
+		return fmt.Errorf("the path is longer than %d bytes", maxPath)
+	case !utf8.ValidString(name):
+		return errors.New("the path is not UTF-8")
+	case strings.ContainsRune(name, '\\'):
+		return errors.New("the path has a backslash")
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return errors.New("the path has a control character")
+	}
+	for element := range strings.SplitSeq(name, "/") {
+		switch {
+		case element == "":
+			return errors.New("the path begins or ends with a slash, or has two in a row")
+		case element == "." || element == "..":
+			return fmt.Errorf("the path has the element %q", element)
+		case len(element) > maxElement:
+			return fmt.Errorf("an element of the path is longer than %d bytes", maxElement)
+		}
+	}
+	return nil
+}
+
+// Files returns the files in the order of the stream. The caller must not change them.
+func (t *Tree) Files() []File { return t.files }
+
+// Size is the stream's, in bytes.
+func (t *Tree) Size() int64 { return t.begins[len(t.files)] + closing }
+
+// A Piece is a part of the stream: of one file's content, or of the bytes that follow from
+// the list.
+type Piece struct {
+	// Offset is where the piece begins in the stream, and Size what it has, in bytes.
+	Offset, Size int64
+
+	// File is the index of the file whose content the piece is, or -1 where the bytes follow
+	// from the list.
+	File int
+
+	// At is where the piece begins in the content.
+	At int64
+
+	made []byte // the bytes that follow from the list
+}
+
+// Pieces yields the parts of the size bytes of the stream from offset on, in their order.
+// They end with the stream.
+func (t *Tree) Pieces(offset, size int64) iter.Seq[Piece] {
+	end := min(offset+size, t.Size())
+	return func(yield func(Piece) bool) {
+		from := sort.Search(len(t.files), func(i int) bool { return t.begins[i+1] > offset })
+		for i := from; i <= len(t.files) && offset < end; i++ {
+			for p := range t.entry(i) {
+				if skip := offset - p.Offset; skip < p.Size && offset < end {
+					p = p.cut(skip, end-offset)
+					offset += p.Size
+					if !yield(p) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// entry yields the parts of file i, or those of the end of the stream.
+func (t *Tree) entry(i int) iter.Seq[Piece] {
+	made := func(offset int64, text []byte) Piece {
+		return Piece{Offset: offset, Size: int64(len(text)), File: -1, made: text}
+	}
+	return func(yield func(Piece) bool) {
+		if i == len(t.files) {
+			yield(made(t.begins[i], zeros[:closing]))
+			return
+		}
+		f, h := t.files[i], header(t.files[i])
+		content := t.begins[i] + int64(len(h))
+		_ = yield(made(t.begins[i], h)) &&
+			yield(Piece{Offset: content, Size: f.Size, File: i}) &&
+			yield(made(content+f.Size, zeros[:padded(f.Size)-f.Size]))
+	}
+}
+
+// cut returns at most size bytes of p, without the first skip ones.
+func (p Piece) cut(skip, size int64) Piece {
+	p.Offset += skip
+	p.Size = min(p.Size-skip, size)
+	if p.File < 0 {
+		p.made = p.made[skip : skip+p.Size]
+	} else {
+		p.At += skip
+	}
+	return p
+}
