@@ -61,13 +61,13 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 			}
 			return out.shared
 		},
-		Open: func(m shard.Manifest, tier int) (fetch.Sink, error) {
+		Open: func(ctx context.Context, m fetch.Manifest) (fetch.Sink, error) {
 			// There is an output already when the bytes did not fit an earlier manifest.
 			err := c.discard(out, true)
 			d.Afresh = d.Afresh && out == nil
 			out = nil
 			if err == nil {
-				out, err = c.open(ctx, d, m, tier)
+				out, err = c.open(ctx, d, m.Stated, m.Tier)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("write %s: %w", d.Path, err)

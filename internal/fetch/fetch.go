@@ -16,6 +16,7 @@ import (
 	"github.com/shardcast/shardcast/internal/roster"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/transfer"
+	"github.com/shardcast/shardcast/internal/tree"
 	"github.com/shardcast/shardcast/internal/verify"
 )
 
@@ -31,6 +32,9 @@ type (
 
 	// Progress is how far a fetch has come.
 	Progress = transfer.Progress
+
+	// A Manifest is that of an upstream, or where none has one, what was measured.
+	Manifest = offers.Manifest
 
 	// An Upstream is one server's part of a fetch.
 	Upstream = transfer.Upstream
@@ -50,9 +54,9 @@ type Task struct {
 	// Entry is one of [Pool.Offers].
 	Entry distfile.Entry
 
-	// Open returns the sink for what a manifest states. The tier is how many servers the
-	// version comes through: 1 if the manifest's upstream holds all of it.
-	Open func(m shard.Manifest, tier int) (Sink, error)
+	// Open returns the sink for what a manifest states. For a tree it gets the list of files
+	// by [Pool.Files], whose errors it passes on.
+	Open func(ctx context.Context, m Manifest) (Sink, error)
 
 	// Audience returns the readers of the version while it comes to the sink that was
 	// opened last. Then no bytes are taken on their way through a server that is not nearer
@@ -63,7 +67,7 @@ type Task struct {
 	// up to 10 min without a byte. Otherwise these are failures as others.
 	Patient bool
 
-	// BLAKE3 has that of the whole file computed, for the manifest to state it, also where
+	// BLAKE3 has that of the whole computed and compared with the manifest's, also where
 	// nothing depends on it.
 	BLAKE3 bool
 
@@ -108,6 +112,11 @@ func (p *Pool) Fetch(ctx context.Context, t Task) (shard.Manifest, Progress, err
 	return m, end, nil
 }
 
+// Files returns the tree that m describes, see [offers.Offers.Files].
+func (p *Pool) Files(ctx context.Context, m Manifest, keep func() (shard.Writer, error)) (*tree.Tree, error) {
+	return p.offers.Files(ctx, m, keep)
+}
+
 // fetching is a fetch that is under way.
 type fetching struct {
 	pool   *Pool
@@ -147,7 +156,7 @@ func (f *fetching) plain(ctx context.Context) (got shard.Manifest, err error) {
 		return shard.Manifest{}, err
 	}
 	for i := 0; i < len(layouts); i++ {
-		m := offers.Manifest{Stated: layouts[i], Tier: 1}
+		m := Manifest{Entry: e, Stated: layouts[i], Tier: 1}
 		want := f.pool.offers.Want(e)
 		var from *transfer.Transfer
 		if got, from, err = f.transfer(ctx, m, want, nil); errors.Is(err, ErrIntegrity) {
@@ -212,7 +221,7 @@ func (f *fetching) transfer(
 		return shard.Manifest{}, nil, fmt.Errorf("%w: it has %d bytes, and the limit (--max-size) is %d",
 			ErrTooLarge, m.Stated.Size, most)
 	}
-	sink, err := f.task.Open(m.Stated, m.Tier)
+	sink, err := f.task.Open(ctx, m)
 	if err != nil {
 		return shard.Manifest{}, nil, err
 	}

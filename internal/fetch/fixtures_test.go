@@ -360,6 +360,6 @@ func (m *memory) readers() fetch.Audience { return m }
 // fetchTo fetches e to sink by any manifest.
 func fetchTo(ctx context.Context, pool *fetch.Pool, e distfile.Entry, sink fetch.Sink) error {
 	_, _, err := pool.Fetch(ctx,
-		fetch.Task{Entry: e, Open: func(shard.Manifest, int) (fetch.Sink, error) { return sink, nil }})
+		fetch.Task{Entry: e, Open: func(context.Context, fetch.Manifest) (fetch.Sink, error) { return sink, nil }})
 	return err
 }

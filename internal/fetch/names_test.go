@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/fetch"
-	"github.com/shardcast/shardcast/internal/shard"
 )
 
 // zone is a DNS that knows the addresses of one host.
@@ -121,7 +120,7 @@ func TestANameIsFetchedFrom(t *testing.T) {
 		sink := new(memory)
 		_, end, err := pool.Fetch(t.Context(), fetch.Task{
 			Entry:    pool.Offers()[0],
-			Open:     func(shard.Manifest, int) (fetch.Sink, error) { return sink, nil },
+			Open:     func(context.Context, fetch.Manifest) (fetch.Sink, error) { return sink, nil },
 			Progress: func(fetch.Progress) {},
 		})
 		require.NoError(t, err)

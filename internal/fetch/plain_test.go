@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -26,7 +27,7 @@ func manifestOf(t *testing.T, opts fetch.Options, sink fetch.Sink, sites ...*sit
 	offers := pool.Offers()
 	require.NotEmpty(t, offers)
 	m, _, err := pool.Fetch(t.Context(), fetch.Task{
-		Entry: offers[len(offers)-1], Open: func(shard.Manifest, int) (fetch.Sink, error) { return sink, nil },
+		Entry: offers[len(offers)-1], Open: func(context.Context, fetch.Manifest) (fetch.Sink, error) { return sink, nil },
 	})
 	return m, err
 }

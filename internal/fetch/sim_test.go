@@ -479,7 +479,7 @@ func (n *network) tryFetch(
 	start := time.Now()
 	_, end, err := pool.Fetch(t.Context(), fetch.Task{
 		Entry:    pool.Offers()[0],
-		Open:     func(shard.Manifest, int) (fetch.Sink, error) { return sink, nil },
+		Open:     func(context.Context, fetch.Manifest) (fetch.Sink, error) { return sink, nil },
 		Progress: func(fetch.Progress) {},
 	})
 	took := time.Since(start)

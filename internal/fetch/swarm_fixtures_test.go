@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/fetch"
-	"github.com/shardcast/shardcast/internal/shard"
 )
 
 // peer adds a node of a swarm, which announces its shards by lines.
@@ -111,7 +110,7 @@ type readSink interface {
 func relayTo(ctx context.Context, pool *fetch.Pool, sink readSink) (fetch.Progress, error) {
 	_, end, err := pool.Fetch(ctx, fetch.Task{
 		Entry: pool.Offers()[0], Audience: func() fetch.Audience { return sink },
-		Open:     func(shard.Manifest, int) (fetch.Sink, error) { return sink, nil },
+		Open:     func(context.Context, fetch.Manifest) (fetch.Sink, error) { return sink, nil },
 		Progress: func(fetch.Progress) {},
 	})
 	return end, err

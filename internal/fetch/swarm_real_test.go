@@ -120,10 +120,10 @@ type relaying struct {
 	version *relay.Version
 }
 
-func (n *node) open(m shard.Manifest, tier int) (fetch.Sink, error) {
-	e := distfile.Entry{Version: 1, Digest: m.Digest}
-	v := n.board.Begin(e, m, tier, func(number int) (relay.File, error) {
-		return file{io.NewSectionReader(n.sink.shard(number), 0, m.Shard(number).Size)}, nil
+func (n *node) open(_ context.Context, m fetch.Manifest) (fetch.Sink, error) {
+	e := distfile.Entry{Version: 1, Digest: m.Stated.Digest}
+	v := n.board.Begin(e, m.Stated, m.Tier, func(number int) (relay.File, error) {
+		return file{io.NewSectionReader(n.sink.shard(number), 0, m.Stated.Shard(number).Size)}, nil
 	})
 	n.board.List(e)
 	n.arriving = v

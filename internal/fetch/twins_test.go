@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -74,7 +75,7 @@ func TestFetchTakesTheDigestWhoseServerHasAManifest(t *testing.T) {
 				var got memory
 				task := fetch.Task{
 					Entry: pool.Offers()[0],
-					Open:  func(shard.Manifest, int) (fetch.Sink, error) { return &got, nil },
+					Open:  func(context.Context, fetch.Manifest) (fetch.Sink, error) { return &got, nil },
 				}
 				m, _, err := pool.Fetch(t.Context(), task)
 				require.NoError(t, err)
@@ -112,7 +113,7 @@ func TestARelayFindsOutThatTheBLAKE3OfAManifestIsWrong(t *testing.T) {
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 	_, _, err = pool.Fetch(t.Context(), fetch.Task{
 		Entry: e, Audience: new(memory).readers, BLAKE3: true,
-		Open: func(shard.Manifest, int) (fetch.Sink, error) { return new(memory), nil },
+		Open: func(context.Context, fetch.Manifest) (fetch.Sink, error) { return new(memory), nil },
 	})
 	require.ErrorIs(t, err, fetch.ErrIntegrity)
 }

@@ -30,17 +30,19 @@ type fetcher struct {
 // next fetch of e.
 func (f *fetcher) fetch(ctx context.Context, e distfile.Entry) error {
 	start := time.Now()
-	var to arrival // for the manifest that came last
+	var to arrival             // for the manifest that came last
+	var written fetch.Manifest // likewise
 	defer func() { to.end() }()
 	manifest, went, err := f.pool.Fetch(ctx, fetch.Task{
 		Entry: e, BLAKE3: true, Audience: func() fetch.Audience { return to.version },
-		Open: func(manifest shard.Manifest, tier int) (fetch.Sink, error) {
+		Open: func(ctx context.Context, m fetch.Manifest) (fetch.Sink, error) {
 			before := to
 			var err error
-			if to, err = f.open(e.Version, manifest, tier); err != nil {
+			if to, err = f.open(ctx, e.Version, m); err != nil {
 				to = before
-				return nil, local{err}
+				return nil, err
 			}
+			written = m
 			before.end()
 			return to, nil
 		},
@@ -49,6 +51,9 @@ func (f *fetcher) fetch(ctx context.Context, e distfile.Entry) error {
 		return err
 	}
 	f.pool.Know(e.Version, manifest)
+	if written.Text != nil {
+		manifest = written.Stated // whose bytes are in the draft, and stay as they are
+	}
 	publish := func(w *store.Writer) error { return w.Publish(to.draft, manifest) }
 	if err := f.dir.change(ctx, publish); err != nil {
 		return local{err}
@@ -64,10 +69,18 @@ func (f *fetcher) fetch(ctx context.Context, e distfile.Entry) error {
 
 // open begins the arrival of version v by its manifest, and lists it. Of a plain version no
 // shard is known to be right before all have come, so no reader gets to see it.
-func (f *fetcher) open(v shard.Version, manifest shard.Manifest, tier int) (arrival, error) {
+func (f *fetcher) open(ctx context.Context, v shard.Version, m fetch.Manifest) (arrival, error) {
+	manifest := m.Stated
 	draft, err := f.draft(v, manifest)
 	if err != nil {
-		return arrival{}, err
+		return arrival{}, local{err}
+	}
+	listed := distfile.Entry{Version: v, Digest: manifest.Digest} // the SHA-256, also if the upstream lists BLAKE3
+	if manifest.Files != nil {
+		keep := func() (shard.Writer, error) { return draft.CreateFile(shard.FilesName) }
+		if _, err := f.pool.Files(ctx, m, keep); err != nil {
+			return arrival{}, err
+		}
 	}
 	board := f.board
 	if isPlain(manifest) {
@@ -75,14 +88,18 @@ func (f *fetcher) open(v shard.Version, manifest shard.Manifest, tier int) (arri
 	}
 	// On the disk before the list: if this process is killed, the next one lists the version
 	// again for the readers that have seen it.
-	if err := draft.SetManifest(filled(manifest)); err != nil {
-		return arrival{}, err
+	if m.Text != nil {
+		err = draft.Write(shard.ManifestName, m.Text)
+	} else {
+		err = draft.SetManifest(filled(manifest))
 	}
-	listed := distfile.Entry{Version: v, Digest: manifest.Digest} // the SHA-256, also if the upstream lists BLAKE3
-	arriving := board.Begin(listed, manifest, tier, relay.Files(draft.Read))
+	if err != nil {
+		return arrival{}, local{err}
+	}
+	arriving := board.Begin(listed, manifest, m.Tier, relay.Files(draft.Read))
 	board.List(listed)
 	f.logger.Info("arriving", "version", v.String(), "bytes", manifest.Size,
-		"shards", len(manifest.Shards), "tier", tier)
+		"shards", len(manifest.Shards), "tier", m.Tier)
 	return arrival{draft: draft, version: arriving}, nil
 }
 

@@ -1,9 +1,11 @@
 package offers
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strconv"
@@ -18,8 +20,14 @@ import (
 
 // A Manifest is one that a server has given.
 type Manifest struct {
+	// Entry is the version, by the digest that the source lists.
+	Entry distfile.Entry
+
 	// Stated is what it states.
 	Stated shard.Manifest
+
+	// Text is the manifest as the server has written it, or nil where no server has one.
+	Text []byte
 
 	// Source is the server.
 	Source *remote.Server
@@ -175,7 +183,8 @@ func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e distfile.En
 		return Manifest{}, err
 	}
 	defer body.Close()
-	m, err := shard.ParseManifest(body)
+	var text bytes.Buffer
+	m, err := shard.ParseManifest(io.TeeReader(body, &text))
 	if err == nil && m.Digest != e.Digest && m.BLAKE3 != e.Digest {
 		err = fmt.Errorf("%w: the file's digest is %s there, and %s in the distribution",
 			shard.ErrManifest, m.Digest, e.Digest)
@@ -188,5 +197,5 @@ func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e distfile.En
 	}
 	o.listings.hasManifest(e)
 	passed, _ := strconv.ParseUint(body.Header.Get(wire.TierHeader), 10, 16)
-	return Manifest{Stated: m, Source: s, Tier: int(passed) + 1}, nil
+	return Manifest{Entry: e, Stated: m, Text: text.Bytes(), Source: s, Tier: int(passed) + 1}, nil
 }

@@ -43,14 +43,13 @@ func decodeObject(d *json.Decoder, places map[string]any) error {
 			return err
 		}
 		place, known := places[name.(string)] //nolint:forcetypeassert // as the decoder promises
-		switch place := place.(type) {
-		case *digests:
-			err = place.decode(d)
+		bounded, isBounded := place.(interface{ decode(d *json.Decoder) error })
+		switch {
+		case !known:
+			err = skip(d)
+		case isBounded:
+			err = bounded.decode(d)
 		default:
-			if !known {
-				err = skip(d)
-				break
-			}
 			err = d.Decode(place)
 		}
 		if err != nil {
@@ -118,6 +117,42 @@ func (to *digests) decode(d *json.Decoder) error {
 			return err
 		}
 		*to = append(*to, digest)
+	}
+	_, err = d.Token()
+	return err
+}
+
+// labels are those of a version.
+type labels map[string]string
+
+// decode reads an object of strings, or null. It stops when there are more than maxLabels.
+func (to *labels) decode(d *json.Decoder) error {
+	*to = nil
+	t, err := d.Token()
+	if err != nil || t == nil {
+		return err
+	}
+	if t != json.Delim('{') {
+		return fmt.Errorf("%.80q in place of an object", fmt.Sprint(t))
+	}
+	*to = make(labels)
+	for d.More() {
+		if len(*to) == maxLabels {
+			return fmt.Errorf("more than %d", maxLabels)
+		}
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		value, err := d.Token()
+		if err != nil {
+			return err
+		}
+		text, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("%.80q is no text", fmt.Sprint(value))
+		}
+		(*to)[name.(string)] = text //nolint:forcetypeassert // as the decoder promises
 	}
 	_, err = d.Token()
 	return err

@@ -1,12 +1,17 @@
 package shard
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -46,6 +51,93 @@ type Manifest struct {
 
 	// Shards holds the digest of shard i at index i-1.
 	Shards []Digest `json:"shards"`
+
+	// Labels are names and values that the publisher gives the version. Nil means none.
+	Labels map[string]string `json:"labels,omitempty"`
+
+	// Files describes the list of files of a version that is a tree, also of one without
+	// files. Nil means that the version is a file.
+	Files *Files `json:"files,omitempty"`
+}
+
+// FilesName is the name of the file with the list of a tree's files, see package tree.
+const FilesName = "files.jsonl"
+
+const (
+	// MaxFiles bounds the files and empty directories of a tree.
+	MaxFiles = 100_000
+
+	// MaxFilesSize bounds the list of them, in bytes.
+	MaxFilesSize = 64 << 20
+)
+
+// Files says what the list of a tree's files has to be.
+type Files struct {
+	// Count is the number of files and empty directories, which is the list's of lines.
+	Count int `json:"count"`
+
+	// Size is the list's, in bytes.
+	Size int64 `json:"size"`
+
+	// Digest is the list's.
+	Digest Digest `json:"digest"`
+}
+
+// validate checks that the numbers are in range, and that the digest is there.
+func (f *Files) validate() error {
+	if f == nil {
+		return nil
+	}
+	if f.Count < 0 || f.Count > MaxFiles || f.Size < 0 || f.Size > MaxFilesSize || f.Digest == (Digest{}) {
+		return fmt.Errorf("%d files in a list of %d bytes; at most %d in %d are allowed, and the list has a digest",
+			f.Count, f.Size, MaxFiles, MaxFilesSize)
+	}
+	return nil
+}
+
+const (
+	// maxLabels bounds the labels of a version.
+	maxLabels = 64
+
+	// maxLabelName and maxLabelValue bound a label, in bytes.
+	maxLabelName, maxLabelValue = 64, 255
+)
+
+// CheckLabel returns nil if a version may have a label of that name and value. A name has
+// letters and digits of ASCII, and ".", "_" and "-", and a letter first; a value is UTF-8
+// without control characters.
+func CheckLabel(name, value string) error {
+	switch {
+	case !labelName.MatchString(name) || len(name) > maxLabelName:
+		return fmt.Errorf("the label's name %q is not a letter and at most %d letters, digits, dots, dashes and underscores",
+			name, maxLabelName-1)
+	case len(value) > maxLabelValue || !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl):
+		return fmt.Errorf("the value of the label %s is longer than %d bytes, or not text", name, maxLabelValue)
+	}
+	return nil
+}
+
+var labelName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
+
+// checkLabels checks each label, and their number.
+func checkLabels(labels map[string]string) error {
+	if len(labels) > maxLabels {
+		return fmt.Errorf("%d labels, at most %d are allowed", len(labels), maxLabels)
+	}
+	for name, value := range labels {
+		if err := CheckLabel(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Same reports whether two manifests state the same of the version.
+func (m Manifest) Same(other Manifest) bool {
+	return m.Name == other.Name && m.Date.Equal(other.Date) && m.Size == other.Size &&
+		m.ShardSize == other.ShardSize && m.Digest == other.Digest && m.BLAKE3 == other.BLAKE3 &&
+		slices.Equal(m.Shards, other.Shards) && maps.Equal(m.Labels, other.Labels) &&
+		(m.Files == nil) == (other.Files == nil) && (m.Files == nil || *m.Files == *other.Files)
 }
 
 // Shard is one contiguous byte range of a version.
@@ -71,7 +163,7 @@ func ParseManifest(r io.Reader) (Manifest, error) {
 	from := &source{r: r, left: maxManifestSize}
 	err := decodeObject(json.NewDecoder(from), map[string]any{
 		"name": &m.Name, "date": &m.Date, "size": &m.Size, "shard_size": &m.ShardSize, "digest": &m.Digest,
-		"blake3": &m.BLAKE3, "shards": (*digests)(&m.Shards),
+		"blake3": &m.BLAKE3, "shards": (*digests)(&m.Shards), "labels": (*labels)(&m.Labels), "files": &m.Files,
 	})
 	switch {
 	case from.err != nil:
@@ -129,7 +221,7 @@ func (m Manifest) Validate() error {
 		len(m.Shards) == 1 && m.Shards[0] != m.Digest:
 		err = fmt.Errorf("the file's digest %s is not that of its shards", m.Digest)
 	}
-	if err != nil {
+	if err = cmp.Or(err, checkLabels(m.Labels), m.Files.validate()); err != nil {
 		return fmt.Errorf("%w: %w", ErrManifest, err)
 	}
 	return nil

@@ -57,14 +57,7 @@ func (d *Draft) Version() shard.Version { return d.version }
 
 // Create returns a writer for shard number, which replaces the shard in the draft when it is
 // committed.
-func (d *Draft) Create(number int) (shard.Writer, error) {
-	name := path.Join(d.path(), shard.FileName(number))
-	f, err := disk.Create(d.store.root, name+".part", name, 0o666)
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
-}
+func (d *Draft) Create(number int) (shard.Writer, error) { return d.CreateFile(shard.FileName(number)) }
 
 // Open opens shard number for reading and writing in place, with the bytes that were
 // written before, also by another program under the longer name. Any of them may be wrong.
@@ -124,13 +117,13 @@ func (d *Draft) SetManifest(m shard.Manifest) error {
 	if err != nil {
 		return err
 	}
-	return d.write(shard.ManifestName, text)
+	return d.Write(shard.ManifestName, text)
 }
 
-// write puts the file name into the draft, in place of another one of that name.
-func (d *Draft) write(name string, text []byte) error {
-	name = path.Join(d.path(), name)
-	f, err := disk.Create(d.store.root, name+".part", name, 0o666)
+// Write puts the file name into the draft, in place of another one of that name: a manifest
+// as it came, or a file that goes with it.
+func (d *Draft) Write(name string, text []byte) error {
+	f, err := d.CreateFile(name)
 	if err != nil {
 		return err
 	}
@@ -140,20 +133,37 @@ func (d *Draft) write(name string, text []byte) error {
 	return errors.Join(f.Commit(), f.Close())
 }
 
+// CreateFile returns a writer for the file name, which takes its place in the draft when it
+// is committed.
+func (d *Draft) CreateFile(name string) (shard.Writer, error) {
+	name = path.Join(d.path(), name)
+	f, err := disk.Create(d.store.root, name+".part", name, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
 // Discard removes the draft with all its files.
 func (d *Draft) Discard() error {
 	return d.store.root.RemoveAll(d.path())
 }
 
-// finish makes the draft ready to be published: it has the files of m, and no others.
+// finish makes the draft ready to be published: it has the files of m, and no others. A
+// manifest in the draft that states the same stays as it was written.
 func (d *Draft) finish(m shard.Manifest) error {
-	if err := d.SetManifest(m); err != nil {
-		return err
+	if written, err := d.Manifest(); err != nil || !written.Same(m) {
+		if err := d.SetManifest(m); err != nil {
+			return err
+		}
 	}
-	if err := d.write(shard.SumsName, shard.SHA256SUMS(m.Shards)); err != nil {
+	if err := d.Write(shard.SumsName, shard.SHA256SUMS(m.Shards)); err != nil {
 		return err
 	}
 	wanted := map[string]bool{shard.ManifestName: true, shard.SumsName: true}
+	if m.Files != nil {
+		wanted[shard.FilesName] = true
+	}
 	for i := range m.Shards {
 		wanted[shard.FileName(i+1)] = true
 	}

@@ -46,39 +46,15 @@ func quote(text *bytes.Buffer, s string) {
 	text.Truncate(text.Len() - 1)
 }
 
-// A Summary says what a list has to be. It stands in a manifest.
-type Summary struct {
-	// Count is the number of files and empty directories.
-	Count int `json:"count"`
-
-	// Size is that of the text of files.jsonl, in bytes.
-	Size int64 `json:"size"`
-
-	// Digest is the text's.
-	Digest shard.Digest `json:"digest"`
-}
-
-// Summarize returns the summary of the text of a tree with count files.
-func Summarize(count int, text []byte) Summary {
-	return Summary{Count: count, Size: int64(len(text)), Digest: sha256.Sum256(text)}
-}
-
-// Check returns nil if the summary is in range. Errors match [ErrTree].
-func (s Summary) Check() error {
-	if s.Count < 0 || s.Count > MaxFiles || s.Size < 0 || s.Size > MaxListSize || s.Digest == (shard.Digest{}) {
-		return fmt.Errorf("%w: %d files in a list of %d bytes; at most %d in %d are allowed, and a digest is required",
-			ErrTree, s.Count, s.Size, MaxFiles, MaxListSize)
-	}
-	return nil
+// Describe returns the description of the tree for a manifest, by the text of [Tree.Encode].
+func (t *Tree) Describe(text []byte) *shard.Files {
+	return &shard.Files{Count: len(t.files), Size: int64(len(text)), Digest: sha256.Sum256(text)}
 }
 
 // Parse reads the text of files.jsonl from r, line by line, and checks it against its
-// summary and by the rules of [New]. It reads at most one byte more than the summary states.
-// Errors match [ErrTree], but for those of r.
-func Parse(r io.Reader, want Summary) (*Tree, error) {
-	if err := want.Check(); err != nil {
-		return nil, err
-	}
+// description, of a valid manifest, and by the rules of [New]. It reads at most one byte more
+// than described. Errors match [ErrTree], but for those of r.
+func Parse(r io.Reader, want shard.Files) (*Tree, error) {
 	digest := sha256.New()
 	counted := &counter{r: io.LimitReader(io.TeeReader(r, digest), want.Size+1)}
 	lines := bufio.NewScanner(counted)

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/shardcast/shardcast/internal/shard"
 )
 
 // ErrChanged means that a directory changed while it was read.
@@ -246,8 +248,8 @@ func (s *Source) walk(name string, chosen choice, all *[]found) error {
 		if err := s.add(below, entry, chosen, all); err != nil {
 			return err
 		}
-		if len(*all) > MaxFiles {
-			return fmt.Errorf("%w: %s has more than %d files", ErrTree, s.dir, MaxFiles)
+		if len(*all) > shard.MaxFiles {
+			return fmt.Errorf("%w: %s has more than %d files", ErrTree, s.dir, shard.MaxFiles)
 		}
 	}
 	return nil

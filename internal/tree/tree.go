@@ -37,7 +37,7 @@
 //	{"path":"logs","directory":true}
 //	{"path":"run.sh","size":90,"offset":2560,"digest":"<SHA-256>","executable":true}
 //
-// It has at most [MaxFiles] lines and [MaxListSize] bytes. The offset is where the content
+// It has at most [shard.MaxFiles] lines and [shard.MaxFilesSize] bytes. The offset is where the content
 // begins in the stream. [Parse] skips members that are not named here.
 package tree
 
@@ -55,15 +55,6 @@ import (
 )
 
 const (
-	// ListName is the name of the file with a version's list of files.
-	ListName = "files.jsonl"
-
-	// MaxFiles bounds the files and empty directories of a tree.
-	MaxFiles = 100_000
-
-	// MaxListSize bounds a list, in bytes.
-	MaxListSize = 64 << 20
-
 	// maxPath and maxElement bound a path and each of its elements, in bytes. File systems
 	// have these bounds (PATH_MAX and NAME_MAX of Linux).
 	maxPath, maxElement = 4096, 255
@@ -122,8 +113,8 @@ func New(files []File) (*Tree, error) {
 
 // build checks files, of each of which place sets or checks the offset.
 func build(files []File, place func(f *File, offset int64) error) (*Tree, error) {
-	if len(files) > MaxFiles {
-		return nil, fmt.Errorf("%w: %d files, at most %d are allowed", ErrTree, len(files), MaxFiles)
+	if len(files) > shard.MaxFiles {
+		return nil, fmt.Errorf("%w: %d files, at most %d are allowed", ErrTree, len(files), shard.MaxFiles)
 	}
 	t := &Tree{files: files, begins: make([]int64, 1, len(files)+1)}
 	listed := make(map[string]struct{}, len(files))

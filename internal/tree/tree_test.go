@@ -57,6 +57,11 @@ func stream(t testing.TB, dir string, opts tree.Options) (*tree.Tree, []byte) {
 	return read, text
 }
 
+// described describes the text of a list that need not be one.
+func described(count int, text []byte) shard.Files {
+	return shard.Files{Count: count, Size: int64(len(text)), Digest: sha256.Sum256(text)}
+}
+
 // paths returns the paths of a tree's files.
 func paths(t *tree.Tree) []string {
 	var all []string
@@ -135,7 +140,7 @@ func TestSizeOfAFileBeyondTheHeaderIsARecord(t *testing.T) {
 func TestListIsReadBackAsAnEqualTree(t *testing.T) {
 	read, _ := stream(t, write(t, hostile()), tree.Options{})
 	text := read.Encode()
-	again, err := tree.Parse(bytes.NewReader(text), tree.Summarize(len(read.Files()), text))
+	again, err := tree.Parse(bytes.NewReader(text), *read.Describe(text))
 	require.NoError(t, err)
 	assert.Equal(t, read.Files(), again.Files())
 	assert.Equal(t, read.Size(), again.Size())
@@ -169,7 +174,7 @@ func TestBadListIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			count := strings.Count(tc.text, "\n")
-			_, err := tree.Parse(strings.NewReader(tc.text), tree.Summarize(max(count, 1), []byte(tc.text)))
+			_, err := tree.Parse(strings.NewReader(tc.text), described(max(count, 1), []byte(tc.text)))
 			require.ErrorIs(t, err, tree.ErrTree)
 			assert.ErrorContains(t, err, tc.want)
 		})
@@ -179,16 +184,13 @@ func TestBadListIsRefused(t *testing.T) {
 func TestListThatIsNotTheManifestsIsRefused(t *testing.T) {
 	read, _ := stream(t, write(t, hostile()), tree.Options{})
 	text := read.Encode()
-	right := tree.Summarize(len(read.Files()), text)
-	for name, change := range map[string]func(s *tree.Summary){
-		"fewer lines":    func(s *tree.Summary) { s.Count-- },
-		"more lines":     func(s *tree.Summary) { s.Count++ },
-		"shorter":        func(s *tree.Summary) { s.Size-- },
-		"longer":         func(s *tree.Summary) { s.Size++ },
-		"another digest": func(s *tree.Summary) { s.Digest[0]++ },
-		"too many":       func(s *tree.Summary) { s.Count = tree.MaxFiles + 1 },
-		"too large":      func(s *tree.Summary) { s.Size = tree.MaxListSize + 1 },
-		"negative":       func(s *tree.Summary) { s.Count = -1 },
+	right := *read.Describe(text)
+	for name, change := range map[string]func(f *shard.Files){
+		"fewer lines":    func(f *shard.Files) { f.Count-- },
+		"more lines":     func(f *shard.Files) { f.Count++ },
+		"shorter":        func(f *shard.Files) { f.Size-- },
+		"longer":         func(f *shard.Files) { f.Size++ },
+		"another digest": func(f *shard.Files) { f.Digest[0]++ },
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := right
@@ -427,13 +429,13 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"path":"logs","directory":true}`+"\n"), 1)
 	f.Add([]byte{}, 0)
 	f.Fuzz(func(t *testing.T, text []byte, count int) {
-		got, err := tree.Parse(bytes.NewReader(text), tree.Summarize(count, text))
+		got, err := tree.Parse(bytes.NewReader(text), described(count, text))
 		if err != nil {
 			require.ErrorIs(t, err, tree.ErrTree)
 			return
 		}
 		encoded := got.Encode()
-		again, err := tree.Parse(bytes.NewReader(encoded), tree.Summarize(count, encoded))
+		again, err := tree.Parse(bytes.NewReader(encoded), *got.Describe(encoded))
 		require.NoError(t, err)
 		assert.Equal(t, got.Files(), again.Files())
 	})
@@ -444,7 +446,7 @@ func FuzzDir(f *testing.F) {
 	read, text := stream(f, write(f, map[string]string{"a": "1", "b/c": "2", "d/": ""}), tree.Options{})
 	f.Add(read.Encode(), 3, text)
 	f.Fuzz(func(t *testing.T, list []byte, count int, data []byte) {
-		laid, err := tree.Parse(bytes.NewReader(list), tree.Summarize(count, list))
+		laid, err := tree.Parse(bytes.NewReader(list), described(count, list))
 		if err != nil {
 			return
 		}
