@@ -10,6 +10,7 @@ package catalog
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -63,6 +64,9 @@ func (c *Catalog) Sweep(idle time.Duration) error { return c.store.Sweep(idle) }
 
 // A Version is one that is here, held or arriving.
 type Version struct {
+	// Number is the version's.
+	Number shard.Version
+
 	// Manifest has the digests of the file and of all shards.
 	Manifest shard.Manifest
 
@@ -82,8 +86,19 @@ func (c *Catalog) Find(v shard.Version) (*Version, error) {
 	case arriving == nil || !arriving.HasDigests():
 		return nil, fmt.Errorf("%w, nor the manifest", ErrLater)
 	default:
-		return &Version{Manifest: arriving.Manifest, arriving: arriving}, nil
+		return &Version{Manifest: arriving.Manifest, Number: v, arriving: arriving}, nil
 	}
+}
+
+// Latest returns the newest version on offer as [Catalog.Find] does.
+func (c *Catalog) Latest() (*Version, error) {
+	offers, err := c.Offers()
+	for _, o := range slices.Backward(offers) {
+		if !o.Foreign {
+			return c.Find(o.Entry.Version)
+		}
+	}
+	return nil, cmp.Or(err, fs.ErrNotExist)
 }
 
 // held returns a version that is in the directory.
@@ -99,7 +114,7 @@ func (c *Catalog) held(v shard.Version) (*Version, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &Version{Manifest: m.content, file: f, tag: m.tag}, nil
+	return &Version{Manifest: m.content, Number: v, file: f, tag: m.tag}, nil
 }
 
 // Arriving returns the number of servers on the way here of a version that is arriving,
@@ -120,6 +135,15 @@ func (v *Version) Text() (text io.ReadSeeker, tag shard.Digest, err error) {
 	}
 	written, err := v.arriving.Text()
 	return bytes.NewReader(written), sha256.Sum256(written), err
+}
+
+// Files opens the list of files of a version that is a tree, as it is written. The error
+// matches [fs.ErrNotExist] if it is none.
+func (c *Catalog) Files(v *Version) (*os.File, error) {
+	if c.store == nil || v.Manifest.Files == nil {
+		return nil, fs.ErrNotExist
+	}
+	return c.store.Files(v.Number)
 }
 
 // Extents yields how much there is of each shard, from the first to the last.

@@ -41,6 +41,8 @@ const (
 	Distribution
 	Manifest
 	Sums
+	Files
+	Stream
 	Have
 	Shard
 	Probe
@@ -55,7 +57,7 @@ const (
 
 // kindNames are the values of the label kind.
 var kindNames = [kinds]string{
-	Other: "other", Distribution: "distribution", Manifest: "manifest", Sums: "sums", Have: "have",
+	Other: "other", Distribution: "distribution", Manifest: "manifest", Sums: "sums", Files: "files", Stream: "stream", Have: "have",
 	Shard: "shard", Probe: "probe", Health: "healthz", Ready: "readyz", Scrape: "metrics",
 	Peers: "peers", Status: "status",
 }

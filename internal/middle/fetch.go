@@ -97,6 +97,9 @@ func (f *fetcher) open(ctx context.Context, v shard.Version, m fetch.Manifest) (
 		return arrival{}, local{err}
 	}
 	arriving := board.Begin(listed, manifest, m.Tier, relay.Files(draft.Read))
+	if m.Text != nil {
+		arriving.SetText(m.Text)
+	}
 	board.List(listed)
 	f.logger.Info("arriving", "version", v.String(), "bytes", manifest.Size,
 		"shards", len(manifest.Shards), "tier", m.Tier)

@@ -192,9 +192,9 @@ type Version struct {
 	open       func(number int) (File, error)
 	wanted     chan int
 	hasDigests bool
-	text       func() ([]byte, error) // of the manifest
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex             // guards what follows
+	text   func() ([]byte, error) // of the manifest
 	shards []*Shard   // nil where no call was for the shard yet
 	ended  bool
 }
@@ -205,8 +205,20 @@ func (v *Version) Wanted() <-chan int { return v.wanted }
 // HasDigests reports whether the manifest has the digests of the file and of all shards.
 func (v *Version) HasDigests() bool { return v.hasDigests }
 
+// SetText has [Version.Text] return the manifest as it came.
+func (v *Version) SetText(text []byte) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.text = func() ([]byte, error) { return text, nil }
+}
+
 // Text returns the manifest in its written form. It fails without [Version.HasDigests].
-func (v *Version) Text() ([]byte, error) { return v.text() }
+func (v *Version) Text() ([]byte, error) {
+	v.mu.Lock()
+	text := v.text
+	v.mu.Unlock()
+	return text()
+}
 
 // Shard returns shard number, from 1 to the number of shards.
 func (v *Version) Shard(number int) *Shard {

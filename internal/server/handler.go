@@ -51,6 +51,8 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 		endpoints[kindDistribution] = h.listings.answer
 		endpoints[kindManifest] = files.manifest
 		endpoints[kindSums] = files.sums
+		endpoints[kindFiles] = files.list
+		endpoints[kindStream] = h.gate.limit(files.stream)
 		endpoints[kindReady] = health.readiness
 		endpoints[kindProbe] = stays(h.gate.limit(newProbe()))
 		if opts.Members != nil {
@@ -84,6 +86,8 @@ const (
 	kindDistribution
 	kindManifest
 	kindSums
+	kindFiles
+	kindStream
 	kindHave
 	kindShard
 	kindProbe
@@ -104,14 +108,15 @@ var names = map[string]kind{
 
 // versionNames are the kinds of files of a version, but for its shards.
 var versionNames = map[string]kind{
-	shard.ManifestName: kindManifest, shard.SumsName: kindSums, wire.HaveName: kindHave,
+	shard.ManifestName: kindManifest, shard.SumsName: kindSums, shard.FilesName: kindFiles,
+	wire.StreamName: kindStream, wire.HaveName: kindHave,
 }
 
 // A target is what a request is for, and the rate at which it may be answered.
 type target struct {
 	kind    kind
 	dialect Dialect
-	version shard.Version
+	version shard.Version    // or zero for the newest
 	number  int              // of the shard
 	buckets []*bucket.Bucket // from which the answer is taken, of a shard or probe
 }
@@ -150,15 +155,20 @@ func (h routing) target(path string) target {
 	}
 	t := target{dialect: h.dialect}
 	path = strings.TrimLeft(path, "/")
+	ours := true
 	for name, dialect := range dialectNames {
 		if rest, ok := strings.CutPrefix(path, name+"/"); ok {
-			t.dialect, path = dialect, strings.TrimLeft(rest, "/")
+			t.dialect, path, ours = dialect, strings.TrimLeft(rest, "/"), false
 			break
 		}
 	}
 	directory, file, nested := strings.Cut(path, "/")
 	if !nested {
 		t.kind = names[path]
+		return t
+	}
+	if directory == wire.Latest && ours && (file == wire.StreamName || file == shard.ManifestName) {
+		t.kind = versionNames[file]
 		return t
 	}
 	var err error
@@ -169,7 +179,9 @@ func (h routing) target(path string) target {
 		t.kind = kindShard
 		return t
 	}
-	t.kind = versionNames[file]
+	if t.kind = versionNames[file]; t.kind == kindStream && !ours {
+		t.kind = kindOther
+	}
 	return t
 }
 

@@ -154,9 +154,22 @@ func (l *lateStatus) send() {
 	}
 }
 
+// find returns the version of t, or the newest one, whose file name is then said to be the
+// answer.
+func (f *files) find(w http.ResponseWriter, t target, name string) (*catalog.Version, error) {
+	if t.version != 0 {
+		return f.catalog.Find(t.version)
+	}
+	v, err := f.catalog.Latest()
+	if err == nil {
+		w.Header().Set("Content-Location", "/"+v.Number.String()+"/"+name)
+	}
+	return v, err
+}
+
 // manifest answers with the manifest of a version.
 func (f *files) manifest(w http.ResponseWriter, r *http.Request, t target) error {
-	v, err := f.catalog.Find(t.version)
+	v, err := f.find(w, t, shard.ManifestName)
 	if err != nil {
 		return err
 	}

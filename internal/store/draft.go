@@ -76,10 +76,13 @@ func (d *Draft) Open(number int) (*os.File, error) {
 
 // Read opens shard number for reading, in the draft, or where the version is held once the
 // draft has been published. The error matches [fs.ErrNotExist] if there is no such file.
-func (d *Draft) Read(number int) (*os.File, error) {
-	f, err := d.store.openRegular(path.Join(d.path(), shard.FileName(number)))
+func (d *Draft) Read(number int) (*os.File, error) { return d.ReadFile(shard.FileName(number)) }
+
+// ReadFile opens the file name as [Draft.Read] opens a shard.
+func (d *Draft) ReadFile(name string) (*os.File, error) {
+	f, err := d.store.openRegular(path.Join(d.path(), name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return d.store.open(d.version, shard.FileName(number))
+		return d.store.open(d.version, name)
 	}
 	return f, err
 }

@@ -219,6 +219,12 @@ func (s *Store) Manifest(v shard.Version) (*os.File, error) {
 	return s.open(v, shard.ManifestName)
 }
 
+// Files opens the list of files of v, which is a tree, see package tree: also while v is a
+// draft. The error matches [fs.ErrNotExist] if v is not here, or has none.
+func (s *Store) Files(v shard.Version) (*os.File, error) {
+	return (&Draft{store: s, version: v}).ReadFile(shard.FilesName)
+}
+
 // Holds reports whether v is here, and was not retired.
 func (s *Store) Holds(v shard.Version) bool {
 	info, err := s.root.Lstat(v.String())

@@ -29,6 +29,12 @@ const (
 	// StatusName is the status page for programs. The page itself is the root.
 	StatusName = "status.json"
 
+	// StreamName, below a version, is answered with all bytes of the version.
+	StreamName = "stream"
+
+	// Latest in place of a version is the newest one.
+	Latest = "latest"
+
 	// ProbeName is a file that clients of the Python package's 0.2 and 0.3 fetch from each server
 	// before anything else, to measure it. They give up if one of them lacks it.
 	ProbeName = "data1.bin"
