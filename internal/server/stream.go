@@ -47,7 +47,8 @@ func (f *files) stream(w http.ResponseWriter, r *http.Request, t target) error {
 	m := v.Manifest
 	content := &stream{
 		ctx: r.Context(), size: m.Size, shardSize: m.ShardSize,
-		open: func(number int) (*catalog.Shard, error) { return f.catalog.Shard(v.Number, number) },
+		open:  func(number int) (*catalog.Shard, error) { return f.catalog.Shard(v.Number, number) },
+		flush: func() { _ = http.NewResponseController(w).Flush() }, // the next write fails as well
 	}
 	defer content.close()
 	if tier, ok := v.Arriving(); ok {
@@ -71,6 +72,7 @@ type stream struct {
 	ctx             context.Context //nolint:containedctx // of the one request that reads
 	size, shardSize int64
 	open            func(number int) (*catalog.Shard, error)
+	flush           func() // sends the bytes that were read
 
 	offset int64
 	shard  *catalog.Shard // with the offset, or nil
@@ -116,6 +118,9 @@ func (s *stream) Read(p []byte) (int, error) {
 // readShard reads bytes of the shard from the offset within it on.
 func (s *stream) readShard(p []byte, within int64) (int, error) {
 	if s.shard.File == nil {
+		if s.shard.Ready(within) == 0 {
+			s.flush()
+		}
 		ready, err := s.shard.Await(s.ctx, within, wire.ShardWait)
 		if err != nil {
 			return 0, err
