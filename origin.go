@@ -15,6 +15,7 @@ import (
 	"github.com/shardcast/shardcast/internal/origin"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/store"
+	"github.com/shardcast/shardcast/internal/tree"
 )
 
 // OriginOptions configure an [Origin]. The zero value is a good one.
@@ -176,18 +177,53 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	}, nil
 }
 
-// Broadcast cuts the file path into shards and publishes it as the next version,
+// BroadcastOptions describe what [Origin.BroadcastAs] publishes. The zero value is a good one.
+type BroadcastOptions struct {
+	// Name is the version's name for people and for those who follow, without a directory.
+	// Empty means that of the file or directory.
+	Name string
+
+	// Labels are names and values that the version has, such as "step" and "1200": at most 64.
+	// A name is a letter and up to 63 letters, digits, dots, dashes and underscores of ASCII;
+	// a value is text of at most 255 bytes.
+	Labels map[string]string
+
+	// Include and Exclude choose files of a directory by patterns as in .gitignore: one
+	// without a slash matches a name at any depth, another one the path from the directory;
+	// * and ? match within a name, ** any number of directories, and a slash at the end
+	// directories alone. A directory that matches stands for all in it. Exclude wins. A nil
+	// Include takes all.
+	Include, Exclude []string
+
+	// FollowLinks publishes the regular files that symbolic links in a directory lead to, as
+	// the snapshots of the Hugging Face hub have them. Without it a link is an error.
+	FollowLinks bool
+
+	// Input is read for the path "-", to its end. Nil means that "-" is a file.
+	Input io.Reader
+}
+
+// Broadcast cuts the file or directory path into shards and publishes it as the next version,
 // whose name it returns, such as "v1". Servers of the data directory, in this
 // process or another, serve it at once, and Broadcast retires the oldest versions
 // beyond those that the directory keeps. Any number of broadcasts into one directory may run at the
 // same time, here or in other processes: each waits for its turn.
 //
 // After an error there is no new version, and no trace of one on the disk. Errors
-// match [ErrChanged] if the file changed meanwhile, [ErrNoSpace] if the disk has no
+// match [ErrChanged] if the file, or anything in the directory, changed meanwhile, [ErrUnpublishable]
+// if the directory has a link, a device or a name that no version can have, [ErrNoSpace] if the disk has no
 // room for it and [ErrInUse] if the data directory is a middle's; others are the
 // file system's, or the cause of ctx's end.
 func (o *Origin) Broadcast(ctx context.Context, path string) (version string, err error) {
-	v, err := o.origin.Broadcast(ctx, path)
+	return o.BroadcastAs(ctx, path, BroadcastOptions{})
+}
+
+// BroadcastAs is [Origin.Broadcast] of what opts describe. Its errors also match [ErrOptions].
+func (o *Origin) BroadcastAs(ctx context.Context, path string, opts BroadcastOptions) (version string, err error) {
+	v, err := o.origin.BroadcastAs(ctx, path, origin.Options{
+		Name: opts.Name, Labels: opts.Labels, Input: opts.Input,
+		Tree: tree.Options{Include: opts.Include, Exclude: opts.Exclude, FollowLinks: opts.FollowLinks},
+	})
 	if err != nil {
 		return "", err
 	}

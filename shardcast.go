@@ -40,6 +40,7 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 	"github.com/shardcast/shardcast/internal/swarm"
+	"github.com/shardcast/shardcast/internal/tree"
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
@@ -83,7 +84,13 @@ var (
 	ErrTooLarge = fetch.ErrTooLarge
 
 	// ErrChanged means that a file changed during its broadcast.
+
+	// ErrChanged means that a file, or anything in a directory, changed during its broadcast.
 	ErrChanged = shard.ErrChanged
+
+	// ErrUnpublishable means that a directory has a link, a device or a name that no version
+	// can have.
+	ErrUnpublishable = tree.ErrUnpublishable
 
 	// ErrNoSpace means that the disk has no room for the file.
 	ErrNoSpace = disk.ErrNoSpace

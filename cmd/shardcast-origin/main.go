@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -84,23 +83,7 @@ publishes each file that appears complete in a directory.`,
 	cli.Under(flags, cli.Expert)
 
 	cli.ServerTerms(root)
-	broadcast := &cobra.Command{
-		Use:   "broadcast FILE",
-		Short: "Publish a file as a new version and print its name",
-		Long: `broadcast cuts FILE into the data directory as its next version, prints the name
-of the version on stdout, such as v3, and ends. Servers of the directory serve
-it at once. Any number of broadcasts may run at the same time; each waits for
-its turn.`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return fmt.Errorf("broadcast takes the name of one FILE, and %d were given", len(args))
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error { return c.broadcast(cmd, args[0]) },
-	}
-	cli.DataTerms(broadcast)
-	root.AddCommand(broadcast, c.configCommand())
+	root.AddCommand(c.broadcastCommand(), c.configCommand())
 	return root
 }
 
@@ -150,26 +133,6 @@ func (c *command) publish(ctx context.Context, o *shardcast.Origin, ready <-chan
 		if _, err := o.Broadcast(ctx, file); err != nil && ctx.Err() == nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// broadcast publishes file and prints the name of its version.
-func (c *command) broadcast(cmd *cobra.Command, file string) (err error) {
-	o, err := shardcast.NewOrigin(shardcast.OriginOptions{
-		DataDir: c.opts.DataDir, ShardSize: c.opts.ShardSize, MaxVersions: c.opts.MaxVersions,
-		Logger: c.logger(cli.Stderr(cmd)),
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, o.Close()) }()
-	version, err := o.Broadcast(cmd.Context(), file)
-	if err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintln(cmd.OutOrStdout(), version); err != nil {
-		return fmt.Errorf("%s is published as %s, and the name was not printed: %w", file, version, err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"os"
@@ -320,3 +321,31 @@ func ParseList(text string) ([]string, error) {
 func isSeparator(r rune) bool {
 	return r == ',' || unicode.IsSpace(r)
 }
+
+// Labels is a flag's names and values of labels, each given as NAME=VALUE.
+type Labels map[string]string
+
+// Set reads the flag once more.
+func (l *Labels) Set(text string) error {
+	name, value, ok := strings.Cut(text, "=")
+	if !ok || name == "" {
+		return fmt.Errorf("%.80q: want NAME=VALUE", text)
+	}
+	if *l == nil {
+		*l = make(Labels)
+	}
+	(*l)[name] = value
+	return nil
+}
+
+// String returns the labels with commas, in the order of their names.
+func (l *Labels) String() string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(*l)) {
+		words = append(words, name+"="+(*l)[name])
+	}
+	return strings.Join(words, ",")
+}
+
+// Type stands for the value in the help.
+func (l *Labels) Type() string { return "NAME=VALUE" }

@@ -9,7 +9,7 @@ import (
 // BroadcastAfter broadcasts the file at path, and calls between once the file is open and
 // before its first byte is read.
 func (o *Origin) BroadcastAfter(ctx context.Context, path string, between func()) (shard.Version, error) {
-	src, err := open(path)
+	src, err := open(path, Options{})
 	if err != nil {
 		return 0, err
 	}

@@ -8,20 +8,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
+	"github.com/shardcast/shardcast/internal/tree"
 )
 
 // An Origin publishes into one data directory. Its methods may be called from any goroutine,
@@ -43,19 +41,39 @@ func New(st *store.Store, shardSize int64, keep int, logger *slog.Logger) *Origi
 	return o
 }
 
-// Broadcast publishes the file path as the next version, which it returns: cut into shards,
-// on the disk, and on offer. It waits for other processes that publish into the directory,
+// Options describe what is broadcast. The zero value is a good one.
+type Options struct {
+	// Name is the version's, and empty for that of the file or directory.
+	Name string
+
+	// Labels are the version's, see [shard.CheckLabel].
+	Labels map[string]string
+
+	// Tree says what of a directory is published. A file has none of it.
+	Tree tree.Options
+
+	// Input is read if the path is "-".
+	Input io.Reader
+}
+
+// Broadcast publishes the file or directory path as the next version, which it returns: cut into shards, on the disk, and on offer. It waits for other processes that publish into the directory,
 // and retires the oldest versions beyond those to keep. An error leaves no version and no
 // files.
 //
-// Errors match [shard.ErrChanged] if the file was written to meanwhile, [disk.ErrNoSpace],
-// [store.ErrInUse], or are the file system's.
+// Errors match [shard.ErrChanged] if the file, or anything in the directory, was written to
+// meanwhile, [tree.ErrUnpublishable] if the directory has what
+// cannot be published, [disk.ErrNoSpace], [store.ErrInUse], or are the file system's.
 func (o *Origin) Broadcast(ctx context.Context, path string) (shard.Version, error) {
-	src, err := open(path)
+	return o.BroadcastAs(ctx, path, Options{})
+}
+
+// BroadcastAs is [Origin.Broadcast] by opts, with the input as "-".
+func (o *Origin) BroadcastAs(ctx context.Context, path string, opts Options) (shard.Version, error) {
+	src, err := open(path, opts)
 	if err != nil {
 		return 0, fmt.Errorf("broadcast %s: %w", path, err)
 	}
-	defer src.file.Close()
+	defer src.close()
 	version, err := o.broadcast(ctx, src, nil)
 	if err != nil {
 		return 0, fmt.Errorf("broadcast %s: %w", path, err)
@@ -70,7 +88,7 @@ func (o *Origin) broadcast(ctx context.Context, src *source,
 	record func(version shard.Version, digest shard.Digest) error,
 ) (version shard.Version, err error) {
 	start := time.Now()
-	if err := shard.CheckSize(src.info.Size(), o.shardSizeOf(src)); err != nil {
+	if err := shard.CheckSize(max(0, src.size), o.shardSizeOf(src)); err != nil {
 		return 0, err
 	}
 	w, err := o.store.Lock(ctx)
@@ -110,7 +128,7 @@ func (o *Origin) broadcast(ctx context.Context, src *source,
 	if err := w.Publish(draft, m); err != nil {
 		return 0, err
 	}
-	o.logger.Info("published", "version", version.String(), "file", src.file.Name(), "bytes", m.Size,
+	o.logger.Info("published", "version", version.String(), "file", src.path, "bytes", m.Size,
 		"shards", len(m.Shards), "digest", m.Digest.String(), "dur", time.Since(start))
 	return version, nil
 }
@@ -183,67 +201,31 @@ func (o *Origin) tidy(ctx context.Context) error {
 // busy is how long a process holds the lock at least while it cuts a file.
 const busy = 200 * time.Millisecond
 
-// source is a file to publish.
-type source struct {
-	file *os.File
-	info os.FileInfo // when it was opened
-}
-
-func open(path string) (*source, error) {
-	// To open a pipe would take for ever.
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return nil, err
-	case info.IsDir():
-		return nil, errors.New("it is a directory; name a file, such as an archive of it")
-	case !info.Mode().IsRegular():
-		return nil, errors.New("it is not a regular file")
-	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	return regular(f)
-}
-
-// regular returns the open file f as a source, and closes it if it is not a regular one.
-func regular(f *os.File) (*source, error) {
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("it is not a regular file")
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &source{file: f, info: info}, nil
-}
-
 // shardSizeOf returns the size of the shards that src is cut into.
 func (o *Origin) shardSizeOf(src *source) int64 {
-	return cmp.Or(o.shardSize, shard.AutoSize(src.info.Size()))
+	if o.shardSize == 0 && src.size == shard.UnknownSize {
+		return shard.MaxAutoSize
+	}
+	return cmp.Or(o.shardSize, shard.AutoSize(src.size))
 }
 
-// cut cuts src into draft, and returns the manifest. The file must be the same afterwards
+// cut cuts src into draft, and returns the manifest. What is read must be the same afterwards
 // as when it was opened.
 func (o *Origin) cut(ctx context.Context, src *source, draft *store.Draft) (shard.Manifest, error) {
-	if err := draft.Need(src.info.Size()); err != nil {
+	if err := draft.Need(src.size); err != nil {
 		return shard.Manifest{}, err
 	}
 	date := time.Now().UTC().Truncate(time.Second)
-	m, err := shard.Cut(ctx, src.file,
-		shard.Plan{Size: src.info.Size(), ShardSize: o.shardSizeOf(src), Create: draft.Create})
+	m, err := shard.Cut(ctx, src, shard.Plan{Size: src.size, ShardSize: o.shardSizeOf(src), Create: draft.Create})
 	if err != nil {
 		return shard.Manifest{}, err
 	}
-	// A file's name may be any bytes; in a manifest it is text.
-	m.Name, m.Date = strings.ToValidUTF8(filepath.Base(src.file.Name()), "_"), date
-	after, err := src.file.Stat()
-	if err != nil {
-		return shard.Manifest{}, err
+	m.Name, m.Date, m.Labels = src.name, date, src.labels
+	list, err := src.end()
+	if err != nil || list == nil {
+		return m, err
 	}
-	if !after.ModTime().Equal(src.info.ModTime()) || after.Size() != src.info.Size() {
-		return shard.Manifest{}, shard.ErrChanged
-	}
-	return m, nil
+	text := list.Encode()
+	m.Files = list.Describe(text)
+	return m, draft.Write(shard.FilesName, text)
 }

@@ -142,10 +142,10 @@ func TestBroadcastRefusesPathsThatItCannotPublish(t *testing.T) {
 		path func(t *testing.T) string
 		want string
 	}{
-		"a directory": {func(t *testing.T) string { t.Helper(); return t.TempDir() }, "it is a directory"},
+		"a directory": {func(t *testing.T) string { t.Helper(); return t.TempDir() }, "there is no file in it"},
 		"no file":     {func(t *testing.T) string { t.Helper(); return filepath.Join(t.TempDir(), "none") }, "none"},
 		"no name":     {func(*testing.T) string { return "" }, "broadcast"},
-		"a device":    {func(*testing.T) string { return os.DevNull }, "not a regular file"},
+		"a device":    {func(*testing.T) string { return os.DevNull }, "neither a regular file nor a directory"},
 		"a dangling link": {func(t *testing.T) string {
 			t.Helper()
 			link := filepath.Join(t.TempDir(), "link")

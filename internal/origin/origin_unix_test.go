@@ -15,6 +15,6 @@ func TestBroadcastDoesNotWaitForAPipe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pipe")
 	require.NoError(t, unix.Mkfifo(path, 0o600))
 	_, err := newOrigin(st, 3).Broadcast(t.Context(), path)
-	require.ErrorContains(t, err, "not a regular file")
+	require.ErrorContains(t, err, "neither a regular file nor a directory")
 	assertNothing(t, st)
 }

@@ -195,7 +195,7 @@ type Version struct {
 
 	mu     sync.Mutex             // guards what follows
 	text   func() ([]byte, error) // of the manifest
-	shards []*Shard   // nil where no call was for the shard yet
+	shards []*Shard               // nil where no call was for the shard yet
 	ended  bool
 }
 

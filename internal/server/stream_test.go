@@ -116,7 +116,7 @@ func TestListOfFilesIsServedAsItWasWritten(t *testing.T) {
 	require.NoError(t, d.Write(shard.FilesName, []byte(list)))
 	w, err := st.Lock(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, w.Publish(d, m, 100))
+	require.NoError(t, w.Publish(d, m))
 	require.NoError(t, w.Unlock())
 	publish(t, st, 2, "a file")
 

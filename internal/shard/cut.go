@@ -37,9 +37,12 @@ type Writer interface {
 	Commit() error
 }
 
+// UnknownSize in place of a size means that it is not known before the end.
+const UnknownSize = -1
+
 // A Plan describes a cut.
 type Plan struct {
-	// Size is the file's, in bytes.
+	// Size is the file's, in bytes, or [UnknownSize].
 	Size int64
 
 	// ShardSize is that of every shard but the last, in bytes.
@@ -49,15 +52,19 @@ type Plan struct {
 	Create func(number int) (Writer, error)
 }
 
-// Cut reads plan.Size bytes from src, which must end there, and writes them as shards to the
-// writers of plan.Create. It returns a manifest without name and date. It makes one pass:
+// Cut reads plan.Size bytes from src, which must end there, or all bytes up to the end of src
+// if that is not known, and writes them as shards to the writers of plan.Create. It returns a manifest without name and date. It makes one pass:
 // the file's two digests, the shards' digests and the writing run beside one another, and
 // shards are committed while later ones are cut.
 //
 // Errors are those of src, of plan.Create and of its writers, [ErrChanged] if src has more
 // or less than plan.Size bytes, and the cause of the end of ctx.
 func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
-	if err := CheckSize(plan.Size, plan.ShardSize); err != nil {
+	size := plan.Size
+	if size == UnknownSize {
+		size = 0
+	}
+	if err := CheckSize(size, plan.ShardSize); err != nil {
 		return Manifest{}, err
 	}
 	m := Manifest{Size: plan.Size, ShardSize: plan.ShardSize}
@@ -72,7 +79,10 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 	for range cutBuffers {
 		c.free <- &buffer{space: make([]byte, cutBuffer)}
 	}
-	group.Go(func() error { return c.read(ctx, src) })
+	group.Go(func() (err error) {
+		m.Size, err = c.read(ctx, src)
+		return err
+	})
 	group.Go(func() error {
 		blake3 := NewBLAKE3()
 		for p := range c.toBLAKE3 {
@@ -132,41 +142,65 @@ func (c *cut) release(p *buffer) {
 	}
 }
 
-// read fills buffers from src and hands them out. It ends the other three goroutines by
-// closing their channels.
-func (c *cut) read(ctx context.Context, src io.Reader) error {
+// read fills buffers from src and hands them out, and returns the number of bytes. It ends
+// the other three goroutines by closing their channels.
+func (c *cut) read(ctx context.Context, src io.Reader) (size int64, err error) {
 	defer close(c.toBLAKE3)
 	defer close(c.toSums)
 	defer close(c.toDisk)
-	for offset := int64(0); offset < c.plan.Size; {
+	for ended := false; !ended && size != c.plan.Size; {
 		var p *buffer
 		select {
 		case p = <-c.free:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return size, context.Cause(ctx)
 		}
-		inShard := offset % c.plan.ShardSize
-		left := min(c.plan.ShardSize-inShard, c.plan.Size-offset)
-		p.data = p.space[:min(int64(len(p.space)), left)]
-		p.shard = int(offset/c.plan.ShardSize) + 1
-		p.last = int64(len(p.data)) == left
-		if _, err := io.ReadFull(src, p.data); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("%w: it ends before its %d bytes", ErrChanged, c.plan.Size)
-		} else if err != nil {
-			return err
+		if ended, err = c.fill(p, src, size); err != nil {
+			return size, err
 		}
-		offset += int64(len(p.data))
+		size += int64(len(p.data))
+		if len(p.data) == 0 && !p.last {
+			break // the file has ended with the shard before
+		}
 		p.users.Store(3)
 		c.toBLAKE3 <- p
 		c.toSums <- p
 		c.toDisk <- p
 	}
-	if n, err := io.ReadFull(src, make([]byte, 1)); n > 0 {
-		return fmt.Errorf("%w: it goes on after its %d bytes", ErrChanged, c.plan.Size)
-	} else if !errors.Is(err, io.EOF) {
-		return err
+	if c.plan.Size == UnknownSize {
+		return size, nil
 	}
-	return nil
+	if n, err := io.ReadFull(src, make([]byte, 1)); n > 0 {
+		return size, fmt.Errorf("%w: it goes on after its %d bytes", ErrChanged, c.plan.Size)
+	} else if !errors.Is(err, io.EOF) {
+		return size, err
+	}
+	return size, nil
+}
+
+// fill reads bytes of one shard from src, which begin at offset in the file, into p, and
+// reports whether the file has ended. A shard that is shorter than others may end with no
+// bytes.
+func (c *cut) fill(p *buffer, src io.Reader, offset int64) (ended bool, err error) {
+	inShard := offset % c.plan.ShardSize
+	left := c.plan.ShardSize - inShard
+	if c.plan.Size != UnknownSize {
+		left = min(left, c.plan.Size-offset)
+	}
+	p.shard = int(offset/c.plan.ShardSize) + 1
+	n, err := io.ReadFull(src, p.space[:min(int64(len(p.space)), left)])
+	p.data = p.space[:n]
+	ended = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	switch {
+	case err != nil && !ended:
+		return false, err
+	case ended && c.plan.Size != UnknownSize:
+		return true, fmt.Errorf("%w: it ends before its %d bytes", ErrChanged, c.plan.Size)
+	case n > 0 && p.shard > MaxShards:
+		return false, fmt.Errorf("more than %d shards of %d bytes: use a larger shard size", MaxShards, c.plan.ShardSize)
+	}
+	p.last = int64(n) == left || ended && inShard+int64(n) > 0
+	return ended, nil
 }
 
 // write writes buffers to their shards, and has group commit each that is whole. When it

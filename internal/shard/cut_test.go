@@ -429,7 +429,7 @@ func TestCutRefusesSizesThatCannotBeCut(t *testing.T) {
 		"smallest shard size": {10, math.MinInt64},
 		"a shard too many":    {shard.MaxShards + 1, 1},
 		"the largest file":    {math.MaxInt64, 1},
-		"a negative size":     {-1, 10},
+		"a negative size":     {-2, 10},
 		"the smallest size":   {math.MinInt64, 10},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -442,3 +442,40 @@ func TestCutRefusesSizesThatCannotBeCut(t *testing.T) {
 		})
 	}
 }
+
+func TestCutOfAnUnknownSizeIsThatOfTheSize(t *testing.T) {
+	for _, size := range []int64{0, 1, 9, 10, 11, 20, 256 << 10, 256<<10 + 1, 512 << 10} {
+		for _, shardSize := range []int64{10, 256 << 10, 300_000, 1 << 20} {
+			if size > 1<<17 && shardSize == 10 {
+				continue
+			}
+			text := bytes.Repeat([]byte("x"), int(size))
+			kept := map[int]*bytes.Buffer{}
+			cut := func(announced int64) shard.Manifest {
+				clear(kept)
+				m, err := shard.Cut(t.Context(), bytes.NewReader(text), shard.Plan{
+					Size: announced, ShardSize: shardSize,
+					Create: func(number int) (shard.Writer, error) {
+						kept[number] = new(bytes.Buffer)
+						return buffered{kept[number]}, nil
+					},
+				})
+				require.NoError(t, err)
+				return m
+			}
+			want := cut(size)
+			got := cut(shard.UnknownSize)
+			assert.Equal(t, want, got, "%d in shards of %d", size, shardSize)
+			assert.Len(t, kept, len(want.Shards))
+			for number, of := range kept {
+				assert.EqualValues(t, want.Shard(number).Size, of.Len())
+			}
+		}
+	}
+}
+
+// buffered is a shard that is kept in a buffer.
+type buffered struct{ *bytes.Buffer }
+
+func (buffered) Close() error  { return nil }
+func (buffered) Commit() error { return nil }

@@ -17,8 +17,8 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// ErrChanged means that a directory changed while it was read.
-var ErrChanged = errors.New("the directory changed while it was being read")
+// ErrUnpublishable means that a directory has what a tree cannot have.
+var ErrUnpublishable = errors.New("the directory cannot be published")
 
 // Options say what of a directory is a tree. The zero value takes all of it.
 type Options struct {
@@ -60,7 +60,7 @@ type found struct {
 }
 
 // Open looks at the directory dir, and returns its stream. Close gives it back. Errors name
-// the path that a tree cannot have and match [ErrTree], or are the file system's.
+// the path that a tree cannot have and match [ErrUnpublishable], or are the file system's.
 func Open(dir string, opts Options) (*Source, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -86,6 +86,10 @@ func (s *Source) files() []File {
 	return files
 }
 
+// Files returns the files, without digests until all of the stream has been read. The caller
+// must not change them.
+func (s *Source) Files() []File { return s.tree.files }
+
 // Size is the stream's, in bytes.
 func (s *Source) Size() int64 { return s.tree.Size() }
 
@@ -98,7 +102,7 @@ func (s *Source) Close() error {
 	return errors.Join(err, s.root.Close())
 }
 
-// Read reads the next bytes of the stream. Errors match [ErrChanged] if a file is not what
+// Read reads the next bytes of the stream. Errors match [shard.ErrChanged] if a file is not what
 // it was when the directory was opened, or are the file system's.
 func (s *Source) Read(p []byte) (n int, err error) {
 	for n == 0 && len(p) > 0 && err == nil {
@@ -142,7 +146,7 @@ func (s *Source) content(p []byte, part Piece) (int, error) {
 	if len(p) > 0 {
 		var err error
 		if n, err = s.file.Read(p); errors.Is(err, io.EOF) {
-			return n, ErrChanged
+			return n, shard.ErrChanged
 		} else if err != nil {
 			return n, err
 		}
@@ -157,7 +161,7 @@ func (s *Source) content(p []byte, part Piece) (int, error) {
 	err = errors.Join(err, s.file.Close())
 	s.file = nil
 	if err == nil && !same(info, f.info) {
-		err = ErrChanged
+		err = shard.ErrChanged
 	}
 	return n, err
 }
@@ -170,7 +174,7 @@ func (s *Source) open(f found) error {
 	}
 	info, err := file.Stat()
 	if err == nil && !same(info, f.info) {
-		err = ErrChanged
+		err = shard.ErrChanged
 	}
 	if err != nil {
 		return errors.Join(err, file.Close())
@@ -193,7 +197,7 @@ func same(a, b fs.FileInfo) bool {
 }
 
 // Tree returns the tree of all that was read, with the digests of its files. It looks at the
-// directory once more. Errors match [ErrChanged] if anything in it is new, gone, or not what
+// directory once more. Errors match [shard.ErrChanged] if anything in it is new, gone, or not what
 // it was, or if the stream was not read to its end.
 func (s *Source) Tree() (*Tree, error) {
 	if s.entry <= len(s.found) || len(s.parts) > 0 {
@@ -201,15 +205,15 @@ func (s *Source) Tree() (*Tree, error) {
 	}
 	now, err := s.look()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrChanged, err)
+		return nil, fmt.Errorf("%w: %w", shard.ErrChanged, err)
 	}
 	for i, f := range s.found {
 		if i >= len(now) || now[i].Path != f.Path || !f.Directory && !same(now[i].info, f.info) {
-			return nil, fmt.Errorf("%w: %s", ErrChanged, filepath.Join(s.dir, f.Path))
+			return nil, fmt.Errorf("%w: %s", shard.ErrChanged, filepath.Join(s.dir, f.Path))
 		}
 	}
 	if len(now) > len(s.found) {
-		return nil, fmt.Errorf("%w: %s", ErrChanged, filepath.Join(s.dir, now[len(s.found)].Path))
+		return nil, fmt.Errorf("%w: %s", shard.ErrChanged, filepath.Join(s.dir, now[len(s.found)].Path))
 	}
 	return s.tree, nil
 }
@@ -249,7 +253,7 @@ func (s *Source) walk(name string, chosen choice, all *[]found) error {
 			return err
 		}
 		if len(*all) > shard.MaxFiles {
-			return fmt.Errorf("%w: %s has more than %d files", ErrTree, s.dir, shard.MaxFiles)
+			return fmt.Errorf("%w: %s has more than %d files", ErrUnpublishable, s.dir, shard.MaxFiles)
 		}
 	}
 	return nil
@@ -275,7 +279,7 @@ func (s *Source) add(name string, entry fs.DirEntry, chosen choice, all *[]found
 		err = cmp.Or(CheckPath(name), carried(info.Mode()))
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrTree, filepath.Join(s.dir, name), err)
+		return fmt.Errorf("%w: %s: %w", ErrUnpublishable, filepath.Join(s.dir, name), err)
 	}
 	f := File{Path: name, Size: info.Size(), Executable: info.Mode()&0o100 != 0}
 	*all = append(*all, found{File: f, info: info, link: link})
@@ -297,7 +301,7 @@ func carried(mode fs.FileMode) error {
 // follow describes the file that the link name leads to.
 func (s *Source) follow(name string) (fs.FileInfo, error) {
 	if !s.opts.FollowLinks {
-		return nil, errors.New("it is a symbolic link; to publish the file that it leads to, follow links")
+		return nil, errors.New("it is a symbolic link; --follow-links publishes the file that it leads to")
 	}
 	full, err := filepath.EvalSymlinks(filepath.Join(s.dir, filepath.FromSlash(name)))
 	if err != nil {

@@ -60,8 +60,7 @@ const (
 	maxPath, maxElement = 4096, 255
 )
 
-// ErrTree means that a list of files contradicts itself or the format, or that a directory
-// cannot be a tree.
+// ErrTree means that a list of files contradicts itself or the format.
 var ErrTree = errors.New("bad list of files")
 
 // A File is a regular file of a tree, or an empty directory.

@@ -216,7 +216,7 @@ func TestWhatATreeCannotHaveIsRefusedByItsPath(t *testing.T) {
 			dir := write(t, map[string]string{"a": "1"})
 			require.NoError(t, tc.spoil(dir))
 			_, err := tree.Open(dir, tree.Options{})
-			require.ErrorIs(t, err, tree.ErrTree)
+			require.ErrorIs(t, err, tree.ErrUnpublishable)
 			assert.ErrorContains(t, err, tc.want)
 		})
 	}
@@ -295,7 +295,7 @@ func TestDirectoryThatChangesWhileItIsReadIsNoTree(t *testing.T) {
 			}
 			require.Error(t, err)
 			if !errors.Is(err, fs.ErrNotExist) {
-				require.ErrorIs(t, err, tree.ErrChanged)
+				require.ErrorIs(t, err, shard.ErrChanged)
 			}
 		})
 	}

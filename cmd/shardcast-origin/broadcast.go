@@ -1,0 +1,72 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shardcast/shardcast"
+	"github.com/shardcast/shardcast/internal/cli"
+)
+
+// broadcastCommand returns the command that publishes one version.
+func (c *command) broadcastCommand() *cobra.Command {
+	var opts shardcast.BroadcastOptions
+	broadcast := &cobra.Command{
+		Use:   "broadcast PATH",
+		Short: "Publish a file or directory as a new version and print its name",
+		Long: `broadcast cuts the file or directory PATH into the data directory as its next
+version, prints the name of the version on stdout, such as v3, and ends. Servers
+of the directory serve it at once. Any number of broadcasts may run at the same
+time; each waits for its turn. With - as PATH broadcast reads a file from stdin.`,
+		Example: `  shardcast-origin broadcast weights.safetensors --data-dir ./data
+  shardcast-origin broadcast checkpoints/step_1200 --label step=1200 --exclude optimizer.pt
+  pg_dump app | shardcast-origin broadcast - --name app.sql`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("broadcast takes one PATH, and %d were given", len(args))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.Input = cmd.InOrStdin()
+			return c.broadcast(cmd, args[0], opts)
+		},
+	}
+	flags := broadcast.Flags()
+	flags.StringVar(&opts.Name, "name", "", "`NAME` of the version (default that of PATH)")
+	flags.Var((*cli.Labels)(&opts.Labels), "label", "`NAME=VALUE` that the version has; may be repeated")
+	flags.StringArrayVar(&opts.Include, "include", nil,
+		"`PATTERN` of files of the directory to publish; may be repeated (default all)")
+	flags.StringArrayVar(&opts.Exclude, "exclude", nil,
+		"`PATTERN` of files and directories to leave out; may be repeated (default none)")
+	for _, name := range []string{"include", "exclude"} {
+		cli.Note(flags, name, "Patterns are as in .gitignore: *.pt at any depth, /logs/ and a/**/b from PATH on.")
+	}
+	flags.BoolVar(&opts.FollowLinks, "follow-links", false,
+		"publish the files that links in the directory lead to; a link is an error otherwise")
+	cli.Under(flags, cli.Publish)
+	cli.DataTerms(broadcast)
+	return broadcast
+}
+
+// broadcast publishes path and prints the name of its version.
+func (c *command) broadcast(cmd *cobra.Command, path string, as shardcast.BroadcastOptions) (err error) {
+	o, err := shardcast.NewOrigin(shardcast.OriginOptions{
+		DataDir: c.opts.DataDir, ShardSize: c.opts.ShardSize, MaxVersions: c.opts.MaxVersions,
+		Logger: c.logger(cli.Stderr(cmd)),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.Close()) }()
+	version, err := o.BroadcastAs(cmd.Context(), path, as)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(cmd.OutOrStdout(), version); err != nil {
+		return fmt.Errorf("%s is published as %s, and the name was not printed: %w", path, version, err)
+	}
+	return nil
+}

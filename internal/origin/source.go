@@ -1,0 +1,138 @@
+package origin
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/tree"
+)
+
+// source is a file, a directory or an input to publish. One goroutine reads it.
+type source struct {
+	io.Reader
+
+	path   string // as it was given
+	name   string
+	labels map[string]string
+	size   int64 // in bytes, or shard.UnknownSize
+
+	// Of these one is set, of an input none.
+	file *os.File
+	tree *tree.Source
+
+	info os.FileInfo // of the file, when it was opened
+}
+
+// open opens the file or directory path, or the input if path is "-".
+func open(path string, opts Options) (*source, error) {
+	s := &source{path: path, name: opts.Name, labels: opts.Labels}
+	for name, value := range s.labels {
+		if err := shard.CheckLabel(name, value); err != nil {
+			return nil, err
+		}
+	}
+	if path == "-" && opts.Input != nil {
+		s.name = cmp.Or(s.name, "stdin")
+		s.Reader, s.size = opts.Input, shard.UnknownSize
+		return s, nil
+	}
+	if s.name == "" {
+		full, err := filepath.Abs(path) // the name of "." is that of the directory
+		if err != nil {
+			return nil, err
+		}
+		s.name = nameOf(full)
+	}
+	// To open a pipe would take for ever.
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return s, s.openTree(path, opts.Tree)
+	case !info.Mode().IsRegular():
+		return nil, errIrregular
+	case opts.Tree.Include != nil || opts.Tree.Exclude != nil:
+		return nil, errors.New("it is a file; patterns choose files of a directory")
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.openFile(f)
+}
+
+// errIrregular means that a path leads to what no version can have.
+var errIrregular = errors.New("it is neither a regular file nor a directory")
+
+// regular returns the open file f as a source, and closes it if it is not a regular one.
+func regular(f *os.File) (*source, error) {
+	s := &source{path: f.Name(), name: nameOf(f.Name())}
+	return s, s.openFile(f)
+}
+
+// openFile has s read the open file f, which it closes if it is not a regular one.
+func (s *source) openFile(f *os.File) error {
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errIrregular
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	s.Reader, s.file, s.info, s.size = f, f, info, info.Size()
+	return nil
+}
+
+// nameOf returns the name of a version that has the path. A file's name may be any bytes; in
+// a manifest it is text.
+func nameOf(path string) string { return strings.ToValidUTF8(filepath.Base(path), "_") }
+
+// treeSuffix ends the name of a version that is a tree, for receivers to whom it is a tar.
+const treeSuffix = ".tar"
+
+func (s *source) openTree(path string, opts tree.Options) error {
+	t, err := tree.Open(path, opts)
+	if err != nil {
+		return err
+	}
+	if len(t.Files()) == 0 {
+		return errors.Join(fmt.Errorf("%w: there is no file in it", tree.ErrUnpublishable), t.Close())
+	}
+	s.name += treeSuffix
+	s.Reader, s.tree, s.size = t, t, t.Size()
+	return nil
+}
+
+// end returns an error unless the file or directory is what it was when it was opened, and
+// the tree of a directory.
+func (s *source) end() (*tree.Tree, error) {
+	if s.tree != nil {
+		return s.tree.Tree()
+	}
+	if s.file == nil {
+		return nil, nil //nolint:nilnil // an input is no tree
+	}
+	after, err := s.file.Stat()
+	if err == nil && (!after.ModTime().Equal(s.info.ModTime()) || after.Size() != s.info.Size()) {
+		err = shard.ErrChanged
+	}
+	return nil, err
+}
+
+// close ends the reading.
+func (s *source) close() {
+	switch {
+	case s.file != nil:
+		_ = s.file.Close()
+	case s.tree != nil:
+		_ = s.tree.Close()
+	}
+}
