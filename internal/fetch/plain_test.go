@@ -27,7 +27,8 @@ func manifestOf(t *testing.T, opts fetch.Options, sink fetch.Sink, sites ...*sit
 	offers := pool.Offers()
 	require.NotEmpty(t, offers)
 	m, _, err := pool.Fetch(t.Context(), fetch.Task{
-		Entry: offers[len(offers)-1], Open: func(context.Context, fetch.Manifest) (fetch.Sink, error) { return sink, nil },
+		Entry: offers[len(offers)-1],
+		Open:  func(context.Context, fetch.Manifest) (fetch.Sink, error) { return sink, nil },
 	})
 	return m, err
 }

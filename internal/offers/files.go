@@ -49,7 +49,8 @@ func (o *Offers) filesAt(
 	kept := &keeping{to: to}
 	t, err := tree.Parse(io.TeeReader(body, kept), *m.Stated.Files)
 	if err == nil && t.Size() != m.Stated.Size {
-		err = fmt.Errorf("%w: its files make %d bytes, and the manifest states %d", tree.ErrTree, t.Size(), m.Stated.Size)
+		err = fmt.Errorf("%w: its files make %d bytes, and the manifest states %d",
+			tree.ErrTree, t.Size(), m.Stated.Size)
 	}
 	switch {
 	case kept.err != nil:

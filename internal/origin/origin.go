@@ -56,9 +56,10 @@ type Options struct {
 	Input io.Reader
 }
 
-// Broadcast publishes the file or directory path as the next version, which it returns: cut into shards, on the disk, and on offer. It waits for other processes that publish into the directory,
-// and retires the oldest versions beyond those to keep. An error leaves no version and no
-// files.
+// Broadcast publishes the file or directory path as the next version, which it returns: cut
+// into shards, on the disk, and on offer. It waits for other processes that publish into the
+// directory, and retires the oldest versions beyond those to keep. An error leaves no version
+// and no files.
 //
 // Errors match [shard.ErrChanged] if the file, or anything in the directory, was written to
 // meanwhile, [tree.ErrUnpublishable] if the directory has what

@@ -53,9 +53,10 @@ type Plan struct {
 }
 
 // Cut reads plan.Size bytes from src, which must end there, or all bytes up to the end of src
-// if that is not known, and writes them as shards to the writers of plan.Create. It returns a manifest without name and date. It makes one pass:
-// the file's two digests, the shards' digests and the writing run beside one another, and
-// shards are committed while later ones are cut.
+// if that is not known, and writes them as shards to the writers of plan.Create. It returns a
+// manifest without name and date. It makes one pass: the file's two digests, the shards'
+// digests and the writing run beside one another, and shards are committed while later ones
+// are cut.
 //
 // Errors are those of src, of plan.Create and of its writers, [ErrChanged] if src has more
 // or less than plan.Size bytes, and the cause of the end of ctx.
@@ -197,7 +198,8 @@ func (c *cut) fill(p *buffer, src io.Reader, offset int64) (ended bool, err erro
 	case ended && c.plan.Size != UnknownSize:
 		return true, fmt.Errorf("%w: it ends before its %d bytes", ErrChanged, c.plan.Size)
 	case n > 0 && p.shard > MaxShards:
-		return false, fmt.Errorf("more than %d shards of %d bytes: use a larger shard size", MaxShards, c.plan.ShardSize)
+		return false, fmt.Errorf("more than %d shards of %d bytes: use a larger shard size",
+			MaxShards, c.plan.ShardSize)
 	}
 	p.last = int64(n) == left || ended && inShard+int64(n) > 0
 	return ended, nil

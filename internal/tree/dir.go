@@ -35,8 +35,7 @@ type Dir struct {
 
 // file is an open file of a Dir.
 type file struct {
-	*os.File
-
+	of    *os.File
 	users int
 	last  int64 // use of it, by the Dir's clock
 
@@ -142,7 +141,7 @@ func (d *Dir) acquire(i int, create bool) (*file, error) {
 		if err != nil {
 			return nil, err
 		}
-		f = &file{File: opened}
+		f = &file{of: opened}
 		d.open[i] = f
 	}
 	f.users++
@@ -185,7 +184,7 @@ func (d *Dir) closeLast() error {
 	}
 	f := d.open[idle]
 	delete(d.open, idle)
-	return f.Close()
+	return f.of.Close()
 }
 
 // release ends a use of f.
@@ -223,10 +222,10 @@ func (d *Dir) write(part Piece, p []byte) error {
 	}
 	defer d.release(f)
 	f.writing.Lock()
-	_, err = f.File.WriteAt(p, part.At)
+	_, err = f.of.WriteAt(p, part.At)
 	f.writing.Unlock()
 	if end := (part.At + part.Size) / flushed * flushed; part.At < end {
-		_ = disk.Flush(f.File, end-flushed, flushed) // see Finish
+		_ = disk.Flush(f.of, end-flushed, flushed) // see Finish
 	}
 	return err
 }
@@ -254,7 +253,7 @@ func (d *Dir) read(part Piece, into []byte) error {
 	n := 0
 	if err == nil {
 		defer d.release(f)
-		n, err = f.File.ReadAt(into, part.At)
+		n, err = f.of.ReadAt(into, part.At)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, io.EOF) {
 		return err
@@ -304,7 +303,7 @@ func (d *Dir) writtenOf(part Piece) ([]disk.Range, error) {
 		return nil, err
 	}
 	defer d.release(f)
-	return disk.Written(f.File, part.At, part.At+part.Size)
+	return disk.Written(f.of, part.At, part.At+part.Size)
 }
 
 // Finish makes the files that have no content, removes whatever is in the directory beside
@@ -357,7 +356,7 @@ func (d *Dir) closeFiles() error {
 	defer d.mu.Unlock()
 	var err error
 	for i, f := range d.open {
-		err = errors.Join(err, f.Close())
+		err = errors.Join(err, f.of.Close())
 		delete(d.open, i)
 	}
 	return err

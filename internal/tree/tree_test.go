@@ -50,7 +50,7 @@ func stream(t testing.TB, dir string, opts tree.Options) (*tree.Tree, []byte) {
 	require.NoError(t, err)
 	text, err := io.ReadAll(source)
 	require.NoError(t, err)
-	require.EqualValues(t, source.Size(), len(text))
+	require.Len(t, text, int(source.Size()))
 	read, err := source.Tree()
 	require.NoError(t, err)
 	require.NoError(t, source.Close())
@@ -129,7 +129,7 @@ func TestSizeOfAFileBeyondTheHeaderIsARecord(t *testing.T) {
 	defer root.Close()
 	dir, err := tree.NewDir(root, laid)
 	require.NoError(t, err)
-	defer dir.Close()
+	defer func() { require.NoError(t, dir.Close()) }()
 	header, err := tar.NewReader(io.NewSectionReader(dir, 0, laid.Size())).Next()
 	require.NoError(t, err)
 	assert.EqualValues(t, 1<<33, header.Size)
@@ -151,21 +151,26 @@ func TestBadListIsRefused(t *testing.T) {
 	file := func(path, rest string) string {
 		return `{"path":"` + path + `","size":0,"digest":"` + digest + `",` + rest + "}\n"
 	}
+	sized := func(size string) string {
+		return `{"path":"a","size":` + size + `,"offset":512,"digest":"` + digest + `"}` + "\n"
+	}
 	for name, tc := range map[string]struct{ text, want string }{
-		"no JSON":              {"x\n", "line 1"},
-		"no path":              {`{"directory":true}` + "\n", "no path"},
-		"null":                 {`{"path":"a","size":null,"offset":512,"digest":"` + digest + `"}` + "\n", "size is null"},
-		"no digest":            {`{"path":"a","size":1,"offset":512}` + "\n", "no digest"},
-		"a parent":             {file("../a", `"offset":512`), `".."`},
-		"absolute":             {file("/a", `"offset":512`), "slash"},
-		"a backslash":          {file(`a\\b`, `"offset":512`), "backslash"},
-		"a newline":            {file(`a\nb`, `"offset":512`), "control character"},
-		"wrong offset":         {file("a", `"offset":513`), "offset 513 instead of 512"},
-		"negative size":        {`{"path":"a","size":-1,"offset":512,"digest":"` + digest + `"}` + "\n", "out of range"},
-		"huge":                 {`{"path":"a","size":9000000000000000000,"offset":1536,"digest":"` + digest + `"}` + "\n", "range"},
-		"order":                {file("b", `"offset":512`) + file("a", `"offset":1024`), "ascend"},
-		"twice":                {file("a", `"offset":512`) + file("a", `"offset":1024`), "ascend"},
-		"in a file":            {file("a", `"offset":512`) + file("a-b", `"offset":1024`) + file("a/c/d", `"offset":1536`), `lies in "a"`},
+		"no JSON":       {"x\n", "line 1"},
+		"no path":       {`{"directory":true}` + "\n", "no path"},
+		"null":          {sized("null"), "size is null"},
+		"no digest":     {`{"path":"a","size":1,"offset":512}` + "\n", "no digest"},
+		"a parent":      {file("../a", `"offset":512`), `".."`},
+		"absolute":      {file("/a", `"offset":512`), "slash"},
+		"a backslash":   {file(`a\\b`, `"offset":512`), "backslash"},
+		"a newline":     {file(`a\nb`, `"offset":512`), "control character"},
+		"wrong offset":  {file("a", `"offset":513`), "offset 513 instead of 512"},
+		"negative size": {sized("-1"), "out of range"},
+		"huge":          {sized("9000000000000000000"), "range"},
+		"order":         {file("b", `"offset":512`) + file("a", `"offset":1024`), "ascend"},
+		"twice":         {file("a", `"offset":512`) + file("a", `"offset":1024`), "ascend"},
+		"in a file": {
+			file("a", `"offset":512`) + file("a-b", `"offset":1024`) + file("a/c/d", `"offset":1536`), `lies in "a"`,
+		},
 		"in an empty one":      {`{"path":"a","directory":true}` + "\n" + file("a/b", `"offset":1024`), `lies in "a"`},
 		"a long element":       {file(strings.Repeat("x", 256), `"offset":1536`), "longer than 255"},
 		"a long path":          {file(strings.Repeat("x/", 2048)+"x", `"offset":1536`), "longer than 4096"},
@@ -227,7 +232,8 @@ func TestLinksAreFollowedOnRequest(t *testing.T) {
 	dir := write(t, map[string]string{"config.json": "{}"})
 	require.NoError(t, os.Symlink(filepath.Join(blobs, "1234"), filepath.Join(dir, "model.safetensors")))
 	_, text := stream(t, dir, tree.Options{FollowLinks: true})
-	_, plain := stream(t, write(t, map[string]string{"config.json": "{}", "model.safetensors": "weights"}), tree.Options{})
+	copied := write(t, map[string]string{"config.json": "{}", "model.safetensors": "weights"})
+	_, plain := stream(t, copied, tree.Options{})
 	assert.Equal(t, plain, text)
 
 	_, below := stream(t, dir, tree.Options{FollowLinks: true, LinksBelow: blobs})
@@ -253,12 +259,20 @@ func TestPatternsChooseFiles(t *testing.T) {
 			".hidden", "config.json", "logs.txt", "logs/1", "model.safetensors", "none",
 			"sub/deep/notes.txt", "sub/model.safetensors",
 		}},
-		"a name at any depth": {tree.Options{Include: []string{"*.safetensors"}}, []string{"model.safetensors", "sub/model.safetensors"}},
-		"a path":              {tree.Options{Include: []string{"/*.safetensors"}}, []string{"model.safetensors"}},
-		"a directory":         {tree.Options{Include: []string{"sub"}}, []string{"sub/deep/notes.txt", "sub/model.safetensors"}},
-		"any depth":           {tree.Options{Include: []string{"sub/**/*.txt"}}, []string{"sub/deep/notes.txt"}},
-		"left out": {tree.Options{Include: []string{"*.safetensors"}, Exclude: []string{"sub/"}},
-			[]string{"model.safetensors"}},
+		"a name at any depth": {
+			tree.Options{Include: []string{"*.safetensors"}},
+			[]string{"model.safetensors", "sub/model.safetensors"},
+		},
+		"a path": {tree.Options{Include: []string{"/*.safetensors"}}, []string{"model.safetensors"}},
+		"a directory": {
+			tree.Options{Include: []string{"sub"}},
+			[]string{"sub/deep/notes.txt", "sub/model.safetensors"},
+		},
+		"any depth": {tree.Options{Include: []string{"sub/**/*.txt"}}, []string{"sub/deep/notes.txt"}},
+		"left out": {
+			tree.Options{Include: []string{"*.safetensors"}, Exclude: []string{"sub/"}},
+			[]string{"model.safetensors"},
+		},
 		"a directory alone": {tree.Options{Exclude: []string{"logs/", "sub", ".*", "none"}}, []string{
 			"config.json", "logs.txt", "model.safetensors",
 		}},
@@ -285,7 +299,7 @@ func TestDirectoryThatChangesWhileItIsReadIsNoTree(t *testing.T) {
 			dir := write(t, map[string]string{"a": "1", "b": "22"})
 			source, err := tree.Open(dir, tree.Options{})
 			require.NoError(t, err)
-			defer source.Close()
+			defer func() { _ = source.Close() }()
 			_, err = io.CopyN(io.Discard, source, 600) // a has been read, and b has not
 			require.NoError(t, err)
 			require.NoError(t, change(dir))
@@ -411,7 +425,7 @@ func TestTwoPathsThatAreOneFileAreNamed(t *testing.T) {
 	defer root.Close()
 	dir, err := tree.NewDir(root, laid)
 	require.NoError(t, err)
-	defer dir.Close()
+	defer func() { require.NoError(t, dir.Close()) }()
 	second := laid.Files()[1].Offset
 	_, err = dir.WriteAt(text[:second], 0)
 	require.NoError(t, err)
