@@ -83,8 +83,6 @@ var (
 	// ErrTooLarge means that a version is larger than the options allow.
 	ErrTooLarge = fetch.ErrTooLarge
 
-	// ErrChanged means that a file changed during its broadcast.
-
 	// ErrChanged means that a file, or anything in a directory, changed during its broadcast.
 	ErrChanged = shard.ErrChanged
 

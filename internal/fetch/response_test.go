@@ -106,13 +106,14 @@ func FuzzResponse(f *testing.F) {
 		}
 		for _, e := range pool.Offers()[:min(1, len(pool.Offers()))] {
 			var got *memory
-			m, _, err := pool.Fetch(ctx, fetch.Task{Entry: e, Open: func(m shard.Manifest, _ int) (fetch.Sink, error) {
+			open := func(_ context.Context, m fetch.Manifest) (fetch.Sink, error) {
 				got = new(memory)
-				if m.Size == shardSize && len(m.Shards) == 1 {
+				if m.Stated.Size == shardSize && len(m.Stated.Shards) == 1 {
 					got.keep(1, bytes.Clone(data[:there]))
 				}
 				return got, nil
-			}})
+			}
+			m, _, err := pool.Fetch(ctx, fetch.Task{Entry: e, Open: open})
 			if err != nil {
 				continue
 			}
