@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"time"
@@ -122,16 +123,17 @@ func (s *Store) inUse(role Role) error {
 		ErrInUse, s.dir, role, cmp.Or(string(process), "unknown"))
 }
 
-// locked reports whether a process holds the lock name exclusively.
+// locked reports whether a process holds the lock name exclusively, or may: a lock that cannot be
+// looked at now is not a free one.
 func (s *Store) locked(name string) bool {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel() // one look is enough
-	if _, err := s.root.Lstat(name); err != nil {
+	if _, err := s.root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
 	lock, err := disk.LockShared(ended, s.root, name)
 	if err != nil {
-		return errors.Is(err, disk.ErrLocked)
+		return true
 	}
 	_ = lock.Close() // nothing was written
 	return false

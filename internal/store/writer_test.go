@@ -444,3 +444,16 @@ func TestLeftoversOfOneNameAreReplacedWhenTheVersionIsRetiredAgain(t *testing.T)
 	require.NoError(t, err)
 	assert.Equal(t, textOf(1), text)
 }
+
+// For want of descriptors, say, or because another file has its name.
+func TestRetiredVersionsStayIfTheServersLockCannotBeLookedAt(t *testing.T) {
+	dir := t.TempDir()
+	st := open(t, dir, store.Origin)
+	publish(t, st, 10)
+	require.NoError(t, os.Mkdir(filepath.Join(dir, ".shardcast", "shardcast-origin.lock"), 0o700))
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Retire("a test", 1)) })
+	assert.DirExists(t, filepath.Join(dir, ".shardcast", "retired", "v1"))
+	require.NoError(t, os.Remove(filepath.Join(dir, ".shardcast", "shardcast-origin.lock")))
+	change(t, st, func(*store.Writer) {})
+	assert.NoDirExists(t, filepath.Join(dir, ".shardcast", "retired", "v1"))
+}
