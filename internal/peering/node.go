@@ -37,6 +37,11 @@ const (
 	// garbledAgain that for a node whose list cannot be read.
 	hearAgain    = time.Second
 	garbledAgain = time.Minute
+
+	// A node that goes on to lack the version is asked patientFor times a second apart, and
+	// then less often, down to once in mostHearAgain.
+	patientFor    = 10
+	mostHearAgain = 30 * time.Second
 )
 
 // neighbour is a peer that shards of one version are swapped with.
@@ -137,9 +142,24 @@ func (p *Plan) leave(n *neighbour) {
 // hear hears which shards a node has, again and again until ctx ends. Peer is nil for an
 // upstream.
 func (p *Plan) hear(ctx context.Context, number int, s *remote.Server, of *peer) {
+	missed := backoff.Doubling{First: hearAgain, Most: mostHearAgain}
 	for {
+		if of != nil {
+			if pause := p.swarm.pause(of); pause > 0 {
+				if roster.Sleep(ctx, pause, nil) != nil {
+					return
+				}
+				continue // another peer there may have been tried meanwhile
+			}
+		}
 		wait := hearAgain
-		if err := p.hearOnce(ctx, number, s, of); err != nil && ctx.Err() == nil {
+		err := p.hearOnce(ctx, number, s, of)
+		if !isNotNow(err) {
+			missed.Reset()
+		} else if pause := missed.Next(); missed.Failures() > patientFor {
+			wait = pause
+		}
+		if err != nil && ctx.Err() == nil {
 			p.opts.Logger.Debug("list of shards unavailable",
 				"version", p.opts.Version.String(), "node", s.Name, "err", err)
 			if errors.Is(err, swarm.ErrHave) || errors.Is(err, bufio.ErrTooLong) || errors.Is(err, remote.ErrForeign) {
@@ -153,18 +173,24 @@ func (p *Plan) hear(ctx context.Context, number int, s *remote.Server, of *peer)
 	}
 }
 
+// isNotNow reports whether a node has answered that it lacks the version, or is busy.
+func isNotNow(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.As(err, new(*remote.Busy))
+}
+
 // hearOnce hears which shards a node has until its list ends.
 func (p *Plan) hearOnce(ctx context.Context, number int, s *remote.Server, of *peer) error {
+	start := time.Now()
 	body, err := p.swarm.opts.Remote.Get(ctx, s, remote.Request{
 		Path: []string{p.opts.Version.String(), wire.HaveName}, Digest: p.opts.Digest,
 		Timeout: wire.HaveSilence, Trickles: true,
 	})
-	if of != nil {
-		p.swarm.change(func() {
-			if of.deaf++; err == nil || errors.Is(err, fs.ErrNotExist) {
-				of.deaf = 0
-			}
-		})
+	if of != nil && ctx.Err() == nil {
+		failed := err
+		if isNotNow(err) {
+			failed = nil
+		}
+		p.swarm.tried(of, start, failed)
 	}
 	if err != nil {
 		return err

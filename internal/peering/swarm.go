@@ -14,6 +14,7 @@ package peering
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -39,6 +40,12 @@ const (
 
 	// mostKnown is how many peers are remembered.
 	mostKnown = 256
+
+	// A host where a peer fails is left alone for hostPauseFirst, and each time again twice as
+	// long, up to hostPauseMost; then one peer there is tried. Up to mostPauses are remembered.
+	hostPauseFirst = time.Second
+	hostPauseMost  = 5 * time.Minute
+	mostPauses     = 1024
 
 	// deafAfter is how often in a row a peer may fail to list its shards before others are
 	// taken in its place.
@@ -68,6 +75,15 @@ type Swarm struct {
 	standing map[*remote.Server]swarm.Standing // of this node at an upstream
 	known    []*peer                           // ever named, but for those forgotten
 	under    []*Plan                           // that have not ended
+	pauses   map[netip.Prefix]*hostPause
+}
+
+// hostPause is how a host with peers is left alone that fails: an upstream may name any
+// ports of any host, which need be no node.
+type hostPause struct {
+	wait   backoff.Doubling
+	failed time.Time // the last time
+	later  time.Time // when one peer there may be tried
 }
 
 // peer is one peer. All but its server is guarded by the mu of the swarm.
@@ -82,7 +98,63 @@ type peer struct {
 func New(opts Options) *Swarm {
 	return &Swarm{
 		opts: opts, named: make(map[*remote.Server][]*peer), standing: make(map[*remote.Server]swarm.Standing),
+		pauses: make(map[netip.Prefix]*hostPause),
 	}
+}
+
+// hostOf returns the host of a peer.
+func hostOf(p *peer) netip.Prefix {
+	at, err := netip.ParseAddrPort(p.server.Host())
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return wire.HostOf(at.Addr())
+}
+
+// pause returns how long the host of a peer is to be left alone. If that is not at all, and
+// the host has failed, the caller is the one that tries it.
+func (w *Swarm) pause(p *peer) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h := w.pauses[hostOf(p)]
+	if h == nil {
+		return 0
+	}
+	now := time.Now()
+	if wait := h.later.Sub(now); wait > 0 {
+		return wait
+	}
+	h.later = now.Add(hostPauseFirst)
+	return 0
+}
+
+// tried notes the result of trying a peer since start. What began before the last failure of
+// its host fails with that.
+func (w *Swarm) tried(p *peer, start time.Time, err error) {
+	host := hostOf(p)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p.deaf++; err == nil {
+		p.deaf = 0
+		delete(w.pauses, host)
+		return
+	}
+	h := w.pauses[host]
+	if h == nil {
+		if len(w.pauses) >= mostPauses {
+			maps.DeleteFunc(w.pauses, func(_ netip.Prefix, h *hostPause) bool { return time.Since(h.later) > 0 })
+		}
+		if len(w.pauses) >= mostPauses {
+			return
+		}
+		h = &hostPause{wait: backoff.Doubling{First: hostPauseFirst, Most: hostPauseMost}}
+		w.pauses[host] = h
+	}
+	if start.Before(h.failed) {
+		return
+	}
+	h.failed = time.Now()
+	h.later = h.failed.Add(h.wait.Next())
 }
 
 // Join takes part in the swarms until ctx ends: it announces to upstreams that peers can

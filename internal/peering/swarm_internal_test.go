@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -351,5 +352,41 @@ func TestJoinAsksForPeersMoreAndMoreSeldomUntilItsContextEnds(t *testing.T) {
 			want *= time.Millisecond
 			assert.InDelta(t, want, asked[i+1]-asked[i], float64(want)/4, "wait %d", i)
 		}
+	})
+}
+
+func TestAHostThatNoPeerAnswersAtIsTriedLessAndLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := swarmOf(t, Options{})
+		within, stop := context.WithTimeout(t.Context(), time.Hour)
+		defer stop()
+		var mu sync.Mutex
+		dials := 0
+		var group sync.WaitGroup
+		for port := range 16 {
+			p := &peer{server: remote.NewServer(at("192.0.2.1:%d", 1+port))}
+			group.Go(func() {
+				for within.Err() == nil {
+					start := time.Now()
+					if pause := w.pause(p); pause > 0 {
+						time.Sleep(pause)
+						continue
+					}
+					mu.Lock()
+					dials++
+					mu.Unlock()
+					time.Sleep(time.Millisecond)
+					w.tried(p, start, errors.New("connection refused"))
+					time.Sleep(hearAgain)
+				}
+			})
+		}
+		group.Wait()
+		assert.Less(t, dials, 50, "a host that another one names is flooded")
+		assert.Greater(t, dials, 20, "it may be back")
+		p := &peer{server: remote.NewServer(at("192.0.2.1:1"))}
+		w.tried(p, time.Now(), nil)
+		assert.Zero(t, w.pause(p))
+		assert.Zero(t, w.pause(&peer{server: remote.NewServer(at("192.0.2.2:1"))}), "another host is another")
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 const (
@@ -112,7 +114,7 @@ func (ms *Members) claimed(remote netip.Addr, claim string) (netip.AddrPort, boo
 		return netip.AddrPort{}, false // an address with a zone means nothing to other nodes
 	}
 	if port, err := strconv.ParseUint(claim, 10, 16); err == nil {
-		return netip.AddrPortFrom(remote, uint16(port)), true
+		return netip.AddrPortFrom(remote, uint16(port)), port == 0 || !wire.IsMetadata(remote)
 	}
 	at, err := netip.ParseAddrPort(claim)
 	if err != nil || at.Port() == 0 {
@@ -120,7 +122,7 @@ func (ms *Members) claimed(remote netip.Addr, claim string) (netip.AddrPort, boo
 	}
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	if at.Addr() == remote {
-		return at, true
+		return at, !wire.IsMetadata(remote)
 	}
 	return at, isOneHost(at.Addr()) && contains(ms.opts.Allow, at.Addr())
 }

@@ -89,14 +89,11 @@ func parsePeer(line string) (netip.AddrPort, bool) {
 }
 
 // mayBeAt reports whether an upstream at its address may list a peer at addr. Loopback is
-// this machine, so only an upstream on it may list such a peer; link-local is one link (and
-// the metadata of a cloud), and private is one site.
+// this machine, so only an upstream on it may list such a peer; private is one site.
 func mayBeAt(addr, upstream netip.Addr) bool {
 	switch {
 	case addr.IsLoopback(): // RFC 1122, section 3.2.1.3, and RFC 4291, section 2.5.3
 		return upstream.IsLoopback()
-	case addr.IsLinkLocalUnicast(): // RFC 3927, and RFC 4291, section 2.5.6
-		return upstream.IsLinkLocalUnicast()
 	case wire.IsPrivate(addr):
 		return wire.IsPrivate(upstream) || upstream.IsLoopback()
 	default:
@@ -104,12 +101,13 @@ func mayBeAt(addr, upstream netip.Addr) bool {
 	}
 }
 
-// isOneHost reports whether addr can be that of one host. It must not be unspecified or of
+// isOneHost reports whether addr can be that of one host, and is none of a link or of the
+// metadata of a cloud, see [wire.IsMetadata]. It must not be unspecified or of
 // this network (RFC 1122, section 3.2.1.3, and RFC 4291, section 2.5.2), multicast (RFC 5771
 // and RFC 4291, section 2.7), reserved, or the broadcast address (RFC 1112, section 4, and
 // RFC 919, section 7).
 func isOneHost(addr netip.Addr) bool {
-	if addr.IsUnspecified() || addr.IsMulticast() {
+	if addr.IsUnspecified() || addr.IsMulticast() || wire.IsMetadata(addr) {
 		return false
 	}
 	return !addr.Is4() || addr.As4()[0] > 0 && addr.As4()[0] < 240

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/swarm"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 // hosts returns the addresses and ports of peers.
@@ -102,11 +103,14 @@ func TestParsePeersTakesWholeLinesOfURLs(t *testing.T) {
 
 func TestPeersAreWhereTheUpstreamCouldBe(t *testing.T) {
 	peers := map[string][]string{
-		"public":     {"192.0.2.1", "8.8.8.8", "2001:db8::1", "2600::1", "100.63.255.255", "100.128.0.0", "172.32.0.1"},
-		"loopback":   {"127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1"},
-		"link-local": {"169.254.169.254", "fe80::1", "::ffff:169.254.1.1"},
+		"public":   {"192.0.2.1", "8.8.8.8", "2001:db8::1", "2600::1", "100.63.255.255", "100.128.0.0", "172.32.0.1"},
+		"loopback": {"127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1"},
+		"metadata": {
+			"169.254.169.254", "fe80::1", "::ffff:169.254.1.1", "168.63.129.16", "192.0.0.192", "100.100.100.200",
+			"fd00:ec2::254",
+		},
 		"private": {
-			"10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "fd00:ec2::254", "fc00::1", "100.64.0.1",
+			"10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "fd00:ec2::253", "fc00::1", "100.64.0.1",
 			"100.127.255.255", "fec0::1", "::ffff:10.0.0.1",
 		},
 		"wrapped": {"64:ff9b::7f00:1", "64:ff9b:1::a00:1", "2002:7f00:1::1", "2001:0:7f00:1::1", "::7f00:1"},
@@ -123,8 +127,8 @@ func TestPeersAreWhereTheUpstreamCouldBe(t *testing.T) {
 		"100.64.5.5":           {"public", "private"},
 		"::ffff:192.168.5.5":   {"public", "private"},
 		"::ffff:100.64.5.5":    {"public", "private"},
-		"169.254.5.5":          {"public", "link-local"},
-		"fe80::5%eth0":         {"public", "link-local"},
+		"169.254.5.5":          {"public"},
+		"fe80::5%eth0":         {"public"},
 		"127.0.0.1":            {"public", "private", "loopback"},
 		"::1":                  {"public", "private", "loopback"},
 		"::ffff:127.0.0.1":     {"public", "private", "loopback"},
@@ -145,7 +149,7 @@ func TestPeersAreWhereTheUpstreamCouldBe(t *testing.T) {
 					text := "http://" + at.String() + "\n"
 					assert.Equal(t, want, parse(text, upstream), a)
 					allowed := parse(text, upstream, "0.0.0.0/0", "::/0")
-					if kind != "no single host" {
+					if kind != "no single host" && kind != "metadata" {
 						assert.Len(t, allowed, 1, "%s is allowed", a)
 					} else {
 						assert.Empty(t, allowed, "%s is allowed", a)
@@ -213,7 +217,7 @@ func FuzzParsePeers(f *testing.F) {
 			require.NotZero(t, at.Port())
 			require.False(t, a.IsUnspecified() || a.IsMulticast() || a.Is4In6() || a.Zone() != "")
 			require.False(t, a.IsLoopback() && !addr.Unmap().IsLoopback(), "%s of %s", a, addr)
-			require.False(t, a.IsLinkLocalUnicast() && !addr.Unmap().IsLinkLocalUnicast(), "%s of %s", a, addr)
+			require.False(t, wire.IsMetadata(a), "%s of %s", a, addr)
 			require.NotContains(t, all, at)
 			all = append(all, at)
 		}

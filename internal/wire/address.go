@@ -1,6 +1,9 @@
 package wire
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // shared is the address space that a carrier's customers share (RFC 6598, section 7),
 // which private networks use, too; siteLocal is deprecated (RFC 3879, section 4).
@@ -13,6 +16,20 @@ var (
 // 4193, section 3.1, RFC 6598, or RFC 3879. Addresses of loopback and of a link do not.
 func IsPrivate(addr netip.Addr) bool {
 	return addr.IsPrivate() || shared.Contains(addr) || siteLocal.Contains(addr)
+}
+
+// metadata are where clouds answer machines inside with their secrets: Azure, Oracle, Alibaba
+// and AWS. Most clouds have theirs among the link-local ones.
+var metadata = []netip.Addr{
+	netip.MustParseAddr("168.63.129.16"), netip.MustParseAddr("192.0.0.192"),
+	netip.MustParseAddr("100.100.100.200"), netip.MustParseAddr("fd00:ec2::254"),
+}
+
+// IsMetadata reports whether addr is a link's alone (RFC 3927, and RFC 4291, section 2.5.6),
+// or one of a cloud's metadata: no node connects there because another one says so.
+func IsMetadata(addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	return addr.IsLinkLocalUnicast() || slices.Contains(metadata, addr)
 }
 
 // HostOf returns the addresses that count as one host: an IPv4 address, or an IPv6 /64, as

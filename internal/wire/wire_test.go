@@ -33,3 +33,13 @@ func TestIsPrivate(t *testing.T) {
 		assert.Equal(t, want, wire.IsPrivate(netip.MustParseAddr(addr)), addr)
 	}
 }
+
+func TestIsMetadata(t *testing.T) {
+	for addr, want := range map[string]bool{
+		"169.254.169.254": true, "::ffff:169.254.169.254": true, "fe80::1%eth0": true, "168.63.129.16": true,
+		"192.0.0.192": true, "100.100.100.200": true, "fd00:ec2::254": true, "::ffff:100.100.100.200": true,
+		"168.63.129.17": false, "100.100.100.201": false, "fd00:ec2::253": false, "10.0.0.1": false, "127.0.0.1": false,
+	} {
+		assert.Equal(t, want, wire.IsMetadata(netip.MustParseAddr(addr)), addr)
+	}
+}
