@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/origin"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -48,4 +49,20 @@ func ChangeSettings(ctx context.Context, dir string, to Settings) (before Settin
 		}
 	})
 	return Settings(was), err
+}
+
+// ExportPython makes the directory out, which must be missing or empty, one that programs of
+// the Python package 0.3 can serve and read, with the versions of the data directory dir, and
+// returns their number. Shards are hard links where possible. An error leaves no directory;
+// it matches [fs.ErrNotExist] if there is no dir.
+func ExportPython(ctx context.Context, dir, out string) (versions int, err error) {
+	if _, err := os.Stat(dir); err != nil {
+		return 0, fmt.Errorf("data directory: %w", err)
+	}
+	st, err := store.Open(dir, store.Origin)
+	if err != nil {
+		return 0, err
+	}
+	defer st.Close() //nolint:errcheck // of what was only read
+	return origin.Export(ctx, st, out)
 }

@@ -35,6 +35,7 @@ const installed = `
 -rw-r--r-- share/man/man1/shardcast-middle.1
 -rw-r--r-- share/man/man1/shardcast-origin-broadcast.1
 -rw-r--r-- share/man/man1/shardcast-origin-config.1
+-rw-r--r-- share/man/man1/shardcast-origin-export.1
 -rw-r--r-- share/man/man1/shardcast-origin-version.1
 -rw-r--r-- share/man/man1/shardcast-origin.1
 -rw-r--r-- share/zsh/site-functions/_shardcast-client

@@ -83,7 +83,7 @@ publishes each file that appears complete in a directory.`,
 	cli.Under(flags, cli.Expert)
 
 	cli.ServerTerms(root)
-	root.AddCommand(c.broadcastCommand(), c.configCommand())
+	root.AddCommand(c.broadcastCommand(), c.configCommand(), c.exportCommand())
 	return root
 }
 
