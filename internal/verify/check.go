@@ -7,6 +7,7 @@ import (
 	"hash"
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -42,6 +43,27 @@ type Check struct {
 
 	alone   bool // it comes from one server alone, and differs from before
 	differs []string
+	relayed []string // likewise, that relayed what differs
+	strikes *strikes
+}
+
+// strikes count, by relay, the shards in which its bytes were wrong: it cannot know that
+// when it passes them on, but one that is wrong again and again is to blame all the same.
+type strikes struct {
+	mu    sync.Mutex // guards count
+	count map[string]int
+}
+
+// add adds a strike for each of relays, and returns those that have had maxWrong.
+func (s *strikes) add(relays []string) (out []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, relay := range relays {
+		if s.count[relay]++; s.count[relay] >= maxWrong {
+			out = append(out, relay)
+		}
+	}
+	return out
 }
 
 // owner is the server that sent a range of a shard. What no server sent was there before.
@@ -51,7 +73,9 @@ type owner struct {
 }
 
 func newCheck(s shard.Shard, at io.ReaderAt, present int64, each bool) *Check {
-	return &Check{Shard: s, at: at, present: present, each: each, hash: sha256.New()}
+	return &Check{
+		Shard: s, at: at, present: present, each: each, hash: sha256.New(), strikes: &strikes{count: make(map[string]int)},
+	}
 }
 
 // Present returns how many bytes were there before the fetch, or before it was wrong.
@@ -107,9 +131,15 @@ func (c *Check) Compare(offset int64, data []byte) error {
 	}
 	for _, o := range c.owners {
 		from, to := max(o.r.From, r.From), min(o.r.To, r.To)
-		if from < to && !o.sender.Relayed && !slices.Equal(old[from-r.From:to-r.From], data[from-r.From:to-r.From]) &&
-			!slices.Contains(c.differs, o.sender.Name) {
-			c.differs = append(c.differs, o.sender.Name)
+		if from >= to || slices.Equal(old[from-r.From:to-r.From], data[from-r.From:to-r.From]) {
+			continue
+		}
+		list := &c.differs
+		if o.sender.Relayed {
+			list = &c.relayed
+		}
+		if !slices.Contains(*list, o.sender.Name) {
+			*list = append(*list, o.sender.Name)
 		}
 	}
 	return nil
@@ -167,7 +197,7 @@ func (c *Check) Senders() []string {
 // Anew is called when another server begins to send the shard alone: it sends all of it.
 func (c *Check) Anew() {
 	c.hash.Reset()
-	c.hashed, c.parts, c.differs = 0, 0, nil
+	c.hashed, c.parts, c.differs, c.relayed = 0, 0, nil, nil
 }
 
 // Again has the shard come again after a verdict that it is wrong. What is there stays to
@@ -201,6 +231,9 @@ func (c *Check) judge(got shard.Digest) Verdict {
 			v.Blame = senders
 		}
 		v.Alone = len(senders) > 0 && !found
+		return v
 	}
+	v.Blame = append(v.Blame, c.strikes.add(c.relayed)...)
+	c.relayed = nil
 	return v
 }

@@ -4,8 +4,8 @@
 //
 // A caller may lean on this: a [Verdict] is right only if all bytes of the shard agree with
 // its digest, and [Verifier.Whole] returns nil only if the whole agrees with what is
-// listed. No server is blamed for bytes that another one sent, nor a relay for bytes that
-// it could not know to be wrong.
+// listed. No server is blamed for bytes that another one sent, and a relay for bytes that it
+// could not know to be wrong only in the third shard.
 //
 // # Ways of checking
 //
@@ -65,8 +65,9 @@ type Place interface {
 
 // A Verifier checks one file. Its methods may be called from any goroutine.
 type Verifier struct {
-	opts Options
-	each atomic.Bool
+	opts    Options
+	each    atomic.Bool
+	strikes strikes
 	// One of these is nil. A third way of checking goes into New, Waiting, Came and Whole.
 	order  *order
 	behind *behind
@@ -74,7 +75,7 @@ type Verifier struct {
 
 // New returns a Verifier that has seen nothing yet.
 func New(opts Options) *Verifier {
-	v := &Verifier{opts: opts}
+	v := &Verifier{opts: opts, strikes: strikes{count: make(map[string]int)}}
 	if opts.Each || opts.BLAKE3 || opts.Plain || opts.Manifest.Digest != opts.Listed {
 		v.each.Store(true)
 		v.behind = newBehind(opts)
@@ -100,7 +101,9 @@ func (v *Verifier) Waiting() *Check {
 // Began returns the checking of s, which is written to a place that can be read at the
 // same time. Present is how many bytes of it were there before.
 func (v *Verifier) Began(s shard.Shard, at io.ReaderAt, present int64) *Check {
-	return newCheck(s, at, present, v.each.Load())
+	c := newCheck(s, at, present, v.each.Load())
+	c.strikes = &v.strikes
+	return c
 }
 
 // A Verdict says how a shard is, all of which has come.

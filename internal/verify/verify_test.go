@@ -395,6 +395,29 @@ func TestAServerIsToBlameForAShardInSeveralPartsAfterTheThirdTime(t *testing.T) 
 	}
 }
 
+// One that says of all its bytes that it only passes them on, and breaks off, would have every
+// shard come twice.
+func TestARelayIsToBlameForTheThirdWrongShard(t *testing.T) {
+	for way, change := range map[string]func(*file, *verify.Options){"in order": nil, "one by one": eachByItself} {
+		t.Run(way, func(t *testing.T) {
+			f := newFile(4, change)
+			honest := verify.Sender{Name: "A"}
+			for number := 1; number <= 3; number++ {
+				f.send(t, number, verify.Sender{Name: "relay", Relayed: true}, 0, f.wrong(number)[:50])
+				f.came(t.Context(), t, f.send(t, number, honest, 50, f.right(number)[50:]))
+				require.True(t, f.check(number).Alone())
+				_, v := f.came(t.Context(), t, f.send(t, number, honest, 0, f.right(number)))
+				require.True(t, v.Right)
+				if number < 3 {
+					require.Empty(t, v.Blame)
+				} else {
+					require.Equal(t, []string{"relay"}, v.Blame)
+				}
+			}
+		})
+	}
+}
+
 func TestWhole(t *testing.T) {
 	blake := func(f *file) (d shard.Digest) {
 		h := shard.NewBLAKE3()
