@@ -160,9 +160,9 @@ func (f *questioner) question() question {
 	}
 	etag := f.offers.listings.of(f.server).etag
 	if f.wait == 0 || f.failed.Failures() > 0 || etag == "" || now.Before(f.polled) {
-		return question{}
+		return question{follows: true}
 	}
-	return question{etag: etag, wait: f.wait}
+	return question{etag: etag, wait: f.wait, follows: true}
 }
 
 // shorten has less asked for after a wait that was cut.

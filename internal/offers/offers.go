@@ -169,6 +169,9 @@ func (o *Offers) Reach(ctx context.Context) error {
 		} else {
 			wait = backoff.Jitter(wait)
 			o.opts.Logger.Debug("trying again", "attempt", attempt, "wait", wait, "err", err)
+			if attempt == 1 {
+				o.opts.Logger.Info("no versions from any server yet, trying again", "attempts", o.opts.Attempts)
+			}
 		}
 		if err := roster.Sleep(ctx, wait, nil); err != nil {
 			return err
@@ -194,6 +197,9 @@ func (o *Offers) Ask(ctx context.Context, s *remote.Server) error {
 type question struct {
 	etag string        // of the one that is known
 	wait time.Duration // how long the answer may be held while it is that one
+
+	// follows says that no caller gets the error.
+	follows bool
 }
 
 // reply is the answer to a question.
@@ -231,7 +237,11 @@ func (o *Offers) ask(ctx context.Context, s *remote.Server, q question) (reply, 
 	logger := o.opts.Logger.With("upstream", s.Name)
 	if err != nil {
 		o.opts.Metrics.Failed(o.opts.Roster.Number(s), metrics.Down)
-		o.listings.update(s, func(l *listing) { r.news = l.missed(err, logger) })
+		level := slog.LevelWarn
+		if !q.follows && len(o.opts.Roster.Ever()) == 1 && !known.heard {
+			level = slog.LevelDebug // the caller's error says the same
+		}
+		o.listings.update(s, func(l *listing) { r.news = l.missed(err, logger, level) })
 	} else {
 		o.listings.update(s, func(l *listing) {
 			// An answer that was held may have come meanwhile, and be newer than this.
@@ -250,14 +260,14 @@ func (o *Offers) ask(ctx context.Context, s *remote.Server, q question) (reply, 
 const givenUp = 10
 
 // missed notes that the server did not answer, and reports whether that is news.
-func (l *listing) missed(err error, logger *slog.Logger) (news bool) {
+func (l *listing) missed(err error, logger *slog.Logger, level slog.Level) (news bool) {
 	var busy *remote.Busy
 	if errors.As(err, &busy) {
 		l.askLater, l.askErr = time.Now().Add(busy.Wait), err
 	}
 	l.misses++
 	if !l.failing {
-		logger.Warn("upstream is down", "err", err)
+		logger.Log(context.Background(), level, "upstream is down", "err", err)
 	}
 	news = !l.failing || !l.heard && l.misses == givenUp
 	l.failing = true
