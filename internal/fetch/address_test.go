@@ -173,7 +173,8 @@ func FuzzParseAddress(f *testing.F) {
 
 func TestHasPort(t *testing.T) {
 	for address, want := range map[string]bool{
-		"a": false, "a:8000": true, "10.0.0.1": false, "10.0.0.1:1": true, "::1": false, "[::1]": false, "[::1]:80": true,
+		"a": false, "a:8000": true, "10.0.0.1": false, "10.0.0.1:1": true, "::1": false, "[::1]": false,
+		"[::1]:80": true,
 		"http://a": true, "https://a": true, "http://a:8000": true, "dns+http://a": true,
 	} {
 		assert.Equal(t, want, fetch.HasPort(address), address)

@@ -237,7 +237,8 @@ func (f *fetching) transfer(
 		Open: func(s shard.Shard) (verify.Place, error) { return sink.Open(s) },
 	})
 	t := transfer.New(transfer.Options{
-		Version: want.Entry.Version, Manifest: m.Stated, Pinned: !plain, Patient: plain && f.task.Patient, Afresh: only != nil,
+		Version: want.Entry.Version, Manifest: m.Stated, Pinned: !plain,
+		Patient: plain && f.task.Patient, Afresh: only != nil,
 		Sink: sink, Audience: audience, Verifier: verifier,
 		Get: func(ctx context.Context, s *remote.Server, number int, r remote.Request) (*remote.Body, error) {
 			return p.offers.GetShard(ctx, s, want.Entry, number, r)

@@ -30,7 +30,7 @@ type wired struct {
 func (w *wired) dial(context.Context, string, string) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	w.serving.Go(func() {
-		defer theirs.Close()
+		defer func() { _ = theirs.Close() }()
 		req, err := http.ReadRequest(bufio.NewReader(theirs))
 		if err != nil {
 			return
@@ -66,12 +66,17 @@ func FuzzResponse(f *testing.F) {
 	}
 	ends := []string{"/" + distfile.FileName, "/" + shard.ManifestName, ".bin"}
 	right := []string{
-		sized(fmt.Sprintf("v1: %s\n", shard.Digest(sha256.Sum256(data)))), sized(string(manifest)), part(there, shardSize),
+		sized(fmt.Sprintf("v1: %s\n", shard.Digest(sha256.Sum256(data)))), sized(string(manifest)),
+		part(there, shardSize),
 	}
 	for of, seeds := range [][]string{
-		{right[0], sized(""), sized("v1: |1\n"), sized(fmt.Sprintf("v1: %s|9\n", shard.EmptyDigest())), text("404 No", "", "")},
 		{
-			right[1], sized("{}"), text("404 Not Found", "", ""), text("200 OK", "Content-Type: text/html\r\n", "<html>"),
+			right[0], sized(""), sized("v1: |1\n"), sized(fmt.Sprintf("v1: %s|9\n", shard.EmptyDigest())),
+			text("404 No", "", ""),
+		},
+		{
+			right[1], sized("{}"), text("404 Not Found", "", ""),
+			text("200 OK", "Content-Type: text/html\r\n", "<html>"),
 			text("200 OK", "Transfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"),
 		},
 		{
@@ -79,7 +84,8 @@ func FuzzResponse(f *testing.F) {
 			sized(string(data)), text("200 OK", "", string(data)+"more"), sized(string(data[:10])),
 			text("200 OK", "Content-Encoding: gzip\r\nContent-Length: 0\r\n", ""),
 			text("416 No", "Content-Range: bytes */10\r\n", ""), text("302 Found", "Location: http://a/\r\n", ""),
-			text("206 Partial Content", "Content-Range: bytes 400-999/*\r\nTransfer-Encoding: chunked\r\n", "f\r\n"), "\x15\x03\x01",
+			text("206 Partial Content", "Content-Range: bytes 400-999/*\r\nTransfer-Encoding: chunked\r\n", "f\r\n"),
+			"\x15\x03\x01",
 		},
 	} {
 		for _, seed := range seeds {

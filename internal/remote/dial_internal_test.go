@@ -82,8 +82,8 @@ func TestANameIsReachedAtAnyOfItsAddresses(t *testing.T) {
 		"the first refuses":         {network{a: {refuses: true}, b: {}, c: {}}, b, 0},
 		"the first refuses late":    {network{a: host{after: time.Second, refuses: true}, c: {}}, c, 2 * stagger},
 		"a later one is faster": {
-			network{a: {after: 10 * time.Second}, b: {after: 10 * time.Second}, c: {after: time.Second}}, c,
-			2*stagger + time.Second,
+			network{a: {after: 10 * time.Second}, b: {after: 10 * time.Second}, c: {after: time.Second}},
+			c, 2*stagger + time.Second,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestANameIsReachedAtAnyOfItsAddresses(t *testing.T) {
 				start := time.Now()
 				conn, err := dialerOf(tc.n, "10.0.0.1", "10.0.0.2", "10.0.0.3").dial(t.Context(), "tcp", "name:80")
 				require.NoError(t, err)
-				defer conn.Close()
+				defer func() { _ = conn.Close() }()
 				assert.Equal(t, tc.at, conn.(tested).address)
 				assert.Equal(t, tc.took, time.Since(start))
 			})

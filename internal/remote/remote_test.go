@@ -306,9 +306,11 @@ func TestRangesOfAnswers(t *testing.T) {
 		requests int
 		isSplit  bool // whether more than one range may be requested at once
 	}{
-		"all":                    {whole, disk.Range{}, 0, 0, 1, true},
-		"the part":               {whole, want, want.From, want.To, 1, true},
-		"a part of any size":     {part(100*kilo, 200*kilo, "bytes 102400-204799/*"), want, want.From, want.To, 1, true},
+		"all":      {whole, disk.Range{}, 0, 0, 1, true},
+		"the part": {whole, want, want.From, want.To, 1, true},
+		"a part of any size": {
+			part(100*kilo, 200*kilo, "bytes 102400-204799/*"), want, want.From, want.To, 1, true,
+		},
 		"an earlier part":        {part(64*kilo, 192*kilo, ""), want, 64 * kilo, 192 * kilo, 1, false},
 		"a longer part":          {part(100*kilo, 256*kilo, ""), want, want.From, size, 1, true},
 		"a shorter part":         {part(100*kilo, 164*kilo, ""), want, want.From, 164 * kilo, 1, true},
