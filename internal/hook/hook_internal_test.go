@@ -20,7 +20,7 @@ func hookIn(t *testing.T, command string) (Hook, string) {
 	t.Helper()
 	dir := t.TempDir()
 	return Hook{
-		Command: "cd '" + dir + "' && " + command, Lock: filepath.Join(dir, "hidden", "hook.lock"),
+		Command: "cd '" + dir + "' || exit; " + command, Lock: filepath.Join(dir, "hidden", "hook.lock"),
 		Logger: slog.New(slog.DiscardHandler), grace: 50 * time.Millisecond,
 	}, dir
 }
