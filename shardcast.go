@@ -141,6 +141,11 @@ type FetchOptions struct {
 	// RootCAs sign the certificates of https:// servers. Nil means those that the system
 	// trusts.
 	RootCAs *x509.CertPool
+
+	// Credentials are names and passwords for servers whose URL has none, by host:port or
+	// host, in lower case. They are sent in the clear to servers without https://. Nil means
+	// none.
+	Credentials map[string]*url.Userinfo
 }
 
 // pool returns a pool of the servers, whose port where an address has none is the port, or
@@ -154,6 +159,10 @@ func (o FetchOptions) pool(servers []string, port int, others fetch.Options) (*f
 		u, err := fetch.ParseAddress(server, cmp.Or(port, DefaultPort))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrOptions, err)
+		}
+		if u.User == nil {
+			host := strings.ToLower(u.Hostname())
+			u.User = cmp.Or(o.Credentials[net.JoinHostPort(host, u.Port())], o.Credentials[host])
 		}
 		upstreams = append(upstreams, u)
 		if port == 0 && !fetch.HasPort(server) {

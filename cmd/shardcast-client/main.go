@@ -179,6 +179,7 @@ func (d *download) begin(cmd *cobra.Command) (*session, error) {
 	stderr := cli.Stderr(cmd)
 	display := progress.New(d.progress, os.Stderr, stderr)
 	opts.ServerPort, opts.Progress, opts.Logger = port, display.Update(), d.logger(stderr)
+	cli.WarnOfPasswords(cmd.Flags(), "servers", opts.Servers, opts.Logger)
 	c, err := shardcast.NewClient(opts)
 	if err != nil {
 		return nil, err

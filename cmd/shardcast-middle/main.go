@@ -76,6 +76,7 @@ func (c *command) serve(cmd *cobra.Command) (err error) {
 	}
 	opts.Fetch.LimitRate = opts.Limits.LimitRate
 	opts.Logger = c.logger(cli.Stderr(cmd))
+	cli.WarnOfPasswords(cmd.Flags(), "upstream", opts.Upstreams, opts.Logger)
 	accessLog, err := c.accessLog()
 	if err != nil {
 		return err

@@ -3,6 +3,8 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/url"
 	"os"
 
 	"github.com/spf13/pflag"
@@ -35,7 +37,18 @@ func ServerPort(servers []string, name string) (int, error) {
 	return int(port), nil
 }
 
-// TransferFlags add --timeout, --concurrency, --max-size and --ca-file.
+// WarnOfPasswords warns of passwords in servers that the command line has in the flag name:
+// every user of the machine can see them there.
+func WarnOfPasswords(flags *pflag.FlagSet, name string, servers []string, logger *slog.Logger) {
+	for _, server := range servers {
+		if u, err := url.Parse(server); err == nil && u.User != nil && Given(flags, name) {
+			logger.Warn("password on the command line, where ps shows it: use --netrc FILE", "flag", "--"+name)
+			return
+		}
+	}
+}
+
+// TransferFlags add --timeout, --concurrency, --max-size, --ca-file and --netrc.
 func TransferFlags(flags *pflag.FlagSet, o *shardcast.FetchOptions) {
 	o.Timeout, o.Concurrency = shardcast.DefaultTimeout, shardcast.DefaultConcurrency
 	flags.Var((*Seconds)(&o.Timeout), "timeout", "longest silence of a server, in seconds")
@@ -44,6 +57,9 @@ func TransferFlags(flags *pflag.FlagSet, o *shardcast.FetchOptions) {
 	Note(flags, "max-size", "A larger one is refused before its first byte.")
 	flags.Var(NewRoots(&o.RootCAs), "ca-file",
 		"PEM `FILE` of certificates to verify https:// servers by (default the system's)")
+	flags.Var(NewNetrc(&o.Credentials), "netrc", "`FILE` of names and passwords for servers, as of netrc(5) (default none)")
+	Note(flags, "netrc", "It has machine HOST login NAME password PASSWORD, or HOST:PORT, for each server that wants them, "+
+		"and nobody but its owner may read it. Credentials in a server's URL come first.")
 }
 
 // RetryFlags add --attempts, --fast-attempts, --fast-interval and --slow-interval.

@@ -71,10 +71,14 @@ func parseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// badAddress leaves out what stands before an @, which may be a password.
+// badAddress leaves out what may be a password: the text before an @, and behind a colon what
+// is no port, because a password with a comma or a space in it is cut there.
 func badAddress(s, why string) error {
 	if i := strings.LastIndex(s, "@"); i >= 0 {
 		s = "..." + s[i:]
+	} else if i := strings.LastIndex(s, ":"); i >= 0 && strings.Trim(s[i+1:], "0123456789/") != "" &&
+		!strings.HasPrefix(s[i:], "://") {
+		s = s[:i+1] + "..."
 	}
 	return fmt.Errorf("%.80q is not the address of a server: %s", s, why)
 }

@@ -81,8 +81,7 @@ func answered(resp *http.Response) error {
 	case code == http.StatusBadRequest && resp.Request.URL.Scheme == "http" && wantsTLS(text):
 		return Matching(speaksTLS(resp.Request.URL.Host), Status(code))
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
-		return fmt.Errorf("%w: give credentials in its URL, as http://USER:PASSWORD@%s", Status(code),
-			resp.Request.URL.Host)
+		return fmt.Errorf("%w: give credentials for %s by --netrc FILE", Status(code), resp.Request.URL.Host)
 	case code == http.StatusProxyAuthRequired:
 		return fmt.Errorf("%w: give the proxy's credentials in HTTP_PROXY or HTTPS_PROXY, as http://USER:PASSWORD@HOST",
 			Status(code))

@@ -125,7 +125,7 @@ func New(opts Options) *Client {
 	c := &Client{
 		opts:   opts,
 		bucket: bucket.New(opts.LimitRate),
-		http:   newClient(opts, http.ProxyFromEnvironment),
+		http:   newClient(opts, proxyFor),
 		direct: newClient(opts, nil),
 	}
 	if c.bucket != nil {
@@ -133,6 +133,16 @@ func New(opts Options) *Client {
 		c.step = min(c.bucket.Burst(), int(max(1, opts.LimitRate/int64(2*max(1, opts.Connections)))))
 	}
 	return c
+}
+
+// proxyFor returns the proxy for a request, or an error without the text of the variable, which
+// may hold a password.
+func proxyFor(r *http.Request) (*url.URL, error) {
+	proxy, err := http.ProxyFromEnvironment(r)
+	if err != nil {
+		return nil, errors.New("HTTP_PROXY or HTTPS_PROXY is not the URL of a proxy")
+	}
+	return proxy, nil
 }
 
 // newClient has no time limits of its own but for connecting: [Client.Get] watches the
