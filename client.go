@@ -124,7 +124,7 @@ type Client struct {
 // caller closes the Client.
 func NewClient(opts ClientOptions) (*Client, error) {
 	if opts.Wait < 0 {
-		return nil, fmt.Errorf("%w: wait %v is negative", ErrOptions, opts.Wait)
+		return nil, fmt.Errorf("%w: Wait: %v is negative", ErrOptions, opts.Wait)
 	}
 	if err := opts.Swarm.check(); err != nil {
 		return nil, err
@@ -224,7 +224,7 @@ func (c *Client) download(ctx context.Context, version string, d client.Download
 	if version != Latest {
 		var err error
 		if number, err = shard.ParseVersion(version); err != nil {
-			return Result{}, fmt.Errorf("%w: %w, or %s", ErrOptions, err, Latest)
+			return Result{}, fmt.Errorf("%w: Version: %w, or %s", ErrOptions, err, Latest)
 		}
 	}
 	entry, err := c.client.Await(ctx, number, c.wait)

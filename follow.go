@@ -97,7 +97,7 @@ func (c *Client) follow(opts FollowOptions) (follow.Options, error) {
 	if opts.From != "" {
 		var err error
 		if f.From, err = shard.ParseVersion(opts.From); err != nil {
-			return follow.Options{}, fmt.Errorf("%w: from %w", ErrOptions, err)
+			return follow.Options{}, fmt.Errorf("%w: From: %w", ErrOptions, err)
 		}
 	}
 	if err := f.Check(); err != nil {

@@ -89,7 +89,7 @@ type Middle struct {
 // caller closes the Middle.
 func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	if opts.CheckInterval < 0 {
-		return nil, fmt.Errorf("%w: check interval %v is negative", ErrOptions, opts.CheckInterval)
+		return nil, fmt.Errorf("%w: CheckInterval: %v is negative", ErrOptions, opts.CheckInterval)
 	}
 	if err := checkServer(opts.Port, opts.MaxVersions); err != nil {
 		return nil, err

@@ -114,7 +114,7 @@ func (o WatchOptions) watch(data string) (*origin.Watch, error) {
 			DefaultWatchSettle),
 	}
 	if err := w.Check(data); err != nil {
-		return nil, fmt.Errorf("%w: watch: %w", ErrOptions, err)
+		return nil, fmt.Errorf("%w: Watch.%w", ErrOptions, err)
 	}
 	return w, nil
 }
@@ -139,7 +139,7 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	if shardSize == AutoShardSize {
 		shardSize = 0
 	} else if shardSize < 0 {
-		return nil, fmt.Errorf("%w: shard size %d is negative", ErrOptions, opts.ShardSize)
+		return nil, fmt.Errorf("%w: ShardSize: %d is negative", ErrOptions, opts.ShardSize)
 	}
 	if err := checkServer(opts.Port, opts.MaxVersions); err != nil {
 		return nil, err
@@ -263,10 +263,10 @@ func (o *Origin) Close() error {
 // distribution.txt may list.
 func checkServer(port, maxVersions int) error {
 	if port > maxPort {
-		return fmt.Errorf("%w: port %d, want up to %d", ErrOptions, port, maxPort)
+		return fmt.Errorf("%w: Port: %d, want up to %d", ErrOptions, port, maxPort)
 	}
 	if maxVersions < 0 || maxVersions > distfile.MaxEntries {
-		return fmt.Errorf("%w: %d versions to keep, want up to %d", ErrOptions, maxVersions, distfile.MaxEntries)
+		return fmt.Errorf("%w: MaxVersions: %d, want up to %d", ErrOptions, maxVersions, distfile.MaxEntries)
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ func ReadSettings(dir string) (Settings, error) {
 // [ErrOptions] if a setting is out of its range, and else those of [ReadSettings].
 func ChangeSettings(ctx context.Context, dir string, to Settings) (before Settings, err error) {
 	if to.MaxVersions < 0 || to.MaxVersions > distfile.MaxEntries {
-		return Settings{}, fmt.Errorf("%w: %d versions to keep, want up to %d",
+		return Settings{}, fmt.Errorf("%w: MaxVersions: %d, want up to %d",
 			ErrOptions, to.MaxVersions, distfile.MaxEntries)
 	}
 	// To make a directory for a mistyped name would hide the mistake.

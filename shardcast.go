@@ -100,7 +100,8 @@ var (
 	// their file and the remedy. Until it is mended, no version is published or retired there.
 	ErrSettings = store.ErrSettings
 
-	// ErrOptions means that an option is out of its range.
+	// ErrOptions means that an option is out of its range. The text of the error names it, by
+	// its field, behind that of ErrOptions.
 	ErrOptions = errors.New("bad option")
 
 	// ErrNotInitialized is what [Broadcast] and [Shutdown] return before
@@ -158,7 +159,7 @@ func (o FetchOptions) pool(servers []string, port int, others fetch.Options) (*f
 	for _, server := range servers {
 		u, err := fetch.ParseAddress(server, cmp.Or(port, DefaultPort))
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrOptions, err)
+			return nil, fmt.Errorf("%w: Servers: %w", ErrOptions, err)
 		}
 		if u.User == nil {
 			host := strings.ToLower(u.Hostname())
@@ -220,13 +221,13 @@ type WebOptions struct {
 func (o WebOptions) check() error {
 	for _, host := range o.AllowHosts {
 		if host == "" || strings.ContainsAny(host, ":/ ") {
-			return fmt.Errorf("%w: Web.AllowHosts has %q, want a name without a port, or *", ErrOptions, host)
+			return fmt.Errorf("%w: Web.AllowHosts: %q, want a name without a port, or *", ErrOptions, host)
 		}
 	}
 	for _, site := range o.CORS {
 		u, err := url.Parse(site)
 		if site != "*" && (err != nil || u.Host == "" || u.Scheme+"://"+u.Host != site) {
-			return fmt.Errorf("%w: Web.CORS has %q, want a site such as https://dashboard.example.com, or *",
+			return fmt.Errorf("%w: Web.CORS: %q, want a site such as https://dashboard.example.com, or *",
 				ErrOptions, site)
 		}
 	}
@@ -237,7 +238,7 @@ func (o WebOptions) check() error {
 func (l ServerLimits) serving(dialect, host string, web WebOptions) (server.Options, error) {
 	spoken, err := server.ParseDialect(dialect)
 	if err != nil {
-		return server.Options{}, fmt.Errorf("%w: %w", ErrOptions, err)
+		return server.Options{}, fmt.Errorf("%w: Dialect: %w", ErrOptions, err)
 	}
 	if err := web.check(); err != nil {
 		return server.Options{}, err
@@ -281,7 +282,7 @@ type SwarmOptions struct {
 func (o SwarmOptions) check() error {
 	for _, p := range o.Allow {
 		if !p.IsValid() || p.Addr().Is4In6() {
-			return fmt.Errorf("%w: Swarm.Allow has %v, want prefixes such as 10.0.0.0/8 or 2001:db8::/32", ErrOptions,
+			return fmt.Errorf("%w: Swarm.Allow: %v, want prefixes such as 10.0.0.0/8 or 2001:db8::/32", ErrOptions,
 				p)
 		}
 	}

@@ -21,14 +21,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// command returns one of ours, with a directory of its own and no settings.
-func command(ctx context.Context, t *testing.T, name string, args ...string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.CommandContext(ctx, filepath.Join(binaries, name), args...)
-	cmd.Dir = t.TempDir()
-	return cmd
-}
-
 // published returns a data directory with a version of fifty shards.
 func published(t *testing.T) string {
 	t.Helper()

@@ -97,7 +97,13 @@ func (f *following) run(cmd *cobra.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.client.Close()) }()
-	return f.download.during(cmd.Context(), s, func(ctx context.Context) error { return f.keepNewest(ctx, s) })
+	hint := "run the same command again to go on"
+	cli.Resume(cmd, hint)
+	err = f.download.during(cmd.Context(), s, func(ctx context.Context) error { return f.keepNewest(ctx, s) })
+	if err == nil && cmd.Context().Err() != nil {
+		s.logger.Info("ended", "hint", hint)
+	}
+	return err
 }
 
 // keepNewest keeps the newest version, until ctx ends.

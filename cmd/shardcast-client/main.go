@@ -131,6 +131,11 @@ func (d *download) run(cmd *cobra.Command) (err error) {
 	if d.list {
 		return d.printList(cmd.Context(), s.client, s.out)
 	}
+	hint := "run the same command again to go on with the partial file"
+	if d.opts.NoResume {
+		hint = "run the command without --no-resume to go on with the partial file"
+	}
+	cli.Resume(cmd, hint)
 	return d.during(cmd.Context(), s, func(ctx context.Context) error {
 		got, err := d.fetch(ctx, s)
 		if err != nil {
@@ -143,6 +148,7 @@ func (d *download) run(cmd *cobra.Command) (err error) {
 				return err
 			}
 		}
+		cli.Resume(cmd, "the download was complete")
 		return d.peers.seed(ctx, s)
 	})
 }
@@ -175,6 +181,9 @@ func (d *download) begin(cmd *cobra.Command) (*session, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if !opts.Swarm.Enabled {
+		opts.Swarm.Allow = nil // which the environment may have
 	}
 	stderr := cli.Stderr(cmd)
 	display := progress.New(d.progress, os.Stderr, stderr)

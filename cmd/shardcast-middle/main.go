@@ -75,6 +75,9 @@ func (c *command) serve(cmd *cobra.Command) (err error) {
 		return err
 	}
 	opts.Fetch.LimitRate = opts.Limits.LimitRate
+	if !opts.Swarm.Enabled {
+		opts.Swarm.Allow = nil // which the environment may have
+	}
 	opts.Logger = c.logger(cli.Stderr(cmd))
 	cli.WarnOfPasswords(cmd.Flags(), "upstream", opts.Upstreams, opts.Logger)
 	accessLog, err := c.accessLog()

@@ -59,7 +59,7 @@ func TransferFlags(flags *pflag.FlagSet, o *shardcast.FetchOptions) {
 		"PEM `FILE` of certificates to verify https:// servers by (default the system's)")
 	flags.Var(NewNetrc(&o.Credentials), "netrc", "`FILE` of names and passwords for servers, as of netrc(5) (default none)")
 	Note(flags, "netrc", "It has machine HOST login NAME password PASSWORD, or HOST:PORT, for each server that wants them, "+
-		"and nobody but its owner may read it. Credentials in a server's URL come first.")
+		"and only its owner may read it. Credentials in a server's URL come first.")
 }
 
 // RetryFlags add --attempts, --fast-attempts, --fast-interval and --slow-interval.

@@ -33,7 +33,34 @@ const (
 // interrupted is the cause of a context's end by a signal.
 type interrupted struct{ signal syscall.Signal }
 
-func (e interrupted) Error() string { return "interrupted by " + e.signal.String() }
+func (e interrupted) Error() string {
+	if e.signal == syscall.SIGTERM {
+		return "interrupted by SIGTERM"
+	}
+	return "interrupted by SIGINT"
+}
+
+// sentence says that cmd was interrupted, and how to go on; and err, where it is another.
+func (e interrupted) sentence(cmd *cobra.Command, err error) string {
+	text := e.Error()
+	if !errors.Is(err, e) && !errors.Is(err, context.Canceled) {
+		text = err.Error() + "; " + text
+	}
+	if hint := cmd.Annotations[resumeAnnotation]; hint != "" {
+		text += "; " + hint
+	}
+	return text
+}
+
+const resumeAnnotation = "shardcast resume"
+
+// Resume has the error of cmd, when a signal has interrupted it, say how to go on.
+func Resume(cmd *cobra.Command, hint string) {
+	if cmd.Annotations == nil {
+		cmd.Annotations = make(map[string]string)
+	}
+	cmd.Annotations[resumeAnnotation] = hint
+}
 
 // Run runs root with the arguments of the process until it is done or SIGINT or
 // SIGTERM ends its context; a second signal ends the process at once. It prints the
@@ -49,11 +76,16 @@ func Run(root *cobra.Command) int {
 	if err == nil {
 		return ExitDone
 	}
-	fmt.Fprintf(stderr, "%s: %v\n", root.Name(), err)
 	var by interrupted
 	if errors.As(context.Cause(ctx), &by) {
+		fmt.Fprintf(stderr, "%s: %s\n", root.Name(), by.sentence(cmd, err))
 		return exitSignal + int(by.signal)
 	}
+	text := err.Error()
+	if errors.Is(err, shardcast.ErrOptions) {
+		text = optionError(cmd, err)
+	}
+	fmt.Fprintf(stderr, "%s: %s\n", root.Name(), text)
 	code := exitCode(err)
 	if code == ExitUsage {
 		fmt.Fprintf(stderr, "Run '%s --help' for its flags.\n", cmd.CommandPath())
@@ -110,10 +142,11 @@ func prepare(root *cobra.Command) {
 			return nil
 		}
 		url, err := profile.Serve(cmd.Context(), *pprof)
-		if err == nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "profiles on %s\n", url)
+		if err != nil {
+			return fmt.Errorf("--pprof: %w", err)
 		}
-		return err
+		fmt.Fprintf(cmd.ErrOrStderr(), "profiles on %s\n", url)
+		return nil
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageFunc(usage)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/shardcast/shardcast"
 )
 
 // usageError is a mistake on the command line or in the environment.
@@ -29,6 +31,32 @@ func flagError(cmd *cobra.Command, err error) error {
 		return invalid(err, "--"+bad.GetFlag().Name)
 	}
 	return Usage(err)
+}
+
+// optionFlags are the flags of the library's options that the library checks.
+var optionFlags = map[string]string{
+	"Servers": "servers", "Version": "version", "From": "from", "Template": "output-template", "Marker": "marker",
+	"Link": "link", "SkipStale": "skip-stale", "MaxVersions": "max-versions", "Watch.Dir": "watch",
+	"Watch.Glob": "watch-glob", "Watch.Marker": "watch-marker", "Web.CORS": "cors", "Web.AllowHosts": "allow-host",
+}
+
+// optionError has err, an error of the library's options, name the flag of cmd in place of the
+// option.
+func optionError(cmd *cobra.Command, err error) string {
+	text := strings.TrimPrefix(err.Error(), shardcast.ErrOptions.Error()+": ")
+	option, reason, _ := strings.Cut(text, ": ")
+	name := optionFlags[option]
+	if option == "Servers" && cmd.Flags().Lookup(name) == nil {
+		name = "upstream"
+	}
+	switch flag := cmd.Flags().Lookup(name); {
+	case flag == nil:
+		return text
+	case annotation(flag, fromEnvAnnotation) != "":
+		return "environment variable " + variable(flag) + ": " + reason
+	default:
+		return "--" + name + ": " + reason
+	}
 }
 
 // synonyms are flags whose names other commands, or other programs, use for one of ours.

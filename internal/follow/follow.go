@@ -79,26 +79,26 @@ func (o Options) Check() error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{o.Marker, o.Link} {
+	for option, name := range map[string]string{"Marker": o.Marker, "Link": o.Link} {
 		if name == "" {
 			continue
 		}
 		if err := checkName(name); err != nil {
-			return err
+			return fmt.Errorf("%s: %w", option, err)
 		}
 	}
 	switch {
 	case o.Keep < 0:
-		return fmt.Errorf("%d versions to keep", o.Keep)
+		return fmt.Errorf("Keep: %d versions", o.Keep)
 	case o.All && o.SkipStale:
-		return errors.New("all versions in order, and skipping stale ones, cannot be combined")
+		return errors.New("SkipStale: it leaves out versions, and All delivers every one")
 	case o.Marker != "" && !t.ownDir():
-		return fmt.Errorf("a marker beside each version wants {version} or {n} in a directory of the template %q",
+		return fmt.Errorf("Marker: one beside each version wants {version} or {n} in a directory of the template %q",
 			string(t))
 	case o.Marker != "" && path.Base(string(t)) == o.Marker:
-		return fmt.Errorf("marker %s: the template %q has a file of that name", o.Marker, string(t))
+		return fmt.Errorf("Marker: %s: the template %q has a file of that name", o.Marker, string(t))
 	case o.Link != "" && t.begins(o.Link):
-		return fmt.Errorf("link %s: the template %q has a directory of that name", o.Link, string(t))
+		return fmt.Errorf("Link: %s: the template %q has a directory of that name", o.Link, string(t))
 	}
 	return nil
 }

@@ -27,13 +27,13 @@ func parseTemplate(text string) (template, error) {
 	sample := t.path(1, "name")
 	switch {
 	case strings.ContainsAny(bare, `{}`):
-		return "", fmt.Errorf("template %q: want no braces but {version}, {n} and {name}", text)
+		return "", fmt.Errorf("Template: %q: want no braces but {version}, {n} and {name}", text)
 	case !numbered(text):
-		return "", fmt.Errorf("template %q: want {version} or {n} in it, for each version to have its own file", text)
+		return "", fmt.Errorf("Template: %q: want {version} or {n} in it, for each version to have its own file", text)
 	case strings.Contains(text, `\`), path.Clean(sample) != sample, !filepath.IsLocal(filepath.FromSlash(sample)):
-		return "", fmt.Errorf("template %q: want a path that stays in the output directory, with slashes", text)
+		return "", fmt.Errorf("Template: %q: want a path that stays in the output directory, with slashes", text)
 	case isOurs(sample), !printable(text):
-		return "", fmt.Errorf("template %q: not a path for files to stay at", text)
+		return "", fmt.Errorf("Template: %q: not a path for files to stay at", text)
 	}
 	return t, nil
 }

@@ -59,28 +59,28 @@ type Watch struct {
 // cannot follow w.
 func (w Watch) Check(data string) error {
 	if _, err := path.Match(w.Glob, ""); err != nil || w.Glob == "" {
-		return fmt.Errorf("glob %q: want a pattern such as '*.safetensors'", w.Glob)
+		return fmt.Errorf("Glob: %q, want a pattern such as '*.safetensors'", w.Glob)
 	}
 	if strings.Contains(w.Glob, "**") {
-		return fmt.Errorf("glob %q: ** for directories of any depth is not supported; "+
+		return fmt.Errorf("Glob: %q, ** for directories of any depth is not supported; "+
 			"want a name, or a directory's and a name, such as '*/*.safetensors'", w.Glob)
 	}
 	parts := strings.Split(w.Glob, "/")
 	for _, part := range parts {
 		if part == "" || strings.HasPrefix(part, ".") || len(parts) > 2 {
-			return fmt.Errorf("glob %q: want a name, or a directory's and a name, neither of which begins with a dot",
+			return fmt.Errorf("Glob: %q, want a name, or a directory's and a name, neither of which begins with a dot",
 				w.Glob)
 		}
 	}
 	if w.Marker != filepath.Base(w.Marker) && w.Marker != "" {
-		return fmt.Errorf("marker %q: want a name without a directory", w.Marker)
+		return fmt.Errorf("Marker: %q, want a name without a directory", w.Marker)
 	}
 	if w.Settle <= 0 {
-		return fmt.Errorf("files settle for %s: want more than nothing", w.Settle)
+		return fmt.Errorf("Settle: %s, want more than nothing", w.Settle)
 	}
 	for dir := absolute(w.Dir); ; dir = filepath.Dir(dir) {
 		if same(dir, absolute(data)) {
-			return fmt.Errorf("%s is in the data directory %s, whose files would be published again", w.Dir, data)
+			return fmt.Errorf("Dir: %s is in the data directory %s, whose files would be published again", w.Dir, data)
 		}
 		if dir == filepath.Dir(dir) {
 			break
@@ -95,14 +95,14 @@ func (w Watch) checkDir() error {
 	info, err := os.Stat(w.Dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("directory %s does not exist; make it before the start", w.Dir)
+		return fmt.Errorf("Dir: %s does not exist; make it before the start", w.Dir)
 	case err == nil && !info.IsDir():
-		return fmt.Errorf("%s is not a directory", w.Dir)
+		return fmt.Errorf("Dir: %s is not a directory", w.Dir)
 	case err == nil:
 		_, err = os.ReadDir(w.Dir)
 	}
 	if err != nil {
-		return fmt.Errorf("directory %s cannot be read: %w", w.Dir, err)
+		return fmt.Errorf("Dir: %s cannot be read: %w", w.Dir, err)
 	}
 	return nil
 }
