@@ -61,6 +61,7 @@ func (c *command) broadcast(cmd *cobra.Command, path string, as shardcast.Broadc
 		return err
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
+	cli.Resume(cmd, "nothing was published; run the same command again")
 	version, err := o.BroadcastAs(cmd.Context(), path, as)
 	if err != nil {
 		return err

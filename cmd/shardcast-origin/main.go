@@ -139,27 +139,3 @@ func (c *command) publish(ctx context.Context, o *shardcast.Origin, ready <-chan
 	}
 	return nil
 }
-<<<<<<< HEAD
-=======
-
-// broadcast publishes file and prints the name of its version.
-func (c *command) broadcast(cmd *cobra.Command, file string) (err error) {
-	o, err := shardcast.NewOrigin(shardcast.OriginOptions{
-		DataDir: c.opts.DataDir, ShardSize: c.opts.ShardSize, MaxVersions: c.opts.MaxVersions,
-		Logger: c.logger(cli.Stderr(cmd)),
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, o.Close()) }()
-	cli.Resume(cmd, "nothing was published; run the same command again")
-	version, err := o.Broadcast(cmd.Context(), file)
-	if err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintln(cmd.OutOrStdout(), version); err != nil {
-		return fmt.Errorf("%s is published as %s, and the name was not printed: %w", file, version, err)
-	}
-	return nil
-}
->>>>>>> a07a832 (cli: messages name flags and say how to go on)
