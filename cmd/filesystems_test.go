@@ -63,7 +63,8 @@ func TestStoriesOnOtherFileSystems(t *testing.T) {
 			stories := slices.DeleteFunc(slices.Clone(onEach), func(story string) bool { return story == fs.without })
 			// In namespaces of its own, which take the mounts and the processes with them.
 			run := exec.CommandContext(t.Context(), "unshare",
-				"--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-c", "{ "+fs.mount+"; } || exit 77; \"$@\"", "sh",
+				"--mount", "--pid", "--mount-proc", "--fork", "--kill-child",
+				"sh", "-c", "{ "+fs.mount+"; } || exit 77; \"$@\"", "sh",
 				os.Args[0], "-test.run=^TestScripts$/^("+strings.Join(stories, "|")+")$")
 			run.Env = append(os.Environ(),
 				"DIR="+dir, "TMPDIR="+dir, workVariable+"="+dir, binariesVariable+"="+binaries)
