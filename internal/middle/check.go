@@ -37,28 +37,12 @@ func (c checker) check(ctx context.Context, damaged chan<- distfile.Entry) {
 		before := unread
 		unread = make(map[distfile.Entry]bool)
 		for _, e := range slices.Backward(held) {
-			err := c.verify(ctx, e)
+			err := c.checkOne(ctx, e, damaged)
 			if ctx.Err() != nil {
 				return
 			}
-			if err == nil {
-				c.logger.Debug("held version is right", "version", e.Version.String())
-				continue
-			}
-			if still, bad := c.dir.holds(e); bad == nil && !still {
-				continue // retired or replaced meanwhile
-			}
-			if !isWrong(err) {
-				if unread[e] = true; !before[e] {
-					c.logger.Warn("held version cannot be read now", "version", e.Version.String(), "err", err)
-				}
-				continue
-			}
-			c.logger.Warn("held version is fetched again", "version", e.Version.String(), "err", err)
-			select {
-			case damaged <- e:
-			case <-ctx.Done():
-				return
+			if unread[e] = err != nil; err != nil && !before[e] {
+				c.logger.Warn("held version cannot be read now", "version", e.Version.String(), "err", err)
 			}
 		}
 		held = slices.DeleteFunc(held, func(e distfile.Entry) bool { return !unread[e] })
@@ -66,6 +50,30 @@ func (c checker) check(ctx context.Context, damaged chan<- distfile.Entry) {
 			return
 		}
 	}
+}
+
+// checkOne verifies e, and sends it to damaged if it is wrong. It returns an error if e cannot
+// be read now.
+func (c checker) checkOne(ctx context.Context, e distfile.Entry, damaged chan<- distfile.Entry) error {
+	err := c.verify(ctx, e)
+	if err == nil {
+		c.logger.Debug("held version is right", "version", e.Version.String())
+	}
+	if err == nil || ctx.Err() != nil {
+		return nil
+	}
+	if still, bad := c.dir.holds(e); bad == nil && !still {
+		return nil // retired or replaced meanwhile
+	}
+	if !isWrong(err) {
+		return err
+	}
+	c.logger.Warn("held version is fetched again", "version", e.Version.String(), "err", err)
+	select {
+	case damaged <- e:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // held returns the versions that are held, as soon as the list can be read.

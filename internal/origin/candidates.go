@@ -93,16 +93,15 @@ func (w Watch) below(f *found, root *os.Root, data, pattern, glob string) error 
 // within adds the files that match glob in the directory dir of root.
 func (w Watch) within(f *found, root *os.Root, dir, glob string) error {
 	entries, err := fs.ReadDir(root.FS(), dir)
+	var marker fs.FileInfo
+	if err == nil && w.Marker != "" {
+		marker, err = root.Lstat(path.Join(dir, w.Marker))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
 	if err != nil {
 		return err
-	}
-	var marker fs.FileInfo
-	if w.Marker != "" {
-		if marker, err = root.Lstat(path.Join(dir, w.Marker)); errors.Is(err, fs.ErrNotExist) {
-			return nil
-		} else if err != nil {
-			return err
-		}
 	}
 	for _, e := range entries {
 		if !matches(glob, e.Name()) || e.Name() == w.Marker {
