@@ -1,6 +1,7 @@
 package progress
 
 import (
+	"bytes"
 	"io"
 	"math"
 	"slices"
@@ -95,6 +96,18 @@ func (b *bars) end() {
 		b.bar, b.progress = nil, nil // there may be another download
 		b.last.Store(nil)
 	}
+}
+
+// returning begins each drawing over an earlier one in the first column: a key that a terminal
+// echoes, such as ^C, moves the cursor, and what stands left of it would stay.
+type returning struct{ out io.Writer }
+
+func (r returning) Write(drawing []byte) (int, error) {
+	if !bytes.HasPrefix(drawing, []byte("\x1b[")) {
+		return r.out.Write(drawing)
+	}
+	n, err := r.out.Write(append([]byte{'\r'}, drawing...))
+	return max(n-1, 0), err
 }
 
 // terminal is the terminal that mpb draws on.

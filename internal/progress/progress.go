@@ -58,7 +58,9 @@ type Display struct {
 // New returns a Display that shows a download on stderr, and has log write there through it.
 // No method of it but Write waits for a reader of stderr for longer than a second.
 func New(mode Mode, stderr *os.File, log *logqueue.Queue) *Display {
-	term := &terminal{ConsoleWriter: cupwriter.New(stderr, false)}
+	console := cupwriter.New(returning{stderr}, false)
+	console.SetTermFd(int(stderr.Fd()))
+	term := &terminal{ConsoleWriter: console}
 	switch {
 	case mode == Bar && !term.IsTerminal(), mode == Auto && !drawable(term):
 		mode = Plain

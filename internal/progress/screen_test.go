@@ -15,7 +15,7 @@ import (
 )
 
 // screen is the visible text of a terminal that is never scrolled. It
-// accepts lines in ASCII and the two sequences of mpb, and fails the test for any other.
+// accepts lines in ASCII and the two sequences of mpb, the first after a carriage return, and fails the test for any other.
 type screen struct {
 	t *testing.T
 
@@ -31,7 +31,7 @@ func newScreen(t *testing.T, width, height int) *screen {
 	return &screen{t: t, width: width, height: height, lines: []string{""}}
 }
 
-var sequence = regexp.MustCompile(`^\x1b\[([0-9]+)A|^\x1b\[J`)
+var sequence = regexp.MustCompile(`^\r\x1b\[([0-9]+)A|^\x1b\[J`)
 
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
@@ -102,5 +102,5 @@ func (c console) GetTermSize() (width, height int, err error) {
 
 // displayOn returns a Display that draws on s, and writes to log after that.
 func displayOn(s *screen, log io.Writer) *Display {
-	return newDisplay(Bar, log, log, &terminal{ConsoleWriter: console{cupwriter.New(s, true), s}})
+	return newDisplay(Bar, log, log, &terminal{ConsoleWriter: console{cupwriter.New(returning{s}, true), s}})
 }
