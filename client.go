@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -52,6 +51,11 @@ type ClientOptions struct {
 	// NoResume has downloads begin afresh, without the file or the partial file of an earlier
 	// one.
 	NoResume bool
+
+	// Replace has a version that is a directory replace any directory at its path, whatever
+	// is in it. Without it only an empty directory is replaced, and one that a download has
+	// put there.
+	Replace bool
 
 	// Swarm has downloads swap shards with peers, where the servers have a swarm, while
 	// [Client.Serve] runs. Fetch.LimitRate bounds the throughput to peers separately.
@@ -113,6 +117,7 @@ type Client struct {
 	outputDir string
 	wait      time.Duration
 	noResume  bool
+	replace   bool
 	progress  func(fetch.Progress) // or nil
 	logger    *slog.Logger
 	board     *relay.Board     // the arriving shards, for peers; nil without a swarm
@@ -138,7 +143,7 @@ func NewClient(opts ClientOptions) (*Client, error) {
 	}
 	c := &Client{
 		pool: pool, client: client.New(pool, logger), outputDir: cmp.Or(opts.OutputDir, DefaultOutputDir),
-		wait: opts.Wait, noResume: opts.NoResume, logger: logger,
+		wait: opts.Wait, noResume: opts.NoResume, replace: opts.Replace, logger: logger,
 	}
 	if opts.Progress != nil {
 		c.progress = func(p fetch.Progress) { opts.Progress(c.progressOf(p)) }
@@ -194,8 +199,9 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 	return versions, nil
 }
 
-// Download downloads a version, such as "v1" or [Latest], to the file path; an empty
-// path means download_v1.bin in the options' OutputDir. It makes missing directories. If path
+// Download downloads a version, such as "v1" or [Latest], to the file path, or to the
+// directory path if the version is one; an empty path means download_v1.bin in the options'
+// OutputDir, or a directory of the published name there. It makes missing directories. If path
 // is a symbolic link, Download replaces the link's target. A file at path that has the
 // version's digest stays, and nothing is fetched, unless the options have NoResume or a swarm.
 // When it returns nil, the whole published file is on the disk, with the permissions of the
@@ -231,15 +237,14 @@ func (c *Client) download(ctx context.Context, version string, d client.Download
 	if err != nil {
 		return Result{}, err
 	}
-	if d.Path == "" {
-		d.Path = filepath.Join(c.outputDir, "download_"+entry.Version.String()+".bin")
-	}
+	path := d.Path
+	d.Dir, d.Named, d.Replace = c.outputDir, func(name string) { path = name }, c.replace
 	d.Entry, d.Afresh, d.Patient, d.Progress = entry, c.noResume, true, c.progress
 	m, went, err := c.client.Download(ctx, d)
 	if err != nil {
 		return Result{}, err
 	}
-	got := Result{Version: versionOf(entry.Version, m), Path: d.Path, Progress: c.progressOf(went)}
+	got := Result{Version: versionOf(entry.Version, m), Path: path, Progress: c.progressOf(went)}
 	if d.To != nil {
 		got.Path = ""
 	}

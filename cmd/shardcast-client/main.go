@@ -73,12 +73,16 @@ not listed yet. It shows its progress on stderr.`,
 		"time to wait for the version and for a server, in seconds (default 0)")
 	cli.Note(flags, "wait",
 		"For latest any version will do. With 0 a download of a version that is not listed fails at once.")
-	flags.StringVar(&d.outputFile, "output-file", "", "`FILE` to write (default download_VERSION.bin in --output-dir)")
+	flags.StringVar(&d.outputFile, "output-file", "",
+		"`PATH` of the file or directory (default download_VERSION.bin in --output-dir)")
 	cli.Note(flags, "output-file",
-		"If it is a symbolic link, its target is replaced. - is stdout, which gets the bytes once all are verified; "+
+		"The default of a directory is its published name in --output-dir. If PATH is a symbolic link, its target is replaced. - is stdout, which gets the bytes once all are verified; "+
 			"until then they are in --output-dir.")
 	flags.StringVar(&d.opts.OutputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` of downloads")
 	cli.Note(flags, "output-dir", "The client makes a missing one.")
+	flags.BoolVar(&d.opts.Replace, "replace", false,
+		"replace a directory of that name, whatever is in it, by a version that is a directory")
+	cli.Note(flags, "replace", "Otherwise only an empty one is replaced, and one that a download has put there.")
 	flags.BoolVar(&d.opts.NoResume, "no-resume", false, "begin afresh, without an earlier file or partial file")
 	cli.Under(flags, cli.Fetch)
 	d.addShared(flags)

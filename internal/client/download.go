@@ -8,12 +8,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/tree"
 )
 
 // A Download describes one download. Entry is required, and Path or Place.
@@ -21,9 +23,14 @@ type Download struct {
 	// Entry is the version, see [Client.Find].
 	Entry distfile.Entry
 
-	// Path is the output file, or a symbolic link to it. Missing directories on the way there
-	// are made.
-	Path string
+	// Path is the output file, or directory of a tree, or a symbolic link to it. Missing
+	// directories on the way there are made. Empty means the default name in Dir:
+	// download_v1.bin, or for a tree the publisher's name.
+	Path, Dir string
+
+	// Named is called with the path of the output when Path is empty and its name is known.
+	// Nil is allowed.
+	Named func(path string)
 
 	// Place chooses the output file in Path's stead, once the manifest is known: the file
 	// base in dir, which the download closes. It is called again when a second manifest
@@ -36,6 +43,10 @@ type Download struct {
 
 	// Patient is that of a [fetch.Task].
 	Patient bool
+
+	// Replace replaces a directory at Path, whatever is in it, by a tree. Without it only an
+	// empty directory is replaced, and one that a download has put there.
+	Replace bool
 
 	// Afresh discards the partial file of an earlier download, and replaces a complete file.
 	Afresh bool
@@ -51,7 +62,8 @@ type Download struct {
 // Errors are those of [fetch.Pool.Fetch] and of the file system.
 func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetch.Progress, error) {
 	start := time.Now()
-	_, missing := os.Lstat(filepath.Dir(d.Path))
+	_, missing := os.Lstat(d.directory())
+	unnamed := d.Path == "" && d.Place == nil
 	var out *output
 	m, went, err := c.pool.Fetch(ctx, fetch.Task{
 		Entry: d.Entry, Progress: d.Progress, Patient: d.Patient,
@@ -66,11 +78,17 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 			err := c.discard(out, true)
 			d.Afresh = d.Afresh && out == nil
 			out = nil
+			if unnamed {
+				d.Path = filepath.Join(d.Dir, defaultName(d.Entry.Version, m.Stated))
+				if d.Named != nil {
+					d.Named(d.Path)
+				}
+			}
 			if err == nil {
-				out, err = c.open(ctx, d, m.Stated, m.Tier)
+				out, err = c.open(ctx, d, m)
 			}
 			if err != nil {
-				return nil, fmt.Errorf("write %s: %w", d.Path, err)
+				return nil, err
 			}
 			d.Path = out.path()
 			return out, nil
@@ -135,48 +153,89 @@ func (c *Client) have(d Download, have complete) (shard.Manifest, fetch.Progress
 
 // open opens the output file for m, and shares it if the client shares. The error is a complete
 // if the file is there already.
-func (c *Client) open(ctx context.Context, d Download, m shard.Manifest, tier int) (*output, error) {
-	dir, base, err := c.place(ctx, d, m)
+func (c *Client) open(ctx context.Context, d Download, of fetch.Manifest) (*output, error) {
+	m := of.Stated
+	var t *tree.Tree
+	var err error
+	if m.Files != nil {
+		if t, err = c.pool.Files(ctx, of, nil); err != nil {
+			return nil, err
+		}
+	}
+	at, err := c.place(ctx, d, m)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("write %s: %w", d.Path, err)
 	}
-	c.sweep(dir, base)
-	out, err := create(ctx, dir, base, m, d.Afresh)
-	if err != nil || c.sharing == nil {
-		return out, err
+	c.sweep(at.dir, at.base)
+	out, err := create(ctx, at, m, t, d.Afresh)
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", d.Path, err)
 	}
-	if out.shared, err = c.sharing.begin(out, d.Entry.Version, m, tier); err != nil {
+	if c.sharing == nil {
+		return out, nil
+	}
+	if out.shared, err = c.sharing.begin(out, d.Entry.Version, m, of.Tier); err != nil {
 		return nil, errors.Join(err, c.discard(out, out.resumed))
 	}
 	return out, nil
 }
 
-// place returns the place of the output file for m, where a file may get its name in the end.
-func (c *Client) place(ctx context.Context, d Download, m shard.Manifest) (*os.Root, string, error) {
-	place := d.Place
-	if place == nil {
-		place = func(shard.Manifest) (*os.Root, string, error) { return openPlace(d.Path) }
+// directory is the directory of the output.
+func (d Download) directory() string {
+	if d.Path == "" {
+		return d.Dir
 	}
-	dir, base, err := place(m)
+	return filepath.Dir(d.Path)
+}
+
+// at is where an output gets its final name.
+type at struct {
+	dir     *os.Root
+	base    string
+	replace bool // a directory of that name
+}
+
+// place returns the place of the output for m, where it may get its name in the end.
+func (c *Client) place(ctx context.Context, d Download, m shard.Manifest) (to at, err error) {
+	if d.Place != nil {
+		to.dir, to.base, err = d.Place(m)
+	} else {
+		if m.Files != nil {
+			d.Path = strings.TrimRight(d.Path, string(filepath.Separator))
+		}
+		to.dir, to.base, err = openPlace(d.Path)
+	}
 	if err != nil || d.To != nil {
-		return dir, base, err
+		return to, err
 	}
-	if err = disk.CheckPlace(dir, base); err == nil && d.Place == nil && !d.Afresh && c.sharing == nil {
-		err = c.isComplete(ctx, d, m, dir, base)
+	if m.Files != nil {
+		to.replace, err = checkTreePlace(to.dir, to.base, d.Replace)
+	} else {
+		err = disk.CheckPlace(to.dir, to.base)
+	}
+	if d.Place == nil && !d.Afresh && c.sharing == nil {
+		if same := c.isComplete(ctx, d, m, to.dir, to.base); same != nil {
+			err = same // also where it may not be replaced
+		}
 	}
 	if err != nil {
-		return nil, "", errors.Join(err, dir.Close())
+		return at{}, errors.Join(err, to.dir.Close())
 	}
-	return dir, base, nil
+	return to, nil
 }
 
 // isComplete returns a complete if the file base in dir is the one that m describes, and nil if
 // it is another one.
 func (c *Client) isComplete(ctx context.Context, d Download, m shard.Manifest, dir *os.Root, base string) error {
 	m.Digest = cmp.Or(m.Digest, d.Entry.Digest)
-	same, err := Comparison{
-		Dir: dir, Name: base, Manifest: m, Logger: c.logger.With("version", d.Entry.Version.String()),
-	}.Run(ctx)
+	logger := c.logger.With("version", d.Entry.Version.String())
+	if m.Files != nil {
+		if isSameTree(ctx, dir, base, m, logger) {
+			return complete{m}
+		}
+		return context.Cause(ctx)
+	}
+	same, err := Comparison{Dir: dir, Name: base, Manifest: m, Logger: logger}.Run(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

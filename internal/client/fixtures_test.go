@@ -51,3 +51,11 @@ func find(t *testing.T, c *client.Client) distfile.Entry {
 	require.NoError(t, err)
 	return e
 }
+
+// offered returns all versions of s, ascending.
+func offered(t *testing.T, s *site) []distfile.Entry {
+	t.Helper()
+	entries, err := s.Store.Distribution()
+	require.NoError(t, err)
+	return entries
+}

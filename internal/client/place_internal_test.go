@@ -23,7 +23,7 @@ func TestOutputIsAPlaceForShards(t *testing.T) {
 					t.Helper()
 					root, err := os.OpenRoot(dir)
 					require.NoError(t, err)
-					out, err := create(t.Context(), root, "weights.bin", m, false)
+					out, err := create(t.Context(), at{dir: root, base: "weights.bin"}, m, nil, false)
 					require.NoError(t, err)
 					if shared {
 						none := func(int) (relay.File, error) { return nil, os.ErrNotExist }

@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"sync"
 
-	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -38,26 +36,26 @@ type sharing struct {
 	all []shared   // the newest last
 }
 
-// shared is one of these, with its file, which may be renamed meanwhile.
+// shared is one of these, with its bytes, which may get another name meanwhile.
 type shared struct {
 	version *relay.Version
-	file    *os.File
+	bytes   reader
 }
 
 // begin puts the download to out on the board, and takes the oldest one off.
 func (s *sharing) begin(out *output, v shard.Version, m shard.Manifest, tier int) (*relay.Version, error) {
-	file, err := disk.OpenRegular(out.dir, partName(out.base))
+	bytes, err := out.content.share()
 	if err != nil {
 		return nil, err
 	}
 	e := distfile.Entry{Version: v, Digest: m.Digest}
 	version := s.board.Begin(e, m, tier, func(number int) (relay.File, error) {
 		of := m.Shard(number)
-		return part{io.NewSectionReader(file, of.Offset, of.Size)}, nil
+		return part{io.NewSectionReader(bytes, of.Offset, of.Size)}, nil
 	})
 	s.board.List(e)
 	s.mu.Lock()
-	s.all = append(s.all, shared{version, file})
+	s.all = append(s.all, shared{version, bytes})
 	s.mu.Unlock()
 	return version, s.end(mostShared)
 }
@@ -96,7 +94,7 @@ func (o shared) end(board *relay.Board) error {
 		board.Unlist(number)
 	}
 	o.version.End()
-	if err := o.file.Close(); err != nil {
+	if err := o.bytes.Close(); err != nil {
 		return fmt.Errorf("stop sharing %s: %w", number, err)
 	}
 	return nil

@@ -167,3 +167,18 @@ func Need(dir string, size int64) error {
 func IsFull(err error) bool {
 	return errors.Is(err, ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
+
+// AllocatedBelow returns the disk space of the files below root, in bytes, as far as they can
+// be seen.
+func AllocatedBelow(root *os.Root) (size int64) {
+	_ = fs.WalkDir(root.FS(), ".", func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return nil //nolint:nilerr // it counts as nothing
+		}
+		if info, err := entry.Info(); err == nil {
+			size += Allocated(info)
+		}
+		return nil
+	})
+	return size
+}

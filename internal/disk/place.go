@@ -35,3 +35,21 @@ func CheckPlace(root *os.Root, name string) error {
 	}
 	return checkFlags(root.Name(), full, true)
 }
+
+// CheckDirectory is [CheckPlace] for a directory that has the name and is to be replaced by
+// another one.
+func CheckDirectory(root *os.Root, name string) error {
+	info, err := root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	dir, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	if !mayReplace(dir, info) {
+		return fmt.Errorf("it belongs to another user, and %s is a directory where each user may replace only "+
+			"their own files; choose another name", root.Name())
+	}
+	return checkFlags(root.Name(), filepath.Join(root.Name(), name), true)
+}

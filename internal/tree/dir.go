@@ -26,6 +26,7 @@ type Dir struct {
 	root  *os.Root
 	tree  *Tree
 	began bool // by an earlier Dir
+	reads bool // and does not write
 
 	mu    sync.Mutex      // guards the fields below
 	there map[string]bool // the paths of files and directories that have been made
@@ -68,6 +69,15 @@ func NewDir(root *os.Root, t *Tree) (*Dir, error) {
 	}
 	return d, d.makeAlike()
 }
+
+// NewReader returns a Dir of t in root, which it does not close, for [Dir.ReadAt] alone:
+// another Dir may write to the files.
+func NewReader(root *os.Root, t *Tree) *Dir {
+	return &Dir{root: root, tree: t, reads: true, open: make(map[int]*file)}
+}
+
+// Tree returns the tree.
+func (d *Dir) Tree() *Tree { return d.tree }
 
 // makeDirectory makes the directory name and those that it is in, unless they are there.
 func (d *Dir) makeDirectory(name string) error {
@@ -152,6 +162,9 @@ func (d *Dir) acquire(i int, create bool) (*file, error) {
 // openFile opens the file of f.
 func (d *Dir) openFile(f File, create bool) (*os.File, error) {
 	name := filepath.FromSlash(f.Path)
+	if d.reads {
+		return d.root.OpenFile(name, os.O_RDONLY|nonblock, 0)
+	}
 	if d.there[f.Path] {
 		return d.root.OpenFile(name, os.O_RDWR|nonblock, 0)
 	}

@@ -62,13 +62,23 @@ type Site struct {
 // New returns a site that offers files as v1, v2 and so on.
 func New(t *testing.T, files ...[]byte) *Site {
 	t.Helper()
+	var paths []string
+	for _, data := range files {
+		path := filepath.Join(t.TempDir(), "weights.bin")
+		require.NoError(t, os.WriteFile(path, data, 0o600))
+		paths = append(paths, path)
+	}
+	return Of(t, paths...)
+}
+
+// Of returns a site that offers the files and directories paths as v1, v2 and so on.
+func Of(t *testing.T, paths ...string) *Site {
+	t.Helper()
 	silent := slog.New(slog.DiscardHandler)
 	st, err := store.Open(t.TempDir(), store.Origin)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, st.Close()) })
-	for _, data := range files {
-		path := filepath.Join(t.TempDir(), "weights.bin")
-		require.NoError(t, os.WriteFile(path, data, 0o600))
+	for _, path := range paths {
 		_, err := origin.New(st, ShardSize, 100, silent).Broadcast(t.Context(), path)
 		require.NoError(t, err)
 	}

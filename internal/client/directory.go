@@ -1,0 +1,292 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/tree"
+)
+
+// treeContent is the partial directory of a version that is a tree. It has
+//
+//	lock       held by the download
+//	version    which version it is of, as the footer of a partial file says it
+//	tree/      the files, which gets the final name
+type treeContent struct {
+	dir     *os.Root
+	base    string // the final name
+	replace bool   // a directory that has the final name
+	part    *os.Root
+	lock    *os.File
+	within  *os.Root // tree/
+	files   *tree.Dir
+	placed  bool
+}
+
+// Names in a partial directory.
+const (
+	lockName    = "lock"
+	versionName = "version"
+	treeName    = "tree"
+)
+
+// openTree opens the partial directory at to for the tree t, whose manifest is m, and
+// reports whether files of an earlier download are in it, also with an error.
+func openTree(
+	ctx context.Context, to at, m shard.Manifest, t *tree.Tree, afresh bool,
+) (*treeContent, bool, error) {
+	if err := restoreOld(to.dir, to.base); err != nil {
+		return nil, true, err
+	}
+	c := &treeContent{dir: to.dir, base: to.base, replace: to.replace}
+	if err := c.claim(ctx); err != nil {
+		return nil, true, err
+	}
+	resumed, err := c.prepare(m, afresh)
+	if err == nil {
+		c.files, err = tree.NewDir(c.within, t)
+	}
+	if err != nil {
+		return nil, resumed, errors.Join(err, c.end(resumed))
+	}
+	return c, resumed, nil
+}
+
+// claim makes the partial directory and locks it.
+func (c *treeContent) claim(ctx context.Context) (err error) {
+	name := partName(c.base)
+	for {
+		// A partial file is one of a version that was a file.
+		if info, err := c.dir.Lstat(name); err == nil && info.Mode().IsRegular() {
+			if err := removeUnused(c.dir, name); err != nil {
+				return err
+			}
+		}
+		if err := disk.MakePrivate(c.dir, name); err != nil {
+			return err
+		}
+		if c.part, err = c.dir.OpenRoot(name); err != nil {
+			return err
+		}
+		if c.lock, err = disk.Lock(ctx, c.part, lockName); err != nil {
+			return errors.Join(err, c.part.Close())
+		}
+		named, err := c.dir.Lstat(name)
+		here, failed := c.part.Stat(".")
+		if err == nil && failed == nil && os.SameFile(named, here) {
+			return nil
+		}
+		// Another download has removed the directory meanwhile.
+		if err := errors.Join(failed, c.lock.Close(), c.part.Close()); err != nil {
+			return err
+		}
+	}
+}
+
+// prepare makes the partial directory ready for m, and reports whether files of an earlier
+// download of it are there.
+func (c *treeContent) prepare(m shard.Manifest, afresh bool) (resumed bool, err error) {
+	want := []byte(footerOf(m.Digest))
+	if !afresh {
+		was, err := c.part.ReadFile(versionName)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return true, err // what cannot be read now may be right
+		}
+		resumed = bytes.Equal(was, want)
+	}
+	if !resumed {
+		if err := c.part.RemoveAll(treeName); err != nil {
+			return false, err
+		}
+		if err := disk.WriteFile(c.part, versionName+".tmp", versionName, want, 0o600); err != nil {
+			return false, err
+		}
+	}
+	if err := c.part.Mkdir(treeName, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		return resumed, err
+	}
+	if c.within, err = c.part.OpenRoot(treeName); err != nil {
+		return resumed, err
+	}
+	return resumed, disk.Need(c.dir.Name(), m.Size-disk.AllocatedBelow(c.within))
+}
+
+// ReadAt reads from the files.
+func (c *treeContent) ReadAt(p []byte, offset int64) (int, error) { return c.files.ReadAt(p, offset) }
+
+// WriteAt writes to the files.
+func (c *treeContent) WriteAt(p []byte, offset int64) (int, error) { return c.files.WriteAt(p, offset) }
+
+func (c *treeContent) written(from, to int64) ([]disk.Range, error) { return c.files.Written(from, to) }
+
+// flush does nothing: the files flush themselves, and the end syncs them all.
+func (c *treeContent) flush(int64, int64) {}
+
+func (c *treeContent) place() error {
+	// Where the file system cannot mark it, the next download asks for --replace.
+	_ = disk.Mark(c.within)
+	if err := c.files.Finish(); err != nil {
+		return err
+	}
+	from := path.Join(partName(c.base), treeName)
+	var err error
+	if _, missing := c.dir.Lstat(c.base); c.replace && missing == nil {
+		err = c.exchange(from)
+	} else {
+		err = c.dir.Rename(from, c.base) // also in place of an empty directory
+	}
+	c.placed = err == nil
+	return err
+}
+
+// exchange gives the directory from the final name, and the one that has it the name from.
+// That is removed in the end; until then no download may take it for one that has begun.
+func (c *treeContent) exchange(from string) error {
+	text, err := c.part.ReadFile(versionName)
+	if err != nil {
+		return err
+	}
+	if err := c.part.Remove(versionName); err != nil {
+		return err
+	}
+	err = disk.Exchange(c.dir, from, c.base)
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = c.replaceInSteps(from)
+	}
+	if err != nil {
+		err = errors.Join(err, c.part.WriteFile(versionName, text, 0o600))
+	}
+	return err
+}
+
+// replaceInSteps gives the directory from the final name, and moves the one that has it
+// aside, whose name [restoreOld] gives back if this process dies in between.
+func (c *treeContent) replaceInSteps(from string) error {
+	old := oldName(c.base)
+	if err := c.dir.RemoveAll(old); err != nil {
+		return err
+	}
+	if err := c.dir.Rename(c.base, old); err != nil {
+		return err
+	}
+	if err := c.dir.Rename(from, c.base); err != nil {
+		return errors.Join(err, c.dir.Rename(old, c.base))
+	}
+	_ = c.dir.RemoveAll(old) // the next download removes it otherwise
+	return nil
+}
+
+// oldName is the name of the directory that is being replaced by a new one of its name.
+func oldName(base string) string {
+	return strings.TrimSuffix(partName(base), PartSuffix) + ".shardcast-old"
+}
+
+// restoreOld gives a directory back its name, if a replacement ended half-way.
+func restoreOld(dir *os.Root, base string) error {
+	if _, err := dir.Lstat(base); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := dir.Rename(oldName(base), base); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (c *treeContent) end(keep bool) error {
+	var err error
+	if c.files != nil {
+		err = c.files.Close()
+	}
+	if c.within != nil {
+		err = errors.Join(err, c.within.Close())
+	}
+	if !keep || c.placed {
+		// The lock goes last, so that no other download finds half of it.
+		err = errors.Join(err, c.part.RemoveAll(treeName), c.part.RemoveAll(versionName),
+			c.dir.RemoveAll(partName(c.base)))
+	}
+	return errors.Join(err, c.lock.Close(), c.part.Close())
+}
+
+func (c *treeContent) share() (reader, error) {
+	within, err := c.part.OpenRoot(treeName)
+	if err != nil {
+		return nil, err
+	}
+	return sharedTree{tree.NewReader(within, c.files.Tree()), within}, nil
+}
+
+// sharedTree reads the files of a tree for peers.
+type sharedTree struct {
+	*tree.Dir
+
+	within *os.Root
+}
+
+// Close closes the files.
+func (s sharedTree) Close() error { return errors.Join(s.Dir.Close(), s.within.Close()) }
+
+// checkTreePlace returns an error if a directory cannot or must not get the name base in dir,
+// and otherwise whether one of that name is to be replaced: any if insisted is set, else only
+// one that a download has put there.
+func checkTreePlace(dir *os.Root, base string, insisted bool) (replace bool, err error) {
+	info, err := dir.Lstat(base)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, disk.CheckPlace(dir, base)
+	case err != nil:
+		return false, err
+	case !info.IsDir():
+		return false, errors.New("it is a file, and the version is a directory; name another path")
+	}
+	there, err := dir.OpenRoot(base)
+	if err != nil {
+		return false, err
+	}
+	defer there.Close()
+	entries, err := fs.ReadDir(there.FS(), ".")
+	if err != nil {
+		return false, err
+	}
+	if len(entries) > 0 && !insisted && !disk.IsMarked(there) {
+		return false, errors.New("it is a directory that no download has put there; " +
+			"name another path, or use --replace to have it replaced with all that is in it")
+	}
+	return true, disk.CheckDirectory(dir, base)
+}
+
+// isSameTree reports whether the directory base in dir is the tree of m. It logs before it
+// reads the files.
+func isSameTree(ctx context.Context, dir *os.Root, base string, m shard.Manifest, logger *slog.Logger) bool {
+	full := filepath.Join(dir.Name(), base)
+	source, err := tree.Open(full, tree.Options{})
+	if err != nil {
+		return false
+	}
+	defer source.Close()
+	if source.Size() != m.Size {
+		return false
+	}
+	logger.Info("verifying directory", "path", full)
+	digest := sha256.New()
+	for ctx.Err() == nil {
+		if _, err := io.CopyN(digest, source, copyChunk); errors.Is(err, io.EOF) {
+			_, err = source.Tree()
+			return err == nil && shard.Digest(digest.Sum(nil)) == m.Digest
+		} else if err != nil {
+			return false
+		}
+	}
+	return false
+}

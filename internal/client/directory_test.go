@@ -1,0 +1,210 @@
+package client_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/client/sitetest"
+	"github.com/shardcast/shardcast/internal/fetch"
+)
+
+// model makes a directory of files of different sizes, the first of which has the text config.
+func model(t *testing.T, config string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "model")
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "sub", "none"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "run.sh"), []byte("#!/bin/sh"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "sub", "empty"), nil, 0o644))
+	for i := range 3 {
+		name := filepath.Join(dir, "sub", fmt.Sprintf("part%d.bin", i))
+		require.NoError(t, os.WriteFile(name, content(byte(i), 2500), 0o644))
+	}
+	return dir
+}
+
+// read returns the files and directories below dir, with the contents of files, and marks
+// those that may be executed.
+func read(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	found := make(map[string]string)
+	require.NoError(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		require.NoError(t, err)
+		name, err := filepath.Rel(dir, path)
+		require.NoError(t, err)
+		if entry.IsDir() {
+			found[name] = "directory"
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		info, err := entry.Info()
+		require.NoError(t, err)
+		found[name] = fmt.Sprintf("%v %x", info.Mode()&0o100 != 0, text)
+		return nil
+	}))
+	return found
+}
+
+// names returns the names in dir.
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	var all []string
+	for _, entry := range entries {
+		all = append(all, entry.Name())
+	}
+	return all
+}
+
+func TestADirectoryIsDownloadedAsADirectory(t *testing.T) {
+	from, dir := model(t, "{}"), t.TempDir()
+	c := newClient(t, sitetest.Of(t, from))
+	var named string
+	_, _, err := c.Download(t.Context(), client.Download{
+		Entry: find(t, c), Dir: dir, Named: func(path string) { named = path },
+	})
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Join(dir, "model"), named)
+	assert.Equal(t, read(t, from), read(t, named))
+	assert.Equal(t, []string{"model"}, names(t, dir), "nothing else is left")
+}
+
+func TestADirectoryThatIsCompleteIsNotFetchedAgain(t *testing.T) {
+	from, dir := model(t, "{}"), t.TempDir()
+	s := sitetest.Of(t, from)
+	c := newClient(t, s)
+	d := client.Download{Entry: find(t, c), Dir: dir}
+	_, _, err := c.Download(t.Context(), d)
+	require.NoError(t, err)
+	s.ShardsAsked()
+	_, went, err := c.Download(t.Context(), d)
+	require.NoError(t, err)
+	assert.Empty(t, s.ShardsAsked())
+	assert.Equal(t, went.Size, went.Resumed)
+}
+
+func TestADirectoryReplacesTheOneOfADownload(t *testing.T) {
+	first, second, dir := model(t, "1"), model(t, "2"), t.TempDir()
+	s := sitetest.Of(t, first, second)
+	c := newClient(t, s)
+	find(t, c)
+	for i, from := range []string{first, second} {
+		_, _, err := c.Download(t.Context(), client.Download{Entry: offered(t, s)[i], Dir: dir})
+		require.NoError(t, err)
+		assert.Equal(t, read(t, from), read(t, filepath.Join(dir, "model")))
+		assert.Equal(t, []string{"model"}, names(t, dir))
+	}
+}
+
+func TestADirectoryReplacesNothingElse(t *testing.T) {
+	for name, tc := range map[string]struct {
+		make    func(path string) error
+		replace bool
+		err     string
+	}{
+		"nothing":            {func(string) error { return nil }, false, ""},
+		"an empty directory": {func(path string) error { return os.Mkdir(path, 0o755) }, false, ""},
+		"a user's directory": {func(path string) error { return os.MkdirAll(path+"/mine", 0o755) }, false,
+			"it is a directory that no download has put there"},
+		"a user's, as insisted": {func(path string) error { return os.MkdirAll(path+"/mine", 0o755) }, true, ""},
+		"a file": {func(path string) error { return os.WriteFile(path, []byte("mine"), 0o600) }, true,
+			"it is a file, and the version is a directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := sitetest.Of(t, model(t, "{}"))
+			c := newClient(t, s)
+			path := filepath.Join(t.TempDir(), "out")
+			require.NoError(t, tc.make(path))
+			_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: path, Replace: tc.replace})
+			if tc.err == "" {
+				require.NoError(t, err)
+				assert.Contains(t, names(t, path), "config.json")
+				assert.NotContains(t, names(t, path), "mine")
+				return
+			}
+			require.ErrorContains(t, err, tc.err)
+			assert.Empty(t, s.ShardsAsked(), "it is refused before the first byte")
+			assert.Equal(t, []string{"out"}, names(t, filepath.Dir(path)))
+		})
+	}
+}
+
+func TestAnInterruptedDirectoryIsContinued(t *testing.T) {
+	from, dir := model(t, "{}"), t.TempDir()
+	s := sitetest.Of(t, from)
+	s.SpoilShard("shard_005.bin", http.NotFound)
+	c := newClient(t, s)
+	d := client.Download{Entry: find(t, c), Dir: dir}
+	_, _, err := c.Download(t.Context(), d)
+	require.Error(t, err)
+	assert.Equal(t, []string{".model.shardcast-part"}, names(t, dir))
+	s.ShardsAsked()
+
+	s.SpoilShards(nil)
+	again := newClient(t, s)
+	find(t, again)
+	_, went, err := again.Download(t.Context(), d)
+	require.NoError(t, err)
+	assert.Positive(t, went.Resumed)
+	assert.Equal(t, read(t, from), read(t, filepath.Join(dir, "model")))
+	assert.Equal(t, []string{"model"}, names(t, dir))
+}
+
+func TestADirectoryOfAnotherVersionIsNotContinued(t *testing.T) {
+	first, second, dir := model(t, "1"), model(t, "2"), t.TempDir()
+	s := sitetest.Of(t, first, second)
+	s.SpoilShard("shard_005.bin", http.NotFound)
+	c := newClient(t, s)
+	find(t, c)
+	path := filepath.Join(dir, "out")
+	_, _, err := c.Download(t.Context(), client.Download{Entry: offered(t, s)[0], Path: path})
+	require.Error(t, err)
+	s.SpoilShards(nil)
+	again := newClient(t, s)
+	_, went, err := again.Download(t.Context(), client.Download{Entry: find(t, again), Path: path})
+	require.NoError(t, err)
+	assert.Zero(t, went.Resumed)
+	assert.Equal(t, read(t, second), read(t, path))
+}
+
+func TestAWrongDirectoryIsNeverThere(t *testing.T) {
+	s, dir := sitetest.Of(t, model(t, "{}")), t.TempDir()
+	s.SpoilShard("shard_005.bin", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(bytes.Repeat([]byte("x"), shardSize))
+	})
+	c := newClient(t, s)
+	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Dir: dir})
+	require.ErrorIs(t, err, fetch.ErrIntegrity)
+	_, err = os.Lstat(filepath.Join(dir, "model"))
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+func TestADirectoryGoesToAWriterAsATar(t *testing.T) {
+	from, dir := model(t, "{}"), t.TempDir()
+	s := sitetest.Of(t, from)
+	c := newClient(t, s)
+	var got bytes.Buffer
+	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Dir: dir, To: &got})
+	require.NoError(t, err)
+	resp, err := http.Get(s.URL + "/v1/stream") //nolint:noctx // of a test
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	want, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(want, got.Bytes()))
+	_, err = os.ReadDir(filepath.Join(dir, "model"))
+	require.True(t, errors.Is(err, fs.ErrNotExist))
+}
