@@ -144,13 +144,8 @@ func (p *Plan) leave(n *neighbour) {
 func (p *Plan) hear(ctx context.Context, number int, s *remote.Server, of *peer) {
 	missed := backoff.Doubling{First: hearAgain, Most: mostHearAgain}
 	for {
-		if of != nil {
-			if pause := p.swarm.pause(of); pause > 0 {
-				if roster.Sleep(ctx, pause, nil) != nil {
-					return
-				}
-				continue // another peer there may have been tried meanwhile
-			}
+		if of != nil && p.swarm.await(ctx, of) != nil {
+			return
 		}
 		wait := hearAgain
 		err := p.hearOnce(ctx, number, s, of)

@@ -128,6 +128,19 @@ func (w *Swarm) pause(p *peer) time.Duration {
 	return 0
 }
 
+// await waits until the host of a peer may be tried.
+func (w *Swarm) await(ctx context.Context, p *peer) error {
+	for {
+		pause := w.pause(p)
+		if pause == 0 {
+			return nil
+		}
+		if err := roster.Sleep(ctx, pause, nil); err != nil {
+			return err
+		}
+	}
+}
+
 // tried notes the result of trying a peer since start. What began before the last failure of
 // its host fails with that.
 func (w *Swarm) tried(p *peer, start time.Time, err error) {

@@ -224,7 +224,7 @@ func (l errorLog) Write(line []byte) (int, error) {
 	if strings.Contains(text, "panic serving") {
 		l.logger.Error("request panicked", "err", text)
 	} else {
-		l.logger.Debug(text)
+		l.logger.Debug("connection failed", "err", text)
 	}
 	return len(line), nil
 }

@@ -45,7 +45,8 @@ func FuzzRequest(f *testing.F) {
 	})
 	tag := `"` + manifest.Digest.String() + `"`
 	for _, path := range []string{
-		"/", "/distribution.txt", "/v1/manifest.json", "/v1/shard_001.bin", "/v1/SHA256SUMS", "/status.json", "/metrics",
+		"/", "/distribution.txt", "/v1/manifest.json", "/v1/shard_001.bin", "/v1/SHA256SUMS", "/status.json",
+		"/metrics",
 		"/healthz", "/readyz", "/peers.txt", "/py01/distribution.txt", "/py03/data1.bin", "/py03/v1/shard_1.bin",
 		"/../secret", "/v1/../../secret", "/%2e%2e/secret", "/.shardcast/secret", "/v1/..%2f..%2fsecret", "//secret",
 		"/v1/shard_001.bin?digest=" + manifest.Shards[0].String(), "/v1/have?digest=00", "http://page.example/", "*",
@@ -61,7 +62,8 @@ func FuzzRequest(f *testing.F) {
 		f.Add([]byte("GET /v1/shard_001.bin HTTP/1.1\r\nHost: localhost\r\n" + field + "\r\n\r\n"))
 		f.Add([]byte("HEAD /distribution.txt HTTP/1.0\r\n" + field + "\r\n\r\n"))
 	}
-	f.Add([]byte("OPTIONS * HTTP/1.1\r\nHost: x\r\nOrigin: https://page.example\r\nAccess-Control-Request-Method: GET\r\n\r\n"))
+	f.Add([]byte("OPTIONS * HTTP/1.1\r\nHost: x\r\nOrigin: https://page.example\r\n" +
+		"Access-Control-Request-Method: GET\r\n\r\n"))
 	f.Add([]byte("POST /v1/shard_001.bin HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(string(raw))))

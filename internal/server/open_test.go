@@ -30,9 +30,11 @@ func TestAServerThatOthersCanReachSaysSoOnceAtItsStart(t *testing.T) {
 		var log strings.Builder
 		ctx, end := context.WithCancel(t.Context())
 		end()
-		require.NoError(t, server.Serve(ctx, everywhere{ln, &net.TCPAddr{IP: net.ParseIP(addr), Port: 8000}}, server.Options{
+		at := &net.TCPAddr{IP: net.ParseIP(addr), Port: 8000}
+		require.NoError(t, server.Serve(ctx, everywhere{ln, at}, server.Options{
 			Catalog: catalog.New(open(t, t.TempDir()), nil), Logger: slog.New(slog.NewTextHandler(&log, nil)),
 		}))
-		assert.Equal(t, want, strings.Count(log.String(), "level=WARN msg=\"every machine that reaches this address"), addr)
+		warning := `level=WARN msg="every machine that reaches this address`
+		assert.Equal(t, want, strings.Count(log.String(), warning), addr)
 	}
 }

@@ -38,7 +38,8 @@ func TestAPageUnderAForeignNameReadsNothing(t *testing.T) {
 		Logger: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	for _, path := range []string{
-		"/", "/status.json", "/metrics", "/distribution.txt", "/v1/manifest.json", "/v1/shard_001.bin", "/healthz", "/no",
+		"/", "/status.json", "/metrics", "/distribution.txt", "/v1/manifest.json", "/v1/shard_001.bin", "/healthz",
+		"/no",
 	} {
 		got := under(h, "page.example:8000", path)
 		assert.Equal(t, http.StatusMisdirectedRequest, got.Code, path)

@@ -82,6 +82,9 @@ func (s site) clients() int {
 	return len(s.gate.clients)
 }
 
+// shardOne is the path of the shard.
+const shardOne = "/v1/shard_001.bin"
+
 // get has the client at addr read the shard, or a range of it.
 func (s site) get(ctx context.Context, addr, byteRange string) *sink {
 	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/v1/shard_001.bin", http.NoBody)
@@ -294,7 +297,7 @@ func TestOnlyShardsAreSlowedDown(t *testing.T) {
 				httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost"+path, http.NoBody))
 		}
 		s.ServeHTTP(&sink{header: make(http.Header)},
-			httptest.NewRequestWithContext(t.Context(), http.MethodHead, "http://localhost/v1/shard_001.bin", http.NoBody))
+			httptest.NewRequestWithContext(t.Context(), http.MethodHead, "http://localhost"+shardOne, http.NoBody))
 		assert.Zero(t, time.Since(start))
 	})
 }
@@ -332,7 +335,7 @@ func TestWithoutARateTheKernelSendsShards(t *testing.T) {
 		serving(t, 6<<20, opts, func(t *testing.T, s site) {
 			w := &kernel{sink: sink{header: make(http.Header)}}
 			s.ServeHTTP(w,
-				httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/v1/shard_001.bin", http.NoBody))
+				httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost"+shardOne, http.NoBody))
 			assert.Equal(t, 6<<20, w.total)
 			src, ok := w.src.(*io.LimitedReader)
 			require.True(t, ok, name)

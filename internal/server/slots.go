@@ -237,15 +237,7 @@ func (s *slots) reclaim(host netip.Prefix) {
 			speeds[l] = float64(is.bytes-was.bytes) / over.Seconds()
 		}
 	}
-	cut := false
-	for l, speed := range speeds {
-		if before[l].more && s.seen[l].more && isFarBelow(speed, othersOf(speeds, l)) {
-			s.cut(l)
-			s.mark(l.host, now)
-			cut = true
-		}
-	}
-	if cut || s.hasPart(host) {
+	if s.cutSlow(before, speeds) || s.hasPart(host) {
 		return
 	}
 	var slowest *lease
@@ -257,6 +249,18 @@ func (s *slots) reclaim(host netip.Prefix) {
 	if slowest != nil {
 		s.cut(slowest)
 	}
+}
+
+// cutSlow breaks off the answers to slow readers, and reports whether there were any.
+func (s *slots) cutSlow(before map[*lease]taken, speeds map[*lease]float64) (cut bool) {
+	for l, speed := range speeds {
+		if before[l].more && s.seen[l].more && isFarBelow(speed, othersOf(speeds, l)) {
+			s.cut(l)
+			s.mark(l.host, s.seenAt)
+			cut = true
+		}
+	}
+	return cut
 }
 
 // othersOf returns the speeds of all leases but one.

@@ -60,13 +60,13 @@ func TestReadersThatTakeNothingLoseTheirSlots(t *testing.T) {
 			})
 			var slow []*http.Response
 			for range 8 {
-				resp, err := readFrom(t, s.addr, "127.0.0.1", shardPath, tc.as)
+				resp, err := readFrom(t, s.addr, "127.0.0.1", shardPath, tc.as) //nolint:bodyclose // readFrom has it closed
 				require.NoError(t, err)
 				require.Equal(t, http.StatusOK, resp.StatusCode)
 				slow = append(slow, resp)
 			}
 			for range 3 { // the second and third find free slots, for the slow host has but one now
-				resp, err := readFrom(t, s.addr, "127.0.0.2", shardPath, tc.as)
+				resp, err := readFrom(t, s.addr, "127.0.0.2", shardPath, tc.as) //nolint:bodyclose // readFrom has it closed
 				require.NoError(t, err)
 				require.Equal(t, http.StatusOK, resp.StatusCode, "slow readers keep all slots")
 				n, err := io.Copy(io.Discard, resp.Body)
@@ -91,10 +91,10 @@ func TestAReaderThatWaitsForTheRateKeepsItsSlot(t *testing.T) {
 		Catalog: catalog.New(open(t, dir), nil), Limits: server.Limits{Connections: 1, RatePerClient: 200_000},
 		Logger: slog.New(slog.DiscardHandler),
 	})
-	first, err := readFrom(t, s.addr, "127.0.0.1", shardPath, "")
+	first, err := readFrom(t, s.addr, "127.0.0.1", shardPath, "") //nolint:bodyclose // readFrom has it closed
 	require.NoError(t, err)
 	for range 2 {
-		resp, err := readFrom(t, s.addr, "127.0.0.2", shardPath, "")
+		resp, err := readFrom(t, s.addr, "127.0.0.2", shardPath, "") //nolint:bodyclose // readFrom has it closed
 		require.NoError(t, err)
 		_ = resp.Body.Close()
 	}
@@ -113,7 +113,7 @@ func TestFollowersAreBounded(t *testing.T) {
 		s.have(t, m.Digest)
 	}
 	path := "/v1/have?digest=" + m.Digest.String()
-	other, err := readFrom(t, strings.TrimPrefix(s.url, "http://"), "127.0.0.2", path, "")
+	other, err := readFrom(t, strings.TrimPrefix(s.url, "http://"), "127.0.0.2", path, "") //nolint:bodyclose // readFrom has it closed
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusOK, other.StatusCode, "one host keeps another from following")
 	assert.Equal(t, http.StatusServiceUnavailable, s.get(t, path).status)

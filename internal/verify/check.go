@@ -74,7 +74,8 @@ type owner struct {
 
 func newCheck(s shard.Shard, at io.ReaderAt, present int64, each bool) *Check {
 	return &Check{
-		Shard: s, at: at, present: present, each: each, hash: sha256.New(), strikes: &strikes{count: make(map[string]int)},
+		Shard: s, at: at, present: present, each: each, hash: sha256.New(),
+		strikes: &strikes{count: make(map[string]int)},
 	}
 }
 

@@ -14,8 +14,9 @@ func TestAServerGoesByAddressesLocalNamesAndItsOwn(t *testing.T) {
 		Machine: func() []string { return []string{"gpu7", "gpu7.example.com."} },
 	}
 	for host, want := range map[string]bool{
-		"": true, "127.0.0.1": true, "10.0.0.1:8000": true, "[::1]:8000": true, "::1": true, "[fe80::1%25eth0]:80": true,
-		"localhost": true, "LOCALHOST:8000": true, "localhost.:8000": true, "a.localhost": true,
+		"": true, "127.0.0.1": true, "10.0.0.1:8000": true, "[::1]:8000": true, "::1": true,
+		"[fe80::1%25eth0]:80": true,
+		"localhost":           true, "LOCALHOST:8000": true, "localhost.:8000": true, "a.localhost": true,
 		"origin:8000": true, "origin.shardcast.svc:8000": true, "origin.shardcast.svc.cluster.local": true,
 		"nas.lan": true, "ip-10-0-0-1.ec2.internal": true, "nas.home.arpa.": true,
 		"weights.example.com:8000": true, "WEIGHTS.example.com.": true, "gpu7.example.com:8000": true,
