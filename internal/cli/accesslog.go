@@ -30,10 +30,11 @@ func AccessLogFlag(flags *pflag.FlagSet) func() (io.WriteCloser, error) {
 			return nil, fmt.Errorf("--access-log: %w", err)
 		}
 		return logqueue.New(out, func(lost int64, err error) {
+			logger := slog.Default() // as LogFlag sets it
 			if err != nil {
-				slog.Error("access log failed", "file", *name, "err", err)
+				logger.Error("access log failed", "file", *name, "err", err)
 			} else {
-				slog.Warn("access log lines dropped", "file", *name, "lines", lost)
+				logger.Warn("access log lines dropped", "file", *name, "lines", lost)
 			}
 		}), nil
 	}

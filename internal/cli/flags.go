@@ -57,9 +57,10 @@ func TransferFlags(flags *pflag.FlagSet, o *shardcast.FetchOptions) {
 	Note(flags, "max-size", "A larger one is refused before its first byte.")
 	flags.Var(NewRoots(&o.RootCAs), "ca-file",
 		"PEM `FILE` of certificates to verify https:// servers by (default the system's)")
-	flags.Var(NewNetrc(&o.Credentials), "netrc", "`FILE` of names and passwords for servers, as of netrc(5) (default none)")
-	Note(flags, "netrc", "It has machine HOST login NAME password PASSWORD, or HOST:PORT, for each server that wants them, "+
-		"and only its owner may read it. Credentials in a server's URL come first.")
+	flags.Var(NewNetrc(&o.Credentials), "netrc",
+		"`FILE` of names and passwords for servers, as of netrc(5) (default none)")
+	Note(flags, "netrc", "It has machine HOST login NAME password PASSWORD, or HOST:PORT, for each server that wants "+
+		"them, and only its owner may read it. Credentials in a server's URL come first.")
 }
 
 // RetryFlags add --attempts, --fast-attempts, --fast-interval and --slow-interval.

@@ -18,7 +18,8 @@ import (
 func newStderr() *logqueue.Queue {
 	return logqueue.New(os.Stderr, func(lost int64, err error) {
 		if err == nil { // else there is no reader to tell
-			slog.Warn("log lines dropped", "lines", lost)
+			logger := slog.Default() // as LogFlag sets it
+			logger.Warn("log lines dropped", "lines", lost)
 		}
 	})
 }

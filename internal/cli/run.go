@@ -69,7 +69,7 @@ func Run(root *cobra.Command) int {
 	ctx, stop := signals(context.Background())
 	defer stop()
 	stderr := newStderr()
-	defer stderr.Close()
+	defer func() { _ = stderr.Close() }() // which never fails
 	root.SetErr(stderr)
 	prepare(root)
 	cmd, err := root.ExecuteContextC(ctx)

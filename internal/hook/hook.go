@@ -94,7 +94,7 @@ func (h Hook) end(leader *os.Process, ended <-chan error) {
 	defer tick.Stop()
 	for {
 		select {
-		case <-ended:
+		case <-ended: //nolint:errcheck // the exit code of a hook that was ended says nothing
 			ended = nil
 		case <-tick.C:
 		case <-timer.C:

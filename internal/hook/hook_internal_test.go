@@ -28,7 +28,7 @@ func hookIn(t *testing.T, command string) (Hook, string) {
 // appears waits until the file name exists.
 func appears(t *testing.T, name string) {
 	t.Helper()
-	require.Eventually(t, func() bool { _, err := os.Stat(name); return err == nil }, time.Minute, time.Millisecond)
+	assert.Eventually(t, func() bool { _, err := os.Stat(name); return err == nil }, time.Minute, time.Millisecond)
 }
 
 func TestAHookHasItsSettingsAndNoneOfOurs(t *testing.T) {
