@@ -21,6 +21,12 @@ import (
 )
 
 type (
+	// A Taker is a node that takes versions up by itself.
+	Taker = offers.Taker
+
+	// A Count is the versions that count for a [Taker].
+	Count = offers.Count
+
 	// A Sink is where [Pool.Fetch] brings the shards of a version.
 	Sink = transfer.Sink
 
@@ -71,6 +77,9 @@ type Task struct {
 	// nothing depends on it.
 	BLAKE3 bool
 
+	// Headway learns whether the fetch gets on. Nil is allowed.
+	Headway *Headway
+
 	// Progress is called every quarter of a second and once in the end, never twice
 	// at the same time. Nil has a line logged every ten seconds.
 	Progress func(Progress)
@@ -94,6 +103,13 @@ func (p *Pool) Fetch(ctx context.Context, t Task) (shard.Manifest, Progress, err
 	report := t.Progress
 	if report == nil {
 		report = p.logProgress()
+	}
+	if t.Headway != nil {
+		show := report
+		report = func(now Progress) {
+			t.Headway.note(now, p.opts.Patience)
+			show(now)
+		}
 	}
 	f := &fetching{pool: p, task: t, want: p.offers.Want(t.Entry), choice: p.offers.Choose(t.Entry)}
 	f.tally = transfer.NewTally(t.Entry.Version, p.roster, p.opts.Metrics, f.states, report)

@@ -61,6 +61,7 @@ var (
 // Defaults for [Options].
 const (
 	DefaultTimeout      = wire.DefaultSilence
+	DefaultPatience     = 30 * time.Second
 	DefaultAttempts     = 5
 	DefaultFastAttempts = 3
 	DefaultFastWait     = 2 * time.Second
@@ -93,6 +94,9 @@ type Options struct {
 	// Timeout is how long an upstream may send nothing. Zero means 30 s.
 	Timeout time.Duration
 
+	// Patience is the time over which a fetch has to get on, see [Headway]. Zero means 30 s.
+	Patience time.Duration
+
 	// Attempts is how often a shard is requested from all upstreams that have it before
 	// the fetch fails. Zero means 5.
 	Attempts int
@@ -113,6 +117,10 @@ type Options struct {
 	// LimitRate bounds what is received of shards, by all fetches together, in bytes
 	// per second. Zero means no limit.
 	LimitRate int64
+
+	// Quorum is how many upstreams have to list a version for it to count, if that is more
+	// than the rule of package offers asks for, and at most the number of upstreams.
+	Quorum int
 
 	// RootCAs sign the certificates of https:// upstreams. Nil means those that the system
 	// trusts.
@@ -139,6 +147,7 @@ func (o *Options) check() error {
 		return errors.New("no server to fetch from")
 	}
 	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
+	o.Patience = cmp.Or(o.Patience, DefaultPatience)
 	o.Attempts = cmp.Or(o.Attempts, DefaultAttempts)
 	o.FastAttempts = cmp.Or(o.FastAttempts, DefaultFastAttempts)
 	o.FastWait = cmp.Or(o.FastWait, DefaultFastWait)
@@ -158,6 +167,9 @@ func (o *Options) check() error {
 		seen[u.Redacted()] = true
 		return again
 	})
+	if o.Quorum < 0 || o.Quorum > len(o.Upstreams) {
+		return fmt.Errorf("quorum %d (--quorum): want 0 to %d, the number of servers", o.Quorum, len(o.Upstreams))
+	}
 	return nil
 }
 
@@ -214,7 +226,7 @@ func newPool(opts Options, sys system) (*Pool, error) {
 		Metrics: opts.Metrics, Logger: opts.Logger,
 	})
 	p.offers = offers.New(offers.Options{
-		Timeout: opts.Timeout, Attempts: opts.Attempts, Waits: opts.waits(),
+		Quorum: opts.Quorum, Timeout: opts.Timeout, Attempts: opts.Attempts, Waits: opts.waits(),
 		Remote: p.remote, Roster: p.roster, Metrics: opts.Metrics, Logger: opts.Logger,
 	})
 	p.swarm = peering.New(peering.Options{
@@ -251,6 +263,14 @@ func (p *Pool) Follow(ctx context.Context, interval time.Duration, news func()) 
 
 // Offers is [offers.Offers.Offers].
 func (p *Pool) Offers() []distfile.Entry { return p.offers.Offers() }
+
+// Count is [offers.Offers.Count].
+func (p *Pool) Count(by Taker) Count { return p.offers.Count(by) }
+
+// Elsewhere is [offers.Offers.Elsewhere].
+func (p *Pool) Elsewhere(e distfile.Entry, others ...distfile.Entry) bool {
+	return p.offers.Elsewhere(e, others...)
+}
 
 // Offered is [offers.Offers.Offered].
 func (p *Pool) Offered(e distfile.Entry) bool { return p.offers.Offered(e) }

@@ -47,8 +47,8 @@ const (
 // Follow asks all servers for their distributions until ctx ends or o is closed, as the
 // package comment says, and every interval, which is above 0, where a server does not
 // hold answers. It calls news, never twice at the same time, when a server lists other
-// versions, fails, is back, or has answered or failed for the first time; one call may
-// stand for several of these. It returns when all that it has begun has ended.
+// versions, fails, is back, or has answered or failed for the first time, and when time has
+// changed which versions count; one call may stand for several of these. It returns when all that it has begun has ended.
 func (o *Offers) Follow(ctx context.Context, interval time.Duration, news func()) {
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -62,10 +62,15 @@ func (o *Offers) Follow(ctx context.Context, interval time.Duration, news func()
 		})
 	})
 	for {
+		var due <-chan time.Time
+		if until := o.ballot(Taker{}).until(); !until.IsZero() {
+			due = time.After(time.Until(until))
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
+		case <-due:
 		}
 		changed = o.news.Wait() // before the caller looks at what there is
 		news()

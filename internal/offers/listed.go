@@ -2,6 +2,7 @@ package offers
 
 import (
 	"slices"
+	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/remote"
@@ -22,6 +23,50 @@ func (o *Offers) Canonical(e distfile.Entry) distfile.Entry {
 // Offers returns the versions that servers list, ascending, each by the digest that
 // counts, see the package comment.
 func (o *Offers) Offers() []distfile.Entry { return o.listings.chosen(o.opts.Roster.Servers()) }
+
+// Count returns the versions that count for a node. For one that waits it warns of a newer
+// version that does not count, once.
+func (o *Offers) Count(by Taker) Count {
+	c := o.ballot(by).count()
+	if !by.Once && c.Beyond.Settled {
+		o.warn(c.Beyond)
+	}
+	return c
+}
+
+// ballot returns all that decides which versions count now.
+func (o *Offers) ballot(by Taker) ballot {
+	b := ballot{quorum: o.opts.Quorum, taker: by, now: time.Now()}
+	for _, s := range o.opts.Roster.Standings() {
+		v := o.listings.voice(s.URL, s.Servers)
+		if len(s.Servers) == 0 {
+			v.down, v.failing = o.began, s.Err != nil
+		}
+		b.voices = append(b.voices, v)
+	}
+	return b
+}
+
+// warn logs that a version does not count, unless it was the last.
+func (o *Offers) warn(beyond Beyond) {
+	o.warning.Lock()
+	again := o.warned == beyond.Entry
+	o.warned = beyond.Entry
+	o.warning.Unlock()
+	if !again {
+		o.opts.Logger.Warn("newer version not taken up", "version", beyond.Entry.Version.String(),
+			"upstreams", beyond.Upstreams, "reason", beyond.Why)
+	}
+}
+
+// Elsewhere reports whether a server that answered the last question lists e and none of
+// others, so that their trouble may not be that of e.
+func (o *Offers) Elsewhere(e distfile.Entry, others ...distfile.Entry) bool {
+	return slices.ContainsFunc(o.opts.Roster.Servers(), func(s *remote.Server) bool {
+		return !o.listings.of(s).failing && o.listings.lists(s, e) &&
+			!slices.ContainsFunc(others, func(other distfile.Entry) bool { return o.listings.lists(s, other) })
+	})
+}
 
 // Listed returns up to date facts about one server for operators: whether it answered the
 // last question, and the newest version that it lists, or 0.

@@ -27,15 +27,18 @@ type listings struct {
 // listing is what one server lists, by its last answer.
 type listing struct {
 	entries  []distfile.Entry
-	etag     string    // of the distribution, or empty
-	changed  time.Time // when it became another one
-	skipped  string    // what was wrong with lines of it
-	failing  bool      // the server did not answer the last question
-	heard    bool      // it has answered one
-	misses   int       // how often it did not
-	askLater time.Time // when it may be asked again, because it said so
-	askErr   error     // what it said
-	long     bool      // its shards have names of five digits
+	since    map[distfile.Entry]time.Time // when it began to list each of them, without counts
+	asked    time.Time                    // when it was asked first
+	down     time.Time                    // when it stopped to answer, while it is failing
+	etag     string                       // of the distribution, or empty
+	changed  time.Time                    // when it became another one
+	skipped  string                       // what was wrong with lines of it
+	failing  bool                         // the server did not answer the last question
+	heard    bool                         // it has answered one
+	misses   int                          // how often it did not
+	askLater time.Time                    // when it may be asked again, because it said so
+	askErr   error                        // what it said
+	long     bool                         // its shards have names of five digits
 }
 
 func newListings() *listings {
@@ -87,6 +90,48 @@ func keep[T any](known map[distfile.Entry]T, e distfile.Entry, value T) {
 		delete(known, slices.MinFunc(slices.Collect(maps.Keys(known)), byVersion))
 	}
 	known[e] = value
+}
+
+// voice returns the servers of one upstream, of which a name may have several, as one voice:
+// it lists what half of those list that answer, or more.
+func (l *listings) voice(name string, servers []*remote.Server) voice {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v := voice{name: name, failing: true, lists: make(map[distfile.Entry]time.Time)}
+	var heard, up []listing
+	for _, s := range servers {
+		of := l.by[s]
+		at := of.asked
+		switch {
+		case of.heard && of.failing:
+			heard, at = append(heard, of), of.down
+		case of.heard:
+			heard, up, at = append(heard, of), append(up, of), time.Time{}
+		}
+		v.failing = v.failing && of.failing
+		if at.After(v.down) {
+			v.down = at
+		}
+	}
+	v.heard = heard != nil
+	if up != nil {
+		heard, v.down = up, time.Time{}
+	}
+	since := make(map[distfile.Entry][]time.Time)
+	for _, of := range heard {
+		for e, at := range of.since {
+			e = canonical(e, l.sha256)
+			since[e] = append(since[e], at)
+		}
+	}
+	need := (len(heard) + 1) / 2
+	for e, times := range since {
+		if len(times) >= need {
+			slices.SortFunc(times, time.Time.Compare)
+			v.lists[e] = times[need-1]
+		}
+	}
+	return v
 }
 
 // canonical returns e without a count, by its SHA-256 if that is known.

@@ -13,6 +13,17 @@
 // one that most servers list, then that of the first server. A distribution does not say
 // whether a digest is the file's SHA-256 or its BLAKE3, so either may agree.
 //
+// # Counting
+//
+// A version that a node takes up by itself counts: more than half of the configured
+// upstreams list it by one digest, or just half of them, the first one included. Of two that
+// is the first; a version that the second lists alone counts after a minute, and never if
+// its number is more than 10,000 ahead of all that the first lists or the node holds. Nor
+// may a single upstream, or the first of two, go more than 10,000 ahead of what the node
+// holds. An upstream that has been down for a minute is left out, and so is one that did
+// not answer at the start. The addresses of a name are one upstream, which lists what half
+// of those list that answer, or more. The file count.go decides, see [Offers.Count].
+//
 // # Following
 //
 // [Offers.Follow] asks each server again and again, independently of the others. Once it
@@ -38,6 +49,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -71,6 +83,10 @@ type Options struct {
 	// take beyond the time for which it was asked to hold it.
 	Timeout time.Duration
 
+	// Quorum is how many upstreams have to list a version for it to count, beside the rule in
+	// the package comment. Zero asks for no more than that.
+	Quorum int
+
 	// Attempts is how often [Offers.Reach] asks all servers, and Waits are those between.
 	Attempts int
 	Waits    roster.Waits
@@ -91,11 +107,15 @@ type Offers struct {
 	news   signal.Signal // what servers list has changed
 
 	listings *listings
+	began    time.Time
+
+	warning sync.Mutex     // guards warned
+	warned  distfile.Entry // the last version that did not count
 }
 
 // New returns Offers of the servers of opts.Roster.
 func New(opts Options) *Offers {
-	o := &Offers{opts: opts, listings: newListings()}
+	o := &Offers{opts: opts, listings: newListings(), began: time.Now()}
 	o.life, o.end = context.WithCancel(context.Background())
 	return o
 }
@@ -221,6 +241,9 @@ func (o *Offers) ask(ctx context.Context, s *remote.Server, q question) (reply, 
 	if left := time.Until(known.askLater); left > 0 {
 		return reply{}, &remote.Busy{Err: known.askErr, Wait: left}
 	}
+	if known.asked.IsZero() {
+		o.listings.update(s, func(l *listing) { l.asked = time.Now() })
+	}
 	patience := o.opts.Timeout + q.wait
 	late := fmt.Errorf("not answered within %v", patience)
 	bounded, cancel := context.WithTimeoutCause(ctx, patience, late)
@@ -267,6 +290,7 @@ func (l *listing) missed(err error, logger *slog.Logger, level slog.Level) (news
 	}
 	l.misses++
 	if !l.failing {
+		l.down = time.Now()
 		logger.Log(context.Background(), level, "upstream is down", "err", err)
 	}
 	news = !l.failing || !l.heard && l.misses == givenUp
@@ -288,6 +312,7 @@ func (l *listing) answered(r reply, logger *slog.Logger) reply {
 		}
 		r.changed = !slices.Equal(l.entries, r.entries)
 		l.entries, l.etag = r.entries, r.etag
+		l.since = begun(l.since, l.entries)
 	}
 	if r.changed {
 		l.changed = time.Now()
@@ -295,6 +320,19 @@ func (l *listing) answered(r reply, logger *slog.Logger) reply {
 	r.news = r.changed || l.failing || !l.heard
 	l.failing, l.heard = false, true
 	return r
+}
+
+// begun returns since when a server lists entries, which it listed since the times of before.
+func begun(before map[distfile.Entry]time.Time, entries []distfile.Entry) map[distfile.Entry]time.Time {
+	since, now := make(map[distfile.Entry]time.Time, len(entries)), time.Now()
+	for _, e := range entries {
+		e.Count = 0
+		since[e] = now
+		if at, ok := before[e]; ok {
+			since[e] = at
+		}
+	}
+	return since
 }
 
 // distribution gets the distribution of s.

@@ -444,3 +444,58 @@ func TestFailuresMatchTheErrorsOfServersThatAnswered(t *testing.T) {
 	require.EqualError(t, offers.Named(down), "no server reachable: a: no route")
 	require.NoError(t, offers.Named(nil))
 }
+
+func TestAVersionOfTheSecondUpstreamCountsAfterAMinute(t *testing.T) {
+	list := func(versions ...string) (text string) {
+		for _, v := range versions {
+			text += v + ": " + shard.Digest{1}.String() + "\n"
+		}
+		return text
+	}
+	bubble(t, "the first does not list it", func(t *testing.T) {
+		s := newSites(t, "a", "b")
+		s.put("a", "/distribution.txt", list("v1"))
+		s.put("b", "/distribution.txt", list("v1", "v2"))
+		assert.Equal(t, []shard.Version{1, 2}, newest(t, s, 59*time.Second, 2*time.Second))
+	})
+	bubble(t, "the first is down", func(t *testing.T) {
+		s := newSites(t, "a", "b")
+		s.put("a", "/distribution.txt", list("v1"))
+		s.put("b", "/distribution.txt", list("v1"))
+		require.NoError(t, s.Refresh(t.Context(), offers.All))
+		s.put("a", "/distribution.txt", "")
+		s.put("b", "/distribution.txt", list("v1", "v2"))
+		assert.Equal(t, []shard.Version{1, 2}, newest(t, s, 59*time.Second, 2*time.Second))
+	})
+	bubble(t, "the first has never answered", func(t *testing.T) {
+		s := newSites(t, "a", "b")
+		s.put("b", "/distribution.txt", list("v1", "v2"))
+		assert.Equal(t, []shard.Version{2}, newest(t, s, time.Second))
+	})
+}
+
+// newest follows s, and returns the newest version that counted by its last call of news
+// after each of the waits.
+func newest(t *testing.T, s *sites, waits ...time.Duration) (all []shard.Version) {
+	t.Helper()
+	var mu sync.Mutex
+	var now shard.Version
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	group.Go(func() {
+		s.Follow(ctx, time.Second, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			now = s.Count(offers.Taker{}).Newest().Version
+		})
+	})
+	for _, wait := range waits {
+		time.Sleep(wait)
+		mu.Lock()
+		all = append(all, now)
+		mu.Unlock()
+	}
+	return all
+}
