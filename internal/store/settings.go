@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
@@ -46,11 +47,19 @@ func (s Settings) check() error {
 	return nil
 }
 
-// surplus returns the oldest of entries, which are ascending, beyond those to keep.
-func (s Settings) surplus(entries []distfile.Entry) (versions []shard.Version) {
-	for _, e := range entries[:max(0, len(entries)-s.MaxVersions)] {
-		versions = append(versions, e.Version)
+// surplus returns the oldest of entries, which are ascending, beyond those to keep. As many
+// are kept of those that are beside the others.
+func (s Settings) surplus(entries, beside []distfile.Entry) (versions []shard.Version) {
+	left := map[bool]int{false: s.MaxVersions, true: s.MaxVersions}
+	for _, e := range slices.Backward(entries) {
+		group := slices.ContainsFunc(beside, e.Same)
+		if left[group] == 0 {
+			versions = append(versions, e.Version)
+			continue
+		}
+		left[group]--
 	}
+	slices.Reverse(versions)
 	return versions
 }
 

@@ -66,6 +66,7 @@ type Store struct {
 	made bool // by Open
 
 	logger *slog.Logger
+	beside func() []distfile.Entry
 	left   sync.Map // names that cannot be cleaned up, and are logged
 
 	// step is called before each change of a name that a writer makes, for tests to stop
@@ -143,10 +144,15 @@ func Open(dir string, role Role) (*Store, error) {
 	s := &Store{
 		dir: dir, role: role, root: root, uses: uses{of: make(map[shard.Version]*use)},
 		made: errors.Is(missing, fs.ErrNotExist), logger: slog.New(slog.DiscardHandler), step: func() {},
+		beside: func() []distfile.Entry { return nil },
 	}
 	s.giveAway(private)
 	return s, nil
 }
+
+// Beside has the versions that entries returns take no places of others: as many of them are
+// kept beside those. It must be called before any other method.
+func (s *Store) Beside(entries func() []distfile.Entry) { s.beside = entries }
 
 // LogTo has logger receive a record for each version that a writer retires, and for what
 // cannot be cleaned up. It must be called before any other method.

@@ -21,12 +21,17 @@ import (
 // forever is how long a writer waits for others: to cut a large file takes long.
 const forever = time.Duration(math.MaxInt64)
 
+// mostAhead is how far ahead a number of a middle counts as used. An origin needs a month for
+// so many.
+const mostAhead = 10_000
+
 // A Writer changes the offer of a data directory. There is one at a time among all
 // processes, from [Store.Lock] to [Writer.Unlock].
 type Writer struct {
 	store *Store
 	locks []*os.File
 	last  shard.Version // the highest number ever used
+	own   shard.Version // the same for the state, without numbers of upstreams far ahead
 
 	stuck     []shard.Version // off the offer, and still in place
 	published []string        // directories
@@ -34,7 +39,9 @@ type Writer struct {
 
 // state is the content of state.json.
 type state struct {
-	// Last is the highest version number that was ever used.
+	// Last is the highest version number that was ever used. Of a middle's, which are those of
+	// its upstreams, it leaves out one that is more than mostAhead ahead: near the largest it
+	// would leave none for an origin in its place.
 	Last shard.Version `json:"last"`
 
 	// Moving are versions whose directories were about to be moved into or out of the data
@@ -117,7 +124,7 @@ func (w *Writer) Publish(d *Draft, m shard.Manifest) error {
 	}
 	now := append(slices.Clone(held), distfile.Entry{Version: d.version, Digest: m.Digest})
 	slices.SortFunc(now, func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) })
-	surplus := settings.surplus(now)
+	surplus := settings.surplus(now, w.store.beside())
 	if slices.Contains(surplus, d.version) {
 		return nil
 	}
@@ -134,7 +141,8 @@ func (w *Writer) Publish(d *Draft, m shard.Manifest) error {
 	if err := w.store.removeAll(old); err != nil {
 		w.store.leave(old, err)
 	}
-	if err := w.change(now[len(surplus):], d, surplus, retired); err != nil {
+	now = slices.DeleteFunc(now, func(e distfile.Entry) bool { return slices.Contains(surplus, e.Version) })
+	if err := w.change(now, d, surplus, retired); err != nil {
 		return err
 	}
 	w.logRetired(surplus, settings.limit())
@@ -151,7 +159,7 @@ func (w *Writer) Trim() error {
 	if err != nil {
 		return err
 	}
-	return w.Retire(settings.limit(), settings.surplus(held)...)
+	return w.Retire(settings.limit(), settings.surplus(held, w.store.beside())...)
 }
 
 // Retire takes versions off the offer, as far as they are on it, and logs each with the
@@ -214,6 +222,9 @@ func (w *Writer) change(offer []distfile.Entry, draft *Draft, gone []shard.Versi
 	moving := slices.Clone(gone)
 	if draft != nil {
 		w.last = max(w.last, draft.version)
+		if w.store.role != Middle || draft.version <= w.own+mostAhead {
+			w.own = max(w.own, draft.version)
+		}
 		moving = append(moving, draft.version)
 	}
 	if err := w.writeState(moving); err != nil {
@@ -299,7 +310,7 @@ func (w *Writer) recover() error {
 			return err
 		}
 	}
-	w.last = st.Last
+	w.last, w.own = st.Last, st.Last
 	for _, e := range held {
 		w.last = max(w.last, e.Version)
 		st.Moving = slices.DeleteFunc(st.Moving, func(v shard.Version) bool { return v == e.Version })
@@ -353,7 +364,7 @@ func parseState(text []byte) (state, error) {
 }
 
 func (w *Writer) writeState(moving []shard.Version) error {
-	text, err := json.Marshal(state{Last: w.last, Moving: append(slices.Clone(w.stuck), moving...)})
+	text, err := json.Marshal(state{Last: w.own, Moving: append(slices.Clone(w.stuck), moving...)})
 	if err != nil {
 		return err
 	}
