@@ -30,9 +30,15 @@ const Latest = "latest"
 type ClientOptions struct {
 	// Servers are the servers to fetch from: host, host:port or an http:// or https:// URL
 	// with an optional path, or dns+http://name:port for a server at each address of the
-	// name, as they change. One that is up is enough. Where they contradict one another the
-	// majority decides, and on a tie the first.
+	// name, as they change. One that is up is enough. A version by its number comes from the
+	// servers that list it; where they contradict one another the majority decides, and on a
+	// tie the first. [Latest] and [Client.Follow] take up what more than half of the servers
+	// list, and of two what the first lists.
 	Servers []string
+
+	// Quorum is the number of servers that have to list a version for Latest and Follow, if
+	// that is more. Zero asks for no more.
+	Quorum int
 
 	// ServerPort is the port of servers without one. Zero means 8000, and 80 where that
 	// refuses the connection.
@@ -136,7 +142,7 @@ func NewClient(opts ClientOptions) (*Client, error) {
 	}
 	logger := loggerOr(opts.Logger)
 	pool, err := opts.Fetch.pool(opts.Servers, opts.ServerPort, fetch.Options{
-		Swarm: opts.Swarm.Enabled, SwarmAllow: opts.Swarm.Allow, Logger: logger,
+		Quorum: opts.Quorum, Swarm: opts.Swarm.Enabled, SwarmAllow: opts.Swarm.Allow, Logger: logger,
 	})
 	if err != nil {
 		return nil, err
@@ -201,7 +207,9 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 
 // Download downloads a version, such as "v1" or [Latest], to the file path, or to the
 // directory path if the version is one; an empty path means download_v1.bin in the options'
-// OutputDir, or a directory of the published name there. It makes missing directories. If path
+// OutputDir, or a directory of the published name there. Latest is the newest version that can
+// be had: where no server delivers that, one of the next three is taken, with a warning.
+// Download makes missing directories. If path
 // is a symbolic link, Download replaces the link's target. A file at path that has the
 // version's digest stays, and nothing is fetched, unless the options have NoResume or a swarm.
 // When it returns nil, the whole published file is on the disk, with the permissions of the
@@ -239,8 +247,19 @@ func (c *Client) download(ctx context.Context, version string, d client.Download
 	}
 	path := d.Path
 	d.Dir, d.Named, d.Replace = c.outputDir, func(name string) { path = name }, c.replace
-	d.Entry, d.Afresh, d.Patient, d.Progress = entry, c.noResume, true, c.progress
-	m, went, err := c.client.Download(ctx, d)
+	d.Afresh, d.Patient, d.Progress = c.noResume, true, c.progress
+	of := func(e distfile.Entry) client.Download {
+		d := d
+		d.Entry = e
+		return d
+	}
+	var m shard.Manifest
+	var went fetch.Progress
+	if number == 0 {
+		entry, m, went, err = c.client.Newest(ctx, entry, of)
+	} else {
+		m, went, err = c.client.Download(ctx, of(entry))
+	}
 	if err != nil {
 		return Result{}, err
 	}

@@ -40,6 +40,11 @@ type FollowOptions struct {
 	// SkipStale breaks off a download as soon as a newer version is listed.
 	SkipStale bool
 
+	// AcceptRestart lets version numbers go back when the origin has started over, and run
+	// any distance ahead. Otherwise Follow delivers nothing older than it has delivered, and
+	// warns, since a replayed list looks the same.
+	AcceptRestart bool
+
 	// Marker is the name of an empty file that Follow writes beside each version when it
 	// is complete; the template must have a directory for each version. Empty means none.
 	Marker string
@@ -57,7 +62,9 @@ type FollowOptions struct {
 // [ErrIntegrity] if no server has the right bytes; others report a file of another program
 // in its place, or three failed fetches.
 //
-// Follow waits for servers that are down, and for room on a full disk. The next Follow in
+// Follow takes up the versions that more than half of the servers list, and of two those of
+// the first, see [ClientOptions]. While one of them brings next to nothing it tries others.
+// It waits for servers that are down, and for room on a full disk. The next Follow in
 // the directory, also after a crash, does not deliver a version twice, unless ctx or the
 // program ended before the caller's loop had come to its end for that version; Follow then
 // yields it again, from the disk. One Follow at a time can use a directory.
@@ -92,7 +99,8 @@ func (c *Client) follow(opts FollowOptions) (follow.Options, error) {
 	f := follow.Options{
 		Pool: c.pool, Client: c.client, Logger: c.logger,
 		Dir: c.outputDir, Template: opts.Template, Keep: opts.Keep, All: opts.All, SkipStale: opts.SkipStale,
-		Marker: opts.Marker, Link: opts.Link, Afresh: c.noResume, Progress: c.progress,
+		AcceptRestart: opts.AcceptRestart,
+		Marker:        opts.Marker, Link: opts.Link, Afresh: c.noResume, Progress: c.progress,
 	}
 	if opts.From != "" {
 		var err error

@@ -20,9 +20,17 @@ import (
 type MiddleOptions struct {
 	// Upstreams are the servers to follow: host, host:port or an http:// or https:// URL
 	// with an optional path, or dns+http://name:port for a server at each address of the
-	// name, as they change. Where they contradict one another the majority decides, and on
-	// a tie the first.
+	// name, as they change. The middle takes up the versions that more than half of them
+	// list, and of two those of the first; those that have been down for a minute do not count.
 	Upstreams []string
+
+	// Quorum is the number of upstreams that have to list a version, if that is more. Zero
+	// asks for no more.
+	Quorum int
+
+	// AcceptRestart lets version numbers go back when the origin has started over, and run
+	// any distance ahead. Otherwise the middle keeps its versions, and warns.
+	AcceptRestart bool
 
 	// UpstreamPort is the port of upstreams without one. Zero means 8000, and 80 where that
 	// refuses the connection.
@@ -108,7 +116,8 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 		return nil, err
 	}
 	pool, err := opts.Fetch.pool(opts.Upstreams, opts.UpstreamPort, fetch.Options{
-		Swarm: opts.Swarm.Enabled, SwarmAllow: opts.Swarm.Allow, Metrics: serving.Metrics, Logger: logger,
+		Quorum: opts.Quorum,
+		Swarm:  opts.Swarm.Enabled, SwarmAllow: opts.Swarm.Allow, Metrics: serving.Metrics, Logger: logger,
 	})
 	if err != nil {
 		return nil, err
@@ -124,7 +133,10 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 		store:   st,
 		pool:    pool,
 		serving: serving,
-		middle:  middle.New(st, pool, cmp.Or(opts.CheckInterval, DefaultCheckInterval), opts.MaxVersions, logger),
+		middle: middle.New(st, pool, middle.Options{
+			Interval: cmp.Or(opts.CheckInterval, DefaultCheckInterval), Keep: opts.MaxVersions,
+			AcceptRestart: opts.AcceptRestart, Logger: logger,
+		}),
 	}, nil
 }
 

@@ -104,6 +104,7 @@ func (d *download) addShared(flags *pflag.FlagSet) {
 	cli.Note(flags, "progress",
 		"auto is bar on a terminal, and otherwise plain, which is log lines. json is one object per line.")
 	cli.Under(flags, cli.Show)
+	cli.QuorumFlag(flags, &d.opts.Quorum, "servers")
 	cli.TransferFlags(flags, &d.opts.Fetch)
 	cli.RateFlag(flags, &d.opts.Fetch.LimitRate, "fetching, and for sending to peers")
 	cli.Under(flags, cli.Network)

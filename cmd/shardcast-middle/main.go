@@ -41,6 +41,8 @@ started again, it continues with its partial files.`,
 	}
 	flags, opts := root.Flags(), &c.opts
 	cli.ServersFlag(flags, &opts.Upstreams, "upstream", "upstreams")
+	cli.QuorumFlag(flags, &opts.Quorum, "upstreams")
+	cli.RestartFlag(flags, &opts.AcceptRestart)
 	opts.CheckInterval = shardcast.DefaultCheckInterval
 	flags.Var((*cli.Seconds)(&opts.CheckInterval), "check-interval",
 		"time between polls of upstreams that push nothing, in seconds")

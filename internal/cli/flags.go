@@ -22,6 +22,21 @@ func ServersFlag(flags *pflag.FlagSet, servers *[]string, name, usage string) {
 		"refuses. dns+http://name:port stands for a server at each address of the name, as they change.")
 }
 
+// QuorumFlag adds --quorum for versions of servers, which usage calls them.
+func QuorumFlag(flags *pflag.FlagSet, quorum *int, usage string) {
+	flags.Var((*Count)(quorum), "quorum", usage+" that have to list a version that is not asked for by its number "+
+		"(default more than half)")
+	Note(flags, "quorum", "Those that have been down for a minute do not count. Of two the first is enough, "+
+		"or after a minute the second.")
+}
+
+// RestartFlag adds --accept-restart.
+func RestartFlag(flags *pflag.FlagSet, accept *bool) {
+	flags.BoolVar(accept, "accept-restart", false, "follow version numbers back when the origin has started over")
+	Note(flags, "accept-restart",
+		"Without it lower numbers, and those more than 10000 ahead, are left alone with a warning. Take it off afterwards.")
+}
+
 // ServerPort returns the port of servers whose address in the flag name has none, or 0 if the
 // environment states none. It returns an error, as of [Usage], if there are no servers, or no such port.
 func ServerPort(servers []string, name string) (int, error) {

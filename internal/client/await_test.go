@@ -76,7 +76,7 @@ func TestAwaitTakesTheNewestOfAllServersThatAnswer(t *testing.T) {
 		}
 		fmt.Fprintf(w, "v7: %s\n", digestOf([]byte("seven")))
 	}))
-	e, err := newClient(t, quick, slow).Await(t.Context(), 0, long)
+	e, err := newClient(t, slow, quick).Await(t.Context(), 0, long)
 	require.NoError(t, err)
 	assert.Equal(t, shard.Version(7), e.Version)
 }

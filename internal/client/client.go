@@ -23,6 +23,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -117,8 +118,9 @@ func (c *Client) describe(ctx context.Context, l *Listing) bool {
 	return true
 }
 
-// Find returns the offer of version, or of the newest version for 0. Before it fails for
-// lack of one it asks all servers. Errors match [fetch.ErrNoVersion], or are those of
+// Find returns the offer of version, from whichever server lists it, or for 0 that of the
+// newest version that counts, see package offers. Before it fails for lack of one it asks
+// all servers. Errors match [fetch.ErrNoVersion], or are those of
 // [fetch.Pool.Reach].
 func (c *Client) Find(ctx context.Context, version shard.Version) (distfile.Entry, error) {
 	return c.find(ctx, version, c.pool.Reach)
@@ -131,18 +133,25 @@ func (c *Client) find(
 	if err := ask(ctx); err != nil {
 		return distfile.Entry{}, err
 	}
-	if e, ok := pick(c.pool.Offers(), version); ok {
+	if e, ok := c.offer(version); ok {
+		c.warnBeyond(version)
 		return e, nil
 	}
 	if err := c.pool.Refresh(ctx, fetch.All); err != nil {
 		return distfile.Entry{}, err
 	}
-	offers := c.pool.Offers()
-	if e, ok := pick(offers, version); ok {
+	if e, ok := c.offer(version); ok {
+		c.warnBeyond(version)
 		return e, nil
 	}
+	offers := c.pool.Offers()
 	if len(offers) == 0 {
 		return distfile.Entry{}, fmt.Errorf("%w: the servers offer nothing yet", fetch.ErrNoVersion)
+	}
+	if version == 0 {
+		beyond := c.count().Beyond
+		return distfile.Entry{}, fmt.Errorf("%w: no version is the latest by the word of enough servers; %s is listed by %s: %s",
+			fetch.ErrNoVersion, beyond.Entry.Version, strings.Join(beyond.Upstreams, ", "), beyond.Why)
 	}
 	return distfile.Entry{}, fmt.Errorf("%w: %s is not among the %d on offer, from %s to %s",
 		fetch.ErrNoVersion, version, len(offers), offers[0].Version, offers[len(offers)-1].Version)
@@ -174,8 +183,8 @@ func (c *Client) awaitOffer(
 	waiting := false
 	c.pool.Follow(ctx, PollEvery, func() {
 		// The pool's offers may be old, or those of the quickest server alone.
-		if _, known := pick(c.pool.Offers(), version); known && c.pool.Refresh(ctx, fetch.Soon) == nil {
-			e, ok = pick(c.pool.Offers(), version)
+		if _, known := c.offer(version); known && c.pool.Refresh(ctx, fetch.Soon) == nil {
+			e, ok = c.offer(version)
 		}
 		switch {
 		case ok:
@@ -196,14 +205,27 @@ func name(version shard.Version) string {
 	return version.String()
 }
 
-// pick returns version among offers, or the last one for 0.
-func pick(offers []distfile.Entry, version shard.Version) (distfile.Entry, bool) {
-	if version == 0 && len(offers) > 0 {
-		return offers[len(offers)-1], true
+// count returns the versions that count for a node that does not wait.
+func (c *Client) count() fetch.Count { return c.pool.Count(fetch.Taker{Once: true}) }
+
+// offer returns version as it is on offer, or the newest version that counts for 0.
+func (c *Client) offer(version shard.Version) (distfile.Entry, bool) {
+	if version == 0 {
+		e := c.count().Newest()
+		return e, e.Version != 0
 	}
+	offers := c.pool.Offers()
 	i := slices.IndexFunc(offers, func(e distfile.Entry) bool { return e.Version == version })
 	if i < 0 {
 		return distfile.Entry{}, false
 	}
 	return offers[i], true
+}
+
+// warnBeyond warns of a newer version that does not count, if version is 0, the newest.
+func (c *Client) warnBeyond(version shard.Version) {
+	if b := c.count().Beyond; version == 0 && b.Entry.Version != 0 {
+		c.logger.Warn("newer version not taken up", "version", b.Entry.Version.String(),
+			"upstreams", b.Upstreams, "reason", b.Why)
+	}
 }

@@ -51,6 +51,9 @@ type Download struct {
 	// Afresh discards the partial file of an earlier download, and replaces a complete file.
 	Afresh bool
 
+	// Headway learns whether the download gets on. Nil is allowed.
+	Headway *fetch.Headway
+
 	// Progress is called as in [fetch.Task].
 	Progress func(fetch.Progress)
 }
@@ -66,7 +69,7 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	unnamed := d.Path == "" && d.Place == nil
 	var out *output
 	m, went, err := c.pool.Fetch(ctx, fetch.Task{
-		Entry: d.Entry, Progress: d.Progress, Patient: d.Patient,
+		Entry: d.Entry, Headway: d.Headway, Progress: d.Progress, Patient: d.Patient,
 		Audience: func() fetch.Audience {
 			if c.sharing == nil {
 				return nil
@@ -100,7 +103,7 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 		return c.have(d, have)
 	case err == nil && d.To != nil:
 		d.Path = "-"
-		if err = out.copyTo(ctx, d.To); err == nil {
+		if err = asLocal(out.copyTo(ctx, d.To)); err == nil {
 			err = c.discard(out, false)
 			if missing != nil {
 				_ = os.Remove(out.dir.Name()) // unless it has other files
@@ -108,7 +111,7 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 			out = nil
 		}
 	case err == nil:
-		err = out.commit()
+		err = asLocal(out.commit())
 	}
 	if err := c.end(d, out, went, err); err != nil {
 		return shard.Manifest{}, went, fmt.Errorf("download %s to %s: %w", d.Entry.Version, d.Path, err)
@@ -164,12 +167,12 @@ func (c *Client) open(ctx context.Context, d Download, of fetch.Manifest) (*outp
 	}
 	at, err := c.place(ctx, d, m)
 	if err != nil {
-		return nil, fmt.Errorf("write %s: %w", d.Path, err)
+		return nil, local{fmt.Errorf("write %s: %w", d.Path, err)}
 	}
 	c.sweep(at.dir, at.base)
 	out, err := create(ctx, at, m, t, d.Afresh)
 	if err != nil {
-		return nil, fmt.Errorf("write %s: %w", d.Path, err)
+		return nil, local{fmt.Errorf("write %s: %w", d.Path, err)}
 	}
 	if c.sharing == nil {
 		return out, nil

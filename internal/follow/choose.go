@@ -2,6 +2,7 @@ package follow
 
 import (
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -28,17 +29,28 @@ const (
 	// onceMore is the wait until a version that was passed over is tried again.
 	onceMore = 5 * time.Minute
 
+	// slowPause is the wait until a version that brought next to nothing is tried again.
+	slowPause = 5 * time.Minute
+
+	// mostSlow is how many versions are put aside as slow, before the slowness is taken for the
+	// network's.
+	mostSlow = 3
+
 	// fullPause is the time between two looks for room on a full disk.
 	fullPause = 2 * time.Second
 )
 
-// choice decides which version to take next, from the record and the offers. It is pure: it
-// asks no server, reads no clock, and touches no file.
+// choice decides which version to take next, from the record and the offers, which are those
+// that count, see package offers. It asks no server, reads no clock, and touches no file.
 type choice struct {
+	// elsewhere reports whether a server that answers lists a version, and none of others.
+	elsewhere func(e distfile.Entry, others ...distfile.Entry) bool
+
 	from     shard.Version // no earlier version comes before the first delivery; or 0
 	all      bool          // versions come in order
 	backlog  shard.Version // versions up to this one come in order
 	setbacks map[distfile.Entry]setback
+	patient  distfile.Entry // it comes however slow it is, as others are no faster; or zero
 }
 
 // setback is why a version is not taken now.
@@ -54,12 +66,15 @@ type reason int
 const (
 	noRoom     reason = iota // the disk is full
 	noServer                 // no server answers
+	slow                     // it brings next to nothing
 	tryAgain                 // a round of attempts failed
 	passedOver               // the next version is taken meanwhile
 )
 
-func newChoice(from shard.Version, all bool) *choice {
-	return &choice{from: from, all: all, setbacks: make(map[distfile.Entry]setback)}
+func newChoice(
+	from shard.Version, all bool, elsewhere func(e distfile.Entry, others ...distfile.Entry) bool,
+) *choice {
+	return &choice{elsewhere: elsewhere, from: from, all: all, setbacks: make(map[distfile.Entry]setback)}
 }
 
 // start is called once, with the offers of the first choice, which are ascending as everywhere
@@ -81,8 +96,14 @@ func (c *choice) next(r *record, offers []distfile.Entry, now time.Time) (distfi
 			delete(c.setbacks, e)
 		}
 	}
+	order, inOrder := c.order(r, offers)
+	if inOrder == 0 {
+		if e, ok := c.beside(order); ok {
+			return e, 0
+		}
+	}
 	wait := forever
-	for _, e := range c.order(r, offers) {
+	for _, e := range order {
 		s, ok := c.setbacks[e]
 		left := s.until.Sub(now)
 		switch {
@@ -91,22 +112,79 @@ func (c *choice) next(r *record, offers []distfile.Entry, now time.Time) (distfi
 		case !s.until.IsZero():
 			wait = min(wait, left)
 		}
-		if s.reason != passedOver {
+		if s.reason != passedOver && s.reason != slow {
 			break
 		}
 	}
 	return distfile.Entry{}, wait
 }
 
+// beside returns the first version of order without a setback that a server lists which lists
+// none of those that their servers do not deliver: they hold up no version of another server.
+func (c *choice) beside(order []distfile.Entry) (distfile.Entry, bool) {
+	var trouble []distfile.Entry
+	for _, e := range order {
+		if s, ok := c.setbacks[e]; ok && s.reason != noRoom && s.reason != passedOver {
+			trouble = append(trouble, e)
+		}
+	}
+	if trouble == nil {
+		return distfile.Entry{}, false
+	}
+	i := slices.IndexFunc(order, func(e distfile.Entry) bool {
+		_, failed := c.setbacks[e]
+		return !failed && c.elsewhere(e, trouble...)
+	})
+	if i < 0 {
+		return distfile.Entry{}, false
+	}
+	return order[i], true
+}
+
+// stalled is called while e brings next to nothing. It returns errSlow if another version
+// shall be tried, errNotFaster if enough others were no faster, so that the newest of them is
+// to come after all, and nil if e goes on.
+func (c *choice) stalled(r *record, e distfile.Entry, offers []distfile.Entry) error {
+	if e == c.patient {
+		return nil
+	}
+	order, inOrder := c.order(r, offers)
+	var others []distfile.Entry // which a version that comes in order is lost for only if it can be had
+	if slices.Contains(order[:inOrder], e) {
+		others = append(others, e)
+	}
+	another := slices.ContainsFunc(order, func(o distfile.Entry) bool {
+		_, failed := c.setbacks[o]
+		return o != e && !failed && c.elsewhere(o, others...)
+	})
+	newest, tried := e, 0
+	for o, s := range c.setbacks {
+		if s.reason != slow {
+			continue
+		}
+		if tried++; o.Version > newest.Version {
+			newest = o
+		}
+	}
+	switch {
+	case another && tried < mostSlow:
+		return errSlow
+	case newest == e:
+		return nil
+	}
+	maps.DeleteFunc(c.setbacks, func(_ distfile.Entry, s setback) bool { return s.reason == slow })
+	c.patient = newest
+	return errNotFaster
+}
+
 // order returns the offers that are to be taken, the next one first: those that come in order
-// from the oldest to the newest, and then the others from the newest to the oldest.
-func (c *choice) order(r *record, offers []distfile.Entry) []distfile.Entry {
+// from the oldest to the newest, of which it returns the number, and then the others from the
+// newest to the oldest.
+func (c *choice) order(r *record, offers []distfile.Entry) (order []distfile.Entry, inOrder int) {
 	first := r.Last + 1
 	if r.Last == 0 && !r.Over {
 		first = max(first, c.from)
 	}
-	inOrder := 0
-	var order []distfile.Entry
 	for _, e := range offers {
 		if e.Version < first || r.holds(e) {
 			continue
@@ -117,7 +195,7 @@ func (c *choice) order(r *record, offers []distfile.Entry) []distfile.Entry {
 		}
 	}
 	slices.Reverse(order[inOrder:])
-	return order
+	return order, inOrder
 }
 
 // isStale reports whether offers have a newer version than e that would be taken now. A
@@ -125,15 +203,18 @@ func (c *choice) order(r *record, offers []distfile.Entry) []distfile.Entry {
 func (c *choice) isStale(e distfile.Entry, offers []distfile.Entry) bool {
 	return e.Version > c.backlog && slices.ContainsFunc(offers, func(o distfile.Entry) bool {
 		s, failed := c.setbacks[o]
-		return o.Version > e.Version && (!failed || s.reason != passedOver)
+		return o.Version > e.Version && (!failed || s.reason != passedOver && s.reason != slow)
 	})
 }
 
 // fetched forgets the setbacks of e.
-func (c *choice) fetched(e distfile.Entry) { delete(c.setbacks, e) }
+func (c *choice) fetched(e distfile.Entry) {
+	delete(c.setbacks, e)
+	c.patient = distfile.Entry{}
+}
 
-// reachable forgets the setbacks for want of a server: one may be back.
-func (c *choice) reachable() {
+// answered forgets the setbacks for want of a server: one may be back.
+func (c *choice) answered() {
 	for e, s := range c.setbacks {
 		if s.reason == noServer {
 			delete(c.setbacks, e)
@@ -150,6 +231,8 @@ func (c *choice) failed(e distfile.Entry, err error, now time.Time) setback {
 	switch {
 	case disk.IsFull(err):
 		s.reason, s.until = noRoom, now.Add(fullPause)
+	case errors.Is(err, errSlow):
+		s.reason, s.until = slow, now.Add(slowPause)
 	case errors.Is(err, fetch.ErrUnreachable):
 		s.reason, s.until = noServer, now.Add(firstPause)
 	case errors.Is(err, fetch.ErrIntegrity), errors.Is(err, fetch.ErrTooLarge), errors.Is(err, errForeign):

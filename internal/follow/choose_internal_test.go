@@ -2,10 +2,12 @@ package follow
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
@@ -35,6 +37,12 @@ func versions(offers []distfile.Entry) (numbers []int) {
 	}
 	return numbers
 }
+
+// anywhere has each version at a server that answers, and no server without one that fails.
+func anywhere(_ distfile.Entry, others ...distfile.Entry) bool { return len(others) == 0 }
+
+// first returns the first of two results.
+func first(order []distfile.Entry, _ int) []distfile.Entry { return order }
 
 func TestOrderOfVersions(t *testing.T) {
 	held := func(last shard.Version, versions ...shard.Version) record {
@@ -66,9 +74,9 @@ func TestOrderOfVersions(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newChoice(tc.from, tc.all)
+			c := newChoice(tc.from, tc.all, anywhere)
 			c.backlog = tc.backlog
-			assert.Equal(t, tc.want, versions(c.order(&tc.record, upTo(5))))
+			assert.Equal(t, tc.want, versions(first(c.order(&tc.record, upTo(5)))))
 		})
 	}
 }
@@ -92,7 +100,7 @@ func TestSetbacksByTheirError(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			now := time.Now()
-			c := newChoice(0, false)
+			c := newChoice(0, false, anywhere)
 			s := c.failed(offer(2), tc.err, now)
 			assert.Equal(t, tc.want, s.reason)
 			if tc.until == 0 {
@@ -120,7 +128,7 @@ func TestSetbacksByTheirError(t *testing.T) {
 
 func TestAVersionThatFailsAgainAndAgainIsPassedOver(t *testing.T) {
 	now := time.Now()
-	c := newChoice(0, false)
+	c := newChoice(0, false, anywhere)
 	failed := errors.New("failed")
 	assert.InDelta(t, 5*time.Second, c.failed(offer(1), failed, now).until.Sub(now), about(5*time.Second))
 	c.failed(offer(1), fetch.ErrUnreachable, now) // is no round
@@ -138,10 +146,10 @@ func TestAVersionThatFailsAgainAndAgainIsPassedOver(t *testing.T) {
 
 func TestNewsEndsTheWaitForAServer(t *testing.T) {
 	now := time.Now()
-	c := newChoice(0, true)
+	c := newChoice(0, true, anywhere)
 	c.failed(offer(1), fetch.ErrUnreachable, now)
 	c.failed(offer(2), fetch.ErrIntegrity, now)
-	c.reachable()
+	c.answered()
 	e, _ := c.next(new(record), upTo(2), now)
 	assert.Equal(t, offer(1), e)
 	c.failed(offer(1), fetch.ErrIntegrity, now)
@@ -151,7 +159,7 @@ func TestNewsEndsTheWaitForAServer(t *testing.T) {
 }
 
 func TestADownloadIsStaleForANewerVersionThatMayCome(t *testing.T) {
-	c := newChoice(0, false)
+	c := newChoice(0, false, anywhere)
 	assert.False(t, c.isStale(offer(2), upTo(2)))
 	assert.True(t, c.isStale(offer(2), upTo(3)))
 	c.failed(offer(3), fetch.ErrIntegrity, time.Now())
@@ -159,7 +167,7 @@ func TestADownloadIsStaleForANewerVersionThatMayCome(t *testing.T) {
 	c.failed(offer(4), fetch.ErrUnreachable, time.Now())
 	assert.True(t, c.isStale(offer(2), upTo(4)))
 
-	c = newChoice(1, false)
+	c = newChoice(1, false, anywhere)
 	c.start(upTo(2))
 	assert.False(t, c.isStale(offer(2), upTo(3)), "it is one of those that come in order")
 	c.startOver()
@@ -190,4 +198,71 @@ func TestAnOriginHasStartedOver(t *testing.T) {
 			assert.Equal(t, tc.want, restarted(&tc.record, tc.offers))
 		})
 	}
+}
+
+// at returns which versions servers list that answer, for a choice.
+func at(servers ...[]distfile.Entry) func(e distfile.Entry, others ...distfile.Entry) bool {
+	return func(e distfile.Entry, others ...distfile.Entry) bool {
+		return slices.ContainsFunc(servers, func(listed []distfile.Entry) bool {
+			return slices.Contains(listed, e) && !slices.ContainsFunc(others, func(o distfile.Entry) bool {
+				return slices.Contains(listed, o)
+			})
+		})
+	}
+}
+
+func TestAVersionOfAnotherServerDoesNotWaitForOneInTrouble(t *testing.T) {
+	now := time.Now()
+	r := &record{Last: 2}
+	honest, liar := upTo(3), upTo(9)
+	for name, err := range map[string]error{
+		"dead": fetch.ErrUnreachable, "slow": errSlow, "broken": errors.New("broken"), "retired": fetch.ErrNoVersion,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newChoice(0, false, at(honest, liar))
+			e, _ := c.next(r, liar, now)
+			assert.Equal(t, offer(9), e)
+			c.failed(e, err, now)
+			if e, _ = c.next(r, liar, now); err == fetch.ErrNoVersion {
+				assert.Equal(t, offer(8), e, "a version that is gone says nothing of its server")
+				return
+			}
+			assert.Equal(t, offer(3), e)
+			e, _ = c.next(&record{Last: 3}, liar, now.Add(time.Hour))
+			assert.Equal(t, offer(9), e, "it is tried again")
+		})
+	}
+}
+
+func TestVersionsThatComeInOrderAreLostForAnotherServerAlone(t *testing.T) {
+	now := time.Now()
+	c := newChoice(0, true, at(upTo(3)))
+	c.failed(offer(1), fetch.ErrUnreachable, now)
+	e, wait := c.next(new(record), upTo(3), now)
+	assert.Zero(t, e)
+	assert.Equal(t, firstPause, wait)
+	assert.NoError(t, c.stalled(new(record), offer(1), upTo(3)))
+	c.elsewhere = at(upTo(1), []distfile.Entry{offer(2)})
+	assert.ErrorIs(t, c.stalled(new(record), offer(1), upTo(2)), errSlow)
+}
+
+func TestASlowVersionComesAllTheSameWhereOthersAreNoFaster(t *testing.T) {
+	now := time.Now()
+	c, r := newChoice(0, false, at(upTo(9))), new(record)
+	for _, v := range []shard.Version{9, 8, 7} {
+		e, _ := c.next(r, upTo(9), now)
+		require.Equal(t, offer(v), e)
+		require.ErrorIs(t, c.stalled(r, e, upTo(9)), errSlow)
+		assert.Equal(t, slow, c.failed(e, errSlow, now).reason)
+	}
+	e, _ := c.next(r, upTo(9), now)
+	require.Equal(t, offer(6), e)
+	require.ErrorIs(t, c.stalled(r, e, upTo(9)), errNotFaster)
+	e, _ = c.next(r, upTo(9), now)
+	require.Equal(t, offer(9), e)
+	require.NoError(t, c.stalled(r, e, upTo(9)))
+	c.fetched(e)
+
+	assert.NoError(t, newChoice(0, false, at(upTo(1))).stalled(r, offer(1), upTo(1)), "there is no other")
+	assert.NoError(t, newChoice(0, false, at()).stalled(r, offer(2), upTo(2)), "no server answers")
 }

@@ -58,6 +58,10 @@ type Options struct {
 	// SkipStale ends a download when a newer version is on offer.
 	SkipStale bool
 
+	// AcceptRestart lets version numbers go back when the origin has started over, and be any
+	// distance ahead. Otherwise Run delivers nothing older than it has delivered, and warns.
+	AcceptRestart bool
+
 	// Marker is the name of an empty file to make beside each complete version. Empty means
 	// none.
 	Marker string
@@ -120,6 +124,9 @@ type Delivery struct {
 // Run keeps the newest version in a directory until ctx ends. It calls yield for each version
 // when its file, marker and link are in place, and goes on if yield returns true.
 //
+// Run takes up the versions that count, see package offers. While one of them brings next to
+// nothing, it tries others, and comes back.
+//
 // Run waits for servers that are down, and for room on a full disk. It passes over a version that
 // was retired, has wrong bytes on every server, has a foreign file in its place, or failed in
 // three rounds of all attempts: it calls yield with the version's Entry and the error, and takes
@@ -139,7 +146,7 @@ func Run(ctx context.Context, o Options, yield func(Delivery, error) bool) error
 	}
 	r := &run{
 		opts: o, dir: dir, template: template(o.Template), yield: yield,
-		choice: newChoice(o.From, o.All), news: make(chan struct{}, 1),
+		choice: newChoice(o.From, o.All, o.Pool.Elsewhere), news: make(chan struct{}, 1),
 	}
 	var group sync.WaitGroup
 	defer group.Wait()

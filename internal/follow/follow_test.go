@@ -235,7 +235,12 @@ func TestFollowDistinguishesServersThatLagFromAnOriginThatStartsOver(t *testing.
 	err = follow.Run(quiet, f, nil)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 
+	// But only where a restart is expected: the list may be an old one.
 	b.set(entries[0], distfile.Entry{Version: 2, Digest: digestOf([]byte("another"))})
+	refused, end := context.WithCancelCause(t.Context())
+	f.Logger = slog.New(slog.NewTextHandler(endAt{"numbers have gone back", end}, nil))
+	require.ErrorIs(t, follow.Run(refused, f, nil), errEnough)
+	f.AcceptRestart, f.Logger = true, slog.New(slog.NewTextHandler(endAt{"started over", cancel}, nil))
 	err = follow.Run(ctx, f, func(follow.Delivery, error) bool {
 		return true
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/client"
@@ -28,6 +29,9 @@ type run struct {
 	started bool             // the first choice was made
 	offers  []distfile.Entry // at the last choice
 	full    bool             // the disk, at the last attempt
+
+	refused   distfile.Entry // the newest version when a restart was refused last, or zero
+	refusedAt time.Time
 }
 
 // errEnough ends a run whose yield returned false.
@@ -96,19 +100,22 @@ func (r *run) step(ctx context.Context) error {
 	case errors.Is(err, errStale):
 		r.opts.Logger.Info("newer version on offer", "version", e.Version.String())
 		return nil
+	case errors.Is(err, errNotFaster):
+		r.opts.Logger.Warn("no other version comes faster", "version", r.choice.patient.Version.String())
+		return nil
 	}
 	return r.failed(e, err)
 }
 
 // next returns the version to take now, or the zero entry and how long to wait for news.
 func (r *run) next(ctx context.Context) (e distfile.Entry, wait time.Duration, err error) {
-	offers := r.opts.Pool.Offers()
+	offers := r.count(&r.dir.record)
 	// The first choice waits for the other servers, which may have more than the quickest one.
 	if len(offers) > 0 && !r.started && !r.opts.Pool.Heard() {
 		if r.opts.Pool.Refresh(ctx, fetch.Soon) != nil {
 			return distfile.Entry{}, client.PollEvery, nil
 		}
-		offers = r.opts.Pool.Offers()
+		offers = r.count(&r.dir.record)
 	}
 	if len(offers) == 0 {
 		return distfile.Entry{}, forever, nil
@@ -118,11 +125,8 @@ func (r *run) next(ctx context.Context) (e distfile.Entry, wait time.Duration, e
 		r.choice.start(offers)
 	}
 	// A server that has not answered yet may have the versions that are missing.
-	if restarted(&r.dir.record, offers) && r.opts.Pool.Heard() {
-		newest := offers[len(offers)-1].Version
-		r.opts.Logger.Warn("origin has started over", "last", r.dir.record.Last.String(), "newest", newest.String())
-		r.choice.startOver()
-		if err := r.patiently(ctx, func() error { return r.dir.startOver(offers) }); err != nil {
+	if r.opts.Pool.Heard() {
+		if err := r.lookBack(ctx, offers); err != nil {
 			return distfile.Entry{}, 0, err
 		}
 	}
@@ -130,6 +134,35 @@ func (r *run) next(ctx context.Context) (e distfile.Entry, wait time.Duration, e
 	e, wait = r.choice.next(&r.dir.record, offers, time.Now())
 	return e, wait, nil
 }
+
+// count returns the versions that count after those that were delivered by a record.
+func (r *run) count(delivered *record) []distfile.Entry {
+	by := fetch.Taker{Highest: delivered.Last, AnyNumber: r.opts.AcceptRestart}
+	return r.opts.Pool.Count(by).Entries
+}
+
+// lookBack finds out whether the numbers of offers have gone back behind the last version. It
+// follows them if that is allowed. Otherwise it warns, once in an hour, and the directory stays
+// as it is, since a replayed list looks the same.
+func (r *run) lookBack(ctx context.Context, offers []distfile.Entry) error {
+	newest, last := offers[len(offers)-1], r.dir.record.Last
+	over := restarted(&r.dir.record, offers)
+	if over && r.opts.AcceptRestart {
+		r.opts.Logger.Warn("origin has started over", "last", last.String(), "newest", newest.Version.String())
+		r.choice.startOver()
+		return r.patiently(ctx, func() error { return r.dir.startOver(offers) })
+	}
+	behind := !slices.ContainsFunc(r.opts.Pool.Offers(), func(e distfile.Entry) bool { return e.Version >= last })
+	if (over || behind) && (newest != r.refused || time.Since(r.refusedAt) > refusedEvery) {
+		r.refused, r.refusedAt = newest, time.Now()
+		r.opts.Logger.Warn("version numbers have gone back", "last", last.String(), "newest", newest.Version.String(),
+			"hint", "no older version is delivered; give --accept-restart if the origin began anew")
+	}
+	return nil
+}
+
+// refusedEvery is the time between two warnings that numbers have gone back.
+const refusedEvery = time.Hour
 
 // await waits for news, or so long.
 func (r *run) await(ctx context.Context, wait time.Duration) error {
@@ -139,14 +172,21 @@ func (r *run) await(ctx context.Context, wait time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-r.news:
-		r.choice.reachable()
+		r.choice.answered()
 	case <-timer.C:
 	}
 	return nil
 }
 
-// errStale ends a download in favour of a newer version.
-var errStale = errors.New("a newer version is on offer")
+// Errors that end a download in favour of another version.
+var (
+	errStale     = errors.New("a newer version is on offer")
+	errSlow      = errors.New("it brings next to nothing, and others may come")
+	errNotFaster = errors.New("others come no faster")
+)
+
+// lookEvery is the time between two looks whether a download gets on.
+const lookEvery = time.Second
 
 // fetch downloads e to the path of the template.
 func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, error) {
@@ -155,11 +195,16 @@ func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, erro
 	var m shard.Manifest
 	var went fetch.Progress
 	var err error
+	var headway fetch.Headway
+	before := r.dir.record // the download has the record
+	before.Held = slices.Clone(before.Held)
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		m, went, err = r.opts.Client.Download(ctx, client.Download{
-			Entry: e, Path: r.opts.Dir, Afresh: r.opts.Afresh, Progress: r.opts.Progress,
+			Entry: e, Path: r.opts.Dir, Headway: &headway, Afresh: r.opts.Afresh, Progress: r.opts.Progress,
 			Place: func(m shard.Manifest) (*os.Root, string, error) { return r.place(ctx, e, m) },
 		})
 	}()
@@ -168,9 +213,15 @@ func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, erro
 		case <-ended:
 			downloading = false
 		case <-r.news:
-			r.choice.reachable()
-			if r.opts.SkipStale && r.choice.isStale(e, r.opts.Pool.Offers()) {
+			r.choice.answered()
+			if r.opts.SkipStale && r.choice.isStale(e, r.count(&before)) {
 				cancel(errStale)
+			}
+		case <-look.C:
+			if headway.Stalled() {
+				if why := r.choice.stalled(&before, e, r.count(&before)); why != nil {
+					cancel(why)
+				}
 			}
 		}
 	}
@@ -260,6 +311,8 @@ func (r *run) failed(e distfile.Entry, err error) error {
 		r.noRoom(err)
 	case noServer:
 		logger.Warn("version waits for a server", "err", err)
+	case slow:
+		logger.Warn("slow version put aside", "dur", s.until.Sub(now), "err", err)
 	case tryAgain:
 		logger.Warn("version is tried again", "dur", s.until.Sub(now).Round(time.Second), "err", err)
 	case passedOver:

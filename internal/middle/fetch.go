@@ -27,14 +27,14 @@ type fetcher struct {
 }
 
 // fetch fetches e into its draft and publishes it. On an error the draft remains, for the
-// next fetch of e.
-func (f *fetcher) fetch(ctx context.Context, e distfile.Entry) error {
+// next fetch of e. Headway learns whether it gets on.
+func (f *fetcher) fetch(ctx context.Context, e distfile.Entry, headway *fetch.Headway) error {
 	start := time.Now()
 	var to arrival             // for the manifest that came last
 	var written fetch.Manifest // likewise
 	defer func() { to.end() }()
 	manifest, went, err := f.pool.Fetch(ctx, fetch.Task{
-		Entry: e, BLAKE3: true, Audience: func() fetch.Audience { return to.version },
+		Entry: e, BLAKE3: true, Headway: headway, Audience: func() fetch.Audience { return to.version },
 		Open: func(ctx context.Context, m fetch.Manifest) (fetch.Sink, error) {
 			before := to
 			var err error
@@ -54,7 +54,14 @@ func (f *fetcher) fetch(ctx context.Context, e distfile.Entry) error {
 	if written.Text != nil {
 		manifest = written.Stated // whose bytes are in the draft, and stay as they are
 	}
-	publish := func(w *store.Writer) error { return w.Publish(to.draft, manifest) }
+	publish := func(w *store.Writer) error {
+		if f.dir.store.Holds(e.Version) {
+			if err := w.Retire("the upstreams list another file by its number", e.Version); err != nil {
+				return err
+			}
+		}
+		return w.Publish(to.draft, manifest)
+	}
 	if err := f.dir.change(ctx, publish); err != nil {
 		return local{err}
 	}
@@ -83,7 +90,7 @@ func (f *fetcher) open(ctx context.Context, v shard.Version, m fetch.Manifest) (
 		}
 	}
 	board := f.board
-	if isPlain(manifest) {
+	if isPlain(manifest) || f.dir.store.Holds(v) { // readers get the file that is held until this one is here
 		board = relay.NewBoard() // without readers
 	}
 	// On the disk before the list: if this process is killed, the next one lists the version

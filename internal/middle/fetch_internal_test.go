@@ -65,7 +65,7 @@ func TestAnArrivalEndsWhenAnotherManifestIsTried(t *testing.T) {
 		dir: directory{store: st, logger: logger}, board: relay.NewBoard(), pool: pool,
 		announced: new(announced), logger: logger,
 	}
-	require.NoError(t, f.fetch(t.Context(), pool.Offers()[0]))
+	require.NoError(t, f.fetch(t.Context(), pool.Offers()[0], nil))
 	assert.Empty(t, f.board.Arriving())
 	listed, _ := f.board.Listed()
 	assert.Empty(t, listed)

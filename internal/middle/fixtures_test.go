@@ -217,10 +217,10 @@ type node struct {
 	stop func() // stops it; later calls do nothing
 }
 
-// newPool returns a pool that makes two attempts.
-func newPool(t *testing.T, logger *slog.Logger, upstreams ...string) *fetch.Pool {
+// newPool returns a pool that makes two attempts, with opts.
+func newPool(t *testing.T, opts fetch.Options, upstreams ...string) *fetch.Pool {
 	t.Helper()
-	opts := fetch.Options{Attempts: 2, FastWait: time.Millisecond, SlowWait: time.Millisecond, Logger: logger}
+	opts.Attempts, opts.FastWait, opts.SlowWait = 2, time.Millisecond, time.Millisecond
 	for _, upstream := range upstreams {
 		u, err := url.Parse(upstream)
 		require.NoError(t, err)
@@ -234,9 +234,16 @@ func newPool(t *testing.T, logger *slog.Logger, upstreams ...string) *fetch.Pool
 // run runs a middle in dir that keeps 3 versions of upstreams.
 func run(t *testing.T, dir string, upstreams ...string) *node {
 	t.Helper()
+	return runBy(t, middle.Options{}, fetch.Options{}, dir, upstreams...)
+}
+
+// runBy is run with options that do not concern the interval, number, attempts and logger.
+func runBy(t *testing.T, opts middle.Options, by fetch.Options, dir string, upstreams ...string) *node {
+	t.Helper()
 	n := &node{log: &logbook{more: make(chan struct{})}}
 	logger := slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	pool := newPool(t, logger, upstreams...)
+	by.Logger = logger
+	pool := newPool(t, by, upstreams...)
 	st, err := store.Open(dir, store.Middle)
 	require.NoError(t, err)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -244,7 +251,8 @@ func run(t *testing.T, dir string, upstreams ...string) *node {
 	n.url = "http://" + ln.Addr().String()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- middle.New(st, pool, interval, 3, logger).Serve(ctx, ln, server.Options{}) }()
+	opts.Interval, opts.Keep, opts.Logger = interval, 3, logger
+	go func() { ended <- middle.New(st, pool, opts).Serve(ctx, ln, server.Options{}) }()
 	n.stop = sync.OnceFunc(func() {
 		cancel()
 		err := <-ended

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -22,14 +22,18 @@ type follower struct {
 	dir      directory
 	board    *relay.Board
 	pool     *fetch.Pool
-	fetch    func(ctx context.Context, e distfile.Entry) error
+	fetch    func(ctx context.Context, e distfile.Entry, headway *fetch.Headway) error
+	view     func() (view, error) // without failed
 	interval time.Duration
 	logger   *slog.Logger
 
-	damaged  chan distfile.Entry                        // held versions with a bad shard
-	arriving map[distfile.Entry]context.CancelCauseFunc // by the entry that is fetched
-	failed   map[distfile.Entry]error                   // lately, and why
+	damaged  chan distfile.Entry // held versions with a bad shard
+	arrivals *arrivals
+	failed   map[distfile.Entry]error // lately, and why
 	ended    chan outcome
+
+	refused   shard.Version // the newest on offer when a restart was refused last
+	refusedAt time.Time
 }
 
 // outcome is how a fetch has ended.
@@ -39,13 +43,16 @@ type outcome struct {
 }
 
 // newFollower returns the follower of m, which fetches by fetch.
-func newFollower(m *Middle, fetch func(ctx context.Context, e distfile.Entry) error) *follower {
+func newFollower(m *Middle, fetch func(ctx context.Context, e distfile.Entry, h *fetch.Headway) error) *follower {
 	return &follower{
-		dir: m.dir, board: m.board, pool: m.pool, fetch: fetch, interval: m.interval, logger: m.logger,
-		damaged: make(chan distfile.Entry), arriving: make(map[distfile.Entry]context.CancelCauseFunc),
+		dir: m.dir, board: m.board, pool: m.pool, fetch: fetch, view: m.view, interval: m.opts.Interval, logger: m.logger,
+		damaged: make(chan distfile.Entry), arrivals: &m.arrivals,
 		failed: make(map[distfile.Entry]error), ended: make(chan outcome),
 	}
 }
+
+// lookEvery is the time between two looks whether arriving versions get on.
+const lookEvery = time.Second
 
 // run fetches and retires until ctx ends. News are changes of the offers. It tries failed
 // versions again on news and every interval.
@@ -54,15 +61,17 @@ func (f *follower) run(ctx context.Context, news <-chan struct{}) {
 	defer fetches.Wait()
 	ticker := time.NewTicker(f.interval)
 	defer ticker.Stop()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		if e, ok := f.next(ctx); ok {
 			ctx, end := context.WithCancelCause(ctx)
-			f.arriving[e] = end
-			fetches.Go(func() { f.ended <- outcome{e, f.fetch(ctx, e)} })
+			fetched := f.arrivals.begin(e, end)
+			fetches.Go(func() { f.ended <- outcome{e, f.fetch(ctx, e, &fetched.headway)} })
 		}
 		select {
 		case <-ctx.Done():
-			for len(f.arriving) > 0 {
+			for all, _ := f.arrivals.now(); len(all) > 0; all, _ = f.arrivals.now() {
 				f.finish(ctx, <-f.ended)
 			}
 			return
@@ -70,6 +79,7 @@ func (f *follower) run(ctx context.Context, news <-chan struct{}) {
 			f.forget(func(e distfile.Entry, err error) bool {
 				return errors.Is(err, fetch.ErrTooLarge) && f.pool.Offered(e)
 			})
+		case <-look.C:
 		case <-news:
 			f.forgive()
 			f.update(ctx)
@@ -81,21 +91,8 @@ func (f *follower) run(ctx context.Context, news <-chan struct{}) {
 	}
 }
 
-// view returns the state of affairs.
-func (f *follower) view() (view, error) {
-	// Before the offers, which have the answer of every upstream then.
-	complete := f.pool.Heard()
-	offers := f.pool.Offers()
-	listed, _ := f.board.Listed()
-	held, err := f.dir.store.Distribution()
-	settings, bad := f.dir.store.Settings()
-	return view{
-		keep: settings.MaxVersions, offers: offers, complete: complete, held: held, listed: listed,
-		arriving: slices.Collect(maps.Keys(f.arriving)), failed: f.failed,
-	}, errors.Join(err, bad)
-}
-
-// next returns the version to begin, if there is one.
+// next returns the version to begin, if there is one. It ends stalled fetches that are too
+// many.
 func (f *follower) next(ctx context.Context) (distfile.Entry, bool) {
 	if ctx.Err() != nil {
 		return distfile.Entry{}, false
@@ -105,14 +102,21 @@ func (f *follower) next(ctx context.Context) (distfile.Entry, bool) {
 		f.dir.report(ctx, "read", err)
 		return distfile.Entry{}, false
 	}
+	for _, e := range v.surplus() {
+		f.arrivals.end(e, errStalled)
+	}
+	v.failed = f.failed
 	return v.next()
 }
 
-// forgive forgets failures that news may have ended. Wrong bytes do not become right: such
-// a version is tried again after the interval.
+// errStalled ends a fetch that brings next to nothing.
+var errStalled = errors.New("it brings next to nothing")
+
+// forgive forgets failures that news may have ended. Wrong bytes do not become right, and a
+// server that drips does not hurry: such a version is tried again after the interval.
 func (f *follower) forgive() {
 	f.forget(func(_ distfile.Entry, err error) bool {
-		return errors.Is(err, fetch.ErrIntegrity) || errors.Is(err, fetch.ErrTooLarge)
+		return errors.Is(err, fetch.ErrIntegrity) || errors.Is(err, fetch.ErrTooLarge) || errors.Is(err, errStalled)
 	})
 }
 
@@ -127,17 +131,37 @@ var errNotListed = fmt.Errorf("%w: the upstreams do not list it any more", fetch
 // update ends fetches, takes versions off the list and retires them as the offers demand.
 func (f *follower) update(ctx context.Context) {
 	v, err := f.view()
-	for _, e := range v.abandoned(f.pool.Offered) {
-		f.arriving[e](errNotListed)
+	v.failed = f.failed
+	for _, e := range v.abandoned() {
+		f.arrivals.end(e, errNotListed)
 	}
 	if err != nil {
 		f.dir.report(ctx, "retire", err)
 		return
 	}
+	f.lookBack(v)
 	for _, number := range v.unlisted() {
 		f.board.Unlist(number)
 	}
 	f.dir.report(ctx, "retire", f.retire(ctx, v))
+}
+
+// refusedEvery is the time between two warnings that numbers have gone back.
+const refusedEvery = time.Hour
+
+// lookBack warns where the versions on offer are older than the held ones, and no upstream
+// lists the newest of these.
+func (f *follower) lookBack(v view) {
+	if !v.isRestart() && (!v.isBehind() || !v.complete || v.offered(v.held[len(v.held)-1])) {
+		return
+	}
+	now := newest(v.offers)
+	if now == f.refused && time.Since(f.refusedAt) < refusedEvery {
+		return
+	}
+	f.refused, f.refusedAt = now, time.Now()
+	f.logger.Warn("version numbers have gone back", "last", newest(v.held).String(), "newest", now.String(),
+		"hint", "nothing held is retired; give --accept-restart if the origin began anew")
 }
 
 // retire takes the versions that v retires out of the directory, and unneeded drafts.
@@ -148,13 +172,18 @@ func (f *follower) retire(ctx context.Context, v view) error {
 			return err
 		}
 	}
+	if len(v.held) > v.keep && v.complete {
+		// Some may have been kept beside the others, and count as these do now.
+		if err := f.dir.change(ctx, (*store.Writer).Trim); err != nil {
+			return err
+		}
+	}
 	return f.dir.store.DiscardDrafts(v.needsDraft)
 }
 
 // finish notes the outcome of a fetch. The end of ctx is no failure.
 func (f *follower) finish(ctx context.Context, o outcome) {
-	f.arriving[o.entry](nil)
-	delete(f.arriving, o.entry)
+	f.arrivals.ended(o.entry)
 	if o.err == nil || ctx.Err() != nil {
 		return
 	}

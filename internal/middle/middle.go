@@ -16,12 +16,14 @@
 // middle computes one, and lists the version once it is whole. Upstreams may list one file by
 // its SHA-256 and by its BLAKE3; the middle knows that once it has fetched the file.
 //
-// Retiring. The middle retires a version that no upstream lists in its last answer, and
-// the oldest beyond the number to keep. It waits until every upstream has answered, or has
+// Retiring. The middle retires the oldest beyond the number to keep, and a version that no
+// upstream lists in its last answer. It waits until every upstream has answered, or has
 // failed ten times since the start. An upstream that is down counts with its last answer;
-// offers without any version retire nothing. If the number of a version comes back with
-// another digest, the middle replaces the version. A version that it fetches again stays
-// listed meanwhile.
+// offers without any version retire nothing, nor do offers that are all older than the
+// newest version held, unless a restart is accepted. Versions that only the second of two
+// upstreams lists take no places: as many are kept beside the others. If the number of a
+// version comes back with another digest, the middle replaces the version when the other
+// file is here. A version that it fetches again stays listed meanwhile.
 //
 // Checking. At the start the middle verifies all versions that it holds, while it serves
 // them, and fetches damaged shards again.
@@ -49,24 +51,69 @@ import (
 	"github.com/shardcast/shardcast/internal/store"
 )
 
+// Options configure a [Middle]. Interval and Logger are required.
+type Options struct {
+	// Interval is the time between two questions to upstreams that do not hold requests back,
+	// and the wait after a failed fetch.
+	Interval time.Duration
+
+	// Keep becomes the number of versions that the directory keeps, see [store.Settings].
+	// Zero leaves that number as it is.
+	Keep int
+
+	// AcceptRestart lets version numbers go back when the origin has started over, and run
+	// any distance ahead.
+	AcceptRestart bool
+
+	// Logger receives the log.
+	Logger *slog.Logger
+}
+
 // A Middle follows the upstreams of a pool into a data directory, and serves it.
 type Middle struct {
+	opts     Options
 	dir      directory
 	board    *relay.Board
 	pool     *fetch.Pool
-	interval time.Duration
-	keep     int // versions, for the settings of the directory, or 0
+	arrivals arrivals
 	logger   *slog.Logger
 }
 
-// New returns a Middle that keeps in st the newest versions that the upstreams of pool offer.
-// Serve makes keep the number of versions that the directory keeps, see [store.Settings]; 0
-// leaves that number as it is. The middle asks upstreams that do not hold requests back every
-// interval.
-func New(st *store.Store, pool *fetch.Pool, interval time.Duration, keep int, logger *slog.Logger) *Middle {
-	st.LogTo(logger)
-	dir := directory{store: st, logger: logger}
-	return &Middle{dir: dir, board: relay.NewBoard(), pool: pool, interval: interval, keep: keep, logger: logger}
+// New returns a Middle that keeps in st the newest versions that count by the upstreams of
+// pool, see package offers.
+func New(st *store.Store, pool *fetch.Pool, opts Options) *Middle {
+	st.LogTo(opts.Logger)
+	m := &Middle{
+		opts: opts, dir: directory{store: st, logger: opts.Logger}, board: relay.NewBoard(), pool: pool,
+		logger: opts.Logger,
+	}
+	st.Beside(func() []distfile.Entry { return pool.Count(fetch.Taker{}).Alone })
+	return m
+}
+
+// count returns the versions that count for what is held.
+func (m *Middle) count(held []distfile.Entry) fetch.Count {
+	by := fetch.Taker{AnyNumber: m.opts.AcceptRestart}
+	if len(held) > 0 {
+		by.Highest = newest(held)
+	}
+	return m.pool.Count(by)
+}
+
+// view returns the state of affairs, but for failures.
+func (m *Middle) view() (view, error) {
+	// Before the count, which has the answer of every upstream then.
+	complete := m.pool.Heard()
+	listed, _ := m.board.Listed()
+	held, err := m.dir.store.Distribution()
+	settings, bad := m.dir.store.Settings()
+	count := m.count(held)
+	arriving, stalled := m.arrivals.now()
+	return view{
+		keep: settings.MaxVersions, acceptRestart: m.opts.AcceptRestart,
+		offers: count.Entries, alone: count.Alone, offered: m.pool.Offered, elsewhere: m.pool.Elsewhere,
+		complete: complete, held: held, listed: listed, arriving: arriving, stalled: stalled,
+	}, errors.Join(err, bad)
 }
 
 // Serve follows the upstreams, and serves on ln by opts, until ctx ends. It sets the
@@ -81,8 +128,8 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener, opts server.Options
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	// The first lock finishes or undoes the change that a crash interrupted.
-	m.dir.report(ctx, "settings", m.dir.store.Keep(ctx, m.keep))
-	m.dir.report(ctx, "tidy", m.dir.change(ctx, (*store.Writer).Trim))
+	m.dir.report(ctx, "settings", m.dir.store.Keep(ctx, m.opts.Keep))
+	m.dir.report(ctx, "tidy", m.trim(ctx))
 	m.patiently(ctx, "read drafts", m.relist)
 	m.patiently(ctx, "read manifests", m.know)
 	group, ctx := errgroup.WithContext(ctx)
@@ -144,6 +191,16 @@ func (m *Middle) relist() error {
 	return err
 }
 
+// trim retires the versions beyond those to keep. Before two upstreams have said what they
+// list it is not known which versions are kept beside the others.
+func (m *Middle) trim(ctx context.Context) error {
+	trim := (*store.Writer).Trim
+	if len(m.pool.Standings()) == 2 && !m.pool.Heard() {
+		trim = func(*store.Writer) error { return nil }
+	}
+	return m.dir.change(ctx, trim)
+}
+
 // know gives the pool both digests of each held version, as upstreams may list either.
 func (m *Middle) know() error {
 	held, err := m.dir.store.Distribution()
@@ -179,7 +236,7 @@ func (m *Middle) follow(ctx context.Context, counts *metrics.Metrics) {
 		return nil
 	})
 	group.Go(func() error {
-		m.pool.Follow(ctx, m.interval, func() {
+		m.pool.Follow(ctx, m.opts.Interval, func() {
 			seen.note(m.pool.Offers())
 			look()
 		})
@@ -188,7 +245,7 @@ func (m *Middle) follow(ctx context.Context, counts *metrics.Metrics) {
 	group.Go(func() error {
 		m.dir.store.FollowSettings(ctx, func(ctx context.Context) error {
 			defer look() // there may be more to fetch
-			return m.dir.change(ctx, (*store.Writer).Trim)
+			return m.trim(ctx)
 		})
 		return nil
 	})

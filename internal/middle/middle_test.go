@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/middle"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -136,12 +137,20 @@ func TestMiddleFollowsAnUpstreamThatComesUpLater(t *testing.T) {
 func TestMiddleReplacesAVersionThatComesBackWithOtherBytes(t *testing.T) {
 	t.Parallel()
 	s, restarted := newSite(t, content(1, 2*shardSize)), newSite(t, content(2, 3*shardSize))
-	n := run(t, t.TempDir(), s.URL)
+	dir := t.TempDir()
+	n := run(t, dir, s.URL)
 	n.log.await(t, "msg=fetched", "version=v1")
 	s.spoilWith(func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		restarted.Config.Handler.ServeHTTP(w, r)
 	})
-	n.log.awaitTimes(t, 2, "msg=fetched", "version=v1")
+	n.log.await(t, "version numbers have gone back", "last=v1", "newest=v1", "--accept-restart")
+	status, reason := n.get(t, "/readyz")
+	assert.Equal(t, http.StatusServiceUnavailable, status)
+	assert.Contains(t, string(reason), "--accept-restart")
+	n.assertServes(t, "v1", content(1, 2*shardSize))
+	n.stop()
+	n = runBy(t, middle.Options{AcceptRestart: true}, fetch.Options{}, dir, s.URL)
+	n.log.await(t, "msg=fetched", "version=v1")
 	n.assertServes(t, "v1", content(2, 3*shardSize))
 	status, manifest := n.get(t, "/v1/manifest.json")
 	require.Equal(t, http.StatusOK, status)
@@ -428,7 +437,7 @@ func TestMiddleNeedsOneUpstream(t *testing.T) {
 func TestMiddleRetiresNoVersionThatADownUpstreamListedLast(t *testing.T) {
 	t.Parallel()
 	a, b := newSite(t, content(1, 10)), newSite(t, content(1, 10), content(2, 10))
-	n := run(t, t.TempDir(), a.URL, b.URL)
+	n := run(t, t.TempDir(), b.URL, a.URL)
 	n.log.await(t, "msg=fetched", "version=v2")
 	n.log.await(t, "msg=fetched", "version=v1")
 	b.Close()
@@ -443,14 +452,14 @@ func TestMiddleHasItsDirectoryToItself(t *testing.T) {
 	s := newSite(t, content(1, 10))
 	run(t, dir, s.URL).log.await(t, "msg=fetched", "version=v1")
 	logger := slog.New(slog.DiscardHandler)
-	pool := newPool(t, logger, s.URL)
+	pool := newPool(t, fetch.Options{Logger: logger}, s.URL)
 	defer pool.Close()
 	for _, role := range []store.Role{store.Middle, store.Origin} {
 		st, err := store.Open(dir, role)
 		require.NoError(t, err)
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
-		err = middle.New(st, pool, interval, 1, logger).Serve(t.Context(), ln, server.Options{})
+		err = middle.New(st, pool, middle.Options{Interval: interval, Keep: 1, Logger: logger}).Serve(t.Context(), ln, server.Options{})
 		require.ErrorIs(t, err, store.ErrInUse)
 		_, err = ln.Accept()
 		require.ErrorIs(t, err, net.ErrClosed)
@@ -464,13 +473,13 @@ func TestMiddleEndsWithoutAnErrorWhenItsContextHasEnded(t *testing.T) {
 	st, err := store.Open(t.TempDir(), store.Middle)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, st.Close()) }()
-	pool := newPool(t, logger, "http://host.invalid")
+	pool := newPool(t, fetch.Options{Logger: logger}, "http://host.invalid")
 	defer pool.Close()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	assert.NoError(t, middle.New(st, pool, interval, 1, logger).Serve(ctx, ln, server.Options{}))
+	assert.NoError(t, middle.New(st, pool, middle.Options{Interval: interval, Keep: 1, Logger: logger}).Serve(ctx, ln, server.Options{}))
 }
 
 func TestMiddleEndsWhileAnUpstreamHangs(t *testing.T) {

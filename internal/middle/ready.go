@@ -3,6 +3,7 @@ package middle
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/shardcast/shardcast/internal/status"
 )
@@ -10,30 +11,36 @@ import (
 // errUnanswered is why a middle that knows no offers is not ready.
 var errUnanswered = errors.New("no upstream has answered yet")
 
-// ready returns why readers do not get the newest version on offer here, or nil. An
-// arriving version counts, as readers get it while it arrives.
+// ready returns why readers do not get the newest version that counts here, or nil. An
+// arriving version counts while it gets on, as readers get it while it arrives.
 func (m *Middle) ready() error {
-	offers := m.pool.Offers()
-	if len(offers) == 0 {
+	v, err := m.view()
+	switch {
+	case err != nil:
+		return err
+	case len(v.offers) == 0:
 		if !m.pool.Answered() {
 			return errUnanswered
 		}
 		return nil
+	case v.isRestart():
+		return fmt.Errorf("the upstreams list no version after %s, and none of those here up to %s: "+
+			"if the origin began anew, give --accept-restart", newest(v.offers), newest(v.held))
 	}
-	newest := offers[len(offers)-1]
-	// The board comes first: a version that is published meanwhile is on one of the two.
-	if m.board.Lists(newest.Version) {
-		return nil
-	}
-	held, err := m.dir.holds(newest)
+	last := v.offers[len(v.offers)-1]
 	switch {
-	case err != nil:
-		return err
-	case held:
+	case slices.ContainsFunc(v.held, last.Same):
 		return nil
-	default:
-		return fmt.Errorf("%s, the newest version that the upstreams list, is not served here yet", newest.Version)
+	case m.arrivals.stalls(last.Version):
+		return fmt.Errorf("%s, the newest version that the upstreams list, does not get on", last.Version)
+	case m.board.Lists(last.Version):
+		return nil
 	}
+	// It may have been published since.
+	if held, err := m.dir.holds(last); err != nil || held {
+		return err
+	}
+	return fmt.Errorf("%s, the newest version that the upstreams list, is not served here yet", last.Version)
 }
 
 // upstreams returns the upstreams as the status page shows them.

@@ -2,6 +2,7 @@ package middle
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -29,6 +30,17 @@ func numbers(ns ...int) (all []shard.Version) {
 		all = append(all, shard.Version(n))
 	}
 	return all
+}
+
+// listing completes v, whose offers all come from one upstream.
+func listing(v view) view {
+	if v.offered == nil {
+		v.offered = func(e distfile.Entry) bool { return slices.ContainsFunc(v.offers, e.Same) }
+	}
+	if v.elsewhere == nil {
+		v.elsewhere = func(distfile.Entry, ...distfile.Entry) bool { return false }
+	}
+	return v
 }
 
 func TestNextIsTheNewestMissingVersion(t *testing.T) {
@@ -59,9 +71,17 @@ func TestNextIsTheNewestMissingVersion(t *testing.T) {
 		"newest failed":                     {view{offers: entries(1, 2), failed: failed(2)}, 1},
 		"all failed":                        {view{offers: entries(1, 2), failed: failed(1, 2)}, 0},
 		"older in a failed version's place": {view{offers: entries(1, 2, 3), held: entries(2), failed: failed(3)}, 1},
+		"older than a stalled one":          {view{offers: entries(1, 2), arriving: entries(2), stalled: entries(2)}, 1},
+		"four stalled":                      {view{offers: entries(1, 2, 3, 4, 5), arriving: entries(2, 3, 4, 5), stalled: entries(2, 3, 4, 5)}, 1},
+		"a stalled one takes no place":      {view{offers: entries(1, 2, 3, 4), held: entries(2, 3), arriving: entries(4), stalled: entries(4)}, 1},
+		"one upstream alone takes no place": {view{offers: entries(1, 2, 3, 4), held: entries(2, 3, 4), alone: entries(4)}, 1},
+		"older than the held ones":          {view{offers: entries(1, 2), held: entries(2, 3), complete: true}, 1},
+		"begun again":                       {view{offers: entries(1, 2), held: entries(3), complete: true}, 0},
+		"begun again, and that is accepted": {view{offers: entries(1, 2), held: entries(3), complete: true, acceptRestart: true}, 2},
 		"another file of a failed version":  {view{offers: []distfile.Entry{another(1)}, failed: failed(1)}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
+			tc.view = listing(tc.view)
 			tc.view.keep = 3
 			got, ok := tc.view.next()
 			assert.Equal(t, tc.want > 0, ok)
@@ -89,8 +109,21 @@ func TestOnlyVersionsThatAreOverGo(t *testing.T) {
 			retired: numbers(1), unlist: numbers(2), dropped: numbers(1, 2, 4, 5),
 		},
 		"another file of the number, before all have answered": {
-			view:    view{offers: []distfile.Entry{another(1), another(2)}, held: entries(1), listed: entries(2)},
-			retired: numbers(1), unlist: numbers(2),
+			view:   view{offers: []distfile.Entry{another(1), another(2)}, held: entries(1), listed: entries(2)},
+			unlist: numbers(2),
+		},
+		"older than the held ones": {
+			view: view{complete: true, offers: entries(1, 3), held: entries(1, 2, 4), listed: entries(5)},
+		},
+		"older than the held ones, and all others": {
+			view: view{complete: true, offers: entries(3), held: entries(2, 4), listed: entries(5)},
+		},
+		"older than the held ones, where that is accepted": {
+			view:    view{complete: true, acceptRestart: true, offers: entries(3), held: entries(2, 4), listed: entries(5)},
+			retired: numbers(2, 4), unlist: numbers(5), dropped: numbers(1, 2, 4, 5),
+		},
+		"listed, and as many newer ones by one upstream alone": {
+			view: view{complete: true, offers: entries(1, 2, 3, 4, 5), alone: entries(3, 4, 5), listed: entries(1)},
 		},
 		"arriving, as it is fetched again": {
 			view:    view{complete: true, offers: entries(3), listed: entries(1, 3), arriving: entries(1)},
@@ -106,6 +139,7 @@ func TestOnlyVersionsThatAreOverGo(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			tc.view = listing(tc.view)
 			tc.view.keep = 3
 			assert.Equal(t, tc.retired, tc.view.retired())
 			assert.Equal(t, tc.unlist, tc.view.unlisted())
@@ -122,9 +156,37 @@ func TestOnlyVersionsThatAreOverGo(t *testing.T) {
 
 func TestAFetchEndsWhenNoUpstreamListsItsVersion(t *testing.T) {
 	v := view{offers: entries(3), arriving: entries(1, 2, 3)}
-	offered := func(e distfile.Entry) bool { return e.Version == 2 } // also by its other digest
-	assert.Equal(t, entries(1, 3), v.abandoned(offered))
+	v.offered = func(e distfile.Entry) bool { return e.Version == 2 } // also by its other digest
+	assert.Equal(t, entries(1, 3), v.abandoned())
 	v.offers = nil
-	assert.Empty(t, v.abandoned(offered), "offers without any version end nothing")
+	assert.Empty(t, v.abandoned(), "offers without any version end nothing")
 	assert.Equal(t, entries(1, 2, 3), v.arriving)
+}
+
+func TestVersionsOfAnotherUpstreamDoNotWaitForOneInTrouble(t *testing.T) {
+	liar := entries(1, 7, 8, 9)
+	elsewhere := func(e distfile.Entry, others ...distfile.Entry) bool {
+		return e.Version <= 2 && !slices.ContainsFunc(others, func(o distfile.Entry) bool { return o.Version <= 2 })
+	}
+	v := view{keep: 3, offers: append(liar[:1:1], entries(2, 7, 8, 9)...), elsewhere: elsewhere}
+	e, ok := v.next()
+	assert.True(t, ok)
+	assert.Equal(t, entries(9)[0], e)
+	v.arriving = entries(9)
+	_, ok = v.next()
+	assert.False(t, ok)
+	for name, v := range map[string]view{
+		"stalled": {arriving: entries(8, 9), stalled: entries(9)},
+		"failed":  {arriving: entries(8), failed: map[distfile.Entry]error{entries(9)[0]: errors.New("it failed")}},
+	} {
+		v.keep, v.offers, v.elsewhere = 10, append(liar[:1:1], entries(2, 7, 8, 9)...), elsewhere
+		e, ok = v.next()
+		assert.True(t, ok, name)
+		assert.Equal(t, entries(2)[0], e, name)
+	}
+}
+
+func TestTheOldestOfTooManyStalledFetchesEnd(t *testing.T) {
+	assert.Empty(t, view{stalled: entries(4, 2, 3, 1)}.surplus())
+	assert.Equal(t, entries(2, 1), view{stalled: entries(4, 2, 5, 6, 1, 3)}.surplus())
 }

@@ -1,0 +1,143 @@
+package client_test
+
+import (
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/client/sitetest"
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// drip answers with a byte now and then, and never ends.
+func drip(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Length", "1000")
+	for r.Context().Err() == nil {
+		_, _ = w.Write([]byte{0})
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-r.Context().Done():
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// newest downloads the newest version of sites, which get on within a moment or not at all.
+func newest(t *testing.T, sites ...*site) (v shard.Version, data []byte, err error) {
+	t.Helper()
+	opts := fetch.Options{
+		Patience: 50 * time.Millisecond, Attempts: 2, FastWait: time.Millisecond, SlowWait: time.Millisecond,
+	}
+	for _, s := range sites {
+		u, err := url.Parse(s.URL)
+		require.NoError(t, err)
+		opts.Upstreams = append(opts.Upstreams, u)
+	}
+	pool, err := fetch.New(opts)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	c := client.New(pool, silent)
+	e, err := c.Find(t.Context(), 0)
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "out.bin")
+	got, _, _, err := c.Newest(t.Context(), e, func(e distfile.Entry) client.Download {
+		return client.Download{Entry: e, Path: path}
+	})
+	if err != nil {
+		return got.Version, nil, err
+	}
+	data, err = os.ReadFile(path)
+	require.NoError(t, err)
+	return got.Version, data, nil
+}
+
+func TestTheNewestVersionThatCanBeHadIsTaken(t *testing.T) {
+	t.Parallel()
+	old, fresh := content(1, 3*shardSize), content(2, 3*shardSize)
+	of := func(version string, h http.HandlerFunc) *site {
+		inner := newSite(t, old, fresh)
+		return sitetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.URL.Path, version) && strings.Contains(r.URL.Path, "shard") {
+				h(w, r)
+				return
+			}
+			inner.Config.Handler.ServeHTTP(w, r)
+		}))
+	}
+	gone := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }
+	garbage := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, shardSize)) }
+	for name, tc := range map[string]struct {
+		sites []*site
+		want  shard.Version
+	}{
+		"all is well":                     {[]*site{of("/v9/", gone)}, 2},
+		"the newest drips":                {[]*site{of("/v2/", drip)}, 1},
+		"the newest is broken":            {[]*site{of("/v2/", gone)}, 1},
+		"the newest is wrong":             {[]*site{of("/v2/", garbage)}, 1},
+		"the newest drips from the first": {[]*site{of("/v2/", drip), newSite(t, old)}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v, data, err := newest(t, tc.sites...)
+			require.NoError(t, err)
+			assert.Equal(t, tc.want, v)
+			assert.Equal(t, map[shard.Version][]byte{1: old, 2: fresh}[v], data)
+		})
+	}
+	t.Run("nothing can be had", func(t *testing.T) {
+		t.Parallel()
+		_, _, err := newest(t, of("/v", garbage))
+		require.ErrorIs(t, err, fetch.ErrIntegrity)
+		assert.ErrorContains(t, err, "v2", "the error is not that of the newest version")
+	})
+}
+
+func TestTheLatestVersionIsThatOfTheFirstServerOrOfMost(t *testing.T) {
+	t.Parallel()
+	one, two, three := content(1, 1), content(2, 1), content(3, 1)
+	short, long := newSite(t, one), newSite(t, one, two)
+	liar := sitetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("v999999999999999999: " + digestOf(three).String() + "\n"))
+	}))
+	for name, tc := range map[string]struct {
+		sites []*site
+		want  shard.Version
+	}{
+		"the second of two lies": {[]*site{long, liar}, 2},
+		"the second is ahead":    {[]*site{short, long}, 1},
+		"one of three lies":      {[]*site{liar, long, long}, 2},
+		"one of three is ahead":  {[]*site{long, short, liar}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var at []*site
+			for _, s := range tc.sites { // each upstream has an address of its own
+				at = append(at, sitetest.Serve(t, s.Config.Handler))
+			}
+			assert.Equal(t, tc.want, find(t, newClient(t, at...)).Version)
+		})
+	}
+	t.Run("by its number it is found anywhere", func(t *testing.T) {
+		t.Parallel()
+		e, err := newClient(t, newSite(t, one), sitetest.Serve(t, liar.Config.Handler)).Find(t.Context(), shard.MaxVersion)
+		require.NoError(t, err)
+		assert.Equal(t, digestOf(three), e.Digest)
+	})
+	t.Run("all of three lie", func(t *testing.T) {
+		t.Parallel()
+		other := newSite(t, three)
+		_, err := newClient(t, liar, other, newSite(t)).Find(t.Context(), 0)
+		require.ErrorIs(t, err, fetch.ErrNoVersion)
+		assert.ErrorContains(t, err, "v999999999999999999 is listed by "+liar.URL)
+	})
+}
