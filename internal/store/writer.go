@@ -221,10 +221,7 @@ func (w *Writer) listed() ([]distfile.Entry, error) {
 func (w *Writer) change(offer []distfile.Entry, draft *Draft, gone []shard.Version, where string) error {
 	moving := slices.Clone(gone)
 	if draft != nil {
-		w.last = max(w.last, draft.version)
-		if w.store.role != Middle || draft.version <= w.own+mostAhead {
-			w.own = max(w.own, draft.version)
-		}
+		w.use(draft.version)
 		moving = append(moving, draft.version)
 	}
 	if err := w.writeState(moving); err != nil {
@@ -238,6 +235,14 @@ func (w *Writer) change(offer []distfile.Entry, draft *Draft, gone []shard.Versi
 	w.moveAway(gone, where)
 	_ = w.writeState(nil)
 	return nil
+}
+
+// use notes that v is used.
+func (w *Writer) use(v shard.Version) {
+	w.last = max(w.last, v)
+	if w.store.role != Middle || v <= w.own+mostAhead {
+		w.own = max(w.own, v)
+	}
 }
 
 // put moves the draft, if any, to its place, and makes offer the distribution. On an error
@@ -312,7 +317,7 @@ func (w *Writer) recover() error {
 	}
 	w.last, w.own = st.Last, st.Last
 	for _, e := range held {
-		w.last = max(w.last, e.Version)
+		w.use(e.Version)
 		st.Moving = slices.DeleteFunc(st.Moving, func(v shard.Version) bool { return v == e.Version })
 	}
 	if len(st.Moving) == 0 {

@@ -457,3 +457,31 @@ func TestRetiredVersionsStayIfTheServersLockCannotBeLookedAt(t *testing.T) {
 	change(t, st, func(*store.Writer) {})
 	assert.NoDirExists(t, filepath.Join(dir, ".shardcast", "retired", "v1"))
 }
+
+func TestANumberOfAMiddleThatIsFarAheadUsesUpNone(t *testing.T) {
+	dir := t.TempDir()
+	st := open(t, dir, store.Middle)
+	publishAs(t, st, 7, 9, textOf(7))
+	publishAs(t, st, shard.MaxVersion, 9, textOf(8))
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Retire("a test", 7, shard.MaxVersion)) })
+	require.NoError(t, st.Close())
+	require.Equal(t, shard.Version(8), next(t, open(t, dir, store.Origin)))
+}
+
+func TestVersionsBesideOthersTakeNoPlaces(t *testing.T) {
+	st := open(t, t.TempDir(), store.Middle)
+	var beside []distfile.Entry
+	st.Beside(func() []distfile.Entry { return beside })
+	for v := range shard.Version(2) {
+		publishAs(t, st, v+1, 2, textOf(v+1))
+	}
+	for v := range shard.Version(3) {
+		d, m := draft(t, st, v+11, textOf(v+11))
+		beside = append(beside, distfile.Entry{Version: v + 11, Digest: m.Digest})
+		change(t, st, func(w *store.Writer) { require.NoError(t, w.Publish(d, m)) })
+	}
+	requireWhole(t, st, 1, 2, 12, 13)
+	beside = nil
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Trim()) })
+	requireWhole(t, st, 12, 13)
+}
