@@ -150,8 +150,9 @@ func (c *Client) find(
 	}
 	if version == 0 {
 		beyond := c.count().Beyond
-		return distfile.Entry{}, fmt.Errorf("%w: no version is the latest by the word of enough servers; %s is listed by %s: %s",
-			fetch.ErrNoVersion, beyond.Entry.Version, strings.Join(beyond.Upstreams, ", "), beyond.Why)
+		return distfile.Entry{}, fmt.Errorf(
+			"%w: no version is the latest by the word of enough servers; %s is listed by %s: %s", fetch.ErrNoVersion,
+			beyond.Entry.Version, strings.Join(beyond.Upstreams, ", "), beyond.Why)
 	}
 	return distfile.Entry{}, fmt.Errorf("%w: %s is not among the %d on offer, from %s to %s",
 		fetch.ErrNoVersion, version, len(offers), offers[0].Version, offers[len(offers)-1].Version)

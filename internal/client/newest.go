@@ -53,7 +53,8 @@ func (c *Client) Newest(
 		case !ok || tried == mostOlder || c.pool.Refresh(ctx, fetch.Soon) != nil:
 			return newest, m, went, first
 		}
-		c.logger.Warn("older version taken", "version", next.Version.String(), "newest", newest.Version.String(), "err", err)
+		c.logger.Warn("older version taken",
+			"version", next.Version.String(), "newest", newest.Version.String(), "err", err)
 		e = next
 	}
 }

@@ -223,7 +223,7 @@ func TestAVersionOfAnotherServerDoesNotWaitForOneInTrouble(t *testing.T) {
 			e, _ := c.next(r, liar, now)
 			assert.Equal(t, offer(9), e)
 			c.failed(e, err, now)
-			if e, _ = c.next(r, liar, now); err == fetch.ErrNoVersion {
+			if e, _ = c.next(r, liar, now); errors.Is(err, fetch.ErrNoVersion) {
 				assert.Equal(t, offer(8), e, "a version that is gone says nothing of its server")
 				return
 			}

@@ -14,18 +14,22 @@ const mostAtOnce = 4
 // A view is all that decides which versions to fetch, to list and to retire. Entries are
 // ascending by version, at most one of each number, except for arriving.
 type view struct {
-	keep          int                                                   // versions
-	acceptRestart bool                                                  // numbers may go back
-	offers        []distfile.Entry                                      // that count, see package offers
-	alone         []distfile.Entry                                      // those of them that take no places of others
-	offered       func(distfile.Entry) bool                             // whether any upstream lists it, by either digest
-	elsewhere     func(e distfile.Entry, others ...distfile.Entry) bool // [fetch.Pool.Elsewhere]
-	complete      bool                                                  // the answer of every upstream is known, or it counts as gone
-	held          []distfile.Entry                                      // in the data directory
-	listed        []distfile.Entry                                      // besides these
-	arriving      []distfile.Entry                                      // a fetch of them is under way
-	stalled       []distfile.Entry                                      // those of them that bring next to nothing
+	keep          int              // versions
+	acceptRestart bool             // numbers may go back
+	offers        []distfile.Entry // that count, see package offers
+	alone         []distfile.Entry // those of them that take no places of others
+	complete      bool             // the answer of every upstream is known, or it counts as gone
+	held          []distfile.Entry // in the data directory
+	listed        []distfile.Entry // besides these
+	arriving      []distfile.Entry // a fetch of them is under way
+	stalled       []distfile.Entry // those of them that bring next to nothing
 	failed        map[distfile.Entry]error
+
+	// offered reports whether any upstream lists an entry, by either digest.
+	offered func(distfile.Entry) bool
+
+	// elsewhere is [fetch.Pool.Elsewhere].
+	elsewhere func(e distfile.Entry, others ...distfile.Entry) bool
 }
 
 // next returns the version to begin: the newest of those to keep that is missing, if it is
