@@ -136,7 +136,7 @@ func TestInitializeBroadcastShutdown(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want, v)
 		_, err = shardcast.Broadcast(dir)
-		require.ErrorContains(t, err, "directory")
+		require.ErrorContains(t, err, "the data directory "+dir+" lies in it")
 		require.NoError(t, shardcast.Shutdown())
 		require.ErrorIs(t, shardcast.Shutdown(), shardcast.ErrNotInitialized)
 	}

@@ -79,17 +79,21 @@ func (c *treeContent) claim(ctx context.Context) (err error) {
 		if c.part, err = c.dir.OpenRoot(name); err != nil {
 			return err
 		}
-		if c.lock, err = disk.Lock(ctx, c.part, lockName); err != nil {
-			return errors.Join(err, c.part.Close())
+		if c.lock, err = disk.Lock(ctx, c.part, lockName); err == nil {
+			named, err := c.dir.Lstat(name)
+			here, failed := c.part.Stat(".")
+			if err == nil && failed == nil && os.SameFile(named, here) {
+				return nil
+			}
+			err = errors.Join(failed, c.lock.Close(), c.part.Close())
+			if err != nil {
+				return err
+			}
+			continue
 		}
-		named, err := c.dir.Lstat(name)
-		here, failed := c.part.Stat(".")
-		if err == nil && failed == nil && os.SameFile(named, here) {
-			return nil
-		}
-		// Another download has removed the directory meanwhile.
-		if err := errors.Join(failed, c.lock.Close(), c.part.Close()); err != nil {
-			return err
+		// Where the lock is missing, another download has removed the directory meanwhile.
+		if closed := c.part.Close(); closed != nil || !errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+			return errors.Join(err, closed)
 		}
 	}
 }

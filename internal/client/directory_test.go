@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -207,4 +208,31 @@ func TestADirectoryGoesToAWriterAsATar(t *testing.T) {
 	assert.True(t, bytes.Equal(want, got.Bytes()))
 	_, err = os.ReadDir(filepath.Join(dir, "model"))
 	require.True(t, errors.Is(err, fs.ErrNotExist))
+}
+
+func TestAnAbandonedDirectoryIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	s := sitetest.Of(t, model(t, "{}"))
+	s.SpoilShard("shard_005.bin", http.NotFound)
+	c := newClient(t, s)
+	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "first")})
+	require.Error(t, err)
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, ".mine.shardcast-part"), 0o755))
+	old := time.Now().Add(-25 * time.Hour)
+	age := func() {
+		require.NoError(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, _ error) error {
+			return os.Chtimes(path, old, old)
+		}))
+	}
+	age()
+	require.NoError(t, os.Chtimes(filepath.Join(dir, ".first.shardcast-part", "tree", "run.sh"), old, time.Now()))
+	s.SpoilShards(nil)
+	_, _, err = c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "second")})
+	require.NoError(t, err)
+	assert.Contains(t, names(t, dir), ".first.shardcast-part", "one file of it is new")
+
+	age()
+	_, _, err = c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "third")})
+	require.NoError(t, err)
+	assert.Equal(t, []string{".mine.shardcast-part", "second", "third"}, names(t, dir))
 }

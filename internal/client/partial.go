@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -94,7 +95,7 @@ func isOf(file io.ReaderAt, size int64, m shard.Manifest, footer string) (bool, 
 // abandoned is the age from which a partial file is removed by a download of another file.
 const abandoned = 24 * time.Hour
 
-// sweep removes abandoned partial files from dir, except that of base. A partial file that
+// sweep removes abandoned partial files and directories from dir, except that of base. What
 // cannot be removed stays.
 func (c *Client) sweep(dir *os.Root, base string) {
 	entries, err := fs.ReadDir(dir.FS(), ".")
@@ -105,7 +106,7 @@ func (c *Client) sweep(dir *os.Root, base string) {
 		name := entry.Name()
 		info, err := entry.Info()
 		if err != nil || name == partName(base) || name[0] != '.' || !strings.HasSuffix(name, PartSuffix) ||
-			!info.Mode().IsRegular() || time.Since(info.ModTime()) < abandoned {
+			!info.Mode().IsRegular() && !info.IsDir() || time.Since(lastWritten(dir, name, info)) < abandoned {
 			continue
 		}
 		if removeUnused(dir, name) == nil {
@@ -114,8 +115,26 @@ func (c *Client) sweep(dir *os.Root, base string) {
 	}
 }
 
-// RemovePartial removes the partial file of a download to the file base in dir, if there is
-// one that a download has made. It fails while a download uses the partial file.
+// lastWritten is the time of the last change to the partial file or directory name.
+func lastWritten(dir *os.Root, name string, info fs.FileInfo) time.Time {
+	last := info.ModTime()
+	if !info.IsDir() {
+		return last
+	}
+	_ = fs.WalkDir(dir.FS(), name, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return nil //nolint:nilerr // it counts as old
+		}
+		if info, err := entry.Info(); err == nil && info.ModTime().After(last) {
+			last = info.ModTime()
+		}
+		return nil
+	})
+	return last
+}
+
+// RemovePartial removes the partial file or directory of a download to the name base in dir,
+// if there is one that a download has made. It fails while a download uses it.
 func RemovePartial(dir *os.Root, base string) error {
 	name := partName(base)
 	if _, err := dir.Lstat(name); errors.Is(err, fs.ErrNotExist) {
@@ -127,13 +146,35 @@ func RemovePartial(dir *os.Root, base string) error {
 	return nil
 }
 
-// removeUnused removes the partial file name in dir, unless a download uses it.
+// removeUnused removes the partial file or directory name in dir, unless a download uses it.
 func removeUnused(dir *os.Root, name string) error {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel() // one look at the lock is enough
+	if info, err := dir.Lstat(name); err == nil && info.IsDir() {
+		return removeUnusedTree(ended, dir, name)
+	}
 	lock, err := disk.Lock(ended, dir, name)
 	if err != nil {
 		return err
 	}
 	return errors.Join(dir.Remove(name), lock.Close())
+}
+
+// removeUnusedTree removes the partial directory name in dir, unless a download uses it: then,
+// or if it has no lock and so was made by no download, there is an error.
+func removeUnusedTree(ctx context.Context, dir *os.Root, name string) error {
+	if _, err := dir.Lstat(path.Join(name, lockName)); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is %w: it is a directory without a lock", filepath.Join(dir.Name(), name), disk.ErrForeign)
+	}
+	part, err := dir.OpenRoot(name)
+	if err != nil {
+		return err
+	}
+	lock, err := disk.Lock(ctx, part, lockName)
+	if err != nil {
+		return errors.Join(err, part.Close())
+	}
+	// The lock goes last, so that no other download finds half of the directory.
+	return errors.Join(part.RemoveAll(treeName), part.RemoveAll(versionName), dir.RemoveAll(name),
+		lock.Close(), part.Close())
 }

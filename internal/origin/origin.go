@@ -75,6 +75,9 @@ func (o *Origin) BroadcastAs(ctx context.Context, path string, opts Options) (sh
 		return 0, fmt.Errorf("broadcast %s: %w", path, err)
 	}
 	defer src.close()
+	if err := src.keepsOut(o.store.Dir()); err != nil {
+		return 0, fmt.Errorf("broadcast %s: %w", path, err)
+	}
 	version, err := o.broadcast(ctx, src, nil)
 	if err != nil {
 		return 0, fmt.Errorf("broadcast %s: %w", path, err)

@@ -25,6 +25,7 @@ import (
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
+	"github.com/shardcast/shardcast/internal/tree"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -446,4 +447,16 @@ func TestServeEndsWellWhileAnotherProcessPublishes(t *testing.T) {
 	time.AfterFunc(20*time.Millisecond, cancel)
 	assert.NoError(t, newOrigin(open(t, dir), 3).Serve(ctx, listen(t), server.Options{}, nil))
 	require.NoError(t, w.Unlock())
+}
+
+func TestTheDataDirectoryIsNotPublished(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "config.json"), []byte("{}"), 0o600))
+	st := open(t, filepath.Join(dir, "data"))
+	o := newOrigin(st, 3)
+	_, err := o.Broadcast(t.Context(), dir)
+	require.ErrorContains(t, err, "lies in it; exclude it")
+	v, err := o.BroadcastAs(t.Context(), dir, origin.Options{Tree: tree.Options{Exclude: []string{"/data"}}})
+	require.NoError(t, err)
+	assert.EqualValues(t, 1, v)
 }

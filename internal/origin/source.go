@@ -111,6 +111,40 @@ func (s *source) openTree(path string, opts tree.Options) error {
 	return nil
 }
 
+// keepsOut returns an error if the directory to publish has files of the data directory data,
+// which changes during every broadcast.
+func (s *source) keepsOut(data string) error {
+	if s.tree == nil {
+		return nil
+	}
+	real, err := filepath.EvalSymlinks(data)
+	if err != nil {
+		return err
+	}
+	from, err := filepath.EvalSymlinks(s.path)
+	if err != nil {
+		return err
+	}
+	if real, err = filepath.Abs(real); err != nil {
+		return err
+	}
+	if from, err = filepath.Abs(from); err != nil {
+		return err
+	}
+	below, err := filepath.Rel(from, real)
+	if err != nil || !filepath.IsLocal(below) {
+		return nil //nolint:nilerr // that is, data is not below it
+	}
+	below = filepath.ToSlash(below)
+	for _, f := range s.tree.Files() {
+		if below == "." || f.Path == below || strings.HasPrefix(f.Path, below+"/") {
+			return fmt.Errorf("%w: the data directory %s lies in it; exclude it, or keep the data elsewhere",
+				tree.ErrUnpublishable, data)
+		}
+	}
+	return nil
+}
+
 // end returns an error unless the file or directory is what it was when it was opened, and
 // the tree of a directory.
 func (s *source) end() (*tree.Tree, error) {
