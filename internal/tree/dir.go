@@ -2,6 +2,7 @@ package tree
 
 import (
 	"cmp"
+	"container/list"
 	"errors"
 	"fmt"
 	"io"
@@ -31,14 +32,16 @@ type Dir struct {
 	mu    sync.Mutex      // guards the fields below
 	there map[string]bool // the paths of files and directories that have been made
 	open  map[int]*file
-	clock int64
+	idle  list.List // of these, as *file, those without a user; the last one was used last
+	dirs  map[string]*os.Root
 }
 
 // file is an open file of a Dir.
 type file struct {
 	of    *os.File
+	index int // in the tree
 	users int
-	last  int64 // use of it, by the Dir's clock
+	idle  *list.Element // in the list of idle files, or nil
 
 	// writing is held for each write: file systems let one write to a file at a time, and
 	// the others spin on a processor until their turn.
@@ -49,7 +52,7 @@ type file struct {
 // t there. The error matches [ErrTree], and names two paths, if the file system takes them
 // for one.
 func NewDir(root *os.Root, t *Tree) (*Dir, error) {
-	d := &Dir{root: root, tree: t, there: make(map[string]bool), open: make(map[int]*file)}
+	d := &Dir{root: root, tree: t, there: make(map[string]bool), open: make(map[int]*file), dirs: make(map[string]*os.Root)}
 	err := fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
 		d.began = d.began || name != "."
 		d.there[name] = true
@@ -73,7 +76,7 @@ func NewDir(root *os.Root, t *Tree) (*Dir, error) {
 // NewReader returns a Dir of t in root, which it does not close, for [Dir.ReadAt] alone:
 // another Dir may write to the files.
 func NewReader(root *os.Root, t *Tree) *Dir {
-	return &Dir{root: root, tree: t, reads: true, open: make(map[int]*file)}
+	return &Dir{root: root, tree: t, reads: true, open: make(map[int]*file), dirs: make(map[string]*os.Root)}
 }
 
 // Tree returns the tree.
@@ -139,7 +142,6 @@ func (d *Dir) taken(name string, err error) error {
 func (d *Dir) acquire(i int, create bool) (*file, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.clock++
 	f := d.open[i]
 	if f == nil {
 		if len(d.open) >= maxOpen {
@@ -151,52 +153,56 @@ func (d *Dir) acquire(i int, create bool) (*file, error) {
 		if err != nil {
 			return nil, err
 		}
-		f = &file{of: opened}
+		f = &file{of: opened, index: i}
 		d.open[i] = f
 	}
+	if f.idle != nil {
+		d.idle.Remove(f.idle)
+		f.idle = nil
+	}
 	f.users++
-	f.last = d.clock
 	return f, nil
 }
 
 // openFile opens the file of f.
 func (d *Dir) openFile(f File, create bool) (*os.File, error) {
-	name := filepath.FromSlash(f.Path)
-	if d.reads {
-		return d.root.OpenFile(name, os.O_RDONLY|nonblock, 0)
-	}
-	if d.there[f.Path] {
-		return d.root.OpenFile(name, os.O_RDWR|nonblock, 0)
-	}
-	if !create {
+	flag := os.O_RDWR | nonblock
+	switch {
+	case d.reads:
+		flag = os.O_RDONLY | nonblock
+	case d.there[f.Path]:
+	case create:
+		flag = os.O_RDWR | os.O_CREATE | os.O_EXCL
+	default:
 		return nil, fs.ErrNotExist
 	}
 	mode := fs.FileMode(0o666)
 	if f.Executable {
 		mode = 0o777
 	}
-	opened, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
+	dir, base, err := d.in(f.Path)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := dir.OpenFile(base, flag, mode)
 	if err != nil {
 		return nil, d.taken(f.Path, err)
 	}
-	d.there[f.Path] = true
+	if !d.reads {
+		d.there[f.Path] = true
+	}
 	return opened, nil
 }
 
 // closeLast closes the file that has been idle for longest. If all are in use, one more is
 // open.
 func (d *Dir) closeLast() error {
-	idle := -1
-	for i, f := range d.open {
-		if f.users == 0 && (idle < 0 || f.last < d.open[idle].last) {
-			idle = i
-		}
-	}
-	if idle < 0 {
+	first := d.idle.Front()
+	if first == nil {
 		return nil
 	}
-	f := d.open[idle]
-	delete(d.open, idle)
+	f, _ := d.idle.Remove(first).(*file)
+	delete(d.open, f.index)
 	return f.of.Close()
 }
 
@@ -204,7 +210,42 @@ func (d *Dir) closeLast() error {
 func (d *Dir) release(f *file) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	f.users--
+	if f.users--; f.users == 0 {
+		f.idle = d.idle.PushBack(f)
+	}
+}
+
+// maxDirs bounds the directories that are open at the same time.
+const maxDirs = 32
+
+// in returns the directory of a path, open, and the name in it. To open each file from the
+// top would open all directories on the way each time.
+func (d *Dir) in(name string) (*os.Root, string, error) {
+	dir, base := path.Split(name)
+	if dir == "" {
+		return d.root, base, nil
+	}
+	if opened := d.dirs[dir]; opened != nil {
+		return opened, base, nil
+	}
+	if len(d.dirs) == maxDirs {
+		if err := d.closeDirs(); err != nil {
+			return nil, "", err
+		}
+	}
+	opened, err := d.root.OpenRoot(filepath.FromSlash(dir))
+	if err == nil {
+		d.dirs[dir] = opened
+	}
+	return opened, base, err
+}
+
+func (d *Dir) closeDirs() (err error) {
+	for _, dir := range d.dirs {
+		err = errors.Join(err, dir.Close())
+	}
+	clear(d.dirs)
+	return err
 }
 
 // flushed in bytes is the unit in which the system is asked to write to the disk, so that
@@ -249,7 +290,7 @@ func (d *Dir) ReadAt(p []byte, offset int64) (n int, err error) {
 	for part := range d.tree.Pieces(offset, int64(len(p))) {
 		into := p[n : int64(n)+part.Size]
 		if part.File < 0 {
-			copy(into, part.made)
+			d.tree.make(part, into)
 		} else if err := d.read(part, into); err != nil {
 			return n, err
 		}
@@ -368,11 +409,12 @@ func (d *Dir) closeFiles() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var err error
-	for i, f := range d.open {
+	for _, f := range d.open {
 		err = errors.Join(err, f.of.Close())
-		delete(d.open, i)
 	}
-	return err
+	clear(d.open)
+	d.idle.Init()
+	return errors.Join(err, d.closeDirs())
 }
 
 // Close closes the files. It keeps what was written.

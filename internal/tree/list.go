@@ -99,34 +99,35 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// line is a line of a list. A nil pointer is a member that the line does not have.
+type line struct {
+	Path       *string
+	Directory  bool
+	Size       *int64
+	Offset     *int64
+	Digest     *shard.Digest
+	Executable bool
+}
+
 // parseFile reads a line.
-func parseFile(line []byte) (f File, err error) {
-	// A struct would also take names that differ in case.
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(line, &members); err != nil {
-		return f, err
+func parseFile(text []byte) (File, error) {
+	var l line
+	if err := json.Unmarshal(text, &l); err != nil {
+		return File{}, err
 	}
-	places := map[string]any{"path": &f.Path, "directory": &f.Directory}
-	required := []string{"path"}
-	if string(members["directory"]) != "true" {
-		places["size"], places["offset"], places["digest"] = &f.Size, &f.Offset, &f.Digest
-		places["executable"] = &f.Executable
-		required = append(required, "size", "offset", "digest")
+	switch {
+	case l.Path == nil:
+		return File{}, errors.New("no path")
+	case l.Directory:
+		return File{Path: *l.Path, Directory: true}, nil
+	case l.Size == nil:
+		return File{}, errors.New("no size")
+	case l.Offset == nil:
+		return File{}, errors.New("no offset")
+	case l.Digest == nil:
+		return File{}, errors.New("no digest")
 	}
-	for _, name := range required {
-		if _, ok := members[name]; !ok {
-			return f, fmt.Errorf("no %s", name)
-		}
-	}
-	for name, place := range places {
-		if raw, ok := members[name]; ok {
-			if string(raw) == "null" {
-				return f, fmt.Errorf("%s is null", name)
-			}
-			if err := json.Unmarshal(raw, place); err != nil {
-				return f, fmt.Errorf("%s: %w", name, err)
-			}
-		}
-	}
-	return f, nil
+	return File{
+		Path: *l.Path, Executable: l.Executable, Size: *l.Size, Offset: *l.Offset, Digest: *l.Digest,
+	}, nil
 }

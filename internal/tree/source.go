@@ -123,7 +123,7 @@ func (s *Source) next(p []byte) (n int, err error) {
 	part := &s.parts[0]
 	n = int(min(int64(len(p)), part.Size))
 	if part.File < 0 {
-		copy(p, part.made[:n])
+		s.tree.make(*part, p[:n])
 	} else if n, err = s.content(p[:n], *part); err != nil {
 		return n, fmt.Errorf("%s: %w", filepath.Join(s.dir, s.found[part.File].Path), err)
 	}

@@ -1,7 +1,6 @@
 package tree
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 )
@@ -18,27 +17,52 @@ var zeros [closing]byte
 // padded is size, rounded up to whole blocks.
 func padded(size int64) int64 { return (size + block - 1) / block * block }
 
+// name is the path of f as a header has it.
+func (f File) name() string {
+	if f.Directory {
+		return f.Path + "/"
+	}
+	return f.Path
+}
+
+// records returns the records of the pax header of f, or nothing if it has none.
+func (f File) records() string {
+	name := f.name()
+	if h := (ustar{name: name}); h.divide() && isASCII(name) && f.Size < large {
+		return ""
+	}
+	text := record("path", name)
+	if f.Size >= large {
+		text += record("size", strconv.FormatInt(f.Size, 10))
+	}
+	return text
+}
+
+// headerSize is the length of [header], in bytes.
+func headerSize(f File) int64 {
+	records := int64(len(f.records()))
+	if records == 0 {
+		return block
+	}
+	return block + padded(records) + block
+}
+
 // header returns the bytes of the stream between the end of the file before f and the
 // content of f.
 func header(f File) []byte {
-	name := f.Path
-	if f.Directory {
-		name += "/"
-	}
-	h := ustar{name: name, executable: f.Executable || f.Directory, size: f.Size, typeflag: '0'}
+	h := ustar{name: f.name(), executable: f.Executable || f.Directory, size: f.Size, typeflag: '0'}
 	if f.Directory {
 		h.typeflag = '5'
 	}
-	divided := h.divide()
-	if divided && isASCII(name) && f.Size < large {
+	records := f.records()
+	if records == "" {
+		h.divide()
 		return h.append(nil)
 	}
-	records := record("path", name)
 	if f.Size >= large {
-		records += record("size", strconv.FormatInt(f.Size, 10))
 		h.size = 0
 	}
-	h.name, h.prefix = "file", ""
+	h.name = "file"
 	text := ustar{name: "pax", size: int64(len(records)), typeflag: 'x'}.append(nil)
 	text = append(text, records...)
 	text = append(text, zeros[:padded(int64(len(records)))-int64(len(records))]...)
@@ -98,12 +122,10 @@ func (h ustar) append(text []byte) []byte {
 	}{
 		{0, h.name},
 		{100, mode},
-		{108, "0000000"}, // uid
-		{116, "0000000"}, // gid
-		{124, fmt.Sprintf("%011o", h.size)},
+		{108, "0000000"},     // uid
+		{116, "0000000"},     // gid
 		{136, "00000000000"}, // mtime
 		{148, "        "},    // the checksum, while it is computed
-		{156, string(h.typeflag)},
 		{257, "ustar\x0000"},
 		{329, "0000000"}, // devmajor
 		{337, "0000000"}, // devminor
@@ -111,10 +133,21 @@ func (h ustar) append(text []byte) []byte {
 	} {
 		copy(b[field.at:], field.text)
 	}
-	sum := 0
+	b[156] = h.typeflag
+	octal(b[124:135], h.size)
+	sum := int64(0)
 	for _, c := range b {
-		sum += int(c)
+		sum += int64(c)
 	}
-	copy(b[148:], fmt.Sprintf("%06o\x00 ", sum))
+	octal(b[148:154], sum)
+	b[154] = 0
 	return append(text, b[:]...)
+}
+
+// octal writes n in octal digits that fill to.
+func octal(to []byte, n int64) {
+	for i := len(to) - 1; i >= 0; i-- {
+		to[i] = '0' + byte(n&7)
+		n >>= 3
+	}
 }

@@ -120,7 +120,7 @@ func build(files []File, place func(f *File, offset int64) error) (*Tree, error)
 	for i := range files {
 		f := &files[i]
 		err := t.follows(i, listed)
-		content := t.begins[i] + int64(len(header(*f)))
+		content := t.begins[i] + headerSize(*f)
 		if err == nil && !f.Directory {
 			err = place(f, content)
 		}
@@ -211,7 +211,9 @@ type Piece struct {
 	// At is where the piece begins in the content.
 	At int64
 
-	made []byte // the bytes that follow from the list
+	// The bytes of a piece that follows from the list are zeros, or those of the header of
+	// file number header, from 1, from the offset At on.
+	header int
 }
 
 // Pieces yields the parts of the size bytes of the stream from offset on, in their order.
@@ -236,19 +238,16 @@ func (t *Tree) Pieces(offset, size int64) iter.Seq[Piece] {
 
 // entry yields the parts of file i, or those of the end of the stream.
 func (t *Tree) entry(i int) iter.Seq[Piece] {
-	made := func(offset int64, text []byte) Piece {
-		return Piece{Offset: offset, Size: int64(len(text)), File: -1, made: text}
-	}
 	return func(yield func(Piece) bool) {
 		if i == len(t.files) {
-			yield(made(t.begins[i], zeros[:closing]))
+			yield(Piece{Offset: t.begins[i], Size: closing, File: -1})
 			return
 		}
-		f, h := t.files[i], header(t.files[i])
-		content := t.begins[i] + int64(len(h))
-		_ = yield(made(t.begins[i], h)) &&
+		f := t.files[i]
+		content := t.begins[i] + headerSize(f)
+		_ = yield(Piece{Offset: t.begins[i], Size: content - t.begins[i], File: -1, header: i + 1}) &&
 			yield(Piece{Offset: content, Size: f.Size, File: i}) &&
-			yield(made(content+f.Size, zeros[:padded(f.Size)-f.Size]))
+			yield(Piece{Offset: content + f.Size, Size: padded(f.Size) - f.Size, File: -1})
 	}
 }
 
@@ -256,10 +255,15 @@ func (t *Tree) entry(i int) iter.Seq[Piece] {
 func (p Piece) cut(skip, size int64) Piece {
 	p.Offset += skip
 	p.Size = min(p.Size-skip, size)
-	if p.File < 0 {
-		p.made = p.made[skip : skip+p.Size]
-	} else {
-		p.At += skip
-	}
+	p.At += skip
 	return p
+}
+
+// make fills to with the bytes of p, which follow from the list.
+func (t *Tree) make(p Piece, to []byte) {
+	if p.header == 0 {
+		clear(to)
+		return
+	}
+	copy(to, header(t.files[p.header-1])[p.At:])
 }

@@ -157,7 +157,7 @@ func TestBadListIsRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"no JSON":       {"x\n", "line 1"},
 		"no path":       {`{"directory":true}` + "\n", "no path"},
-		"null":          {sized("null"), "size is null"},
+		"null":          {sized("null"), "no size"},
 		"no digest":     {`{"path":"a","size":1,"offset":512}` + "\n", "no digest"},
 		"a parent":      {file("../a", `"offset":512`), `".."`},
 		"absolute":      {file("/a", `"offset":512`), "slash"},
@@ -175,7 +175,7 @@ func TestBadListIsRefused(t *testing.T) {
 		"a long element":       {file(strings.Repeat("x", 256), `"offset":1536`), "longer than 255"},
 		"a long path":          {file(strings.Repeat("x/", 2048)+"x", `"offset":1536`), "longer than 4096"},
 		"a line without end":   {`{"path":"` + strings.Repeat("x", 40<<10), "longer than"},
-		"executable as a text": {file("a", `"offset":512,"executable":"yes"`), "executable"},
+		"executable as a text": {file("a", `"offset":512,"executable":"yes"`), "Executable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			count := strings.Count(tc.text, "\n")
