@@ -21,7 +21,7 @@ version, prints the name of the version on stdout, such as v3, and ends. Servers
 of the directory serve it at once. Any number of broadcasts may run at the same
 time; each waits for its turn. With - as PATH broadcast reads a file from stdin.`,
 		Example: `  shardcast-origin broadcast weights.safetensors --data-dir ./data
-  shardcast-origin broadcast checkpoints/step_1200 --label step=1200 --exclude optimizer.pt
+  shardcast-origin broadcast step_1200 --label step=1200 --exclude optim.pt
   pg_dump app | shardcast-origin broadcast - --name app.sql`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
