@@ -10,20 +10,11 @@ import (
 // Exchange gives each of two names in root the file or directory of the other, in one step.
 // The error matches [errors.ErrUnsupported] where the system or the file system cannot.
 func Exchange(root *os.Root, a, b string) error {
-	dir, err := root.Open(".")
-	if err != nil {
+	return control(root, "renameat2", func(_ *os.File, fd int) error {
+		err := unix.Renameat2(fd, a, fd, b, unix.RENAME_EXCHANGE)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+			return unix.ENOTSUP
+		}
 		return err
-	}
-	raw, err := dir.SyscallConn()
-	if err != nil {
-		return errors.Join(err, dir.Close())
-	}
-	var exchanged error
-	err = raw.Control(func(fd uintptr) {
-		exchanged = unix.Renameat2(int(fd), a, int(fd), b, unix.RENAME_EXCHANGE)
 	})
-	if errors.Is(exchanged, unix.EINVAL) {
-		exchanged = errors.ErrUnsupported
-	}
-	return errors.Join(err, os.NewSyscallError("renameat2", exchanged), dir.Close())
 }
