@@ -86,6 +86,29 @@ func TestALiarAnnouncesAllShardsAndSendsZeros(t *testing.T) {
 	assert.NoError(t, server.Reach(t.Context(), at), "an upstream lists it")
 }
 
+func TestAFakeNodeIsListedAndHasNothing(t *testing.T) {
+	srv := httptest.NewServer(empty())
+	t.Cleanup(srv.Close)
+	at, err := netip.ParseAddrPort(strings.TrimPrefix(srv.URL, "http://"))
+	require.NoError(t, err)
+	assert.NoError(t, server.Reach(t.Context(), at), "an upstream lists it")
+	resp, err := get(t.Context(), srv.Client(), srv.URL+"/v1/have")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	line, err := bufio.NewReader(resp.Body).ReadString('\n')
+	require.NoError(t, err)
+	assert.Equal(t, "\n", line)
+	_, err = get(t.Context(), srv.Client(), srv.URL+"/v1/shard_001.bin") //nolint:bodyclose // there is none
+	require.ErrorContains(t, err, "404")
+}
+
+func TestAnAttackerIsNoReceiver(t *testing.T) {
+	p := attacked(fakeNodes)(shape{clients: 4, rate: 8_000_000})
+	assert.Len(t, p, 6)
+	assert.Equal(t, 4, p.clients())
+	assert.Equal(t, 4, p.receivers())
+}
+
 func TestServersComeBeforeTheNodesThatFetchFromThem(t *testing.T) {
 	for _, s := range scenarios() {
 		for clients := 1; clients <= 9; clients++ {
@@ -151,8 +174,8 @@ func TestTableHasMediansAndRanges(t *testing.T) {
 	r.result("nginx", variant{scenarios()[0], 4, nil}).fail(io.ErrUnexpectedEOF)
 	text := r.Markdown()
 	assert.Contains(t, text, "\n| star | 2 | shardcast | 4.00 (2.00 to 8.00) | 1.00 | "+
-		"0.25 (0.12 to 0.50) | 0.50 | 1.04 | 2.00 | 4.00 | 50 |  |\n")
-	assert.Contains(t, text, "| star | 4 | nginx | **failed 1 times**: unexpected EOF | | | | | | | | |\n")
+		"0.25 (0.12 to 0.50) | 0.50 | 1.04 | 2.00 | 4.00 | 50 |  |  |\n")
+	assert.Contains(t, text, "| star | 4 | nginx | **failed 1 times**: unexpected EOF | | | | | | | | | |\n")
 	head, _, _ := strings.Cut(text[strings.Index(text, "| scenario"):], "\n")
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, "|") {

@@ -42,12 +42,7 @@ func startLiar(ctx context.Context, t *trial, i int, _ string) (*node, error) {
 // lie joins the swarm of an upstream, if that has one, as a node at address, announces all
 // shards of a manifest, and sends zeros to each peer that asks for one, until ctx ends.
 func lie(ctx context.Context, address, upstream, manifest string) error {
-	f, err := os.Open(manifest)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	m, err := shard.ParseManifest(f)
+	m, err := readManifest(manifest)
 	if err != nil {
 		return err
 	}
@@ -59,7 +54,7 @@ func lie(ctx context.Context, address, upstream, manifest string) error {
 	stop := context.AfterFunc(ctx, func() { srv.Close() }) //nolint:errcheck // it ends
 	defer stop()
 	fmt.Println("listening")
-	go join(ctx, upstream)
+	go join(ctx, "http://"+upstream+"/")
 	if err := srv.Serve(ln); ctx.Err() == nil {
 		return err
 	}
@@ -68,31 +63,49 @@ func lie(ctx context.Context, address, upstream, manifest string) error {
 
 // join announces a peer to an upstream again and again.
 func join(ctx context.Context, upstream string) {
-	tick := time.NewTicker(lyingEvery)
-	defer tick.Stop()
 	for ctx.Err() == nil {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+upstream+"/"+wire.PeersName, http.NoBody)
-		if err != nil {
-			return
-		}
-		r.Header.Set(wire.PeerHeader, port)
-		if resp, err := http.DefaultClient.Do(r); err == nil {
-			_, _ = io.Copy(io.Discard, resp.Body)
-			_ = resp.Body.Close()
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-		}
+		announceNode(ctx, upstream, port)
+		_ = pause(ctx, lyingEvery) // or the end
 	}
+}
+
+// announceNode announces a peer at a port of this host to an upstream, if that has a swarm.
+func announceNode(ctx context.Context, upstream, port string) {
+	if resp, err := getWith(ctx, http.DefaultClient, upstream+wire.PeersName, wire.PeerHeader, port); err == nil {
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+	}
+}
+
+// readManifest reads the manifest in a file.
+func readManifest(name string) (m shard.Manifest, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return m, err
+	}
+	defer f.Close()
+	return shard.ParseManifest(f)
 }
 
 // liar answers like a node that has all shards, but with zeros.
 func liar(m shard.Manifest) http.Handler {
+	return fakeNode(fmt.Sprintf("%c1-%d", swarm.Held, len(m.Shards)), func(w http.ResponseWriter, r *http.Request) {
+		number, err := shard.ParseFileName(r.PathValue("file"))
+		if err != nil || number > len(m.Shards) {
+			http.NotFound(w, r)
+			return
+		}
+		http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(zeros{}, 0, m.Shard(number).Size))
+	})
+}
+
+// fakeNode answers like a node that has shards, in the form of package swarm, and files has
+// it send them.
+func fakeNode(has string, files http.HandlerFunc) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /v1/"+wire.HaveName, func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "%c1-%d\n", swarm.Held, len(m.Shards))
+		fmt.Fprintln(w, has)
 		for r.Context().Err() == nil {
 			_ = http.NewResponseController(w).Flush()
 			select {
@@ -102,14 +115,7 @@ func liar(m shard.Manifest) http.Handler {
 			fmt.Fprintln(w)
 		}
 	})
-	mux.HandleFunc("GET /v1/{file}", func(w http.ResponseWriter, r *http.Request) {
-		number, err := shard.ParseFileName(r.PathValue("file"))
-		if err != nil || number > len(m.Shards) {
-			http.NotFound(w, r)
-			return
-		}
-		http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(zeros{}, 0, m.Shard(number).Size))
-	})
+	mux.HandleFunc("GET /v1/{file}", files)
 	return mux
 }
 

@@ -65,6 +65,8 @@ func dispatch(ctx context.Context, args []string) error {
 		return track(ctx, args[0])
 	case liarCommand:
 		return lie(ctx, args[0], args[1], args[2])
+	case attackCommand:
+		return attack(ctx, args[0], args[1], args[2])
 	case watchCommand:
 		watch(ctx, args[0])
 		return nil

@@ -253,10 +253,16 @@ func dialSlowly(ctx context.Context, network, address string) (net.Conn, error) 
 
 // get returns an answer of status 200.
 func get(ctx context.Context, client *http.Client, url string) (*http.Response, error) {
+	return getWith(ctx, client, url, "Accept", "*/*")
+}
+
+// getWith is get with a field in the request.
+func getWith(ctx context.Context, client *http.Client, url, field, value string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
+	req.Header.Set(field, value)
 	resp, err := client.Do(req)
 	if err == nil && resp.StatusCode != http.StatusOK {
 		err = errors.Join(fmt.Errorf("%s: %s", url, resp.Status), resp.Body.Close())

@@ -59,6 +59,9 @@ type Sample struct {
 	Nodes   int     `json:"nodes"`   // with a time
 	Copies  float64 `json:"copies,omitempty"`
 	Peak    float64 `json:"peak_mib,omitempty"` // resident memory of the largest middle
+
+	// Received has the bytes that each node received beside an attacker, in files, ascending.
+	Received []float64 `json:"received,omitempty"`
 }
 
 // ratio is the bound divided by the time, and 0 without a bound.
@@ -157,6 +160,14 @@ func slowest(s Sample) float64 { return s.Slowest }
 func copies(s Sample) float64  { return orNone(s.Copies) }
 func peak(s Sample) float64    { return orNone(s.Peak) }
 
+// fewest is the part of the file of the node that received the fewest bytes.
+func fewest(s Sample) float64 {
+	if len(s.Received) == 0 {
+		return math.NaN()
+	}
+	return slices.Min(s.Received)
+}
+
 // ofBound is how near a sample came to its bound.
 func ofBound(s Sample) float64 { return orNone(s.ratio()) }
 
@@ -186,7 +197,8 @@ func (r *Report) Markdown() string {
 		"Sent: by the origin's interface, in files. "+
 		"The times of a median, slowest or late node count from its own start. "+
 		"Idle: share of the processors' time; near 0 the machine was the limit, and not the wires. "+
-		"Peak: resident memory of the largest middle, in MiB.\n")
+		"Peak: resident memory of the largest middle, in MiB. "+
+		"Fewest: the bytes that the node with the fewest received beside an attacker, in files.\n")
 	for _, s := range r.LeftOut {
 		fmt.Fprintf(w, "\nLeft out: %s.\n", s)
 	}
@@ -194,8 +206,8 @@ func (r *Report) Markdown() string {
 		fmt.Fprintf(w, "\nArguments: `%s`\n", strings.Join(r.Arguments, " "))
 	}
 	fmt.Fprint(w, "\n| scenario | clients | system | s to all nodes | bound, s | of the bound | of the others' bound "+
-		"| sent | median node, s | slowest node, s | idle, % | peak |\n"+
-		"|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+		"| sent | median node, s | slowest node, s | idle, % | peak | fewest |\n"+
+		"|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, x := range r.Results {
 		x.row(w)
 	}
@@ -208,13 +220,13 @@ func (r *Report) Markdown() string {
 // row writes a line of the table, and one for failures.
 func (r *Result) row(w *strings.Builder) {
 	if len(r.Samples) > 0 {
-		fmt.Fprintf(w, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n",
+		fmt.Fprintf(w, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n",
 			r.Scenario, r.Clients, r.System, r.cell(all), r.of(bound, 2), r.cell(ofBound), r.of(others, 2),
 			r.of(sent, 2), r.of(typical, digits(r.values(typical))), r.of(slowest, digits(r.values(slowest))),
-			r.of(idle, 0), r.of(peak, 1))
+			r.of(idle, 0), r.of(peak, 1), r.of(fewest, 2))
 	}
 	if r.Failed > 0 {
-		fmt.Fprintf(w, "| %s | %d | %s | **failed %d times**: %s | | | | | | | | |\n",
+		fmt.Fprintf(w, "| %s | %d | %s | **failed %d times**: %s | | | | | | | | | |\n",
 			r.Scenario, r.Clients, r.System, r.Failed, strings.ReplaceAll(r.Reason, "|", `\|`))
 	}
 }
@@ -243,6 +255,7 @@ func (r *Report) besideBase() string {
 			if base.System == baseName(now.System) && base.Scenario == now.Scenario && base.Clients == now.Clients {
 				row := fmt.Sprintf("%s, %d clients: %s, ", now.Scenario, now.Clients, now.System)
 				b.Add(row+"s to all nodes", base.values(all), now.values(all), 3, false)
+				b.Add(row+"files sent", base.values(sent), now.values(sent), 2, false)
 				b.Add(row+"peak MiB", base.values(peak), now.values(peak), 1, false)
 			}
 		}

@@ -15,6 +15,7 @@ const (
 	origin role = iota
 	middle
 	client
+	attacking // a foreign host that wants no file
 )
 
 // A fate is the course of a node in a trial.
@@ -34,10 +35,13 @@ type spec struct {
 	from     []int // numbers of the servers that it fetches from, where the system has servers
 	fate     fate
 	odd      bool // it is unlike the others, whose times are therefore also reported without it
+	attack   string
 }
 
 // wants reports whether the node is to hold the file in the end.
-func (s spec) wants() bool { return s.role != origin && s.fate != killed && s.fate != lies }
+func (s spec) wants() bool {
+	return (s.role == middle || s.role == client) && s.fate != killed && s.fate != lies
+}
 
 // A plan is all nodes, servers before those that fetch from them. The first is the
 // origin.
@@ -178,6 +182,16 @@ func scenarios() []scenario {
 			story: "64 readers beside a middle read arriving shards, each at 100 KB/s",
 			goal:  &goal{"peak of a middle, MiB", peak, 64, false},
 		},
+		{
+			name: slowReaders, plan: attacked(slowReaders), run: besieged,
+			story: "star, and a host that reads shards at 1 byte/s, eight at a time, before the others come; " +
+				"90 s stand for more than that",
+		},
+		{
+			name: fakeNodes, plan: attacked(fakeNodes), run: besieged,
+			story: "star, and a host that announces 64 nodes without shards, breaks off 100 requests " +
+				"for fresh shards and follows the origin's shards 256 times; 90 s stand for more than that",
+		},
 	}
 }
 
@@ -195,6 +209,18 @@ func star(s shape) plan {
 		p = p.add(client, 0)
 	}
 	return p
+}
+
+// attacked is star with an attacker, which comes first.
+func attacked(attack string) func(shape) plan {
+	return func(s shape) plan {
+		p := newPlan(s).add(attacking, 0)
+		p[1].attack = attack
+		for range s.clients {
+			p = p.add(client, 0)
+		}
+		return p
+	}
 }
 
 func tree(s shape) plan {

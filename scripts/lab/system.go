@@ -258,12 +258,7 @@ const joining = `aria2c "$@" && for f in "$0"/[0-9]*; do cat "$f" >>"$0/out.bin"
 
 // startAria starts a client that fetches all shards.
 func startAria(ctx context.Context, t *trial, i int, dir string) (*node, error) {
-	f, err := os.Open(filepath.Join(t.stock, "v1", "manifest.json"))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	m, err := shard.ParseManifest(f)
+	m, err := readManifest(filepath.Join(t.stock, "v1", "manifest.json"))
 	if err != nil {
 		return nil, err
 	}

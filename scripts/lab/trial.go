@@ -19,7 +19,7 @@ import (
 
 const (
 	// least is the time that each trial has beside several times that of its bytes.
-	least = time.Minute
+	least = siege + time.Minute
 
 	// glance is the time between two looks at the counters of a link.
 	glance = 20 * time.Millisecond
@@ -118,10 +118,10 @@ func (t *trial) bring(ctx context.Context) (Sample, error) {
 	return t.measure(ctx, t.startOthers, func(context.Context) error { return nil })
 }
 
-// startOthers starts all nodes but the origin and late ones.
+// startOthers starts all nodes but late ones and those that run already.
 func (t *trial) startOthers(ctx context.Context) error {
 	for i, s := range t.plan {
-		if i > 0 && s.fate != late {
+		if t.nodes[i] == nil && s.fate != late {
 			if err := t.start(ctx, i); err != nil {
 				return err
 			}
@@ -179,6 +179,9 @@ func (t *trial) start(ctx context.Context, i int) (err error) {
 	start := t.system.start
 	if t.plan[i].fate == lies {
 		start = startLiar
+	}
+	if t.plan[i].attack != "" {
+		start = startAttack
 	}
 	n, err := start(ctx, t, i, dir)
 	if err != nil {
