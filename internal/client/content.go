@@ -21,6 +21,10 @@ type content interface {
 	// written, counted from the first one.
 	written(from, to int64) ([]disk.Range, error)
 
+	// check returns nil if a part, which is right, agrees with the list of a tree's files.
+	// Otherwise the error matches [shard.ErrIntegrity].
+	check(offset, size int64) error
+
 	// flush has the system begin to write a part to the disk.
 	flush(offset, size int64)
 
@@ -91,6 +95,8 @@ func (f *fileContent) WriteAt(p []byte, offset int64) (int, error) {
 func (f *fileContent) written(from, to int64) ([]disk.Range, error) {
 	return disk.Written(f.file.File, from, to)
 }
+
+func (f *fileContent) check(int64, int64) error { return nil }
 
 func (f *fileContent) flush(offset, size int64) {
 	// Where the file system has no such request, the file's own commit syncs it all.

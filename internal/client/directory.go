@@ -21,7 +21,7 @@ import (
 // treeContent is the partial directory of a version that is a tree. It has
 //
 //	lock       held by the download
-//	version    which version it is of, as the footer of a partial file says it
+//	version    which version it is of, as the footer of a partial file says it, and by which list
 //	tree/      the files, which gets the final name
 type treeContent struct {
 	dir     *os.Root
@@ -101,7 +101,8 @@ func (c *treeContent) claim(ctx context.Context) (err error) {
 // prepare makes the partial directory ready for m, and reports whether files of an earlier
 // download of it are there.
 func (c *treeContent) prepare(m shard.Manifest, afresh bool) (resumed bool, err error) {
-	want := []byte(footerOf(m.Digest))
+	// By another list, files of other paths may be there.
+	want := []byte(footerOf(m.Digest) + m.Files.Digest.String() + "\n")
 	if !afresh {
 		was, err := c.part.ReadFile(versionName)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -131,6 +132,8 @@ func (c *treeContent) ReadAt(p []byte, offset int64) (int, error) { return c.fil
 
 // WriteAt writes to the files.
 func (c *treeContent) WriteAt(p []byte, offset int64) (int, error) { return c.files.WriteAt(p, offset) }
+
+func (c *treeContent) check(offset, size int64) error { return c.files.Check(offset, size) }
 
 func (c *treeContent) written(from, to int64) ([]disk.Range, error) { return c.files.Written(from, to) }
 

@@ -2,7 +2,6 @@ package client_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -200,14 +199,14 @@ func TestADirectoryGoesToAWriterAsATar(t *testing.T) {
 	var got bytes.Buffer
 	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Dir: dir, To: &got})
 	require.NoError(t, err)
-	resp, err := http.Get(s.URL + "/v1/stream") //nolint:noctx // of a test
+	resp, err := http.Get(s.URL + "/v1/stream")
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	want, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	assert.True(t, bytes.Equal(want, got.Bytes()))
 	_, err = os.ReadDir(filepath.Join(dir, "model"))
-	require.True(t, errors.Is(err, fs.ErrNotExist))
+	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
 func TestAnAbandonedDirectoryIsRemoved(t *testing.T) {

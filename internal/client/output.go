@@ -126,8 +126,12 @@ func (p place) WriteAt(data []byte, offset int64) (int, error) {
 	return p.out.content.WriteAt(data, p.shard.Offset+offset)
 }
 
-// Commit has the system begin to write the rest of the shard to the disk.
+// Commit has the system begin to write the rest of the shard to the disk. The error matches
+// [shard.ErrIntegrity] if the list of a tree's files is none of the shard.
 func (p place) Commit() error {
+	if err := p.out.content.check(p.shard.Offset, p.shard.Size); err != nil {
+		return err
+	}
 	p.out.content.flush(p.shard.Offset, p.shard.Size)
 	return nil
 }

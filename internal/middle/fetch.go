@@ -13,6 +13,7 @@ import (
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
+	"github.com/shardcast/shardcast/internal/tree"
 )
 
 // A fetcher brings single versions into the data directory, and lists them on the board
@@ -83,9 +84,10 @@ func (f *fetcher) open(ctx context.Context, v shard.Version, m fetch.Manifest) (
 		return arrival{}, local{err}
 	}
 	listed := distfile.Entry{Version: v, Digest: manifest.Digest} // the SHA-256, also if the upstream lists BLAKE3
+	var files *tree.Tree
 	if manifest.Files != nil {
 		keep := func() (shard.Writer, error) { return draft.CreateFile(shard.FilesName) }
-		if _, err := f.pool.Files(ctx, m, keep); err != nil {
+		if files, err = f.pool.Files(ctx, m, keep); err != nil {
 			return arrival{}, err
 		}
 	}
@@ -110,7 +112,7 @@ func (f *fetcher) open(ctx context.Context, v shard.Version, m fetch.Manifest) (
 	board.List(listed)
 	f.logger.Info("arriving", "version", v.String(), "bytes", manifest.Size,
 		"shards", len(manifest.Shards), "tier", m.Tier)
-	return arrival{draft: draft, version: arriving}, nil
+	return arrival{draft: draft, tree: files, version: arriving}, nil
 }
 
 // draft returns the draft of v. A draft of another file is discarded first.

@@ -1,6 +1,7 @@
 package middle_test
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/middle"
+	"github.com/shardcast/shardcast/internal/shard"
 )
 
 // bogus lists fifteen versions near the largest number, and another v1.
@@ -81,4 +83,64 @@ func TestADrippingVersionHoldsUpNoOther(t *testing.T) {
 	s.spoilWith(nil)
 	s.CloseClientConnections()
 	n.log.await(t, "msg=fetched", "version=v2")
+}
+
+// lying has the site serve the list of v1's files that change makes of the right one, and a
+// manifest that describes it.
+func (s *site) lying(t *testing.T, change func(list string) string) *site {
+	t.Helper()
+	dir := filepath.Join(s.store.Dir(), "v1")
+	text, err := os.ReadFile(filepath.Join(dir, shard.FilesName))
+	require.NoError(t, err)
+	list := []byte(change(string(text)))
+	file, err := os.Open(filepath.Join(dir, shard.ManifestName))
+	require.NoError(t, err)
+	defer file.Close()
+	manifest, err := shard.ParseManifest(file)
+	require.NoError(t, err)
+	manifest.Files.Size, manifest.Files.Digest = int64(len(list)), sha256.Sum256(list)
+	text, err = manifest.Encode()
+	require.NoError(t, err)
+	texts := map[string][]byte{"/v1/" + shard.FilesName: list, "/v1/" + shard.ManifestName: text}
+	return s.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if text, ok := texts[r.URL.Path]; ok {
+			_, _ = w.Write(text)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func TestMiddleSetsAVersionAsideWhoseListOfFilesLies(t *testing.T) {
+	t.Parallel()
+	from := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(from, "a"), content(1, 2*shardSize), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(from, "b"), content(2, 10), 0o600))
+	for name, tc := range map[string]struct{ old, by, err string }{
+		"a path that escapes":  {`"path":"b"`, `"path":"../b"`, `the path has the element \"..\"`},
+		"an offset":            {`"offset":512,`, `"offset":513,`, `\"a\": offset 513 instead of 512`},
+		"a size":               {`"size":10,`, `"size":9,`, `something else in the place of \"b\"`},
+		"a name":               {`"path":"b"`, `"path":"c"`, `something else in the place of \"c\"`},
+		"a length of the list": {"\n", "\n\n", "line 2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			liar, honest := newSite(t), newSite(t)
+			for _, s := range []*site{liar, honest} {
+				_, err := s.origin.Broadcast(t.Context(), from)
+				require.NoError(t, err)
+			}
+			liar.lying(t, func(list string) string { return strings.ReplaceAll(list, tc.old, tc.by) })
+			n := run(t, t.TempDir(), liar.URL)
+			n.log.await(t, "level=WARN", `msg="manifest not believed"`, "version=v1", "upstream="+liar.URL, tc.err)
+			assert.Empty(t, n.versions(t))
+
+			n = run(t, t.TempDir(), liar.URL, honest.URL)
+			n.log.await(t, "msg=fetched", "version=v1")
+			want, err := os.ReadFile(filepath.Join(honest.store.Dir(), "v1", shard.FilesName))
+			require.NoError(t, err)
+			_, got := n.get(t, "/v1/"+shard.FilesName)
+			assert.Equal(t, string(want), string(got))
+		})
+	}
 }

@@ -16,18 +16,21 @@ import (
 // writes the list of files, as it came, to the writer that keep returns for each server that
 // is asked, and commits that if the list is right. A nil keep keeps nothing.
 //
-// Errors match [shard.ErrIntegrity] if the list is not what the manifest states, or says of
-// files what cannot be, are those of keep and of its writer, or of [roster.Roster.Try].
+// Errors match [shard.ErrIntegrity] if no server has the list that the manifest describes, or
+// if that says of files what cannot be, are those of keep and of its writer, or of
+// [roster.Roster.Try].
 func (o *Offers) Files(
 	ctx context.Context, m Manifest, keep func() (shard.Writer, error),
 ) (t *tree.Tree, err error) {
 	if keep == nil {
 		keep = func() (shard.Writer, error) { return discarded{io.Discard}, nil }
 	}
-	err = o.opts.Roster.Try(ctx, o.Want(m.Entry).Job(func(s *remote.Server) (err error) {
+	job := o.Want(m.Entry).Job(func(s *remote.Server) (err error) {
 		t, err = o.filesAt(ctx, s, m, keep)
 		return err
-	}))
+	})
+	job.First = m.Source
+	err = o.opts.Roster.Try(ctx, job)
 	return t, err
 }
 
@@ -55,8 +58,10 @@ func (o *Offers) filesAt(
 	switch {
 	case kept.err != nil:
 		return nil, &roster.Setback{Err: kept.err, What: roster.Stop}
-	case errors.Is(err, tree.ErrTree):
+	case errors.Is(err, shard.ErrDigest):
 		return nil, roster.Wrong(fmt.Errorf("%s: %w", s.Name, err))
+	case errors.Is(err, tree.ErrTree): // as the manifest describes it, so no server has a better one
+		return nil, &roster.Setback{Err: err, What: roster.Stop}
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}

@@ -163,10 +163,11 @@ func (c *Choice) Distrust(m Manifest, err error) {
 	}
 }
 
-// alreadyTried reports whether one of tried has the same shards as m.
+// alreadyTried reports whether one of tried has the same shards and files as m.
 func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
 	return slices.ContainsFunc(tried, func(t shard.Manifest) bool {
-		return t.Size == m.Size && t.ShardSize == m.ShardSize && slices.Equal(t.Shards, m.Shards)
+		return t.Size == m.Size && t.ShardSize == m.ShardSize && slices.Equal(t.Shards, m.Shards) &&
+			(t.Files == nil) == (m.Files == nil) && (t.Files == nil || *t.Files == *m.Files)
 	})
 }
 

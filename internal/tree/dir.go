@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bytes"
 	"cmp"
 	"container/list"
 	"errors"
@@ -34,7 +35,15 @@ type Dir struct {
 	open  map[int]*file
 	idle  list.List // of these, as *file, those without a user; the last one was used last
 	dirs  map[string]*os.Root
+
+	// differs are the bytes, by their offsets, that were written as others than follow from
+	// the list: from a server that sends wrong ones, or by a list that is none of the stream.
+	differs map[int64]byte
 }
+
+// maxDiffers bounds the bytes that a [Dir] notes as different. Further ones read as they
+// follow from the list.
+const maxDiffers = 1 << 16
 
 // file is an open file of a Dir.
 type file struct {
@@ -49,10 +58,13 @@ type file struct {
 }
 
 // NewDir returns the Dir of t in root, which it does not close, and makes the directories of
-// t there. The error matches [ErrTree], and names two paths, if the file system takes them
+// t there. The error matches [ErrClash], and names two paths, if the file system takes them
 // for one.
 func NewDir(root *os.Root, t *Tree) (*Dir, error) {
-	d := &Dir{root: root, tree: t, there: make(map[string]bool), open: make(map[int]*file), dirs: make(map[string]*os.Root)}
+	d := &Dir{
+		root: root, tree: t, there: make(map[string]bool), differs: make(map[int64]byte),
+		open: make(map[int]*file), dirs: make(map[string]*os.Root),
+	}
 	err := fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
 		d.began = d.began || name != "."
 		d.there[name] = true
@@ -131,7 +143,7 @@ func (d *Dir) taken(name string, err error) error {
 	}
 	for other := range d.there {
 		if info, statErr := d.root.Lstat(filepath.FromSlash(other)); statErr == nil && os.SameFile(mine, info) {
-			return fmt.Errorf("%w: the file system takes %q and %q for one", ErrTree, other, name)
+			return fmt.Errorf("%w: the file system takes %q and %q for one", ErrClash, other, name)
 		}
 	}
 	return err
@@ -252,14 +264,15 @@ func (d *Dir) closeDirs() (err error) {
 // little is left for the sync at the end.
 const flushed = 8 << 20
 
-// WriteAt writes the bytes of p that are files' contents to their files. It passes over the
-// others, which follow from the list.
+// WriteAt writes the bytes of p that are files' contents to their files. Of the others, which
+// follow from the list, it notes those that do not agree.
 func (d *Dir) WriteAt(p []byte, offset int64) (n int, err error) {
 	for part := range d.tree.Pieces(offset, int64(len(p))) {
-		if part.File >= 0 {
-			if err := d.write(part, p[n:int64(n)+part.Size]); err != nil {
-				return n, err
-			}
+		from := p[n : int64(n)+part.Size]
+		if part.File < 0 {
+			d.compare(part, from)
+		} else if err := d.write(part, from); err != nil {
+			return n, err
 		}
 		n += int(part.Size)
 	}
@@ -284,13 +297,43 @@ func (d *Dir) write(part Piece, p []byte) error {
 	return err
 }
 
-// ReadAt reads the stream from the files, and from the list. Bytes that have not been written
-// are zeros.
+// compare notes which bytes of p differ from those of part, which follow from the list.
+func (d *Dir) compare(part Piece, p []byte) {
+	made := make([]byte, part.Size)
+	d.tree.make(part, made)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.differs) == 0 && bytes.Equal(p, made) {
+		return
+	}
+	for i, b := range p {
+		if at := part.Offset + int64(i); b == made[i] {
+			delete(d.differs, at)
+		} else if len(d.differs) < maxDiffers {
+			d.differs[at] = b
+		}
+	}
+}
+
+// Check returns nil if the size bytes from offset on, which were written and are the
+// stream's, are those of the list. Otherwise the error matches [ErrTree] and names a path.
+func (d *Dir) Check(offset, size int64) error {
+	d.mu.Lock()
+	agree := len(d.differs) == 0
+	d.mu.Unlock()
+	if agree {
+		return nil
+	}
+	return d.tree.Check(io.NewSectionReader(d, offset, size), offset, size)
+}
+
+// ReadAt reads the stream from the files, and what follows from the list as it was written.
+// Contents that have not been written are zeros.
 func (d *Dir) ReadAt(p []byte, offset int64) (n int, err error) {
 	for part := range d.tree.Pieces(offset, int64(len(p))) {
 		into := p[n : int64(n)+part.Size]
 		if part.File < 0 {
-			d.tree.make(part, into)
+			d.readMade(part, into)
 		} else if err := d.read(part, into); err != nil {
 			return n, err
 		}
@@ -300,6 +343,21 @@ func (d *Dir) ReadAt(p []byte, offset int64) (n int, err error) {
 		return n, io.EOF
 	}
 	return n, nil
+}
+
+// readMade reads part, which follows from the list.
+func (d *Dir) readMade(part Piece, into []byte) {
+	d.tree.make(part, into)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.differs) == 0 {
+		return
+	}
+	for i := range into {
+		if b, ok := d.differs[part.Offset+int64(i)]; ok {
+			into[i] = b
+		}
+	}
 }
 
 func (d *Dir) read(part Piece, into []byte) error {

@@ -53,16 +53,41 @@ func (t *Tree) Describe(text []byte) *shard.Files {
 
 // Parse reads the text of files.jsonl from r, line by line, and checks it against its
 // description, of a valid manifest, and by the rules of [New]. It reads at most one byte more
-// than described. Errors match [ErrTree], but for those of r.
+// than described. Errors match [ErrTree], and also [shard.ErrDigest] if the text is not the
+// one that is described, or are those of r.
 func Parse(r io.Reader, want shard.Files) (*Tree, error) {
 	digest := sha256.New()
 	counted := &counter{r: io.LimitReader(io.TeeReader(r, digest), want.Size+1)}
-	lines := bufio.NewScanner(counted)
+	files, err := parseLines(counted, want.Count)
+	if err == nil || errors.Is(err, ErrTree) {
+		// Another text is another server's fault than a bad one that is described.
+		if _, failed := io.Copy(io.Discard, counted); failed != nil {
+			err = fmt.Errorf("read list of files: %w", failed)
+		}
+	}
+	switch {
+	case err != nil && !errors.Is(err, ErrTree):
+		return nil, err
+	case counted.n != want.Size:
+		return nil, fmt.Errorf("%w: %w: %d bytes or more instead of %d", ErrTree, shard.ErrDigest, counted.n, want.Size)
+	case [sha256.Size]byte(digest.Sum(nil)) != want.Digest:
+		return nil, fmt.Errorf("%w: %w: not the manifest's, %s", ErrTree, shard.ErrDigest, want.Digest)
+	case err != nil:
+		return nil, err
+	case len(files) != want.Count:
+		return nil, fmt.Errorf("%w: %d lines instead of %d", ErrTree, len(files), want.Count)
+	}
+	return New(files)
+}
+
+// parseLines reads lines, of which there are at most count.
+func parseLines(r io.Reader, count int) ([]File, error) {
+	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, 4<<10), maxLine)
-	files := make([]File, 0, min(want.Count, 1000))
+	files := make([]File, 0, min(count, 1000))
 	for lines.Scan() {
-		if len(files) == want.Count {
-			return nil, fmt.Errorf("%w: more than %d lines", ErrTree, want.Count)
+		if len(files) == count {
+			return nil, fmt.Errorf("%w: more than %d lines", ErrTree, count)
 		}
 		f, err := parseFile(lines.Bytes())
 		if err != nil {
@@ -75,15 +100,7 @@ func Parse(r io.Reader, want shard.Files) (*Tree, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("read list of files: %w", err)
 	}
-	switch {
-	case counted.n != want.Size:
-		return nil, fmt.Errorf("%w: %d bytes or more instead of %d", ErrTree, counted.n, want.Size)
-	case len(files) != want.Count:
-		return nil, fmt.Errorf("%w: %d lines instead of %d", ErrTree, len(files), want.Count)
-	case [sha256.Size]byte(digest.Sum(nil)) != want.Digest:
-		return nil, fmt.Errorf("%w: its digest is not the manifest's %s", ErrTree, want.Digest)
-	}
-	return New(files)
+	return files, nil
 }
 
 // counter counts the bytes that are read.

@@ -42,8 +42,10 @@
 package tree
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"path"
 	"sort"
@@ -60,8 +62,19 @@ const (
 	maxPath, maxElement = 4096, 255
 )
 
-// ErrTree means that a list of files contradicts itself or the format.
-var ErrTree = errors.New("bad list of files")
+// ErrTree means that a list of files contradicts itself, the format or its stream. It matches
+// [shard.ErrIntegrity].
+var ErrTree error = badList{}
+
+type badList struct{}
+
+func (badList) Error() string { return "bad list of files" }
+
+// Is reports whether target is [shard.ErrIntegrity].
+func (badList) Is(target error) bool { return target == shard.ErrIntegrity }
+
+// ErrClash means that the file system takes two paths of a tree for one.
+var ErrClash = errors.New("the directory cannot be written here")
 
 // A File is a regular file of a tree, or an empty directory.
 type File struct {
@@ -197,6 +210,34 @@ func (t *Tree) Files() []File { return t.files }
 
 // Size is the stream's, in bytes.
 func (t *Tree) Size() int64 { return t.begins[len(t.files)] + closing }
+
+// Check returns nil if of the size bytes of a stream from offset on, which are those of r, all
+// that are in no file follow from the list. Otherwise the error matches [ErrTree] and names a
+// path, or is that of r.
+func (t *Tree) Check(r io.ReaderAt, offset, size int64) error {
+	for p := range t.Pieces(offset, size) {
+		if p.File >= 0 || p.Size == 0 {
+			continue
+		}
+		got, made := make([]byte, p.Size), make([]byte, p.Size)
+		if _, err := r.ReadAt(got, p.Offset-offset); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if t.make(p, made); !bytes.Equal(got, made) {
+			return fmt.Errorf("%w: the version has something else %s", ErrTree, t.where(p.Offset))
+		}
+	}
+	return nil
+}
+
+// where says in words where in the stream offset is.
+func (t *Tree) where(offset int64) string {
+	i := sort.Search(len(t.files), func(i int) bool { return t.begins[i+1] > offset })
+	if i == len(t.files) {
+		return "behind its files"
+	}
+	return fmt.Sprintf("in the place of %q", t.files[i].Path)
+}
 
 // A Piece is a part of the stream: of one file's content, or of the bytes that follow from
 // the list.

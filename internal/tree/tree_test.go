@@ -432,7 +432,7 @@ func TestTwoPathsThatAreOneFileAreNamed(t *testing.T) {
 	// So a file system behaves that takes both for one.
 	require.NoError(t, root.Link(decomposed, composed))
 	_, err = dir.WriteAt(text[second:], second)
-	require.ErrorIs(t, err, tree.ErrTree)
+	require.ErrorIs(t, err, tree.ErrClash)
 	assert.ErrorContains(t, err, `takes "é" and "é" for one`)
 }
 

@@ -4,7 +4,9 @@ package sitetest
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -96,6 +98,42 @@ func Plain(t *testing.T, files map[string]string) *Site {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	return Serve(t, http.FileServer(http.Dir(dir)))
+}
+
+// Lying returns a site that offers what s does, but with the list of v1's files that change
+// makes of the right one, which its manifest describes.
+func Lying(t *testing.T, s *Site, change func(list string) string) *Site {
+	t.Helper()
+	list := change(string(s.get(t, "/v1/files.jsonl")))
+	var manifest map[string]any
+	require.NoError(t, json.Unmarshal(s.get(t, "/v1/manifest.json"), &manifest))
+	manifest["files"] = shard.Files{
+		Count: strings.Count(list, "\n"), Size: int64(len(list)), Digest: DigestOf([]byte(list)),
+	}
+	text, err := json.Marshal(manifest)
+	require.NoError(t, err)
+	return Serve(t, s.WithText(map[string]string{"/v1/files.jsonl": list, "/v1/manifest.json": string(text)}))
+}
+
+// WithText returns a handler that answers with texts by their paths, and else with what s
+// answers.
+func (s *Site) WithText(texts map[string]string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if text, ok := texts[r.URL.Path]; ok {
+			_, _ = io.WriteString(w, text)
+			return
+		}
+		s.Config.Handler.ServeHTTP(w, r)
+	})
+}
+
+// get returns what the site answers.
+func (s *Site) get(t *testing.T, path string) []byte {
+	t.Helper()
+	answer := httptest.NewRecorder()
+	s.Config.Handler.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil))
+	require.Equal(t, http.StatusOK, answer.Code)
+	return answer.Body.Bytes()
 }
 
 // Serve returns a site of a handler.
