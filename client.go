@@ -103,15 +103,16 @@ type Version struct {
 	Digest string
 }
 
-// A Result is a finished download.
+// A Result is a finished download or broadcast.
 type Result struct {
 	// Version is the version that the file holds.
 	Version Version
 
-	// Path is the file, and empty for [Client.DownloadTo].
+	// Path is the file or directory, and empty for [Client.DownloadTo] and a broadcast of the
+	// Input.
 	Path string
 
-	// Progress is the final progress of the download.
+	// Progress is the final progress.
 	Progress Progress
 }
 
@@ -273,8 +274,8 @@ func (c *Client) download(ctx context.Context, version string, d client.Download
 // progressOf converts the progress of a fetch for callers of this package.
 func (c *Client) progressOf(p fetch.Progress) Progress {
 	q := Progress{
-		Version: p.Version.String(), Size: p.Size, Done: p.Done, Resumed: p.Resumed, Received: p.Received,
-		Peers: p.Peers, Wasted: p.Wasted,
+		Version: p.Version.String(), Phase: p.Phase, Size: p.Size, Done: p.Done, Resumed: p.Resumed,
+		Received: p.Received, Peers: p.Peers, Wasted: p.Wasted,
 		Given: c.Given(), Elapsed: p.Elapsed, Speed: p.Speed,
 	}
 	for _, u := range p.Upstreams {

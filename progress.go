@@ -2,16 +2,26 @@ package shardcast
 
 import "time"
 
-// Progress is the progress of a download; in a [Result] it is the final one. Sizes are in
-// bytes, speeds in bytes per second.
+// Progress is the progress of a download or a broadcast; in a [Result] it is the final one.
+// Sizes are in bytes, speeds in bytes per second. A broadcast has none of the fields about
+// servers and earlier downloads.
 type Progress struct {
-	// Version is the version's name, such as "v1".
+	// Version is the version's name, such as "v1", and empty while a broadcast waits for its
+	// number.
 	Version string
+
+	// Phase says what is done at the moment. A download has "fetching"; "verifying" while no
+	// server sends anything and bytes that are there are checked, of this download, an earlier
+	// one, or a complete file; and "syncing" when all is verified and goes to the disk, or
+	// "writing" for [Client.DownloadTo]. A broadcast has "waiting" for others into the directory,
+	// "cutting", and "syncing" when all is read. It is empty in a [Result].
+	Phase string
 
 	// Size is the file's size, and -1 while it is unknown.
 	Size int64
 
-	// Done is the number of bytes in place. It shrinks when a shard fails its digest.
+	// Done is the number of bytes in place, or that a broadcast has read. It shrinks when a
+	// shard fails its digest.
 	Done int64
 
 	// Resumed is the part of Done that an earlier download fetched.
@@ -30,11 +40,10 @@ type Progress struct {
 	// any other, see [Client.Given].
 	Given int64
 
-	// Elapsed is the time since the download began.
+	// Elapsed is the time since the beginning.
 	Elapsed time.Duration
 
-	// Speed is the throughput of the last few seconds, and in a [Result] of the whole
-	// download.
+	// Speed is the throughput of the last few seconds, and in a [Result] of the whole.
 	Speed float64
 
 	// Upstreams are the servers, in the order of the options, and after them the peers.

@@ -58,6 +58,10 @@ type Download struct {
 	Progress func(fetch.Progress)
 }
 
+// Writing is the phase of a download whose verified bytes are written to another writer, after
+// those of a fetch.
+const Writing = "writing"
+
 // Download downloads a version into a file, and returns its manifest and how the fetch went.
 // An output file at Path that has the version's digest already is left as it is. On any error the
 // previous file at the path stays as it was, and the partial file is kept for the next download
@@ -103,6 +107,11 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 		return c.have(d, have)
 	case err == nil && d.To != nil:
 		d.Path = "-"
+		if d.Progress != nil {
+			writing := went
+			writing.Phase = Writing
+			d.Progress(writing)
+		}
 		if err = asLocal(out.copyTo(ctx, d.To)); err == nil {
 			err = c.discard(out, false)
 			if missing != nil {

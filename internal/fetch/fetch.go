@@ -80,8 +80,8 @@ type Task struct {
 	// Headway learns whether the fetch gets on. Nil is allowed.
 	Headway *Headway
 
-	// Progress is called every quarter of a second and once in the end, never twice
-	// at the same time. Nil has a line logged every ten seconds.
+	// Progress is called every quarter of a second and once in the end, of a fetch that ends
+	// well with [transfer.Syncing], never twice at the same time. Nil has a line logged every ten seconds.
 	Progress func(Progress)
 }
 
@@ -237,7 +237,9 @@ func (f *fetching) transfer(
 		return shard.Manifest{}, nil, fmt.Errorf("%w: it has %d bytes, and the limit (--max-size) is %d",
 			ErrTooLarge, m.Stated.Size, most)
 	}
+	opened := f.tally.Checks() // such as whether all of it is there already
 	sink, err := f.task.Open(ctx, m)
+	opened()
 	if err != nil {
 		return shard.Manifest{}, nil, err
 	}
@@ -351,7 +353,7 @@ func (p *Pool) logProgress() func(Progress) {
 		if now.Size > 0 {
 			percent = 100 * float64(now.Done) / float64(now.Size)
 		}
-		p.opts.Logger.Info("fetching", "version", now.Version.String(), "percent", fmt.Sprintf("%.1f", percent),
-			"bytes", now.Done, "size", now.Size, "speed", int64(now.Speed))
+		p.opts.Logger.Info("fetching", "version", now.Version.String(), "phase", now.Phase,
+			"percent", fmt.Sprintf("%.1f", percent), "bytes", now.Done, "size", now.Size, "speed", int64(now.Speed))
 	}
 }

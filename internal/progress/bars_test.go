@@ -115,6 +115,19 @@ func TestBarsLeaveOutUnknownNumbers(t *testing.T) {
 	}
 }
 
+func TestBarsSayWhatIsDoneWhenNothingComes(t *testing.T) {
+	for phase, want := range map[string]string{
+		"fetching":  "   0s left",
+		"verifying": "verifying",
+		"syncing":   "  syncing",
+		"writing":   "  writing",
+		"waiting":   "  waiting",
+	} {
+		p := shardcast.Progress{Version: "v7", Phase: phase, Size: 1000, Done: 1000, Speed: 500}
+		assert.Regexp(t, `^v7 100% \[=+\] +`+want+"$", drawing(t, p, 40, 24))
+	}
+}
+
 func TestBarsKeepToTheHeight(t *testing.T) {
 	for height, want := range map[int][]string{
 		6: {"v7", "  70%", "  29%", "   0%", "   0%"},

@@ -25,12 +25,16 @@ type versionObject struct {
 	Digest     string          `json:"digest"`
 	Path       *string         `json:"path,omitempty"`
 	Progress   *progressObject `json:"progress,omitempty"`
+
+	Labels  map[string]string `json:"labels,omitempty"`  // of a broadcast
+	Seconds *float64          `json:"seconds,omitempty"` // likewise
 }
 
 // progressObject is a line of progress.
 type progressObject struct {
 	Event     string           `json:"event"` // progress, done or failed
 	Version   string           `json:"version,omitempty"`
+	Phase     string           `json:"phase,omitempty"` // not of done
 	Size      *int64           `json:"size,omitempty"`
 	Done      int64            `json:"done"`
 	Resumed   int64            `json:"resumed"`
@@ -67,6 +71,13 @@ func WriteResult(w io.Writer, r shardcast.Result) error {
 	return writeLine(w, object)
 }
 
+// WriteBroadcast writes the broadcast r of a version with labels to w as JSON, on one line.
+func WriteBroadcast(w io.Writer, r shardcast.Result, labels map[string]string) error {
+	object, seconds := versionOf(r.Version), milliseconds(r.Progress.Elapsed)
+	object.Labels, object.Seconds = labels, &seconds
+	return writeLine(w, object)
+}
+
 func versionOf(v shardcast.Version) versionObject {
 	date := v.Date.UTC()
 	if _, err := date.MarshalText(); err != nil {
@@ -84,11 +95,14 @@ func progressOf(event string, p shardcast.Progress) progressObject {
 		upstreams[i] = upstreamObject{u.URL, u.Peer, u.State, u.Err, u.Transfers, u.Received, finite(u.Speed)}
 	}
 	return progressObject{
-		Event: event, Version: p.Version, Size: known(p.Size),
+		Event: event, Version: p.Version, Phase: p.Phase, Size: known(p.Size),
 		Done: p.Done, Resumed: p.Resumed, Received: p.Received, Peers: p.Peers, Wasted: p.Wasted, Given: p.Given,
-		Seconds: math.Round(p.Elapsed.Seconds()*1000) / 1000, Speed: finite(p.Speed), Upstreams: upstreams,
+		Seconds: milliseconds(p.Elapsed), Speed: finite(p.Speed), Upstreams: upstreams,
 	}
 }
+
+// milliseconds is d in seconds, to a thousandth.
+func milliseconds(d time.Duration) float64 { return math.Round(d.Seconds()*1000) / 1000 }
 
 // known is n, or nil if it is -1.
 func known(n int64) *int64 {
@@ -135,11 +149,12 @@ type lines struct {
 	written time.Time          // when the last line was
 }
 
-// update writes p, unless it is less than a second since the last line. Calls must not
-// overlap.
+// update writes p, unless it is in the phase of the last line and that is less than a second
+// ago. Calls must not overlap.
 func (l *lines) update(p shardcast.Progress) {
+	before := l.last.Phase
 	l.last = p
-	if now := time.Now(); now.Sub(l.written) >= time.Second {
+	if now := time.Now(); now.Sub(l.written) >= time.Second || p.Phase != before {
 		l.written = now
 		l.write(progressOf("progress", p))
 	}

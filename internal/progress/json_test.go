@@ -117,6 +117,31 @@ func TestJSONLinesComeOnceASecondAndOnceMore(t *testing.T) {
 	})
 }
 
+func TestJSONHasALineForEachPhase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		d := newDisplay(JSON, &out, &out, nil)
+		for _, phase := range []string{"fetching", "fetching", "verifying", "syncing", "syncing"} {
+			d.Update()(shardcast.Progress{Version: "v7", Phase: phase, Size: 10})
+		}
+		lines := written(&out)
+		require.Len(t, lines, 3)
+		for i, phase := range []string{"fetching", "verifying", "syncing"} {
+			assert.Contains(t, lines[i], `{"event":"progress","version":"v7","phase":"`+phase+`","size":10,`)
+		}
+	})
+}
+
+func TestWriteBroadcastAddsLabelsAndSeconds(t *testing.T) {
+	var out strings.Builder
+	r := shardcast.Result{Version: v7(), Path: "w.bin", Progress: shardcast.Progress{Elapsed: 1234567 * time.Microsecond}}
+	require.NoError(t, WriteBroadcast(&out, r, map[string]string{"step": "1200"}))
+	require.NoError(t, WriteBroadcast(&out, shardcast.Result{Version: v7()}, nil))
+	assert.Equal(t, []string{
+		`{` + v7JSON + `,"labels":{"step":"1200"},"seconds":1.235}` + "\n", `{` + v7JSON + `,"seconds":0}` + "\n",
+	}, written(&out))
+}
+
 func TestJSONEndsWithALineWithoutAnyUpdate(t *testing.T) {
 	var out strings.Builder
 	newDisplay(

@@ -33,7 +33,7 @@ func fileHead(p *shardcast.Progress, width int) string {
 func fileTail(p *shardcast.Progress, width int) string {
 	tail := ""
 	parts := []string{ // the most important first; it stands last
-		fmt.Sprintf("%8s left", left(p)),
+		fmt.Sprintf("%13s", doing(p)),
 		fmt.Sprintf("%9s", throughput(p.Speed)),
 		fmt.Sprintf("%7s/%s", size(p.Done), total(p)),
 	}
@@ -109,6 +109,16 @@ func named(u shardcast.Upstream) string {
 		return escape(u.URL)
 	}
 	return escape(u.URL + ": " + u.Err)
+}
+
+// doing is the phase of p, or in the usual ones the time that is left.
+func doing(p *shardcast.Progress) string {
+	switch p.Phase {
+	case "", "fetching", "cutting":
+		return left(p) + " left"
+	default:
+		return p.Phase
+	}
 }
 
 // left is the time that the rest takes at the present speed.

@@ -70,6 +70,7 @@ func (t *Transfer) Open(number int) (*Arrival, error) {
 	if len(a.spans) > 0 {
 		buf, _ := t.buffers.Get().(*[]byte)
 		defer t.buffers.Put(buf)
+		defer t.opts.Tally.Checks()()
 		if err := a.check.ReadBack(a.spans[0].at, *buf); err != nil {
 			return nil, &roster.Setback{Err: err, What: roster.Stop}
 		}

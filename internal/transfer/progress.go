@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 // Progress is how far a fetch has come. Sizes are in bytes, speeds in bytes per second.
 type Progress struct {
 	Version shard.Version
+
+	// Phase is [Fetching], [Verifying] or [Syncing], and empty when it is over.
+	Phase string
 
 	// Size is the file's, and -1 while it is not known.
 	Size int64
@@ -44,6 +48,13 @@ type Progress struct {
 	// Upstreams are in the order of the options. Peers follow them.
 	Upstreams []Upstream
 }
+
+// Phases of a fetch.
+const (
+	Fetching  = "fetching"
+	Verifying = "verifying" // no server sends anything, and bytes that are there are checked
+	Syncing   = "syncing"   // all is verified, and the receiver has yet to make it last
+)
 
 // An Upstream is one server's part of a fetch.
 type Upstream struct {
@@ -78,6 +89,8 @@ type State struct {
 	Upstream Upstream
 }
 
+func (s State) sends() bool { return s.Upstream.Transfers > 0 }
+
 // A Tally counts what a fetch brings, by all of its manifests. Its methods may be called
 // from any goroutine.
 type Tally struct {
@@ -90,6 +103,7 @@ type Tally struct {
 	mu       sync.Mutex // guards what follows
 	progress Progress   // the sizes in it
 	begun    int        // manifests
+	checking int        // workers that check bytes that are there
 	all      source
 	sources  map[*remote.Server]*source
 }
@@ -142,6 +156,17 @@ func (t *Tally) found(bytes int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.progress.Done += bytes
+}
+
+// Checks notes that bytes that are there are checked, until done is called.
+func (t *Tally) Checks() (done func()) {
+	add := func(n int) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.checking += n
+	}
+	add(1)
+	return func() { add(-1) }
 }
 
 // resume counts the data that was there of a shard, and right.
@@ -207,15 +232,18 @@ func (t *Tally) Follow(ctx context.Context) {
 
 func (s *source) speed() float64 { return s.pace.Speed() }
 
-// End reports how a fetch has ended, well or not, and returns that.
+// End reports how a fetch has ended, well or not, and returns that. After one that has ended
+// well its caller syncs.
 func (t *Tally) End(well bool) Progress {
 	elapsed := time.Since(t.start)
 	p := t.report(func(s *source) float64 { return rank.Speed(s.received, elapsed) })
 	if well {
 		// Exactly, whatever was dropped and found again on the way.
 		p.Wasted = max(0, p.Received-(p.Done-p.Resumed))
+		p.Phase = Syncing
 	}
 	t.call(p)
+	p.Phase = ""
 	return p
 }
 
@@ -225,6 +253,10 @@ func (t *Tally) report(speed func(*source) float64) Progress {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.progress
+	p.Phase = Fetching
+	if p.Size >= 0 && p.Done >= p.Size || t.checking > 0 && !slices.ContainsFunc(states, State.sends) {
+		p.Phase = Verifying
+	}
 	p.Received, p.Elapsed, p.Speed = t.all.received, time.Since(t.start), speed(&t.all)
 	for _, state := range states {
 		u := state.Upstream

@@ -273,6 +273,7 @@ func (t *Transfer) CheckWaiting(ctx context.Context) (wrong []*Arrival, err erro
 
 // check keeps what is right, and begins again what is wrong.
 func (t *Transfer) check(ctx context.Context, c *verify.Check, buf []byte) (wrong []*Arrival, err error) {
+	defer t.opts.Tally.Checks()()
 	for v, err := range t.opts.Verifier.Came(ctx, c, buf) {
 		if err != nil {
 			return wrong, &roster.Setback{Err: err, What: roster.Stop}
