@@ -201,6 +201,10 @@ type BroadcastOptions struct {
 
 	// Input is read for the path "-", to its end. Nil means that "-" is a file.
 	Input io.Reader
+
+	// The broadcast calls Progress a few times a second, and once at its end; the calls do not
+	// overlap. Nil means a line in the log after a second and then every ten.
+	Progress func(Progress)
 }
 
 // Broadcast cuts the file or directory path into shards and publishes it as the next version,
@@ -215,19 +219,38 @@ type BroadcastOptions struct {
 // room for it and [ErrInUse] if the data directory is a middle's; others are the
 // file system's, or the cause of ctx's end.
 func (o *Origin) Broadcast(ctx context.Context, path string) (version string, err error) {
-	return o.BroadcastAs(ctx, path, BroadcastOptions{})
+	got, err := o.BroadcastAs(ctx, path, BroadcastOptions{})
+	return got.Version.Name, err
 }
 
-// BroadcastAs is [Origin.Broadcast] of what opts describe. Its errors also match [ErrOptions].
-func (o *Origin) BroadcastAs(ctx context.Context, path string, opts BroadcastOptions) (version string, err error) {
-	v, err := o.origin.BroadcastAs(ctx, path, origin.Options{
+// BroadcastAs is [Origin.Broadcast] of what opts describe, and returns all of the version. Its
+// errors also match [ErrOptions].
+func (o *Origin) BroadcastAs(ctx context.Context, path string, opts BroadcastOptions) (Result, error) {
+	as := origin.Options{
 		Name: opts.Name, Labels: opts.Labels, Input: opts.Input,
 		Tree: tree.Options{Include: opts.Include, Exclude: opts.Exclude, FollowLinks: opts.FollowLinks},
-	})
-	if err != nil {
-		return "", err
 	}
-	return v.String(), nil
+	if opts.Progress != nil {
+		as.Progress = func(p origin.Progress) { opts.Progress(broadcastProgress(p)) }
+	}
+	got, err := o.origin.BroadcastAs(ctx, path, as)
+	if err != nil {
+		return Result{}, err
+	}
+	result := Result{Version: versionOf(got.Version, got.Manifest), Progress: broadcastProgress(got.Progress)}
+	if path != "-" || opts.Input == nil {
+		result.Path = path
+	}
+	return result, nil
+}
+
+// broadcastProgress converts the progress of a broadcast for callers of this package.
+func broadcastProgress(p origin.Progress) Progress {
+	q := Progress{Phase: p.Phase, Size: p.Size, Done: p.Done, Elapsed: p.Elapsed, Speed: p.Speed}
+	if p.Version != 0 {
+		q.Version = p.Version.String()
+	}
+	return q
 }
 
 // Listen listens on the Host and Port of the options, for [Origin.Serve].

@@ -99,10 +99,7 @@ not listed yet. It shows its progress on stderr.`,
 // addShared adds the flags that a download and follow have.
 func (d *download) addShared(flags *pflag.FlagSet) {
 	flags.BoolVar(&d.json, "json", false, "print results as JSON, one object per line")
-	flags.Var(&d.progress, "progress", "progress on stderr: auto, bar, plain, json or none")
-	cli.Suggest(flags, "progress", "auto", "bar", "plain", "json", "none")
-	cli.Note(flags, "progress",
-		"auto is bar on a terminal, and otherwise plain, which is log lines. json is one object per line.")
+	cli.ProgressFlag(flags, &d.progress)
 	cli.Under(flags, cli.Show)
 	cli.QuorumFlag(flags, &d.opts.Quorum, "servers")
 	cli.TransferFlags(flags, &d.opts.Fetch)

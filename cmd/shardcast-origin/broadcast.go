@@ -3,23 +3,28 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/shardcast/shardcast"
 	"github.com/shardcast/shardcast/internal/cli"
+	"github.com/shardcast/shardcast/internal/progress"
 )
 
 // broadcastCommand returns the command that publishes one version.
 func (c *command) broadcastCommand() *cobra.Command {
-	var opts shardcast.BroadcastOptions
+	b := &broadcasting{progress: progress.Auto}
+	opts := &b.opts
 	broadcast := &cobra.Command{
 		Use:   "broadcast PATH",
 		Short: "Publish a file or directory as a new version and print its name",
 		Long: `broadcast cuts the file or directory PATH into the data directory as its next
 version, prints the name of the version on stdout, such as v3, and ends. Servers
 of the directory serve it at once. Any number of broadcasts may run at the same
-time; each waits for its turn. With - as PATH broadcast reads a file from stdin.`,
+time; each waits for its turn. With - as PATH broadcast reads a file from stdin.
+It shows its progress on stderr.`,
 		Example: `  shardcast-origin broadcast weights.safetensors --data-dir ./data
   shardcast-origin broadcast step_1200 --label step=1200 --exclude optim.pt
   pg_dump app | shardcast-origin broadcast - --name app.sql`,
@@ -31,7 +36,7 @@ time; each waits for its turn. With - as PATH broadcast reads a file from stdin.
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.Input = cmd.InOrStdin()
-			return c.broadcast(cmd, args[0], opts)
+			return c.broadcast(cmd, args[0], b)
 		},
 	}
 	flags := broadcast.Flags()
@@ -47,27 +52,47 @@ time; each waits for its turn. With - as PATH broadcast reads a file from stdin.
 	flags.BoolVar(&opts.FollowLinks, "follow-links", false,
 		"publish the files that links in the directory lead to; a link is an error otherwise")
 	cli.Under(flags, cli.Publish)
+	flags.BoolVar(&b.json, "json", false, "print the version as one JSON object")
+	cli.ProgressFlag(flags, &b.progress)
+	cli.Under(flags, cli.Show)
 	cli.DataTerms(broadcast)
 	return broadcast
 }
 
+// broadcasting is the state that the flags of broadcast set.
+type broadcasting struct {
+	opts     shardcast.BroadcastOptions
+	json     bool
+	progress progress.Mode
+}
+
 // broadcast publishes path and prints the name of its version.
-func (c *command) broadcast(cmd *cobra.Command, path string, as shardcast.BroadcastOptions) (err error) {
+func (c *command) broadcast(cmd *cobra.Command, path string, b *broadcasting) (err error) {
+	stderr := cli.Stderr(cmd)
+	display := progress.New(b.progress, os.Stderr, stderr)
+	logger := c.logger(stderr)
 	o, err := shardcast.NewOrigin(shardcast.OriginOptions{
-		DataDir: c.opts.DataDir, ShardSize: c.opts.ShardSize, MaxVersions: c.opts.MaxVersions,
-		Logger: c.logger(cli.Stderr(cmd)),
+		DataDir: c.opts.DataDir, ShardSize: c.opts.ShardSize, MaxVersions: c.opts.MaxVersions, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
 	cli.Resume(cmd, "nothing was published; run the same command again")
-	version, err := o.BroadcastAs(cmd.Context(), path, as)
+	b.opts.Progress = display.Update()
+	got, err := o.BroadcastAs(cmd.Context(), path, b.opts)
 	if err != nil {
+		display.Failed(err)
 		return err
 	}
-	if _, err := fmt.Fprintln(cmd.OutOrStdout(), version); err != nil {
-		return fmt.Errorf("%s is published as %s, and the name was not printed: %w", path, version, err)
+	display.Done(got, logger.Enabled(cmd.Context(), slog.LevelInfo))
+	if b.json {
+		err = progress.WriteBroadcast(cmd.OutOrStdout(), got, b.opts.Labels)
+	} else {
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), got.Version.Name)
+	}
+	if err != nil {
+		return fmt.Errorf("%s is published as %s, and the name was not printed: %w", path, got.Version.Name, err)
 	}
 	return nil
 }

@@ -46,6 +46,14 @@ func LogFlag(flags *pflag.FlagSet) func(w io.Writer) *slog.Logger {
 	}
 }
 
+// ProgressFlag adds --progress to flags, which sets mode.
+func ProgressFlag(flags *pflag.FlagSet, mode pflag.Value) {
+	flags.Var(mode, "progress", "progress on stderr: auto, bar, plain, json or none")
+	Suggest(flags, "progress", "auto", "bar", "plain", "json", "none")
+	Note(flags, "progress",
+		"auto is bar on a terminal, and otherwise plain, which is log lines. json is one object per line.")
+}
+
 // level is a flag's log level, by the names of Python.
 type level slog.Level
 

@@ -15,5 +15,6 @@ func (o *Origin) BroadcastAfter(ctx context.Context, path string, between func()
 	}
 	defer src.file.Close()
 	between()
-	return o.broadcast(ctx, src, nil)
+	got, err := o.broadcast(ctx, src, nil)
+	return got.Version, err
 }

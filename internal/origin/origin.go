@@ -54,6 +54,10 @@ type Options struct {
 
 	// Input is read if the path is "-".
 	Input io.Reader
+
+	// Progress is called four times a second, and once in the end, never twice at the same
+	// time. Nil has a line logged after a second and then every ten.
+	Progress func(Progress)
 }
 
 // Broadcast publishes the file or directory path as the next version, which it returns: cut
@@ -65,24 +69,33 @@ type Options struct {
 // meanwhile, [tree.ErrUnpublishable] if the directory has what
 // cannot be published, [disk.ErrNoSpace], [store.ErrInUse], or are the file system's.
 func (o *Origin) Broadcast(ctx context.Context, path string) (shard.Version, error) {
-	return o.BroadcastAs(ctx, path, Options{})
+	got, err := o.BroadcastAs(ctx, path, Options{})
+	return got.Version, err
+}
+
+// Published is a version that has been published.
+type Published struct {
+	Version  shard.Version
+	Manifest shard.Manifest
+	Progress Progress // at the end
 }
 
 // BroadcastAs is [Origin.Broadcast] by opts, with the input as "-".
-func (o *Origin) BroadcastAs(ctx context.Context, path string, opts Options) (shard.Version, error) {
+func (o *Origin) BroadcastAs(ctx context.Context, path string, opts Options) (Published, error) {
 	src, err := open(path, opts)
 	if err != nil {
-		return 0, fmt.Errorf("broadcast %s: %w", path, err)
+		return Published{}, fmt.Errorf("broadcast %s: %w", path, err)
 	}
 	defer src.close()
 	if err := src.keepsOut(o.store.Dir()); err != nil {
-		return 0, fmt.Errorf("broadcast %s: %w", path, err)
+		return Published{}, fmt.Errorf("broadcast %s: %w", path, err)
 	}
-	version, err := o.broadcast(ctx, src, nil)
+	src.report = opts.Progress
+	got, err := o.broadcast(ctx, src, nil)
 	if err != nil {
-		return 0, fmt.Errorf("broadcast %s: %w", path, err)
+		return Published{}, fmt.Errorf("broadcast %s: %w", path, err)
 	}
-	return version, nil
+	return got, nil
 }
 
 // broadcast publishes src from the descriptor that is open. It calls record, unless that is
@@ -90,26 +103,32 @@ func (o *Origin) BroadcastAs(ctx context.Context, path string, opts Options) (sh
 // after nil the broadcast may still fail.
 func (o *Origin) broadcast(ctx context.Context, src *source,
 	record func(version shard.Version, digest shard.Digest) error,
-) (version shard.Version, err error) {
-	start := time.Now()
+) (got Published, err error) {
 	if err := shard.CheckSize(max(0, src.size), o.shardSizeOf(src)); err != nil {
-		return 0, err
+		return Published{}, err
 	}
+	if src.report == nil {
+		src.report = o.logProgress(src)
+	}
+	t := newTally(src)
+	end := t.follow()
+	defer func() { got.Progress = end() }()
 	w, err := o.store.Lock(ctx)
 	if err != nil {
-		return 0, err
+		return Published{}, err
 	}
 	defer func() { err = errors.Join(err, w.Unlock()) }()
 	if err := o.settle(ctx); err != nil {
-		return 0, err
+		return Published{}, err
 	}
 	// A draft of an interrupted broadcast is of another file.
 	none := func(shard.Version) bool { return false }
 	if err := o.store.DiscardDrafts(none); err != nil {
-		return 0, err
+		return Published{}, err
 	}
-	if version, err = w.Next(); err != nil {
-		return 0, err
+	version, err := w.Next()
+	if err != nil {
+		return Published{}, err
 	}
 	defer func() {
 		if err != nil {
@@ -118,23 +137,24 @@ func (o *Origin) broadcast(ctx context.Context, src *source,
 	}()
 	draft, err := o.store.Draft(version)
 	if err != nil {
-		return 0, err
+		return Published{}, err
 	}
-	m, err := o.cut(ctx, src, draft)
+	t.begin(version)
+	m, err := o.cut(ctx, src, t, draft)
 	if err != nil {
-		return 0, err
+		return Published{}, err
 	}
 	if record != nil {
 		if err := record(version, m.Digest); err != nil {
-			return 0, err
+			return Published{}, err
 		}
 	}
 	if err := w.Publish(draft, m); err != nil {
-		return 0, err
+		return Published{}, err
 	}
 	o.logger.Info("published", "version", version.String(), "file", src.path, "bytes", m.Size,
-		"shards", len(m.Shards), "digest", m.Digest.String(), "dur", time.Since(start))
-	return version, nil
+		"shards", len(m.Shards), "digest", m.Digest.String(), "dur", time.Since(t.start))
+	return Published{Version: version, Manifest: m}, nil
 }
 
 // Serve serves the data directory on ln until ctx ends, by opts, whose Catalog and Logger it
@@ -213,14 +233,14 @@ func (o *Origin) shardSizeOf(src *source) int64 {
 	return cmp.Or(o.shardSize, shard.AutoSize(src.size))
 }
 
-// cut cuts src into draft, and returns the manifest. What is read must be the same afterwards
-// as when it was opened.
-func (o *Origin) cut(ctx context.Context, src *source, draft *store.Draft) (shard.Manifest, error) {
+// cut cuts src, counted by t, into draft, and returns the manifest. What is read must be the
+// same afterwards as when it was opened.
+func (o *Origin) cut(ctx context.Context, src *source, t *tally, draft *store.Draft) (shard.Manifest, error) {
 	if err := draft.Need(src.size); err != nil {
 		return shard.Manifest{}, err
 	}
 	date := time.Now().UTC().Truncate(time.Second)
-	m, err := shard.Cut(ctx, src, shard.Plan{Size: src.size, ShardSize: o.shardSizeOf(src), Create: draft.Create})
+	m, err := shard.Cut(ctx, t, shard.Plan{Size: src.size, ShardSize: o.shardSizeOf(src), Create: draft.Create})
 	if err != nil {
 		return shard.Manifest{}, err
 	}

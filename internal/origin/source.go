@@ -28,6 +28,8 @@ type source struct {
 	tree *tree.Source
 
 	info os.FileInfo // of the file, when it was opened
+
+	report func(Progress) // of its broadcast; nil logs
 }
 
 // open opens the file or directory path, or the input if path is "-".
