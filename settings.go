@@ -1,6 +1,7 @@
 package shardcast
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -16,39 +17,68 @@ type Settings struct {
 	// MaxVersions is the number of versions to keep, from 1 to 10,000. A directory without
 	// settings keeps [DefaultMaxVersions].
 	MaxVersions int `json:"max_versions"`
+
+	// MaxChain is how many versions a chain may have, from 1 to 10,000: a version, and those
+	// that it needs by its labels run, number and after, which are kept as long as it is. A
+	// directory without settings allows 64.
+	MaxChain int `json:"max_chain"`
+
+	// Pinned are the names of the versions that are kept beside the newest ones, ascending.
+	// See [Pin].
+	Pinned []string `json:"pinned,omitempty"`
+}
+
+// settingsOf converts the settings of a data directory.
+func settingsOf(s store.Settings) Settings {
+	of := Settings{MaxVersions: s.MaxVersions, MaxChain: cmp.Or(s.MaxChain, store.DefaultMaxChain)}
+	for _, v := range s.Pinned {
+		of.Pinned = append(of.Pinned, v.String())
+	}
+	return of
 }
 
 // ReadSettings returns the settings of the data directory dir. The error matches
 // [ErrSettings] if their file is spoilt, and [fs.ErrNotExist] if there is no such directory.
 func ReadSettings(dir string) (Settings, error) {
 	settings, err := store.ReadSettings(dir)
-	return Settings(settings), err
+	if err != nil {
+		return Settings{}, err
+	}
+	return settingsOf(settings), nil
 }
 
-// ChangeSettings gives the data directory dir the settings of to that are not zero, and
+// ChangeSettings gives the data directory dir the numbers of to that are not zero, and
 // returns those before. Versions beyond a lower number to keep are retired by a server of the
 // directory within a second or so, or by the next broadcast into it. The error matches
 // [ErrOptions] if a setting is out of its range, and else those of [ReadSettings].
 func ChangeSettings(ctx context.Context, dir string, to Settings) (before Settings, err error) {
-	if to.MaxVersions < 0 || to.MaxVersions > distfile.MaxEntries {
-		return Settings{}, fmt.Errorf("%w: MaxVersions: %d, want up to %d",
-			ErrOptions, to.MaxVersions, distfile.MaxEntries)
+	for name, number := range map[string]int{"MaxVersions": to.MaxVersions, "MaxChain": to.MaxChain} {
+		if number < 0 || number > distfile.MaxEntries {
+			return Settings{}, fmt.Errorf("%w: %s: %d, want up to %d", ErrOptions, name, number, distfile.MaxEntries)
+		}
 	}
-	// To make a directory for a mistyped name would hide the mistake.
-	if _, err := os.Stat(dir); err != nil {
-		return Settings{}, fmt.Errorf("data directory: %w", err)
-	}
-	st, err := store.Open(dir, store.Origin)
+	st, err := openExisting(dir)
 	if err != nil {
 		return Settings{}, err
 	}
 	defer st.Close() //nolint:errcheck // all of it is on the disk already
 	was, _, err := st.Change(ctx, func(s *store.Settings) {
-		if to.MaxVersions != 0 {
-			s.MaxVersions = to.MaxVersions
-		}
+		s.MaxVersions = cmp.Or(to.MaxVersions, s.MaxVersions)
+		s.MaxChain = cmp.Or(to.MaxChain, s.MaxChain)
 	})
-	return Settings(was), err
+	if err != nil {
+		return Settings{}, err
+	}
+	return settingsOf(was), nil
+}
+
+// openExisting opens the data directory dir. The error matches [fs.ErrNotExist] if there is no
+// such directory: to make one for a mistyped name would hide the mistake.
+func openExisting(dir string) (*store.Store, error) {
+	if _, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	return store.Open(dir, store.Origin)
 }
 
 // ExportPython makes the directory out, which must be missing or empty, one that programs of
@@ -56,10 +86,7 @@ func ChangeSettings(ctx context.Context, dir string, to Settings) (before Settin
 // returns their number. Shards are hard links where possible. An error leaves no directory;
 // it matches [fs.ErrNotExist] if there is no dir.
 func ExportPython(ctx context.Context, dir, out string) (versions int, err error) {
-	if _, err := os.Stat(dir); err != nil {
-		return 0, fmt.Errorf("data directory: %w", err)
-	}
-	st, err := store.Open(dir, store.Origin)
+	st, err := openExisting(dir)
 	if err != nil {
 		return 0, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,17 +14,22 @@ import (
 // configCommand returns the command that shows and changes the settings of a data directory.
 func (c *command) configCommand() *cobra.Command {
 	var asJSON bool
+	var maxChain int
 	config := &cobra.Command{
 		Use:   "config",
 		Short: "Show or change the settings of a data directory",
 		Long: `config shows the settings that belong to a data directory, of an origin or a middle,
-and with --max-versions changes them first. It retires no version by itself: a server of
-the directory does so within a second or so, and without one the next broadcast does.`,
+and with --max-versions or --max-chain changes them first. It retires no version by itself:
+a server of the directory does so within a second or so, and without one the next broadcast does.`,
 		Example: `  shardcast-origin config --data-dir ./data
   shardcast-origin config --data-dir ./data --max-versions 100`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.config(cmd, asJSON) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.config(cmd, maxChain, asJSON) },
 	}
+	config.Flags().Var((*cli.Count)(&maxChain), "max-chain",
+		"most versions of a chain by the label after, up to 10000 (default as before, 64 at first)")
+	cli.Note(config.Flags(), "max-chain", "Versions that a kept one needs are kept, too; a longer chain is refused.")
+	cli.Under(config.Flags(), cli.Publish)
 	config.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cli.Under(config.Flags(), cli.Show)
 	cli.DataTerms(config)
@@ -31,9 +37,15 @@ the directory does so within a second or so, and without one the next broadcast 
 }
 
 // config changes the settings that the flags name, and prints all.
-func (c *command) config(cmd *cobra.Command, asJSON bool) error {
+func (c *command) config(cmd *cobra.Command, maxChain int, asJSON bool) error {
+	var to shardcast.Settings
+	if cli.Given(cmd.Flags(), "max-chain") {
+		to.MaxChain = maxChain
+	}
 	if cli.Given(cmd.Flags(), "max-versions") {
-		to := shardcast.Settings{MaxVersions: c.opts.MaxVersions}
+		to.MaxVersions = c.opts.MaxVersions
+	}
+	if to.MaxVersions != 0 || to.MaxChain != 0 {
 		if _, err := shardcast.ChangeSettings(cmd.Context(), c.opts.DataDir, to); err != nil {
 			return err
 		}
@@ -45,6 +57,9 @@ func (c *command) config(cmd *cobra.Command, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(settings)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "max-versions: %d\n", settings.MaxVersions)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "max-versions: %d\nmax-chain: %d\n", settings.MaxVersions, settings.MaxChain)
+	if err == nil && settings.Pinned != nil {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "pinned: %s\n", strings.Join(settings.Pinned, " "))
+	}
 	return err
 }

@@ -36,7 +36,7 @@ func flagError(cmd *cobra.Command, err error) error {
 // optionFlags are the flags of the library's options that the library checks.
 var optionFlags = map[string]string{
 	"Servers": "servers", "Version": "version", "From": "from", "Template": "output-template", "Marker": "marker",
-	"Link": "link", "SkipStale": "skip-stale", "MaxVersions": "max-versions", "Watch.Dir": "watch",
+	"Link": "link", "SkipStale": "skip-stale", "MaxVersions": "max-versions", "MaxChain": "max-chain", "Watch.Dir": "watch",
 	"Watch.Glob": "watch-glob", "Watch.Marker": "watch-marker", "Web.CORS": "cors", "Web.AllowHosts": "allow-host",
 }
 

@@ -65,7 +65,7 @@ import (
 )
 
 // ErrNoVersion means that no server lists the version, or not any more.
-var ErrNoVersion = errors.New("no such version")
+var ErrNoVersion = shard.ErrNoVersion
 
 // How long [Offers.Refresh] waits for the other servers when one has answered.
 const (

@@ -121,6 +121,9 @@ func (o *Origin) broadcast(ctx context.Context, src *source,
 	if err := o.settle(ctx); err != nil {
 		return Published{}, err
 	}
+	if err := w.Admit(src.labels); err != nil {
+		return Published{}, err
+	}
 	// A draft of an interrupted broadcast is of another file.
 	none := func(shard.Version) bool { return false }
 	if err := o.store.DiscardDrafts(none); err != nil {
@@ -155,6 +158,25 @@ func (o *Origin) broadcast(ctx context.Context, src *source,
 	o.logger.Info("published", "version", version.String(), "file", src.path, "bytes", m.Size,
 		"shards", len(m.Shards), "digest", m.Digest.String(), "dur", time.Since(t.start))
 	return Published{Version: version, Manifest: m}, nil
+}
+
+// Republish publishes the version v once more, under the next number, which it returns. It cuts
+// and copies no bytes where the file system has hard links. Errors are those of
+// [store.Writer.Republish] and [Origin.Broadcast].
+func (o *Origin) Republish(ctx context.Context, v shard.Version) (again shard.Version, err error) {
+	w, err := o.store.Lock(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, w.Unlock()) }()
+	if err := o.settle(ctx); err != nil {
+		return 0, err
+	}
+	if again, err = w.Republish(v); err != nil {
+		return 0, fmt.Errorf("republish %s: %w", v, err)
+	}
+	o.logger.Info("published again", "version", again.String(), "was", v.String())
+	return again, nil
 }
 
 // Serve serves the data directory on ln until ctx ends, by opts, whose Catalog and Logger it

@@ -12,6 +12,9 @@ import (
 // the digests.
 var ErrIntegrity = errors.New("integrity failure")
 
+// ErrNoVersion means that there is no version of that number, or not any more.
+var ErrNoVersion = errors.New("no such version")
+
 // Errors of [Check.Close]. Each means that the bytes are not the shard's.
 var (
 	ErrSize   = errors.New("wrong size")

@@ -2,13 +2,13 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"time"
 
@@ -30,37 +30,50 @@ const (
 	settingsInterval = time.Second
 )
 
-// DefaultMaxVersions is the number of versions that a directory without settings keeps.
-const DefaultMaxVersions = 15
+const (
+	// DefaultMaxVersions is the number of versions that a directory without settings keeps.
+	DefaultMaxVersions = 15
+
+	// DefaultMaxChain is the length of the longest chain of a directory without settings.
+	DefaultMaxChain = 64
+)
 
 // Settings belong to a data directory: every process that uses the directory follows them.
 type Settings struct {
 	// MaxVersions is the number of versions to keep, from 1 to [distfile.MaxEntries].
 	MaxVersions int `json:"max_versions"`
+
+	// MaxChain is how many versions a chain may have: a version, and those that it needs by
+	// its labels. Zero means [DefaultMaxChain].
+	MaxChain int `json:"max_chain,omitempty"`
+
+	// Pinned are the versions that are kept beside the newest ones, ascending.
+	Pinned []shard.Version `json:"pinned,omitempty"`
+}
+
+// maxChain returns the length of the longest chain.
+func (s Settings) maxChain() int { return cmp.Or(s.MaxChain, DefaultMaxChain) }
+
+// Equal reports whether two settings are the same.
+func (s Settings) Equal(other Settings) bool {
+	return s.MaxVersions == other.MaxVersions && s.maxChain() == other.maxChain() && slices.Equal(s.Pinned, other.Pinned)
 }
 
 // check refuses settings that are out of their range.
 func (s Settings) check() error {
-	if s.MaxVersions < 1 || s.MaxVersions > distfile.MaxEntries {
+	switch {
+	case s.MaxVersions < 1 || s.MaxVersions > distfile.MaxEntries:
 		return fmt.Errorf("max_versions is %d, want 1 to %d", s.MaxVersions, distfile.MaxEntries)
+	case s.MaxChain < 0 || s.MaxChain > distfile.MaxEntries:
+		return fmt.Errorf("max_chain is %d, want 1 to %d", s.MaxChain, distfile.MaxEntries)
+	case s.MaxVersions+len(s.Pinned) > distfile.MaxEntries:
+		return fmt.Errorf("%d versions are pinned beside %d to keep, and together at most %d are allowed",
+			len(s.Pinned), s.MaxVersions, distfile.MaxEntries)
+	case slices.ContainsFunc(s.Pinned, func(v shard.Version) bool { return v < 1 || v > shard.MaxVersion }) ||
+		!slices.IsSorted(s.Pinned):
+		return errors.New("pinned has other things than the numbers of versions, ascending")
 	}
 	return nil
-}
-
-// surplus returns the oldest of entries, which are ascending, beyond those to keep. As many
-// are kept of those that are beside the others.
-func (s Settings) surplus(entries, beside []distfile.Entry) (versions []shard.Version) {
-	left := map[bool]int{false: s.MaxVersions, true: s.MaxVersions}
-	for _, e := range slices.Backward(entries) {
-		group := slices.ContainsFunc(beside, e.Same)
-		if left[group] == 0 {
-			versions = append(versions, e.Version)
-			continue
-		}
-		left[group]--
-	}
-	slices.Reverse(versions)
-	return versions
 }
 
 // limit is the reason for which a surplus version is retired.
@@ -78,12 +91,12 @@ var ErrSettings = errors.New("the settings of the data directory are not valid")
 // ReadSettings returns those of the data directory dir, see [Store.Settings], and makes
 // nothing there. The error matches [fs.ErrNotExist] if there is no such directory.
 func ReadSettings(dir string) (Settings, error) {
-	root, err := os.OpenRoot(dir)
+	s, err := Read(dir)
 	if err != nil {
-		return Settings{}, fmt.Errorf("data directory: %w", err)
+		return Settings{}, err
 	}
-	defer root.Close()
-	return (&Store{dir: dir, root: root}).Settings()
+	defer s.root.Close()
+	return s.Settings()
 }
 
 // Settings returns those of the directory as they are now, and the defaults where there are
@@ -134,6 +147,9 @@ func parseSettings(text []byte) (Settings, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return Settings{}, errors.New("it goes on after the settings")
 	}
+	if len(settings.Pinned) == 0 {
+		settings.Pinned = nil
+	}
 	return settings, settings.check()
 }
 
@@ -150,11 +166,12 @@ func (s *Store) Change(ctx context.Context, edit func(*Settings)) (before, after
 		return Settings{}, Settings{}, err
 	}
 	after = before
+	after.Pinned = slices.Clone(before.Pinned)
 	edit(&after)
 	if err := after.check(); err != nil {
 		return Settings{}, Settings{}, fmt.Errorf("data directory %s: %w", s.dir, err)
 	}
-	if after == before {
+	if after.Equal(before) {
 		return before, after, nil
 	}
 	text, err := json.Marshal(after)
@@ -164,13 +181,25 @@ func (s *Store) Change(ctx context.Context, edit func(*Settings)) (before, after
 	return before, after, err
 }
 
+// holdSettings returns those of the directory as they are until release is called.
+func (s *Store) holdSettings() (settings Settings, release func() error, err error) {
+	lock, err := s.lock(context.Background(), settingsLock, settingsPatience)
+	if err != nil {
+		return Settings{}, nil, err
+	}
+	if settings, err = s.Settings(); err != nil {
+		return Settings{}, nil, errors.Join(err, lock.Close())
+	}
+	return settings, lock.Close, nil
+}
+
 // Keep makes versions the number to keep, unless it is 0, and logs the change.
 func (s *Store) Keep(ctx context.Context, versions int) error {
 	if versions == 0 {
 		return nil
 	}
 	before, after, err := s.Change(ctx, func(settings *Settings) { settings.MaxVersions = versions })
-	if err == nil && before != after {
+	if err == nil && !before.Equal(after) {
 		s.logger.Info("settings changed", "dir", s.dir,
 			"max_versions", after.MaxVersions, "was", before.MaxVersions)
 	}
@@ -192,7 +221,7 @@ func (s *Store) FollowSettings(ctx context.Context, changed func(context.Context
 		case <-ticker.C:
 		}
 		now, err := s.Settings()
-		if err == nil && now != before {
+		if err == nil && !now.Equal(before) {
 			if err = changed(ctx); err == nil {
 				before = now
 			}

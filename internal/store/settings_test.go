@@ -15,16 +15,20 @@ import (
 
 func TestSpoiltSettingsAreNamedAndRetireNothing(t *testing.T) {
 	for name, put := range map[string]func(t *testing.T, file string){
-		"no text":       text(""),
-		"no JSON":       text("max-versions: 3"),
-		"null":          text("null"),
-		"no number":     text("{}"),
-		"a null number": text(`{"max_versions":null}`),
-		"none":          text(`{"max_versions":0}`),
-		"too many":      text(`{"max_versions":10001}`),
-		"a typo":        text(`{"max_versions":5,"max_version":1}`),
-		"more text":     text(`{"max_versions":1} {}`),
-		"a directory":   func(t *testing.T, file string) { require.NoError(t, os.Mkdir(file, 0o700)) },
+		"no text":          text(""),
+		"no JSON":          text("max-versions: 3"),
+		"null":             text("null"),
+		"no number":        text("{}"),
+		"a null number":    text(`{"max_versions":null}`),
+		"none":             text(`{"max_versions":0}`),
+		"too many":         text(`{"max_versions":10001}`),
+		"a typo":           text(`{"max_versions":5,"max_version":1}`),
+		"a negative chain": text(`{"max_versions":5,"max_chain":-1}`),
+		"a pin of none":    text(`{"max_versions":5,"pinned":[0]}`),
+		"unsorted pins":    text(`{"max_versions":5,"pinned":[2,1]}`),
+		"many pins":        text(`{"max_versions":10000,"pinned":[1]}`),
+		"more text":        text(`{"max_versions":1} {}`),
+		"a directory":      func(t *testing.T, file string) { require.NoError(t, os.Mkdir(file, 0o700)) },
 		"a link out of the directory": func(t *testing.T, file string) {
 			outside := filepath.Join(t.TempDir(), "settings.json")
 			require.NoError(t, os.WriteFile(outside, []byte(`{"max_versions":1}`), 0o600))
@@ -64,6 +68,7 @@ func text(text string) func(t *testing.T, file string) {
 func FuzzSettings(f *testing.F) {
 	f.Add([]byte(`{"max_versions":15}`))
 	f.Add([]byte(`{"max_versions":1e3}`))
+	f.Add([]byte(`{"max_versions":15,"max_chain":64,"pinned":[1,7]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		settings, err := store.ParseSettings(text)
 		if err != nil {

@@ -77,6 +77,9 @@ type Store struct {
 
 	measuring sync.Mutex // guards measured, and is held during a measurement
 	measured  map[distfile.Entry]Usage
+
+	labelling sync.Mutex // guards labels, and is held while a manifest is read
+	labels    map[distfile.Entry]map[string]string
 }
 
 // uses are the readers of versions.
@@ -141,13 +144,28 @@ func Open(dir string, role Role) (*Store, error) {
 			return nil, errors.Join(fmt.Errorf("data directory %s: %w", dir, err), root.Close())
 		}
 	}
-	s := &Store{
-		dir: dir, role: role, root: root, uses: uses{of: make(map[shard.Version]*use)},
-		made: errors.Is(missing, fs.ErrNotExist), logger: slog.New(slog.DiscardHandler), step: func() {},
-		beside: func() []distfile.Entry { return nil },
-	}
+	s := newStore(dir, role, root)
+	s.made = errors.Is(missing, fs.ErrNotExist)
 	s.giveAway(private)
 	return s, nil
+}
+
+// Read opens the data directory dir to be read, and makes nothing there. The error matches
+// [fs.ErrNotExist] if there is no such directory.
+func Read(dir string) (*Store, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	return newStore(dir, Origin, root), nil
+}
+
+func newStore(dir string, role Role, root *os.Root) *Store {
+	return &Store{
+		dir: dir, role: role, root: root, uses: uses{of: make(map[shard.Version]*use)},
+		logger: slog.New(slog.DiscardHandler), step: func() {},
+		beside: func() []distfile.Entry { return nil },
+	}
 }
 
 // Beside has the versions that entries returns take no places of others: as many of them are

@@ -109,11 +109,9 @@ func (w *Writer) free(name string) (bool, error) {
 	return false, err
 }
 
-// Publish moves the draft d to its place and puts it on offer, and retires the oldest
-// versions beyond those to keep by the [Settings]. When it returns nil, all of that is on the disk, and the draft must
-// not be used any more; on an error the draft is still there. A version that would itself
-// be one of the oldest stays a draft.
-func (w *Writer) Publish(d *Draft, m shard.Manifest) error {
+// Admit returns an error matching [ErrChain] if a new version with labels would make a chain
+// of versions that is longer than the [Settings] allow.
+func (w *Writer) Admit(labels map[string]string) error {
 	settings, err := w.store.Settings()
 	if err != nil {
 		return err
@@ -122,9 +120,31 @@ func (w *Writer) Publish(d *Draft, m shard.Manifest) error {
 	if err != nil {
 		return err
 	}
-	now := append(slices.Clone(held), distfile.Entry{Version: d.version, Digest: m.Digest})
+	return (&retention{store: w.store, settings: settings}).check(held, labels)
+}
+
+// Publish moves the draft d to its place and puts it on offer, and retires the versions
+// that are not to be kept by the [Settings]. When it returns nil, all of that is on the disk,
+// and the draft must not be used any more; on an error the draft is still there. A version
+// that would itself be one of the oldest stays a draft.
+func (w *Writer) Publish(d *Draft, m shard.Manifest) (err error) {
+	settings, release, err := w.store.holdSettings()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	held, err := w.listed()
+	if err != nil {
+		return err
+	}
+	entry := distfile.Entry{Version: d.version, Digest: m.Digest}
+	w.store.knowLabels(entry, m.Labels)
+	now := append(slices.Clone(held), entry)
 	slices.SortFunc(now, func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) })
-	surplus := settings.surplus(now, w.store.beside())
+	surplus, err := (&retention{store: w.store, settings: settings}).surplus(now)
+	if err != nil {
+		return err
+	}
 	if slices.Contains(surplus, d.version) {
 		return nil
 	}
@@ -149,17 +169,22 @@ func (w *Writer) Publish(d *Draft, m shard.Manifest) error {
 	return nil
 }
 
-// Trim retires the oldest versions beyond those to keep by the [Settings].
-func (w *Writer) Trim() error {
-	settings, err := w.store.Settings()
+// Trim retires the versions that are not to be kept by the [Settings].
+func (w *Writer) Trim() (err error) {
+	settings, release, err := w.store.holdSettings()
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, release()) }()
 	held, err := w.listed()
 	if err != nil {
 		return err
 	}
-	return w.Retire(settings.limit(), settings.surplus(held, w.store.beside())...)
+	surplus, err := (&retention{store: w.store, settings: settings}).surplus(held)
+	if err != nil {
+		return err
+	}
+	return w.Retire(settings.limit(), surplus...)
 }
 
 // Retire takes versions off the offer, as far as they are on it, and logs each with the

@@ -1,0 +1,106 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// Republish puts the version v on offer once more, under the next number, which it returns:
+// with the bytes of its manifest, and by hard links where the file system has them, else by
+// copies. The error matches [shard.ErrNoVersion] if v is not on offer.
+func (w *Writer) Republish(v shard.Version) (shard.Version, error) {
+	held, err := w.listed()
+	if err != nil {
+		return 0, err
+	}
+	if !slices.ContainsFunc(held, func(e distfile.Entry) bool { return e.Version == v }) {
+		return 0, fmt.Errorf("%w: %s in %s", shard.ErrNoVersion, v, w.store.dir)
+	}
+	m, err := w.manifest(v)
+	if err != nil {
+		return 0, err
+	}
+	if err := w.Admit(m.Labels); err != nil {
+		return 0, err
+	}
+	next, err := w.Next()
+	if err != nil {
+		return 0, err
+	}
+	d, err := w.store.Draft(next)
+	if err != nil {
+		return 0, err
+	}
+	if err = w.fill(d, v, m); err == nil {
+		err = w.Publish(d, m)
+	}
+	if err != nil {
+		return 0, errors.Join(err, d.Discard())
+	}
+	return next, nil
+}
+
+// manifest reads that of v. Without one, as in a directory of the Python package, a version
+// cannot be published under another number.
+func (w *Writer) manifest(v shard.Version) (shard.Manifest, error) {
+	f, err := w.store.Manifest(v)
+	if errors.Is(err, fs.ErrNotExist) {
+		return shard.Manifest{}, fmt.Errorf("%s has no manifest; broadcast its file again", v)
+	}
+	if err != nil {
+		return shard.Manifest{}, err
+	}
+	defer f.Close()
+	return shard.ParseManifest(f)
+}
+
+// fill puts the files of v, whose manifest is m, into the draft d.
+func (w *Writer) fill(d *Draft, v shard.Version, m shard.Manifest) error {
+	names := []string{shard.ManifestName}
+	if m.Files != nil {
+		names = append(names, shard.FilesName)
+	}
+	for number := range m.Shards {
+		names = append(names, shard.FileName(number+1))
+	}
+	for i, name := range names {
+		from := path.Join(v.String(), name)
+		if w.store.root.Link(from, path.Join(d.path(), name)) == nil {
+			continue
+		}
+		if i == len(names)-len(m.Shards) {
+			if err := d.Need(m.Size); err != nil {
+				return err
+			}
+		}
+		if err := w.copyFile(d, name, from); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyFile copies the file from to the file name of the draft d.
+func (w *Writer) copyFile(d *Draft, name, from string) error {
+	source, err := w.store.openRegular(from)
+	if err != nil {
+		return fmt.Errorf("%s: %w", from, err)
+	}
+	defer source.Close()
+	to, err := d.CreateFile(name)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	if _, err := io.Copy(to, source); err != nil {
+		return err
+	}
+	return to.Commit()
+}
