@@ -101,6 +101,37 @@ type Version struct {
 
 	// Digest is the file's SHA-256, as 64 lower-case hex digits.
 	Digest string
+
+	// Labels are the names and values that the publisher has given the version. They come
+	// from the network.
+	Labels map[string]string
+
+	// Directory says that the version is a directory.
+	Directory bool
+
+	// FileCount is the number of files and empty directories in it.
+	FileCount int
+
+	// Files are these, in the order of their paths, where they were asked for.
+	Files []File
+}
+
+// A File is a file of a version that is a directory, or an empty directory.
+type File struct {
+	// Path leads to the file from the directory, with slashes. It never leads out of it.
+	Path string
+
+	// Directory says that it is an empty directory, which has no other properties.
+	Directory bool
+
+	// Executable says that its owner may execute the file.
+	Executable bool
+
+	// Size is the file's, in bytes.
+	Size int64
+
+	// Digest is the file's SHA-256, as 64 lower-case hex digits.
+	Digest string
 }
 
 // A Result is a finished download or broadcast.
@@ -298,10 +329,14 @@ func (c *Client) Close() error {
 }
 
 func versionOf(v shard.Version, m shard.Manifest) Version {
-	return Version{
+	of := Version{
 		Name: v.String(), File: m.Name, Size: m.Size, ShardSize: m.ShardSize, Shards: len(m.Shards), Date: m.Date,
-		Digest: m.Digest.String(),
+		Digest: m.Digest.String(), Labels: m.Labels, Directory: m.Files != nil,
 	}
+	if m.Files != nil {
+		of.FileCount = m.Files.Count
+	}
+	return of
 }
 
 // unknown is the version of an entry without a manifest.

@@ -9,13 +9,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strconv"
-	"strings"
 	"syscall"
-	"text/tabwriter"
-	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -221,34 +216,5 @@ func (d *download) printList(ctx context.Context, c *shardcast.Client, out io.Wr
 		}
 		return nil
 	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "VERSION\tFILE\tSIZE\tSHARDS\tDATE\tDIGEST")
-	for _, v := range versions {
-		fmt.Fprintln(table, strings.Join(row(v), "\t"))
-	}
-	return table.Flush()
-}
-
-// row is the row of the table for v. Unknown cells are empty.
-func row(v shardcast.Version) []string {
-	var size, shards, date string
-	if v.Size >= 0 {
-		size = strings.ReplaceAll(humanize.Bytes(uint64(v.Size)), " ", "")
-	}
-	if v.Shards >= 0 {
-		shards = strconv.Itoa(v.Shards)
-	}
-	if !v.Date.IsZero() {
-		date = v.Date.UTC().Format(time.RFC3339)
-	}
-	return []string{v.Name, printable(v.File), size, shards, date, v.Digest}
-}
-
-// printable is a name from the network for a table: quoted if a terminal or a reader of
-// columns could misread it.
-func printable(name string) string {
-	if quoted := strconv.Quote(name); strings.Contains(name, " ") || quoted != `"`+name+`"` {
-		return quoted
-	}
-	return name
+	return progress.WriteVersions(out, versions)
 }

@@ -87,7 +87,7 @@ func (c *command) broadcast(cmd *cobra.Command, path string, b *broadcasting) (e
 	}
 	display.Done(got, logger.Enabled(cmd.Context(), slog.LevelInfo))
 	if b.json {
-		err = progress.WriteBroadcast(cmd.OutOrStdout(), got, b.opts.Labels)
+		err = progress.WriteBroadcast(cmd.OutOrStdout(), got)
 	} else {
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), got.Version.Name)
 	}

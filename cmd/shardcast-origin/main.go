@@ -83,7 +83,8 @@ publishes each file that appears complete in a directory.`,
 	cli.Under(flags, cli.Expert)
 
 	cli.ServerTerms(root)
-	root.AddCommand(c.broadcastCommand(), c.configCommand(), c.exportCommand())
+	root.AddCommand(c.broadcastCommand(), c.listCommand(), c.verifyCommand(), c.pinCommand(), c.unpinCommand(),
+		c.republishCommand(), c.configCommand(), c.exportCommand())
 	return root
 }
 

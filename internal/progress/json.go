@@ -16,18 +16,32 @@ import (
 // versionObject is a version, and with a path and progress a download of it. Fields that
 // manifest.json has, too, have the same names. Unknown ones are left out.
 type versionObject struct {
-	Version    string          `json:"version"`
-	Name       string          `json:"name,omitempty"`
-	Date       time.Time       `json:"date,omitzero"`
-	Size       *int64          `json:"size,omitempty"`
-	ShardSize  *int64          `json:"shard_size,omitempty"`
-	ShardCount *int64          `json:"shard_count,omitempty"`
-	Digest     string          `json:"digest"`
-	Path       *string         `json:"path,omitempty"`
-	Progress   *progressObject `json:"progress,omitempty"`
+	Version    string    `json:"version"`
+	Name       string    `json:"name,omitempty"`
+	Date       time.Time `json:"date,omitzero"`
+	Size       *int64    `json:"size,omitempty"`
+	ShardSize  *int64    `json:"shard_size,omitempty"`
+	ShardCount *int64    `json:"shard_count,omitempty"`
+	Digest     string    `json:"digest"`
 
-	Labels  map[string]string `json:"labels,omitempty"`  // of a broadcast
-	Seconds *float64          `json:"seconds,omitempty"` // likewise
+	Labels    map[string]string `json:"labels,omitempty"`
+	FileCount *int64            `json:"file_count,omitempty"` // of a directory
+	Files     []fileObject      `json:"files,omitempty"`
+	Pinned    bool              `json:"pinned,omitempty"` // in a data directory
+
+	Path     *string         `json:"path,omitempty"`
+	Progress *progressObject `json:"progress,omitempty"`
+
+	Seconds *float64 `json:"seconds,omitempty"` // of a broadcast
+}
+
+// fileObject is a file of a directory, as in files.jsonl but for its place in the stream.
+type fileObject struct {
+	Path       string `json:"path"`
+	Directory  bool   `json:"directory,omitempty"`
+	Size       *int64 `json:"size,omitempty"`
+	Digest     string `json:"digest,omitempty"`
+	Executable bool   `json:"executable,omitempty"`
 }
 
 // progressObject is a line of progress.
@@ -64,6 +78,13 @@ func WriteVersion(w io.Writer, v shardcast.Version) error {
 	return writeLine(w, versionOf(v))
 }
 
+// WriteHeldVersion writes v to w as JSON, on one line.
+func WriteHeldVersion(w io.Writer, v shardcast.HeldVersion) error {
+	object := versionOf(v.Version)
+	object.Pinned = v.Pinned
+	return writeLine(w, object)
+}
+
 // WriteResult writes r to w as JSON, on one line.
 func WriteResult(w io.Writer, r shardcast.Result) error {
 	object, progress := versionOf(r.Version), progressOf("done", r.Progress)
@@ -71,10 +92,10 @@ func WriteResult(w io.Writer, r shardcast.Result) error {
 	return writeLine(w, object)
 }
 
-// WriteBroadcast writes the broadcast r of a version with labels to w as JSON, on one line.
-func WriteBroadcast(w io.Writer, r shardcast.Result, labels map[string]string) error {
+// WriteBroadcast writes the broadcast r of a version to w as JSON, on one line.
+func WriteBroadcast(w io.Writer, r shardcast.Result) error {
 	object, seconds := versionOf(r.Version), milliseconds(r.Progress.Elapsed)
-	object.Labels, object.Seconds = labels, &seconds
+	object.Seconds = &seconds
 	return writeLine(w, object)
 }
 
@@ -83,10 +104,21 @@ func versionOf(v shardcast.Version) versionObject {
 	if _, err := date.MarshalText(); err != nil {
 		date = time.Time{} // what one version says must not hide the others
 	}
-	return versionObject{
-		Version: v.Name, Name: v.File, Date: date, Digest: v.Digest,
+	object := versionObject{
+		Version: v.Name, Name: v.File, Date: date, Digest: v.Digest, Labels: v.Labels,
 		Size: known(v.Size), ShardSize: known(v.ShardSize), ShardCount: known(int64(v.Shards)),
 	}
+	if v.Directory {
+		object.FileCount = known(int64(v.FileCount))
+	}
+	for _, f := range v.Files {
+		file := fileObject{Path: f.Path, Directory: f.Directory, Digest: f.Digest, Executable: f.Executable}
+		if !f.Directory {
+			file.Size = &f.Size
+		}
+		object.Files = append(object.Files, file)
+	}
+	return object
 }
 
 func progressOf(event string, p shardcast.Progress) progressObject {

@@ -135,8 +135,9 @@ func TestJSONHasALineForEachPhase(t *testing.T) {
 func TestWriteBroadcastAddsLabelsAndSeconds(t *testing.T) {
 	var out strings.Builder
 	r := shardcast.Result{Version: v7(), Path: "w.bin", Progress: shardcast.Progress{Elapsed: 1234567 * time.Microsecond}}
-	require.NoError(t, WriteBroadcast(&out, r, map[string]string{"step": "1200"}))
-	require.NoError(t, WriteBroadcast(&out, shardcast.Result{Version: v7()}, nil))
+	r.Version.Labels = map[string]string{"step": "1200"}
+	require.NoError(t, WriteBroadcast(&out, r))
+	require.NoError(t, WriteBroadcast(&out, shardcast.Result{Version: v7()}))
 	assert.Equal(t, []string{
 		`{` + v7JSON + `,"labels":{"step":"1200"},"seconds":1.235}` + "\n", `{` + v7JSON + `,"seconds":0}` + "\n",
 	}, written(&out))
