@@ -25,8 +25,12 @@ const (
 	// quarter.
 	hostPart = 4
 
-	// fullEvery is the time between two warnings that there are too many connections.
+	// fullEvery is the time between two warnings that there are too many connections, or
+	// too few descriptors.
 	fullEvery = time.Minute
+
+	// raiseHint is the remedy.
+	raiseHint = "raise the limit of open files: ulimit -n, or LimitNOFILE= in a unit"
 )
 
 // connections bounds the open connections of a server, so that descriptors are left for its
@@ -42,7 +46,8 @@ type connections struct {
 	open   map[net.Conn]*connection
 	idle   *list.List // of *connection, the longest idle first
 	hosts  map[netip.Prefix]int
-	warned time.Time
+
+	warnings occasional
 }
 
 // connection is one open connection.
@@ -182,11 +187,26 @@ func (c *connections) rest(conn net.Conn) {
 
 // warn warns at most once a minute, with c locked.
 func (c *connections) warn(args ...any) {
-	if now := time.Now(); now.Sub(c.warned) >= fullEvery {
-		c.warned = now
-		c.logger.Warn("too many connections", append(args, "most", c.most,
-			"hint", "raise the limit of open files: ulimit -n, or LimitNOFILE= in a unit")...)
+	if c.warnings.isDue(time.Now()) {
+		c.logger.Warn("too many connections", append(args, "most", c.most, "hint", raiseHint)...)
 	}
+}
+
+// occasional says when a warning that could be repeated for each request is due.
+type occasional struct {
+	mu   sync.Mutex // guards last
+	last time.Time
+}
+
+// isDue reports whether it is, at most once a minute.
+func (o *occasional) isDue(now time.Time) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if now.Sub(o.last) < fullEvery {
+		return false
+	}
+	o.last = now
+	return true
 }
 
 // exhausted reports whether err says that there are no descriptors left.

@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -179,4 +181,27 @@ func TestAServerWithoutDescriptorsClosesAnIdleConnectionAndSaysSo(t *testing.T) 
 	require.ErrorIs(t, err, io.EOF)
 	assert.Contains(t, log.String(), "level=WARN")
 	assert.Equal(t, http.StatusServiceUnavailable, statusOf(fmt.Errorf("open: %w", syscall.EMFILE)))
+}
+
+func TestAnAnswerWithoutADescriptorIsAWarningOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := new(journal)
+		a := answering{logger: slog.New(slog.NewTextHandler(log, nil)), exhausted: new(occasional)}
+		a.endpoints[kindShard] = func(http.ResponseWriter, *http.Request, target) error {
+			return fmt.Errorf("open: %w", syscall.EMFILE)
+		}
+		h := routing{next: a}
+		ask := func() {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/shard_001.bin", http.NoBody))
+			assert.Equal(t, http.StatusServiceUnavailable, w.Code)
+		}
+		ask()
+		ask()
+		assert.Equal(t, 1, strings.Count(log.String(), "level=WARN"), log.String())
+		assert.Contains(t, log.String(), "LimitNOFILE")
+		time.Sleep(fullEvery)
+		ask()
+		assert.Equal(t, 2, strings.Count(log.String(), "level=WARN"))
+	})
 }

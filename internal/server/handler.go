@@ -67,7 +67,7 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 			endpoints[kindStatus] = h.status.answer
 		}
 	}
-	var chain http.Handler = answering{endpoints, opts.Logger}
+	var chain http.Handler = answering{endpoints, opts.Logger, new(occasional)}
 	chain = reading{chain, headerTimeout}
 	chain = newPages(chain, opts.Web, opts.Logger)
 	chain = newCounting(chain, opts, h.status, swarming != nil)
@@ -209,6 +209,7 @@ func (h reading) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type answering struct {
 	endpoints [kinds]endpoint
 	logger    *slog.Logger
+	exhausted *occasional
 }
 
 func (h answering) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -228,6 +229,9 @@ func (h answering) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case http.StatusInternalServerError:
 		h.logger.Error("request failed", "path", r.URL.Path, "err", err)
 	case http.StatusServiceUnavailable:
+		if exhausted(err) && h.exhausted.isDue(time.Now()) {
+			h.logger.Warn("too many open files", "path", r.URL.Path, "err", err, "hint", raiseHint)
+		}
 		h.logger.Debug("shard refused", "path", r.URL.Path, "client", r.RemoteAddr, "err", err)
 		after := wire.BusyRetry
 		if errors.Is(err, errNoSlot) {

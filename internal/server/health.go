@@ -62,7 +62,7 @@ func (s scrape) answer(w http.ResponseWriter, r *http.Request, _ target) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Del(allowOrigin)
+	keepFromSites(w.Header())
 	serveText(w, r, metrics.ContentType, text)
 	return nil
 }

@@ -31,6 +31,9 @@ const (
 	// allowOrigin names the site whose pages may read the answer.
 	allowOrigin = "Access-Control-Allow-Origin"
 
+	// resourcePolicy keeps a page of another site from embedding the answer, without reading it.
+	resourcePolicy = "Cross-Origin-Resource-Policy"
+
 	// exposedFields are those of an answer that the page may read.
 	exposedFields = "ETag, Content-Range, Content-Length, Accept-Ranges, Retry-After, Preference-Applied, " +
 		wire.TierHeader
@@ -88,6 +91,8 @@ func MachineNames() []string {
 }
 
 func (h pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	keepFromSites(w.Header())
 	if r.Header.Get(wire.NodeHeader) == "" && !h.names.Have(r.Host) {
 		h.warn(r)
 		w.Header().Set("Cache-Control", noStore)
@@ -122,7 +127,14 @@ func (h pages) allow(w http.ResponseWriter, r *http.Request) bool {
 	}
 	header.Set(allowOrigin, site)
 	header.Set("Access-Control-Expose-Headers", exposedFields)
+	header.Del(resourcePolicy)
 	return true
+}
+
+// keepFromSites states that no page of another site may read or embed the answer.
+func keepFromSites(header http.Header) {
+	header.Del(allowOrigin)
+	header.Set(resourcePolicy, "same-origin")
 }
 
 // warn warns of a name that is no name of this server, once.

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -56,4 +57,34 @@ func TestAPageUnderAForeignNameReadsNothing(t *testing.T) {
 		under(h, strconv.Itoa(i)+".example", "/")
 	}
 	assert.LessOrEqual(t, strings.Count(log.String(), "\n"), 16, "a name from the network fills no log")
+}
+
+func TestNoPageOfAnotherSiteMayEmbedAnAnswer(t *testing.T) {
+	st := open(t, t.TempDir())
+	publish(t, st, 1, text)
+	opts := server.Options{
+		Catalog: catalog.New(st, nil), Metrics: metrics.New("origin", "1"), Status: &server.Status{Role: "origin"},
+		Logger: slog.New(slog.DiscardHandler),
+	}
+	closed := server.NewHandler(opts)
+	opts.Web.Origins = []string{"*"}
+	allowing := server.NewHandler(opts)
+	versions := []string{"/distribution.txt", "/v1/manifest.json", "/v1/shard_001.bin", "/v1/stream", "/healthz", "/no"}
+	operators := []string{"/", "/status.json", "/metrics"}
+	for _, path := range slices.Concat(versions, operators) {
+		for _, name := range []string{"localhost", "page.example"} {
+			got := under(closed, name, path)
+			assert.Equal(t, "same-origin", got.Header().Get("Cross-Origin-Resource-Policy"), "%s %s", name, path)
+			assert.Equal(t, "nosniff", got.Header().Get("X-Content-Type-Options"), "%s %s", name, path)
+		}
+	}
+	for _, path := range versions {
+		got := under(allowing, "localhost", path)
+		assert.Empty(t, got.Header().Get("Cross-Origin-Resource-Policy"), path)
+		assert.Equal(t, "nosniff", got.Header().Get("X-Content-Type-Options"), path)
+	}
+	for _, path := range operators {
+		got := under(allowing, "localhost", path)
+		assert.Equal(t, "same-origin", got.Header().Get("Cross-Origin-Resource-Policy"), path)
+	}
 }

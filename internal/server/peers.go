@@ -21,7 +21,7 @@ type peers struct{ members *swarm.Members }
 // the visitors of their pages: that would take a preflight, which does not allow the field.
 func (p peers) answer(w http.ResponseWriter, r *http.Request, _ target) error {
 	header := w.Header()
-	header.Del(allowOrigin)
+	keepFromSites(header)
 	header.Set("Cache-Control", noStore)
 	var asker netip.AddrPort
 	if claims, ok := r.Header[wire.PeerHeader]; ok {

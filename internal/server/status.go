@@ -131,9 +131,8 @@ func (p *statusPage) answer(w http.ResponseWriter, r *http.Request, _ target) er
 		return err
 	}
 	header := w.Header()
-	header.Del(allowOrigin)
+	keepFromSites(header)
 	header.Set("Cache-Control", noStore)
-	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")
 	if r.URL.Path == statusPath {
 		serveText(w, r, "application/json", seen.json)
