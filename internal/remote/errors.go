@@ -82,6 +82,10 @@ func answered(resp *http.Response) error {
 		return Matching(speaksTLS(resp.Request.URL.Host), Status(code))
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
 		return fmt.Errorf("%w: give credentials for %s by --netrc FILE", Status(code), resp.Request.URL.Host)
+	case code == http.StatusMisdirectedRequest:
+		name := resp.Request.URL.Hostname()
+		return fmt.Errorf("%w, it does not go by the name %s: start it with --allow-host %s, or give its address",
+			Status(code), name, name)
 	case code == http.StatusProxyAuthRequired:
 		return fmt.Errorf("%w: give the proxy's credentials in HTTP_PROXY or HTTPS_PROXY, as http://USER:PASSWORD@HOST",
 			Status(code))

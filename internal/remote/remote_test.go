@@ -189,6 +189,10 @@ func TestErrorsOfAnswers(t *testing.T) {
 		"429 with a wait":     {429, after("2"), remote.Status(429), "429", 2 * time.Second},
 		"500 with a wait":     {500, after("7"), remote.Status(500), "", -1},
 		"a redirect":          {301, map[string]string{"Location": "http://elsewhere/x"}, nil, "elsewhere/x", -1},
+		"a name of none": {
+			421, nil, remote.Status(421),
+			"it does not go by the name server.example: start it with --allow-host server.example", -1,
+		},
 		"204":                 {204, nil, remote.Status(204), "", -1},
 		"304 of nothing":      {304, nil, nil, "", -1},
 		"a part of the whole": {206, map[string]string{"Content-Range": "bytes 0-1/9"}, remote.Status(206), "", -1},
