@@ -92,6 +92,8 @@ var wrong = [][2]string{
 	{`client --servers a`, `give either --list or --version`},
 	{`client --servers a --list --version v1`, `give either --list or --version`},
 	{`client --servers a --list f.bin`, `unknown command "f.bin" for "shardcast-client"`},
+	{`client --servers a --list --quorum 1`, `--quorum has no effect without --version latest`},
+	{`client --servers a --version v1 --quorum 1`, `--quorum has no effect without --version latest`},
 	{`client --servers a --list --swarm`, `--swarm has no effect with --list`},
 	{`client --servers a --version 3`, `--version: "3" is not a version: want v1, v2, v3 and so on, or latest`},
 	{`client --servers a --version v0`, `--version: "v0" is not a version`},

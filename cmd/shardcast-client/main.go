@@ -113,6 +113,9 @@ func (d *download) run(cmd *cobra.Command) (err error) {
 	if d.list && cli.Given(cmd.Flags(), "swarm") {
 		return cli.Usage(errors.New("--swarm has no effect with --list"))
 	}
+	if d.version != shardcast.Latest && cli.Given(cmd.Flags(), "quorum") {
+		return cli.Usage(errors.New("--quorum has no effect without --version latest"))
+	}
 	if d.outputFile == stdout && d.json {
 		return cli.Usage(errors.New("--json has no place with --output-file -, which writes the version to stdout"))
 	}
