@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"syscall"
 )
 
 // maxNetrc bounds a file of credentials in bytes.
@@ -26,7 +27,7 @@ func NewNetrc(credentials *map[string]*url.Userinfo) *Netrc { return &Netrc{cred
 
 // Set reads the file, which nobody but its owner may read.
 func (n *Netrc) Set(name string) error {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // waits for no writer of a pipe
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -214,6 +216,9 @@ func (d *Dialect) String() string { return string(*d) }
 // Type stands for the value in the help.
 func (d *Dialect) Type() string { return "RELEASE" }
 
+// maxRoots bounds a file of certificates in bytes. Those of systems have a quarter of a megabyte.
+const maxRoots = 16 << 20
+
 // Roots is a flag's file of certificates, in PEM (RFC 7468), that sign those of servers.
 type Roots struct {
 	pool **x509.CertPool // receives the certificates
@@ -225,7 +230,12 @@ func NewRoots(pool **x509.CertPool) *Roots { return &Roots{pool: pool} }
 
 // Set reads the file.
 func (r *Roots) Set(file string) error {
-	text, err := os.ReadFile(file)
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // waits for no writer of a pipe
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxRoots))
 	if err != nil {
 		return err
 	}

@@ -53,8 +53,24 @@ func OpenRegular(root *os.Root, name string) (*os.File, error) {
 	return openExisting(root, name, os.O_RDONLY)
 }
 
+// mostExchanges is how often in a row another file may take a name while it is opened.
+const mostExchanges = 100
+
 // openExisting opens a regular file, and nothing else.
-func openExisting(root *os.Root, name string, flag int) (*os.File, error) {
+func openExisting(root *os.Root, name string, flag int) (f *os.File, err error) {
+	for range mostExchanges {
+		if f, err = openNamed(root, name, flag); !errors.Is(err, errExchanged) {
+			break
+		}
+	}
+	return f, err
+}
+
+// errExchanged means that a name stands for another file than a moment before: a writer has
+// replaced it by rename, or it may be a link now.
+var errExchanged = errors.New("another file took its name meanwhile")
+
+func openNamed(root *os.Root, name string, flag int) (*os.File, error) {
 	named, err := root.Lstat(name)
 	if err != nil {
 		return nil, err
@@ -70,10 +86,9 @@ func openExisting(root *os.Root, name string, flag int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The name may have been given to another file in between, such as a link.
 	opened, err := f.Stat()
 	if err == nil && !os.SameFile(named, opened) {
-		err = foreign(root, name, "another file took its name meanwhile")
+		err = fmt.Errorf("%w: %w", foreign(root, name, "it keeps changing"), errExchanged)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

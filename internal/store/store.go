@@ -222,7 +222,7 @@ func (s *Store) SetWatched(text []byte) error { return s.writeFile(watchedName, 
 
 // distribution returns the versions on offer and the lines that cannot be read.
 func (s *Store) distribution() ([]distfile.Entry, []distfile.LineError, error) {
-	f, err := s.root.Open(distfile.FileName)
+	f, err := disk.OpenRegular(s.root, distfile.FileName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
