@@ -1,12 +1,13 @@
 // Command killloop kills clients and middles with SIGKILL at random moments of a
 // download, through two proxies that stall, reset and corrupt answers, and starts them
 // again, until they are done. Each time the file must be right, and the proxies must have
-// sent less than 1.1 times its size.
+// sent less than 1.1 times its size. A directory of 30 files must be absent or whole after
+// each kill of its client.
 //
-// Environment variables set it: SIZE of the file (1GiB), KILLS of each role (100), SEED of
+// Environment variables set it: SIZE of the file, and of the directory (1GiB), KILLS of each role (100), SEED of
 // all random choices (1), BIN, the directory of the commands (bin), BASE, one with other
 // commands to compare with, each kill by kill, and DIR to work in (that for temporary
-// files), with room for four times SIZE.
+// files), with room for six times SIZE.
 package main
 
 import (
@@ -61,7 +62,8 @@ type loop struct {
 	bins     []string // directories of the commands, and of those to compare with
 	bin, dir string   // bin is that of the round
 	size     int64
-	digest   shard.Digest
+	digest   shard.Digest // of the file, v1
+	tree     shard.Digest // of the directory's stream, v2
 	kills    int
 	random   *rand.Rand
 	proxies  []*faulty
@@ -116,8 +118,7 @@ func run(ctx context.Context) (err error) {
 	}
 	l.digest = f.Digest
 	origin, err := l.start(ctx, "shardcast-origin", "--data-dir", l.path("origin"),
-		"--host", "127.0.0.1", "--port", "0",
-		"--shard-size", strconv.FormatInt(max(l.size/shards, 1), 10), "--broadcast", f.Name)
+		"--host", "127.0.0.1", "--port", "0", "--shard-size", l.shardSize(), "--broadcast", f.Name)
 	if err != nil {
 		return err
 	}
@@ -134,13 +135,24 @@ func run(ctx context.Context) (err error) {
 		defer p.server.Close()
 		l.proxies = append(l.proxies, p)
 	}
-	return errors.Join(l.rounds(ctx, "client", l.client), l.rounds(ctx, "middle", l.middle))
+	whole := target{"v1", "out.bin", func(path string) error { return l.check(path) }}
+	if err := errors.Join(l.rounds(ctx, "client", l.client(whole)), l.rounds(ctx, "middle", l.middle)); err != nil {
+		return err
+	}
+	if err := l.broadcastTree(ctx, seed); err != nil {
+		return err
+	}
+	l.bins = l.bins[:1] // others may not know directories
+	return l.rounds(ctx, "directory", l.client(target{"v2", "out", l.checkTree}))
 }
 
 // start starts one of the commands.
 func (l *loop) start(ctx context.Context, name string, args ...string) (*process.Process, error) {
 	return process.Start(ctx, filepath.Join(l.bin, name), args...)
 }
+
+// shardSize is that of the published versions.
+func (l *loop) shardSize() string { return strconv.FormatInt(max(l.size/shards, 1), 10) }
 
 // path is that of a file of the loop.
 func (l *loop) path(name string) string { return filepath.Join(l.dir, name) }
@@ -271,28 +283,42 @@ func (l *loop) fetching(flag string) []string {
 	return []string{flag, proxies, "--timeout", "1", "--fast-interval", "0.1"}
 }
 
-// client is a round with a client.
-func (l *loop) client(ctx context.Context, m moment) error {
-	dir := l.path("client")
-	if err := os.RemoveAll(dir); err != nil {
-		return err
+// A target is a version that a client downloads.
+type target struct {
+	version, base string
+	check         func(path string) error // whether all of it is at path
+}
+
+// client returns rounds with a client.
+func (l *loop) client(of target) func(context.Context, moment) error {
+	return func(ctx context.Context, m moment) error {
+		dir := l.path("client")
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+		out := filepath.Join(dir, of.base)
+		args := append(l.fetching("--servers"), "--version", of.version, "--output-file", out)
+		p, err := l.start(ctx, "shardcast-client", args...)
+		if err != nil {
+			return err
+		}
+		if err := l.killAt(p, m, "msg=downloaded"); err != nil {
+			return err
+		}
+		// The kill may have come between the name and the message.
+		if _, err := os.Stat(out); err == nil {
+			return cmp.Or(of.check(out), errEarly)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return l.goOn(ctx, of, out, args)
 	}
-	out := filepath.Join(dir, "out.bin")
-	args := append(l.fetching("--servers"), "--version", "v1", "--output-file", out)
+}
+
+// goOn runs a client with args again after its kill, to the end.
+func (l *loop) goOn(ctx context.Context, of target, out string, args []string) error {
 	p, err := l.start(ctx, "shardcast-client", args...)
 	if err != nil {
-		return err
-	}
-	if err := l.killAt(p, m, "msg=downloaded"); err != nil {
-		return err
-	}
-	// The kill may have come between the file and the message.
-	if _, err := os.Stat(out); err == nil {
-		return cmp.Or(l.check(out), errEarly)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if p, err = l.start(ctx, "shardcast-client", args...); err != nil {
 		return err
 	}
 	defer p.Kill()
@@ -302,11 +328,11 @@ func (l *loop) client(ctx context.Context, m moment) error {
 	if _, err := p.Wait(); err != nil {
 		return err
 	}
-	names, err := filepath.Glob(filepath.Join(dir, ".*"))
+	names, err := filepath.Glob(filepath.Join(filepath.Dir(out), ".*"))
 	if err == nil && names != nil {
 		err = fmt.Errorf("left behind: %v", names)
 	}
-	return cmp.Or(err, l.check(out))
+	return cmp.Or(err, of.check(out))
 }
 
 // middle is a round with a middle.
