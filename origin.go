@@ -71,8 +71,8 @@ type OriginOptions struct {
 	Logger *slog.Logger
 }
 
-// WatchOptions select the files that an [Origin] broadcasts by itself while it serves:
-// each once, when it is complete, in the order of their modification times and then their
+// WatchOptions select the files, or directories, that an [Origin] broadcasts by itself while it
+// serves: each once, when it is complete, in the order of their modification times and then their
 // names. The data directory remembers each broadcast by name, size, time and inode, so
 // files that appear while no server runs follow later, and a file that replaces another
 // is broadcast again. Links, hidden files and files in the data directory do not count,
@@ -89,29 +89,55 @@ type WatchOptions struct {
 	// means no watch.
 	Dir string
 
+	// Depth is "file", or "tree" to have each directory in Dir broadcast as one version when all
+	// in it is complete, and no files. Empty means "file".
+	Depth string
+
 	// Glob is a pattern of [path.Match]: of file names in Dir, or, with one slash, of a
-	// directory in Dir and a file name. Empty means "*".
+	// directory in Dir and a file name; for trees of the names of directories in Dir. Empty
+	// means "*".
 	Glob string
 
-	// Marker is the name of a file that must stand beside a file before its broadcast; a
-	// marker that is no older than the file makes Settle unnecessary. Empty means none.
+	// Include and Exclude choose files of trees, see [BroadcastOptions]. FollowLinks publishes
+	// the files that links in trees lead to, all of which have to be below the directory
+	// LinksBelow.
+	Include, Exclude []string
+	FollowLinks      bool
+	LinksBelow       string
+
+	// Marker is the name of a file that must stand beside a file, or in a tree, before its
+	// broadcast; a marker that is no older than the file, or any file of the tree, makes Settle
+	// unnecessary. Empty means none.
 	Marker string
 
 	// Settle is the time without a change after which a file is complete. Zero means 2 s.
 	Settle time.Duration
 }
 
+// What [WatchOptions] publish.
+const (
+	watchFiles = "file"
+	watchTrees = "tree"
+)
+
 // watch returns the watch for package origin, and nil for the zero value.
 func (o WatchOptions) watch(data string) (*origin.Watch, error) {
-	if o == (WatchOptions{}) {
+	if o.Dir == "" {
+		if o.Depth != "" || o.Glob != "" || o.Include != nil || o.Exclude != nil || o.FollowLinks ||
+			o.LinksBelow != "" || o.Marker != "" || o.Settle != 0 {
+			return nil, fmt.Errorf("%w: Watch has no effect without Watch.Dir", ErrOptions)
+		}
 		return nil, nil //nolint:nilnil // no watch, which is fine
 	}
-	if o.Dir == "" {
-		return nil, fmt.Errorf("%w: Watch has no effect without Watch.Dir", ErrOptions)
+	if o.Depth != "" && o.Depth != watchFiles && o.Depth != watchTrees {
+		return nil, fmt.Errorf("%w: Watch.Depth: %q, want %s or %s", ErrOptions, o.Depth, watchFiles, watchTrees)
 	}
 	w := &origin.Watch{
-		Dir: o.Dir, Glob: cmp.Or(o.Glob, DefaultWatchGlob), Marker: o.Marker, Settle: cmp.Or(o.Settle,
-			DefaultWatchSettle),
+		Dir: o.Dir, Glob: cmp.Or(o.Glob, DefaultWatchGlob), Marker: o.Marker,
+		Settle: cmp.Or(o.Settle, DefaultWatchSettle), Trees: o.Depth == watchTrees,
+		Tree: tree.Options{
+			Include: o.Include, Exclude: o.Exclude, FollowLinks: o.FollowLinks, LinksBelow: o.LinksBelow,
+		},
 	}
 	if err := w.Check(data); err != nil {
 		return nil, fmt.Errorf("%w: Watch.%w", ErrOptions, err)

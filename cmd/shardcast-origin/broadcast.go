@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/shardcast/shardcast"
 	"github.com/shardcast/shardcast/internal/cli"
@@ -42,15 +43,7 @@ It shows its progress on stderr.`,
 	flags := broadcast.Flags()
 	flags.StringVar(&opts.Name, "name", "", "`NAME` of the version (default that of PATH)")
 	flags.Var((*cli.Labels)(&opts.Labels), "label", "`NAME=VALUE` that the version has; may be repeated")
-	flags.StringArrayVar(&opts.Include, "include", nil,
-		"`PATTERN` of files of the directory to publish; may be repeated (default all)")
-	flags.StringArrayVar(&opts.Exclude, "exclude", nil,
-		"`PATTERN` of files and directories to leave out; may be repeated (default none)")
-	for _, name := range []string{"include", "exclude"} {
-		cli.Note(flags, name, "Patterns are as in .gitignore: *.pt at any depth, /logs/ and a/**/b from PATH on.")
-	}
-	flags.BoolVar(&opts.FollowLinks, "follow-links", false,
-		"publish the files that links in the directory lead to; a link is an error otherwise")
+	treeFlags(flags, &opts.Include, &opts.Exclude, &opts.FollowLinks)
 	cli.Under(flags, cli.Publish)
 	flags.BoolVar(&b.json, "json", false, "print the version as one JSON object")
 	cli.ProgressFlag(flags, &b.progress)
@@ -64,6 +57,20 @@ type broadcasting struct {
 	opts     shardcast.BroadcastOptions
 	json     bool
 	progress progress.Mode
+}
+
+// treeFlags add --include, --exclude and --follow-links, which choose the files of a directory.
+func treeFlags(flags *pflag.FlagSet, include, exclude *[]string, followLinks *bool) {
+	flags.StringArrayVar(include, "include", nil,
+		"`PATTERN` of files of a directory to publish; may be repeated (default all)")
+	flags.StringArrayVar(exclude, "exclude", nil,
+		"`PATTERN` of files and directories to leave out; may be repeated (default none)")
+	for _, name := range []string{"include", "exclude"} {
+		cli.Note(flags, name,
+			"Patterns are as in .gitignore: *.pt at any depth, /logs/ and a/**/b from the directory on.")
+	}
+	flags.BoolVar(followLinks, "follow-links", false,
+		"publish the files that links in the directory lead to; a link is an error otherwise")
 }
 
 // broadcast publishes path and prints the name of its version.

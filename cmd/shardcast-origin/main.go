@@ -36,10 +36,11 @@ func newCommand() *cobra.Command {
 clients and other programs. SIGINT or SIGTERM ends it; it then finishes its
 answers within 30 seconds. 'shardcast-origin broadcast FILE' publishes a version
 in the same directory, with or without a server there; with --watch the server
-publishes each file that appears complete in a directory.`,
+publishes each file that appears complete in a directory, or each directory.`,
 		Example: `  shardcast-origin --data-dir ./data --port 8000
   shardcast-origin --broadcast weights.safetensors
   shardcast-origin --watch ./checkpoints --watch-glob 'step_*/model.safetensors'
+  shardcast-origin --watch ./steps --watch-depth tree --watch-marker stable
   shardcast-origin broadcast weights.safetensors --data-dir ./data`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.serve(cmd) },
@@ -61,14 +62,22 @@ publishes each file that appears complete in a directory.`,
 	flags.StringVar(&watch.Dir, "watch", "", "`DIRECTORY` whose files to publish as they appear (default none)")
 	cli.Note(flags, "watch",
 		"The origin publishes each file once, in the order of their times, and later those that it missed.")
+	flags.StringVar(&watch.Depth, "watch-depth", "file", "one version for each: file, or tree, a directory in DIRECTORY")
+	cli.Suggest(flags, "watch-depth", "file", "tree")
+	cli.Note(flags, "watch-depth",
+		"With tree the origin publishes no single files, and a directory when all in it is complete.")
 	flags.StringVar(&watch.Glob, "watch-glob", "",
 		"`PATTERN` of files, or of directories and files, to publish (default *)")
-	cli.Note(flags, "watch-glob", "'step_*/model.safetensors' is such a pattern. Hidden files never match.")
+	cli.Note(flags, "watch-glob", "'step_*/model.safetensors' is such a pattern, and for trees 'step_*'. "+
+		"Hidden files and directories never match.")
 	flags.StringVar(&watch.Marker, "watch-marker", "",
-		"`NAME` of a file that marks those beside it as complete (default none)")
+		"`NAME` of a file that marks those beside it as complete, or the tree it is in (default none)")
 	cli.Note(flags, "watch-marker",
-		"The origin publishes no file without a marker; one with it need not wait for --watch-settle.")
-	flags.Var((*cli.Seconds)(&watch.Settle), "watch-settle", "time without a change that completes a file, in seconds")
+		"The origin publishes nothing without a marker; a file or tree with a newer one need not wait for --watch-settle.")
+	flags.Var((*cli.Seconds)(&watch.Settle), "watch-settle", "time without a change that completes a file or tree, in seconds")
+	treeFlags(flags, &watch.Include, &watch.Exclude, &watch.FollowLinks)
+	flags.StringVar(&watch.LinksBelow, "links-below", "",
+		"`DIRECTORY` below which the links of watched trees have to lead, for --follow-links (default none)")
 	cli.Under(flags, cli.Publish)
 	c.accessLog = cli.AccessLogFlag(flags)
 	cli.StatusPageFlag(flags, &c.opts.NoStatusPage)
@@ -92,7 +101,8 @@ publishes each file that appears complete in a directory.`,
 func (c *command) serve(cmd *cobra.Command) (err error) {
 	if err := errors.Join(
 		cli.Requires(cmd.Flags(), "swarm", "swarm-allow"),
-		cli.Requires(cmd.Flags(), "watch", "watch-glob", "watch-marker"),
+		cli.Requires(cmd.Flags(), "watch", "watch-depth", "watch-glob", "watch-marker"),
+		cli.Requires(cmd.Flags(), "watch-depth", "include", "exclude", "follow-links", "links-below"),
 		cli.BecomeServer(cmd.Name()),
 	); err != nil {
 		return err
@@ -100,6 +110,10 @@ func (c *command) serve(cmd *cobra.Command) (err error) {
 	opts := c.opts
 	if opts.Watch.Dir == "" {
 		opts.Watch = shardcast.WatchOptions{}
+	}
+	if flag := cmd.Flags().Lookup("watch-depth"); flag.Value.String() == flag.DefValue {
+		// The environment may have them for broadcast.
+		opts.Watch.Include, opts.Watch.Exclude, opts.Watch.FollowLinks, opts.Watch.LinksBelow = nil, nil, false, ""
 	}
 	if !opts.Swarm.Enabled {
 		opts.Swarm.Allow = nil // which the environment may have

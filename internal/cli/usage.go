@@ -36,8 +36,9 @@ func flagError(cmd *cobra.Command, err error) error {
 // optionFlags are the flags of the library's options that the library checks.
 var optionFlags = map[string]string{
 	"Servers": "servers", "Version": "version", "From": "from", "Template": "output-template", "Marker": "marker",
-	"Link": "link", "SkipStale": "skip-stale", "MaxVersions": "max-versions", "MaxChain": "max-chain", "Watch.Dir": "watch",
-	"Watch.Glob": "watch-glob", "Watch.Marker": "watch-marker", "Web.CORS": "cors", "Web.AllowHosts": "allow-host",
+	"Link": "link", "SkipStale": "skip-stale", "MaxVersions": "max-versions", "MaxChain": "max-chain",
+	"Watch.Dir": "watch", "Watch.Glob": "watch-glob", "Watch.Marker": "watch-marker", "Watch.Depth": "watch-depth",
+	"Watch.LinksBelow": "links-below", "Web.CORS": "cors", "Web.AllowHosts": "allow-host",
 }
 
 // optionError has err, an error of the library's options, name the flag of cmd in place of the

@@ -13,24 +13,27 @@ import (
 	"syscall"
 
 	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// likeness distinguishes a file from another one without reading it, whatever its name.
+// likeness distinguishes a file or directory from another one without reading it, whatever its
+// name.
 type likeness struct {
-	size  int64  // bytes
-	mtime int64  // nanoseconds since 1970
-	inode uint64 // zero where there is none
+	size  int64        // bytes; of a directory its stream's
+	mtime int64        // nanoseconds since 1970; of a directory its newest file's
+	inode uint64       // zero where there is none, and for a directory
+	tree  shard.Digest // of a directory, see [tree.Source.Looks]
 }
 
 func likenessOf(info fs.FileInfo) likeness {
 	return likeness{size: info.Size(), mtime: info.ModTime().UnixNano(), inode: disk.Inode(info)}
 }
 
-// candidate is a file in a watched directory that may be broadcast.
+// candidate is a file in a watched directory that may be broadcast, or a directory.
 type candidate struct {
 	name   string // with slashes, from the watched directory
 	looks  likeness
-	marked bool // the marker was written after the file
+	marked bool // the marker was written after the file, or all files of the directory
 }
 
 // found is what one look at a watched directory has found.
@@ -38,6 +41,7 @@ type found struct {
 	files []candidate       // in the order of their broadcast
 	dirs  []string          // that they are in or may appear in
 	alone map[string]string // by name, why a file or directory that matches is left alone
+	torn  string            // a directory in which several names match, or empty
 }
 
 // look looks at the files of w in the directory root, which is w.Dir. It omits the directory
@@ -47,10 +51,13 @@ func (w Watch) look(root *os.Root, data string) (f found, err error) {
 	f.alone = make(map[string]string)
 	pattern, glob, below := strings.Cut(w.Glob, "/")
 	f.dirs = append(f.dirs, w.Dir)
-	if !below {
-		err = w.within(&f, root, ".", pattern)
-	} else {
+	switch {
+	case w.Trees:
+		err = w.trees(&f, root, data)
+	case below:
 		err = w.below(&f, root, data, pattern, glob)
+	default:
+		err = w.within(&f, root, ".", pattern)
 	}
 	slices.SortFunc(f.files, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.looks.mtime, b.looks.mtime), cmp.Compare(a.name, b.name))
@@ -61,11 +68,12 @@ func (w Watch) look(root *os.Root, data string) (f found, err error) {
 // aLink is why a link is left alone.
 const aLink = "it is a link, and may lead anywhere"
 
-// below adds the files that match glob in the directories that match pattern.
-func (w Watch) below(f *found, root *os.Root, data, pattern, glob string) error {
+// directories returns the names of the directories in root that match pattern, without the
+// directory data.
+func (f *found) directories(root *os.Root, data, pattern string) (names []string, err error) {
 	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	private, _ := os.Stat(data)
 	for _, e := range entries {
@@ -82,10 +90,19 @@ func (w Watch) below(f *found, root *os.Root, data, pattern, glob string) error 
 		if info, err := e.Info(); err != nil || private != nil && os.SameFile(info, private) {
 			continue
 		}
-		if bad := w.within(f, root, e.Name(), glob); bad != nil && !errors.Is(bad, fs.ErrNotExist) {
+		names = append(names, e.Name())
+	}
+	return names, nil
+}
+
+// below adds the files that match glob in the directories that match pattern.
+func (w Watch) below(f *found, root *os.Root, data, pattern, glob string) error {
+	names, err := f.directories(root, data, pattern)
+	for _, name := range names {
+		if bad := w.within(f, root, name, glob); bad != nil && !errors.Is(bad, fs.ErrNotExist) {
 			err = errors.Join(err, bad)
 		}
-		f.dirs = append(f.dirs, filepath.Join(w.Dir, e.Name()))
+		f.dirs = append(f.dirs, filepath.Join(w.Dir, name))
 	}
 	return err
 }
@@ -103,11 +120,15 @@ func (w Watch) within(f *found, root *os.Root, dir, glob string) error {
 	if err != nil {
 		return err
 	}
+	matching := 0
 	for _, e := range entries {
 		if !matches(glob, e.Name()) || e.Name() == w.Marker {
 			continue
 		}
 		name := path.Join(dir, e.Name())
+		if matching++; matching > 1 && dir != "." {
+			f.torn = dir
+		}
 		if e.Type()&fs.ModeSymlink != 0 {
 			f.alone[name] = aLink
 		}
@@ -131,9 +152,13 @@ func (w Watch) within(f *found, root *os.Root, dir, glob string) error {
 	return nil
 }
 
-// open opens the file f of root, without following a link in its name. Its error is an error
-// matching [fs.ErrNotExist] if another file has taken the name.
-func (f candidate) open(root *os.Root) (*source, error) {
+// open opens the file or directory f of root, without following a link in its name, if it looks
+// as it did then. Errors match [fs.ErrNotExist] and [shard.ErrChanged] otherwise, and [errOpen]
+// if it is open for writing.
+func (w Watch) open(root *os.Root, f candidate) (src *source, err error) {
+	if w.Trees {
+		return w.openTree(root, f)
+	}
 	for name := f.name; name != "."; name = path.Dir(name) {
 		info, err := root.Lstat(name)
 		if err != nil {
@@ -145,10 +170,21 @@ func (f candidate) open(root *os.Root) (*source, error) {
 	}
 	// To open a pipe that has just taken the name must not take for ever.
 	file, err := root.OpenFile(f.name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		src, err = regular(file)
 	}
-	return regular(file)
+	switch {
+	case err != nil:
+		return nil, err
+	case likenessOf(src.info) != f.looks:
+		err = shard.ErrChanged
+	case disk.BeingWritten(src.file):
+		err = errOpen
+	default:
+		return src, nil
+	}
+	src.close()
+	return nil, err
 }
 
 // matches reports whether name is not hidden, and matches glob.

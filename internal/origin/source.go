@@ -58,7 +58,11 @@ func open(path string, opts Options) (*source, error) {
 	case err != nil:
 		return nil, err
 	case info.IsDir():
-		return s, s.openTree(path, opts.Tree)
+		t, err := tree.Open(path, opts.Tree)
+		if err != nil {
+			return nil, err
+		}
+		return s, s.read(t)
 	case !info.Mode().IsRegular():
 		return nil, errIrregular
 	case opts.Tree.Include != nil || opts.Tree.Exclude != nil:
@@ -100,11 +104,8 @@ func nameOf(path string) string { return strings.ToValidUTF8(filepath.Base(path)
 // treeSuffix ends the name of a version that is a tree, for receivers to whom it is a tar.
 const treeSuffix = ".tar"
 
-func (s *source) openTree(path string, opts tree.Options) error {
-	t, err := tree.Open(path, opts)
-	if err != nil {
-		return err
-	}
+// read has s read the directory t, which it closes if there is nothing in it.
+func (s *source) read(t *tree.Source) error {
 	if len(t.Files()) == 0 {
 		return errors.Join(fmt.Errorf("%w: there is no file in it", tree.ErrUnpublishable), t.Close())
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/shardcast/shardcast/internal/backoff"
-	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/tree"
 )
 
 const (
@@ -36,20 +36,25 @@ const (
 	lastRetry  = time.Minute
 )
 
-// A Watch describes the files that [Origin.Watch] broadcasts.
+// A Watch describes the files that [Origin.Watch] broadcasts, or directories.
 type Watch struct {
 	// Dir is the directory in which they appear.
 	Dir string
 
-	// Glob is the pattern of their names, that of [path.Match]; with a slash, of their names
-	// in the directories of Dir. Names that begin with a dot never match.
+	// Trees has each directory in Dir broadcast as one version, and no files. Tree says what of
+	// them; links are followed only with Tree.LinksBelow.
+	Trees bool
+	Tree  tree.Options
+
+	// Glob is the pattern of their names, that of [path.Match]; for files with a slash, of their
+	// names in the directories of Dir. Names that begin with a dot never match.
 	Glob string
 
-	// Marker is the name of a file that must be beside a file before that is broadcast. Empty
-	// is for none.
+	// Marker is the name of a file that must be beside a file, or in a directory, before that is
+	// broadcast. Empty is for none.
 	Marker string
 
-	// Settle is how long a file must stay unchanged to count as complete.
+	// Settle is how long a file, or all in a directory, must stay unchanged to count as complete.
 	Settle time.Duration
 
 	unreported bool // for tests: as if the system reported no changes
@@ -65,6 +70,10 @@ func (w Watch) Check(data string) error {
 		return fmt.Errorf("Glob: %q, ** for directories of any depth is not supported; "+
 			"want a name, or a directory's and a name, such as '*/*.safetensors'", w.Glob)
 	}
+	if w.Trees && strings.Contains(w.Glob, "/") {
+		return fmt.Errorf("Glob: %q, want the names of directories, without a slash, where directories are published",
+			w.Glob)
+	}
 	parts := strings.Split(w.Glob, "/")
 	for _, part := range parts {
 		if part == "" || strings.HasPrefix(part, ".") || len(parts) > 2 {
@@ -77,6 +86,9 @@ func (w Watch) Check(data string) error {
 	}
 	if w.Settle <= 0 {
 		return fmt.Errorf("Settle: %s, want more than nothing", w.Settle)
+	}
+	if err := w.checkTree(); err != nil {
+		return err
 	}
 	for dir := absolute(w.Dir); ; dir = filepath.Dir(dir) {
 		if same(dir, absolute(data)) {
@@ -128,15 +140,16 @@ func same(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
-// Watch broadcasts the files of w until ctx ends, each once when it is complete, in the order
-// of their times and then of their names. It keeps a record of them in the data directory,
-// whose one server the caller must be, so that files that appear while no origin runs
-// follow.
+// Watch broadcasts the files or directories of w until ctx ends, each once when it is complete,
+// in the order of their times, of a directory its newest file's, and then of their names. It
+// keeps a record of them in the data directory, whose one server the caller must be, so that
+// files that appear while no origin runs follow.
 //
 // A file is complete when its size, its time and its inode have been the same for
 // w.Settle, or w.Marker exists and is no older than the file, and, where the system reports
 // it, no process has the file open for writing. A file that looks different is another file,
-// and broadcast again. One that changes while it is being cut is never published.
+// and broadcast again. One that changes while it is being cut is never published. A directory is
+// complete when that is so of all its files together, or w.Marker is in it and no older than any.
 //
 // Watch logs failures, and tries again.
 func (o *Origin) Watch(ctx context.Context, w Watch) {
@@ -168,9 +181,7 @@ func (o *Origin) Watch(ctx context.Context, w Watch) {
 		case <-ctx.Done():
 			return
 		case e := <-events:
-			// A file that is being written causes many events, and each round looks at it
-			// anyway until it settles.
-			if !e.Has(fsnotify.Write) && !e.Has(fsnotify.Chmod) || filepath.Base(e.Name) == w.Marker {
+			if w.tells(e) {
 				sooner(glancePause)
 			}
 		case err := <-failures:
@@ -184,6 +195,15 @@ func (o *Origin) Watch(ctx context.Context, w Watch) {
 	}
 }
 
+// tells reports whether after e a file or directory may be complete. One that is being written
+// causes many other events, and each round looks at it anyway until it settles.
+func (w Watch) tells(e fsnotify.Event) bool {
+	if w.Trees && filepath.Dir(e.Name) != filepath.Clean(w.Dir) {
+		return filepath.Base(e.Name) == w.Marker
+	}
+	return !e.Has(fsnotify.Write) && !e.Has(fsnotify.Chmod) || filepath.Base(e.Name) == w.Marker
+}
+
 // watcher is one run of [Origin.Watch].
 type watcher struct {
 	watch    Watch
@@ -195,6 +215,7 @@ type watcher struct {
 	seen     map[string]*sighting // by name, the files that are to be broadcast
 	alone    map[string]string    // by name, why files are left alone
 	failing  bool                 // to look
+	torn     bool                 // a directory, which was said
 }
 
 // sighting is the look of a file, and the outcome of its broadcasts.
@@ -203,6 +224,7 @@ type sighting struct {
 	since   time.Time // when it first looked like that
 	retries backoff.Doubling
 	retry   time.Time // when it may be tried
+	open    bool      // for writing, which was said
 }
 
 // round broadcasts the first of the files that are complete, if any, and returns how
@@ -281,6 +303,11 @@ func (t *watcher) look() (files []candidate, err error) {
 		}
 	}
 	t.alone = found.alone
+	if found.torn != "" && !t.torn {
+		t.torn = true
+		t.origin.logger.Warn("files of one directory are published one by one", "dir", found.torn,
+			"remedy", "--watch-depth tree publishes each directory as one version")
+	}
 	return found.files, err
 }
 
@@ -330,17 +357,11 @@ var errOpen = errors.New("it is open for writing")
 // broadcast broadcasts the file f from the descriptor by which it has checked that it is
 // that file.
 func (t *watcher) broadcast(ctx context.Context, f candidate) error {
-	src, err := f.open(t.root)
+	src, err := t.watch.open(t.root, f)
 	if err != nil {
 		return err
 	}
-	defer src.file.Close()
-	if likenessOf(src.info) != f.looks {
-		return shard.ErrChanged
-	}
-	if disk.BeingWritten(src.file) {
-		return errOpen
-	}
+	defer src.close()
 	recorded := false
 	_, err = t.origin.broadcast(ctx, src, func(version shard.Version, digest shard.Digest) error {
 		recorded = true
@@ -366,7 +387,12 @@ func (t *watcher) take(ctx context.Context, f candidate, s *sighting) {
 		return
 	case errors.Is(err, errOpen):
 		s.retry = time.Now().Add(t.watch.Settle)
-		t.origin.logger.Debug("file is open for writing", "file", f.name)
+		level := slog.LevelInfo
+		if s.open {
+			level = slog.LevelDebug
+		}
+		s.open = true
+		t.origin.logger.Log(ctx, level, "file is open for writing", "file", f.name, "err", err)
 		return
 	}
 	wait := s.retries.Next()

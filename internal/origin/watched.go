@@ -17,18 +17,19 @@ import (
 // that many others, the origin broadcasts them again.
 const maxGone = 10_000
 
-// record lists the files of a watched directory that were broadcast. It is watched.json of
+// record lists the files and directories of a watched directory that were broadcast. It is watched.json of
 // the data directory, written before a version is published and after. After a crash
 // between the two, the listing decides whether the version was published.
 type record struct {
 	Files map[string]taken `json:"files"` // by name
 }
 
-// taken is a file that has been broadcast.
+// taken is a file or directory that has been broadcast.
 type taken struct {
 	Size    int64        `json:"size"`            // see likeness
 	Mtime   int64        `json:"mtime"`           // likewise
 	Inode   uint64       `json:"inode,omitempty"` // likewise
+	Tree    shard.Digest `json:"tree,omitzero"`   // likewise
 	Version string       `json:"version"`
 	Digest  shard.Digest `json:"digest"`
 
@@ -38,7 +39,7 @@ type taken struct {
 	before *taken // of the same name, while it is undecided
 }
 
-func (t taken) looks() likeness { return likeness{t.Size, t.Mtime, t.Inode} }
+func (t taken) looks() likeness { return likeness{t.Size, t.Mtime, t.Inode, t.Tree} }
 
 // readRecord reads the record of st, of which this process is the one server.
 func readRecord(st *store.Store) (*record, error) {
@@ -94,7 +95,7 @@ func (r *record) has(name string, now likeness) bool {
 // begin writes that the file f is about to be published.
 func (r *record) begin(st *store.Store, f candidate, version shard.Version, digest shard.Digest) error {
 	t := taken{
-		Size: f.looks.size, Mtime: f.looks.mtime, Inode: f.looks.inode,
+		Size: f.looks.size, Mtime: f.looks.mtime, Inode: f.looks.inode, Tree: f.looks.tree,
 		Version: version.String(), Digest: digest, Undecided: true,
 	}
 	if before, ok := r.Files[f.name]; ok {

@@ -16,6 +16,12 @@ import (
 // elements. A directory that matches stands for all in it.
 type choice struct{ include, exclude []string }
 
+// CheckPatterns returns an error if opts has a pattern that is none.
+func (o Options) CheckPatterns() error {
+	_, err := newChoice(o)
+	return err
+}
+
 func newChoice(opts Options) (choice, error) {
 	c := choice{opts.Include, opts.Exclude}
 	for _, patterns := range [][]string{c.include, c.exclude} {
@@ -33,7 +39,7 @@ func (c choice) emptyDirectories() bool { return len(c.include) == 0 }
 
 // leavesOut reports whether the file or directory name is left out, and all in it.
 func (c choice) leavesOut(name string, directory bool) bool {
-	return arriving(path.Base(name)) || anyMatch(c.exclude, name, directory)
+	return IsArriving(path.Base(name)) || anyMatch(c.exclude, name, directory)
 }
 
 // takes reports whether the file name, which is not left out, is taken.

@@ -13,7 +13,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -33,7 +35,7 @@ type Options struct {
 	FollowLinks bool
 
 	// LinksBelow, unless empty, is a directory in which all files have to be that links lead
-	// to.
+	// to, also while another process exchanges links.
 	LinksBelow string
 }
 
@@ -66,7 +68,14 @@ func Open(dir string, opts Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	return OpenIn(root, dir, opts)
+}
+
+// OpenIn is [Open] of the directory root, which the path dir leads to. The Source closes it, and
+// so does an error.
+func OpenIn(root *os.Root, dir string, opts Options) (*Source, error) {
 	s := &Source{dir: dir, opts: opts, root: root}
+	var err error
 	if s.found, err = s.look(); err == nil {
 		s.tree, err = Lay(s.files())
 	}
@@ -92,6 +101,53 @@ func (s *Source) Files() []File { return s.tree.files }
 
 // Size is the stream's, in bytes.
 func (s *Source) Size() int64 { return s.tree.Size() }
+
+// Looks is a digest of the files as they looked when the directory was opened: of their paths,
+// sizes, times and inodes, not of their content.
+func (s *Source) Looks() (digest shard.Digest) {
+	sum := sha256.New()
+	for _, f := range s.found {
+		fmt.Fprintf(sum, "%q %t %t", f.Path, f.Directory, f.Executable)
+		if !f.Directory {
+			fmt.Fprintf(sum, " %d %d %d", f.info.Size(), f.info.ModTime().UnixNano(), disk.Inode(f.info))
+		}
+		fmt.Fprintln(sum)
+	}
+	sum.Sum(digest[:0])
+	return digest
+}
+
+// Newest is the latest time of a file when the directory was opened.
+func (s *Source) Newest() (newest time.Time) {
+	for _, f := range s.found {
+		if !f.Directory && f.info.ModTime().After(newest) {
+			newest = f.info.ModTime()
+		}
+	}
+	return newest
+}
+
+// BeingWritten returns the path of a file that a process has open for writing, as far as
+// [disk.BeingWritten] knows, or nothing. Errors are the file system's.
+func (s *Source) BeingWritten() (string, error) {
+	for _, f := range s.found {
+		if f.Directory {
+			continue
+		}
+		file, err := s.openPath(f)
+		if err != nil {
+			return "", err
+		}
+		written := disk.BeingWritten(file)
+		if err := file.Close(); err != nil {
+			return "", err
+		}
+		if written {
+			return f.Path, nil
+		}
+	}
+	return "", nil
+}
 
 // Close ends the reading.
 func (s *Source) Close() error {
@@ -312,16 +368,23 @@ func (s *Source) follow(name string) (fs.FileInfo, error) {
 		if err != nil {
 			return nil, err
 		}
-		if rel, err := filepath.Rel(below, full); err != nil || !filepath.IsLocal(rel) {
+		rel, err := filepath.Rel(below, full)
+		if err != nil || !filepath.IsLocal(rel) {
 			return nil, fmt.Errorf("it leads to %s, which is not below %s", full, s.opts.LinksBelow)
 		}
+		root, err := os.OpenRoot(below)
+		if err != nil {
+			return nil, err
+		}
+		defer root.Close()
+		return root.Stat(rel) // a link that has taken a name on the way meanwhile leads nowhere
 	}
 	return os.Stat(full)
 }
 
-// arriving reports whether a file or directory of that name is being written by a download,
+// IsArriving reports whether a file or directory of that name is being written by a download,
 // ours or that of the Hugging Face hub.
-func arriving(base string) bool {
+func IsArriving(base string) bool {
 	return strings.HasPrefix(base, ".") && strings.HasSuffix(base, ".shardcast-part") ||
 		strings.HasSuffix(base, ".incomplete")
 }
