@@ -49,19 +49,33 @@ func TestAPasswordComesFromAFileAndIsPrintedNowhere(t *testing.T) {
 			servers: address, args: []string{"--list"}, code: 1,
 			want: "it answers 401 Unauthorized: give credentials for " + address + " by --netrc FILE",
 		},
-		"from a file":             {servers: address, args: []string{"--list", "--netrc", file}, want: "v1 "},
-		"from a file, downloaded": {servers: address, args: []string{"--version=v1", "--netrc", file, "--json"}, want: `"v1"`},
-		"in the environment":      {variable: inURL + address, args: []string{"--version=v1", "--log-level=DEBUG"}, want: "v1"},
+		"from a file": {servers: address, args: []string{"--list", "--netrc", file}, want: "v1 "},
+		"from a file, downloaded": {
+			servers: address, args: []string{"--version=v1", "--netrc", file, "--json"}, want: `"v1"`,
+		},
+		"in the environment": {
+			variable: inURL + address, args: []string{"--version=v1", "--log-level=DEBUG"}, want: "v1",
+		},
 		"on the command line": {
 			servers: inURL + address, args: []string{"--version=v1", "--progress=json"},
 			want: "password on the command line, where ps shows it: use --netrc FILE",
 		},
-		"a wrong port":         {servers: inURL + "host:99999", args: []string{"--list"}, code: 2, want: "--servers"},
-		"an open parenthesis":  {servers: "(" + inURL + address, args: []string{"--list"}, code: 2, want: "--servers: the closing"},
-		"an open quote":        {variable: `"` + inURL + address, args: []string{"--list"}, code: 2, want: "IP_ADDR_LIST: want"},
-		"a comma in it":        {servers: "http://ci:" + secret + ",x@host", args: []string{"--list"}, code: 2, want: "--servers"},
-		"a percent sign in it": {servers: "http://ci:%" + secret + "@host", args: []string{"--list"}, code: 2, want: "--servers"},
-		"nothing there":        {servers: inURL + "127.0.0.1:1", args: []string{"--list"}, code: 5, want: "connection refused"},
+		"a wrong port": {servers: inURL + "host:99999", args: []string{"--list"}, code: 2, want: "--servers"},
+		"an open parenthesis": {
+			servers: "(" + inURL + address, args: []string{"--list"}, code: 2, want: "--servers: the closing",
+		},
+		"an open quote": {
+			variable: `"` + inURL + address, args: []string{"--list"}, code: 2, want: "IP_ADDR_LIST: want",
+		},
+		"a comma in it": {
+			servers: "http://ci:" + secret + ",x@host", args: []string{"--list"}, code: 2, want: "--servers",
+		},
+		"a percent sign in it": {
+			servers: "http://ci:%" + secret + "@host", args: []string{"--list"}, code: 2, want: "--servers",
+		},
+		"nothing there": {
+			servers: inURL + "127.0.0.1:1", args: []string{"--list"}, code: 5, want: "connection refused",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

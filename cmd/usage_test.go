@@ -72,8 +72,8 @@ var wrong = [][2]string{
 	{`middle`, `no server to fetch from: give --upstream or set IP_ADDR_LIST`},
 	{`middle x`, `unknown command "x" for "shardcast-middle"`},
 	{`middle --servers a`, `unknown flag: --servers; did you mean --upstream?`},
-	{`middle --upstream ftp://x`, `--upstream: "ftp://x" is not the address of a server: the scheme is not http or https`},
-	{`middle --upstream 127.0.0.1:99999`, `--upstream: "127.0.0.1:99999" is not the address of a server: the port is not`},
+	{`middle --upstream ftp://x`, `--upstream: "ftp://x" is not the address of a server: the scheme is not http or`},
+	{`middle --upstream 127.0.0.1:99999`, `--upstream: "127.0.0.1:99999" is not the address of a server: the port`},
 	{`middle --upstream ,`, `--upstream: it names no server`},
 	{`middle --upstream (a`, `--upstream: the closing parenthesis is missing`},
 	{`middle --upstream a --check-interval 0`, `--check-interval "0": want a number of seconds above 0`},
@@ -98,7 +98,7 @@ var wrong = [][2]string{
 	{`client --servers a --version 3`, `--version: "3" is not a version: want v1, v2, v3 and so on, or latest`},
 	{`client --servers a --version v0`, `--version: "v0" is not a version`},
 	{`client --servers a --version ../x`, `--version: "../x" is not a version`},
-	{`client --servers a --verison v1`, `unknown flag: --verison; did you mean --version?`},
+	{`client --servers a --verson v1`, `unknown flag: --verson; did you mean --version?`},
 	{`client --servers a --version v1 --wait=-1`, `--wait "-1": want a number of seconds from 0 up to a year`},
 	{`client --servers a --version v1 --wait long`, `--wait "long": want a number of seconds from 0 up to a year`},
 	{`client --servers a --version v1 --seed-for 5`, `--seed-for has no effect without --swarm`},
@@ -124,15 +124,17 @@ var wrong = [][2]string{
 	{`client follow --output-file x`, `unknown flag: --output-file; it is a flag of 'shardcast-client'`},
 	{`client follow --servers a --output-dir f.bin`, `1 follow into f.bin: `},
 
-	{`SHARDCAST_SHARD_SIZE=lots origin broadcast f.bin`, `environment variable SHARDCAST_SHARD_SIZE "lots": want a size`},
+	{`SHARDCAST_SHARD_SIZE=lots origin broadcast f.bin`, `environment variable SHARDCAST_SHARD_SIZE "lots": want a`},
 	{`SHARDCAST_SWARM=yes origin`, `environment variable SHARDCAST_SWARM "yes": want 1, 0, true or false`},
-	{`SHARDCAST_MAX_DISTRIBUTION_FOLDERS=20000 origin`,
-		`environment variable SHARDCAST_MAX_DISTRIBUTION_FOLDERS: 20000, want up to 10000`},
+	{
+		`SHARDCAST_MAX_DISTRIBUTION_FOLDERS=20000 origin`,
+		`environment variable SHARDCAST_MAX_DISTRIBUTION_FOLDERS: 20000, want up to 10000`,
+	},
 	{`SHARDCAST_CORS=x origin`, `environment variable SHARDCAST_CORS: "x", want a site`},
 	{`IP_ADDR_LIST=ftp://x middle`, `environment variable IP_ADDR_LIST: "ftp://x" is not the address of a server`},
 	{`IP_ADDR_LIST=(a client --list`, `environment variable IP_ADDR_LIST: the closing parenthesis is missing`},
 	{`SHARDCAST_HTTP_PORT=0 client --servers a --list`, `environment variable SHARDCAST_HTTP_PORT: want a port from 1`},
-	{`SHARDCAST_OUTPUT_TEMPLATE=x client follow --servers a`, `environment variable SHARDCAST_OUTPUT_TEMPLATE: "x": want`},
+	{`SHARDCAST_OUTPUT_TEMPLATE=x client follow --servers a`, `environment variable SHARDCAST_OUTPUT_TEMPLATE: "x":`},
 }
 
 func TestWrongUsageGetsOneClearSentence(t *testing.T) {

@@ -71,8 +71,9 @@ not listed yet. It shows its progress on stderr.`,
 	flags.StringVar(&d.outputFile, "output-file", "",
 		"`PATH` of the file or directory (default download_VERSION.bin in --output-dir)")
 	cli.Note(flags, "output-file",
-		"The default of a directory is its published name in --output-dir. If PATH is a symbolic link, its target is replaced. - is stdout, which gets the bytes once all are verified; "+
-			"until then they are in --output-dir.")
+		"The default of a directory is its published name in --output-dir. "+
+			"If PATH is a symbolic link, its target is replaced. "+
+			"- is stdout, which gets the bytes once all are verified; until then they are in --output-dir.")
 	flags.StringVar(&d.opts.OutputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` of downloads")
 	cli.Note(flags, "output-dir", "The client makes a missing one.")
 	flags.BoolVar(&d.opts.Replace, "replace", false,

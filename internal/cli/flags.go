@@ -34,7 +34,8 @@ func QuorumFlag(flags *pflag.FlagSet, quorum *int, usage string) {
 func RestartFlag(flags *pflag.FlagSet, accept *bool) {
 	flags.BoolVar(accept, "accept-restart", false, "follow version numbers back when the origin has started over")
 	Note(flags, "accept-restart",
-		"Without it lower numbers, and those more than 10000 ahead, are left alone with a warning. Take it off afterwards.")
+		"Without it lower numbers, and those more than 10000 ahead, are left alone with a warning. "+
+			"Take it off afterwards.")
 }
 
 // ServerPort returns the port of servers whose address in the flag name has none, or 0 if the
@@ -106,8 +107,8 @@ func WebFlags(flags *pflag.FlagSet, o *shardcast.WebOptions) {
 	flags.StringArrayVar(&o.AllowHosts, "allow-host", nil,
 		"`NAME` under which to answer web browsers and others; may be repeated (* for all)")
 	Note(flags, "allow-host", "The server always answers under IP addresses, names without dots, those of local "+
-		"networks, such as origin.local, and the machine's own, and nodes of shardcast under any name. Others get 421, "+
-		"since a web page may let its name lead to the server to read there.")
+		"networks, such as origin.local, and the machine's own, and nodes of shardcast under any name. "+
+		"Others get 421, since a web page may let its name lead to the server to read there.")
 	flags.StringArrayVar(&o.CORS, "cors", nil,
 		"`SITE`, such as https://dashboard.example.com, whose pages may read versions; may be repeated (* for all)")
 }
@@ -139,7 +140,8 @@ func DialectFlag(flags *pflag.FlagSet, dialect *string) {
 func KeepFlags(flags *pflag.FlagSet, dir *string, initial string, versions *int) {
 	flags.StringVar(dir, "data-dir", initial, "`DIRECTORY` of the versions")
 	Note(flags, "data-dir", "The command makes a missing one.")
-	flags.Var((*Count)(versions), "max-versions", "versions to keep from now on, up to 10000 (default as before, 15 at first)")
+	flags.Var((*Count)(versions), "max-versions",
+		"versions to keep from now on, up to 10000 (default as before, 15 at first)")
 	Note(flags, "max-versions", "The number belongs to the data directory, so that later commands follow it.")
 }
 

@@ -241,7 +241,7 @@ func TestVersionsThatComeInOrderAreLostForAnotherServerAlone(t *testing.T) {
 	e, wait := c.next(new(record), upTo(3), now)
 	assert.Zero(t, e)
 	assert.Equal(t, firstPause, wait)
-	assert.NoError(t, c.stalled(new(record), offer(1), upTo(3)))
+	require.NoError(t, c.stalled(new(record), offer(1), upTo(3)))
 	c.elsewhere = at(upTo(1), []distfile.Entry{offer(2)})
 	assert.ErrorIs(t, c.stalled(new(record), offer(1), upTo(2)), errSlow)
 }
