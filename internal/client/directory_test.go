@@ -117,11 +117,15 @@ func TestADirectoryReplacesNothingElse(t *testing.T) {
 	}{
 		"nothing":            {func(string) error { return nil }, false, ""},
 		"an empty directory": {func(path string) error { return os.Mkdir(path, 0o755) }, false, ""},
-		"a user's directory": {func(path string) error { return os.MkdirAll(path+"/mine", 0o755) }, false,
-			"it is a directory that no download has put there"},
+		"a user's directory": {
+			func(path string) error { return os.MkdirAll(path+"/mine", 0o755) }, false,
+			"it is a directory that no download has put there",
+		},
 		"a user's, as insisted": {func(path string) error { return os.MkdirAll(path+"/mine", 0o755) }, true, ""},
-		"a file": {func(path string) error { return os.WriteFile(path, []byte("mine"), 0o600) }, true,
-			"it is a file, and the version is a directory"},
+		"a file": {
+			func(path string) error { return os.WriteFile(path, []byte("mine"), 0o600) }, true,
+			"it is a file, and the version is a directory",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := sitetest.Of(t, model(t, "{}"))

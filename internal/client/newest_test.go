@@ -129,7 +129,8 @@ func TestTheLatestVersionIsThatOfTheFirstServerOrOfMost(t *testing.T) {
 	}
 	t.Run("by its number it is found anywhere", func(t *testing.T) {
 		t.Parallel()
-		e, err := newClient(t, newSite(t, one), sitetest.Serve(t, liar.Config.Handler)).Find(t.Context(), shard.MaxVersion)
+		c := newClient(t, newSite(t, one), sitetest.Serve(t, liar.Config.Handler))
+		e, err := c.Find(t.Context(), shard.MaxVersion)
 		require.NoError(t, err)
 		assert.Equal(t, digestOf(three), e.Digest)
 	})

@@ -45,7 +45,8 @@ type outcome struct {
 // newFollower returns the follower of m, which fetches by fetch.
 func newFollower(m *Middle, fetch func(ctx context.Context, e distfile.Entry, h *fetch.Headway) error) *follower {
 	return &follower{
-		dir: m.dir, board: m.board, pool: m.pool, fetch: fetch, view: m.view, interval: m.opts.Interval, logger: m.logger,
+		dir: m.dir, board: m.board, pool: m.pool, fetch: fetch, view: m.view,
+		interval: m.opts.Interval, logger: m.logger,
 		damaged: make(chan distfile.Entry), arrivals: &m.arrivals,
 		failed: make(map[distfile.Entry]error), ended: make(chan outcome),
 	}

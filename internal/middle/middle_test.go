@@ -459,7 +459,8 @@ func TestMiddleHasItsDirectoryToItself(t *testing.T) {
 		require.NoError(t, err)
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
-		err = middle.New(st, pool, middle.Options{Interval: interval, Keep: 1, Logger: logger}).Serve(t.Context(), ln, server.Options{})
+		m := middle.New(st, pool, middle.Options{Interval: interval, Keep: 1, Logger: logger})
+		err = m.Serve(t.Context(), ln, server.Options{})
 		require.ErrorIs(t, err, store.ErrInUse)
 		_, err = ln.Accept()
 		require.ErrorIs(t, err, net.ErrClosed)
@@ -479,7 +480,8 @@ func TestMiddleEndsWithoutAnErrorWhenItsContextHasEnded(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	assert.NoError(t, middle.New(st, pool, middle.Options{Interval: interval, Keep: 1, Logger: logger}).Serve(ctx, ln, server.Options{}))
+	m := middle.New(st, pool, middle.Options{Interval: interval, Keep: 1, Logger: logger})
+	assert.NoError(t, m.Serve(ctx, ln, server.Options{}))
 }
 
 func TestMiddleEndsWhileAnUpstreamHangs(t *testing.T) {

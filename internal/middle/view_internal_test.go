@@ -71,14 +71,24 @@ func TestNextIsTheNewestMissingVersion(t *testing.T) {
 		"newest failed":                     {view{offers: entries(1, 2), failed: failed(2)}, 1},
 		"all failed":                        {view{offers: entries(1, 2), failed: failed(1, 2)}, 0},
 		"older in a failed version's place": {view{offers: entries(1, 2, 3), held: entries(2), failed: failed(3)}, 1},
-		"older than a stalled one":          {view{offers: entries(1, 2), arriving: entries(2), stalled: entries(2)}, 1},
-		"four stalled":                      {view{offers: entries(1, 2, 3, 4, 5), arriving: entries(2, 3, 4, 5), stalled: entries(2, 3, 4, 5)}, 1},
-		"a stalled one takes no place":      {view{offers: entries(1, 2, 3, 4), held: entries(2, 3), arriving: entries(4), stalled: entries(4)}, 1},
-		"one upstream alone takes no place": {view{offers: entries(1, 2, 3, 4), held: entries(2, 3, 4), alone: entries(4)}, 1},
-		"older than the held ones":          {view{offers: entries(1, 2), held: entries(2, 3), complete: true}, 1},
-		"begun again":                       {view{offers: entries(1, 2), held: entries(3), complete: true}, 0},
-		"begun again, and that is accepted": {view{offers: entries(1, 2), held: entries(3), complete: true, acceptRestart: true}, 2},
-		"another file of a failed version":  {view{offers: []distfile.Entry{another(1)}, failed: failed(1)}, 1},
+		"older than a stalled one": {
+			view{offers: entries(1, 2), arriving: entries(2), stalled: entries(2)}, 1,
+		},
+		"four stalled": {
+			view{offers: entries(1, 2, 3, 4, 5), arriving: entries(2, 3, 4, 5), stalled: entries(2, 3, 4, 5)}, 1,
+		},
+		"a stalled one takes no place": {
+			view{offers: entries(1, 2, 3, 4), held: entries(2, 3), arriving: entries(4), stalled: entries(4)}, 1,
+		},
+		"one upstream alone takes no place": {
+			view{offers: entries(1, 2, 3, 4), held: entries(2, 3, 4), alone: entries(4)}, 1,
+		},
+		"older than the held ones": {view{offers: entries(1, 2), held: entries(2, 3), complete: true}, 1},
+		"begun again":              {view{offers: entries(1, 2), held: entries(3), complete: true}, 0},
+		"begun again, and that is accepted": {
+			view{offers: entries(1, 2), held: entries(3), complete: true, acceptRestart: true}, 2,
+		},
+		"another file of a failed version": {view{offers: []distfile.Entry{another(1)}, failed: failed(1)}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.view = listing(tc.view)
@@ -119,7 +129,9 @@ func TestOnlyVersionsThatAreOverGo(t *testing.T) {
 			view: view{complete: true, offers: entries(3), held: entries(2, 4), listed: entries(5)},
 		},
 		"older than the held ones, where that is accepted": {
-			view:    view{complete: true, acceptRestart: true, offers: entries(3), held: entries(2, 4), listed: entries(5)},
+			view: view{
+				complete: true, acceptRestart: true, offers: entries(3), held: entries(2, 4), listed: entries(5),
+			},
 			retired: numbers(2, 4), unlist: numbers(5), dropped: numbers(1, 2, 4, 5),
 		},
 		"listed, and as many newer ones by one upstream alone": {

@@ -71,55 +71,149 @@ func TestWhichVersionsCount(t *testing.T) {
 		alone  []distfile.Entry
 		beyond shard.Version
 	}{
-		"nothing is listed":              {voices: []voice{lists()}},
-		"one upstream":                   {voices: []voice{lists(files(1, 2)...)}, want: files(1, 2)},
-		"one, from far ahead at first":   {voices: []voice{lists(files(far)...)}, want: files(far)},
-		"one, far ahead of what is held": {voices: []voice{lists(files(8, far)...)}, taker: Taker{Highest: 8}, want: files(8), beyond: far},
-		"one, as far as it may":          {voices: []voice{lists(files(10_008)...)}, taker: Taker{Highest: 8}, want: files(10_008)},
-		"one, one too far":               {voices: []voice{lists(files(10_009)...)}, taker: Taker{Highest: 8}, beyond: 10_009},
-		"one, far ahead, and allowed":    {voices: []voice{lists(files(far)...)}, taker: Taker{Highest: 8, AnyNumber: true}, want: files(far)},
-		"one that is down":               {voices: []voice{lists(files(1)...).downSince(time.Hour)}, want: files(1)},
+		"nothing is listed":            {voices: []voice{lists()}},
+		"one upstream":                 {voices: []voice{lists(files(1, 2)...)}, want: files(1, 2)},
+		"one, from far ahead at first": {voices: []voice{lists(files(far)...)}, want: files(far)},
+		"one, far ahead of what is held": {
+			voices: []voice{lists(files(8, far)...)}, taker: Taker{Highest: 8}, want: files(8), beyond: far,
+		},
+		"one, as far as it may": {
+			voices: []voice{lists(files(10_008)...)}, taker: Taker{Highest: 8}, want: files(10_008),
+		},
+		"one, one too far": {
+			voices: []voice{lists(files(10_009)...)}, taker: Taker{Highest: 8}, beyond: 10_009,
+		},
+		"one, far ahead, and allowed": {
+			voices: []voice{lists(files(far)...)}, taker: Taker{Highest: 8, AnyNumber: true}, want: files(far),
+		},
+		"one that is down": {voices: []voice{lists(files(1)...).downSince(time.Hour)}, want: files(1)},
 
-		"two alike":                        {voices: []voice{lists(files(1, 2)...), lists(files(1, 2)...)}, want: files(1, 2)},
-		"two, far ahead together":          {voices: []voice{lists(files(far)...), lists(files(far)...)}, taker: Taker{Highest: 1}, want: files(far)},
-		"the first of two alone":           {voices: []voice{lists(files(1, 2)...), lists(files(1)...)}, want: files(1, 2)},
-		"the first of two, far ahead":      {voices: []voice{lists(files(1, far)...), lists(files(1)...)}, taker: Taker{Highest: 1}, want: files(1), beyond: far},
-		"the second of two, for a minute":  {voices: []voice{lists(files(1)...), lists(files(1, 2)...).since(time.Minute)}, want: files(1, 2), alone: files(2)},
-		"the second of two, for less":      {voices: []voice{lists(files(1)...), lists(files(1, 2)...).since(59 * time.Second)}, want: files(1), beyond: 2},
-		"the second of two, far ahead":     {voices: []voice{lists(files(1)...), lists(files(1, far)...)}, want: files(1), beyond: far},
-		"far ahead, although all may":      {voices: []voice{lists(files(1)...), lists(files(1, far)...)}, taker: Taker{AnyNumber: true}, want: files(1), beyond: far},
-		"the second ahead of what is held": {voices: []voice{lists(files(1)...), lists(files(1, 15_000)...)}, taker: Taker{Highest: 9000}, want: files(1, 15_000), alone: files(15_000)},
-		"two contradict one another":       {voices: []voice{lists(one), lists(other)}, want: []distfile.Entry{one}},
-		"the first has nothing":            {voices: []voice{lists(), lists(files(1)...).since(time.Second)}, beyond: 1},
-		"the first has nothing, for long":  {voices: []voice{lists(), lists(files(1)...)}, want: files(1), alone: files(1)},
+		"two alike": {
+			voices: []voice{lists(files(1, 2)...), lists(files(1, 2)...)}, want: files(1, 2),
+		},
+		"two, far ahead together": {
+			voices: []voice{lists(files(far)...), lists(files(far)...)}, taker: Taker{Highest: 1}, want: files(far),
+		},
+		"the first of two alone": {
+			voices: []voice{lists(files(1, 2)...), lists(files(1)...)}, want: files(1, 2),
+		},
+		"the first of two, far ahead": {
+			voices: []voice{lists(files(1, far)...), lists(files(1)...)},
+			taker:  Taker{Highest: 1}, want: files(1), beyond: far,
+		},
+		"the second of two, for a minute": {
+			voices: []voice{lists(files(1)...), lists(files(1, 2)...).since(time.Minute)},
+			want:   files(1, 2), alone: files(2),
+		},
+		"the second of two, for less": {
+			voices: []voice{lists(files(1)...), lists(files(1, 2)...).since(59 * time.Second)},
+			want:   files(1), beyond: 2,
+		},
+		"the second of two, far ahead": {
+			voices: []voice{lists(files(1)...), lists(files(1, far)...)}, want: files(1), beyond: far,
+		},
+		"far ahead, although all may": {
+			voices: []voice{lists(files(1)...), lists(files(1, far)...)},
+			taker:  Taker{AnyNumber: true}, want: files(1), beyond: far,
+		},
+		"the second ahead of what is held": {
+			voices: []voice{lists(files(1)...), lists(files(1, 15_000)...)},
+			taker:  Taker{Highest: 9000}, want: files(1, 15_000), alone: files(15_000),
+		},
+		"two contradict one another": {voices: []voice{lists(one), lists(other)}, want: []distfile.Entry{one}},
+		"the first has nothing": {
+			voices: []voice{lists(), lists(files(1)...).since(time.Second)}, beyond: 1,
+		},
+		"the first has nothing, for long": {
+			voices: []voice{lists(), lists(files(1)...)}, want: files(1), alone: files(1),
+		},
 
-		"the first has been down for a minute":    {voices: []voice{lists(files(1)...).downSince(time.Minute), lists(files(2)...).since(0)}, want: files(2)},
-		"the first has been down for less":        {voices: []voice{lists(files(1)...).downSince(time.Second), lists(files(2)...).since(0)}, want: files(1), beyond: 2},
-		"the first is awaited at the start":       {voices: []voice{silentSince(time.Second), lists(files(1)...).since(0)}, beyond: 1},
-		"the first is silent at the start":        {voices: []voice{silentSince(5 * time.Second), lists(files(1)...).since(0)}, want: files(1)},
-		"the first is down at the start":          {voices: []voice{refusedSince(time.Second), lists(files(1)...).since(0)}, want: files(1)},
-		"that, and the second is far ahead":       {voices: []voice{refusedSince(time.Second), lists(files(far)...)}, beyond: far},
-		"that, for a minute":                      {voices: []voice{refusedSince(time.Minute), lists(files(far)...)}, want: files(far)},
-		"that, and the node holds versions":       {voices: []voice{refusedSince(time.Minute), lists(files(far)...)}, taker: Taker{Highest: 1}, beyond: far},
-		"both are down":                           {voices: []voice{lists(files(1)...).downSince(time.Hour), lists(files(2)...).downSince(time.Hour)}, want: files(1, 2), alone: files(2)},
-		"once, and the first has nothing":         {voices: []voice{lists(), lists(files(1)...).since(0)}, taker: Taker{Once: true}, want: files(1), alone: files(1)},
-		"once, and the first has another":         {voices: []voice{lists(files(1)...), lists(files(2)...)}, taker: Taker{Once: true}, want: files(1), beyond: 2},
-		"once, and the first is silent":           {voices: []voice{silentSince(0), lists(files(far)...)}, taker: Taker{Once: true}, want: files(far)},
-		"once, and the first does not answer now": {voices: []voice{lists(files(1)...).downSince(0), lists(files(2)...)}, taker: Taker{Once: true}, want: files(2)},
+		"the first has been down for a minute": {
+			voices: []voice{lists(files(1)...).downSince(time.Minute), lists(files(2)...).since(0)}, want: files(2),
+		},
+		"the first has been down for less": {
+			voices: []voice{lists(files(1)...).downSince(time.Second), lists(files(2)...).since(0)},
+			want:   files(1), beyond: 2,
+		},
+		"the first is awaited at the start": {
+			voices: []voice{silentSince(time.Second), lists(files(1)...).since(0)}, beyond: 1,
+		},
+		"the first is silent at the start": {
+			voices: []voice{silentSince(5 * time.Second), lists(files(1)...).since(0)}, want: files(1),
+		},
+		"the first is down at the start": {
+			voices: []voice{refusedSince(time.Second), lists(files(1)...).since(0)}, want: files(1),
+		},
+		"that, and the second is far ahead": {
+			voices: []voice{refusedSince(time.Second), lists(files(far)...)}, beyond: far,
+		},
+		"that, for a minute": {
+			voices: []voice{refusedSince(time.Minute), lists(files(far)...)}, want: files(far),
+		},
+		"that, and the node holds versions": {
+			voices: []voice{refusedSince(time.Minute), lists(files(far)...)}, taker: Taker{Highest: 1}, beyond: far,
+		},
+		"both are down": {
+			voices: []voice{lists(files(1)...).downSince(time.Hour), lists(files(2)...).downSince(time.Hour)},
+			want:   files(1, 2), alone: files(2),
+		},
+		"once, and the first has nothing": {
+			voices: []voice{lists(), lists(files(1)...).since(0)},
+			taker:  Taker{Once: true}, want: files(1), alone: files(1),
+		},
+		"once, and the first has another": {
+			voices: []voice{lists(files(1)...), lists(files(2)...)},
+			taker:  Taker{Once: true}, want: files(1), beyond: 2,
+		},
+		"once, and the first is silent": {
+			voices: []voice{silentSince(0), lists(files(far)...)}, taker: Taker{Once: true}, want: files(far),
+		},
+		"once, and the first does not answer now": {
+			voices: []voice{lists(files(1)...).downSince(0), lists(files(2)...)},
+			taker:  Taker{Once: true}, want: files(2),
+		},
 
-		"one of three alone":             {voices: []voice{lists(files(1, 2)...), lists(files(1)...), lists(files(1)...)}, want: files(1), beyond: 2},
-		"two of three":                   {voices: []voice{lists(), lists(files(1)...), lists(files(1)...)}, want: files(1)},
-		"two of three, far ahead":        {voices: []voice{lists(files(1)...), lists(files(far)...), lists(files(far)...)}, taker: Taker{Highest: 1}, want: files(far)},
-		"three contradict one another":   {voices: []voice{lists(other), lists(one), lists(one)}, want: []distfile.Entry{one}},
-		"two of three are down":          {voices: []voice{lists().downSince(time.Hour), lists(files(1)...), lists().downSince(time.Hour)}, want: files(1)},
-		"one of three is down":           {voices: []voice{lists(files(1)...).downSince(time.Hour), lists(files(2)...), lists(files(3)...)}, want: files(2, 3), alone: files(3)},
-		"half of four, with the first":   {voices: []voice{lists(files(1)...), lists(files(1)...), lists(), lists()}, want: files(1)},
-		"half of four, without":          {voices: []voice{lists(), lists(files(1)...), lists(files(1)...), lists()}, beyond: 1},
-		"half of four, and another half": {voices: []voice{lists(one), lists(one), lists(other), lists(other)}, want: []distfile.Entry{one}},
+		"one of three alone": {
+			voices: []voice{lists(files(1, 2)...), lists(files(1)...), lists(files(1)...)}, want: files(1), beyond: 2,
+		},
+		"two of three": {
+			voices: []voice{lists(), lists(files(1)...), lists(files(1)...)}, want: files(1),
+		},
+		"two of three, far ahead": {
+			voices: []voice{lists(files(1)...), lists(files(far)...), lists(files(far)...)},
+			taker:  Taker{Highest: 1}, want: files(far),
+		},
+		"three contradict one another": {
+			voices: []voice{lists(other), lists(one), lists(one)}, want: []distfile.Entry{one},
+		},
+		"two of three are down": {
+			voices: []voice{lists().downSince(time.Hour), lists(files(1)...), lists().downSince(time.Hour)},
+			want:   files(1),
+		},
+		"one of three is down": {
+			voices: []voice{lists(files(1)...).downSince(time.Hour), lists(files(2)...), lists(files(3)...)},
+			want:   files(2, 3), alone: files(3),
+		},
+		"half of four, with the first": {
+			voices: []voice{lists(files(1)...), lists(files(1)...), lists(), lists()}, want: files(1),
+		},
+		"half of four, without": {
+			voices: []voice{lists(), lists(files(1)...), lists(files(1)...), lists()}, beyond: 1,
+		},
+		"half of four, and another half": {
+			voices: []voice{lists(one), lists(one), lists(other), lists(other)}, want: []distfile.Entry{one},
+		},
 
-		"a quorum of two":           {voices: []voice{lists(files(1, 2)...), lists(files(1)...)}, quorum: 2, want: files(1), beyond: 2},
-		"a quorum, and one is down": {voices: []voice{lists(files(1)...).downSince(time.Hour), lists(files(1)...)}, quorum: 2, beyond: 1},
-		"a quorum of all":           {voices: []voice{lists(files(1, 2)...), lists(files(1, 2)...), lists(files(1)...)}, quorum: 3, want: files(1), beyond: 2},
+		"a quorum of two": {
+			voices: []voice{lists(files(1, 2)...), lists(files(1)...)}, quorum: 2, want: files(1), beyond: 2,
+		},
+		"a quorum, and one is down": {
+			voices: []voice{lists(files(1)...).downSince(time.Hour), lists(files(1)...)}, quorum: 2, beyond: 1,
+		},
+		"a quorum of all": {
+			voices: []voice{lists(files(1, 2)...), lists(files(1, 2)...), lists(files(1)...)},
+			quorum: 3, want: files(1), beyond: 2,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := ballot{voices: tc.voices, quorum: tc.quorum, taker: tc.taker, now: noon}.count()
@@ -242,14 +336,20 @@ func TestTheAddressesOfANameAreOneVoice(t *testing.T) {
 		of   []listing
 		want voice
 	}{
-		"one address":               {[]listing{up(since(5, 1))}, voice{heard: true, lists: since(5, 1)}},
-		"one of three alone":        {[]listing{up(since(5, 1)), up(since(5, 1)), up(since(5, 1, 2))}, voice{heard: true, lists: since(5, 1)}},
-		"two of three, since later": {[]listing{up(since(9, 1)), up(since(5, 1)), up(nil)}, voice{heard: true, lists: since(5, 1)}},
+		"one address": {[]listing{up(since(5, 1))}, voice{heard: true, lists: since(5, 1)}},
+		"one of three alone": {
+			[]listing{up(since(5, 1)), up(since(5, 1)), up(since(5, 1, 2))}, voice{heard: true, lists: since(5, 1)},
+		},
+		"two of three, since later": {
+			[]listing{up(since(9, 1)), up(since(5, 1)), up(nil)}, voice{heard: true, lists: since(5, 1)},
+		},
 		"one of two":                {[]listing{up(since(5, 1)), up(nil)}, voice{heard: true, lists: since(5, 1)}},
 		"one that answers of three": {[]listing{up(since(5, 1)), down, never}, voice{heard: true, lists: since(5, 1)}},
-		"all down":                  {[]listing{down, never}, voice{heard: true, failing: true, down: at(3), lists: since(9, 7)}},
-		"none has ever answered":    {[]listing{never, never}, voice{failing: true, down: at(8), lists: since(0)}},
-		"one is asked":              {[]listing{{asked: at(2)}, never}, voice{down: at(2), lists: since(0)}},
+		"all down": {
+			[]listing{down, never}, voice{heard: true, failing: true, down: at(3), lists: since(9, 7)},
+		},
+		"none has ever answered": {[]listing{never, never}, voice{failing: true, down: at(8), lists: since(0)}},
+		"one is asked":           {[]listing{{asked: at(2)}, never}, voice{down: at(2), lists: since(0)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newListings()

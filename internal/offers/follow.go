@@ -48,7 +48,8 @@ const (
 // package comment says, and every interval, which is above 0, where a server does not
 // hold answers. It calls news, never twice at the same time, when a server lists other
 // versions, fails, is back, or has answered or failed for the first time, and when time has
-// changed which versions count; one call may stand for several of these. It returns when all that it has begun has ended.
+// changed which versions count; one call may stand for several of these. It returns when all
+// that it has begun has ended.
 func (o *Offers) Follow(ctx context.Context, interval time.Duration, news func()) {
 	var group sync.WaitGroup
 	defer group.Wait()

@@ -15,7 +15,8 @@ import (
 )
 
 // screen is the visible text of a terminal that is never scrolled. It
-// accepts lines in ASCII and the two sequences of mpb, the first after a carriage return, and fails the test for any other.
+// accepts lines in ASCII and the two sequences of mpb, the first after a carriage return, and
+// fails the test for any other.
 type screen struct {
 	t *testing.T
 

@@ -58,15 +58,15 @@ func TestReadersThatTakeNothingLoseTheirSlots(t *testing.T) {
 				Catalog: catalog.New(open(t, dir), nil), Limits: tc.limits, Members: members,
 				Logger: slog.New(slog.DiscardHandler),
 			})
-			var slow []*http.Response
+			var slow []io.Reader
 			for range 8 {
-				resp, err := readFrom(t, s.addr, "127.0.0.1", shardPath, tc.as) //nolint:bodyclose // readFrom has it closed
+				resp, err := readFrom(t, s.addr, "127.0.0.1", shardPath, tc.as) //nolint:bodyclose // readFrom closes it
 				require.NoError(t, err)
 				require.Equal(t, http.StatusOK, resp.StatusCode)
-				slow = append(slow, resp)
+				slow = append(slow, resp.Body)
 			}
 			for range 3 { // the second and third find free slots, for the slow host has but one now
-				resp, err := readFrom(t, s.addr, "127.0.0.2", shardPath, tc.as) //nolint:bodyclose // readFrom has it closed
+				resp, err := readFrom(t, s.addr, "127.0.0.2", shardPath, tc.as) //nolint:bodyclose // readFrom closes it
 				require.NoError(t, err)
 				require.Equal(t, http.StatusOK, resp.StatusCode, "slow readers keep all slots")
 				n, err := io.Copy(io.Discard, resp.Body)
@@ -74,8 +74,8 @@ func TestReadersThatTakeNothingLoseTheirSlots(t *testing.T) {
 				assert.EqualValues(t, size, n)
 			}
 			brokenOff := 0
-			for _, resp := range slow {
-				if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			for _, body := range slow {
+				if _, err := io.Copy(io.Discard, body); err != nil {
 					brokenOff++
 				}
 			}
@@ -91,10 +91,10 @@ func TestAReaderThatWaitsForTheRateKeepsItsSlot(t *testing.T) {
 		Catalog: catalog.New(open(t, dir), nil), Limits: server.Limits{Connections: 1, RatePerClient: 200_000},
 		Logger: slog.New(slog.DiscardHandler),
 	})
-	first, err := readFrom(t, s.addr, "127.0.0.1", shardPath, "") //nolint:bodyclose // readFrom has it closed
+	first, err := readFrom(t, s.addr, "127.0.0.1", shardPath, "") //nolint:bodyclose // readFrom closes it
 	require.NoError(t, err)
 	for range 2 {
-		resp, err := readFrom(t, s.addr, "127.0.0.2", shardPath, "") //nolint:bodyclose // readFrom has it closed
+		resp, err := readFrom(t, s.addr, "127.0.0.2", shardPath, "")
 		require.NoError(t, err)
 		_ = resp.Body.Close()
 	}
@@ -113,7 +113,8 @@ func TestFollowersAreBounded(t *testing.T) {
 		s.have(t, m.Digest)
 	}
 	path := "/v1/have?digest=" + m.Digest.String()
-	other, err := readFrom(t, strings.TrimPrefix(s.url, "http://"), "127.0.0.2", path, "") //nolint:bodyclose // readFrom has it closed
+	addr := strings.TrimPrefix(s.url, "http://")
+	other, err := readFrom(t, addr, "127.0.0.2", path, "") //nolint:bodyclose // readFrom closes it
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusOK, other.StatusCode, "one host keeps another from following")
 	assert.Equal(t, http.StatusServiceUnavailable, s.get(t, path).status)

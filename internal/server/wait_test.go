@@ -63,7 +63,8 @@ func FuzzIfNoneMatch(f *testing.F) {
 	tag := `"` + digest.String() + `"`
 	for _, list := range []string{
 		tag, "W/" + tag, `"a",W/"b",` + tag + ",", " ,\t, " + tag, "", "*", "* , " + tag, `"a"`, tag[1:],
-		tag[:len(tag)-1], "w/" + tag, "a, " + tag, `"` + tag, tag + tag, "W/W/" + tag, `W/`, `"`, strings.Repeat(`"",`, 1000) + tag,
+		tag[:len(tag)-1], "w/" + tag, "a, " + tag, `"` + tag, tag + tag, "W/W/" + tag, `W/`, `"`,
+		strings.Repeat(`"",`, 1000) + tag,
 		"\x00" + tag, `"\"", ` + tag,
 	} {
 		f.Add(list)

@@ -288,7 +288,9 @@ func TestValidateRefusesAManifestThatContradictsItself(t *testing.T) {
 		"no digest":                   func(m *shard.Manifest) { m.Digest = shard.Digest{} },
 		"a shard without a digest":    func(m *shard.Manifest) { m.Shards[1] = shard.Digest{} },
 		"an empty file of something":  func(m *shard.Manifest) { m.Size, m.Shards = 0, nil },
-		"a date past 9999":            func(m *shard.Manifest) { m.Date = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"a date past 9999": func(m *shard.Manifest) {
+			m.Date = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
+		},
 		"a date past 9999 in UTC": func(m *shard.Manifest) {
 			m.Date = time.Date(9999, 12, 31, 23, 59, 59, 0, time.FixedZone("", -3600))
 		},
