@@ -10,6 +10,8 @@
 //   - serve: bytes per CPU second of the server, beside nginx;
 //   - relay: the same through a middle;
 //   - small: publish and fetch with many small shards;
+//   - tree: publish and fetch of a directory beside one file of that size, and of one of
+//     many small files beside tar;
 //   - versions: many clients that wait for the next version;
 //   - memory: the peak of each role on a large file, whose size is -memory.
 //
@@ -57,7 +59,7 @@ func main() {
 type options struct {
 	size, shardSize, smallShard, memory flags.Bytes
 	rounds, idle, waiting, versions     int
-	smallShards                         int
+	smallShards, files                  int
 	levels                              flags.Numbers
 	span                                time.Duration
 	parts, rows, bin, base, dir         string
@@ -77,6 +79,7 @@ func parse() (options, error) {
 		"`DURATION` of reading from a server; four times that with more than 100 downloads")
 	flag.IntVar(&o.smallShards, "small-shards", 2000, "`NUMBER` of small shards")
 	flag.Var(&o.smallShard, "small-size", "`BYTES` of a small shard")
+	flag.IntVar(&o.files, "files", 50_000, "`NUMBER` of small files of a directory, up to 100000")
 	flag.IntVar(&o.waiting, "waiting", 1000, "`NUMBER` of clients that wait for a version")
 	flag.IntVar(&o.versions, "versions", 15, "`NUMBER` of versions that a server lists then")
 	flag.Var(&o.memory, "memory",
@@ -94,7 +97,7 @@ func parse() (options, error) {
 		"report in JSON to compare with, or a `DIRECTORY` with the newest; exit with 1 if something became worse")
 	flag.Uint64Var(&o.seed, "seed", 1, "`SEED` of the files' bytes")
 	flag.Parse()
-	if flag.NArg() > 0 || min(o.rounds, o.idle, o.smallShards, o.waiting, o.versions) < 1 ||
+	if flag.NArg() > 0 || min(o.rounds, o.idle, o.smallShards, o.files, o.waiting, o.versions) < 1 ||
 		min(o.size, o.shardSize, o.smallShard) < 1 || o.span <= 0 {
 		return o, errors.New("numbers are 1 or more, and nothing but flags is taken")
 	}
@@ -144,6 +147,7 @@ func parts() []part {
 		{"serve", (*bench).servePart},
 		{"relay", (*bench).relayPart},
 		{"small", (*bench).smallPart},
+		{"tree", (*bench).treePart},
 		{"versions", (*bench).versionsPart},
 	}
 }
