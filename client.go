@@ -99,7 +99,8 @@ type Version struct {
 	// Date is the time of publication, and zero if it is unknown.
 	Date time.Time
 
-	// Digest is the file's SHA-256, as 64 lower-case hex digits.
+	// Digest is the file's SHA-256, as 64 lower-case hex digits. A directory's is that of its
+	// stream, a tar.
 	Digest string
 
 	// Labels are the names and values that the publisher has given the version. They come

@@ -18,14 +18,18 @@ const (
 // FollowOptions say which versions [Client.Follow] keeps, and how, in the OutputDir of the
 // client's options. The zero value is a good one.
 type FollowOptions struct {
-	// Template is the path of a version's file in the directory, with slashes: {version}
-	// stands for "v7", {n} for "7", one of which it must have, and {name} for the name of
-	// the published file. A name that is empty, hidden or has a directory in it becomes
-	// download_v7.bin. Empty means "{version}/{name}".
+	// Template is the path of a version's file or directory in the OutputDir, with slashes:
+	// {version} stands for "v7", {n} for "7", {n:06} for "000007", {name} for the name of
+	// what was published, {label.step} for the value of the label step, and {label.step:06}
+	// for a value that is a number. A name that is empty, hidden or has a directory in it
+	// becomes download_v7.bin, or download_v7. A version without a path is left out, with
+	// [ErrLabel], and so is one whose path is that of a version that is still kept.
+	// Empty means "{version}/{name}".
 	Template string
 
 	// Keep is the number of delivered versions to keep, the newest. Zero means 2. Follow
-	// touches no other file in the directory.
+	// touches no other file: where another program has put one into the directory of a
+	// version, that one stays.
 	Keep int
 
 	// From, such as "v7", delivers the versions from it on that are listed at the beginning,
@@ -46,21 +50,22 @@ type FollowOptions struct {
 	AcceptRestart bool
 
 	// Marker is the name of an empty file that Follow writes beside each version when it
-	// is complete; the template must have a directory for each version. Empty means none.
+	// is complete, and never in the directory of one; the template must have a directory for
+	// each version. Empty means none.
 	Marker string
 
-	// Link is the name, in the directory, of a symbolic link to the newest version's file,
-	// which Follow switches atomically. Empty means none.
+	// Link is the name, in the OutputDir, of a symbolic link to the newest version's file or
+	// directory, which Follow switches atomically. Empty means none.
 	Link string
 }
 
 // Follow keeps the newest version in the client's OutputDir, for ever: it yields each
-// version when its file, marker and link are in place. It ends when the caller breaks
+// version when its file or directory, marker and link are in place. It ends when the caller breaks
 // off, when ctx ends, or when it cannot use the directory; the latter two are its last
 // error, with a Result without a version. An error with a version in its Result means that
 // Follow leaves this version out: [ErrNoVersion] if it was retired before the fetch,
-// [ErrIntegrity] if no server has the right bytes; others report a file of another program
-// in its place, or three failed fetches.
+// [ErrIntegrity] if no server has the right bytes, [ErrLabel] if it has no path; others report
+// a file of another program or a kept version in its place, or three failed fetches.
 //
 // Follow takes up the versions that more than half of the servers list, and of two those of
 // the first, see [ClientOptions]. While one of them brings next to nothing it tries others.

@@ -36,6 +36,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/follow"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
@@ -89,6 +90,10 @@ var (
 	// ErrUnpublishable means that a directory has a link, a device or a name that no version
 	// can have.
 	ErrUnpublishable = tree.ErrUnpublishable
+
+	// ErrLabel means that [Client.Follow] has no path for a version, because it lacks a label
+	// that the template wants, or because the label's value cannot be part of a path.
+	ErrLabel = follow.ErrLabel
 
 	// ErrNoSpace means that the disk has no room for the file.
 	ErrNoSpace = disk.ErrNoSpace

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,8 +36,8 @@ func followCommand(logger func(io.Writer) *slog.Logger) *cobra.Command {
 		Use:   "follow",
 		Short: "Keep the newest version in a directory, for ever",
 		Long: `follow keeps the newest version in the output directory, for ever: it learns of
-a new version at once, downloads and verifies it, renames it into place, and
-prints its path. It waits for servers that are down and for room on a full disk,
+a new version at once, downloads and verifies it, renames its file or directory
+into place, and prints the path. It waits for servers that are down and for room on a full disk,
 and leaves out versions that no server can deliver. Started again, also after a
 crash, it continues with the versions in the directory. It removes older
 versions, of those files that it has made itself, and touches nothing else.
@@ -43,7 +46,7 @@ SIGINT or SIGTERM ends it with exit code 0, unless --once is given.`,
   shardcast-client follow --servers 192.168.1.100 --link latest \
     --output-template 'step_{n}/model.safetensors'
   shardcast-client follow --servers 192.168.1.100 \
-    --exec 'load-weights "$SHARDCAST_FILE"'
+    --exec 'load-weights "$SHARDCAST_PATH"'
   shardcast-client follow --servers 192.168.1.100 --all --keep 5 --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
@@ -61,19 +64,20 @@ SIGINT or SIGTERM ends it with exit code 0, unless --once is given.`,
 	flags.StringVar(&d.opts.OutputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` of the versions")
 	cli.Note(flags, "output-dir", "The client makes a missing one.")
 	flags.StringVar(&opts.Template, "output-template", shardcast.DefaultTemplate,
-		"`PATH` of a version's file in --output-dir")
+		"`PATH` of a version's file or directory in --output-dir")
 	cli.Note(flags, "output-template",
-		"{version} stands for v7 and {n} for 7, one of which it must have; {name} stands for the name of the file.")
+		"{version} stands for v7, {n} for 7, {n:06} for 000007, {name} for the published name, {label.step} for the "+
+			"value of that label, {label.step:06} for a value that is a number.")
 	opts.Keep = shardcast.DefaultKeep
 	flags.Var((*cli.Count)(&opts.Keep), "keep", "newest versions to keep")
 	flags.StringVar(&opts.Marker, "marker", "",
 		"`NAME` of an empty file to write beside each complete version (default none)")
-	flags.StringVar(&opts.Link, "link", "", "`NAME` of a symbolic link to the newest version's file (default none)")
+	flags.StringVar(&opts.Link, "link", "", "`NAME` of a symbolic link to the newest version (default none)")
 	cli.Note(flags, "link", "It stands in --output-dir, and changes atomically.")
 	flags.StringVar(&f.exec, "exec", "", "`COMMAND` for sh -c to run for each version (default none)")
 	cli.Note(flags, "exec",
-		"Its environment has SHARDCAST_VERSION, SHARDCAST_FILE and SHARDCAST_SHA256, and no setting of follow's own. "+
-			"One that fails runs once more.")
+		"Its environment has SHARDCAST_VERSION, SHARDCAST_PATH, SHARDCAST_FILE of a file, SHARDCAST_SHA256, and each "+
+			"label as SHARDCAST_LABEL_NAME, and no setting of follow's own. One that fails runs once more.")
 	flags.Var((*cli.Seconds)(&f.execTimeout), "exec-timeout",
 		"longest time that the command of --exec may run, in seconds (default none)")
 	cli.Note(flags, "exec-timeout", "All its processes then get SIGTERM, and 10 seconds later SIGKILL.")
@@ -81,7 +85,8 @@ SIGINT or SIGTERM ends it with exit code 0, unless --once is given.`,
 	d.addShared(flags)
 	cli.FetchTerms(follow)
 	cli.AddTerms(follow, cli.Environment,
-		"SHARDCAST_VERSION, SHARDCAST_FILE, SHARDCAST_SHA256", "follow sets them for the command of --exec.")
+		"SHARDCAST_VERSION, SHARDCAST_PATH, SHARDCAST_FILE, SHARDCAST_SHA256, SHARDCAST_LABEL_NAME",
+		"follow sets them for the command of --exec.")
 	cli.AddTerms(follow, cli.Files,
 		"DIRECTORY/.shardcast-follow", "The record of delivered versions, and arriving ones.")
 	return follow
@@ -117,8 +122,8 @@ func (f *following) keepNewest(ctx context.Context, s *session) error {
 		case err != nil && got.Version.Name != "":
 			s.display.Failed(err)
 			level := slog.LevelError
-			if errors.Is(err, shardcast.ErrNoVersion) {
-				level = slog.LevelWarn // retired, so a newer one follows
+			if errors.Is(err, shardcast.ErrNoVersion) || errors.Is(err, shardcast.ErrLabel) {
+				level = slog.LevelWarn // retired, so a newer one follows, or of another kind
 			}
 			s.logger.Log(ctx, level, "version passed over", "version", got.Version.Name, "err", err)
 			continue
@@ -186,9 +191,31 @@ func (f *following) command(ctx context.Context, got shardcast.Result, logger *s
 		Command: f.exec, Timeout: f.execTimeout, Logger: logger,
 		Lock: filepath.Join(f.download.opts.OutputDir, ".shardcast-follow", "hook.lock"),
 	}
-	if err := command.Run(ctx, "SHARDCAST_VERSION="+got.Version.Name, "SHARDCAST_FILE="+path,
-		"SHARDCAST_SHA256="+got.Version.Digest); err != nil {
+	if err := command.Run(ctx, environment(got.Version, path)...); err != nil {
 		return fmt.Errorf("%s: %w", f.exec, err)
 	}
 	return nil
+}
+
+// environment is that of a command for a version at a path.
+func environment(v shardcast.Version, path string) []string {
+	all := []string{"SHARDCAST_VERSION=" + v.Name, "SHARDCAST_PATH=" + path, "SHARDCAST_SHA256=" + v.Digest}
+	if !v.Directory {
+		all = append(all, "SHARDCAST_FILE="+path)
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.Labels)) {
+		all = append(all, "SHARDCAST_LABEL_"+strings.Map(variable, name)+"="+v.Labels[name])
+	}
+	return all
+}
+
+// variable is the character of an environment variable for one of a label's name.
+func variable(r rune) rune {
+	switch {
+	case 'a' <= r && r <= 'z':
+		return r - 'a' + 'A'
+	case 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+		return r
+	}
+	return '_'
 }

@@ -25,8 +25,9 @@ import (
 //	tree/      the files, which gets the final name
 type treeContent struct {
 	dir     *os.Root
-	base    string // the final name
-	replace bool   // a directory that has the final name
+	base    string       // the final name
+	replace bool         // a directory that has the final name
+	may     func() error // or nil, is asked before it is replaced
 	part    *os.Root
 	lock    *os.File
 	within  *os.Root // tree/
@@ -46,10 +47,10 @@ const (
 func openTree(
 	ctx context.Context, to at, m shard.Manifest, t *tree.Tree, afresh bool,
 ) (*treeContent, bool, error) {
-	if err := restoreOld(to.dir, to.base); err != nil {
+	if err := RestoreReplaced(to.dir, to.base); err != nil {
 		return nil, true, err
 	}
-	c := &treeContent{dir: to.dir, base: to.base, replace: to.replace}
+	c := &treeContent{dir: to.dir, base: to.base, replace: to.replace, may: to.mayReplace}
 	if err := c.claim(ctx); err != nil {
 		return nil, true, err
 	}
@@ -160,6 +161,11 @@ func (c *treeContent) place() error {
 // exchange gives the directory from the final name, and the one that has it the name from.
 // That is removed in the end; until then no download may take it for one that has begun.
 func (c *treeContent) exchange(from string) error {
+	if c.may != nil {
+		if err := c.may(); err != nil {
+			return err
+		}
+	}
 	text, err := c.part.ReadFile(versionName)
 	if err != nil {
 		return err
@@ -178,7 +184,7 @@ func (c *treeContent) exchange(from string) error {
 }
 
 // replaceInSteps gives the directory from the final name, and moves the one that has it
-// aside, whose name [restoreOld] gives back if this process dies in between.
+// aside, whose name [RestoreReplaced] gives back if this process dies in between.
 func (c *treeContent) replaceInSteps(from string) error {
 	old := oldName(c.base)
 	if err := c.dir.RemoveAll(old); err != nil {
@@ -199,8 +205,9 @@ func oldName(base string) string {
 	return strings.TrimSuffix(partName(base), PartSuffix) + ".shardcast-old"
 }
 
-// restoreOld gives a directory back its name, if a replacement ended half-way.
-func restoreOld(dir *os.Root, base string) error {
+// RestoreReplaced gives the directory base in dir back its name, if a download ended while it
+// replaced the directory.
+func RestoreReplaced(dir *os.Root, base string) error {
 	if _, err := dir.Lstat(base); !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -32,10 +32,14 @@ type Download struct {
 	// Nil is allowed.
 	Named func(path string)
 
-	// Place chooses the output file in Path's stead, once the manifest is known: the file
-	// base in dir, which the download closes. It is called again when a second manifest
-	// replaces the first one. Nil means Path.
-	Place func(shard.Manifest) (dir *os.Root, base string, err error)
+	// Place chooses the output in Path's stead, once the manifest, and the list of a tree's
+	// files, are known: base in dir, which the download closes. It is called again when a second
+	// manifest replaces the first one. Nil means Path.
+	Place func(shard.Manifest, *tree.Tree) (dir *os.Root, base string, err error)
+
+	// MayReplace is asked right before a directory is replaced, which its error prevents. Nil
+	// allows it.
+	MayReplace func() error
 
 	// To receives the bytes, when all of them are verified, instead of the output file, of
 	// which only the partial file is made. Nil means the file.
@@ -174,7 +178,7 @@ func (c *Client) open(ctx context.Context, d Download, of fetch.Manifest) (*outp
 			return nil, err
 		}
 	}
-	at, err := c.place(ctx, d, m)
+	at, err := c.place(ctx, d, m, t)
 	if err != nil {
 		return nil, local{fmt.Errorf("write %s: %w", d.Path, err)}
 	}
@@ -202,15 +206,18 @@ func (d Download) directory() string {
 
 // at is where an output gets its final name.
 type at struct {
-	dir     *os.Root
-	base    string
-	replace bool // a directory of that name
+	dir        *os.Root
+	base       string
+	replace    bool         // a directory of that name
+	mayReplace func() error // or nil
 }
 
-// place returns the place of the output for m, where it may get its name in the end.
-func (c *Client) place(ctx context.Context, d Download, m shard.Manifest) (to at, err error) {
+// place returns the place of the output for m, and its tree t, where it may get its name in
+// the end.
+func (c *Client) place(ctx context.Context, d Download, m shard.Manifest, t *tree.Tree) (to at, err error) {
+	to.mayReplace = d.MayReplace
 	if d.Place != nil {
-		to.dir, to.base, err = d.Place(m)
+		to.dir, to.base, err = d.Place(m, t)
 	} else {
 		if m.Files != nil {
 			d.Path = strings.TrimRight(d.Path, string(filepath.Separator))

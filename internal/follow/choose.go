@@ -235,7 +235,8 @@ func (c *choice) failed(e distfile.Entry, err error, now time.Time) setback {
 		s.reason, s.until = slow, now.Add(slowPause)
 	case errors.Is(err, fetch.ErrUnreachable):
 		s.reason, s.until = noServer, now.Add(firstPause)
-	case errors.Is(err, fetch.ErrIntegrity), errors.Is(err, fetch.ErrTooLarge), errors.Is(err, errForeign):
+	case errors.Is(err, fetch.ErrIntegrity), errors.Is(err, fetch.ErrTooLarge), errors.Is(err, errForeign),
+		errors.Is(err, errClash), errors.Is(err, ErrLabel):
 		s.reason, s.until = passedOver, time.Time{}
 	case errors.Is(err, fetch.ErrNoVersion):
 		s.reason, s.until = passedOver, now.Add(firstPause)

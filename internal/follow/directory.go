@@ -10,12 +10,14 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/tree"
 )
 
 // directory is the output directory: the files, markers and link that are ours by the record.
@@ -23,23 +25,25 @@ type directory struct {
 	root   *os.Root
 	lock   *os.File // of lockName
 	record record
+	keep   int    // versions
+	marker string // of each version, or empty
 	logger *slog.Logger
 }
 
 // errFollowed is the error for a second follow of one directory.
 var errFollowed = errors.New("another follow keeps this directory")
 
-// openDirectory opens the directory dir, which it makes if it is missing, locks it, and reads
+// openDirectory opens the directory of o, which it makes if it is missing, locks it, and reads
 // its record.
-func openDirectory(ctx context.Context, dir string, logger *slog.Logger) (*directory, error) {
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+func openDirectory(ctx context.Context, o Options) (*directory, error) {
+	if err := os.MkdirAll(o.Dir, 0o777); err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := os.OpenRoot(o.Dir)
 	if err != nil {
 		return nil, err
 	}
-	d := &directory{root: root, logger: logger}
+	d := &directory{root: root, keep: o.Keep, marker: o.Marker, logger: o.Logger}
 	if err := d.claim(ctx); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
@@ -85,22 +89,13 @@ func (d *directory) full(name string) string {
 
 // recover compares the record with the disk, and drops the files that are not there any more.
 func (d *directory) recover(ctx context.Context) error {
-	r := &d.record
-	if b := r.Begun; b != nil {
-		here, err := d.verify(ctx, b)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
-			d.logger.Warn("file cannot be read now", "version", b.Version.String(), "err", err)
-		} else if here { // a crash came between the file's final name and the record
-			r.put(*b)
-		} else if _, err := d.root.Lstat(b.Path); err == nil && r.at(b.Path) < 0 {
-			d.logger.Warn("foreign file in the place of a version",
-				"version", b.Version.String(), "file", d.full(b.Path))
-			d.abandon()
-		}
+	if err := d.removeLeaving(ctx); err != nil {
+		return err
 	}
+	if err := d.recoverBegun(ctx); err != nil {
+		return err
+	}
+	r := &d.record
 	var left []file
 	for _, f := range r.Held {
 		here, err := d.stillHere(ctx, &f)
@@ -125,9 +120,41 @@ func (d *directory) recover(ctx context.Context) error {
 	return d.save()
 }
 
+// recoverBegun finds out whether the file that was begun has come. It returns the cause of ctx.
+func (d *directory) recoverBegun(ctx context.Context) error {
+	r := &d.record
+	b := r.Begun
+	if b == nil {
+		return nil
+	}
+	if b.isTree() {
+		if err := d.withParent(b.Path, client.RestoreReplaced); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			d.logger.Warn("file cannot be read now", "version", b.Version.String(), "err", err)
+		}
+	}
+	here, err := d.verify(ctx, b)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		d.logger.Warn("file cannot be read now", "version", b.Version.String(), "err", err)
+	case here: // a crash came between the file's final name and the record
+		d.dropPartial(*b)
+		r.put(*b)
+	case !d.isMissing(b.Path) && r.at(b.Path) < 0:
+		d.logger.Warn("foreign file in the place of a version",
+			"version", b.Version.String(), "file", d.full(b.Path))
+		d.abandon()
+	}
+	return nil
+}
+
 // stillHere reports whether the file at f's path is f, by its size and time or else by its
-// digest. If it is not, that is logged.
+// digest, and of a tree whether any file is. If it is not, that is logged.
 func (d *directory) stillHere(ctx context.Context, f *file) (bool, error) {
+	if f.isTree() {
+		return d.treeIsHere(ctx, f)
+	}
 	info, err := d.root.Lstat(f.Path)
 	if err == nil && info.Mode().IsRegular() &&
 		info.Size() == f.Manifest.Size && info.ModTime().UnixNano() == f.Modified {
@@ -143,6 +170,9 @@ func (d *directory) stillHere(ctx context.Context, f *file) (bool, error) {
 // verify reports whether the file at f's path is f by its digest, and if so notes its time and
 // its SHA-256 in f. It returns the cause of ctx, or that the file cannot be read now.
 func (d *directory) verify(ctx context.Context, f *file) (bool, error) {
+	if f.isTree() {
+		return d.verifyTree(ctx, f)
+	}
 	same, err := client.Comparison{
 		Dir: d.root, Name: f.Path, Manifest: f.Manifest, Logger: d.logger.With("version", f.Version.String()),
 	}.Run(ctx)
@@ -157,30 +187,34 @@ var (
 	// errHere ends a download whose file is in place already.
 	errHere = errors.New("the file is here already")
 
-	// errForeign is the error for a version whose place is taken.
+	// errForeign is the error for a version whose place is taken by a file of others.
 	errForeign = errors.New("a file that is not ours is in the way")
+
+	// errClash is the error for a version whose place is taken by another one.
+	errClash = errors.New("two versions have one place")
 )
 
-// begin records f, makes the directories on the way to its path, and opens the last of them.
+// begin records f, which is the tree t unless that is nil, makes the directories on the way to
+// its path, and opens the last of them.
 // A file that was begun for another path is abandoned. Errors match errHere if f itself is at
-// the path, and errForeign if a foreign file is.
-func (d *directory) begin(ctx context.Context, f file, marker string) (*os.Root, error) {
+// the path, errForeign if a foreign file is, and errClash if a version is that is kept.
+func (d *directory) begin(ctx context.Context, f file, t *tree.Tree) (*os.Root, error) {
 	r := &d.record
-	if r.Begun != nil && r.Begun.Path != f.Path {
+	if r.Begun != nil && (r.Begun.Path != f.Path || r.Begun.isTree() != f.isTree()) {
 		d.abandon()
+	}
+	if t != nil {
+		if err := d.writeList(f, listOf(t)); err != nil {
+			return nil, err
+		}
 	}
 	if err := d.checkPlace(ctx, &f); err != nil {
 		return nil, err
 	}
-	dir := path.Dir(f.Path)
-	if name := path.Join(dir, marker); marker != "" && f.Marker == "" {
-		switch {
-		case d.isMissing(name):
-			f.Marker = name
-		case !d.isMarker(name):
-			d.logger.Warn("marker not written: its name is taken", "version", f.Version.String(), "file", d.full(name))
-		}
+	if err := d.chooseMarker(&f); err != nil {
+		return nil, err
 	}
+	dir := path.Dir(f.Path)
 	for parent := dir; parent != "."; parent = path.Dir(parent) {
 		if d.isMissing(parent) && !slices.Contains(r.Dirs, parent) {
 			r.Dirs = append(r.Dirs, parent)
@@ -196,10 +230,38 @@ func (d *directory) begin(ctx context.Context, f file, marker string) (*os.Root,
 	return d.root.OpenRoot(dir)
 }
 
-// checkPlace returns nil if f may be downloaded to its path: it is free, or an earlier file of
-// ours by that number is there. A file that was there before the follow is recorded as found if
-// it is f.
+// chooseMarker sets the marker of f: a name that is free, or none. The error matches errClash
+// if the name is that of another version's marker.
+func (d *directory) chooseMarker(f *file) error {
+	if d.marker == "" || f.Marker != "" {
+		return nil
+	}
+	name := path.Join(path.Dir(f.Path), d.marker)
+	for _, o := range d.record.Held {
+		if o.Marker == name && o.Path != f.Path {
+			return fmt.Errorf("%w: the marker of %s is %s already; put {version} or {n} in the directory of the "+
+				"template", errClash, o.Version, d.full(name))
+		}
+	}
+	switch {
+	case d.isMissing(name):
+		f.Marker = name
+	case !d.isMarker(name):
+		d.logger.Warn("marker not written: its name is taken", "version", f.Version.String(), "file", d.full(name))
+	}
+	return nil
+}
+
+// checkPlace returns nil if f may be downloaded to its path: it is free, or a file of ours is
+// there that is not kept beside f. A file that was there before the follow is recorded as found
+// if it is f.
 func (d *directory) checkPlace(ctx context.Context, f *file) error {
+	held := d.record.Held
+	for _, o := range held {
+		if o.isTree() && strings.HasPrefix(f.Path, o.Path+"/") {
+			return fmt.Errorf("%w: %s is in the directory of %s", errClash, d.full(f.Path), o.Version)
+		}
+	}
 	_, err := d.root.Lstat(f.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -208,8 +270,16 @@ func (d *directory) checkPlace(ctx context.Context, f *file) error {
 		return err
 	}
 	i := d.record.at(f.Path)
-	if i >= 0 && d.record.Held[i].Version == f.Version && !d.record.Held[i].Found {
-		f.Marker = d.record.Held[i].Marker
+	if i >= 0 && !held[i].Found {
+		old := held[i]
+		f.Marker = old.Marker
+		if old.Version != f.Version && i > len(held)-d.keep {
+			return fmt.Errorf("%w: %s is there already and is kept, at %s; put {version} or {n} in the template, "+
+				"or keep 1 version", errClash, old.Version, d.full(f.Path))
+		}
+		return d.checkReplaced(ctx, old, *f)
+	}
+	if f.isTree() && i < 0 && d.isEmpty(f.Path) {
 		return nil
 	}
 	f.Found = true
@@ -224,6 +294,47 @@ func (d *directory) checkPlace(ctx context.Context, f *file) error {
 	return fmt.Errorf("%w: %s", errForeign, d.full(f.Path))
 }
 
+// checkReplaced returns nil if the file old, which is held, may be replaced by f: it has not
+// been changed, and a tree has no files of others.
+func (d *directory) checkReplaced(ctx context.Context, old, f file) error {
+	switch {
+	case old.isTree() != f.isTree():
+		return fmt.Errorf("%w: %s is there, at %s, and one of the two is a directory; put {version} or {n} in the "+
+			"template, or remove it", errClash, old.Version, d.full(f.Path))
+	case old.isTree():
+		return d.onlyOurs(ctx, old)
+	}
+	here, err := d.stillHere(ctx, &old)
+	if err == nil && !here {
+		err = fmt.Errorf("%w: %s", errForeign, d.full(f.Path))
+	}
+	return err
+}
+
+// mayReplace returns nil if what is at the path of the file that was begun may be replaced.
+func (d *directory) mayReplace(ctx context.Context) error {
+	b := d.record.Begun
+	i := d.record.at(b.Path)
+	switch {
+	case i < 0 && d.isEmpty(b.Path):
+		return nil
+	case i < 0:
+		return fmt.Errorf("%w: %s", errForeign, d.full(b.Path))
+	}
+	return d.checkReplaced(ctx, d.record.Held[i], *b)
+}
+
+// isEmpty reports whether name is a directory without files.
+func (d *directory) isEmpty(name string) bool {
+	dir, err := openTree(d.root, name)
+	if dir == nil || err != nil {
+		return false
+	}
+	defer dir.Close()
+	entries, err := fs.ReadDir(dir.FS(), ".")
+	return err == nil && len(entries) == 0
+}
+
 func (d *directory) isMissing(name string) bool {
 	_, err := d.root.Lstat(name)
 	return errors.Is(err, fs.ErrNotExist)
@@ -232,6 +343,9 @@ func (d *directory) isMissing(name string) bool {
 // complete notes that the file that was begun has come, with the manifest m.
 func (d *directory) complete(m shard.Manifest) error {
 	f := *d.record.Begun
+	if f.isTree() {
+		_ = d.noteTimes(f) // without them the digests decide
+	}
 	info, err := d.root.Lstat(f.Path)
 	if err != nil {
 		return err
@@ -250,25 +364,36 @@ func (d *directory) abandon() {
 		return
 	}
 	d.record.Begun = nil
-	if err := d.removePartial(b.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		d.logger.Warn("partial download not removed", "version", b.Version.String(), "file", d.full(b.Path), "err", err)
-	}
+	d.dropPartial(*b)
 	d.tidy()
 }
 
-func (d *directory) removePartial(name string) error {
+// dropPartial removes the partial file of f, if there is one.
+func (d *directory) dropPartial(f file) {
+	if err := d.withParent(f.Path, client.RemovePartial); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.logger.Warn("partial download not removed", "version", f.Version.String(), "file", d.full(f.Path), "err", err)
+	}
+}
+
+// withParent calls do with the directory that a name is in, and the last element of the name.
+func (d *directory) withParent(name string, do func(dir *os.Root, base string) error) error {
 	dir, err := d.root.OpenRoot(path.Dir(name))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	return client.RemovePartial(dir, path.Base(name))
+	return do(dir, path.Base(name))
 }
 
-// trim removes all but the last keep versions. It returns the cause of ctx.
-func (d *directory) trim(ctx context.Context, keep int) error {
-	for len(d.record.Held) > keep {
+// trim removes all but the last versions that are kept. It returns the cause of ctx.
+func (d *directory) trim(ctx context.Context) error {
+	for len(d.record.Held) > d.keep {
 		f := d.record.Held[0]
+		if f.isTree() && !f.Found {
+			d.record.Held = slices.Delete(d.record.Held, 0, 1)
+			d.record.Leaving = append(d.record.Leaving, f)
+			continue
+		}
 		here, err := d.stillHere(ctx, &f)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -290,13 +415,22 @@ func (d *directory) trim(ctx context.Context, keep int) error {
 		}
 		d.logger.Info("old version removed", "version", f.Version.String(), "file", d.full(f.Path))
 	}
+	if len(d.record.Leaving) > 0 {
+		if err := d.save(); err != nil {
+			return err
+		}
+		if err := d.removeLeaving(ctx); err != nil {
+			return err
+		}
+	}
 	d.tidy()
 	return nil
 }
 
 // tidy removes the directories that we made and that are empty, and forgets those that hold
-// only foreign files.
+// only foreign files. It removes the lists of trees that are not here any more.
 func (d *directory) tidy() {
+	d.dropLists()
 	r := &d.record
 	// A directory comes after those within it.
 	slices.SortFunc(r.Dirs, func(a, b string) int { return len(b) - len(a) })

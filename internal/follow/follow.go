@@ -2,9 +2,13 @@
 // package client downloads.
 //
 // The directory's record, .shardcast-follow/versions.json, lists the files that are ours, and
-// is written before each of them is made. A file that is not in it is foreign: it is never
-// replaced or removed. At the start the record is compared with the disk: a file is recognised
-// by its size and time, or else by its digest.
+// is written before each of them is made; of a version that is a tree, a list beside it does
+// for the files. A file that is not in them is foreign: it is never replaced or removed. At the
+// start the record is compared with the disk: a file is recognised by its size and time, or
+// else by its digest.
+//
+// A tree has its name while all of it is there: it gets the name when it is complete, by one
+// rename, and loses it, by another one, before its first file is removed.
 //
 // Each version is delivered once. It counts as delivered when the caller's function has returned
 // before the context ended, and the record notes that before the next version is taken; after a
@@ -42,7 +46,8 @@ type Options struct {
 	// Dir is the directory; it is made if it is missing.
 	Dir string
 
-	// Template is the path of a version's file in Dir. Empty means [DefaultTemplate].
+	// Template is the path of a version's file or directory in Dir. Empty means
+	// [DefaultTemplate].
 	Template string
 
 	// Keep is the number of versions to keep. Zero means [DefaultKeep].
@@ -66,8 +71,8 @@ type Options struct {
 	// none.
 	Marker string
 
-	// Link is the name, in Dir, of a symbolic link to the newest version's file. Empty means
-	// none.
+	// Link is the name, in Dir, of a symbolic link to the newest version's file or directory.
+	// Empty means none.
 	Link string
 
 	// Afresh discards the partial file of an earlier download.
@@ -97,8 +102,8 @@ func (o Options) Check() error {
 	case o.All && o.SkipStale:
 		return errors.New("SkipStale: it leaves out versions, and All delivers every one")
 	case o.Marker != "" && !t.ownDir():
-		return fmt.Errorf("Marker: one beside each version wants {version} or {n} in a directory of the template %q",
-			string(t))
+		return fmt.Errorf("Marker: one beside each version wants {version}, {n} or a label in a directory of the "+
+			"template %q", string(t))
 	case o.Marker != "" && path.Base(string(t)) == o.Marker:
 		return fmt.Errorf("Marker: %s: the template %q has a file of that name", o.Marker, string(t))
 	case o.Link != "" && t.begins(o.Link):
@@ -114,7 +119,7 @@ type Delivery struct {
 	// Manifest is the version's, without the shards' digests; their number is in Entry.Count.
 	Manifest shard.Manifest
 
-	// Path is the file.
+	// Path is the file or directory.
 	Path string
 
 	// Progress describes the download. Where the file was there already, all of it is resumed.
@@ -128,8 +133,8 @@ type Delivery struct {
 // nothing, it tries others, and comes back.
 //
 // Run waits for servers that are down, and for room on a full disk. It passes over a version that
-// was retired, has wrong bytes on every server, has a foreign file in its place, or failed in
-// three rounds of all attempts: it calls yield with the version's Entry and the error, and takes
+// was retired, has wrong bytes on every server, has a foreign file or a version that is kept in its
+// place, has no path by the template, or failed in three rounds of all attempts: it calls yield with the version's Entry and the error, and takes
 // the next version. As long as nothing newer comes, Run tries a version whose failure may pass
 // again after a while.
 //
@@ -140,7 +145,7 @@ func Run(ctx context.Context, o Options, yield func(Delivery, error) bool) error
 		return err
 	}
 	o.Keep, o.Template = cmp.Or(o.Keep, DefaultKeep), cmp.Or(o.Template, DefaultTemplate)
-	dir, err := openDirectory(ctx, o.Dir, o.Logger)
+	dir, err := openDirectory(ctx, o)
 	if err != nil {
 		return fmt.Errorf("follow into %s: %w", o.Dir, err)
 	}

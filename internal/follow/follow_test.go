@@ -249,7 +249,7 @@ func TestFollowDistinguishesServersThatLagFromAnOriginThatStartsOver(t *testing.
 
 func TestFollowRefusesInvalidOptions(t *testing.T) {
 	for name, f := range map[string]follow.Options{
-		"template":              {Template: "{name}"},
+		"template":              {Template: "{names}"},
 		"keep":                  {Keep: -1},
 		"all and stale":         {All: true, SkipStale: true},
 		"marker with directory": {Marker: "a/b"},

@@ -54,6 +54,9 @@ type record struct {
 	// Held are the files that are here, in the order in which they came.
 	Held []file `json:"held"`
 
+	// Leaving are the trees that are being removed.
+	Leaving []file `json:"leaving,omitempty"`
+
 	// Dirs are the directories that were made for them.
 	Dirs []string `json:"dirs"`
 
@@ -67,7 +70,8 @@ type known struct {
 	Digest  shard.Digest  `json:"digest"`
 }
 
-// file is a version's file in the output directory.
+// file is a version's file in the output directory, or the directory of a tree, of whose files
+// there is a list beside the record.
 type file struct {
 	Version shard.Version `json:"version"`
 
@@ -84,7 +88,7 @@ type file struct {
 	Marker string `json:"marker,omitempty"`
 
 	// Modified is the file's modification time in nanoseconds since 1970, by which it is
-	// recognised.
+	// recognised; the files of a tree have theirs in its list.
 	Modified int64 `json:"modified"`
 
 	// Found is set if the file was there before the follow, so it is never removed.
@@ -157,12 +161,13 @@ func (r *record) write(root *os.Root) error {
 	return disk.WriteFile(root, recordTemp, recordName, append(text, '\n'), 0o600)
 }
 
-// files are the files that are here or arriving.
+// files are the files that are here, arriving or being removed.
 func (r *record) files() []file {
-	if r.Begun == nil {
-		return r.Held
+	all := slices.Concat(r.Held, r.Leaving)
+	if r.Begun != nil {
+		all = append(all, *r.Begun)
 	}
-	return append(slices.Clone(r.Held), *r.Begun)
+	return all
 }
 
 // uses reports whether the path of a file leads through the directory dir.

@@ -15,6 +15,7 @@ import (
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/tree"
 )
 
 // run is one call of [Run]: it takes one version after the other.
@@ -205,7 +206,8 @@ func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, erro
 		defer close(ended)
 		m, went, err = r.opts.Client.Download(ctx, client.Download{
 			Entry: e, Path: r.opts.Dir, Headway: &headway, Afresh: r.opts.Afresh, Progress: r.opts.Progress,
-			Place: func(m shard.Manifest) (*os.Root, string, error) { return r.place(ctx, e, m) },
+			Place:   func(m shard.Manifest, t *tree.Tree) (*os.Root, string, error) { return r.place(ctx, e, m, t) },
+			Replace: true, MayReplace: func() error { return r.dir.mayReplace(ctx) },
 		})
 	}()
 	for downloading := true; downloading; {
@@ -235,15 +237,19 @@ func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, erro
 	return went, r.dir.complete(m)
 }
 
-// place records e, whose manifest is m, and returns the place of its file.
-func (r *run) place(ctx context.Context, e distfile.Entry, m shard.Manifest) (*os.Root, string, error) {
-	f := file{
-		Version: e.Version, Manifest: m, Shards: len(m.Shards), Offered: e.Digest,
-		Path: r.template.file(e.Version, m.Name, r.opts.Marker),
+// place records e, whose manifest is m, and which is the tree t unless that is nil, and returns
+// its place.
+func (r *run) place(
+	ctx context.Context, e distfile.Entry, m shard.Manifest, t *tree.Tree,
+) (*os.Root, string, error) {
+	name, err := r.template.file(subject{e.Version, m}, r.opts.Marker, r.opts.Link)
+	if err != nil {
+		return nil, "", err
 	}
+	f := file{Version: e.Version, Manifest: m, Shards: len(m.Shards), Offered: e.Digest, Path: name}
 	f.Manifest.Shards = nil
 	f.Manifest.Digest = cmp.Or(m.Digest, e.Digest)
-	dir, err := r.dir.begin(ctx, f, r.opts.Marker)
+	dir, err := r.dir.begin(ctx, f, t)
 	return dir, path.Base(f.Path), err
 }
 
@@ -273,7 +279,7 @@ func (r *run) deliver(ctx context.Context, f file, went fetch.Progress) error {
 			logger.Error("link not switched", "err", err)
 		}
 	}
-	if err := r.dir.trim(ctx, r.opts.Keep); err != nil {
+	if err := r.patiently(ctx, func() error { return r.dir.trim(ctx) }); err != nil {
 		return err
 	}
 	if err := r.patiently(ctx, r.dir.save); err != nil {

@@ -1,13 +1,14 @@
 package follow
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -16,90 +17,173 @@ import (
 // DefaultTemplate is the default of [Options.Template].
 const DefaultTemplate = "{version}/{name}"
 
-// template is the path of a version's file in the output directory, with slashes.
+// ErrLabel means that a version has no path, because it lacks a label that the template wants,
+// or because the label's value cannot be part of a path there.
+var ErrLabel = errors.New("its labels make no path by the template")
+
+// template is the path of a version's file or directory in the output directory, with slashes
+// and fields.
 type template string
 
-// parseTemplate parses a template, in which {version} stands for v7, {n} for 7 and {name} for
-// the file's name.
+// fields are the fields of a template: {version} stands for v7, {n} for 7, {n:06} for 000007,
+// {name} for the published name, {label.step} for the value of that label, and
+// {label.step:06} for a value that is a number.
+var fields = regexp.MustCompile(
+	`\{(?:(name)|(version)|(?:(n)|label\.([A-Za-z][A-Za-z0-9._-]*))(?::0([1-9]|1[0-8]))?)\}`)
+
+// The groups of fields.
+const (
+	nameField = iota + 1
+	versionField
+	numberField
+	labelField
+	widthOfField
+)
+
 func parseTemplate(text string) (template, error) {
-	t := template(text)
-	bare := t.fill(strings.NewReplacer("{version}", "", "{n}", "", "{name}", ""))
-	sample := t.path(1, "name")
+	sample := fields.ReplaceAllString(text, "1")
 	switch {
-	case strings.ContainsAny(bare, `{}`):
-		return "", fmt.Errorf("Template: %q: want no braces but {version}, {n} and {name}", text)
-	case !numbered(text):
-		return "", fmt.Errorf("Template: %q: want {version} or {n} in it, for each version to have its own file", text)
-	case strings.Contains(text, `\`), path.Clean(sample) != sample, !filepath.IsLocal(filepath.FromSlash(sample)):
+	case strings.ContainsAny(sample, `{}`):
+		return "", fmt.Errorf("Template: %q: want no braces but {version}, {n}, {n:06}, {name}, {label.NAME} and "+
+			"{label.NAME:06}", text)
+	case text == "", strings.Contains(text, `\`), path.Clean(sample) != sample,
+		!filepath.IsLocal(filepath.FromSlash(sample)), sample == ".":
 		return "", fmt.Errorf("Template: %q: want a path that stays in the output directory, with slashes", text)
-	case isOurs(sample), !printable(text):
+	case isOurs(sample), !client.IsPrintable(text):
 		return "", fmt.Errorf("Template: %q: not a path for files to stay at", text)
 	}
-	return t, nil
-}
-
-func (t template) fill(r *strings.Replacer) string { return r.Replace(string(t)) }
-
-// file is the path of version's file, which has the publisher's name if that is harmless.
-func (t template) file(version shard.Version, published, marker string) string {
-	file := t.path(version, fileName(version, published, marker))
-	if isOurs(file) { // a name that is harmless by itself makes it so
-		return t.path(version, plainName(version))
-	}
-	return file
+	return template(text), nil
 }
 
 // isOurs reports whether a path is that of a file of ours, which is not to stay.
 func isOurs(file string) bool {
 	first, _, _ := strings.Cut(file, "/")
-	return first == hidden || strings.HasSuffix(file, client.PartSuffix)
+	return first == hidden || strings.HasSuffix(file, client.PartSuffix) || strings.HasSuffix(file, goneSuffix)
 }
 
-// path is the path of version's file; name comes from [fileName].
-func (t template) path(version shard.Version, name string) string {
-	number := strconv.FormatUint(uint64(version), 10)
-	return t.fill(strings.NewReplacer("{version}", version.String(), "{n}", number, "{name}", name))
+// subject is the version that a template is filled in for. The manifest, which comes from the
+// network, has its name and labels.
+type subject struct {
+	version  shard.Version
+	manifest shard.Manifest
 }
 
-// ownDir reports whether each version has a directory of its own.
-func (t template) ownDir() bool { return numbered(path.Dir(string(t))) }
+// file is the path of s, which has the publisher's name if that is harmless, and is neither
+// that of the marker beside it nor leads through the link. The error matches [ErrLabel].
+func (t template) file(s subject, marker, link string) (string, error) {
+	var why error
+	for _, name := range []string{s.name(marker), s.plainName()} {
+		file, err := t.fill(s, name)
+		if err != nil {
+			return "", err
+		}
+		if why = checkPath(file, marker, link); why == nil {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("%w: %w", ErrLabel, why)
+}
+
+// fill puts the values of s, and a name, in the place of the fields.
+func (t template) fill(s subject, name string) (string, error) {
+	var failed error
+	file := fields.ReplaceAllStringFunc(string(t), func(field string) string {
+		groups := fields.FindStringSubmatch(field)
+		width, _ := strconv.Atoi(groups[widthOfField]) // 0 if there is none
+		switch {
+		case groups[nameField] != "":
+			return name
+		case groups[versionField] != "":
+			return s.version.String()
+		case groups[numberField] != "":
+			return fmt.Sprintf("%0*d", width, s.version)
+		}
+		value, err := s.label(groups[labelField], width)
+		if err != nil && failed == nil {
+			failed = fmt.Errorf("%w: %w", ErrLabel, err)
+		}
+		return value
+	})
+	return file, failed
+}
+
+// label is the value of a label, of which a width makes a number of at least so many digits.
+func (s subject) label(name string, width int) (string, error) {
+	value, ok := s.manifest.Labels[name]
+	if !ok {
+		return "", fmt.Errorf("it has no label %s", name)
+	}
+	if width > 0 {
+		if value == "" || strings.Trim(value, "0123456789") != "" {
+			return "", fmt.Errorf("the label %s is %q, which is not a number", name, value)
+		}
+		digits := strings.TrimLeft(value, "0")
+		value = strings.Repeat("0", max(0, width-len(digits))) + digits
+	}
+	if client.CheckName(value) != nil || value[0] == '.' {
+		return "", fmt.Errorf("the label %s is %q, which cannot be part of a path", name, value)
+	}
+	return value, nil
+}
+
+// checkPath returns an error if a path that values from the network are part of cannot be that
+// of a version.
+func checkPath(file, marker, link string) error {
+	elements := strings.Split(file, "/")
+	for _, element := range elements {
+		if len(element) > client.MaxName {
+			return fmt.Errorf("%.40q... is longer than %d bytes", element, client.MaxName)
+		}
+	}
+	switch last := elements[len(elements)-1]; {
+	case isOurs(file):
+		return fmt.Errorf("%s is not a path for files to stay at", file)
+	case marker != "" && strings.EqualFold(last, marker):
+		return fmt.Errorf("%s would be the marker", file)
+	case link != "" && strings.EqualFold(elements[0], link):
+		return fmt.Errorf("%s is where the link is", file)
+	}
+	return nil
+}
+
+// ownDir reports whether each version may have a directory of its own.
+func (t template) ownDir() bool {
+	of := fields.FindAllString(path.Dir(string(t)), -1)
+	return slices.ContainsFunc(of, func(field string) bool { return field != "{name}" })
+}
 
 // begins reports whether the paths begin with the element name.
 func (t template) begins(name string) bool {
-	first, _, _ := strings.Cut(t.path(1, "name"), "/")
+	first, _, _ := strings.Cut(fields.ReplaceAllString(string(t), "1"), "/")
 	return first == name
-}
-
-func numbered(text string) bool {
-	return strings.Contains(text, "{version}") || strings.Contains(text, "{n}")
 }
 
 // checkName returns an error unless name can be the name of a file in the output directory.
 func checkName(name string) error {
-	if name == "." || name == ".." || strings.ContainsAny(name, `/\`) || !filepath.IsLocal(name) ||
-		!printable(name) || name == hidden || strings.HasSuffix(name, client.PartSuffix) || len(name) > client.MaxName {
-		return fmt.Errorf("%q: want the name of a file, without a directory", name)
+	if name == hidden || strings.HasSuffix(name, goneSuffix) {
+		return fmt.Errorf("%q: it is the name of a file of follow's own", name)
 	}
-	return nil
+	return client.CheckName(name)
 }
 
 // versionRoom is room, in the name of a file, for a version and a few letters of a template.
 const versionRoom = 64
 
-// fileName is the name of version's file here, where the publisher's name, which comes from the
-// network, is published. That is taken if it is harmless: a name, not hidden, and not that of
-// the marker. Otherwise the name is that of a single download.
-func fileName(version shard.Version, published, marker string) string {
+// name is the name of the file or directory here: the publisher's if that is harmless, which
+// is a name, not hidden, and not that of the marker, and otherwise that of a single download.
+func (s subject) name(marker string) string {
+	published := client.PublishedName(s.manifest)
 	if checkName(published) != nil || published[0] == '.' || len(published) > client.MaxName-versionRoom ||
 		strings.EqualFold(published, marker) {
-		return plainName(version)
+		return s.plainName()
 	}
 	return published
 }
 
-// plainName is the name of a version's file where the publisher's is not taken.
-func plainName(version shard.Version) string { return "download_" + version.String() + ".bin" }
-
-func printable(text string) bool {
-	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
+// plainName is the name where the publisher's is not taken.
+func (s subject) plainName() string {
+	if s.manifest.Files != nil {
+		return "download_" + s.version.String()
+	}
+	return "download_" + s.version.String() + ".bin"
 }
