@@ -49,9 +49,9 @@ func TestAChainIsKeptUpToItsBoundAndNoLongerOneIsAdmitted(t *testing.T) {
 	}
 	requireWhole(t, st, 3, 4, 5)
 	change(t, st, func(w *store.Writer) {
-		require.ErrorIs(t, w.Admit(map[string]string{"run": "a", "after": "5"}), store.ErrChain)
-		require.NoError(t, w.Admit(map[string]string{"run": "b", "after": "5"}))
-		require.NoError(t, w.Admit(map[string]string{"run": "a", "after": "3"}))
+		require.ErrorIs(t, w.Admit(map[string]string{"run": "a", "after": "v5"}), store.ErrChain)
+		require.NoError(t, w.Admit(map[string]string{"run": "b", "after": "v5"}))
+		require.NoError(t, w.Admit(map[string]string{"run": "a", "after": "v3"}))
 		require.NoError(t, w.Admit(nil))
 	})
 }
