@@ -238,7 +238,8 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 	return versions, nil
 }
 
-// Download downloads a version, such as "v1" or [Latest], to the file path, or to the
+// Download downloads a version, such as "v1" or [Latest], or the newest with labels such as
+// "step=1200" or "run=a,step=7", to the file path, or to the
 // directory path if the version is one; an empty path means download_v1.bin in the options'
 // OutputDir, or a directory of the published name there. Latest is the newest version that can
 // be had: where no server delivers that, one of the next three is taken, with a warning.
@@ -267,14 +268,7 @@ func (c *Client) DownloadTo(ctx context.Context, version string, w io.Writer) (R
 
 // download is Download to d.Path, or to d.To.
 func (c *Client) download(ctx context.Context, version string, d client.Download) (Result, error) {
-	var number shard.Version
-	if version != Latest {
-		var err error
-		if number, err = shard.ParseVersion(version); err != nil {
-			return Result{}, fmt.Errorf("%w: Version: %w, or %s", ErrOptions, err, Latest)
-		}
-	}
-	entry, err := c.client.Await(ctx, number, c.wait)
+	entry, err := c.find(ctx, version)
 	if err != nil {
 		return Result{}, err
 	}
@@ -288,7 +282,7 @@ func (c *Client) download(ctx context.Context, version string, d client.Download
 	}
 	var m shard.Manifest
 	var went fetch.Progress
-	if number == 0 {
+	if version == Latest {
 		entry, m, went, err = c.client.Newest(ctx, entry, of)
 	} else {
 		m, went, err = c.client.Download(ctx, of(entry))
@@ -301,6 +295,73 @@ func (c *Client) download(ctx context.Context, version string, d client.Download
 		got.Path = ""
 	}
 	return got, nil
+}
+
+// find returns the offer of a version: [Latest], one by its number, or the newest one with the
+// labels that version has as NAME=VALUE, separated by commas.
+func (c *Client) find(ctx context.Context, version string) (distfile.Entry, error) {
+	if version == Latest {
+		return c.client.Await(ctx, 0, c.wait)
+	}
+	if strings.Contains(version, "=") {
+		labels, err := parseLabels(version)
+		if err != nil {
+			return distfile.Entry{}, fmt.Errorf("%w: Version: %w", ErrOptions, err)
+		}
+		return c.client.Select(ctx, labels, c.wait)
+	}
+	number, err := shard.ParseVersion(version)
+	if err != nil {
+		return distfile.Entry{}, fmt.Errorf("%w: Version: %w, or %s, or labels such as step=1200", ErrOptions, err, Latest)
+	}
+	return c.client.Await(ctx, number, c.wait)
+}
+
+// parseLabels reads labels as NAME=VALUE, separated by commas.
+func parseLabels(text string) (map[string]string, error) {
+	labels := make(map[string]string)
+	for _, word := range strings.Split(text, ",") {
+		name, value, ok := strings.Cut(word, "=")
+		if !ok {
+			return nil, fmt.Errorf("%.80q: want labels as NAME=VALUE, separated by commas", text)
+		}
+		if err := shard.CheckLabel(name, value); err != nil {
+			return nil, err
+		}
+		if _, again := labels[name]; again {
+			return nil, fmt.Errorf("%.80q names the label %s twice", text, name)
+		}
+		labels[name] = value
+	}
+	return labels, nil
+}
+
+// Files returns the files of a version of [Client.List] that is a directory, and nothing for
+// one that is a file. Errors match [ErrNoVersion], [ErrIntegrity] or [ErrUnreachable].
+func (c *Client) Files(ctx context.Context, v Version) ([]File, error) {
+	if !v.Directory {
+		return nil, nil
+	}
+	number, err := shard.ParseVersion(v.Name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: Version: %w", ErrOptions, err)
+	}
+	digest, err := shard.ParseDigest(v.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("%w: Version: %w", ErrOptions, err)
+	}
+	t, err := c.client.Tree(ctx, distfile.Entry{Version: number, Digest: digest})
+	if err != nil {
+		return nil, err
+	}
+	files := make([]File, len(t.Files()))
+	for i, f := range t.Files() {
+		files[i] = File{Path: f.Path, Directory: f.Directory, Executable: f.Executable, Size: f.Size}
+		if !f.Directory {
+			files[i].Digest = f.Digest.String()
+		}
+	}
+	return files, nil
 }
 
 // progressOf converts the progress of a fetch for callers of this package.

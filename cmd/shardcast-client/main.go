@@ -27,7 +27,7 @@ func main() {
 // more.
 type download struct {
 	opts                shardcast.ClientOptions
-	list, json          bool
+	list, files, json   bool
 	version, outputFile string
 	progress            progress.Mode
 	peers               peering
@@ -50,6 +50,7 @@ not listed yet. It shows its progress on stderr.`,
 		Example: `  shardcast-client --servers 192.168.1.100,192.168.1.101 --list
   shardcast-client --servers 192.168.1.100 --version v1 --output-file ./file.bin
   shardcast-client --servers 192.168.1.100 --version v2 --wait 10m
+  shardcast-client --servers 192.168.1.100 --version step=1200
   shardcast-client --servers 192.168.1.100 --version v1 --progress none --json
   shardcast-client follow --servers 192.168.1.100 --output-dir ./weights
   IP_ADDR_LIST="192.168.1.100 192.168.1.101" shardcast-client --version latest`,
@@ -59,7 +60,10 @@ not listed yet. It shows its progress on stderr.`,
 	flags := root.Flags()
 	cli.ServersFlag(flags, &d.opts.Servers, "servers", "servers")
 	flags.BoolVar(&d.list, "list", false, "list the versions")
-	flags.StringVar(&d.version, "version", "", "`VERSION` to download: v1, v2 and so on, or latest")
+	flags.BoolVar(&d.files, "files", false, "with --list: list the files of versions that are directories, too")
+	flags.StringVar(&d.version, "version", "",
+		"`VERSION` to download: v1, v2 and so on, latest, or labels such as step=1200")
+	cli.Note(flags, "version", "run=a,step=7 is the newest version that counts and has both labels.")
 	cli.Suggest(flags, "version", shardcast.Latest)
 	for _, action := range []string{"list", "version"} {
 		cli.Env(flags, action, "")
@@ -110,6 +114,9 @@ func (d *download) addShared(flags *pflag.FlagSet) {
 func (d *download) run(cmd *cobra.Command) (err error) {
 	if d.list == (d.version != "") {
 		return cli.Usage(errors.New("give either --list or --version"))
+	}
+	if d.files && !d.list {
+		return cli.Usage(errors.New("--files has no effect without --list"))
 	}
 	if d.list && cli.Given(cmd.Flags(), "swarm") {
 		return cli.Usage(errors.New("--swarm has no effect with --list"))
@@ -206,19 +213,34 @@ func (d *download) print(out io.Writer, got shardcast.Result) error {
 	return err
 }
 
-// printList prints the listed versions, as a table or with --json as objects.
+// printList prints the listed versions, as a table or with --json as objects, and with --files
+// those that can be had of their files.
 func (d *download) printList(ctx context.Context, c *shardcast.Client, out io.Writer) error {
 	versions, err := c.List(ctx)
 	if err != nil {
 		return err
 	}
-	if d.json {
-		for _, v := range versions {
-			if err := progress.WriteVersion(out, v); err != nil {
-				return err
+	var failed error
+	for i := range versions {
+		if d.files {
+			var bad error
+			if versions[i].Files, bad = c.Files(ctx, versions[i]); bad != nil {
+				failed = errors.Join(failed, bad)
 			}
 		}
-		return nil
+		if d.json {
+			if err := progress.WriteVersion(out, versions[i]); err != nil {
+				return err
+			}
+			versions[i].Files = nil // a list has up to 64 MiB
+		}
 	}
-	return progress.WriteVersions(out, versions)
+	switch {
+	case d.json:
+	case d.files:
+		err = progress.WriteFiles(out, versions)
+	default:
+		err = progress.WriteVersions(out, versions)
+	}
+	return errors.Join(err, failed)
 }

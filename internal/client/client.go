@@ -118,92 +118,109 @@ func (c *Client) describe(ctx context.Context, l *Listing) bool {
 	return true
 }
 
+// A wish is a version that a caller wants.
+type wish struct {
+	name    string                                                // in logs
+	offered func(ctx context.Context) (e distfile.Entry, ok bool) // as it is on offer now
+	missing func(offers []distfile.Entry) error                   // why it is not among others
+}
+
+// numbered is the wish for version, or for 0 the newest one that counts.
+func (c *Client) numbered(version shard.Version) wish {
+	w := wish{name: version.String(), offered: func(context.Context) (distfile.Entry, bool) { return c.offer(version) }}
+	w.missing = func(offers []distfile.Entry) error {
+		return fmt.Errorf("%w: %s is not among the %d on offer, from %s to %s",
+			fetch.ErrNoVersion, version, len(offers), offers[0].Version, offers[len(offers)-1].Version)
+	}
+	if version == 0 {
+		w.name = "latest"
+		w.missing = func([]distfile.Entry) error {
+			beyond := c.count().Beyond
+			return fmt.Errorf(
+				"%w: no version is the latest by the word of enough servers; %s is listed by %s: %s", fetch.ErrNoVersion,
+				beyond.Entry.Version, strings.Join(beyond.Upstreams, ", "), beyond.Why)
+		}
+	}
+	return w
+}
+
 // Find returns the offer of version, from whichever server lists it, or for 0 that of the
 // newest version that counts, see package offers. Before it fails for lack of one it asks
 // all servers. Errors match [fetch.ErrNoVersion], or are those of
 // [fetch.Pool.Reach].
 func (c *Client) Find(ctx context.Context, version shard.Version) (distfile.Entry, error) {
-	return c.find(ctx, version, c.pool.Reach)
+	e, err := c.find(ctx, c.numbered(version), c.pool.Reach)
+	if err == nil {
+		c.warnBeyond(version)
+	}
+	return e, err
 }
 
-// find is Find, which first asks by ask.
-func (c *Client) find(
-	ctx context.Context, version shard.Version, ask func(context.Context) error,
-) (distfile.Entry, error) {
+// find returns the offer of what is wanted. It first asks by ask.
+func (c *Client) find(ctx context.Context, want wish, ask func(context.Context) error) (distfile.Entry, error) {
 	if err := ask(ctx); err != nil {
 		return distfile.Entry{}, err
 	}
-	if e, ok := c.offer(version); ok {
-		c.warnBeyond(version)
+	if e, ok := want.offered(ctx); ok {
 		return e, nil
 	}
 	if err := c.pool.Refresh(ctx, fetch.All); err != nil {
 		return distfile.Entry{}, err
 	}
-	if e, ok := c.offer(version); ok {
-		c.warnBeyond(version)
+	if e, ok := want.offered(ctx); ok {
 		return e, nil
 	}
-	offers := c.pool.Offers()
-	if len(offers) == 0 {
-		return distfile.Entry{}, fmt.Errorf("%w: the servers offer nothing yet", fetch.ErrNoVersion)
+	if offers := c.pool.Offers(); len(offers) > 0 {
+		return distfile.Entry{}, want.missing(offers)
 	}
-	if version == 0 {
-		beyond := c.count().Beyond
-		return distfile.Entry{}, fmt.Errorf(
-			"%w: no version is the latest by the word of enough servers; %s is listed by %s: %s", fetch.ErrNoVersion,
-			beyond.Entry.Version, strings.Join(beyond.Upstreams, ", "), beyond.Why)
-	}
-	return distfile.Entry{}, fmt.Errorf("%w: %s is not among the %d on offer, from %s to %s",
-		fetch.ErrNoVersion, version, len(offers), offers[0].Version, offers[len(offers)-1].Version)
+	return distfile.Entry{}, fmt.Errorf("%w: the servers offer nothing yet", fetch.ErrNoVersion)
 }
 
 // Await is [Client.Find], but waits up to a time until a server answers and offers the
 // version, or any version for 0.
 func (c *Client) Await(ctx context.Context, version shard.Version, wait time.Duration) (distfile.Entry, error) {
-	if wait <= 0 {
-		return c.Find(ctx, version)
+	e, err := c.await(ctx, c.numbered(version), wait)
+	if err == nil {
+		c.warnBeyond(version)
 	}
-	if e, ok := c.awaitOffer(ctx, version, wait); ok || ctx.Err() != nil {
+	return e, err
+}
+
+// await is Await for what is wanted.
+func (c *Client) await(ctx context.Context, want wish, wait time.Duration) (distfile.Entry, error) {
+	if wait <= 0 {
+		return c.find(ctx, want, c.pool.Reach)
+	}
+	if e, ok := c.awaitOffer(ctx, want, wait); ok || ctx.Err() != nil {
 		return e, context.Cause(ctx)
 	}
 	// The time is over: one more question, without the attempts of the options.
-	return c.find(ctx, version, func(ctx context.Context) error { return c.pool.Refresh(ctx, fetch.Soon) })
+	return c.find(ctx, want, func(ctx context.Context) error { return c.pool.Refresh(ctx, fetch.Soon) })
 }
 
 // PollEvery is the time between two questions to servers that do not announce new
 // versions, while a version is awaited.
 const PollEvery = 2 * time.Second
 
-// awaitOffer follows the servers until one of them offers version, or for so long.
-func (c *Client) awaitOffer(
-	ctx context.Context, version shard.Version, wait time.Duration,
-) (e distfile.Entry, ok bool) {
+// awaitOffer follows the servers until one of them offers what is wanted, or for so long.
+func (c *Client) awaitOffer(ctx context.Context, want wish, wait time.Duration) (e distfile.Entry, ok bool) {
 	ctx, found := context.WithTimeout(ctx, wait)
 	defer found()
 	waiting := false
 	c.pool.Follow(ctx, PollEvery, func() {
 		// The pool's offers may be old, or those of the quickest server alone.
-		if _, known := c.offer(version); known && c.pool.Refresh(ctx, fetch.Soon) == nil {
-			e, ok = c.offer(version)
+		if _, known := want.offered(ctx); known && c.pool.Refresh(ctx, fetch.Soon) == nil {
+			e, ok = want.offered(ctx)
 		}
 		switch {
 		case ok:
 			found()
 		case !waiting:
 			waiting = true
-			c.logger.Info("waiting for the version", "version", name(version), "dur", wait)
+			c.logger.Info("waiting for the version", "version", want.name, "dur", wait)
 		}
 	})
 	return e, ok
-}
-
-// name is the name of version in logs, where 0 is the newest.
-func name(version shard.Version) string {
-	if version == 0 {
-		return "latest"
-	}
-	return version.String()
 }
 
 // count returns the versions that count for a node that does not wait.
