@@ -6,7 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -19,24 +19,29 @@ import (
 )
 
 // As nc -N does, and programs that end their request by shutdown(2).
-func TestAReaderThatHasClosedItsSideGetsItsShard(t *testing.T) {
+func TestAReaderThatHasClosedItsSideGetsItsBytes(t *testing.T) {
 	const size = 300_000
 	dir := t.TempDir()
-	large(t, filepath.Clean(dir), 1, size)
+	st := open(t, dir)
+	large(t, dir, 1, size)
+	publishIn(t, st, 3, strings.Repeat("c", size), size)
 	for name, limits := range map[string]server.Limits{
 		"without a rate": {}, "at a rate": {Rate: 2_000_000}, "at one of its own": {RatePerClient: 2_000_000},
 	} {
-		for _, as := range []string{"", swarm.AsUpstream} {
-			t.Run(name+" "+as, func(t *testing.T) {
+		for what, request := range map[string]struct{ path, as string }{
+			"a shard": {"/v1/shard_001.bin", ""}, "a node's shard": {"/v1/shard_001.bin", swarm.AsUpstream},
+			"a stream": {"/v3/stream", ""},
+		} {
+			t.Run(what+" "+name, func(t *testing.T) {
 				members := swarm.NewMembers(swarm.MembersOptions{Logger: slog.New(slog.DiscardHandler)})
 				defer members.Close()
 				s := serveAs(t, server.Options{
-					Catalog: catalog.New(open(t, dir), nil), Limits: limits, Members: members,
+					Catalog: catalog.New(st, nil), Limits: limits, Members: members,
 					Logger: slog.New(slog.DiscardHandler),
 				})
 				conn := dial(t, s.addr)
-				_, err := fmt.Fprintf(conn, "GET /v1/shard_001.bin HTTP/1.1\r\nHost: localhost\r\n%s: %s\r\n\r\n",
-					wire.SwarmHeader, as)
+				_, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n%s: %s\r\n\r\n",
+					request.path, wire.SwarmHeader, request.as)
 				require.NoError(t, err)
 				require.NoError(t, conn.CloseWrite())
 				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)

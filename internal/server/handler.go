@@ -52,7 +52,7 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 		endpoints[kindManifest] = files.manifest
 		endpoints[kindSums] = files.sums
 		endpoints[kindFiles] = files.list
-		endpoints[kindStream] = h.gate.limit(files.stream)
+		endpoints[kindStream] = stays(h.gate.limit(files.stream))
 		endpoints[kindReady] = health.readiness
 		endpoints[kindProbe] = stays(h.gate.limit(newProbe()))
 		if opts.Members != nil {

@@ -51,10 +51,16 @@ func claim(t *testing.T, st *store.Store) {
 // publish publishes text as v, in shards of 10 bytes.
 func publish(t *testing.T, st *store.Store, v shard.Version, text string) shard.Manifest {
 	t.Helper()
+	return publishIn(t, st, v, text, 10)
+}
+
+// publishIn publishes text in shards of a size.
+func publishIn(t *testing.T, st *store.Store, v shard.Version, text string, shardSize int64) shard.Manifest {
+	t.Helper()
 	d, err := st.Draft(v)
 	require.NoError(t, err)
 	m, err := shard.Cut(t.Context(), strings.NewReader(text),
-		shard.Plan{Size: int64(len(text)), ShardSize: 10, Create: d.Create})
+		shard.Plan{Size: int64(len(text)), ShardSize: shardSize, Create: d.Create})
 	require.NoError(t, err)
 	m.Name, m.Date = "file.bin", time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	require.NoError(t, st.Keep(t.Context(), 100))
