@@ -71,9 +71,12 @@ func parseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// badAddress leaves out what may be a password: the text before an @, and behind a colon what
-// is no port, because a password with a comma or a space in it is cut there.
+// badAddress leaves out what may be a password: the text before an @, behind a colon what is no
+// port, because a password with a comma or a space in it is cut there, and a query or fragment.
 func badAddress(s, why string) error {
+	if i := strings.IndexAny(s, "?#"); i >= 0 {
+		s = s[:i+1] + "..."
+	}
 	if i := strings.LastIndex(s, "@"); i >= 0 {
 		s = "..." + s[i:]
 	} else if i := strings.LastIndex(s, ":"); i >= 0 && strings.Trim(s[i+1:], "0123456789/") != "" &&

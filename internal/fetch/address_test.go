@@ -129,7 +129,7 @@ func TestParseAddressKeepsPasswordsOutOfErrors(t *testing.T) {
 		"user:sesame@host", "sesame@host:9", "ftp://user:sesame@host", "http://user:sesame@host:0",
 		"http://user:sesame@ho st",
 		"http://user:sesame@host?a", "http://user:sesame@", "http://user:ses/sesame@host", "http://user:@sesame@host#a",
-		"http://user:%zzsesame@host", "[sesame@::1]",
+		"http://user:%zzsesame@host", "[sesame@::1]", "http://host/?token=sesame", "http://host:9/#sesame",
 	} {
 		t.Run(s, func(t *testing.T) {
 			u, err := fetch.ParseAddress(s, fetch.DefaultPort)

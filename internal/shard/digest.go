@@ -45,7 +45,7 @@ func ParseDigest(s string) (Digest, error) {
 		return Digest{}, fmt.Errorf("%.80q is not a digest: want 64 lower-case hex digits", s)
 	}
 	if _, err := hex.Decode(d[:], []byte(s)); err != nil {
-		return Digest{}, fmt.Errorf("digest %q: %w", s, err)
+		return Digest{}, fmt.Errorf("digest %.80q: %w", s, err)
 	}
 	return d, nil
 }

@@ -109,7 +109,7 @@ const (
 func CheckLabel(name, value string) error {
 	switch {
 	case !labelName.MatchString(name) || len(name) > maxLabelName:
-		return fmt.Errorf("the label's name %q is not a letter and up to %d letters, digits, dots, dashes or "+
+		return fmt.Errorf("the label's name %.80q is not a letter and up to %d letters, digits, dots, dashes or "+
 			"underscores", name, maxLabelName-1)
 	case len(value) > maxLabelValue || !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl):
 		return fmt.Errorf("the value of the label %s is longer than %d bytes, or not text", name, maxLabelValue)

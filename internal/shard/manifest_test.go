@@ -571,3 +571,13 @@ func TestAManifestOfUnknownMembersTakesNoMemory(t *testing.T) {
 		})
 	}
 }
+
+func TestNoErrorRepeatsALongTextOfTheNetwork(t *testing.T) {
+	long := strings.Repeat("k", 1<<20)
+	_, digest := shard.ParseDigest(long)
+	_, version := shard.ParseVersion(long)
+	for _, err := range []error{shard.CheckLabel(long, ""), digest, version} {
+		require.Error(t, err)
+		assert.Less(t, len(err.Error()), 300)
+	}
+}

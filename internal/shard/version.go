@@ -25,7 +25,7 @@ func ParseVersion(s string) (Version, error) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("version %q: %w", s, err)
+		return 0, fmt.Errorf("version %.80q: %w", s, err)
 	}
 	return Version(n), nil
 }
