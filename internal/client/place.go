@@ -33,6 +33,10 @@ func openPlace(path string) (*os.Root, string, error) {
 			root, err := os.OpenRoot(dir)
 			return root, base, err
 		}
+		// Such as /dev/stdout, which leads to something without a name.
+		if to, err := os.Stat(path); err == nil && !to.Mode().IsRegular() && !to.IsDir() {
+			return nil, "", errors.New("it is not a regular file; - stands for stdout")
+		}
 		if path, err = target(dir, path, info); err != nil {
 			return nil, "", err
 		}

@@ -38,3 +38,10 @@ func TestOutputIsAPlaceForShards(t *testing.T) {
 		})
 	}
 }
+
+func TestAPathThatLeadsToNoFileNamesTheWayToStdout(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "out")
+	require.NoError(t, os.Symlink(os.DevNull, pipe))
+	_, _, err := openPlace(pipe)
+	require.ErrorContains(t, err, "it is not a regular file; - stands for stdout")
+}
