@@ -129,7 +129,8 @@ func checkAccess(root *os.Root, name string, info fs.FileInfo) error {
 		return err
 	}
 	if !IsTrusted(dir, info) {
-		return foreign(root, name, "it belongs to another user")
+		return fmt.Errorf("%s is %w: it belongs to another user; give it to this one with chown -R if it is right, "+
+			"or choose another directory", full(root, name), ErrForeign)
 	}
 	if others := info.Mode().Perm() & writableByOthers &^ mayExchange(dir); others != 0 {
 		return foreign(root, name, fmt.Sprintf("others may write to it (mode %04o)", info.Mode().Perm()))

@@ -63,7 +63,7 @@ var plants = map[string]struct {
 		}
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "name"), nil, 0o600))
 		require.NoError(t, os.Chown(filepath.Join(dir, "name"), 65534, 65534))
-	}, "it belongs to another user"},
+	}, "it belongs to another user; give it to this one with chown -R"},
 }
 
 func TestNothingIsOpenedThatAnotherUserHasPlanted(t *testing.T) {
