@@ -17,6 +17,7 @@ import (
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 func TestAShardGoesOnElsewhereWhenAPeerBreaksOff(t *testing.T) {
@@ -396,4 +397,38 @@ func TestPeersAreOnlyWhereTheyMayBe(t *testing.T) {
 			assert.NotEqual(t, "peer", r.how(), "an upstream is no peer")
 		}
 	})
+}
+
+// Peers that call themselves relays, which cannot know that a shard is wrong until its end, and
+// that break each one off before it.
+func TestRelaysThatBreakWrongShardsOffAreRefusedAfterTheThird(t *testing.T) {
+	const size, shardSize, wrong = 16 * megabyte, megabyte / 8, megabyte / 16
+	garbage := func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		w.Header().Set(wire.TierHeader, "1")
+		faultAt(wrong, cut)(w, r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(make([]byte, shardSize)))
+		}))
+	}
+	// Where there are several, each of them may be asked for what another has sent.
+	for name, tc := range map[string]struct {
+		peers int
+		most  float64
+	}{"one": {1, 10}, "four": {4, 70}} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, publish(t, size, shardSize), func(t *testing.T, n *network) {
+				var peers []*host
+				for i := range tc.peers {
+					peers = append(peers, n.peer(i, megabyte, "+1-128").spoilWith(garbage))
+				}
+				origin := n.host("origin", megabyte/2).lists("listed", peers...).answer("/v1/have", announces("*1-128"))
+				got := n.swarm(t, origin)
+				t.Logf("took %v, %.1f %% wasted", got.took, got.wastedPercent())
+				assert.LessOrEqual(t, got.wastedPercent(), tc.most)
+				assert.Empty(t, got.log.with("not asked again", "origin"))
+				for _, p := range peers {
+					assert.Len(t, got.log.with("level=WARN", "not asked again", "upstream=http://"+p.name+":80"), 1, p.name)
+				}
+			})
+		})
+	}
 }
