@@ -225,7 +225,8 @@ type BroadcastOptions struct {
 	// the snapshots of the Hugging Face hub have them. Without it a link is an error.
 	FollowLinks bool
 
-	// Input is read for the path "-", to its end. Nil means that "-" is a file.
+	// Input is read for the path "-", to its end; a read may go on after that of the broadcast's
+	// context. Nil means that "-" is a file.
 	Input io.Reader
 
 	// The broadcast calls Progress a few times a second, and once at its end; the calls do not

@@ -114,6 +114,7 @@ func (f *following) run(cmd *cobra.Command) (err error) {
 
 // keepNewest keeps the newest version, until ctx ends.
 func (f *following) keepNewest(ctx context.Context, s *session) error {
+	defer s.display.End()
 	// A version counts as delivered unless ctx has ended.
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

@@ -73,7 +73,7 @@ const Writing = "writing"
 // Errors are those of [fetch.Pool.Fetch] and of the file system.
 func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetch.Progress, error) {
 	start := time.Now()
-	_, missing := os.Lstat(d.directory())
+	made := d.missingDirectory()
 	unnamed := d.Path == "" && d.Place == nil
 	var out *output
 	m, went, err := c.pool.Fetch(ctx, fetch.Task{
@@ -111,17 +111,9 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 		return c.have(d, have)
 	case err == nil && d.To != nil:
 		d.Path = "-"
-		if d.Progress != nil {
-			writing := went
-			writing.Phase = Writing
-			d.Progress(writing)
-		}
-		if err = asLocal(out.copyTo(ctx, d.To)); err == nil {
-			err = c.discard(out, false)
-			if missing != nil {
-				_ = os.Remove(out.dir.Name()) // unless it has other files
-			}
+		if err = c.write(ctx, d, out, went); err == nil {
 			out = nil
+			_ = os.Remove(made) // unless it has other files
 		}
 	case err == nil:
 		err = asLocal(out.commit())
@@ -132,6 +124,18 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	c.logger.Info("downloaded", "version", d.Entry.Version.String(), "file", d.Path, "bytes", m.Size,
 		"resumed", went.Resumed, "wasted", went.Wasted, "peers", went.Peers, "dur", time.Since(start))
 	return m, went, nil
+}
+
+// write writes out, whose fetch went so, to d.To, and discards it.
+func (c *Client) write(ctx context.Context, d Download, out *output, went fetch.Progress) error {
+	if d.Progress != nil {
+		went.Phase = Writing
+		d.Progress(went)
+	}
+	if err := out.copyTo(ctx, d.To); err != nil {
+		return asLocal(err)
+	}
+	return c.discard(out, false)
 }
 
 // end ends the use of out, if it is not nil, after a download that went so, and ended with err.
@@ -202,6 +206,15 @@ func (d Download) directory() string {
 		return d.Dir
 	}
 	return filepath.Dir(d.Path)
+}
+
+// missingDirectory is the directory of the output, and empty if it exists.
+func (d Download) missingDirectory() string {
+	dir := d.directory()
+	if _, err := os.Lstat(dir); err == nil {
+		return ""
+	}
+	return dir
 }
 
 // at is where an output gets its final name.

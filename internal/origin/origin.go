@@ -91,6 +91,11 @@ func (o *Origin) BroadcastAs(ctx context.Context, path string, opts Options) (Pu
 		return Published{}, fmt.Errorf("broadcast %s: %w", path, err)
 	}
 	src.report = opts.Progress
+	if path == "-" && opts.Input != nil {
+		reading, stop := context.WithCancel(ctx)
+		defer stop()
+		src.Reader = inputOf(reading, opts.Input)
+	}
 	got, err := o.broadcast(ctx, src, nil)
 	if err != nil {
 		return Published{}, fmt.Errorf("broadcast %s: %w", path, err)
@@ -144,6 +149,10 @@ func (o *Origin) broadcast(ctx context.Context, src *source,
 	}
 	t.begin(version)
 	m, err := o.cut(ctx, src, t, draft)
+	if err == nil && ctx.Err() != nil {
+		// What has ended ctx may have ended the program that writes the input, too.
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		return Published{}, err
 	}

@@ -3,6 +3,7 @@ package origin_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -103,4 +104,42 @@ func TestABroadcastThatWaitsSaysSo(t *testing.T) {
 		require.NoError(t, w.Unlock())
 		require.NoError(t, os.Remove(path))
 	})
+}
+
+// ending is an input of which each read calls a function first.
+type ending struct {
+	io.Reader
+
+	before func()
+}
+
+func (e ending) Read(p []byte) (int, error) {
+	e.before()
+	return e.Reader.Read(p)
+}
+
+func TestABroadcastOfAnInputEndsWithItsContext(t *testing.T) {
+	for name, input := range map[string]func(cancel func()) io.Reader{
+		"the input has nothing to give": func(cancel func()) io.Reader {
+			out, in := io.Pipe()
+			t.Cleanup(func() { _ = in.Close() }) // and with it the read
+			return ending{out, cancel}
+		},
+		"the program that writes it has ended, too": func(cancel func()) io.Reader {
+			return ending{strings.NewReader(""), cancel}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := open(t, t.TempDir())
+			ctx, cancel := context.WithCancelCause(t.Context())
+			interrupted := errors.New("interrupted")
+			_, err := newOrigin(st, 10).BroadcastAs(ctx, "-", origin.Options{
+				Input: input(func() { cancel(interrupted) }),
+			})
+			require.ErrorIs(t, err, interrupted)
+			listed, err := st.Distribution()
+			require.NoError(t, err)
+			assert.Empty(t, listed)
+		})
+	}
 }

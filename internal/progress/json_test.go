@@ -134,7 +134,8 @@ func TestJSONHasALineForEachPhase(t *testing.T) {
 
 func TestWriteBroadcastAddsLabelsAndSeconds(t *testing.T) {
 	var out strings.Builder
-	r := shardcast.Result{Version: v7(), Path: "w.bin", Progress: shardcast.Progress{Elapsed: 1234567 * time.Microsecond}}
+	p := shardcast.Progress{Elapsed: 1234567 * time.Microsecond}
+	r := shardcast.Result{Version: v7(), Path: "w.bin", Progress: p}
 	r.Version.Labels = map[string]string{"step": "1200"}
 	require.NoError(t, WriteBroadcast(&out, r))
 	require.NoError(t, WriteBroadcast(&out, shardcast.Result{Version: v7()}))

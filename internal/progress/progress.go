@@ -121,7 +121,7 @@ func (d *Display) Done(r shardcast.Result, summary bool) {
 		d.lines.end("done", r.Progress, nil)
 	case None:
 	default:
-		d.end()
+		d.End()
 		if summary {
 			_, _ = io.WriteString(d.log, summarize(r)) // stderr is gone, and with it the reader of an error
 		}
@@ -134,15 +134,16 @@ func (d *Display) Failed(err error) {
 	case JSON:
 		d.lines.end("failed", d.lines.last, err)
 	default:
-		d.end()
+		d.End()
 	}
 }
 
 // patience is the longest time to wait for a terminal that was stopped, by Ctrl-S.
 const patience = time.Second
 
-// end removes the bars, if the terminal takes that in time.
-func (d *Display) end() {
+// End removes the bars of a download that neither is done nor has failed, if the terminal takes
+// that in time.
+func (d *Display) End() {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -26,7 +26,7 @@ func TestPhaseIsVerifyingOnlyWhileNothingComes(t *testing.T) {
 		"there is nothing to come":            {0, 0, 0, false, Verifying},
 	} {
 		t.Run(name, func(t *testing.T) {
-			states := func() []State { return []State{{Upstream: Upstream{}}, {Upstream: Upstream{Transfers: tc.transfers}}} }
+			states := func() []State { return []State{{}, {Upstream: Upstream{Transfers: tc.transfers}}} }
 			var reports []Progress
 			tally := NewTally(shard.Version(1), nil, nil, states, func(p Progress) { reports = append(reports, p) })
 			if tc.size >= 0 {
