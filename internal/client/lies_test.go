@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -143,4 +144,37 @@ func TestWrongHeadersOfOneServerAreNotTheListsFault(t *testing.T) {
 	_, _, err = c.Download(t.Context(), client.Download{Entry: find(t, c), Dir: dir})
 	require.NoError(t, err)
 	assert.Equal(t, read(t, from), read(t, filepath.Join(dir, "model")))
+}
+
+// stripped returns a site that offers what s does, with a manifest as a server of before there
+// were trees passes it on.
+func stripped(t *testing.T, s *site) *site {
+	t.Helper()
+	var manifest map[string]any
+	require.NoError(t, json.Unmarshal(s.Get(t, "/v1/manifest.json"), &manifest))
+	delete(manifest, "files")
+	text, err := json.Marshal(manifest)
+	require.NoError(t, err)
+	return sitetest.Serve(t, s.WithText(map[string]string{"/v1/manifest.json": string(text)}))
+}
+
+func TestADirectoryIsOneAlsoBesideServersThatKnowNone(t *testing.T) {
+	t.Parallel()
+	from := model(t, "{}")
+	honest := sitetest.Of(t, from)
+	c := newClient(t, stripped(t, honest), stripped(t, honest), stripped(t, honest), honest)
+	dir := t.TempDir()
+	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Dir: dir})
+	require.NoError(t, err)
+	assert.Equal(t, read(t, from), read(t, filepath.Join(dir, "model")))
+}
+
+func TestBehindServersThatKnowNoDirectoriesOneIsATar(t *testing.T) {
+	t.Parallel()
+	honest := sitetest.Of(t, model(t, "{}"))
+	c := newClient(t, stripped(t, honest))
+	dir := t.TempDir()
+	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: filepath.Join(dir, "model.tar")})
+	require.NoError(t, err)
+	assertFiles(t, dir, map[string][]byte{"model.tar": honest.Get(t, "/v1/stream")})
 }

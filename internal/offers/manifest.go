@@ -129,7 +129,10 @@ func (c *Choice) Next(ctx context.Context) (Manifest, error) {
 	if c.last != nil && errors.Is(err, ErrNoVersion) {
 		return Manifest{}, c.last // which is why it is not listed any more
 	}
-	return m, err
+	if err != nil {
+		return Manifest{}, err
+	}
+	return c.richer(ctx, m), nil
 }
 
 // relayAgain is when a relay is asked again whose manifest was not right: it finds that

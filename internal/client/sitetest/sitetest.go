@@ -104,9 +104,9 @@ func Plain(t *testing.T, files map[string]string) *Site {
 // makes of the right one, which its manifest describes.
 func Lying(t *testing.T, s *Site, change func(list string) string) *Site {
 	t.Helper()
-	list := change(string(s.get(t, "/v1/files.jsonl")))
+	list := change(string(s.Get(t, "/v1/files.jsonl")))
 	var manifest map[string]any
-	require.NoError(t, json.Unmarshal(s.get(t, "/v1/manifest.json"), &manifest))
+	require.NoError(t, json.Unmarshal(s.Get(t, "/v1/manifest.json"), &manifest))
 	manifest["files"] = shard.Files{
 		Count: strings.Count(list, "\n"), Size: int64(len(list)), Digest: DigestOf([]byte(list)),
 	}
@@ -127,8 +127,8 @@ func (s *Site) WithText(texts map[string]string) http.Handler {
 	})
 }
 
-// get returns what the site answers.
-func (s *Site) get(t *testing.T, path string) []byte {
+// Get returns what the site answers.
+func (s *Site) Get(t *testing.T, path string) []byte {
 	t.Helper()
 	answer := httptest.NewRecorder()
 	s.Config.Handler.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil))
