@@ -4,6 +4,7 @@
 package origin
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -280,7 +281,20 @@ func (o *Origin) cut(ctx context.Context, src *source, t *tally, draft *store.Dr
 	if err != nil || list == nil {
 		return m, err
 	}
-	text := list.Encode()
-	m.Files = list.Describe(text)
-	return m, draft.Write(shard.FilesName, text)
+	m.Files, err = writeList(draft, list)
+	return m, err
+}
+
+// writeList writes the list of files of t into draft, and returns its description.
+func writeList(draft *store.Draft, t *tree.Tree) (*shard.Files, error) {
+	to, err := draft.CreateFile(shard.FilesName)
+	if err != nil {
+		return nil, err
+	}
+	buffered := bufio.NewWriter(to)
+	files, err := t.Write(buffered)
+	if err = cmp.Or(err, buffered.Flush()); err == nil {
+		err = to.Commit()
+	}
+	return files, errors.Join(err, to.Close())
 }

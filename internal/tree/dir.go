@@ -6,8 +6,10 @@ import (
 	"container/list"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
 	"path/filepath"
@@ -31,7 +33,8 @@ type Dir struct {
 	reads bool // and does not write
 
 	mu    sync.Mutex      // guards the fields below
-	there map[string]bool // the paths of files and directories that have been made
+	made  []bool          // whether each file of the tree has been made
+	there map[string]bool // the directories that have been made
 	open  map[int]*file
 	idle  list.List // of these, as *file, those without a user; the last one was used last
 	dirs  map[string]*os.Root
@@ -62,12 +65,16 @@ type file struct {
 // for one.
 func NewDir(root *os.Root, t *Tree) (*Dir, error) {
 	d := &Dir{
-		root: root, tree: t, there: make(map[string]bool), differs: make(map[int64]byte),
+		root: root, tree: t, made: make([]bool, len(t.files)), there: map[string]bool{".": true}, differs: make(map[int64]byte),
 		open: make(map[int]*file), dirs: make(map[string]*os.Root),
 	}
-	err := fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
+	err := fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
 		d.began = d.began || name != "."
-		d.there[name] = true
+		if err == nil && entry.IsDir() {
+			d.there[name] = true
+		} else if i, ok := find(t.files, name); ok {
+			d.made[i] = true
+		}
 		return err
 	})
 	if err != nil {
@@ -112,16 +119,24 @@ func (d *Dir) makeDirectory(name string) error {
 // makeAlike makes the files whose paths differ only in case, so that a file system that
 // takes them for one is found out before anything else is written.
 func (d *Dir) makeAlike() error {
-	first := make(map[string]int, len(d.tree.files))
+	seed := maphash.MakeSeed()
+	type folded struct {
+		hash uint64
+		file int
+	}
+	all := make([]folded, 0, len(d.tree.files))
 	for i, f := range d.tree.files {
-		folded := strings.ToLower(f.Path)
-		other, ok := first[folded]
-		first[folded] = i
-		if !ok || f.Directory || d.tree.files[other].Directory {
+		if !f.Directory {
+			all = append(all, folded{maphash.String(seed, strings.ToLower(f.Path)), i})
+		}
+	}
+	slices.SortFunc(all, func(a, b folded) int { return cmp.Compare(a.hash, b.hash) })
+	for n := 1; n < len(all); n++ {
+		if all[n].hash != all[n-1].hash {
 			continue
 		}
-		for _, n := range []int{other, i} {
-			at, err := d.acquire(n, true)
+		for _, i := range []int{all[n-1].file, all[n].file} {
+			at, err := d.acquire(i, true)
 			if err != nil {
 				return err
 			}
@@ -141,12 +156,28 @@ func (d *Dir) taken(name string, err error) error {
 	if statErr != nil {
 		return err
 	}
-	for other := range d.there {
+	for other := range d.names() {
 		if info, statErr := d.root.Lstat(filepath.FromSlash(other)); statErr == nil && os.SameFile(mine, info) {
 			return fmt.Errorf("%w: the file system takes %q and %q for one", ErrClash, other, name)
 		}
 	}
 	return err
+}
+
+// names yields the paths of files and directories that have been made.
+func (d *Dir) names() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for name := range d.there {
+			if !yield(name) {
+				return
+			}
+		}
+		for i, made := range d.made {
+			if made && !yield(d.tree.files[i].Path) {
+				return
+			}
+		}
+	}
 }
 
 // acquire returns file i, open. One that has not been made is made if create is set, and
@@ -161,7 +192,7 @@ func (d *Dir) acquire(i int, create bool) (*file, error) {
 				return nil, err
 			}
 		}
-		opened, err := d.openFile(d.tree.files[i], create)
+		opened, err := d.openFile(i, create)
 		if err != nil {
 			return nil, err
 		}
@@ -176,13 +207,14 @@ func (d *Dir) acquire(i int, create bool) (*file, error) {
 	return f, nil
 }
 
-// openFile opens the file of f.
-func (d *Dir) openFile(f File, create bool) (*os.File, error) {
+// openFile opens file i.
+func (d *Dir) openFile(i int, create bool) (*os.File, error) {
+	f := d.tree.files[i]
 	flag := os.O_RDWR | nonblock
 	switch {
 	case d.reads:
 		flag = os.O_RDONLY | nonblock
-	case d.there[f.Path]:
+	case d.made[i]:
 	case create:
 		flag = os.O_RDWR | os.O_CREATE | os.O_EXCL
 	default:
@@ -201,7 +233,7 @@ func (d *Dir) openFile(f File, create bool) (*os.File, error) {
 		return nil, d.taken(f.Path, err)
 	}
 	if !d.reads {
-		d.there[f.Path] = true
+		d.made[i] = true
 	}
 	return opened, nil
 }
@@ -445,9 +477,7 @@ func (d *Dir) check() error {
 		if err != nil || name == "." || entry.IsDir() {
 			return err
 		}
-		i, ok := slices.BinarySearchFunc(d.tree.files, name, func(f File, name string) int {
-			return cmp.Compare(f.Path, name)
-		})
+		i, ok := find(d.tree.files, name)
 		if !ok {
 			return fmt.Errorf("%s is not of the version; remove it", filepath.Join(d.root.Name(), name))
 		}

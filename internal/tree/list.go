@@ -20,22 +20,44 @@ const maxLine = 6*maxPath + 8<<10
 // Encode returns the text of files.jsonl. [Parse] reads it back as an equal tree.
 func (t *Tree) Encode() []byte {
 	var text bytes.Buffer
-	for _, f := range t.files {
-		text.WriteString(`{"path":`)
-		quote(&text, f.Path)
-		if f.Directory {
-			text.WriteString(",\"directory\":true}\n")
-			continue
-		}
-		text.WriteString(`,"size":` + strconv.FormatInt(f.Size, 10))
-		text.WriteString(`,"offset":` + strconv.FormatInt(f.Offset, 10))
-		text.WriteString(`,"digest":"` + f.Digest.String() + `"`)
-		if f.Executable {
-			text.WriteString(`,"executable":true`)
-		}
-		text.WriteString("}\n")
-	}
+	_, _ = t.Write(&text) // a buffer does not fail
 	return text.Bytes()
+}
+
+// Write writes the text of files.jsonl to w, and returns its description for a manifest. Errors
+// are those of w.
+func (t *Tree) Write(w io.Writer) (*shard.Files, error) {
+	described := &shard.Files{Count: len(t.files)}
+	digest := sha256.New()
+	var line bytes.Buffer
+	for _, f := range t.files {
+		line.Reset()
+		f.encode(&line)
+		described.Size += int64(line.Len())
+		digest.Write(line.Bytes())
+		if _, err := w.Write(line.Bytes()); err != nil {
+			return nil, err
+		}
+	}
+	described.Digest = shard.Digest(digest.Sum(nil))
+	return described, nil
+}
+
+// encode writes the line of f.
+func (f File) encode(text *bytes.Buffer) {
+	text.WriteString(`{"path":`)
+	quote(text, f.Path)
+	if f.Directory {
+		text.WriteString(",\"directory\":true}\n")
+		return
+	}
+	text.WriteString(`,"size":` + strconv.FormatInt(f.Size, 10))
+	text.WriteString(`,"offset":` + strconv.FormatInt(f.Offset, 10))
+	text.WriteString(`,"digest":"` + f.Digest.String() + `"`)
+	if f.Executable {
+		text.WriteString(`,"executable":true`)
+	}
+	text.WriteString("}\n")
 }
 
 // quote writes s as a JSON string, with the escapes that JSON requires and no others.
@@ -44,11 +66,6 @@ func quote(text *bytes.Buffer, s string) {
 	encoder.SetEscapeHTML(false)
 	_ = encoder.Encode(s) // a string and a buffer do not fail
 	text.Truncate(text.Len() - 1)
-}
-
-// Describe returns the description of the tree for a manifest, by the text of [Tree.Encode].
-func (t *Tree) Describe(text []byte) *shard.Files {
-	return &shard.Files{Count: len(t.files), Size: int64(len(text)), Digest: sha256.Sum256(text)}
 }
 
 // Parse reads the text of files.jsonl from r, line by line, and checks it against its
@@ -84,7 +101,7 @@ func Parse(r io.Reader, want shard.Files) (*Tree, error) {
 func parseLines(r io.Reader, count int) ([]File, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, 4<<10), maxLine)
-	files := make([]File, 0, min(count, 1000))
+	files := make([]File, 0, count)
 	for lines.Scan() {
 		if len(files) == count {
 			return nil, fmt.Errorf("%w: more than %d lines", ErrTree, count)

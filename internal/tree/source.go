@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -44,8 +45,8 @@ type Source struct {
 	dir   string
 	opts  Options
 	root  *os.Root
-	found []found // in the order of the stream
-	tree  *Tree   // without digests until all has been read
+	tree  *Tree      // without digests until all has been read
+	looks []likeness // of its files, when the directory was looked at
 
 	entry int     // which is being read
 	parts []Piece // of the entry that are left
@@ -53,12 +54,24 @@ type Source struct {
 	sum   hash.Hash // of the file
 }
 
-// found is a file of a directory, as it was when the directory was looked at.
+// found is a file of a directory.
 type found struct {
 	File
 
-	info fs.FileInfo
-	link bool
+	looks likeness
+}
+
+// likeness tells a file from one that was written to, or took its name. A directory has none.
+type likeness struct {
+	inode   uint64
+	size    int64
+	changed int64 // in nanoseconds since 1970
+	mode    fs.FileMode
+	link    bool // it was found by a symbolic link
+}
+
+func likenessOf(info fs.FileInfo, link bool) likeness {
+	return likeness{disk.Inode(info), info.Size(), info.ModTime().UnixNano(), info.Mode(), link}
 }
 
 // Open looks at the directory dir, and returns its stream. Close gives it back. Errors name
@@ -74,25 +87,48 @@ func Open(dir string, opts Options) (*Source, error) {
 // OpenIn is [Open] of the directory root, which the path dir leads to. The Source closes it, and
 // so does an error.
 func OpenIn(root *os.Root, dir string, opts Options) (*Source, error) {
-	s := &Source{dir: dir, opts: opts, root: root}
-	var err error
-	if s.found, err = s.look(); err == nil {
-		s.tree, err = Lay(s.files())
-	}
-	if err != nil {
+	s := &Source{dir: dir, opts: opts, root: root, sum: sha256.New()}
+	if err := s.begin(); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	s.sum = sha256.New()
 	return s, nil
 }
 
-// files returns the files that were found.
-func (s *Source) files() []File {
-	files := make([]File, len(s.found))
-	for i, f := range s.found {
-		files[i] = f.File
+// begin looks at the directory.
+func (s *Source) begin() error {
+	var all byPath
+	err := s.look(func(f found) error {
+		all.files, all.looks = append(all.files, f.File), append(all.looks, f.looks)
+		if len(all.files) > shard.MaxFiles {
+			return fmt.Errorf("%w: %s has more than %d files", ErrUnpublishable, s.dir, shard.MaxFiles)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	return files
+	sort.Sort(all)
+	s.looks = all.looks
+	s.tree, err = Lay(all.files)
+	return err
+}
+
+// byPath sorts files by their paths, and with them what they look like.
+type byPath struct {
+	files []File
+	looks []likeness
+}
+
+// Len is the number of files.
+func (b byPath) Len() int { return len(b.files) }
+
+// Less compares two paths.
+func (b byPath) Less(i, j int) bool { return b.files[i].Path < b.files[j].Path }
+
+// Swap exchanges two files.
+func (b byPath) Swap(i, j int) {
+	b.files[i], b.files[j] = b.files[j], b.files[i]
+	b.looks[i], b.looks[j] = b.looks[j], b.looks[i]
 }
 
 // Files returns the files, without digests until all of the stream has been read. The caller
@@ -106,10 +142,10 @@ func (s *Source) Size() int64 { return s.tree.Size() }
 // sizes, times and inodes, not of their content.
 func (s *Source) Looks() (digest shard.Digest) {
 	sum := sha256.New()
-	for _, f := range s.found {
+	for i, f := range s.tree.files {
 		fmt.Fprintf(sum, "%q %t %t", f.Path, f.Directory, f.Executable)
 		if !f.Directory {
-			fmt.Fprintf(sum, " %d %d %d", f.info.Size(), f.info.ModTime().UnixNano(), disk.Inode(f.info))
+			fmt.Fprintf(sum, " %d %d %d", s.looks[i].size, s.looks[i].changed, s.looks[i].inode)
 		}
 		fmt.Fprintln(sum)
 	}
@@ -119,9 +155,9 @@ func (s *Source) Looks() (digest shard.Digest) {
 
 // Newest is the latest time of a file when the directory was opened.
 func (s *Source) Newest() (newest time.Time) {
-	for _, f := range s.found {
-		if !f.Directory && f.info.ModTime().After(newest) {
-			newest = f.info.ModTime()
+	for i, f := range s.tree.files {
+		if changed := time.Unix(0, s.looks[i].changed); !f.Directory && changed.After(newest) {
+			newest = changed
 		}
 	}
 	return newest
@@ -130,11 +166,11 @@ func (s *Source) Newest() (newest time.Time) {
 // BeingWritten returns the path of a file that a process has open for writing, as far as
 // [disk.BeingWritten] knows, or nothing. Errors are the file system's.
 func (s *Source) BeingWritten() (string, error) {
-	for _, f := range s.found {
+	for i, f := range s.tree.files {
 		if f.Directory {
 			continue
 		}
-		file, err := s.openPath(f)
+		file, err := s.openPath(f.Path, s.looks[i].link)
 		if err != nil {
 			return "", err
 		}
@@ -163,7 +199,7 @@ func (s *Source) Close() error {
 func (s *Source) Read(p []byte) (n int, err error) {
 	for n == 0 && len(p) > 0 && err == nil {
 		if len(s.parts) == 0 {
-			if s.entry > len(s.found) {
+			if s.entry > len(s.looks) {
 				return 0, io.EOF
 			}
 			s.parts = slices.Collect(s.tree.entry(s.entry))
@@ -181,7 +217,7 @@ func (s *Source) next(p []byte) (n int, err error) {
 	if part.File < 0 {
 		s.tree.make(*part, p[:n])
 	} else if n, err = s.content(p[:n], *part); err != nil {
-		return n, fmt.Errorf("%s: %w", filepath.Join(s.dir, s.found[part.File].Path), err)
+		return n, fmt.Errorf("%s: %w", filepath.Join(s.dir, s.tree.files[part.File].Path), err)
 	}
 	if *part = part.cut(int64(n), part.Size); part.Size == 0 {
 		s.parts = s.parts[1:]
@@ -192,9 +228,9 @@ func (s *Source) next(p []byte) (n int, err error) {
 // content reads the next bytes of part, of a file's content, of which the first opens and
 // the last closes the file.
 func (s *Source) content(p []byte, part Piece) (int, error) {
-	f := s.found[part.File]
+	f := s.tree.files[part.File]
 	if s.file == nil && !f.Directory {
-		if err := s.open(f); err != nil {
+		if err := s.open(part.File); err != nil {
 			return 0, err
 		}
 	}
@@ -216,20 +252,20 @@ func (s *Source) content(p []byte, part Piece) (int, error) {
 	info, err := s.file.Stat()
 	err = errors.Join(err, s.file.Close())
 	s.file = nil
-	if err == nil && !same(info, f.info) {
+	if err == nil && likenessOf(info, s.looks[part.File].link) != s.looks[part.File] {
 		err = shard.ErrChanged
 	}
 	return n, err
 }
 
-// open opens f, which must be the file that was found.
-func (s *Source) open(f found) error {
-	file, err := s.openPath(f)
+// open opens file i, which must be the one that was found.
+func (s *Source) open(i int) error {
+	file, err := s.openPath(s.tree.files[i].Path, s.looks[i].link)
 	if err != nil {
 		return err
 	}
 	info, err := file.Stat()
-	if err == nil && !same(info, f.info) {
+	if err == nil && likenessOf(info, s.looks[i].link) != s.looks[i] {
 		err = shard.ErrChanged
 	}
 	if err != nil {
@@ -239,56 +275,53 @@ func (s *Source) open(f found) error {
 	return nil
 }
 
-// openPath opens the file that has the name of f now. It never waits, as opening a pipe does.
-func (s *Source) openPath(f found) (*os.File, error) {
-	if f.link {
-		return os.OpenFile(filepath.Join(s.dir, filepath.FromSlash(f.Path)), os.O_RDONLY|nonblock, 0)
+// openPath opens the file that has the name now, or that the link of that name leads to. It
+// never waits, as opening a pipe does.
+func (s *Source) openPath(name string, link bool) (*os.File, error) {
+	name = filepath.FromSlash(name)
+	if link {
+		return os.OpenFile(filepath.Join(s.dir, name), os.O_RDONLY|nonblock, 0)
 	}
-	return s.root.OpenFile(filepath.FromSlash(f.Path), os.O_RDONLY|nonblock, 0)
-}
-
-// same reports whether a and b describe one file that was not written to in between.
-func same(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && a.Mode() == b.Mode()
+	return s.root.OpenFile(name, os.O_RDONLY|nonblock, 0)
 }
 
 // Tree returns the tree of all that was read, with the digests of its files. It looks at the
 // directory once more. Errors match [shard.ErrChanged] if anything in it is new, gone, or not what
 // it was, or if the stream was not read to its end.
 func (s *Source) Tree() (*Tree, error) {
-	if s.entry <= len(s.found) || len(s.parts) > 0 {
+	if s.entry <= len(s.looks) || len(s.parts) > 0 {
 		return nil, errors.New("the stream was not read to its end")
 	}
-	now, err := s.look()
+	left := len(s.looks)
+	err := s.look(func(now found) error {
+		i, ok := find(s.tree.files, now.Path)
+		if !ok || now.Directory != s.tree.files[i].Directory || now.looks != s.looks[i] {
+			return errors.New(filepath.Join(s.dir, now.Path))
+		}
+		left--
+		return nil
+	})
+	if err == nil && left > 0 {
+		err = fmt.Errorf("%d of its files are gone", left)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", shard.ErrChanged, err)
-	}
-	for i, f := range s.found {
-		if i >= len(now) || now[i].Path != f.Path || !f.Directory && !same(now[i].info, f.info) {
-			return nil, fmt.Errorf("%w: %s", shard.ErrChanged, filepath.Join(s.dir, f.Path))
-		}
-	}
-	if len(now) > len(s.found) {
-		return nil, fmt.Errorf("%w: %s", shard.ErrChanged, filepath.Join(s.dir, now[len(s.found)].Path))
 	}
 	return s.tree, nil
 }
 
-// look returns the files of the directory, and its empty directories, in the order of the
-// stream.
-func (s *Source) look() ([]found, error) {
+// look calls visit for the files of the directory, and its empty directories, in any order. An
+// error of visit ends it.
+func (s *Source) look(visit func(found) error) error {
 	chosen, err := newChoice(s.opts)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var all []found
-	err = s.walk(".", chosen, &all)
-	slices.SortFunc(all, func(a, b found) int { return cmp.Compare(a.Path, b.Path) })
-	return all, err
+	return s.walk(".", chosen, visit)
 }
 
-// walk appends the files of the directory name, and of those in it, to all.
-func (s *Source) walk(name string, chosen choice, all *[]found) error {
+// walk is look for the directory name, and those in it.
+func (s *Source) walk(name string, chosen choice, visit func(found) error) error {
 	dir, err := s.root.Open(filepath.FromSlash(name))
 	if err != nil {
 		return err
@@ -298,27 +331,24 @@ func (s *Source) walk(name string, chosen choice, all *[]found) error {
 		return err
 	}
 	if len(entries) == 0 && name != "." && chosen.emptyDirectories() {
-		*all = append(*all, found{File: File{Path: name, Directory: true}})
+		return visit(found{File: File{Path: name, Directory: true}})
 	}
 	for _, entry := range entries {
 		below := path.Join(name, entry.Name())
 		if chosen.leavesOut(below, entry.IsDir()) {
 			continue
 		}
-		if err := s.add(below, entry, chosen, all); err != nil {
+		if err := s.visit(below, entry, chosen, visit); err != nil {
 			return err
-		}
-		if len(*all) > shard.MaxFiles {
-			return fmt.Errorf("%w: %s has more than %d files", ErrUnpublishable, s.dir, shard.MaxFiles)
 		}
 	}
 	return nil
 }
 
-// add appends the entry with the path name, or the files in it, to all.
-func (s *Source) add(name string, entry fs.DirEntry, chosen choice, all *[]found) error {
+// visit calls visit for the entry with the path name, or for the files in it.
+func (s *Source) visit(name string, entry fs.DirEntry, chosen choice, visit func(found) error) error {
 	if entry.IsDir() {
-		return s.walk(name, chosen, all)
+		return s.walk(name, chosen, visit)
 	}
 	if !chosen.takes(name) {
 		return nil
@@ -338,8 +368,7 @@ func (s *Source) add(name string, entry fs.DirEntry, chosen choice, all *[]found
 		return fmt.Errorf("%w: %s: %w", ErrUnpublishable, filepath.Join(s.dir, name), err)
 	}
 	f := File{Path: name, Size: info.Size(), Executable: info.Mode()&0o100 != 0}
-	*all = append(*all, found{File: f, info: info, link: link})
-	return nil
+	return visit(found{f, likenessOf(info, link)})
 }
 
 // carried returns nil if a tree can have files of that mode.

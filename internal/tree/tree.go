@@ -43,11 +43,13 @@ package tree
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"path"
+	"slices"
 	"sort"
 	"strings"
 	"unicode"
@@ -129,10 +131,9 @@ func build(files []File, place func(f *File, offset int64) error) (*Tree, error)
 		return nil, fmt.Errorf("%w: %d files, at most %d are allowed", ErrTree, len(files), shard.MaxFiles)
 	}
 	t := &Tree{files: files, begins: make([]int64, 1, len(files)+1)}
-	listed := make(map[string]struct{}, len(files))
 	for i := range files {
 		f := &files[i]
-		err := t.follows(i, listed)
+		err := t.follows(i)
 		content := t.begins[i] + headerSize(*f)
 		if err == nil && !f.Directory {
 			err = place(f, content)
@@ -144,7 +145,6 @@ func build(files []File, place func(f *File, offset int64) error) (*Tree, error)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %q: %w", ErrTree, f.Path, err)
 		}
-		listed[f.Path] = struct{}{}
 		t.begins = append(t.begins, end)
 	}
 	return t, nil
@@ -153,8 +153,8 @@ func build(files []File, place func(f *File, offset int64) error) (*Tree, error)
 // maxSize bounds a stream, in bytes, so that the sum of two sizes does not overflow.
 const maxSize = 1 << 61
 
-// follows checks file i by itself, and against those before it, whose paths are in listed.
-func (t *Tree) follows(i int, listed map[string]struct{}) error {
+// follows checks file i by itself, and against those before it.
+func (t *Tree) follows(i int) error {
 	f := t.files[i]
 	if err := CheckPath(f.Path); err != nil {
 		return err
@@ -163,7 +163,7 @@ func (t *Tree) follows(i int, listed map[string]struct{}) error {
 		return fmt.Errorf("stands behind %q, and paths ascend", t.files[i-1].Path)
 	}
 	for parent := path.Dir(f.Path); parent != "."; parent = path.Dir(parent) {
-		if _, ok := listed[parent]; ok {
+		if _, listed := find(t.files[:i], parent); listed {
 			return fmt.Errorf("lies in %q, which is a file or an empty directory", parent)
 		}
 	}
@@ -174,6 +174,11 @@ func (t *Tree) follows(i int, listed map[string]struct{}) error {
 		return errors.New("a directory has no other properties")
 	}
 	return nil
+}
+
+// find returns the index of the file with the path name, and whether there is one.
+func find(files []File, name string) (int, bool) {
+	return slices.BinarySearchFunc(files, name, func(f File, name string) int { return cmp.Compare(f.Path, name) })
 }
 
 // CheckPath returns nil if name may be the path of a file in a tree: relative and clean,
