@@ -364,6 +364,39 @@ func (c *Client) Files(ctx context.Context, v Version) ([]File, error) {
 	return files, nil
 }
 
+// A Difference is a file that is not as a version has it.
+type Difference struct {
+	// Path is the file's, with the path of the directory that was compared.
+	Path string
+
+	// What says in words what differs, such as "it is missing".
+	What string
+}
+
+// Verify compares the file or directory path with a version, as [Client.Download] names it, and
+// writes nothing. It returns the files that differ: a directory has to have all files of the
+// version and no others. A version that is a directory may be a tar at path, too. Errors say
+// why nothing could be compared, and are those of Download.
+func (c *Client) Verify(ctx context.Context, version, path string) (Version, []Difference, error) {
+	entry, err := c.find(ctx, version)
+	if err != nil {
+		return Version{}, nil, err
+	}
+	m, found, err := c.client.Verify(ctx, entry, path)
+	if err != nil {
+		return Version{}, nil, fmt.Errorf("verify %s by %s: %w", path, entry.Version, err)
+	}
+	differences := make([]Difference, len(found))
+	for i, d := range found {
+		differences[i] = Difference(d)
+	}
+	v := versionOf(entry.Version, m)
+	if m.Size < 0 {
+		v = unknown(entry)
+	}
+	return v, differences, nil
+}
+
 // progressOf converts the progress of a fetch for callers of this package.
 func (c *Client) progressOf(p fetch.Progress) Progress {
 	q := Progress{

@@ -92,7 +92,7 @@ not listed yet. It shows its progress on stderr.`,
 	cli.Under(root.PersistentFlags(), cli.Show)
 	cli.FetchTerms(root)
 	cli.AddTerms(root, cli.Files, ".FILE.shardcast-part", "The partial file of a download to FILE, beside it.")
-	root.AddCommand(followCommand(d.logger))
+	root.AddCommand(followCommand(d.logger), verifyCommand(d.logger))
 	return root
 }
 
