@@ -167,11 +167,15 @@ func (o *Offers) Refresh(ctx context.Context, patience time.Duration) error {
 	if enough != nil {
 		return nil
 	}
-	failed = append(failed, o.opts.Roster.Names.Unresolved()...)
+	unresolved := o.opts.Roster.Names.Unresolved()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("ask for the versions: %w", Named(failures(failed)))
+	var err error = failures(append(failed, unresolved...))
+	if len(failed) > 1 && unresolved == nil && o.opts.Logger.Enabled(ctx, slog.LevelWarn) {
+		err = logged{failures(failed)}
+	}
+	return fmt.Errorf("ask for the versions: %w", Named(err))
 }
 
 // Reach is [Offers.Refresh] with [Soon], made again after a wait while it fails, as many
@@ -392,6 +396,14 @@ func (f failures) Unwrap() []error {
 		return f
 	}
 	return telling
+}
+
+// logged are failures of which the log has a line each.
+type logged struct{ failures }
+
+// Error says where they are.
+func (l logged) Error() string {
+	return fmt.Sprintf("none of the %d servers has versions to give; the log says why", len(l.failures))
 }
 
 // Failures returns the errors of several servers as one sentence. It matches what they
