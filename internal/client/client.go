@@ -104,9 +104,6 @@ func (c *Client) describe(ctx context.Context, l *Listing) bool {
 	m, err := c.pool.Manifest(ctx, l.Entry)
 	switch {
 	case err == nil:
-		if m.Digest != l.Entry.Digest && m.BLAKE3 != l.Entry.Digest {
-			l.Entry.Digest = m.Digest // the fetch takes the digest that has a manifest
-		}
 		l.Entry.Count = len(m.Shards)
 		m.Shards = nil
 		l.Manifest = &m

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -259,14 +258,14 @@ func (c *Client) place(ctx context.Context, d Download, m shard.Manifest, t *tre
 // isComplete returns a complete if the file base in dir is the one that m describes, and nil if
 // it is another one.
 func (c *Client) isComplete(ctx context.Context, d Download, m shard.Manifest, dir *os.Root, base string) error {
-	m.Digest = cmp.Or(m.Digest, d.Entry.Digest)
 	logger := c.logger.With("version", d.Entry.Version.String())
 	if m.Files != nil {
-		if isSameTree(ctx, dir, base, m, logger) {
+		if m.Digest == d.Entry.Digest && isSameTree(ctx, dir, base, m, logger) {
 			return complete{m}
 		}
 		return context.Cause(ctx)
 	}
+	m.Digest = d.Entry.Digest // by which the file is right, whatever other digest the manifest states
 	same, err := Comparison{Dir: dir, Name: base, Manifest: m, Logger: logger}.Run(ctx)
 	switch {
 	case ctx.Err() != nil:

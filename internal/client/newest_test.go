@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/zeebo/blake3"
 
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/client/sitetest"
@@ -141,4 +143,23 @@ func TestTheLatestVersionIsThatOfTheFirstServerOrOfMost(t *testing.T) {
 		require.ErrorIs(t, err, fetch.ErrNoVersion)
 		assert.ErrorContains(t, err, "v999999999999999999 is listed by "+liar.URL)
 	})
+}
+
+// The manifest's SHA-256 is that of the file which is there, and its BLAKE3 the listed one.
+func TestAManifestCannotPassOffAnOlderFileAsTheListedOne(t *testing.T) {
+	data, old := content(1, 3*shardSize), content(2, 3*shardSize)
+	listed := shard.Digest(blake3.Sum256(data))
+	text, err := json.Marshal(map[string]any{
+		"name": "w.bin", "size": len(old), "shard_size": len(old), "digest": digestOf(old),
+		"blake3": listed, "shards": []shard.Digest{digestOf(old)},
+	})
+	require.NoError(t, err)
+	s := sitetest.Serve(t, newSite(t, data).WithText(map[string]string{
+		"/distribution.txt": "v1: " + listed.String() + "\n", "/v1/manifest.json": string(text),
+	}))
+	path := filepath.Join(t.TempDir(), "w.bin")
+	require.NoError(t, os.WriteFile(path, old, 0o600))
+	c := newClient(t, s)
+	_, _, err = c.Download(t.Context(), client.Download{Entry: find(t, c), Path: path})
+	require.Error(t, err)
 }

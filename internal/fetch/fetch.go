@@ -88,7 +88,7 @@ type Task struct {
 // Fetch brings all shards of t.Entry to the sink that t.Open returns for its manifest, and
 // returns that manifest and how it went, only if every shard agrees with it and the whole
 // with the entry's digest. Where no upstream that lists the entry has a manifest, and one
-// that lists another digest of the version does, that is fetched. Data that the sink keeps
+// that lists another digest of the version does, which states both, that is used. Data that the sink keeps
 // already is verified, and used if it is right.
 //
 // A manifest is believed until the bytes do not fit: then its upstream is not asked for
@@ -154,7 +154,7 @@ func (f *fetching) run(ctx context.Context) (shard.Manifest, error) {
 		if err != nil {
 			return shard.Manifest{}, err
 		}
-		got, err := f.by(ctx, m, f.pool.offers.Want(f.choice.Entry()))
+		got, err := f.by(ctx, m, f.pool.offers.Want(m.Entry))
 		if !errors.Is(err, ErrIntegrity) {
 			return got, err
 		}
@@ -166,7 +166,7 @@ func (f *fetching) run(ctx context.Context) (shard.Manifest, error) {
 // and if that is wrong, from each of them alone, in turn. An upstream whose file is wrong
 // then is to blame.
 func (f *fetching) plain(ctx context.Context) (got shard.Manifest, err error) {
-	e := f.choice.Entry()
+	e := f.task.Entry
 	layouts, err := f.pool.offers.Layouts(ctx, e, f.task.Patient)
 	if err != nil {
 		return shard.Manifest{}, err
@@ -250,7 +250,7 @@ func (f *fetching) transfer(
 	p, plain := f.pool, m.Source == nil
 	inSwarm := p.opts.Swarm && audience != nil && !plain
 	verifier := verify.New(verify.Options{
-		Manifest: m.Stated, Listed: want.Entry.Digest, Plain: plain,
+		Manifest: m.Stated, Listed: f.task.Entry.Digest, Plain: plain,
 		Each: audience != nil && !inSwarm, BLAKE3: f.task.BLAKE3,
 		Open: func(s shard.Shard) (verify.Place, error) { return sink.Open(s) },
 	})

@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -57,36 +58,67 @@ func TestFetchRefusesAFileWithAnotherBLAKE3(t *testing.T) {
 	require.ErrorIs(t, err, fetch.ErrIntegrity)
 }
 
-// Servers list different digests of a version: the digest counts whose server has a
-// manifest, and the other servers are left out for that version.
-func TestFetchTakesTheDigestWhoseServerHasAManifest(t *testing.T) {
+// Servers list a file by different digests: it comes by the manifest of one that has one.
+func TestFetchTakesAManifestThatStatesBothDigests(t *testing.T) {
 	data := content(1, 8*shardSize)
-	for name, other := range map[string][]byte{"the same file": data, "another file": content(2, 8*shardSize)} {
-		for order := range 2 {
-			t.Run(fmt.Sprint(name, order), func(t *testing.T) {
-				without, with := byBLAKE3(newSite(t, other), other), newSite(t, data)
-				_, want := newest(t, newPool(t, fetch.Options{}, with))
-				sites := []*site{without, with}
-				if order == 1 {
-					sites = []*site{with, without}
+	for order := range 2 {
+		t.Run(fmt.Sprint(order), func(t *testing.T) {
+			without, with := byBLAKE3(newSite(t, data), data), newSite(t, data)
+			_, want := newest(t, newPool(t, fetch.Options{}, with))
+			sites := []*site{without, with}
+			if order == 1 {
+				sites = []*site{with, without}
+			}
+			pool := newPool(t, fetch.Options{FastWait: never}, sites...)
+			require.NoError(t, pool.Refresh(t.Context(), fetch.All))
+			var got memory
+			task := fetch.Task{
+				Entry: pool.Offers()[0],
+				Open:  func(context.Context, fetch.Manifest) (fetch.Sink, error) { return &got, nil },
+			}
+			m, _, err := pool.Fetch(t.Context(), task)
+			require.NoError(t, err)
+			assert.Equal(t, data, got.bytes())
+			assert.Equal(t, want, m)
+			assert.Zero(t, without.asked("/v1/shard_"))
+			assert.True(t, pool.Offered(task.Entry))
+			got2, err := pool.Manifest(t.Context(), task.Entry)
+			require.NoError(t, err)
+			assert.Equal(t, want, got2)
+		})
+	}
+}
+
+// Two honest servers have no manifest. A third one has another file, and a manifest.
+func TestAManifestOfAnotherFileReplacesNoneThatMostServersList(t *testing.T) {
+	data, other := content(1, 8*shardSize), content(2, 8*shardSize)
+	for name, honest := range map[string]func(s *site) *site{
+		"listed by SHA-256": plain,
+		"listed by BLAKE3":  func(s *site) *site { return byBLAKE3(s, data) },
+	} {
+		for lie, blake3 := range map[string]shard.Digest{"": {}, ", and the BLAKE3 is a lie": blake3.Sum256(data)} {
+			t.Run(name+lie, func(t *testing.T) {
+				liar := newSite(t, other)
+				_, m := newest(t, newPool(t, fetch.Options{}, liar))
+				if lie != "" {
+					m.BLAKE3 = blake3
+					text, err := m.Encode()
+					require.NoError(t, err)
+					liar.spoilPath("/v1/manifest.json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) })
 				}
-				pool := newPool(t, fetch.Options{FastWait: never}, sites...)
+				pool := newPool(t, fetch.Options{FastWait: never}, liar, honest(newSite(t, data)), honest(newSite(t, data)))
 				require.NoError(t, pool.Refresh(t.Context(), fetch.All))
-				var got memory
-				task := fetch.Task{
-					Entry: pool.Offers()[0],
-					Open:  func(context.Context, fetch.Manifest) (fetch.Sink, error) { return &got, nil },
+				e := pool.Offers()[0]
+				for range 2 {
+					var got memory
+					_, _, err := pool.Fetch(t.Context(), fetch.Task{Entry: e, Open: func(context.Context, fetch.Manifest) (fetch.Sink, error) {
+						got = memory{}
+						return &got, nil
+					}})
+					require.NoError(t, err)
+					assert.True(t, bytes.Equal(data, got.bytes()), "the liar's file is delivered")
+					assert.True(t, e.Same(pool.Offers()[0]), "another digest counts after a fetch")
 				}
-				m, _, err := pool.Fetch(t.Context(), task)
-				require.NoError(t, err)
-				assert.Equal(t, data, got.bytes())
-				assert.Equal(t, want, m)
-				assert.Zero(t, without.asked("/v1/shard_"))
-				assert.Equal(t, want.Digest, pool.Offers()[0].Digest)
-				assert.True(t, pool.Offered(task.Entry))
-				got2, err := pool.Manifest(t.Context(), task.Entry)
-				require.NoError(t, err)
-				assert.Equal(t, want, got2)
 			})
 		}
 	}

@@ -20,8 +20,7 @@ type listings struct {
 
 	// What is known is kept of the newest versions, since a held version must not be taken
 	// for another file than its servers list.
-	sha256     map[distfile.Entry]shard.Digest // of a version that is listed by its BLAKE3
-	manifested map[distfile.Entry]bool         // a server has a manifest that agrees with the listed digest
+	sha256 map[distfile.Entry]shard.Digest // of a version that is listed by its BLAKE3
 }
 
 // listing is what one server lists, by its last answer.
@@ -42,10 +41,7 @@ type listing struct {
 }
 
 func newListings() *listings {
-	return &listings{
-		by:     make(map[*remote.Server]listing),
-		sha256: make(map[distfile.Entry]shard.Digest), manifested: make(map[distfile.Entry]bool),
-	}
+	return &listings{by: make(map[*remote.Server]listing), sha256: make(map[distfile.Entry]shard.Digest)}
 }
 
 // of returns the listing of s.
@@ -68,28 +64,14 @@ func (l *listings) update(s *remote.Server, change func(of *listing)) {
 func (l *listings) know(v shard.Version, m shard.Manifest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	keep(l.manifested, distfile.Entry{Version: v, Digest: m.Digest}, true)
-	if m.BLAKE3 != (shard.Digest{}) {
-		keep(l.sha256, distfile.Entry{Version: v, Digest: m.BLAKE3}, m.Digest)
+	if m.BLAKE3 == (shard.Digest{}) {
+		return
 	}
-}
-
-// hasManifest notes that a server has a manifest that agrees with e.
-func (l *listings) hasManifest(e distfile.Entry) {
-	e = l.canonical(e)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	keep(l.manifested, e, true)
-}
-
-// keep adds to what is known of versions, of which the oldest goes where there are too
-// many.
-func keep[T any](known map[distfile.Entry]T, e distfile.Entry, value T) {
-	if len(known) >= distfile.MaxEntries {
+	if len(l.sha256) >= distfile.MaxEntries { // the oldest goes
 		byVersion := func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) }
-		delete(known, slices.MinFunc(slices.Collect(maps.Keys(known)), byVersion))
+		delete(l.sha256, slices.MinFunc(slices.Collect(maps.Keys(l.sha256)), byVersion))
 	}
-	known[e] = value
+	l.sha256[distfile.Entry{Version: v, Digest: m.BLAKE3}] = m.Digest
 }
 
 // voice returns the servers of one upstream, of which a name may have several, as one voice:
@@ -182,26 +164,9 @@ func (l *listings) chosen(servers []*remote.Server) []distfile.Entry {
 		e.Count = 0
 		votes[e]++
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	slices.SortStableFunc(offers, func(a, b distfile.Entry) int {
 		a.Count, b.Count = 0, 0
-		return cmp.Or(
-			cmp.Compare(a.Version, b.Version),
-			compareBool(l.manifested[b], l.manifested[a]),
-			cmp.Compare(votes[b], votes[a]),
-		)
+		return cmp.Or(cmp.Compare(a.Version, b.Version), cmp.Compare(votes[b], votes[a]))
 	})
 	return slices.CompactFunc(offers, func(a, b distfile.Entry) bool { return a.Version == b.Version })
-}
-
-// compareBool orders false before true.
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }

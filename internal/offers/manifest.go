@@ -37,12 +37,12 @@ type Manifest struct {
 }
 
 // Manifest returns the manifest of e from one of the servers that list it, each of which
-// is asked once; where none of them has one, that of the digest that others list.
+// is asked once; where none of them has one, of one that lists it by its other digest.
 // Errors match [fs.ErrNotExist] if the servers that answered have none,
 // [shard.ErrIntegrity] if theirs contradict the distribution, [remote.ErrUnreachable] if
 // none answered, and [ErrNoVersion] if none lists e any more.
 func (o *Offers) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, error) {
-	m, err := o.manifest(ctx, e)
+	m, err := o.manifest(ctx, e, e)
 	if err != nil && errors.Is(err, fs.ErrNotExist) {
 		if _, another, ok := o.another(ctx, e); ok {
 			return another, nil
@@ -51,12 +51,12 @@ func (o *Offers) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest
 	return m, err
 }
 
-// manifest is Manifest for e alone.
-func (o *Offers) manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, error) {
+// manifest is Manifest for the servers that list e, if theirs is of wanted, too.
+func (o *Offers) manifest(ctx context.Context, e, wanted distfile.Entry) (shard.Manifest, error) {
 	var m Manifest
 	w := o.Want(e)
 	job := w.Job(func(s *remote.Server) (err error) {
-		m, err = o.manifestAt(ctx, s, e)
+		m, err = o.manifestAt(ctx, s, e, wanted)
 		return err
 	})
 	failed, _, err := o.opts.Roster.Attempt(ctx, job)
@@ -72,19 +72,18 @@ func (o *Offers) manifest(ctx context.Context, e distfile.Entry) (shard.Manifest
 	return m.Stated, nil
 }
 
-// another returns what the version of e is fetched as where no server that lists e has a
-// manifest: by another digest that is listed, and whose servers have one. [Offers.Offers]
-// states that digest from then on.
+// another returns how other servers list the file of e where none that lists e has a
+// manifest: by another digest, with a manifest that states both. Its bytes show whether it
+// is right.
 func (o *Offers) another(ctx context.Context, e distfile.Entry) (distfile.Entry, shard.Manifest, bool) {
-	e = o.listings.canonical(e)
-	tried := []distfile.Entry{e}
+	tried := []distfile.Entry{o.listings.canonical(e)}
 	for _, other := range o.listings.all(o.opts.Roster.Servers()) {
 		other.Count = 0
 		if other.Version != e.Version || slices.Contains(tried, other) {
 			continue
 		}
 		tried = append(tried, other)
-		if m, err := o.manifest(ctx, other); err == nil {
+		if m, err := o.manifest(ctx, other, e); err == nil {
 			return other, m, true
 		}
 	}
@@ -95,17 +94,17 @@ func (o *Offers) another(ctx context.Context, e distfile.Entry) (distfile.Entry,
 // the bytes do not fit, see [Choice.Distrust].
 type Choice struct {
 	offers   *Offers
+	entry    distfile.Entry
 	want     *Want // whose refused servers are distrusted
 	tried    []shard.Manifest
 	last     error // of those that were tried
-	switched bool  // to another digest
+	switched bool  // to servers that list another digest of it
 }
 
 // Choose returns the choosing of a manifest for e.
-func (o *Offers) Choose(e distfile.Entry) *Choice { return &Choice{offers: o, want: o.Want(e)} }
-
-// Entry returns the version by the digest that is wanted now.
-func (c *Choice) Entry() distfile.Entry { return c.want.Entry }
+func (o *Offers) Choose(e distfile.Entry) *Choice {
+	return &Choice{offers: o, entry: e, want: o.Want(e)}
+}
 
 // Distrusted returns why the manifest of s is not believed, or nil.
 func (c *Choice) Distrusted(s *remote.Server) error { return c.want.Refused(s) }
@@ -113,18 +112,23 @@ func (c *Choice) Distrusted(s *remote.Server) error { return c.want.Refused(s) }
 // ErrPlain means that servers list a version, and none of them has a manifest of it.
 var ErrPlain = errors.New("no server has a manifest")
 
-// Next returns a manifest that was not tried, of a server that is not distrusted. Errors
-// match [ErrPlain], are those of [roster.Roster.Try], or why the last manifest was
-// distrusted if no server lists the version any more.
+// Next returns a manifest that was not tried, of a server that is not distrusted, which
+// states the wanted digest. Where no server that lists that has a manifest, it is of one
+// that lists the file's other digest. Errors match [ErrPlain], are those of
+// [roster.Roster.Try], or why the last manifest was distrusted if no server lists the
+// version any more.
 func (c *Choice) Next(ctx context.Context) (Manifest, error) {
 	m, err := c.next(ctx)
-	if err != nil && c.want.lacked() && ctx.Err() == nil {
-		other, _, ok := c.offers.another(ctx, c.want.Entry)
-		if !ok || c.switched {
+	if err != nil && !c.switched && c.want.lacked() && ctx.Err() == nil {
+		other, _, ok := c.offers.another(ctx, c.entry)
+		if !ok {
 			return Manifest{}, ErrPlain
 		}
 		c.want, c.switched = c.offers.Want(other), true
 		m, err = c.next(ctx)
+	}
+	if err != nil && c.switched && ctx.Err() == nil {
+		return Manifest{}, ErrPlain // the servers that list the wanted digest have no manifest
 	}
 	if c.last != nil && errors.Is(err, ErrNoVersion) {
 		return Manifest{}, c.last // which is why it is not listed any more
@@ -141,7 +145,7 @@ const relayAgain = 2 * time.Second
 
 func (c *Choice) next(ctx context.Context) (m Manifest, err error) {
 	err = c.offers.opts.Roster.Try(ctx, c.want.Job(func(s *remote.Server) (err error) {
-		if m, err = c.offers.manifestAt(ctx, s, c.want.Entry); err != nil {
+		if m, err = c.offers.manifestAt(ctx, s, c.want.Entry, c.entry); err != nil {
 			return err
 		}
 		if !alreadyTried(c.tried, m.Stated) {
@@ -174,8 +178,9 @@ func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
 	})
 }
 
-// manifestAt gets the manifest of e from s.
-func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e distfile.Entry) (Manifest, error) {
+// manifestAt gets the manifest of e from s, which must be of wanted, too: the other digest
+// of the file, or the same.
+func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e, wanted distfile.Entry) (Manifest, error) {
 	body, err := o.opts.Remote.Get(ctx, s, remote.Request{Path: []string{e.Version.String(), shard.ManifestName}})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -189,7 +194,7 @@ func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e distfile.En
 	defer body.Close()
 	var text bytes.Buffer
 	m, err := shard.ParseManifest(io.TeeReader(body, &text))
-	if err == nil && m.Digest != e.Digest && m.BLAKE3 != e.Digest {
+	if err == nil && !o.isOf(m, e) {
 		err = fmt.Errorf("%w: the file's digest is %s there, and %s in the distribution",
 			shard.ErrManifest, m.Digest, e.Digest)
 	}
@@ -199,7 +204,15 @@ func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e distfile.En
 	if err != nil {
 		return Manifest{}, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	o.listings.hasManifest(e)
+	if !o.isOf(m, wanted) {
+		err := fmt.Errorf("%s: %w: its manifest does not state the digest %s", s.Name, fs.ErrNotExist, wanted.Digest)
+		return Manifest{}, &roster.Setback{Err: err, What: roster.Never}
+	}
 	passed, _ := strconv.ParseUint(body.Header.Get(wire.TierHeader), 10, 16)
 	return Manifest{Entry: e, Stated: m, Text: text.Bytes(), Source: s, Tier: int(passed) + 1}, nil
+}
+
+// isOf reports whether m states a digest of e.
+func (o *Offers) isOf(m shard.Manifest, e distfile.Entry) bool {
+	return m.Digest == e.Digest || m.BLAKE3 == e.Digest || m.Digest == o.listings.canonical(e).Digest
 }

@@ -9,9 +9,10 @@
 // # Choosing
 //
 // Where servers list different digests of a version, one digest counts and the other
-// servers are left out for that version: one that is known to have a manifest, then the
-// one that most servers list, then that of the first server. A distribution does not say
-// whether a digest is the file's SHA-256 or its BLAKE3, so either may agree.
+// servers are left out for that version: the one that most servers list, then that of the
+// first server. A distribution does not say whether a digest is the file's SHA-256 or its
+// BLAKE3, so either may agree, and where no server that lists the one has a manifest, a
+// manifest that states both is taken from a server that lists the other one.
 //
 // # Counting
 //

@@ -278,22 +278,30 @@ func TestAManifestThatWasDistrustedIsNotChosenAgain(t *testing.T) {
 	})
 }
 
-func TestTheDigestWhoseServerHasAManifestIsChosen(t *testing.T) {
+func TestAManifestThatStatesBothDigestsIsChosen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSites(t, "a", "b", "c")
+		s := newSites(t, "a", "d", "b", "c")
 		plain := s.list(t, shard.Digest{1}, "b", "c")
-		other := s.list(t, sha256.Sum256(data), "a")
-		assert.Equal(t, []distfile.Entry{plain}, s.Offers.Offers(), "that of most servers")
+		other := s.list(t, sha256.Sum256(data), "a", "d")
 		c := s.Choose(plain)
 		_, err := c.Next(t.Context())
 		require.ErrorIs(t, err, offers.ErrPlain)
-		s.manifest(t, "a", data, 5, 0)
+		of := s.manifest(t, "a", data, 5, 0)
+		c = s.Choose(plain)
+		_, err = c.Next(t.Context())
+		require.ErrorIs(t, err, offers.ErrPlain, "it may be of another file")
+		of.BLAKE3 = plain.Digest
+		text, err := of.Encode()
+		require.NoError(t, err)
+		s.put("d", "/v1/manifest.json", string(text))
 		c = s.Choose(plain)
 		m, err := c.Next(t.Context())
 		require.NoError(t, err)
-		assert.Equal(t, s.servers[0], m.Source)
-		assert.Equal(t, other, c.Entry())
-		assert.Equal(t, []distfile.Entry{other}, s.Offers.Offers(), "it has a manifest")
+		assert.Equal(t, s.servers[1], m.Source)
+		assert.Equal(t, other, m.Entry)
+		c.Distrust(m, errors.New("wrong bytes"))
+		_, err = c.Next(t.Context())
+		require.ErrorIs(t, err, offers.ErrPlain, "its servers may have the file all the same")
 	})
 }
 

@@ -22,7 +22,7 @@ func (c *Choice) richer(ctx context.Context, m Manifest) Manifest {
 		if s == m.Source || !c.want.May(s) {
 			continue
 		}
-		other, err := c.offers.manifestAt(ctx, s, c.want.Entry)
+		other, err := c.offers.manifestAt(ctx, s, c.want.Entry, c.entry)
 		if err == nil && other.Stated.Files != nil && !alreadyTried(c.tried, other.Stated) &&
 			other.Stated.Digest == m.Stated.Digest && slices.Equal(other.Stated.Shards, m.Stated.Shards) {
 			return other
