@@ -48,7 +48,8 @@ func TestGoldenTreeIsToTheByteAsDocumented(t *testing.T) {
 		want, err := os.ReadFile(path)
 		require.NoError(t, err)
 		assert.Equal(t, string(want), got, path)
-		assert.True(t, strings.Contains(string(page), "```\n"+got+"```\n"), "docs/protocol.md has another %s", path)
+		found := strings.Contains(string(page), "```\n"+got+"```\n")
+		assert.True(t, found, "docs/protocol.md has another %s", path)
 	}
 }
 
@@ -131,7 +132,8 @@ func TestOtherProgramsReadSizesBeyondTheHeader(t *testing.T) {
 	require.NoError(t, archive.Truncate(laid.Size()))
 	for part := range laid.Pieces(0, laid.Size()) {
 		if part.File < 0 {
-			_, err := io.Copy(io.NewOffsetWriter(archive, part.Offset), io.NewSectionReader(made, part.Offset, part.Size))
+			header := io.NewSectionReader(made, part.Offset, part.Size)
+			_, err := io.Copy(io.NewOffsetWriter(archive, part.Offset), header)
 			require.NoError(t, err)
 		}
 	}
