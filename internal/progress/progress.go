@@ -1,5 +1,5 @@
-// Package progress shows a download, on a terminal or to a program, and writes
-// versions and results as JSON. It knows a download only by the library's callback.
+// Package progress shows a download or broadcast, on a terminal or to a program, and writes
+// versions and results as JSON. It knows either only by the library's callback.
 //
 // It escapes text from the network: no control character reaches a terminal, and
 // no drawn line is longer than the terminal is wide.
