@@ -63,6 +63,14 @@ type ClientOptions struct {
 	// put there.
 	Replace bool
 
+	// Files are patterns of the files to download of a version that is a directory, see
+	// [BroadcastOptions]. Then the output directory has these alone, and only the shards that
+	// have bytes of them are fetched. Their digests are vouched for by the manifest that more
+	// than half of the servers state which answer with one; the digest of the whole cannot be
+	// verified. Nil means all files. It has no effect on [Client.Follow], and a client with a
+	// swarm downloads no part.
+	Files []string
+
 	// Swarm has downloads swap shards with peers, where the servers have a swarm, while
 	// [Client.Serve] runs. Fetch.LimitRate bounds the throughput to peers separately.
 	Swarm SwarmOptions
@@ -144,9 +152,19 @@ type Result struct {
 	// Input.
 	Path string
 
+	// Verified is what vouches for the bytes: [VerifiedWhole], or [VerifiedShards] for a part
+	// of a directory. It is empty for a broadcast.
+	Verified string
+
 	// Progress is the final progress.
 	Progress Progress
 }
+
+// What vouches for the bytes of a [Result].
+const (
+	VerifiedWhole  = "whole"  // the digest of the whole
+	VerifiedShards = "shards" // the digests of its shards
+)
 
 // A Client lists and downloads versions. Its methods may be called from any
 // goroutine.
@@ -157,6 +175,7 @@ type Client struct {
 	wait      time.Duration
 	noResume  bool
 	replace   bool
+	files     []string
 	progress  func(fetch.Progress) // or nil
 	logger    *slog.Logger
 	board     *relay.Board     // the arriving shards, for peers; nil without a swarm
@@ -182,7 +201,7 @@ func NewClient(opts ClientOptions) (*Client, error) {
 	}
 	c := &Client{
 		pool: pool, client: client.New(pool, logger), outputDir: cmp.Or(opts.OutputDir, DefaultOutputDir),
-		wait: opts.Wait, noResume: opts.NoResume, replace: opts.Replace, logger: logger,
+		wait: opts.Wait, noResume: opts.NoResume, replace: opts.Replace, files: opts.Files, logger: logger,
 	}
 	if opts.Progress != nil {
 		c.progress = func(p fetch.Progress) { opts.Progress(c.progressOf(p)) }
@@ -275,6 +294,9 @@ func (c *Client) download(ctx context.Context, version string, d client.Download
 	path := d.Path
 	d.Dir, d.Named, d.Replace = c.outputDir, func(name string) { path = name }, c.replace
 	d.Afresh, d.Patient, d.Progress = c.noResume, true, c.progress
+	if d.To == nil {
+		d.Files = c.files
+	}
 	of := func(e distfile.Entry) client.Download {
 		d := d
 		d.Entry = e
@@ -290,7 +312,12 @@ func (c *Client) download(ctx context.Context, version string, d client.Download
 	if err != nil {
 		return Result{}, err
 	}
-	got := Result{Version: versionOf(entry.Version, m), Path: path, Progress: c.progressOf(went)}
+	got := Result{
+		Version: versionOf(entry.Version, m), Path: path, Verified: VerifiedWhole, Progress: c.progressOf(went),
+	}
+	if d.Files != nil {
+		got.Verified = VerifiedShards
+	}
 	if d.To != nil {
 		got.Path = ""
 	}

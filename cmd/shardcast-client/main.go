@@ -54,13 +54,12 @@ not listed yet. It shows its progress on stderr.`,
   shardcast-client --servers 192.168.1.100 --version v1 --progress none --json
   shardcast-client follow --servers 192.168.1.100 --output-dir ./weights
   IP_ADDR_LIST="192.168.1.100 192.168.1.101" shardcast-client --version latest`,
-		Args: cobra.NoArgs,
+		Args: d.takePatterns,
 		RunE: func(cmd *cobra.Command, _ []string) error { return d.run(cmd) },
 	}
 	flags := root.Flags()
 	cli.ServersFlag(flags, &d.opts.Servers, "servers", "servers")
 	flags.BoolVar(&d.list, "list", false, "list the versions")
-	flags.BoolVar(&d.files, "files", false, "with --list: list the files of versions that are directories, too")
 	flags.StringVar(&d.version, "version", "",
 		"`VERSION` to download: v1, v2 and so on, latest, or labels such as step=1200")
 	cli.Note(flags, "version", "run=a,step=7 is the newest version that counts and has both labels.")
@@ -83,6 +82,13 @@ not listed yet. It shows its progress on stderr.`,
 	flags.BoolVar(&d.opts.Replace, "replace", false,
 		"replace a directory of that name, whatever is in it, by a version that is a directory")
 	cli.Note(flags, "replace", "Otherwise only an empty one is replaced, and one that a download has put there.")
+	flags.StringArrayVar(&d.opts.Files, "files", nil,
+		"`PATTERN` of the files to fetch of a directory; may be repeated. With --list and no PATTERN: list them "+
+			"(default all)")
+	flags.Lookup("files").NoOptDefVal = noPattern
+	cli.Env(flags, "files", "")
+	cli.Note(flags, "files", "Patterns are as of broadcast --include. Only the shards with these files are fetched; "+
+		"the digests that most servers state of them are verified, and not that of the whole.")
 	flags.BoolVar(&d.opts.NoResume, "no-resume", false, "begin afresh, without an earlier file or partial file")
 	cli.Under(flags, cli.Fetch)
 	d.addShared(flags)
@@ -111,13 +117,29 @@ func (d *download) addShared(flags *pflag.FlagSet) {
 	cli.Under(flags, cli.Expert)
 }
 
+// noPattern stands for the value of --files without one. It is no pattern.
+const noPattern = "/"
+
+// takePatterns gives each --files without a value the next argument, so that the value may
+// follow it as that of other flags, although --list needs none. Further ones are an error.
+func (d *download) takePatterns(cmd *cobra.Command, args []string) error {
+	for i, pattern := range d.opts.Files {
+		switch {
+		case pattern != noPattern || d.list:
+		case len(args) == 0:
+			return cli.Usage(errors.New("--files wants a PATTERN without --list"))
+		default:
+			d.opts.Files[i], args = args[0], args[1:]
+		}
+	}
+	return cobra.NoArgs(cmd, args)
+}
+
 func (d *download) run(cmd *cobra.Command) (err error) {
 	if d.list == (d.version != "") {
 		return cli.Usage(errors.New("give either --list or --version"))
 	}
-	if d.files && !d.list {
-		return cli.Usage(errors.New("--files has no effect without --list"))
-	}
+	d.files = d.list && len(d.opts.Files) > 0
 	if d.list && cli.Given(cmd.Flags(), "swarm") {
 		return cli.Usage(errors.New("--swarm has no effect with --list"))
 	}
@@ -126,6 +148,9 @@ func (d *download) run(cmd *cobra.Command) (err error) {
 	}
 	if d.outputFile == stdout && d.json {
 		return cli.Usage(errors.New("--json has no place with --output-file -, which writes the version to stdout"))
+	}
+	if !d.list && len(d.opts.Files) > 0 && (d.outputFile == stdout || d.opts.Swarm.Enabled) {
+		return cli.Usage(errors.New("--files has no place with --output-file - and --swarm, which take all of a version"))
 	}
 	if !d.list {
 		// A download does not end with the reader of its log, or of its output.

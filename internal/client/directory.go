@@ -23,6 +23,7 @@ import (
 //	lock       held by the download
 //	version    which version it is of, as the footer of a partial file says it, and by which list
 //	tree/      the files, which gets the final name
+//	rest       of a part of a tree, the bytes of other files that its shards have
 type treeContent struct {
 	dir     *os.Root
 	base    string       // the final name
@@ -31,6 +32,7 @@ type treeContent struct {
 	part    *os.Root
 	lock    *os.File
 	within  *os.Root // tree/
+	rest    *os.File // of a part, or nil
 	files   *tree.Dir
 	placed  bool
 }
@@ -40,6 +42,7 @@ const (
 	lockName    = "lock"
 	versionName = "version"
 	treeName    = "tree"
+	restName    = "rest"
 )
 
 // openTree opens the partial directory at to for the tree t, whose manifest is m, and
@@ -54,9 +57,15 @@ func openTree(
 	if err := c.claim(ctx); err != nil {
 		return nil, true, err
 	}
-	resumed, err := c.prepare(m, afresh)
-	if err == nil {
+	resumed, err := c.prepare(m, to.part, afresh)
+	switch {
+	case err != nil:
+	case to.part == nil:
 		c.files, err = tree.NewDir(c.within, t)
+	default:
+		if c.rest, err = c.part.OpenFile(restName, os.O_RDWR|os.O_CREATE, 0o600); err == nil {
+			c.files, err = tree.NewPartDir(c.within, to.part, c.rest)
+		}
 	}
 	if err != nil {
 		return nil, resumed, errors.Join(err, c.end(resumed))
@@ -101,9 +110,14 @@ func (c *treeContent) claim(ctx context.Context) (err error) {
 
 // prepare makes the partial directory ready for m, and reports whether files of an earlier
 // download of it are there.
-func (c *treeContent) prepare(m shard.Manifest, afresh bool) (resumed bool, err error) {
+func (c *treeContent) prepare(m shard.Manifest, part *tree.Part, afresh bool) (resumed bool, err error) {
 	// By another list, files of other paths may be there.
 	want := []byte(footerOf(m.Digest) + m.Files.Digest.String() + "\n")
+	need := m.Size
+	if part != nil {
+		need = partSize(m, part)
+		want = append(want, shard.Digest(sha256.Sum256(part.Tree().Encode())).String()+"\n"...)
+	}
 	if !afresh {
 		was, err := c.part.ReadFile(versionName)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -112,7 +126,7 @@ func (c *treeContent) prepare(m shard.Manifest, afresh bool) (resumed bool, err 
 		resumed = bytes.Equal(was, want)
 	}
 	if !resumed {
-		if err := c.part.RemoveAll(treeName); err != nil {
+		if err := errors.Join(c.part.RemoveAll(treeName), c.part.RemoveAll(restName)); err != nil {
 			return false, err
 		}
 		if err := disk.WriteFile(c.part, versionName+".tmp", versionName, want, 0o600); err != nil {
@@ -125,7 +139,15 @@ func (c *treeContent) prepare(m shard.Manifest, afresh bool) (resumed bool, err 
 	if c.within, err = c.part.OpenRoot(treeName); err != nil {
 		return resumed, err
 	}
-	return resumed, disk.Need(c.dir.Name(), m.Size-disk.AllocatedBelow(c.within))
+	return resumed, disk.Need(c.dir.Name(), need-disk.AllocatedBelow(c.within))
+}
+
+// partSize is the size of the shards of m that part needs, in bytes.
+func partSize(m shard.Manifest, part *tree.Part) (size int64) {
+	for number := range part.Shards(m) {
+		size += m.Shard(number).Size
+	}
+	return size
 }
 
 // ReadAt reads from the files.
@@ -225,6 +247,9 @@ func (c *treeContent) end(keep bool) error {
 	if c.within != nil {
 		err = errors.Join(err, c.within.Close())
 	}
+	if c.rest != nil {
+		err = errors.Join(err, c.rest.Close())
+	}
 	if !keep || c.placed {
 		// The lock goes last, so that no other download finds half of it.
 		err = errors.Join(err, c.part.RemoveAll(treeName), c.part.RemoveAll(versionName),
@@ -278,6 +303,31 @@ func checkTreePlace(dir *os.Root, base string, insisted bool) (replace bool, err
 			"name another path, or use --replace to have it replaced with all that is in it")
 	}
 	return true, disk.CheckDirectory(dir, base)
+}
+
+// isSamePart reports whether the directory base in dir has the files of part and no others. It
+// logs before it reads the files.
+func isSamePart(ctx context.Context, dir *os.Root, base string, part *tree.Part, logger *slog.Logger) bool {
+	full := filepath.Join(dir.Name(), base)
+	source, err := tree.Open(full, tree.Options{})
+	if err != nil {
+		return false
+	}
+	defer source.Close()
+	want := part.Tree()
+	if source.Size() != want.Size() {
+		return false
+	}
+	logger.Info("verifying directory", "path", full)
+	for ctx.Err() == nil {
+		if _, err := io.CopyN(io.Discard, source, copyChunk); errors.Is(err, io.EOF) {
+			there, err := source.Tree()
+			return err == nil && bytes.Equal(there.Encode(), want.Encode())
+		} else if err != nil {
+			return false
+		}
+	}
+	return false
 }
 
 // isSameTree reports whether the directory base in dir is the tree of m. It logs before it

@@ -196,6 +196,85 @@ func TestAWrongDirectoryIsNeverThere(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
+func TestAPartOfADirectoryIsDownloadedByItsShards(t *testing.T) {
+	from, dir := model(t, "{}"), t.TempDir()
+	s := sitetest.Of(t, from)
+	c := newClient(t, s)
+	out := filepath.Join(dir, "out")
+	d := client.Download{Entry: find(t, c), Path: out, Files: []string{"part1.bin", "*.sh", "empty"}}
+	m, went, err := c.Download(t.Context(), d)
+	require.NoError(t, err)
+	got, want := read(t, out), read(t, from)
+	for _, name := range []string{"config.json", "sub/none", "sub/part0.bin", "sub/part2.bin"} {
+		delete(want, name)
+	}
+	assert.Equal(t, want, got)
+	assert.Less(t, went.Size, m.Size)
+	assert.Equal(t, went.Size, went.Received)
+	assert.Equal(t, []string{"out"}, names(t, dir))
+
+	_, went, err = c.Download(t.Context(), d)
+	require.NoError(t, err)
+	assert.Zero(t, went.Received, "it is there")
+	d.Files = []string{"*.json"}
+	_, _, err = c.Download(t.Context(), d)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"config.json"}, names(t, out), "another part replaces it")
+	d.Files = nil
+	_, _, err = c.Download(t.Context(), d)
+	require.NoError(t, err)
+	assert.Equal(t, read(t, from), read(t, out))
+
+	d.Files, d.Path = []string{"*.pt"}, filepath.Join(dir, "none")
+	_, _, err = c.Download(t.Context(), d)
+	require.ErrorContains(t, err, `none of its 7 files matches ["*.pt"]`)
+	assert.Equal(t, []string{"out"}, names(t, dir))
+}
+
+func TestAPartByAManifestThatFewStateIsNotBelieved(t *testing.T) {
+	from := model(t, "{}")
+	honest, other := sitetest.Of(t, from), sitetest.Of(t, from)
+	liar := sitetest.Lying(t, other, replaced("config.json", "confih.json"))
+	for name, sites := range map[string][]*sitetest.Site{
+		"two of three": {liar, honest, other}, "one of two": {liar, honest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t, sites...)
+			d := client.Download{
+				Entry: find(t, c), Path: filepath.Join(t.TempDir(), "out"), Files: []string{"part1.bin"},
+			}
+			_, _, err := c.Download(t.Context(), d)
+			if name == "one of two" {
+				require.ErrorIs(t, err, fetch.ErrIntegrity)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, read(t, from)["sub/part1.bin"], read(t, d.Path)["sub/part1.bin"])
+		})
+	}
+}
+
+func TestAnInterruptedPartIsContinued(t *testing.T) {
+	from, dir := model(t, "{}"), t.TempDir()
+	s := sitetest.Of(t, from)
+	c := newClient(t, s)
+	d := client.Download{Entry: find(t, c), Path: filepath.Join(dir, "out"), Files: []string{"part1.bin"}}
+	_, _, err := c.Download(t.Context(), d)
+	require.NoError(t, err)
+	require.NoError(t, os.RemoveAll(d.Path))
+	s.SpoilShard("shard_008.bin", http.NotFound)
+	_, first, err := c.Download(t.Context(), d)
+	require.Error(t, err)
+	require.Positive(t, first.Done)
+	s.SpoilShards(nil)
+	_, went, err := c.Download(t.Context(), d)
+	require.NoError(t, err)
+	assert.Positive(t, went.Resumed)
+	assert.Equal(t, went.Size, went.Resumed+went.Received-went.Wasted)
+	assert.Equal(t, read(t, from)["sub/part1.bin"], read(t, d.Path)["sub/part1.bin"])
+	assert.Equal(t, []string{"out"}, names(t, dir))
+}
+
 func TestADirectoryGoesToAWriterAsATar(t *testing.T) {
 	from, dir := model(t, "{}"), t.TempDir()
 	s := sitetest.Of(t, from)

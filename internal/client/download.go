@@ -44,6 +44,14 @@ type Download struct {
 	// which only the partial file is made. Nil means the file.
 	To io.Writer
 
+	// Files are patterns of the files of a tree to bring, see [tree.Options]. Then the output
+	// directory has these files alone, and nothing of other shards is fetched; the digests of
+	// shards that most servers state vouch for the bytes, and not that of the whole. Nil means
+	// all. A client that shares brings no part.
+	Files []string
+
+	part *tree.Part // by Files
+
 	// Patient is that of a [fetch.Task].
 	Patient bool
 
@@ -83,6 +91,7 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 			}
 			return out.shared
 		},
+		Part: func() map[int]bool { return out.needed }, Voted: d.Files != nil,
 		Open: func(ctx context.Context, m fetch.Manifest) (fetch.Sink, error) {
 			// There is an output already when the bytes did not fit an earlier manifest.
 			err := c.discard(out, true)
@@ -120,8 +129,12 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	if err := c.end(d, out, went, err); err != nil {
 		return shard.Manifest{}, went, fmt.Errorf("download %s to %s: %w", d.Entry.Version, d.Path, err)
 	}
-	c.logger.Info("downloaded", "version", d.Entry.Version.String(), "file", d.Path, "bytes", m.Size,
-		"resumed", went.Resumed, "wasted", went.Wasted, "peers", went.Peers, "dur", time.Since(start))
+	verified, size := "whole", m.Size
+	if d.Files != nil {
+		verified, size = "shards", went.Size
+	}
+	c.logger.Info("downloaded", "version", d.Entry.Version.String(), "file", d.Path, "bytes", size,
+		"verified", verified, "resumed", went.Resumed, "wasted", went.Wasted, "peers", went.Peers, "dur", time.Since(start))
 	return m, went, nil
 }
 
@@ -181,6 +194,11 @@ func (c *Client) open(ctx context.Context, d Download, of fetch.Manifest) (*outp
 			return nil, err
 		}
 	}
+	if d.Files != nil {
+		if d.part, err = c.partOf(t, d.Files); err != nil {
+			return nil, local{err}
+		}
+	}
 	at, err := c.place(ctx, d, m, t)
 	if err != nil {
 		return nil, local{fmt.Errorf("write %s: %w", d.Path, err)}
@@ -190,6 +208,9 @@ func (c *Client) open(ctx context.Context, d Download, of fetch.Manifest) (*outp
 	if err != nil {
 		return nil, local{fmt.Errorf("write %s: %w", d.Path, err)}
 	}
+	if d.part != nil {
+		out.needed = d.part.Shards(m)
+	}
 	if c.sharing == nil {
 		return out, nil
 	}
@@ -197,6 +218,21 @@ func (c *Client) open(ctx context.Context, d Download, of fetch.Manifest) (*outp
 		return nil, errors.Join(err, c.discard(out, out.resumed))
 	}
 	return out, nil
+}
+
+// partOf returns the part of t, which is nil for a file, that patterns choose.
+func (c *Client) partOf(t *tree.Tree, patterns []string) (*tree.Part, error) {
+	switch {
+	case t == nil:
+		return nil, errors.New("the version is one file; patterns (--files) choose files of a directory")
+	case c.sharing != nil:
+		return nil, errors.New("a part of a directory (--files) is not shared with peers; fetch it without a swarm")
+	}
+	part, err := t.Part(patterns)
+	if err != nil {
+		return nil, fmt.Errorf("choose files (--files): %w", err)
+	}
+	return part, nil
 }
 
 // directory is the directory of the output.
@@ -222,12 +258,13 @@ type at struct {
 	base       string
 	replace    bool         // a directory of that name
 	mayReplace func() error // or nil
+	part       *tree.Part   // which of its files, or nil for all
 }
 
 // place returns the place of the output for m, and its tree t, where it may get its name in
 // the end.
 func (c *Client) place(ctx context.Context, d Download, m shard.Manifest, t *tree.Tree) (to at, err error) {
-	to.mayReplace = d.MayReplace
+	to.mayReplace, to.part = d.MayReplace, d.part
 	if d.Place != nil {
 		to.dir, to.base, err = d.Place(m, t)
 	} else {
@@ -260,7 +297,9 @@ func (c *Client) place(ctx context.Context, d Download, m shard.Manifest, t *tre
 func (c *Client) isComplete(ctx context.Context, d Download, m shard.Manifest, dir *os.Root, base string) error {
 	logger := c.logger.With("version", d.Entry.Version.String())
 	if m.Files != nil {
-		if m.Digest == d.Entry.Digest && isSameTree(ctx, dir, base, m, logger) {
+		same := d.part == nil && m.Digest == d.Entry.Digest && isSameTree(ctx, dir, base, m, logger) ||
+			d.part != nil && isSamePart(ctx, dir, base, d.part, logger)
+		if same {
 			return complete{m}
 		}
 		return context.Cause(ctx)

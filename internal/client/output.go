@@ -25,6 +25,7 @@ type output struct {
 	resumed bool           // an earlier download's bytes may be in it
 	placed  bool           // it has the final name
 	shared  *relay.Version // for peers to read, or nil
+	needed  map[int]bool   // the numbers of the shards that a part of a tree needs, or nil for all
 }
 
 // lockWait is how long a download waits for another one to the same path. The process

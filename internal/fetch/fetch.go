@@ -64,6 +64,15 @@ type Task struct {
 	// by [Pool.Files], whose errors it passes on.
 	Open func(ctx context.Context, m Manifest) (Sink, error)
 
+	// Part returns the numbers of the shards to bring to the sink that was opened last. Then the
+	// whole is not verified; all shards have the digests of a manifest. Nil, here
+	// or as the result, means all shards. It has no effect in a swarm.
+	Part func() map[int]bool
+
+	// Voted has only a manifest believed whose shards and files more than half of the servers
+	// state that list the entry and answer with a manifest.
+	Voted bool
+
 	// Audience returns the readers of the version while it comes to the sink that was
 	// opened last. Then no bytes are taken on their way through a server that is not nearer
 	// to the origin, or two could wait for one another. Nil means that no reader does.
@@ -221,6 +230,11 @@ func (f *fetching) alone(
 
 // by fetches a version by a manifest of a server.
 func (f *fetching) by(ctx context.Context, m offers.Manifest, want *offers.Want) (shard.Manifest, error) {
+	if f.task.Voted {
+		if err := f.pool.offers.Agree(ctx, m); err != nil {
+			return shard.Manifest{}, err
+		}
+	}
 	got, _, err := f.transfer(ctx, m, want, nil)
 	return got, err
 }
@@ -247,15 +261,19 @@ func (f *fetching) transfer(
 	if f.task.Audience != nil {
 		audience = f.task.Audience()
 	}
+	var part map[int]bool
+	if f.task.Part != nil {
+		part = f.task.Part()
+	}
 	p, plain := f.pool, m.Source == nil
 	inSwarm := p.opts.Swarm && audience != nil && !plain
 	verifier := verify.New(verify.Options{
-		Manifest: m.Stated, Listed: f.task.Entry.Digest, Plain: plain,
+		Manifest: m.Stated, Listed: f.task.Entry.Digest, Plain: plain, Part: part,
 		Each: audience != nil && !inSwarm, BLAKE3: f.task.BLAKE3,
 		Open: func(s shard.Shard) (verify.Place, error) { return sink.Open(s) },
 	})
 	t := transfer.New(transfer.Options{
-		Version: want.Entry.Version, Manifest: m.Stated, Pinned: !plain,
+		Version: want.Entry.Version, Manifest: m.Stated, Pinned: !plain, Only: part,
 		Patient: plain && f.task.Patient, Afresh: only != nil,
 		Sink: sink, Audience: audience, Verifier: verifier,
 		Get: func(ctx context.Context, s *remote.Server, number int, r remote.Request) (*remote.Body, error) {

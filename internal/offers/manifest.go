@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
@@ -168,6 +170,57 @@ func (c *Choice) Distrust(m Manifest, err error) {
 	if m.Tier == 1 || !c.offers.listings.lists(m.Source, c.want.Entry) {
 		c.want.refuse(m.Source, c.last)
 	}
+}
+
+// voteFor is how long other servers have to state what they know of a manifest: one that hangs
+// has no vote.
+const voteFor = 5 * time.Second
+
+// Agree returns nil if more than half of the servers that list the version of m, and answer
+// with a manifest, state the shards and files of m. Otherwise the error matches
+// [shard.ErrIntegrity], or is the cause of ctx's end.
+func (o *Offers) Agree(ctx context.Context, m Manifest) error {
+	bounded, cancel := context.WithTimeout(ctx, voteFor)
+	defer cancel()
+	w := o.Want(m.Entry)
+	votes := make(chan string) // the names of servers that state another manifest, or nothing
+	var asking sync.WaitGroup
+	for _, s := range o.opts.Roster.Servers() {
+		if s == m.Source || !w.May(s) {
+			continue
+		}
+		asking.Go(func() {
+			other, err := o.manifestAt(bounded, s, m.Entry)
+			switch {
+			case err != nil:
+			case alreadyTried([]shard.Manifest{m.Stated}, other.Stated):
+				votes <- ""
+			default:
+				votes <- s.Name
+			}
+		})
+	}
+	go func() {
+		asking.Wait()
+		close(votes)
+	}()
+	agree, others := 1, []string(nil)
+	for name := range votes {
+		if name == "" {
+			agree++
+		} else {
+			others = append(others, name)
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if agree > len(others) {
+		return nil
+	}
+	slices.Sort(others)
+	return remote.Matching(fmt.Errorf("its shards are stated by %d of %d servers, and others by %s",
+		agree, agree+len(others), strings.Join(others, ", ")), shard.ErrIntegrity)
 }
 
 // alreadyTried reports whether one of tried has the same shards and files as m.

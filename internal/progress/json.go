@@ -30,6 +30,7 @@ type versionObject struct {
 	Pinned    bool              `json:"pinned,omitempty"` // in a data directory
 
 	Path     *string         `json:"path,omitempty"`
+	Verified string          `json:"verified,omitempty"` // shards, where the whole is not
 	Progress *progressObject `json:"progress,omitempty"`
 
 	Seconds *float64 `json:"seconds,omitempty"` // of a broadcast
@@ -89,6 +90,9 @@ func WriteHeldVersion(w io.Writer, v shardcast.HeldVersion) error {
 func WriteResult(w io.Writer, r shardcast.Result) error {
 	object, progress := versionOf(r.Version), progressOf("done", r.Progress)
 	object.Path, object.Progress = &r.Path, &progress
+	if r.Verified == shardcast.VerifiedShards {
+		object.Verified = r.Verified
+	}
 	return writeLine(w, object)
 }
 

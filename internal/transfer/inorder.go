@@ -69,6 +69,11 @@ func NewInOrder(
 	t *Transfer, timeout time.Duration, tier int, job func(do func(*remote.Server) error) roster.Job,
 ) *InOrder {
 	p := &InOrder{transfer: t, roster: t.opts.Roster, job: job, begun: make([]bool, len(t.digests))}
+	if t.opts.Only != nil {
+		for i := range p.begun {
+			p.begun[i] = !t.opts.Only[i+1]
+		}
+	}
 	p.header = Header(timeout)
 	if t.opts.Audience != nil {
 		// A server that has the version from us must not make us wait for it.

@@ -63,6 +63,9 @@ type Options struct {
 	// Patient waits for shards that servers lack, see [roster.Later].
 	Patient bool
 
+	// Only are the numbers of the shards to bring. Nil means all.
+	Only map[int]bool
+
 	// Afresh has the data that an earlier fetch has left fetched again.
 	Afresh bool
 
@@ -162,7 +165,7 @@ func (t *Transfer) Changed() <-chan struct{} { return t.changed.Wait() }
 // Run brings all shards as the plan says, and returns the manifest with all digests. Errors
 // are those of the plan, of places, and of [verify.Verifier.Whole], or what ended ctx.
 func (t *Transfer) Run(ctx context.Context, plan Plan) (m shard.Manifest, err error) {
-	t.opts.Tally.begin(t.opts.Manifest.Size)
+	t.opts.Tally.begin(t.size())
 	watched, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { t.watch(watched, plan) })
@@ -189,6 +192,18 @@ func (t *Transfer) Run(ctx context.Context, plan Plan) (m shard.Manifest, err er
 	}
 	m.Shards = t.digests
 	return m, nil
+}
+
+// size is that of all shards to bring.
+func (t *Transfer) size() int64 {
+	if t.opts.Only == nil {
+		return t.opts.Manifest.Size
+	}
+	var size int64
+	for number := range t.opts.Only {
+		size += t.opts.Manifest.Shard(number).Size
+	}
+	return size
 }
 
 // watch updates the paces of all pulls every tick.
@@ -363,10 +378,13 @@ func (t *Transfer) IsFrom(s *remote.Server) bool {
 	return len(t.senders) == 1 && t.senders[s.Name]
 }
 
-// Shards returns the number of shards, and how many of them are right and in their places.
+// Shards returns the number of shards to bring, and how many of them are right and in their places.
 func (t *Transfer) Shards() (count, done int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.opts.Only != nil {
+		return len(t.opts.Only), t.done
+	}
 	return len(t.digests), t.done
 }
 

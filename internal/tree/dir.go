@@ -29,8 +29,9 @@ const maxOpen = 256
 type Dir struct {
 	root  *os.Root
 	tree  *Tree
-	began bool // by an earlier Dir
-	reads bool // and does not write
+	began bool       // by an earlier Dir
+	reads bool       // and does not write
+	rest  *remainder // or nil
 
 	mu    sync.Mutex      // guards the fields below
 	made  []bool          // whether each file of the tree has been made
@@ -63,9 +64,12 @@ type file struct {
 // NewDir returns the Dir of t in root, which it does not close, and makes the directories of
 // t there. The error matches [ErrClash], and names two paths, if the file system takes them
 // for one.
-func NewDir(root *os.Root, t *Tree) (*Dir, error) {
+func NewDir(root *os.Root, t *Tree) (*Dir, error) { return newDir(root, t, nil) }
+
+func newDir(root *os.Root, t *Tree, rest *remainder) (*Dir, error) {
 	d := &Dir{
-		root: root, tree: t, made: make([]bool, len(t.files)), there: map[string]bool{".": true}, differs: make(map[int64]byte),
+		root: root, tree: t, rest: rest, began: rest != nil && rest.began,
+		made: make([]bool, len(t.files)), there: map[string]bool{".": true}, differs: make(map[int64]byte),
 		open: make(map[int]*file), dirs: make(map[string]*os.Root),
 	}
 	err := fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
@@ -80,7 +84,10 @@ func NewDir(root *os.Root, t *Tree) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range t.files {
+	for i, f := range t.files {
+		if !d.wants(i) {
+			continue
+		}
 		parent := path.Dir(f.Path)
 		if f.Directory {
 			parent = f.Path
@@ -126,7 +133,7 @@ func (d *Dir) makeAlike() error {
 	}
 	all := make([]folded, 0, len(d.tree.files))
 	for i, f := range d.tree.files {
-		if !f.Directory {
+		if !f.Directory && d.wants(i) {
 			all = append(all, folded{maphash.String(seed, strings.ToLower(f.Path)), i})
 		}
 	}
@@ -315,6 +322,10 @@ func (d *Dir) WriteAt(p []byte, offset int64) (n int, err error) {
 }
 
 func (d *Dir) write(part Piece, p []byte) error {
+	if !d.wants(part.File) {
+		_, err := d.rest.file.WriteAt(p, part.Offset)
+		return err
+	}
 	f, err := d.acquire(part.File, true)
 	if err != nil {
 		return err
@@ -393,8 +404,16 @@ func (d *Dir) readMade(part Piece, into []byte) {
 }
 
 func (d *Dir) read(part Piece, into []byte) error {
-	f, err := d.acquire(part.File, false)
 	n := 0
+	if !d.wants(part.File) {
+		n, err := d.rest.file.ReadAt(into, part.Offset)
+		clear(into[n:])
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	}
+	f, err := d.acquire(part.File, false)
 	if err == nil {
 		defer d.release(f)
 		n, err = f.of.ReadAt(into, part.At)
@@ -439,6 +458,9 @@ func (d *Dir) Written(from, to int64) ([]disk.Range, error) {
 }
 
 func (d *Dir) writtenOf(part Piece) ([]disk.Range, error) {
+	if !d.wants(part.File) {
+		return disk.Written(d.rest.file, part.Offset, part.Offset+part.Size)
+	}
 	f, err := d.acquire(part.File, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -454,7 +476,7 @@ func (d *Dir) writtenOf(part Piece) ([]disk.Range, error) {
 // the tree, and syncs all to the disk. Everything must have been written.
 func (d *Dir) Finish() error {
 	for i, f := range d.tree.files {
-		if !f.Directory && f.Size == 0 {
+		if !f.Directory && f.Size == 0 && d.wants(i) {
 			at, err := d.acquire(i, true)
 			if err != nil {
 				return err
@@ -478,7 +500,7 @@ func (d *Dir) check() error {
 			return err
 		}
 		i, ok := find(d.tree.files, name)
-		if !ok {
+		if !ok || !d.wants(i) {
 			return fmt.Errorf("%s is not of the version; remove it", filepath.Join(d.root.Name(), name))
 		}
 		info, err := entry.Info()

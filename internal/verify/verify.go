@@ -47,6 +47,10 @@ type Options struct {
 	// Plain says that no server has a manifest.
 	Plain bool
 
+	// Part are the numbers of the shards to check, one by one, and the whole is not checked.
+	// Nil means all.
+	Part map[int]bool
+
 	// Each has shards checked one by one.
 	Each bool
 
@@ -68,15 +72,19 @@ type Verifier struct {
 	opts    Options
 	each    atomic.Bool
 	strikes strikes
-	// One of these is nil. A third way of checking goes into New, Waiting, Came and Whole.
+	// Two of these are nil. A fourth way of checking goes into New, Waiting, Came and Whole.
 	order  *order
 	behind *behind
+	some   *some
 }
 
 // New returns a Verifier that has seen nothing yet.
 func New(opts Options) *Verifier {
 	v := &Verifier{opts: opts, strikes: strikes{count: make(map[string]int)}}
-	if opts.Each || opts.BLAKE3 || opts.Plain || opts.Manifest.Digest != opts.Listed {
+	if opts.Part != nil {
+		v.each.Store(true)
+		v.some = newSome(opts)
+	} else if opts.Each || opts.BLAKE3 || opts.Plain || opts.Manifest.Digest != opts.Listed {
 		v.each.Store(true)
 		v.behind = newBehind(opts)
 	} else {
@@ -140,6 +148,10 @@ func (v *Verifier) Came(ctx context.Context, c *Check, buf []byte) iter.Seq2[Ver
 				return
 			}
 		}
+		if v.some != nil {
+			v.some.kept <- c.Shard.Number // has room for each once
+			return
+		}
 		if v.behind != nil {
 			v.behind.kept <- c.Shard.Number // has room for each once
 			return
@@ -148,11 +160,15 @@ func (v *Verifier) Came(ctx context.Context, c *Check, buf []byte) iter.Seq2[Ver
 	}
 }
 
-// Whole waits until all shards are right, and returns the digests of the file, of which
+// Whole waits until all shards are right, or those of a part, whose digests are those that the
+// manifest states, and returns the digests of the file, of which
 // the BLAKE3 is zero if nothing depends on it. Errors match [shard.ErrIntegrity] if they
 // are not what is listed or what the manifest states, and are those of places, or what
 // ended ctx, otherwise.
 func (v *Verifier) Whole(ctx context.Context) (sha256, blake3 shard.Digest, err error) {
+	if v.some != nil {
+		return v.opts.Manifest.Digest, v.opts.Manifest.BLAKE3, v.some.whole(ctx)
+	}
 	if v.order != nil {
 		sha256, err = v.order.whole(ctx)
 	} else {
