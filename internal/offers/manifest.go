@@ -190,7 +190,7 @@ func (o *Offers) Agree(ctx context.Context, m Manifest) error {
 			continue
 		}
 		asking.Go(func() {
-			other, err := o.manifestAt(bounded, s, m.Entry)
+			other, err := o.manifestAt(bounded, s, m.Entry, m.Entry)
 			switch {
 			case err != nil:
 			case alreadyTried([]shard.Manifest{m.Stated}, other.Stated):
