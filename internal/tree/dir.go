@@ -100,7 +100,7 @@ func newDir(root *os.Root, t *Tree, rest *remainder) (*Dir, error) {
 }
 
 // NewReader returns a Dir of t in root, which it does not close, for [Dir.ReadAt] alone:
-// another Dir may write to the files.
+// another Dir may write to the files. Contents that are not there, or not any more, are errors.
 func NewReader(root *os.Root, t *Tree) *Dir {
 	return &Dir{root: root, tree: t, reads: true, open: make(map[int]*file), dirs: make(map[string]*os.Root)}
 }
@@ -418,11 +418,11 @@ func (d *Dir) read(part Piece, into []byte) error {
 		defer d.release(f)
 		n, err = f.of.ReadAt(into, part.At)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, io.EOF) {
-		return err
+	if err == nil || !d.reads && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.EOF)) {
+		clear(into[n:])
+		return nil
 	}
-	clear(into[n:])
-	return nil
+	return err
 }
 
 // Written returns the parts of the stream between from and to that may have been written by

@@ -480,3 +480,22 @@ func FuzzDir(f *testing.F) {
 		require.Len(t, entries, 1)
 	})
 }
+
+func TestContentThatWasRemovedIsNotReadAsZeros(t *testing.T) {
+	laid, text := stream(t, write(t, map[string]string{"a": "text", "b": "more"}), tree.Options{})
+	root, err := os.OpenRoot(t.TempDir())
+	require.NoError(t, err)
+	defer root.Close()
+	receive(t, root, laid, text, rand.New(rand.NewPCG(1, 1)))
+	reader := tree.NewReader(root, laid)
+	defer reader.Close()
+	got := make([]byte, len(text))
+	_, err = reader.ReadAt(got, 0)
+	require.NoError(t, err)
+	require.Equal(t, text, got)
+	other := tree.NewReader(root, laid)
+	defer other.Close()
+	require.NoError(t, root.Remove("b"))
+	_, err = other.ReadAt(got, 0)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
