@@ -288,6 +288,9 @@ func (d *directory) checkPlace(ctx context.Context, f *file) error {
 	case err != nil:
 		return err
 	case here && i < 0:
+		if err := d.chooseMarker(f); err != nil {
+			return err
+		}
 		d.record.put(*f)
 		return errHere
 	}
@@ -388,32 +391,17 @@ func (d *directory) withParent(name string, do func(dir *os.Root, base string) e
 // trim removes all but the last versions that are kept. It returns the cause of ctx.
 func (d *directory) trim(ctx context.Context) error {
 	for len(d.record.Held) > d.keep {
-		f := d.record.Held[0]
-		if f.isTree() && !f.Found {
-			d.record.Held = slices.Delete(d.record.Held, 0, 1)
+		switch f := d.record.Held[0]; {
+		case f.Found:
+			d.unmark(f)
+		case f.isTree():
 			d.record.Leaving = append(d.record.Leaving, f)
-			continue
-		}
-		here, err := d.stillHere(ctx, &f)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil { // so it may be another file
-			d.logger.Warn("old version not removed", "version", f.Version.String(), "err", err)
+		default:
+			if err := d.removeFile(ctx, f); err != nil {
+				return err
+			}
 		}
 		d.record.Held = slices.Delete(d.record.Held, 0, 1)
-		if f.Found {
-			continue
-		}
-		d.unmark(f)
-		if !here {
-			continue
-		}
-		if err := d.root.Remove(f.Path); err != nil {
-			d.logger.Warn("old version not removed", "version", f.Version.String(), "err", err)
-			continue
-		}
-		d.logger.Info("old version removed", "version", f.Version.String(), "file", d.full(f.Path))
 	}
 	if len(d.record.Leaving) > 0 {
 		if err := d.save(); err != nil {
@@ -424,6 +412,25 @@ func (d *directory) trim(ctx context.Context) error {
 		}
 	}
 	d.tidy()
+	return nil
+}
+
+// removeFile removes the file f, if it is still there, and its marker. It returns the cause of
+// ctx.
+func (d *directory) removeFile(ctx context.Context, f file) error {
+	here, err := d.stillHere(ctx, &f)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	d.unmark(f)
+	if err == nil && here {
+		if err = d.root.Remove(f.Path); err == nil {
+			d.logger.Info("old version removed", "version", f.Version.String(), "file", d.full(f.Path))
+		}
+	}
+	if err != nil { // one that cannot be read now may be another file
+		d.logger.Warn("old version not removed", "version", f.Version.String(), "err", err)
+	}
 	return nil
 }
 
