@@ -42,10 +42,10 @@ type connections struct {
 	metrics *metrics.Metrics
 	logger  *slog.Logger
 
-	mu     sync.Mutex // guards what follows
-	open   map[net.Conn]*connection
-	idle   *list.List // of *connection, the longest idle first
-	hosts  map[netip.Prefix]int
+	mu    sync.Mutex // guards what follows
+	open  map[net.Conn]*connection
+	idle  *list.List // of *connection, the longest idle first
+	hosts map[netip.Prefix]int
 
 	warnings occasional
 }
