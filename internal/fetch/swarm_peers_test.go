@@ -413,7 +413,7 @@ func TestRelaysThatBreakWrongShardsOffAreRefusedAfterTheThird(t *testing.T) {
 	for name, tc := range map[string]struct {
 		peers int
 		most  float64
-	}{"one": {1, 30}, "four": {4, 80}} {
+	}{"one": {1, 6}, "four": {4, 50}} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, publish(t, size, shardSize), func(t *testing.T, n *network) {
 				var peers []*host
@@ -426,7 +426,10 @@ func TestRelaysThatBreakWrongShardsOffAreRefusedAfterTheThird(t *testing.T) {
 				assert.LessOrEqual(t, got.wastedPercent(), tc.most)
 				assert.Empty(t, got.log.with("not asked again", "origin"))
 				for _, p := range peers {
-					assert.Len(t, got.log.with("level=WARN", "not asked again", "upstream=http://"+p.name+":80"), 1, p.name)
+					named := got.log.with("level=WARN", "not asked again", "upstream=http://"+p.name+":80")
+					if assert.LessOrEqual(t, len(named), 1, p.name); tc.peers == 1 {
+						assert.Len(t, named, 1)
+					}
 				}
 			})
 		})

@@ -29,6 +29,10 @@ const (
 	// passing on: that need not be its fault, and it may have much else.
 	lessForRelays = 32
 
+	// mostInterrupted is how often that is so for a version: one that goes on like that may
+	// send wrong bytes, and know it.
+	mostInterrupted = 3
+
 	// mostBusy is how often in a row a peer may be busy that has done what it was asked
 	// before, until it counts as one that sends nothing.
 	mostBusy = 16
@@ -54,6 +58,7 @@ type neighbour struct {
 	under  int  // shards that it is asked for
 	sound  bool // it has done what it was asked last, unless it was busy
 	busy   int  // how often it was in a row
+	broken int  // how often it has broken off what it was passing on
 	later  time.Time
 	pause  backoff.Doubling // after failures
 	failed time.Time        // the last time
@@ -263,7 +268,7 @@ func (p *Plan) fromPeer(ctx context.Context, s *transfer.Span, pick swarm.Pick, 
 	default:
 		p.opts.Logger.Debug("peer failed", "version", p.opts.Version.String(), "peer", n.peer.server.Name, "err", err)
 		wait := p.failedAt(n, start)
-		if errors.Is(err, transfer.ErrInterrupted) {
+		if errors.Is(err, transfer.ErrInterrupted) && p.isLenient(n) {
 			wait /= lessForRelays
 		}
 		p.putOff(n, wait)
@@ -281,6 +286,15 @@ func (p *Plan) failedAt(n *neighbour, start time.Time) time.Duration {
 	}
 	n.failed = time.Now()
 	return n.pause.Next()
+}
+
+// isLenient counts that n has broken off what it was passing on, and reports whether that may
+// be no fault of its own.
+func (p *Plan) isLenient(n *neighbour) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n.broken++
+	return n.broken <= mostInterrupted
 }
 
 // putOff has n not asked for a while.
