@@ -4,8 +4,7 @@
 //
 // What a caller may lean on: an arriving version takes the place of a held one of the same
 // number, which is about to be replaced; and a version that moves from the board to the
-// directory, or back, is in every answer that is made meanwhile, since the board is read
-// before the directory.
+// directory, or back, is in every answer that is made meanwhile.
 package catalog
 
 import (

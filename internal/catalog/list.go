@@ -21,15 +21,13 @@ func (c *Catalog) Entries() ([]distfile.Entry, error) {
 
 // entries returns also those that are arriving.
 func (c *Catalog) entries() (all, arriving []distfile.Entry, err error) {
-	before, _ := c.board.Listed()
-	held, err := c.store.Distribution()
+	// A version that moves between the board and the directory meanwhile is in one of them.
+	// Were it in none, other nodes would take it for retired.
+	var held []distfile.Entry
+	arriving = c.board.Look(func() { held, err = c.store.Distribution() })
 	if err != nil {
 		return nil, nil, err
 	}
-	// A version that moves from the board to the directory, or back, between these reads is
-	// in one of the three. Were it in none, other nodes would take it for retired.
-	after, _ := c.board.Listed()
-	arriving = union(before, after)
 	return union(held, arriving), arriving, nil
 }
 
@@ -86,6 +84,9 @@ func (c *Catalog) Offers() ([]Offer, error) {
 		}
 		before := c.described[e.Version]
 		d, err := describe(e, before)
+		if arrives && errors.Is(err, fs.ErrNotExist) { // it has just moved to the directory
+			d, err = c.describeHeld(e, before)
+		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && before.isOf(e) {
 			d, err = before, nil // it cannot be read now, and is the same file
 		}

@@ -57,13 +57,22 @@ type Board struct {
 	mu       sync.Mutex // guards what follows
 	listed   map[shard.Version]distfile.Entry
 	arriving map[shard.Version]*Version
+	looks    map[*look]struct{}
 
 	changed signal.Signal // of listed
 }
 
+// look has the versions that are taken off the board during a [Board.Look].
+type look struct {
+	gone map[shard.Version]distfile.Entry
+}
+
 // NewBoard returns a board with nothing on it.
 func NewBoard() *Board {
-	return &Board{listed: make(map[shard.Version]distfile.Entry), arriving: make(map[shard.Version]*Version)}
+	return &Board{
+		listed: make(map[shard.Version]distfile.Entry), arriving: make(map[shard.Version]*Version),
+		looks: make(map[*look]struct{}),
+	}
 }
 
 // List puts e on offer before it is held, also while no fetch is under way.
@@ -81,7 +90,10 @@ func (b *Board) List(e distfile.Entry) {
 func (b *Board) Unlist(v shard.Version) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, ok := b.listed[v]; ok {
+	if e, ok := b.listed[v]; ok {
+		for l := range b.looks {
+			l.gone[v] = e
+		}
 		delete(b.listed, v)
 		b.changed.Raise()
 	}
@@ -92,9 +104,30 @@ func (b *Board) Unlist(v shard.Version) {
 func (b *Board) Listed() ([]distfile.Entry, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	entries := slices.Collect(maps.Values(b.listed))
-	slices.SortFunc(entries, func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) })
-	return entries, b.changed.Wait()
+	return ascending(b.listed), b.changed.Wait()
+}
+
+// ascending returns entries by their numbers.
+func ascending(entries map[shard.Version]distfile.Entry) []distfile.Entry {
+	return slices.SortedFunc(maps.Values(entries), func(a, b distfile.Entry) int {
+		return cmp.Compare(a.Version, b.Version)
+	})
+}
+
+// Look calls f, and returns all entries that were listed at any time meanwhile, ascending, of
+// each version the last one. So a version that moves between the board and another place is in
+// one of the two, if f looks there.
+func (b *Board) Look(f func()) []distfile.Entry {
+	l := &look{gone: make(map[shard.Version]distfile.Entry)}
+	b.mu.Lock()
+	b.looks[l] = struct{}{}
+	b.mu.Unlock()
+	f()
+	b.mu.Lock()
+	delete(b.looks, l)
+	maps.Copy(l.gone, b.listed)
+	b.mu.Unlock()
+	return ascending(l.gone)
 }
 
 // Lists reports whether v is on offer.

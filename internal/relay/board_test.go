@@ -345,3 +345,24 @@ func TestAVersionLacksDigestsWhereNoUpstreamHasAManifest(t *testing.T) {
 	_, err := v.Text()
 	assert.ErrorIs(t, err, shard.ErrManifest)
 }
+
+// Whatever moves to and fro during a look, it was on the board at some time of it.
+func TestALookSeesAllThatWasOnTheBoardMeanwhile(t *testing.T) {
+	b := relay.NewBoard()
+	entry := func(v shard.Version, digest byte) distfile.Entry {
+		return distfile.Entry{Version: v, Digest: shard.Digest{digest}}
+	}
+	b.List(entry(1, 1))
+	b.List(entry(2, 1))
+	b.List(entry(3, 1))
+	seen := b.Look(func() {
+		b.Unlist(1)
+		b.List(entry(2, 2))
+		b.List(entry(4, 1))
+		b.Unlist(4)
+	})
+	assert.Equal(t, []distfile.Entry{entry(1, 1), entry(2, 2), entry(3, 1), entry(4, 1)}, seen)
+	now, _ := b.Listed()
+	assert.Equal(t, []distfile.Entry{entry(2, 2), entry(3, 1)}, now)
+	assert.Equal(t, now, b.Look(func() {}))
+}
