@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -173,8 +174,10 @@ func (d *directory) verify(ctx context.Context, f *file) (bool, error) {
 	if f.isTree() {
 		return d.verifyTree(ctx, f)
 	}
+	m := f.Manifest
+	m.Digest = cmp.Or(f.Offered, m.Digest) // by which it is right, whatever else the manifest states
 	same, err := client.Comparison{
-		Dir: d.root, Name: f.Path, Manifest: f.Manifest, Logger: d.logger.With("version", f.Version.String()),
+		Dir: d.root, Name: f.Path, Manifest: m, Logger: d.logger.With("version", f.Version.String()),
 	}.Run(ctx)
 	if err != nil || same == nil {
 		return false, err
