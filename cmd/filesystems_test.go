@@ -23,7 +23,7 @@ const (
 // programs that are killed.
 var onEach = []string{
 	"fewer_versions", "follow_beside", "follow_keep", "leftovers", "output_places", "output_refused", "planted",
-	"resume", "watch_marker",
+	"resume", "tree_killed", "watch_marker",
 }
 
 // cannotMount is the exit code of a shell that could not mount a file system.

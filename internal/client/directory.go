@@ -250,12 +250,28 @@ func (c *treeContent) end(keep bool) error {
 	if c.rest != nil {
 		err = errors.Join(err, c.rest.Close())
 	}
-	if !keep || c.placed {
-		// The lock goes last, so that no other download finds half of it.
-		err = errors.Join(err, c.part.RemoveAll(treeName), c.part.RemoveAll(versionName),
-			c.dir.RemoveAll(partName(c.base)))
+	if keep && !c.placed {
+		return errors.Join(err, c.lock.Close(), c.part.Close())
 	}
-	return errors.Join(err, c.lock.Close(), c.part.Close())
+	return errors.Join(err, removePart(c.dir, partName(c.base), c.part, c.lock))
+}
+
+// removePart removes the partial directory name in dir, which is part, and closes part and its
+// lock.
+func removePart(dir *os.Root, name string, part *os.Root, lock *os.File) error {
+	// The lock goes last, so that no other download finds half of it.
+	err := errors.Join(part.RemoveAll(treeName), part.RemoveAll(versionName))
+	failed := dir.RemoveAll(name)
+	err = errors.Join(err, lock.Close(), part.Close())
+	if errors.Is(failed, fs.ErrExist) { // it is not empty
+		// NFS and FUSE keep a file that is removed while it is open, as the lock is, under another
+		// name until it is closed. If another download has begun meanwhile, the directory stays.
+		failed = dir.Remove(name)
+		if errors.Is(failed, fs.ErrExist) || errors.Is(failed, fs.ErrNotExist) {
+			failed = nil
+		}
+	}
+	return errors.Join(err, failed)
 }
 
 func (c *treeContent) share() (reader, error) {

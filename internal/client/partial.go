@@ -174,7 +174,5 @@ func removeUnusedTree(ctx context.Context, dir *os.Root, name string) error {
 	if err != nil {
 		return errors.Join(err, part.Close())
 	}
-	// The lock goes last, so that no other download finds half of the directory.
-	return errors.Join(part.RemoveAll(treeName), part.RemoveAll(versionName), dir.RemoveAll(name),
-		lock.Close(), part.Close())
+	return removePart(dir, name, part, lock)
 }
