@@ -133,10 +133,10 @@ type Delivery struct {
 // nothing, it tries others, and comes back.
 //
 // Run waits for servers that are down, and for room on a full disk. It passes over a version that
-// was retired, has wrong bytes on every server, has a foreign file or a version that is kept in its
-// place, has no path by the template, or failed in three rounds of all attempts: it calls yield with the version's Entry and the error, and takes
-// the next version. As long as nothing newer comes, Run tries a version whose failure may pass
-// again after a while.
+// was retired, has wrong bytes on every server, has a foreign file or a version that is kept in
+// its place, has no path by the template, or failed in three rounds of all attempts: it calls
+// yield with the version's Entry and the error, and takes the next version. As long as nothing
+// newer comes, Run tries a version whose failure may pass again after a while.
 //
 // Run returns nil if yield ended it, the cause if ctx did, and otherwise an error of the
 // directory.

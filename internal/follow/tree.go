@@ -97,20 +97,34 @@ func (d *directory) readList(f file) ([]listed, error) {
 		return nil, err
 	}
 	defer from.Close()
+	list, err := parseList(bufio.NewReader(from))
+	if err != nil {
+		return nil, fmt.Errorf("the list %s: line %d: %w", d.full(f.listName()), len(list)+1, err)
+	}
+	return list, nil
+}
+
+// parseList parses a list, of which all paths are those of files below the tree's directory,
+// once each and in order. With an error it returns the lines before.
+func parseList(from io.Reader) ([]listed, error) {
 	var list []listed
-	for lines := json.NewDecoder(bufio.NewReader(from)); ; {
+	lines := json.NewDecoder(from)
+	for {
 		var l listed
-		switch err := lines.Decode(&l); {
-		case errors.Is(err, io.EOF):
+		err := lines.Decode(&l)
+		if errors.Is(err, io.EOF) {
 			return list, nil
-		case err != nil:
-		case len(list) == shard.MaxFiles:
-			err = errors.New("too many files")
-		default:
+		}
+		if err == nil {
 			err = tree.CheckPath(l.Path)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: line %d: %w", d.full(f.listName()), len(list)+1, err)
+		switch {
+		case err != nil:
+			return list, err
+		case len(list) == shard.MaxFiles:
+			return list, fmt.Errorf("more than %d files", shard.MaxFiles)
+		case len(list) > 0 && l.Path <= list[len(list)-1].Path:
+			return list, fmt.Errorf("%q is not in order", l.Path)
 		}
 		list = append(list, l)
 	}

@@ -152,8 +152,9 @@ func TestATreeThatGotItsNameJustBeforeACrashIsNotFetchedAgain(t *testing.T) {
 	}{
 		"whole":   {func(string) error { return nil }, []string{"+v1"}, false},
 		"not yet": {os.RemoveAll, []string{"+v1"}, true},
-		"another": {func(path string) error { return os.WriteFile(path+"/config.json", []byte("2"), 0o600) },
-			[]string{"-v1"}, false},
+		"another": {func(path string) error {
+			return os.WriteFile(path+"/config.json", []byte("2"), 0o600)
+		}, []string{"-v1"}, false},
 		"more": {func(path string) error { return os.Mkdir(path+"/more", 0o700) }, []string{"-v1"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
