@@ -58,6 +58,11 @@ type ClientOptions struct {
 	// one.
 	NoResume bool
 
+	// Seeds are paths of files and directories that may have bytes of versions, which are then
+	// copied instead of fetched, and verified as if a server had sent them. A seed that is
+	// missing or wrong costs no more than the fetch.
+	Seeds []string
+
 	// Replace has a version that is a directory replace any directory at its path, whatever
 	// is in it. Without it only an empty directory is replaced, and one that a download has
 	// put there.
@@ -176,6 +181,7 @@ type Client struct {
 	noResume  bool
 	replace   bool
 	files     []string
+	seeds     []client.Seed
 	progress  func(fetch.Progress) // or nil
 	logger    *slog.Logger
 	board     *relay.Board     // the arriving shards, for peers; nil without a swarm
@@ -202,6 +208,9 @@ func NewClient(opts ClientOptions) (*Client, error) {
 	c := &Client{
 		pool: pool, client: client.New(pool, logger), outputDir: cmp.Or(opts.OutputDir, DefaultOutputDir),
 		wait: opts.Wait, noResume: opts.NoResume, replace: opts.Replace, files: opts.Files, logger: logger,
+	}
+	for _, path := range opts.Seeds {
+		c.seeds = append(c.seeds, client.Seed{Path: path})
 	}
 	if opts.Progress != nil {
 		c.progress = func(p fetch.Progress) { opts.Progress(c.progressOf(p)) }
@@ -293,7 +302,7 @@ func (c *Client) download(ctx context.Context, version string, d client.Download
 	}
 	path := d.Path
 	d.Dir, d.Named, d.Replace = c.outputDir, func(name string) { path = name }, c.replace
-	d.Afresh, d.Patient, d.Progress = c.noResume, true, c.progress
+	d.Afresh, d.Patient, d.Progress, d.Seeds = c.noResume, true, c.progress, c.seeds
 	if d.To == nil {
 		d.Files = c.files
 	}

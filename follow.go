@@ -105,7 +105,7 @@ func (c *Client) follow(opts FollowOptions) (follow.Options, error) {
 		Pool: c.pool, Client: c.client, Logger: c.logger,
 		Dir: c.outputDir, Template: opts.Template, Keep: opts.Keep, All: opts.All, SkipStale: opts.SkipStale,
 		AcceptRestart: opts.AcceptRestart,
-		Marker:        opts.Marker, Link: opts.Link, Afresh: c.noResume, Progress: c.progress,
+		Marker:        opts.Marker, Link: opts.Link, Afresh: c.noResume, Seeds: c.seeds, Progress: c.progress,
 	}
 	if opts.From != "" {
 		var err error

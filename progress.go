@@ -24,7 +24,7 @@ type Progress struct {
 	// shard fails its digest.
 	Done int64
 
-	// Resumed is the part of Done that an earlier download fetched.
+	// Resumed is the part of Done that was here already: from an earlier download, or a seed.
 	Resumed int64
 
 	// Received is the number of bytes of shards that servers and peers have sent.

@@ -60,6 +60,7 @@ SIGINT or SIGTERM ends it with exit code 0, unless --once is given.`,
 	cli.RestartFlag(flags, &opts.AcceptRestart)
 	flags.BoolVar(&f.once, "once", false, "end after the next new version")
 	flags.BoolVar(&d.opts.NoResume, "no-resume", false, "begin each download afresh, without an earlier partial file")
+	d.addSeeds(flags)
 	cli.Under(flags, cli.Fetch)
 	flags.StringVar(&d.opts.OutputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` of the versions")
 	cli.Note(flags, "output-dir", "The client makes a missing one.")

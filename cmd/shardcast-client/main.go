@@ -90,6 +90,7 @@ not listed yet. It shows its progress on stderr.`,
 	cli.Note(flags, "files", "Patterns are as of broadcast --include. Only the shards with these files are fetched; "+
 		"the digests that most servers state of them are verified, and not that of the whole.")
 	flags.BoolVar(&d.opts.NoResume, "no-resume", false, "begin afresh, without an earlier file or partial file")
+	d.addSeeds(flags)
 	cli.Under(flags, cli.Fetch)
 	d.addShared(flags)
 	d.peers.addSeed(flags)
@@ -100,6 +101,13 @@ not listed yet. It shows its progress on stderr.`,
 	cli.AddTerms(root, cli.Files, ".FILE.shardcast-part", "The partial file of a download to FILE, beside it.")
 	root.AddCommand(followCommand(d.logger), verifyCommand(d.logger))
 	return root
+}
+
+// addSeeds adds --seed.
+func (d *download) addSeeds(flags *pflag.FlagSet) {
+	flags.StringArrayVar(&d.opts.Seeds, "seed", nil,
+		"`PATH` of a file or directory whose bytes need not be fetched; may be repeated")
+	cli.Note(flags, "seed", "What of it the version has, by digest, is copied and verified. Links in it are left out.")
 }
 
 // addShared adds the flags that a download and follow have.

@@ -17,6 +17,9 @@ type content interface {
 	io.ReaderAt
 	io.WriterAt
 
+	// CopyAt is WriteAt with size bytes of src from the offset from on, see [disk.Copy].
+	CopyAt(src *os.File, from, offset, size int64) error
+
 	// written returns the parts between two offsets that an earlier download may have
 	// written, counted from the first one.
 	written(from, to int64) ([]disk.Range, error)
@@ -86,10 +89,24 @@ func (f *fileContent) WriteAt(p []byte, offset int64) (int, error) {
 	f.writing.Lock()
 	n, err := f.file.WriteAt(p, offset)
 	f.writing.Unlock()
-	if end := (offset + int64(n)) / flushed * flushed; offset < end {
-		f.flush(end-flushed, flushed)
-	}
+	f.wrote(offset, int64(n))
 	return n, err
+}
+
+// wrote has the system begin to write the full units of a part to the disk.
+func (f *fileContent) wrote(offset, size int64) {
+	if from, end := offset/flushed*flushed, (offset+size)/flushed*flushed; offset < end {
+		f.flush(from, end-from)
+	}
+}
+
+// CopyAt copies to the file.
+func (f *fileContent) CopyAt(src *os.File, from, offset, size int64) error {
+	f.writing.Lock()
+	err := disk.Copy(f.file.File, offset, src, from, size)
+	f.writing.Unlock()
+	f.wrote(offset, size)
+	return err
 }
 
 func (f *fileContent) written(from, to int64) ([]disk.Range, error) {

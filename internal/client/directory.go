@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/reuse"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/tree"
 )
@@ -158,7 +159,17 @@ func (c *treeContent) WriteAt(p []byte, offset int64) (int, error) { return c.fi
 
 func (c *treeContent) check(offset, size int64) error { return c.files.Check(offset, size) }
 
-func (c *treeContent) written(from, to int64) ([]disk.Range, error) { return c.files.Written(from, to) }
+// CopyAt copies to the files.
+func (c *treeContent) CopyAt(src *os.File, from, offset, size int64) error {
+	return c.files.CopyAt(src, from, offset, size)
+}
+
+// written leaves out small parts, such as the headers of files that are missing: each gap
+// between two parts costs a request.
+func (c *treeContent) written(from, to int64) ([]disk.Range, error) {
+	ranges, err := c.files.Written(from, to)
+	return reuse.Worthwhile(ranges, to-from), err
+}
 
 // flush does nothing: the files flush themselves, and the end syncs them all.
 func (c *treeContent) flush(int64, int64) {}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,6 +59,14 @@ type Download struct {
 	// Replace replaces a directory at Path, whatever is in it, by a tree. Without it only an
 	// empty directory is replaced, and one that a download has put there.
 	Replace bool
+
+	// Seeds are where bytes of the version may be already.
+	Seeds []Seed
+
+	// Record is a directory, which is made if it is missing, to keep the manifest and the list
+	// of files in, for a later download that has this one's output as a [Seed]. Empty keeps
+	// nothing.
+	Record string
 
 	// Afresh discards the partial file of an earlier download, and replaces a complete file.
 	Afresh bool
@@ -187,12 +196,9 @@ func (c *Client) have(d Download, have complete) (shard.Manifest, fetch.Progress
 // if the file is there already.
 func (c *Client) open(ctx context.Context, d Download, of fetch.Manifest) (*output, error) {
 	m := of.Stated
-	var t *tree.Tree
-	var err error
-	if m.Files != nil {
-		if t, err = c.pool.Files(ctx, of, nil); err != nil {
-			return nil, err
-		}
+	t, err := c.tree(ctx, d, of)
+	if err != nil {
+		return nil, err
 	}
 	if d.Files != nil {
 		if d.part, err = c.partOf(t, d.Files); err != nil {
@@ -210,6 +216,12 @@ func (c *Client) open(ctx context.Context, d Download, of fetch.Manifest) (*outp
 	}
 	if d.part != nil {
 		out.needed = d.part.Shards(m)
+	}
+	if at.replace && !d.Afresh { // by a version that may have changed a little
+		d.Seeds = append(slices.Clip(d.Seeds), Seed{Path: out.path()})
+	}
+	if out.known, err = c.sources(ctx, d, m, t); err != nil {
+		return nil, errors.Join(err, c.discard(out, out.resumed))
 	}
 	if c.sharing == nil {
 		return out, nil
@@ -233,6 +245,18 @@ func (c *Client) partOf(t *tree.Tree, patterns []string) (*tree.Part, error) {
 		return nil, fmt.Errorf("choose files (--files): %w", err)
 	}
 	return part, nil
+}
+
+// tree returns the tree that m describes, or nil if it is a file, and keeps the record.
+func (c *Client) tree(ctx context.Context, d Download, m fetch.Manifest) (*tree.Tree, error) {
+	list, err := d.record(m.Stated)
+	if err != nil {
+		return nil, local{fmt.Errorf("write %s: %w", d.Record, err)}
+	}
+	if m.Stated.Files == nil {
+		return nil, nil //nolint:nilnil // it is a file
+	}
+	return c.pool.Files(ctx, m, list)
 }
 
 // directory is the directory of the output.

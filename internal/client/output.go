@@ -12,6 +12,7 @@ import (
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/reuse"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/tree"
 )
@@ -23,6 +24,7 @@ type output struct {
 	content content
 	size    int64
 	resumed bool           // an earlier download's bytes may be in it
+	known   *reuse.Sources // bytes that need not be fetched; nil for none
 	placed  bool           // it has the final name
 	shared  *relay.Version // for peers to read, or nil
 	needed  map[int]bool   // the numbers of the shards that a part of a tree needs, or nil for all
@@ -114,12 +116,21 @@ type place struct {
 	shard shard.Shard
 }
 
-// Written returns the ranges that an earlier download may have written.
-func (p place) Written() ([]disk.Range, error) {
-	if !p.out.resumed {
-		return nil, nil
+// Written returns the ranges that an earlier download may have written, and those that it
+// copies from where they are known to be.
+func (p place) Written() (there []disk.Range, err error) {
+	if p.out.resumed {
+		there, err = p.out.content.written(p.shard.Offset, p.shard.Offset+p.shard.Size)
 	}
-	return p.out.content.written(p.shard.Offset, p.shard.Offset+p.shard.Size)
+	if err != nil {
+		return nil, err
+	}
+	return p.out.known.Fill(p.shard, there, p)
+}
+
+// CopyAt copies to the content.
+func (p place) CopyAt(src *os.File, from, offset, size int64) error {
+	return p.out.content.CopyAt(src, from, p.shard.Offset+offset, size)
 }
 
 // WriteAt writes to the content.

@@ -116,7 +116,7 @@ func MakePrivate(root *os.Root, name string) error {
 
 // checkOwn returns an error matching ErrForeign unless OpenOwn may open the regular file info.
 func checkOwn(root *os.Root, name string, info fs.FileInfo) error {
-	if n := links(info); n > 1 {
+	if n := Links(info); n > 1 {
 		return foreign(root, name, fmt.Sprintf("it has %d hard links", n))
 	}
 	return checkAccess(root, name, info)

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// links is the number of hard links of a file.
-func links(info fs.FileInfo) uint64 {
+// Links is the number of hard links of a file.
+func Links(info fs.FileInfo) uint64 {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		return uint64(stat.Nlink) //nolint:unconvert // it has other types on other systems
 	}

@@ -20,6 +20,21 @@ type Headway struct {
 	since   Progress   // when the look began that lasts now
 	started bool
 	stalled bool
+	paused  bool
+}
+
+// Pause has the time until resume is called not count: work on this machine alone is no fault
+// of a server. A nil Headway is allowed.
+func (h *Headway) Pause() (resume func()) {
+	pause := func(paused bool) {
+		if h != nil {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.paused = paused
+		}
+	}
+	pause(true)
+	return func() { pause(false) }
 }
 
 // Stalled reports whether the fetch has brought next to nothing for [Options.Patience], so that
@@ -35,7 +50,7 @@ func (h *Headway) note(now Progress, over time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	// Verifying and syncing the end takes a while, and no server.
-	if !h.started || now.Size != h.since.Size || now.Done == now.Size {
+	if !h.started || h.paused || now.Size != h.since.Size || now.Done == now.Size {
 		h.since, h.started, h.stalled = now, true, false
 		return
 	}

@@ -415,6 +415,7 @@ func (d *directory) trim(ctx context.Context) error {
 		}
 	}
 	d.tidy()
+	d.forget()
 	return nil
 }
 

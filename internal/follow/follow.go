@@ -78,6 +78,9 @@ type Options struct {
 	// Afresh discards the partial file of an earlier download.
 	Afresh bool
 
+	// Seeds are where bytes of versions may be, beside the versions in Dir.
+	Seeds []client.Seed
+
 	// Progress is called as in [fetch.Task].
 	Progress func(fetch.Progress)
 }

@@ -202,10 +202,12 @@ func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, erro
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	ended := make(chan struct{})
+	seeds, record := append(r.dir.seeds(), r.opts.Seeds...), r.dir.describe(e.Version)
 	go func() {
 		defer close(ended)
 		m, went, err = r.opts.Client.Download(ctx, client.Download{
 			Entry: e, Path: r.opts.Dir, Headway: &headway, Afresh: r.opts.Afresh, Progress: r.opts.Progress,
+			Seeds: seeds, Record: record,
 			Place:   func(m shard.Manifest, t *tree.Tree) (*os.Root, string, error) { return r.place(ctx, e, m, t) },
 			Replace: true, MayReplace: func() error { return r.dir.mayReplace(ctx) },
 		})

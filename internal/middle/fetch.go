@@ -79,7 +79,11 @@ func (f *fetcher) fetch(ctx context.Context, e distfile.Entry, headway *fetch.He
 // shard is known to be right before all have come, so no reader gets to see it.
 func (f *fetcher) open(ctx context.Context, v shard.Version, m fetch.Manifest) (arrival, error) {
 	manifest := m.Stated
-	draft, err := f.draft(v, manifest)
+	var known []held
+	if !isPlain(manifest) {
+		known = f.dir.known()
+	}
+	draft, err := f.draft(v, manifest, known)
 	if err != nil {
 		return arrival{}, local{err}
 	}
@@ -112,11 +116,14 @@ func (f *fetcher) open(ctx context.Context, v shard.Version, m fetch.Manifest) (
 	board.List(listed)
 	f.logger.Info("arriving", "version", v.String(), "bytes", manifest.Size,
 		"shards", len(manifest.Shards), "tier", m.Tier)
-	return arrival{draft: draft, tree: files, version: arriving}, nil
+	return arrival{
+		draft: draft, tree: files, version: arriving, known: f.sources(v, manifest, files, known),
+	}, nil
 }
 
-// draft returns the draft of v. A draft of another file is discarded first.
-func (f *fetcher) draft(v shard.Version, manifest shard.Manifest) (*store.Draft, error) {
+// draft returns the draft of v, with the shards that known versions have. A draft of another
+// file is discarded first.
+func (f *fetcher) draft(v shard.Version, manifest shard.Manifest, known []held) (*store.Draft, error) {
 	draft, err := f.dir.store.Draft(v)
 	if err != nil {
 		return nil, err
@@ -129,6 +136,7 @@ func (f *fetcher) draft(v shard.Version, manifest shard.Manifest) (*store.Draft,
 			return nil, err
 		}
 	}
+	link(draft, manifest, known)
 	return draft, draft.Need(manifest.Size)
 }
 

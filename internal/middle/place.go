@@ -1,12 +1,10 @@
 package middle
 
 import (
-	"errors"
-	"os"
-
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/reuse"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 	"github.com/shardcast/shardcast/internal/tree"
@@ -17,22 +15,16 @@ type arrival struct {
 	draft   *store.Draft
 	tree    *tree.Tree // or nil, if it is a file
 	version *relay.Version
+	known   *reuse.Sources // bytes that need not be fetched; nil for none
 }
 
 // Open opens a shard of the draft.
 func (a arrival) Open(s shard.Shard) (fetch.Place, error) {
-	f, err := a.draft.Open(s.Number)
+	f, err := a.draft.Open(s.Number, s.Size)
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err == nil && info.Size() > s.Size {
-		err = f.Truncate(s.Size) // another manifest had larger shards
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return a.version.Tee(s.Number, place{f, s, a.tree}), nil
+	return a.version.Tee(s.Number, place{f, s, a}), nil
 }
 
 // end breaks off the readers of shards that have not arrived.
@@ -44,30 +36,29 @@ func (a arrival) end() {
 
 // place is the file of one shard.
 type place struct {
-	file  *os.File
+	*store.Part
+
 	shard shard.Shard
-	tree  *tree.Tree // or nil
+	of    arrival
 }
 
-// ReadAt reads from the file.
-func (p place) ReadAt(data []byte, offset int64) (int, error) { return p.file.ReadAt(data, offset) }
-
-// WriteAt writes to the file.
-func (p place) WriteAt(data []byte, offset int64) (int, error) { return p.file.WriteAt(data, offset) }
-
-// Close closes the file.
-func (p place) Close() error { return p.file.Close() }
-
-// Written returns the ranges of the file that are not holes.
-func (p place) Written() ([]disk.Range, error) { return disk.Written(p.file, 0, p.shard.Size) }
+// Written returns the ranges of the file that are not holes, and those that it copies from
+// where they are known to be.
+func (p place) Written() ([]disk.Range, error) {
+	there, err := p.Part.Written(p.shard.Size)
+	if err != nil {
+		return nil, err
+	}
+	return p.of.known.Fill(p.shard, there, p)
+}
 
 // Commit writes the shard through to the disk. The error matches [tree.ErrTree] if the list of
 // a tree's files is none of the shard.
 func (p place) Commit() error {
-	if p.tree != nil {
-		if err := p.tree.Check(p.file, p.shard.Offset, p.shard.Size); err != nil {
+	if p.of.tree != nil {
+		if err := p.of.tree.Check(p, p.shard.Offset, p.shard.Size); err != nil {
 			return err
 		}
 	}
-	return p.file.Sync()
+	return p.Sync()
 }

@@ -272,7 +272,9 @@ func (o *Origin) cut(ctx context.Context, src *source, t *tally, draft *store.Dr
 		return shard.Manifest{}, err
 	}
 	date := time.Now().UTC().Truncate(time.Second)
-	m, err := shard.Cut(ctx, t, shard.Plan{Size: src.size, ShardSize: o.shardSizeOf(src), Create: draft.Create})
+	m, err := shard.Cut(ctx, t, shard.Plan{
+		Size: src.size, ShardSize: o.shardSizeOf(src), Create: draft.Create, Has: o.equalsFor(draft).has,
+	})
 	if err != nil {
 		return shard.Manifest{}, err
 	}

@@ -50,6 +50,11 @@ type Plan struct {
 
 	// Create returns the writer of a shard. [Cut] calls it once a shard, in order.
 	Create func(number int) (Writer, error)
+
+	// Has reports whether a shard of that digest is there already, and puts it in its place:
+	// then its writer is closed without Commit. It is called for several shards at the same
+	// time. Nil means that none is.
+	Has func(number int, digest Digest) bool
 }
 
 // Cut reads plan.Size bytes from src, which must end there, or all bytes up to the end of src
@@ -98,7 +103,9 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 		for p := range c.toSums {
 			_, _ = sums.Write(p.data)
 			if p.last {
-				m.Shards = append(m.Shards, sums.EndShard())
+				digest := sums.EndShard()
+				m.Shards = append(m.Shards, digest)
+				p.digest <- digest
 			}
 			c.release(p)
 		}
@@ -134,6 +141,8 @@ type buffer struct {
 	shard int    // the number of the shard that data belongs to
 	last  bool   // the shard ends with data
 	users atomic.Int32
+
+	digest chan Digest // of the shard, if it ends with data; has room for it
 }
 
 // release gives p back once all three users have done so.
@@ -201,7 +210,9 @@ func (c *cut) fill(p *buffer, src io.Reader, offset int64) (ended bool, err erro
 		return false, fmt.Errorf("more than %d shards of %d bytes: use a larger shard size",
 			MaxShards, c.plan.ShardSize)
 	}
-	p.last = int64(n) == left || ended && inShard+int64(n) > 0
+	if p.last = int64(n) == left || ended && inShard+int64(n) > 0; p.last {
+		p.digest = make(chan Digest, 1)
+	}
 	return ended, nil
 }
 
@@ -225,11 +236,14 @@ func (c *cut) write(group *errgroup.Group) (err error) {
 			return err
 		}
 		if p.last {
-			whole := out
+			whole, number, digest := out, p.shard, p.digest
 			out = nil
 			committing <- struct{}{}
 			group.Go(func() error {
 				defer func() { <-committing }()
+				if c.plan.Has != nil && c.plan.Has(number, <-digest) {
+					return whole.Close()
+				}
 				return errors.Join(whole.Commit(), whole.Close())
 			})
 		}

@@ -59,21 +59,6 @@ func (d *Draft) Version() shard.Version { return d.version }
 // committed.
 func (d *Draft) Create(number int) (shard.Writer, error) { return d.CreateFile(shard.FileName(number)) }
 
-// Open opens shard number for reading and writing in place, with the bytes that were
-// written before, also by another program under the longer name. Any of them may be wrong.
-func (d *Draft) Open(number int) (*os.File, error) {
-	root := d.store.root
-	name, long := path.Join(d.path(), shard.FileName(number)), path.Join(d.path(), shard.LongFileName(number))
-	if _, err := root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-		if info, err := root.Lstat(long); err == nil && info.Mode().IsRegular() {
-			if err := root.Rename(long, name); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return disk.OpenOwn(root, name, 0o666)
-}
-
 // Read opens shard number for reading, in the draft, or where the version is held once the
 // draft has been published. The error matches [fs.ErrNotExist] if there is no such file.
 func (d *Draft) Read(number int) (*os.File, error) { return d.ReadFile(shard.FileName(number)) }

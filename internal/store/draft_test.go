@@ -30,7 +30,7 @@ func TestDraftSurvivesReopening(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, m, got)
 	for number := 1; number <= len(m.Shards); number++ {
-		f, err := d.Open(number)
+		f, err := d.Read(number)
 		require.NoError(t, err)
 		require.NoError(t, m.Shard(number).Verify(f, make([]byte, 64)))
 		require.NoError(t, f.Close())
@@ -139,7 +139,7 @@ func TestPublishRefusesADraftThatIsNotWhole(t *testing.T) {
 			})
 			requireWhole(t, st, 1)
 			for number := range 3 {
-				f, err := d.Open(number + 1)
+				f, err := d.Read(number + 1)
 				if err != nil {
 					require.ErrorIs(t, err, fs.ErrNotExist)
 					require.Contains(t, missing, number+1)

@@ -101,7 +101,7 @@ func TestDraftTakesOverAShardByItsOtherName(t *testing.T) {
 	d, err := st.Draft(1)
 	require.NoError(t, err)
 	for range 2 {
-		f, err := d.Open(2)
+		f, err := d.Open(2, int64(len(part)))
 		require.NoError(t, err)
 		require.NoError(t, f.Close())
 		assert.Equal(t, part, read(t, dir, ".shardcast/drafts/v1/shard_002.bin"))
@@ -109,7 +109,7 @@ func TestDraftTakesOverAShardByItsOtherName(t *testing.T) {
 	}
 
 	write(t, dir, ".shardcast/drafts/v1/shard_001.bin", "ours")
-	f, err := d.Open(1)
+	f, err := d.Open(1, 4)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	assert.Equal(t, "ours", read(t, dir, ".shardcast/drafts/v1/shard_001.bin"))
@@ -118,7 +118,7 @@ func TestDraftTakesOverAShardByItsOtherName(t *testing.T) {
 	write(t, outside, "file", "outside")
 	link := filepath.Join(dir, ".shardcast/drafts/v1/shard_00004.bin")
 	require.NoError(t, os.Symlink(filepath.Join(outside, "file"), link))
-	f, err = d.Open(4)
+	f, err = d.Open(4, 100)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	assert.Empty(t, read(t, dir, ".shardcast/drafts/v1/shard_004.bin"))

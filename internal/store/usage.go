@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"io/fs"
+	"slices"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
@@ -24,8 +25,8 @@ type Usage struct {
 	Free int64
 }
 
-// Usage measures the directory. A version on offer does not change, so each is measured
-// only once.
+// Usage measures the directory. A version on offer does not change, so all are measured only
+// when others come or go, which may share shards with them.
 func (s *Store) Usage() (Usage, error) {
 	s.measuring.Lock()
 	defer s.measuring.Unlock()
@@ -34,9 +35,16 @@ func (s *Store) Usage() (Usage, error) {
 	if all.Held, err = s.Distribution(); err != nil {
 		return Usage{}, err
 	}
+	before := s.measured
+	if len(before) != len(all.Held) || slices.ContainsFunc(all.Held, func(e distfile.Entry) bool {
+		_, ok := before[e]
+		return !ok
+	}) {
+		before = nil
+	}
 	measured := make(map[distfile.Entry]Usage, len(all.Held))
 	for _, e := range all.Held {
-		one, ok := s.measured[e]
+		one, ok := before[e]
 		if !ok {
 			if one, err = s.measure(e.Version.String()); err != nil {
 				continue // one that cannot be looked at hides no others
@@ -58,14 +66,14 @@ func (s *Store) Usage() (Usage, error) {
 }
 
 // measure counts the shards in the directory name, and the disk space of all files there and
-// below. Files that vanish meanwhile do not count.
+// below, of one with n names an n-th. Files that vanish meanwhile do not count.
 func (s *Store) measure(name string) (Usage, error) {
 	var u Usage
 	err := fs.WalkDir(s.root.FS(), name, func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			var info fs.FileInfo
 			if info, err = d.Info(); err == nil {
-				u.Bytes += disk.Allocated(info)
+				u.Bytes += disk.Allocated(info) / int64(disk.Links(info))
 				if _, bad := shard.ParseFileName(d.Name()); bad == nil {
 					u.Shards++
 				}

@@ -69,3 +69,30 @@ func TestShardsAreThoseThatHaveAFile(t *testing.T) {
 	require.NoError(t, err)
 	assert.ElementsMatch(t, []int{1, 2, 2}, got)
 }
+
+func TestAShardThatTwoVersionsShareTakesItsSpaceOnce(t *testing.T) {
+	dir := t.TempDir()
+	st, err := store.Open(dir, store.Origin)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = st.Close() })
+	none, err := st.Usage()
+	require.NoError(t, err)
+	first := filepath.Join(dir, "v1", "shard_001.bin")
+	list := func(text string) store.Usage {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "distribution.txt"), []byte(text), 0o600))
+		got, err := st.Usage()
+		require.NoError(t, err)
+		return got
+	}
+	const digest = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b\n"
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "v1"), 0o755))
+	require.NoError(t, os.WriteFile(first, make([]byte, 1<<20), 0o600))
+	one := list("v1: " + digest)
+	assert.Greater(t, one.Bytes, none.Bytes)
+
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "v2"), 0o755))
+	require.NoError(t, os.Link(first, filepath.Join(dir, "v2", "shard_001.bin")))
+	both := list("v1: " + digest + "v2: " + digest)
+	assert.Equal(t, one.Bytes, both.Bytes)
+	assert.EqualValues(t, 2, both.Shards)
+}

@@ -359,7 +359,7 @@ func TestWithdrawMakesADraftAgain(t *testing.T) {
 	m, err := old.Manifest()
 	require.NoError(t, err)
 	assert.Equal(t, digest(textOf(1)), m.Digest)
-	f, err := old.Open(3)
+	f, err := old.Read(3)
 	require.NoError(t, err)
 	require.NoError(t, m.Shard(3).Verify(f, make([]byte, 64)))
 	require.NoError(t, f.Close())

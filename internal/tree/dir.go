@@ -321,10 +321,35 @@ func (d *Dir) WriteAt(p []byte, offset int64) (n int, err error) {
 	return n, nil
 }
 
+// CopyAt is [Dir.WriteAt] with size bytes of src from the offset from on, see [disk.Copy]. It
+// passes over what follows from the list.
+func (d *Dir) CopyAt(src *os.File, from, offset, size int64) error {
+	for part := range d.tree.Pieces(offset, size) {
+		if part.File < 0 {
+			continue
+		}
+		err := d.change(part, func(f *os.File, at int64) error {
+			return disk.Copy(f, at, src, from+part.Offset-offset, part.Size)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (d *Dir) write(part Piece, p []byte) error {
-	if !d.wants(part.File) {
-		_, err := d.rest.file.WriteAt(p, part.Offset)
+	return d.change(part, func(f *os.File, at int64) error {
+		_, err := f.WriteAt(p, at)
 		return err
+	})
+}
+
+// change calls write with the file that has part, and where part begins in it: one call at a
+// time for each file of the directory.
+func (d *Dir) change(part Piece, write func(f *os.File, at int64) error) error {
+	if !d.wants(part.File) {
+		return write(d.rest.file, part.Offset)
 	}
 	f, err := d.acquire(part.File, true)
 	if err != nil {
@@ -332,10 +357,10 @@ func (d *Dir) write(part Piece, p []byte) error {
 	}
 	defer d.release(f)
 	f.writing.Lock()
-	_, err = f.of.WriteAt(p, part.At)
+	err = write(f.of, part.At)
 	f.writing.Unlock()
-	if end := (part.At + part.Size) / flushed * flushed; part.At < end {
-		_ = disk.Flush(f.of, end-flushed, flushed) // see Finish
+	if from, end := part.At/flushed*flushed, (part.At+part.Size)/flushed*flushed; part.At < end {
+		_ = disk.Flush(f.of, from, end-from) // see Finish
 	}
 	return err
 }

@@ -305,6 +305,13 @@ func (p Piece) cut(skip, size int64) Piece {
 	return p
 }
 
+// Made returns the bytes of p, which follow from the list.
+func (t *Tree) Made(p Piece) []byte {
+	text := make([]byte, p.Size)
+	t.make(p, text)
+	return text
+}
+
 // make fills to with the bytes of p, which follow from the list.
 func (t *Tree) make(p Piece, to []byte) {
 	if p.header == 0 {

@@ -1,0 +1,177 @@
+package reuse
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// Path adds what the file or directory at a path has, which it reads: in a file the bytes at
+// the places where shards begin, and of the files in a directory those that have the size of
+// a file of the tree; where the version is a file, also the bytes of each at those places. It
+// leaves out what is no regular file, and what cannot be read, with one line in the log. It
+// returns the cause of ctx's end.
+func (s *Sources) Path(ctx context.Context, path string) error {
+	found := seed{path: path, sources: s, sizes: s.sizes()}
+	if err := found.look(); err != nil {
+		s.logger.Warn("seed not used", "path", path, "err", err)
+		return nil
+	}
+	group, hashing := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, span := range found.spans {
+		group.Go(func() error {
+			if err := span.hash(hashing, s); err != nil && hashing.Err() == nil {
+				found.leave(span.in, err)
+			}
+			return context.Cause(hashing)
+		})
+	}
+	_ = group.Wait() // the cause of ctx's end
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if found.left > 0 {
+		s.logger.Warn("seed used in part", "path", path, "left", found.left, "err", found.first)
+	}
+	return nil
+}
+
+// sizes returns the sizes of the tree's files, in bytes, but 0.
+func (s *Sources) sizes() map[int64]bool {
+	sizes := make(map[int64]bool)
+	if s.tree != nil {
+		for _, f := range s.tree.Files() {
+			sizes[f.Size] = f.Size > 0
+		}
+	}
+	return sizes
+}
+
+// seed is a file or directory that is looked through.
+type seed struct {
+	path    string
+	sources *Sources
+	sizes   map[int64]bool // of the tree's files
+	spans   []span
+
+	left  int   // files that are left out
+	first error // why the first of them is
+}
+
+// span is a part of a file that may be wanted.
+type span struct {
+	in string
+	at place
+	of content // the digest is yet to be computed
+}
+
+// leave notes that a file is left out.
+func (s *seed) leave(path string, err error) {
+	s.sources.mu.Lock()
+	defer s.sources.mu.Unlock()
+	if s.left++; s.first == nil {
+		s.first = &fs.PathError{Op: "seed", Path: path, Err: err}
+	}
+}
+
+// errIrregular is why links, pipes and devices are left out.
+var errIrregular = errors.New("it is no regular file")
+
+// look finds the spans.
+func (s *seed) look() error {
+	real, err := filepath.EvalSymlinks(s.path)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(real)
+	switch {
+	case err != nil:
+		return err
+	case info.Mode().IsRegular():
+		s.add(real, info.Size(), true)
+		return nil
+	case !info.IsDir():
+		return errIrregular
+	}
+	return filepath.WalkDir(real, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			s.leave(path, err)
+			if entry != nil && entry.IsDir() {
+				return fs.SkipDir
+			}
+		case strings.HasSuffix(entry.Name(), arriving):
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+		case entry.IsDir():
+		case !entry.Type().IsRegular():
+			s.leave(path, errIrregular)
+		default:
+			if info, err := entry.Info(); err != nil {
+				s.leave(path, err)
+			} else {
+				s.add(path, info.Size(), s.sources.tree == nil)
+			}
+		}
+		return nil
+	})
+}
+
+// arriving ends the names of partial files and directories.
+const arriving = ".shardcast-part"
+
+// add adds the file at path, of size bytes: as a whole, if that may be wanted, and its shards
+// if cut is set.
+func (s *seed) add(path string, size int64, cut bool) {
+	in := File(path)
+	add := func(offset, size int64) {
+		s.spans = append(s.spans, span{path, place{in, offset}, content{size: size}})
+	}
+	if s.sizes[size] {
+		add(0, size)
+	}
+	if !cut {
+		return
+	}
+	m := s.sources.manifest
+	offset := int64(0)
+	for ; m.ShardSize > 0 && m.Size >= m.ShardSize && offset+m.ShardSize <= size; offset += m.ShardSize {
+		add(offset, m.ShardSize)
+	}
+	if n := len(m.Shards); n > 0 && size-offset == m.Shard(n).Size {
+		add(offset, size-offset)
+	}
+}
+
+// hash computes the digest of the span, and notes it if it is wanted.
+func (p span) hash(ctx context.Context, s *Sources) error {
+	f, err := open(p.in)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	stop := context.AfterFunc(ctx, func() { _ = f.Close() })
+	defer stop()
+	digest := sha256.New()
+	n, err := io.Copy(digest, struct{ io.Reader }{io.NewSectionReader(f, p.at.offset, p.of.size)})
+	if err != nil {
+		return err
+	}
+	if n == p.of.size {
+		p.of.digest = shard.Digest(digest.Sum(nil))
+		s.found(p.of, p.at)
+	}
+	return nil
+}
