@@ -76,7 +76,8 @@ func (v *verification) run(cmd *cobra.Command, path string) (err error) {
 		}
 	}
 	if len(differences) > 0 {
-		return fmt.Errorf("%w: %s is not %s: %d differences", shardcast.ErrIntegrity, path, version.Name, len(differences))
+		return fmt.Errorf("%w: %s is not %s: %d differences",
+			shardcast.ErrIntegrity, path, version.Name, len(differences))
 	}
 	_, err = fmt.Fprintf(out, "%s is %s\n", path, version.Name)
 	return err

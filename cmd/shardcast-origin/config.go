@@ -57,7 +57,8 @@ func (c *command) config(cmd *cobra.Command, maxChain int, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(settings)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "max-versions: %d\nmax-chain: %d\n", settings.MaxVersions, settings.MaxChain)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "max-versions: %d\nmax-chain: %d\n",
+		settings.MaxVersions, settings.MaxChain)
 	if err == nil && settings.Pinned != nil {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "pinned: %s\n", strings.Join(settings.Pinned, " "))
 	}

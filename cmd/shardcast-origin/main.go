@@ -62,7 +62,8 @@ publishes each file that appears complete in a directory, or each directory.`,
 	flags.StringVar(&watch.Dir, "watch", "", "`DIRECTORY` whose files to publish as they appear (default none)")
 	cli.Note(flags, "watch",
 		"The origin publishes each file once, in the order of their times, and later those that it missed.")
-	flags.StringVar(&watch.Depth, "watch-depth", "file", "one version for each: file, or tree, a directory in DIRECTORY")
+	flags.StringVar(&watch.Depth, "watch-depth", "file",
+		"one version for each: file, or tree, a directory in DIRECTORY")
 	cli.Suggest(flags, "watch-depth", "file", "tree")
 	cli.Note(flags, "watch-depth",
 		"With tree the origin publishes no single files, and a directory when all in it is complete.")
@@ -73,8 +74,10 @@ publishes each file that appears complete in a directory, or each directory.`,
 	flags.StringVar(&watch.Marker, "watch-marker", "",
 		"`NAME` of a file that marks those beside it as complete, or the tree it is in (default none)")
 	cli.Note(flags, "watch-marker",
-		"The origin publishes nothing without a marker; a file or tree with a newer one need not wait for --watch-settle.")
-	flags.Var((*cli.Seconds)(&watch.Settle), "watch-settle", "time without a change that completes a file or tree, in seconds")
+		"The origin publishes nothing without a marker; "+
+			"a file or tree with a newer one need not wait for --watch-settle.")
+	flags.Var((*cli.Seconds)(&watch.Settle), "watch-settle",
+		"time without a change that completes a file or tree, in seconds")
 	treeFlags(flags, &watch.Include, &watch.Exclude, &watch.FollowLinks)
 	flags.StringVar(&watch.LinksBelow, "links-below", "",
 		"`DIRECTORY` below which the links of watched trees have to lead, for --follow-links (default none)")

@@ -134,8 +134,8 @@ func (c *Client) numbered(version shard.Version) wish {
 		w.missing = func([]distfile.Entry) error {
 			beyond := c.count().Beyond
 			return fmt.Errorf(
-				"%w: no version is the latest by the word of enough servers; %s is listed by %s: %s", fetch.ErrNoVersion,
-				beyond.Entry.Version, strings.Join(beyond.Upstreams, ", "), beyond.Why)
+				"%w: no version is the latest by the word of enough servers; %s is listed by %s: %s",
+				fetch.ErrNoVersion, beyond.Entry.Version, strings.Join(beyond.Upstreams, ", "), beyond.Why)
 		}
 	}
 	return w

@@ -96,8 +96,7 @@ func (c *treeContent) claim(ctx context.Context) (err error) {
 			if err == nil && failed == nil && os.SameFile(named, here) {
 				return nil
 			}
-			err = errors.Join(failed, c.lock.Close(), c.part.Close())
-			if err != nil {
+			if err := errors.Join(failed, c.lock.Close(), c.part.Close()); err != nil {
 				return err
 			}
 			continue

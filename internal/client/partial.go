@@ -164,7 +164,8 @@ func removeUnused(dir *os.Root, name string) error {
 // or if it has no lock and so was made by no download, there is an error.
 func removeUnusedTree(ctx context.Context, dir *os.Root, name string) error {
 	if _, err := dir.Lstat(path.Join(name, lockName)); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is %w: it is a directory without a lock", filepath.Join(dir.Name(), name), disk.ErrForeign)
+		return fmt.Errorf("%s is %w: it is a directory without a lock",
+			filepath.Join(dir.Name(), name), disk.ErrForeign)
 	}
 	part, err := dir.OpenRoot(name)
 	if err != nil {

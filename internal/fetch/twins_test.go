@@ -104,17 +104,21 @@ func TestAManifestOfAnotherFileReplacesNoneThatMostServersList(t *testing.T) {
 					m.BLAKE3 = blake3
 					text, err := m.Encode()
 					require.NoError(t, err)
-					liar.spoilPath("/v1/manifest.json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) })
+					liar.spoilPath("/v1/manifest.json", func(w http.ResponseWriter, _ *http.Request) {
+						_, _ = w.Write(text)
+					})
 				}
-				pool := newPool(t, fetch.Options{FastWait: never}, liar, honest(newSite(t, data)), honest(newSite(t, data)))
+				sites := []*site{liar, honest(newSite(t, data)), honest(newSite(t, data))}
+				pool := newPool(t, fetch.Options{FastWait: never}, sites...)
 				require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 				e := pool.Offers()[0]
 				for range 2 {
-					var got memory
-					_, _, err := pool.Fetch(t.Context(), fetch.Task{Entry: e, Open: func(context.Context, fetch.Manifest) (fetch.Sink, error) {
-						got = memory{}
-						return &got, nil
-					}})
+					var got *memory
+					open := func(context.Context, fetch.Manifest) (fetch.Sink, error) {
+						got = new(memory)
+						return got, nil
+					}
+					_, _, err := pool.Fetch(t.Context(), fetch.Task{Entry: e, Open: open})
 					require.NoError(t, err)
 					assert.True(t, bytes.Equal(data, got.bytes()), "the liar's file is delivered")
 					assert.True(t, e.Same(pool.Offers()[0]), "another digest counts after a fetch")

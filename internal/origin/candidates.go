@@ -135,20 +135,25 @@ func (w Watch) within(f *found, root *os.Root, dir, glob string) error {
 		if !e.Type().IsRegular() {
 			continue
 		}
-		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+		if err := f.add(name, e, marker); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		marked := marker != nil && !marker.ModTime().Before(info.ModTime())
-		if info.Size() == 0 && !marked {
-			f.alone[name] = "it is empty; a marker beside it (--watch-marker) would say that it is complete"
-			continue
-		}
-		f.files = append(f.files, candidate{name: name, looks: likenessOf(info), marked: marked})
 	}
+	return nil
+}
+
+// add adds the regular file e of that name, beside a marker or without one.
+func (f *found) add(name string, e fs.DirEntry, marker fs.FileInfo) error {
+	info, err := e.Info()
+	if err != nil {
+		return err
+	}
+	marked := marker != nil && !marker.ModTime().Before(info.ModTime())
+	if info.Size() == 0 && !marked {
+		f.alone[name] = "it is empty; a marker beside it (--watch-marker) would say that it is complete"
+		return nil
+	}
+	f.files = append(f.files, candidate{name: name, looks: likenessOf(info), marked: marked})
 	return nil
 }
 

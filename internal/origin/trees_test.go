@@ -116,7 +116,8 @@ func TestATreeThatChangesWhileItIsReadIsPublishedAsItIsAfterwards(t *testing.T) 
 func TestWatchedTreesLeaveOutWhatNoTreeIs(t *testing.T) {
 	chosen := tree.Options{Exclude: []string{"*.pt"}}
 	w := watching(t, Watch{Trees: true, Glob: "*", Settle: time.Nanosecond, Tree: chosen})
-	w.make("good/weights", "good/optimizer.pt", "pipe/weights", ".hidden/weights", "none/only.pt", "coming.incomplete/a")
+	w.make("good/weights", "good/optimizer.pt", "pipe/weights", ".hidden/weights", "none/only.pt",
+		"coming.incomplete/a")
 	require.NoError(t, os.MkdirAll(filepath.Join(w.in, "empty/dir"), 0o700))
 	require.NoError(t, os.Symlink("weights", filepath.Join(w.in, "pipe/link")))
 	require.NoError(t, os.Symlink("good", filepath.Join(w.in, "linked")))

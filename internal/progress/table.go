@@ -40,8 +40,10 @@ func WriteHeldVersions(w io.Writer, held []shardcast.HeldVersion) error {
 		if h.Pinned {
 			pinned = "pinned"
 		}
-		rows = append(rows, []string{v.Name, date(v.Date), sizeOf(v.Size), files(v), pinned,
-			v.Digest[:min(len(v.Digest), shortDigest)], printable(v.File), labels(v.Labels)})
+		rows = append(rows, []string{
+			v.Name, date(v.Date), sizeOf(v.Size), files(v), pinned,
+			v.Digest[:min(len(v.Digest), shortDigest)], printable(v.File), labels(v.Labels),
+		})
 	}
 	return writeTable(w, rows)
 }

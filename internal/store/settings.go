@@ -56,7 +56,8 @@ func (s Settings) maxChain() int { return cmp.Or(s.MaxChain, DefaultMaxChain) }
 
 // Equal reports whether two settings are the same.
 func (s Settings) Equal(other Settings) bool {
-	return s.MaxVersions == other.MaxVersions && s.maxChain() == other.maxChain() && slices.Equal(s.Pinned, other.Pinned)
+	return s.MaxVersions == other.MaxVersions && s.maxChain() == other.maxChain() &&
+		slices.Equal(s.Pinned, other.Pinned)
 }
 
 // check refuses settings that are out of their range.
