@@ -133,6 +133,17 @@ func (o *Origin) Republish(ctx context.Context, version string) (again string, e
 	return v.String(), nil
 }
 
+// Withdraw declares a version of the data directory bad. It is off the offer and off the disk at
+// once; middles take it away, too, and those that follow go back to the version that they had
+// before. The error matches [ErrNoVersion] if the version is not on offer.
+func (o *Origin) Withdraw(ctx context.Context, version string) error {
+	number, err := parseVersion(version)
+	if err != nil {
+		return err
+	}
+	return o.origin.Withdraw(ctx, number)
+}
+
 // parseVersion reads the name of a version, such as "v1".
 func parseVersion(name string) (shard.Version, error) {
 	number, err := shard.ParseVersion(name)

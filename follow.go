@@ -44,6 +44,11 @@ type FollowOptions struct {
 	// SkipStale breaks off a download as soon as a newer version is listed.
 	SkipStale bool
 
+	// NoRollback keeps a version in place that its publisher has withdrawn. Otherwise Follow goes
+	// back to the newest version on offer that it has delivered before, and delivers it again,
+	// once most of the servers say that the last one was withdrawn.
+	NoRollback bool
+
 	// AcceptRestart lets version numbers go back when the origin has started over, and run
 	// any distance ahead. Otherwise Follow delivers nothing older than it has delivered, and
 	// warns, since a replayed list looks the same.
@@ -104,8 +109,8 @@ func (c *Client) follow(opts FollowOptions) (follow.Options, error) {
 	f := follow.Options{
 		Pool: c.pool, Client: c.client, Logger: c.logger,
 		Dir: c.outputDir, Template: opts.Template, Keep: opts.Keep, All: opts.All, SkipStale: opts.SkipStale,
-		AcceptRestart: opts.AcceptRestart,
-		Marker:        opts.Marker, Link: opts.Link, Afresh: c.noResume, Seeds: c.seeds, Progress: c.progress,
+		AcceptRestart: opts.AcceptRestart, NoRollback: opts.NoRollback,
+		Marker: opts.Marker, Link: opts.Link, Afresh: c.noResume, Seeds: c.seeds, Progress: c.progress,
 	}
 	if opts.From != "" {
 		var err error

@@ -57,6 +57,7 @@ SIGINT or SIGTERM ends it with exit code 0, unless --once is given.`,
 	cli.Note(flags, "from", "The listed versions from it on come first, in order.")
 	flags.BoolVar(&opts.All, "all", false, "fetch every version, in order")
 	flags.BoolVar(&opts.SkipStale, "skip-stale", false, "break off a download when a newer version is listed")
+	flags.BoolVar(&opts.NoRollback, "no-rollback", false, "keep a version that was withdrawn, and do not go back")
 	cli.RestartFlag(flags, &opts.AcceptRestart)
 	flags.BoolVar(&f.once, "once", false, "end after the next new version")
 	flags.BoolVar(&d.opts.NoResume, "no-resume", false, "begin each download afresh, without an earlier partial file")

@@ -96,7 +96,7 @@ publishes each file that appears complete in a directory, or each directory.`,
 
 	cli.ServerTerms(root)
 	root.AddCommand(c.broadcastCommand(), c.listCommand(), c.verifyCommand(), c.pinCommand(), c.unpinCommand(),
-		c.republishCommand(), c.configCommand(), c.exportCommand())
+		c.republishCommand(), c.withdrawCommand(), c.configCommand(), c.exportCommand())
 	return root
 }
 

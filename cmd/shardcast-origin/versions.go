@@ -182,6 +182,20 @@ takes no room where the file system has hard links, and no time.`,
 	})
 }
 
+// withdrawCommand returns the command that declares a version bad.
+func (c *command) withdrawCommand() *cobra.Command {
+	return c.versionCommand(&cobra.Command{
+		Use:   "withdraw VERSION",
+		Short: "Declare a version bad and take it away everywhere",
+		Long: `withdraw takes VERSION off the offer and off the disk, here and at all middles, and
+ends its downloads. Followers go back to the version that they had before. Its number
+is not used again.`,
+		Example: `  shardcast-origin withdraw v7 --data-dir ./data`,
+	}, func(ctx context.Context, cmd *cobra.Command, version string) error {
+		return c.changing(cmd, func(o *shardcast.Origin) error { return o.Withdraw(ctx, version) })
+	})
+}
+
 // versionCommand completes a command that changes one version by run.
 func (c *command) versionCommand(
 	cmd *cobra.Command, run func(ctx context.Context, cmd *cobra.Command, version string) error,

@@ -31,6 +31,9 @@ import (
 // ErrLater means that a version is on offer, and the wanted part of it not here yet.
 var ErrLater = errors.New("the shard has not arrived yet")
 
+// ErrWithdrawn means that a version was declared bad. It matches [fs.ErrNotExist].
+var ErrWithdrawn = fmt.Errorf("the version was withdrawn: %w", fs.ErrNotExist)
+
 // A Catalog is the view of one data directory. Its methods may be called from any
 // goroutine.
 type Catalog struct {
@@ -75,9 +78,13 @@ type Version struct {
 }
 
 // Find returns a version as it is here now, which the caller closes. The error matches
-// [fs.ErrNotExist] if the version is neither held nor arriving, and [ErrLater] if it is on
+// [fs.ErrNotExist] if the version is neither held nor arriving, [ErrWithdrawn] if that is why, and [ErrLater] if it is on
 // offer without a manifest so far.
 func (c *Catalog) Find(v shard.Version) (*Version, error) {
+	// Before its files go, since receivers ask as soon as it is off the list.
+	if c.store != nil && c.store.IsWithdrawn(v) {
+		return nil, ErrWithdrawn
+	}
 	arriving, listed := c.board.Find(v)
 	switch {
 	case !listed:

@@ -272,6 +272,11 @@ func (p *Pool) Elsewhere(e distfile.Entry, others ...distfile.Entry) bool {
 	return p.offers.Elsewhere(e, others...)
 }
 
+// Withdrawn is [offers.Offers.Withdrawn].
+func (p *Pool) Withdrawn(ctx context.Context, v shard.Version) bool {
+	return p.offers.Withdrawn(ctx, v)
+}
+
 // Offered is [offers.Offers.Offered].
 func (p *Pool) Offered(e distfile.Entry) bool { return p.offers.Offered(e) }
 

@@ -186,7 +186,7 @@ func (c *choice) order(r *record, offers []distfile.Entry) (order []distfile.Ent
 		first = max(first, c.from)
 	}
 	for _, e := range offers {
-		if e.Version < first || r.holds(e) {
+		if e.Version < first || r.holds(e) || r.isWithdrawn(e) {
 			continue
 		}
 		order = append(order, e)

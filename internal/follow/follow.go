@@ -67,6 +67,10 @@ type Options struct {
 	// distance ahead. Otherwise Run delivers nothing older than it has delivered, and warns.
 	AcceptRestart bool
 
+	// NoRollback keeps a version in place that was withdrawn. Otherwise Run goes back to an
+	// earlier one, and delivers it again.
+	NoRollback bool
+
 	// Marker is the name of an empty file to make beside each complete version. Empty means
 	// none.
 	Marker string

@@ -48,6 +48,9 @@ type record struct {
 	// Known are versions up to Last, as they were offered.
 	Known []known `json:"known"`
 
+	// Withdrawn are versions that were delivered and then declared bad.
+	Withdrawn []known `json:"withdrawn,omitempty"`
+
 	// Begun is the file that is being downloaded, or nil.
 	Begun *file `json:"begun,omitempty"`
 

@@ -33,6 +33,8 @@ type run struct {
 
 	refused   distfile.Entry // the newest version when a restart was refused last, or zero
 	refusedAt time.Time
+	vanished  bool          // no server lists the last version, and not enough say why
+	stayed    shard.Version // the last version, which was withdrawn and stays
 }
 
 // errEnough ends a run whose yield returned false.
@@ -127,12 +129,18 @@ func (r *run) next(ctx context.Context) (e distfile.Entry, wait time.Duration, e
 	}
 	// A server that has not answered yet may have the versions that are missing.
 	if r.opts.Pool.Heard() {
+		if delivered, err := r.goBack(ctx, offers); err != nil || delivered {
+			return distfile.Entry{}, 0, err
+		}
 		if err := r.lookBack(ctx, offers); err != nil {
 			return distfile.Entry{}, 0, err
 		}
 	}
 	r.offers = offers
 	e, wait = r.choice.next(&r.dir.record, offers, time.Now())
+	if r.vanished {
+		wait = min(wait, askAgain)
+	}
 	return e, wait, nil
 }
 

@@ -83,11 +83,12 @@ func (f *follower) run(ctx context.Context, news <-chan struct{}) {
 		case <-look.C:
 		case <-news:
 			f.forgive()
+			f.dir.report(ctx, "withdraw", f.withdraw(ctx))
 			f.update(ctx)
 		case o := <-f.ended:
 			f.finish(ctx, o)
 		case e := <-f.damaged:
-			f.dir.report(ctx, "withdraw", f.withdraw(ctx, e))
+			f.dir.report(ctx, "reopen", f.reopen(ctx, e))
 		}
 	}
 }
@@ -147,6 +148,34 @@ func (f *follower) update(ctx context.Context) {
 	f.dir.report(ctx, "retire", f.retire(ctx, v))
 }
 
+// mostAsked bounds the versions that the upstreams are asked about at once.
+const mostAsked = 16
+
+// withdraw takes the versions away that most upstreams say were withdrawn: it asks about the
+// newest of those that are here and that no upstream lists.
+func (f *follower) withdraw(ctx context.Context) error {
+	v, err := f.view()
+	if err != nil || !v.complete {
+		return nil //nolint:nilerr // the update that follows reports it
+	}
+	unlisted := v.vanished()
+	for _, number := range unlisted[:min(len(unlisted), mostAsked)] {
+		if !f.pool.Withdrawn(ctx, number) {
+			continue
+		}
+		for _, e := range v.arriving {
+			if e.Version == number {
+				f.arrivals.end(e, errNotListed)
+			}
+		}
+		if err := f.dir.change(ctx, func(w *store.Writer) error { return w.Withdraw(number) }); err != nil {
+			return err
+		}
+		f.board.Unlist(number)
+	}
+	return nil
+}
+
 // refusedEvery is the time between two warnings that numbers have gone back.
 const refusedEvery = time.Hour
 
@@ -196,14 +225,14 @@ func (f *follower) finish(ctx context.Context, o outcome) {
 	f.update(ctx) // its draft may go now
 }
 
-// withdraw has e fetched again, if it is still held. The version stays listed meanwhile,
+// reopen has e fetched again, if it is still held. The version stays listed meanwhile,
 // or nodes that fetched it from here would retire it.
-func (f *follower) withdraw(ctx context.Context, e distfile.Entry) error {
+func (f *follower) reopen(ctx context.Context, e distfile.Entry) error {
 	if held, err := f.dir.holds(e); err != nil || !held {
 		return err
 	}
 	f.board.List(e)
-	if err := f.dir.change(ctx, func(w *store.Writer) error { return w.Withdraw(e.Version) }); err != nil {
+	if err := f.dir.change(ctx, func(w *store.Writer) error { return w.Reopen(e.Version) }); err != nil {
 		f.board.Unlist(e.Version)
 		return err
 	}

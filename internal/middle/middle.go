@@ -25,6 +25,9 @@
 // version comes back with another digest, the middle replaces the version when the other
 // file is here. A version that it fetches again stays listed meanwhile.
 //
+// Withdrawing. A version that is here and that no upstream lists goes at once if more than half of
+// them say that it was withdrawn, also the newest, and the middle says the same.
+//
 // Checking. At the start the middle verifies all versions that it holds, while it serves
 // them, and fetches damaged shards again.
 //

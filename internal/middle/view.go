@@ -126,6 +126,20 @@ func (v view) abandoned() []distfile.Entry {
 	return slices.DeleteFunc(slices.Clone(v.arriving), v.offered)
 }
 
+// vanished returns the numbers of the versions that are here, held, listed or arriving, and that
+// no upstream lists, the newest first.
+func (v view) vanished() (numbers []shard.Version) {
+	for _, e := range slices.Concat(v.held, v.listed, v.arriving) {
+		if !v.offered(e) {
+			numbers = append(numbers, e.Version)
+		}
+	}
+	slices.Sort(numbers)
+	numbers = slices.Compact(numbers)
+	slices.Reverse(numbers)
+	return numbers
+}
+
 // retired returns the held versions to retire: those that no upstream lists any more.
 // Versions beyond those to keep are retired by the store. Another file of a number takes the
 // place of a held one when it is here.

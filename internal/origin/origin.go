@@ -189,6 +189,23 @@ func (o *Origin) Republish(ctx context.Context, v shard.Version) (again shard.Ve
 	return again, nil
 }
 
+// Withdraw declares the version v bad: it is off the offer and off the disk at once, and servers of
+// the directory say so. The error matches [shard.ErrNoVersion] if it is not on offer.
+func (o *Origin) Withdraw(ctx context.Context, v shard.Version) (err error) {
+	w, err := o.store.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Unlock()) }()
+	if !o.store.Holds(v) {
+		return fmt.Errorf("withdraw %s: %w in %s", v, shard.ErrNoVersion, o.store.Dir())
+	}
+	if err := o.store.Unpin(ctx, v); err != nil && !errors.Is(err, shard.ErrNoVersion) {
+		return err
+	}
+	return w.Withdraw(v)
+}
+
 // Serve serves the data directory on ln until ctx ends, by opts, whose Catalog and Logger it
 // replaces, and puts the directory in order first. It calls ready, unless that is nil, when
 // it has claimed the directory. It returns an error matching [store.ErrInUse] if the

@@ -70,12 +70,17 @@ func (e *Busy) Unwrap() error { return e.Err }
 // used again.
 const drained = 4 << 10
 
+// ErrGone is the error for 410: the resource was withdrawn. It matches [fs.ErrNotExist].
+var ErrGone = fmt.Errorf("withdrawn: %w", fs.ErrNotExist)
+
 // answered is the error for an answer without the resource that was requested.
 func answered(resp *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, drained))
 	switch code := resp.StatusCode; {
-	case code == http.StatusNotFound || code == http.StatusGone:
+	case code == http.StatusNotFound:
 		return fs.ErrNotExist
+	case code == http.StatusGone:
+		return ErrGone
 	case code/100 == 3:
 		return redirected(resp)
 	case code == http.StatusBadRequest && resp.Request.URL.Scheme == "http" && wantsTLS(text):

@@ -246,6 +246,8 @@ func (h answering) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // statusOf is the one place where errors become HTTP statuses.
 func statusOf(err error) int {
 	switch {
+	case errors.Is(err, catalog.ErrWithdrawn):
+		return http.StatusGone
 	case errors.Is(err, fs.ErrNotExist):
 		return http.StatusNotFound
 	case errors.Is(err, errSent):

@@ -68,7 +68,7 @@ func tasks() map[string]struct {
 			return w.Retire("a test", 2)
 		}, []shard.Version{1}},
 		"withdraw": {5, func(w *store.Writer, _ *store.Draft, _ shard.Manifest) error {
-			return w.Withdraw(2)
+			return w.Reopen(2)
 		}, []shard.Version{1}},
 	}
 }

@@ -71,10 +71,10 @@ func TestForeignThingsAreNeverTouched(t *testing.T) {
 	assert.Equal(t, []shard.Version{1, 2, 7, 8}, published)
 	requireWhole(t, st, 7, 8)
 	change(t, st, func(w *store.Writer) {
-		require.NoError(t, w.Withdraw(8))
+		require.NoError(t, w.Reopen(8))
 		require.NoError(t, w.Retire("a test", 7))
 		require.NoError(t, w.Retire("a test", 3, 4, 5, 6, 99), "none of them is ours")
-		require.NoError(t, w.Withdraw(99))
+		require.NoError(t, w.Reopen(99))
 	})
 	require.NoError(t, st.Sweep(0))
 	require.NoError(t, st.DiscardDrafts(func(shard.Version) bool { return false }))

@@ -124,7 +124,7 @@ func (m *machine) retire(t *rapid.T) {
 
 func (m *machine) withdraw(t *rapid.T) {
 	v := m.one(t)
-	m.change(t, func(w *store.Writer) { require.NoError(t, w.Withdraw(v)) })
+	m.change(t, func(w *store.Writer) { require.NoError(t, w.Reopen(v)) })
 	m.drop(v)
 	m.leave(v)
 }
@@ -151,7 +151,7 @@ func (m *machine) crash(t *rapid.T) {
 	case "withdraw":
 		withdrawn = m.one(t)
 		gone = []shard.Version{withdrawn}
-		do = func(w *store.Writer) error { return w.Withdraw(withdrawn) }
+		do = func(w *store.Writer) error { return w.Reopen(withdrawn) }
 	}
 	for _, v := range gone {
 		delete(after, v)

@@ -28,7 +28,7 @@ func TestVersionIsPublishedWithSumsThatCanBeChecked(t *testing.T) {
 	}
 
 	// They go with the version, and are made anew when it comes back.
-	change(t, st, func(w *store.Writer) { require.NoError(t, w.Withdraw(1)) })
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Reopen(1)) })
 	d, m = draft(t, st, 1, "another file")
 	change(t, st, func(w *store.Writer) { require.NoError(t, w.Publish(d, m)) })
 	assert.Equal(t, string(shard.SHA256SUMS(m.Shards)), read(t, dir, "v1/SHA256SUMS"))

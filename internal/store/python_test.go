@@ -97,7 +97,7 @@ func TestDraftTakesOverAShardByItsOtherName(t *testing.T) {
 	dir := copyPython(t)
 	part := read(t, dir, "v1/shard_00002.bin")
 	st := open(t, dir, store.Middle)
-	change(t, st, func(w *store.Writer) { require.NoError(t, w.Withdraw(1)) })
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Reopen(1)) })
 	d, err := st.Draft(1)
 	require.NoError(t, err)
 	for range 2 {

@@ -10,7 +10,8 @@
 //	    write.lock         held by the process that publishes or retires
 //	    settings.json      see [Settings]
 //	    settings.lock      held while they are changed
-//	    state.json         the highest version number used, and the versions that are being moved
+//	    state.json         the highest version number used, the versions that are being moved, and
+//	                       those that were declared bad
 //	    watched.json       the files that the server has published of a directory that it watches
 //	    drafts/v2/         a version that is not whole yet
 //	    retired/v1/        a version that is off the offer, and still being read

@@ -35,6 +35,7 @@ type Writer struct {
 
 	stuck     []shard.Version // off the offer, and still in place
 	published []string        // directories
+	withdrawn []shard.Version // ascending
 }
 
 // state is the content of state.json.
@@ -48,6 +49,9 @@ type state struct {
 	// directory when this was written. A crash has left one of them that is here and not
 	// listed.
 	Moving []shard.Version `json:"moving,omitempty"`
+
+	// Withdrawn are the newest of those that were declared bad, ascending.
+	Withdrawn []shard.Version `json:"withdrawn,omitempty"`
 }
 
 // Lock waits until no other process changes the directory, undoes the half of a change that
@@ -203,11 +207,37 @@ func (w *Writer) logRetired(versions []shard.Version, reason string) {
 	}
 }
 
-// Withdraw takes v off the offer and makes it a draft again, so that its wrong shards can
+// Reopen takes v off the offer and makes it a draft again, so that its wrong shards can
 // be fetched anew.
-func (w *Writer) Withdraw(v shard.Version) error {
+func (w *Writer) Reopen(v shard.Version) error {
 	_, err := w.remove([]shard.Version{v}, drafts)
 	return err
+}
+
+// mostWithdrawn bounds the versions that are remembered as withdrawn: the newest ones.
+const mostWithdrawn = 200
+
+// Withdraw declares v bad: it is off the offer and off the disk at once, also for its readers,
+// and [Store.IsWithdrawn] of it from then on. It need not be on offer.
+func (w *Writer) Withdraw(v shard.Version) error {
+	if at, found := slices.BinarySearch(w.withdrawn, v); !found {
+		w.withdrawn = slices.Insert(w.withdrawn, at, v)
+		w.withdrawn = w.withdrawn[max(0, len(w.withdrawn)-mostWithdrawn):]
+	}
+	gone, err := w.remove([]shard.Version{v}, retired)
+	if err == nil && gone == nil {
+		err = w.writeState(nil)
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{path.Join(retired, v.String()), path.Join(drafts, v.String())} {
+		if err := w.store.removeAll(name); err != nil {
+			w.store.leave(name, err)
+		}
+	}
+	w.store.logger.Warn("version withdrawn", "version", v.String())
+	return nil
 }
 
 // remove takes versions off the offer and moves them to the directory where. It returns
@@ -265,6 +295,7 @@ func (w *Writer) change(offer []distfile.Entry, draft *Draft, gone []shard.Versi
 // use notes that v is used.
 func (w *Writer) use(v shard.Version) {
 	w.last = max(w.last, v)
+	w.withdrawn = slices.DeleteFunc(w.withdrawn, func(o shard.Version) bool { return o == v })
 	if w.store.role != Middle || v <= w.own+mostAhead {
 		w.own = max(w.own, v)
 	}
@@ -340,7 +371,7 @@ func (w *Writer) recover() error {
 			return err
 		}
 	}
-	w.last, w.own = st.Last, st.Last
+	w.last, w.own, w.withdrawn = st.Last, st.Last, st.Withdrawn
 	for _, e := range held {
 		w.use(e.Version)
 		st.Moving = slices.DeleteFunc(st.Moving, func(v shard.Version) bool { return v == e.Version })
@@ -376,13 +407,19 @@ func (s *Store) readState() (state, error) {
 	return st, nil
 }
 
+// IsWithdrawn reports whether v was declared bad, see [Writer.Withdraw].
+func (s *Store) IsWithdrawn(v shard.Version) bool {
+	st, err := s.readState()
+	return err == nil && slices.Contains(st.Withdrawn, v)
+}
+
 // parseState reads the text of state.json. It refuses numbers that are no version's.
 func parseState(text []byte) (state, error) {
 	var st state
 	if err := json.Unmarshal(text, &st); err != nil {
 		return state{}, err
 	}
-	for _, v := range append([]shard.Version{st.Last}, st.Moving...) {
+	for _, v := range slices.Concat([]shard.Version{st.Last}, st.Moving, st.Withdrawn) {
 		if v > shard.MaxVersion {
 			return state{}, fmt.Errorf("%s is not a version", v)
 		}
@@ -394,7 +431,8 @@ func parseState(text []byte) (state, error) {
 }
 
 func (w *Writer) writeState(moving []shard.Version) error {
-	text, err := json.Marshal(state{Last: w.own, Moving: append(slices.Clone(w.stuck), moving...)})
+	st := state{Last: w.own, Moving: append(slices.Clone(w.stuck), moving...), Withdrawn: w.withdrawn}
+	text, err := json.Marshal(st)
 	if err != nil {
 		return err
 	}

@@ -180,7 +180,7 @@ func TestNextNeverReusesANumber(t *testing.T) {
 	require.Empty(t, offered(t, st))
 	reopen()
 	require.Equal(t, shard.Version(3), publish(t, st, 5))
-	change(t, st, func(w *store.Writer) { require.NoError(t, w.Withdraw(3)) })
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Reopen(3)) })
 	reopen()
 	require.Equal(t, shard.Version(4), next(t, st), "after it was withdrawn")
 
@@ -335,7 +335,7 @@ func TestSweepWaitsForTheIdleTime(t *testing.T) {
 	})
 }
 
-func TestWithdrawMakesADraftAgain(t *testing.T) {
+func TestReopenMakesADraftAgain(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir, store.Middle)
 	claim(t, st)
@@ -348,9 +348,9 @@ func TestWithdrawMakesADraftAgain(t *testing.T) {
 	defer reading.Close()
 
 	change(t, st, func(w *store.Writer) {
-		require.NoError(t, w.Withdraw(1))
-		require.NoError(t, w.Withdraw(1), "it is a draft already")
-		require.NoError(t, w.Withdraw(9), "there is no such version")
+		require.NoError(t, w.Reopen(1))
+		require.NoError(t, w.Reopen(1), "it is a draft already")
+		require.NoError(t, w.Reopen(9), "there is no such version")
 	})
 	requireWhole(t, st, 2)
 	_, _, err = st.Shard(1, 1)

@@ -1,0 +1,90 @@
+package follow
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
+)
+
+// askAgain is the time after which servers are asked again about a version that none lists: they
+// do not learn of a withdrawal at the same time.
+const askAgain = 10 * time.Second
+
+// back returns the version to go back to when the last one was withdrawn: of those on offer the
+// newest that is here, or else the newest that was on offer when later ones were delivered. There
+// is none while a newer version than the last is on offer.
+func back(r *record, offers []distfile.Entry) (to distfile.Entry, ok bool) {
+	if len(offers) == 0 || offers[len(offers)-1].Version > r.Last {
+		return distfile.Entry{}, false
+	}
+	known := func(e distfile.Entry) bool { return slices.Contains(r.Known, known{e.Version, e.Digest}) }
+	for _, is := range []func(distfile.Entry) bool{r.holds, known} {
+		for _, e := range slices.Backward(offers) {
+			if e.Version < r.Last && is(e) && !r.isWithdrawn(e) {
+				return e, true
+			}
+		}
+	}
+	return distfile.Entry{}, false
+}
+
+// goBack finds out whether the last version was withdrawn, and goes back to an earlier one then.
+// It reports whether it has delivered that.
+func (r *run) goBack(ctx context.Context, offers []distfile.Entry) (delivered bool, err error) {
+	last := r.dir.record.Last
+	r.vanished = false
+	listed := func(e distfile.Entry) bool { return e.Version == last }
+	if last == 0 || last == r.stayed || slices.ContainsFunc(r.opts.Pool.Offers(), listed) {
+		return false, nil
+	}
+	to, ok := back(&r.dir.record, offers)
+	if !ok {
+		return false, nil
+	}
+	if !r.opts.Pool.Withdrawn(ctx, last) {
+		r.vanished = true
+		return false, nil
+	}
+	if r.opts.NoRollback {
+		r.stayed = last
+		r.opts.Logger.Warn("version withdrawn", "version", last.String(), "hint", "--no-rollback keeps it in place")
+		return false, nil
+	}
+	r.opts.Logger.Warn("version withdrawn", "version", last.String(), "back", to.Version.String())
+	r.dir.record.goBack(to)
+	if err := r.patiently(ctx, r.dir.save); err != nil {
+		return false, err
+	}
+	f, ok := r.dir.record.undelivered()
+	if !ok {
+		return false, nil // it comes next
+	}
+	return true, r.deliver(ctx, f, fetch.Progress{})
+}
+
+// goBack notes that the last version was withdrawn, and that to comes next: delivered once
+// more if it is here, and fetched otherwise.
+func (r *record) goBack(to distfile.Entry) {
+	for _, k := range r.Known {
+		if k.Version == r.Last && !slices.Contains(r.Withdrawn, k) {
+			r.Withdrawn = append(r.Withdrawn, k)
+		}
+	}
+	r.Withdrawn = slices.Delete(r.Withdrawn, 0, max(0, len(r.Withdrawn)-maxKnown))
+	r.Last = to.Version - 1
+	i := slices.IndexFunc(r.Held, func(f file) bool { return f.is(to) })
+	if i < 0 {
+		return
+	}
+	f := r.Held[i]
+	f.Delivered = false
+	r.Held = append(slices.Delete(r.Held, i, i+1), f) // the last one to be removed
+}
+
+// isWithdrawn reports whether e was withdrawn after it had been delivered.
+func (r *record) isWithdrawn(e distfile.Entry) bool {
+	return slices.Contains(r.Withdrawn, known{e.Version, e.Digest})
+}

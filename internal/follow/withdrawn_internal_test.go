@@ -1,0 +1,42 @@
+package follow
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+func TestAWithdrawnVersionIsFollowedByTheNewestThatIsHere(t *testing.T) {
+	entry := func(v shard.Version) distfile.Entry { return distfile.Entry{Version: v, Digest: shard.Digest{byte(v)}} }
+	held := func(v shard.Version) file {
+		return file{Version: v, Offered: shard.Digest{byte(v)}, Path: v.String(), Delivered: true}
+	}
+	r := record{Last: 7, Held: []file{held(5), held(7)}}
+	r.learn([]distfile.Entry{entry(4), entry(5), entry(6), entry(7)})
+	for name, tc := range map[string]struct {
+		offers []distfile.Entry
+		want   shard.Version
+	}{
+		"one that is here":            {[]distfile.Entry{entry(4), entry(5), entry(6)}, 5},
+		"one that was on offer":       {[]distfile.Entry{entry(4), entry(6)}, 6},
+		"none that was never known":   {[]distfile.Entry{entry(3)}, 0},
+		"none of another file":        {[]distfile.Entry{{Version: 5, Digest: shard.Digest{99}}}, 0},
+		"none while a newer is there": {[]distfile.Entry{entry(5), entry(8)}, 0},
+		"nothing on offer":            {nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			to, ok := back(&r, tc.offers)
+			assert.Equal(t, tc.want, to.Version)
+			assert.Equal(t, tc.want != 0, ok)
+		})
+	}
+	r.goBack(entry(5))
+	assert.EqualValues(t, 4, r.Last)
+	f, ok := r.undelivered()
+	assert.True(t, ok)
+	assert.EqualValues(t, 5, f.Version)
+	assert.True(t, r.isWithdrawn(entry(7)))
+}
