@@ -117,19 +117,6 @@ func (s *Sources) place(c content) place {
 	return s.wanted[c]
 }
 
-// IsEmpty reports whether nothing was found. It is true for nil.
-func (s *Sources) IsEmpty() bool {
-	if s == nil {
-		return true
-	}
-	for _, at := range s.wanted {
-		if at.in != nil {
-			return false
-		}
-	}
-	return true
-}
-
 // A Target is where a shard arrives. Offsets count from its start.
 type Target interface {
 	WriteAt(p []byte, offset int64) (int, error)
