@@ -24,3 +24,18 @@ func TestDownloadDoesNotReplaceAPipe(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, os.ModeNamedPipe, info.Mode().Type())
 }
+
+func TestDownloadFollowsNoLinkOfAnotherUserWhereAllMayWrite(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root makes files of another user")
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o777|os.ModeSticky))
+	victim, path := filepath.Join(t.TempDir(), "victim"), filepath.Join(dir, "out")
+	require.NoError(t, os.Symlink(victim, path))
+	require.NoError(t, os.Lchown(path, 65534, 65534))
+	c := newClient(t, newSite(t, content(1, 10)))
+	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: path})
+	require.ErrorContains(t, err, "another user's symbolic link")
+	require.NoFileExists(t, victim)
+}

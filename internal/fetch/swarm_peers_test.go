@@ -413,7 +413,7 @@ func TestRelaysThatBreakWrongShardsOffAreRefusedAfterTheThird(t *testing.T) {
 	for name, tc := range map[string]struct {
 		peers int
 		most  float64
-	}{"one": {1, 4}, "four": {4, 50}} {
+	}{"one": {1, 25}, "four": {4, 50}} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, publish(t, size, shardSize), func(t *testing.T, n *network) {
 				var peers []*host

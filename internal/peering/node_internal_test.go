@@ -399,3 +399,11 @@ func TestAWrongShardStaysOpenForTheServersToBlame(t *testing.T) {
 		assert.Equal(t, j.Shard, s.parts[pick.Shard], "although as many are open as may be")
 	})
 }
+
+func TestOnlyTheFirstInterruptionsOfARelayAreForgiven(t *testing.T) {
+	p, n := new(Plan), new(neighbour)
+	for range mostInterrupted {
+		assert.True(t, p.isLenient(n))
+	}
+	assert.False(t, p.isLenient(n))
+}
