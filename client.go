@@ -287,9 +287,11 @@ func (c *Client) Download(ctx context.Context, version, path string) (Result, er
 	return c.download(ctx, version, client.Download{Path: path})
 }
 
-// DownloadTo is [Client.Download], but writes the version to w, once all of it is verified. Until
-// then it is in the partial file of download_v1.bin in the options' OutputDir. An error of w is
-// one of DownloadTo, and leaves the partial file.
+// DownloadTo is [Client.Download], but writes the version to w in order, each shard when it is
+// verified by the digest that most servers state; where none states any, when the whole is
+// verified. An error that matches [ErrIntegrity] says that the whole differs from what w got. The
+// bytes are in the partial file of download_v1.bin in the options' OutputDir until all are
+// written. An error of w is one of DownloadTo, and leaves the partial file.
 func (c *Client) DownloadTo(ctx context.Context, version string, w io.Writer) (Result, error) {
 	return c.download(ctx, version, client.Download{To: w})
 }

@@ -76,7 +76,7 @@ not listed yet. It shows its progress on stderr.`,
 	cli.Note(flags, "output-file",
 		"The default of a directory is its published name in --output-dir. "+
 			"If PATH is a symbolic link, its target is replaced. "+
-			"- is stdout, which gets the bytes once all are verified; until then they are in --output-dir.")
+			"- is stdout, which gets each shard in order once it is verified; exit code 4 says that the whole differs.")
 	flags.StringVar(&d.opts.OutputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` of downloads")
 	cli.Note(flags, "output-dir", "The client makes a missing one.")
 	flags.BoolVar(&d.opts.Replace, "replace", false,

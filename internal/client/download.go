@@ -41,8 +41,9 @@ type Download struct {
 	// allows it.
 	MayReplace func() error
 
-	// To receives the bytes, when all of them are verified, instead of the output file, of
-	// which only the partial file is made. Nil means the file.
+	// To receives the bytes in order, each shard when it is verified, instead of the output file,
+	// of which only the partial file is made. Most servers have to state the digests of shards;
+	// where none states any, To receives the bytes when the whole is verified. Nil means the file.
 	To io.Writer
 
 	// Files are patterns of the files of a tree to bring, see [tree.Options]. Then the output
@@ -92,6 +93,9 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	made := d.missingDirectory()
 	unnamed := d.Path == "" && d.Place == nil
 	var out *output
+	var piped int64 // bytes that d.To got
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	m, went, err := c.pool.Fetch(ctx, fetch.Task{
 		Entry: d.Entry, Headway: d.Headway, Progress: d.Progress, Patient: d.Patient,
 		Audience: func() fetch.Audience {
@@ -100,10 +104,16 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 			}
 			return out.shared
 		},
-		Part: func() map[int]bool { return out.needed }, Voted: d.Files != nil,
+		Part: func() map[int]bool { return out.needed }, Voted: d.Files != nil || d.To != nil,
 		Open: func(ctx context.Context, m fetch.Manifest) (fetch.Sink, error) {
 			// There is an output already when the bytes did not fit an earlier manifest.
+			if out != nil {
+				piped += out.pipe.end()
+			}
 			err := c.discard(out, true)
+			if piped > 0 {
+				err = errors.Join(errPiped, err)
+			}
 			d.Afresh = d.Afresh && out == nil
 			out = nil
 			if unnamed {
@@ -119,6 +129,9 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 				return nil, err
 			}
 			d.Path = out.path()
+			if d.To != nil && pipeable(m) {
+				out.pipe = startPipe(ctx, out, m.Stated, d.To, cancel)
+			}
 			return out, nil
 		},
 	})
@@ -135,7 +148,10 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	case err == nil:
 		err = asLocal(out.commit())
 	}
-	if err := c.end(d, out, went, err); err != nil {
+	if out != nil {
+		piped += out.pipe.end()
+	}
+	if err := c.end(d, out, went, broken(err, piped)); err != nil {
 		return shard.Manifest{}, went, fmt.Errorf("download %s to %s: %w", d.Entry.Version, d.Path, err)
 	}
 	verified, size := "whole", m.Size
@@ -153,7 +169,13 @@ func (c *Client) write(ctx context.Context, d Download, out *output, went fetch.
 		went.Phase = Writing
 		d.Progress(went)
 	}
-	if err := out.copyTo(ctx, d.To); err != nil {
+	var err error
+	if out.pipe != nil {
+		err = out.pipe.wait(ctx)
+	} else {
+		_, err = copyTo(ctx, d.To, io.NewSectionReader(out.content, 0, out.size))
+	}
+	if err != nil {
 		return asLocal(err)
 	}
 	return c.discard(out, false)

@@ -27,6 +27,7 @@ type output struct {
 	known   *reuse.Sources // bytes that need not be fetched; nil for none
 	placed  bool           // it has the final name
 	shared  *relay.Version // for peers to read, or nil
+	pipe    *pipe          // that the shards go on to, or nil
 	needed  map[int]bool   // the numbers of the shards that a part of a tree needs, or nil for all
 }
 
@@ -82,17 +83,17 @@ func (o *output) commit() error {
 // copyChunk in bytes is copied to a writer between two looks at the context.
 const copyChunk = 1 << 20
 
-// copyTo copies the bytes of the version to w, until ctx ends.
-func (o *output) copyTo(ctx context.Context, w io.Writer) error {
-	whole := io.NewSectionReader(o.content, 0, o.size)
+// copyTo copies from r to w, until ctx ends, and returns how many bytes.
+func copyTo(ctx context.Context, w io.Writer, r io.Reader) (bytes int64, err error) {
 	for ctx.Err() == nil {
-		if _, err := io.CopyN(w, whole, copyChunk); errors.Is(err, io.EOF) {
-			return nil
+		n, err := io.CopyN(w, r, copyChunk)
+		if bytes += n; errors.Is(err, io.EOF) {
+			return bytes, nil
 		} else if err != nil {
-			return err
+			return bytes, err
 		}
 	}
-	return context.Cause(ctx)
+	return bytes, context.Cause(ctx)
 }
 
 // close ends the use of the content. If it has no final name, it is kept for a later download
@@ -145,6 +146,9 @@ func (p place) Commit() error {
 		return err
 	}
 	p.out.content.flush(p.shard.Offset, p.shard.Size)
+	if p.out.pipe != nil {
+		p.out.pipe.right <- p.shard.Number
+	}
 	return nil
 }
 

@@ -191,6 +191,9 @@ func (o *Offers) Agree(ctx context.Context, m Manifest) error {
 		}
 		asking.Go(func() {
 			other, err := o.manifestAt(bounded, s, m.Entry, m.Entry)
+			if other.Stated.Files == nil {
+				other.Stated.Files = m.Stated.Files // servers of before there were trees strip that
+			}
 			switch {
 			case err != nil:
 			case alreadyTried([]shard.Manifest{m.Stated}, other.Stated):
