@@ -1,6 +1,7 @@
 package reuse_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -15,8 +16,8 @@ func TestUnionJoinsWhatTouches(t *testing.T) {
 		add  disk.Range
 		want []disk.Range
 	}{
-		"before":  {disk.Range{From: 0, To: 5}, append([]disk.Range{{From: 0, To: 5}}, ranges...)},
-		"behind":  {disk.Range{From: 70, To: 80}, append(append([]disk.Range{}, ranges...), disk.Range{From: 70, To: 80})},
+		"before":  {disk.Range{From: 0, To: 5}, slices.Concat([]disk.Range{{From: 0, To: 5}}, ranges)},
+		"behind":  {disk.Range{From: 70, To: 80}, slices.Concat(ranges, []disk.Range{{From: 70, To: 80}})},
 		"between": {disk.Range{From: 20, To: 30}, []disk.Range{{From: 10, To: 40}, {From: 50, To: 60}}},
 		"over":    {disk.Range{From: 35, To: 70}, []disk.Range{{From: 10, To: 20}, {From: 30, To: 70}}},
 		"within":  {disk.Range{From: 12, To: 13}, ranges},
