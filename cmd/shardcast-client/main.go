@@ -158,7 +158,7 @@ func (d *download) run(cmd *cobra.Command) (err error) {
 		return cli.Usage(errors.New("--json has no place with --output-file -, which writes the version to stdout"))
 	}
 	if !d.list && len(d.opts.Files) > 0 && (d.outputFile == stdout || d.opts.Swarm.Enabled) {
-		return cli.Usage(errors.New("--files has no place with --output-file - and --swarm, which take all of a version"))
+		return cli.Usage(errors.New("--files has no place with --output-file - and --swarm: they take all files"))
 	}
 	if !d.list {
 		// A download does not end with the reader of its log, or of its output.

@@ -159,7 +159,8 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 		verified, size = "shards", went.Size
 	}
 	c.logger.Info("downloaded", "version", d.Entry.Version.String(), "file", d.Path, "bytes", size,
-		"verified", verified, "resumed", went.Resumed, "wasted", went.Wasted, "peers", went.Peers, "dur", time.Since(start))
+		"verified", verified, "resumed", went.Resumed, "wasted", went.Wasted, "peers", went.Peers,
+		"dur", time.Since(start))
 	return m, went, nil
 }
 
