@@ -350,7 +350,8 @@ func (c *Client) find(ctx context.Context, version string) (distfile.Entry, erro
 	}
 	number, err := shard.ParseVersion(version)
 	if err != nil {
-		return distfile.Entry{}, fmt.Errorf("%w: Version: %w, or %s, or labels such as step=1200", ErrOptions, err, Latest)
+		return distfile.Entry{}, fmt.Errorf("%w: Version: %w, or %s, or labels such as step=1200",
+			ErrOptions, err, Latest)
 	}
 	return c.client.Await(ctx, number, c.wait)
 }

@@ -82,7 +82,8 @@ func (r *retention) check(entries []distfile.Entry, labels map[string]string) er
 	chain := r.lineage(entries).chain(labels, len(entries))
 	if r.err == nil && len(chain) >= r.settings.maxChain() {
 		return fmt.Errorf("%w: by its label after it needs %d others, and max-chain allows %d with itself; "+
-			"publish a full version, without that label, or begin a new run", ErrChain, len(chain), r.settings.maxChain())
+			"publish a full version, without that label, or begin a new run",
+			ErrChain, len(chain), r.settings.maxChain())
 	}
 	return r.err
 }
