@@ -189,7 +189,8 @@ func FuzzRecord(f *testing.F) {
 func FuzzList(f *testing.F) {
 	for _, text := range []string{
 		"", "{}", "[]", `{"path":"../x"}`, `{"path":"a"}{"path":"a"}`, `{"path":"b"}{"path":"a"}`, `{"path":"a"`,
-		`{"path":"a","size":3,"digest":"00"}`, `{"path":"/a"}`, `{"path":"a","directory":true}{"path":"b","modified":-1}`,
+		`{"path":"a","size":3,"digest":"00"}`, `{"path":"/a"}`,
+		`{"path":"a","directory":true}{"path":"b","modified":-1}`,
 	} {
 		f.Add([]byte(text))
 	}
