@@ -41,7 +41,8 @@ into place, and prints the path. It waits for servers that are down and for room
 on a full disk, and leaves out versions that no server can deliver. Started
 again, also after a crash, it continues with the versions in the directory. It
 removes older versions, of those files that it has made itself, and touches
-nothing else. SIGINT or SIGTERM ends it with exit code 0, unless --once is given.`,
+nothing else. SIGINT or SIGTERM ends it with exit code 0, unless --once is
+given.`,
 		Example: `  shardcast-client follow --servers 192.168.1.100 --output-dir ./weights
   shardcast-client follow --servers 192.168.1.100 --link latest \
     --output-template 'step_{n}/model.safetensors'
