@@ -143,23 +143,31 @@ func (d *download) takePatterns(cmd *cobra.Command, args []string) error {
 	return cobra.NoArgs(cmd, args)
 }
 
+// check returns an error, as of [cli.Usage], if flags do not fit together.
+func (d *download) check(cmd *cobra.Command) error {
+	var why string
+	switch flags := cmd.Flags(); {
+	case d.list == (d.version != ""):
+		why = "give either --list or --version"
+	case d.list && cli.Given(flags, "swarm"):
+		why = "--swarm has no effect with --list"
+	case d.version != shardcast.Latest && cli.Given(flags, "quorum"):
+		why = "--quorum has no effect without --version latest"
+	case d.outputFile == stdout && d.json:
+		why = "--json has no place with --output-file -, which writes the version to stdout"
+	case !d.list && len(d.opts.Files) > 0 && (d.outputFile == stdout || d.opts.Swarm.Enabled):
+		why = "--files has no place with --output-file - and --swarm: they take all files"
+	default:
+		return nil
+	}
+	return cli.Usage(errors.New(why))
+}
+
 func (d *download) run(cmd *cobra.Command) (err error) {
-	if d.list == (d.version != "") {
-		return cli.Usage(errors.New("give either --list or --version"))
+	if err := d.check(cmd); err != nil {
+		return err
 	}
 	d.files = d.list && len(d.opts.Files) > 0
-	if d.list && cli.Given(cmd.Flags(), "swarm") {
-		return cli.Usage(errors.New("--swarm has no effect with --list"))
-	}
-	if d.version != shardcast.Latest && cli.Given(cmd.Flags(), "quorum") {
-		return cli.Usage(errors.New("--quorum has no effect without --version latest"))
-	}
-	if d.outputFile == stdout && d.json {
-		return cli.Usage(errors.New("--json has no place with --output-file -, which writes the version to stdout"))
-	}
-	if !d.list && len(d.opts.Files) > 0 && (d.outputFile == stdout || d.opts.Swarm.Enabled) {
-		return cli.Usage(errors.New("--files has no place with --output-file - and --swarm: they take all files"))
-	}
 	if !d.list {
 		// A download does not end with the reader of its log, or of its output.
 		signal.Ignore(syscall.SIGPIPE)

@@ -77,17 +77,11 @@ missing; then its exit code is 4. It changes nothing, and may run beside a serve
 // verify verifies the named version, or all, or the newest.
 func (c *command) verify(cmd *cobra.Command, names []string, all bool) error {
 	if len(names) == 0 {
-		held, err := shardcast.HeldVersions(c.opts.DataDir)
+		held, err := c.heldNames()
 		if err != nil {
 			return err
 		}
-		for _, v := range held {
-			names = append(names, v.Version.Name)
-		}
-		if len(held) == 0 {
-			return fmt.Errorf("%w in %s", shardcast.ErrNoVersion, c.opts.DataDir)
-		}
-		if !all {
+		if names = held; !all {
 			names = names[len(names)-1:]
 		}
 	}
@@ -112,6 +106,19 @@ func (c *command) verify(cmd *cobra.Command, names []string, all bool) error {
 			strings.Join(bad, ", "), c.opts.DataDir)
 	}
 	return nil
+}
+
+// heldNames returns the names of the versions in the data directory, one or more.
+func (c *command) heldNames() ([]string, error) {
+	held, err := shardcast.HeldVersions(c.opts.DataDir)
+	if err == nil && len(held) == 0 {
+		err = fmt.Errorf("%w in %s", shardcast.ErrNoVersion, c.opts.DataDir)
+	}
+	var names []string
+	for _, v := range held {
+		names = append(names, v.Version.Name)
+	}
+	return names, err
 }
 
 // printVerified prints what is wrong of v, or that it is right.

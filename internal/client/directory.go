@@ -75,37 +75,41 @@ func openTree(
 }
 
 // claim makes the partial directory and locks it.
-func (c *treeContent) claim(ctx context.Context) (err error) {
-	name := partName(c.base)
+func (c *treeContent) claim(ctx context.Context) error {
 	for {
-		// A partial file is one of a version that was a file.
-		if info, err := c.dir.Lstat(name); err == nil && info.Mode().IsRegular() {
-			if err := removeUnused(c.dir, name); err != nil {
-				return err
-			}
-		}
-		if err := disk.MakePrivate(c.dir, name); err != nil {
+		gone, err := c.tryClaim(ctx)
+		if !gone || ctx.Err() != nil {
 			return err
-		}
-		if c.part, err = c.dir.OpenRoot(name); err != nil {
-			return err
-		}
-		if c.lock, err = disk.Lock(ctx, c.part, lockName); err == nil {
-			named, err := c.dir.Lstat(name)
-			here, failed := c.part.Stat(".")
-			if err == nil && failed == nil && os.SameFile(named, here) {
-				return nil
-			}
-			if err := errors.Join(failed, c.lock.Close(), c.part.Close()); err != nil {
-				return err
-			}
-			continue
-		}
-		// Where the lock is missing, another download has removed the directory meanwhile.
-		if closed := c.part.Close(); closed != nil || !errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
-			return errors.Join(err, closed)
 		}
 	}
+}
+
+// tryClaim is one try of claim. It reports whether another download removed the directory
+// meanwhile.
+func (c *treeContent) tryClaim(ctx context.Context) (gone bool, err error) {
+	name := partName(c.base)
+	// A partial file is one of a version that was a file.
+	if info, err := c.dir.Lstat(name); err == nil && info.Mode().IsRegular() {
+		if err := removeUnused(c.dir, name); err != nil {
+			return false, err
+		}
+	}
+	if err := disk.MakePrivate(c.dir, name); err != nil {
+		return false, err
+	}
+	if c.part, err = c.dir.OpenRoot(name); err != nil {
+		return false, err
+	}
+	if c.lock, err = disk.Lock(ctx, c.part, lockName); err != nil {
+		return errors.Is(err, fs.ErrNotExist), errors.Join(err, c.part.Close())
+	}
+	named, err := c.dir.Lstat(name)
+	here, failed := c.part.Stat(".")
+	if err == nil && failed == nil && os.SameFile(named, here) {
+		return false, nil
+	}
+	failed = errors.Join(failed, c.lock.Close(), c.part.Close())
+	return failed == nil, failed
 }
 
 // prepare makes the partial directory ready for m, and reports whether files of an earlier

@@ -91,50 +91,21 @@ const Writing = "writing"
 func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetch.Progress, error) {
 	start := time.Now()
 	made := d.missingDirectory()
-	unnamed := d.Path == "" && d.Place == nil
-	var out *output
-	var piped int64 // bytes that d.To got
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	r := &downloading{client: c, download: d, unnamed: d.Path == "" && d.Place == nil, cancel: cancel}
 	m, went, err := c.pool.Fetch(ctx, fetch.Task{
 		Entry: d.Entry, Headway: d.Headway, Progress: d.Progress, Patient: d.Patient,
 		Audience: func() fetch.Audience {
 			if c.sharing == nil {
 				return nil
 			}
-			return out.shared
+			return r.out.shared
 		},
-		Part: func() map[int]bool { return out.needed }, Voted: d.Files != nil || d.To != nil,
-		Open: func(ctx context.Context, m fetch.Manifest) (fetch.Sink, error) {
-			// There is an output already when the bytes did not fit an earlier manifest.
-			if out != nil {
-				piped += out.pipe.end()
-			}
-			err := c.discard(out, true)
-			if piped > 0 {
-				err = errors.Join(errPiped, err)
-			}
-			d.Afresh = d.Afresh && out == nil
-			out = nil
-			if unnamed {
-				d.Path = filepath.Join(d.Dir, defaultName(d.Entry.Version, m.Stated))
-				if d.Named != nil {
-					d.Named(d.Path)
-				}
-			}
-			if err == nil {
-				out, err = c.open(ctx, d, m)
-			}
-			if err != nil {
-				return nil, err
-			}
-			d.Path = out.path()
-			if d.To != nil && pipeable(m) {
-				out.pipe = startPipe(ctx, out, m.Stated, d.To, cancel)
-			}
-			return out, nil
-		},
+		Part: func() map[int]bool { return r.out.needed }, Voted: d.Files != nil || d.To != nil,
+		Open: r.open,
 	})
+	d, out := r.download, r.out
 	var have complete
 	switch {
 	case errors.As(err, &have):
@@ -149,9 +120,9 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 		err = asLocal(out.commit())
 	}
 	if out != nil {
-		piped += out.pipe.end()
+		r.piped += out.pipe.end()
 	}
-	if err := c.end(d, out, went, broken(err, piped)); err != nil {
+	if err := c.end(d, out, went, broken(err, r.piped)); err != nil {
 		return shard.Manifest{}, went, fmt.Errorf("download %s to %s: %w", d.Entry.Version, d.Path, err)
 	}
 	verified, size := "whole", m.Size
@@ -162,6 +133,48 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 		"verified", verified, "resumed", went.Resumed, "wasted", went.Wasted, "peers", went.Peers,
 		"dur", time.Since(start))
 	return m, went, nil
+}
+
+// downloading is a download while it is fetched.
+type downloading struct {
+	client   *Client
+	download Download
+	unnamed  bool // its path follows from the manifest
+	cancel   context.CancelCauseFunc
+	out      *output
+	piped    int64 // bytes that download.To got of earlier outputs
+}
+
+// open opens the output for a manifest, in place of that for an earlier one, whose bytes did
+// not fit.
+func (r *downloading) open(ctx context.Context, m fetch.Manifest) (fetch.Sink, error) {
+	d := &r.download
+	if r.out != nil {
+		r.piped += r.out.pipe.end()
+	}
+	err := r.client.discard(r.out, true)
+	if r.piped > 0 {
+		err = errors.Join(errPiped, err)
+	}
+	d.Afresh = d.Afresh && r.out == nil
+	r.out = nil
+	if r.unnamed {
+		d.Path = filepath.Join(d.Dir, defaultName(d.Entry.Version, m.Stated))
+		if d.Named != nil {
+			d.Named(d.Path)
+		}
+	}
+	if err == nil {
+		r.out, err = r.client.open(ctx, *d, m)
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.Path = r.out.path()
+	if d.To != nil && pipeable(m) {
+		r.out.pipe = startPipe(ctx, r.out, m.Stated, d.To, r.cancel)
+	}
+	return r.out, nil
 }
 
 // write writes out, whose fetch went so, to d.To, and discards it.

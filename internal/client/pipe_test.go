@@ -20,15 +20,16 @@ func TestAWriterGetsShardsWhileOthersCome(t *testing.T) {
 	data := content(1, 5*sitetest.ShardSize)
 	s := sitetest.New(t, data)
 	read := make(chan struct{})
-	s.SpoilShard("shard_005.bin", func(w http.ResponseWriter, r *http.Request) {
+	s.SpoilShard("shard_005.bin", func(w http.ResponseWriter, _ *http.Request) {
 		<-read
 		_, _ = w.Write(data[4*sitetest.ShardSize:])
 	})
 	c, dir := newClient(t, s), t.TempDir()
+	entry := find(t, c)
 	from, to := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Dir: dir, To: to})
+		_, _, err := c.Download(t.Context(), client.Download{Entry: entry, Dir: dir, To: to})
 		ended <- errors.Join(err, to.Close())
 	}()
 	begin := make([]byte, 4*sitetest.ShardSize)
