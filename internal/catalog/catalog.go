@@ -78,8 +78,8 @@ type Version struct {
 }
 
 // Find returns a version as it is here now, which the caller closes. The error matches
-// [fs.ErrNotExist] if the version is neither held nor arriving, [ErrWithdrawn] if that is why, and [ErrLater] if it is on
-// offer without a manifest so far.
+// [fs.ErrNotExist] if the version is neither held nor arriving, [ErrWithdrawn] if that is why,
+// and [ErrLater] if it is on offer without a manifest so far.
 func (c *Catalog) Find(v shard.Version) (*Version, error) {
 	// Before its files go, since receivers ask as soon as it is off the list.
 	if c.store != nil && c.store.IsWithdrawn(v) {

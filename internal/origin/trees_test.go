@@ -163,8 +163,10 @@ func TestAWatchOfTreesIsChecked(t *testing.T) {
 		"Glob: \"a/b\", want the names of directories": {Trees: true, Glob: "a/b"},
 		"Include, Exclude: bad pattern":                {Trees: true, Tree: tree.Options{Include: []string{"["}}},
 		"LinksBelow: links are followed only":          {Trees: true, Tree: tree.Options{FollowLinks: true}},
-		"LinksBelow: stat":                             {Trees: true, Tree: tree.Options{FollowLinks: true, LinksBelow: "/x"}},
-		"Depth: patterns and links are those":          {Tree: tree.Options{Include: []string{"a"}}},
+		"LinksBelow: stat": {
+			Trees: true, Tree: tree.Options{FollowLinks: true, LinksBelow: "/x"},
+		},
+		"Depth: patterns and links are those": {Tree: tree.Options{Include: []string{"a"}}},
 	} {
 		w.Glob = cmp.Or(w.Glob, "*")
 		w.Dir, w.Settle = dir, time.Second
