@@ -101,7 +101,7 @@ func Parse(r io.Reader, want shard.Files) (*Tree, error) {
 func parseLines(r io.Reader, count int) ([]File, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, 4<<10), maxLine)
-	files := make([]File, 0, count)
+	files := make([]File, 0, max(0, min(count, shard.MaxFiles)))
 	for lines.Scan() {
 		if len(files) == count {
 			return nil, fmt.Errorf("%w: more than %d lines", ErrTree, count)

@@ -442,6 +442,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(read.Encode(), len(read.Files()))
 	f.Add([]byte(`{"path":"logs","directory":true}`+"\n"), 1)
 	f.Add([]byte{}, 0)
+	f.Add([]byte("x"), -1)
 	f.Fuzz(func(t *testing.T, text []byte, count int) {
 		got, err := tree.Parse(bytes.NewReader(text), described(count, text))
 		if err != nil {
