@@ -29,6 +29,7 @@ const installed = `
 -rw-r--r-- share/fish/vendor_completions.d/shardcast-middle.fish
 -rw-r--r-- share/fish/vendor_completions.d/shardcast-origin.fish
 -rw-r--r-- share/man/man1/shardcast-client-follow.1
+-rw-r--r-- share/man/man1/shardcast-client-verify.1
 -rw-r--r-- share/man/man1/shardcast-client-version.1
 -rw-r--r-- share/man/man1/shardcast-client.1
 -rw-r--r-- share/man/man1/shardcast-middle-version.1
@@ -36,7 +37,13 @@ const installed = `
 -rw-r--r-- share/man/man1/shardcast-origin-broadcast.1
 -rw-r--r-- share/man/man1/shardcast-origin-config.1
 -rw-r--r-- share/man/man1/shardcast-origin-export.1
+-rw-r--r-- share/man/man1/shardcast-origin-list.1
+-rw-r--r-- share/man/man1/shardcast-origin-pin.1
+-rw-r--r-- share/man/man1/shardcast-origin-republish.1
+-rw-r--r-- share/man/man1/shardcast-origin-unpin.1
+-rw-r--r-- share/man/man1/shardcast-origin-verify.1
 -rw-r--r-- share/man/man1/shardcast-origin-version.1
+-rw-r--r-- share/man/man1/shardcast-origin-withdraw.1
 -rw-r--r-- share/man/man1/shardcast-origin.1
 -rw-r--r-- share/zsh/site-functions/_shardcast-client
 -rw-r--r-- share/zsh/site-functions/_shardcast-middle

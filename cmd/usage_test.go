@@ -114,7 +114,7 @@ var wrong = [][2]string{
 	{`client follow --servers a --from 7`, `--from: "7" is not a version`},
 	{`client follow --servers a --all --skip-stale`, `--skip-stale: it leaves out versions`},
 	{`client follow --servers a --keep 0`, `--keep "0": want a whole number from 1`},
-	{`client follow --servers a --output-template x`, `--output-template: "x": want {version} or {n} in it`},
+	{`client follow --servers a --output-template {x}`, `--output-template: "{x}": want`},
 	{`client follow --servers a --output-template ../{n}`, `--output-template: "../{n}": want a path that stays`},
 	{`client follow --servers a --marker a/b`, `--marker: "a/b": want the name of a file`},
 	{`client follow --servers a --output-template f{n} --marker m`, `--marker: one beside each version wants`},
@@ -134,7 +134,7 @@ var wrong = [][2]string{
 	{`IP_ADDR_LIST=ftp://x middle`, `environment variable IP_ADDR_LIST: "ftp://x" is not the address of a server`},
 	{`IP_ADDR_LIST=(a client --list`, `environment variable IP_ADDR_LIST: the closing parenthesis is missing`},
 	{`SHARDCAST_HTTP_PORT=0 client --servers a --list`, `environment variable SHARDCAST_HTTP_PORT: want a port from 1`},
-	{`SHARDCAST_OUTPUT_TEMPLATE=x client follow --servers a`, `environment variable SHARDCAST_OUTPUT_TEMPLATE: "x":`},
+	{`SHARDCAST_OUTPUT_TEMPLATE={x} client follow --servers a`, `environment variable SHARDCAST_OUTPUT_TEMPLATE: "{x}": want no braces`},
 }
 
 func TestWrongUsageGetsOneClearSentence(t *testing.T) {

@@ -111,7 +111,6 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	case errors.As(err, &have):
 		return c.have(d, have)
 	case err == nil && d.To != nil:
-		d.Path = "-"
 		if err = c.write(ctx, d, out, went); err == nil {
 			out = nil
 			_ = os.Remove(made) // unless it has other files
@@ -121,6 +120,9 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	}
 	if out != nil {
 		r.piped += out.pipe.end()
+	}
+	if d.To != nil {
+		d.Path = "-"
 	}
 	if err := c.end(d, out, went, broken(err, r.piped)); err != nil {
 		return shard.Manifest{}, went, fmt.Errorf("download %s to %s: %w", d.Entry.Version, d.Path, err)
