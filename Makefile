@@ -1,7 +1,7 @@
 # Two commands are enough on a machine with Go and make: make demo, make test.
 
 TOOL      = go tool -modfile=tools/go.mod
-FUZZTIME ?= 50000x
+FUZZTIME ?= 20000x
 PACKAGES ?= ./...
 RACED    ?= . ./cmd/... ./internal/...
 PREFIX   ?= /usr/local
@@ -29,7 +29,7 @@ soak: ## Send 500 small versions through a middle, and kill all three commands 1
 	SOAK_VERSIONS=$${VERSIONS:-500} SOAK_KILLS=$${KILLS:-100} SOAK_SEED=$${SEED:-1} \
 		go test -count=1 -timeout 1h -run 'TestScripts/soak$$' ./cmd
 
-fuzz: ## Run every fuzz target with FUZZTIME inputs (50000x)
+fuzz: ## Run every fuzz target with FUZZTIME inputs (20000x)
 	scripts/fuzz $(FUZZTIME)
 
 bench: build ## Measure all beside openssl, curl, nginx and others (ARGS='-base OLD/bin -memory 8GiB', -help)
