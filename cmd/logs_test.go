@@ -84,7 +84,7 @@ func TestAReaderOfALogThatStopsHoldsUpNoServer(t *testing.T) {
 		"--log-level", "DEBUG", "--access-log", "-")
 	stderr, err := cmd.StderrPipe()
 	require.NoError(t, err)
-	_, err = cmd.StdoutPipe() // which nobody reads
+	_, err = cmd.StdoutPipe() // of which nothing is read
 	require.NoError(t, err)
 	address := serve(t, cmd, stderr)
 	asks(t, address, "/healthz", 1000)
@@ -164,7 +164,7 @@ func TestAReaderOfALogThatStopsHoldsUpNoFetch(t *testing.T) {
 	for _, mode := range []string{"plain", "json"} {
 		client := command(ctx, t, "shardcast-client", "--servers", address, "--version", "v1", "--progress", mode,
 			"--log-level", "DEBUG")
-		stderr, err := client.StderrPipe() // which nobody reads
+		stderr, err := client.StderrPipe() // of which nothing is read
 		require.NoError(t, err)
 		small(t, stderr)
 		out, err := client.Output()

@@ -25,7 +25,7 @@ type Netrc struct {
 // NewNetrc returns a flag that sets credentials.
 func NewNetrc(credentials *map[string]*url.Userinfo) *Netrc { return &Netrc{credentials: credentials} }
 
-// Set reads the file, which nobody but its owner may read.
+// Set reads the file, which its owner alone may read.
 func (n *Netrc) Set(name string) error {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // waits for no writer of a pipe
 	if err != nil {

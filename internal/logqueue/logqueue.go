@@ -57,7 +57,7 @@ func New(out io.Writer, report func(lost int64, err error)) *Queue {
 	return q
 }
 
-// Write takes whole lines. It waits for nobody and never fails.
+// Write takes whole lines. It never waits and never fails.
 func (q *Queue) Write(lines []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

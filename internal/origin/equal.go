@@ -30,7 +30,7 @@ func (o *Origin) equalsFor(draft *store.Draft) equals {
 	e := equals{store: o.store, draft: draft, at: make(map[shard.Digest]published)}
 	entries, err := o.store.Distribution()
 	if err != nil {
-		return e // whoever publishes finds out
+		return e // the publication finds out
 	}
 	for _, entry := range entries[max(0, len(entries)-mostKnown):] {
 		m, err := e.manifest(entry.Version)
