@@ -134,7 +134,10 @@ var wrong = [][2]string{
 	{`IP_ADDR_LIST=ftp://x middle`, `environment variable IP_ADDR_LIST: "ftp://x" is not the address of a server`},
 	{`IP_ADDR_LIST=(a client --list`, `environment variable IP_ADDR_LIST: the closing parenthesis is missing`},
 	{`SHARDCAST_HTTP_PORT=0 client --servers a --list`, `environment variable SHARDCAST_HTTP_PORT: want a port from 1`},
-	{`SHARDCAST_OUTPUT_TEMPLATE={x} client follow --servers a`, `environment variable SHARDCAST_OUTPUT_TEMPLATE: "{x}": want no braces`},
+	{
+		`SHARDCAST_OUTPUT_TEMPLATE={x} client follow --servers a`,
+		`environment variable SHARDCAST_OUTPUT_TEMPLATE: "{x}": want no braces`,
+	},
 }
 
 func TestWrongUsageGetsOneClearSentence(t *testing.T) {

@@ -24,7 +24,7 @@ func newStderr() *logqueue.Queue {
 	})
 }
 
-// Stderr returns the queue to stderr of cmd, which [Run] runs. Whoever writes there waits for
+// Stderr returns the queue to stderr of cmd, which [Run] runs. A writer to it waits for
 // no reader.
 func Stderr(cmd *cobra.Command) *logqueue.Queue {
 	queue, _ := cmd.ErrOrStderr().(*logqueue.Queue) // as Run sets it
