@@ -36,8 +36,9 @@ func back(r *record, offers []distfile.Entry) (to distfile.Entry, ok bool) {
 func (r *run) goBack(ctx context.Context, offers []distfile.Entry) (delivered bool, err error) {
 	last := r.dir.record.Last
 	r.vanished = false
-	listed := func(e distfile.Entry) bool { return e.Version == last }
-	if last == 0 || last == r.stayed || slices.ContainsFunc(r.opts.Pool.Offers(), listed) {
+	// One of several servers may still list it, such as a middle that is cut off: it does not count.
+	counts := slices.ContainsFunc(offers, func(e distfile.Entry) bool { return e.Version == last })
+	if last == 0 || last == r.stayed || counts {
 		return false, nil
 	}
 	to, ok := back(&r.dir.record, offers)

@@ -148,34 +148,6 @@ func (f *follower) update(ctx context.Context) {
 	f.dir.report(ctx, "retire", f.retire(ctx, v))
 }
 
-// mostAsked bounds the versions that the upstreams are asked about at once.
-const mostAsked = 16
-
-// withdraw takes the versions away that most upstreams say were withdrawn: it asks about the
-// newest of those that are here and that no upstream lists.
-func (f *follower) withdraw(ctx context.Context) error {
-	v, err := f.view()
-	if err != nil || !v.complete {
-		return nil //nolint:nilerr // the update that follows reports it
-	}
-	unlisted := v.vanished()
-	for _, number := range unlisted[:min(len(unlisted), mostAsked)] {
-		if !f.pool.Withdrawn(ctx, number) {
-			continue
-		}
-		for _, e := range v.arriving {
-			if e.Version == number {
-				f.arrivals.end(e, errNotListed)
-			}
-		}
-		if err := f.dir.change(ctx, func(w *store.Writer) error { return w.Withdraw(number) }); err != nil {
-			return err
-		}
-		f.board.Unlist(number)
-	}
-	return nil
-}
-
 // refusedEvery is the time between two warnings that numbers have gone back.
 const refusedEvery = time.Hour
 

@@ -80,6 +80,8 @@ type Middle struct {
 	pool     *fetch.Pool
 	arrivals arrivals
 	logger   *slog.Logger
+
+	questions questions
 }
 
 // New returns a Middle that keeps in st the newest versions that count by the upstreams of
@@ -120,7 +122,7 @@ func (m *Middle) view() (view, error) {
 }
 
 // Serve follows the upstreams, and serves on ln by opts, until ctx ends. It sets the
-// Catalog, Ready and Logger of opts, and the Upstreams of its Status. It logs failures of
+// Catalog, Ready, Withdrawn and Logger of opts, and the Upstreams of its Status. It logs failures of
 // upstreams and of the data directory, and tries again. It returns an error matching
 // [store.ErrInUse] if the directory has another server, and otherwise that of
 // [server.Serve]. It closes ln.
@@ -153,6 +155,7 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener, opts server.Options
 // serving returns opts with the parts that this middle sets.
 func (m *Middle) serving(opts server.Options) server.Options {
 	opts.Catalog, opts.Logger, opts.Ready = catalog.New(m.dir.store, m.board), m.logger, m.ready
+	opts.Withdrawn = m.isWithdrawn
 	if opts.Status != nil {
 		shown := *opts.Status
 		shown.Upstreams = m.upstreams

@@ -126,11 +126,12 @@ func (v view) abandoned() []distfile.Entry {
 	return slices.DeleteFunc(slices.Clone(v.arriving), v.offered)
 }
 
-// vanished returns the numbers of the versions that are here, held, listed or arriving, and that
-// no upstream lists, the newest first.
+// vanished returns the numbers of the versions that are here, held, listed or arriving, and do
+// not count any more, as most upstreams do not list them. The newest come first.
 func (v view) vanished() (numbers []shard.Version) {
 	for _, e := range slices.Concat(v.held, v.listed, v.arriving) {
-		if !v.offered(e) {
+		counts := slices.ContainsFunc(v.offers, func(o distfile.Entry) bool { return o.Version == e.Version })
+		if !counts || !v.offered(e) {
 			numbers = append(numbers, e.Version)
 		}
 	}

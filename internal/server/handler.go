@@ -34,7 +34,7 @@ type handler struct {
 func newHandler(opts Options, over <-chan struct{}) *handler {
 	c := opts.Catalog
 	h := &handler{gate: newGate(opts.Limits), listings: newListings(c, over, opts.Logger)}
-	files := files{catalog: c}
+	files := files{catalog: c, withdrawn: opts.Withdrawn}
 	health := health{ready: opts.Ready, over: over}
 	var endpoints [kinds]endpoint
 	var swarming *swarming

@@ -40,6 +40,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/wire"
 )
@@ -93,6 +94,10 @@ type Options struct {
 	// Ready returns why the newest version anywhere is not served here, or nil. Nil is for a
 	// server that has all versions.
 	Ready func() error
+
+	// Withdrawn reports whether a version that is not here was withdrawn. Nil is for a server
+	// that knows all that were.
+	Withdrawn func(ctx context.Context, v shard.Version) bool
 
 	// Members are the nodes that follow this server and swap shards. Nil is for none, and
 	// has no /peers.txt. With members, and with a catalog without a directory, the server

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,8 +18,9 @@ import (
 
 // files are the endpoints of versions and their shards.
 type files struct {
-	catalog *catalog.Catalog
-	swarms  bool // nodes of a swarm read here
+	catalog   *catalog.Catalog
+	swarms    bool // nodes of a swarm read here
+	withdrawn func(ctx context.Context, v shard.Version) bool
 }
 
 // binary is the content type of shards.
@@ -170,6 +173,9 @@ func (f *files) find(w http.ResponseWriter, t target, name string) (*catalog.Ver
 // manifest answers with the manifest of a version.
 func (f *files) manifest(w http.ResponseWriter, r *http.Request, t target) error {
 	v, err := f.find(w, t, shard.ManifestName)
+	if errors.Is(err, fs.ErrNotExist) && t.version != 0 && f.withdrawn != nil && f.withdrawn(r.Context(), t.version) {
+		err = catalog.ErrWithdrawn
+	}
 	if err != nil {
 		return err
 	}
