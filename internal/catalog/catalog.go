@@ -40,6 +40,7 @@ type Catalog struct {
 	store     *store.Store // nil if nothing is held
 	board     *relay.Board
 	manifests manifests
+	releases  releases
 
 	describing sync.Mutex // guards described, and is held while that is made
 	described  map[shard.Version]description

@@ -32,9 +32,9 @@ const (
 	settleTime = 3 * time.Second
 )
 
-// A Looker looks at a catalog's entries.
+// A Looker looks at a catalog's entries and its release.
 type Looker interface {
-	// Look is called when the entries may have changed.
+	// Look is called when they may have changed.
 	Look() error
 
 	// IsLost reports whether the last look has failed, also one that was not called by
@@ -42,7 +42,7 @@ type Looker interface {
 	IsLost() bool
 }
 
-// Watch has l look when the directory or the board may offer something new, and once at
+// Watch has l look when distribution.txt, release.txt or the board may have changed, and once at
 // first, until ctx ends. It looks at the directory every so often, however quiet it is.
 func (c *Catalog) Watch(ctx context.Context, l Looker, every time.Duration, logger *slog.Logger) {
 	var events chan fsnotify.Event // nil, which never yields, without a watcher
@@ -55,7 +55,7 @@ func (c *Catalog) Watch(ctx context.Context, l Looker, every time.Duration, logg
 	}
 	var (
 		changed <-chan struct{}    // the board
-		seen    glance             // of the file
+		seen    glances            // of the files
 		begun   time.Time          // when the last look began
 		due     = time.NewTimer(0) // for the next one
 		waiting = true             // for due
@@ -70,7 +70,8 @@ func (c *Catalog) Watch(ctx context.Context, l Looker, every time.Duration, logg
 		case <-ctx.Done():
 			return
 		case e := <-events:
-			wanted = filepath.Base(e.Name) == distfile.FileName
+			name := filepath.Base(e.Name)
+			wanted = name == distfile.FileName || name == store.ReleaseName
 		case err := <-failures:
 			logger.Debug("changes of the data directory missed", "err", err)
 			wanted = true
@@ -108,22 +109,20 @@ func newWatcher(dir string) (*fsnotify.Watcher, error) {
 	return watcher, nil
 }
 
-// glance is the look of a file from outside.
-type glance struct {
-	info  fs.FileInfo // nil if it was missing
-	since time.Time   // when it first looked like that
+// glances are the looks of the files that are watched.
+type glances struct{ distribution, release glance }
+
+// fresh reports whether one of the files may have changed since the last call.
+func (g *glances) fresh(st *store.Store) bool {
+	distribution := g.distribution.fresh(look(st.StatDistribution()))
+	release := g.release.fresh(look(st.StatRelease()))
+	return distribution || release
 }
 
-// fresh reports whether the distribution may have changed since the last call: it looks
-// different, or has not looked the same for long enough.
-func (g *glance) fresh(st *store.Store) bool {
-	info, err := st.StatDistribution()
+// look returns how a file looks, or nil if that is not known: the next read returns the error.
+func look(file fs.FileInfo, err error) fs.FileInfo {
 	if err != nil {
-		info = nil // the next read returns the error
+		return nil
 	}
-	same := info == nil && g.info == nil || info != nil && g.info != nil && isSame(info, g.info)
-	if !same {
-		g.info, g.since = info, time.Now()
-	}
-	return time.Since(g.since) < settleTime
+	return file
 }

@@ -39,6 +39,7 @@ type Kind int
 const (
 	Other Kind = iota // no such path
 	Distribution
+	Release
 	Manifest
 	Sums
 	Files
@@ -57,9 +58,9 @@ const (
 
 // kindNames are the values of the label kind.
 var kindNames = [kinds]string{
-	Other: "other", Distribution: "distribution", Manifest: "manifest", Sums: "sums", Files: "files",
-	Stream: "stream", Have: "have", Shard: "shard", Probe: "probe", Health: "healthz", Ready: "readyz",
-	Scrape: "metrics", Peers: "peers", Status: "status",
+	Other: "other", Distribution: "distribution", Release: "release", Manifest: "manifest",
+	Sums: "sums", Files: "files", Stream: "stream", Have: "have", Shard: "shard", Probe: "probe",
+	Health: "healthz", Ready: "readyz", Scrape: "metrics", Peers: "peers", Status: "status",
 }
 
 // Reason is the cause of an upstream's failure.

@@ -23,7 +23,7 @@ func TestPageMayReadTheAnswersThatItNeeds(t *testing.T) {
 		assert.Equal(t, "*", got.header.Get("Access-Control-Allow-Origin"), path)
 		assert.ElementsMatch(t, []string{
 			"ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Retry-After", "Preference-Applied",
-			"Shardcast-Tier",
+			"Shardcast-Tier", "Shardcast-Release",
 		}, strings.Split(got.header.Get("Access-Control-Expose-Headers"), ", "), path)
 	}
 }
@@ -40,7 +40,8 @@ func TestPageMaySendTheHeadersThatWeUnderstand(t *testing.T) {
 		assert.Empty(t, got.body)
 		assert.Equal(t, "*", got.header.Get("Access-Control-Allow-Origin"))
 		assert.Equal(t, "GET, HEAD", got.header.Get("Access-Control-Allow-Methods"))
-		assert.Equal(t, "Range, If-None-Match, Prefer", got.header.Get("Access-Control-Allow-Headers"))
+		assert.Equal(t, "Range, If-None-Match, Prefer, Authorization, Shardcast-Release",
+			got.header.Get("Access-Control-Allow-Headers"))
 		assert.Equal(t, "86400", got.header.Get("Access-Control-Max-Age"))
 	}
 	for _, path := range []string{"/v1/shard_001.bin", "/missing"} {

@@ -21,7 +21,7 @@ const countedStep = 256 << 10
 // metricKinds are the kinds as the metrics have them.
 var metricKinds = [kinds]metrics.Kind{
 	kindOther: metrics.Other, kindDistribution: metrics.Distribution, kindManifest: metrics.Manifest,
-	kindSums: metrics.Sums, kindFiles: metrics.Files, kindStream: metrics.Stream,
+	kindRelease: metrics.Release, kindSums: metrics.Sums, kindFiles: metrics.Files, kindStream: metrics.Stream,
 	kindHave: metrics.Have, kindShard: metrics.Shard, kindProbe: metrics.Probe,
 	kindHealth: metrics.Health, kindReady: metrics.Ready, kindMetrics: metrics.Scrape, kindPeers: metrics.Peers,
 	kindStatus: metrics.Status,

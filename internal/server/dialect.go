@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/sha256"
 	"fmt"
 
 	"github.com/shardcast/shardcast/internal/catalog"
@@ -52,6 +53,17 @@ func ParseDialect(name string) (Dialect, error) {
 
 // probes reports whether clients of the dialect expect data1.bin.
 func (d Dialect) probes() bool { return d == Dialect02 || d == Dialect03 }
+
+// offer returns the distribution in the dialect, beside the release. The release comes after it,
+// as at a publication, so that no release is older than the list beside it.
+func (d Dialect) offer(c *catalog.Catalog) (offer, error) {
+	text, err := d.text(c)
+	if err != nil {
+		return offer{}, err
+	}
+	beside, err := releaseOffer(c)
+	return offer{text: text, digest: sha256.Sum256(text), release: beside.release}, err
+}
 
 // text returns the distribution in the dialect. A Python dialect omits versions without a
 // manifest, whose number of shards is not known, and Dialect03 those without a known BLAKE3.

@@ -48,7 +48,8 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 	endpoints[kindShard] = stays(h.gate.limit(send))
 	endpoints[kindHealth] = health.healthy
 	if c.HasDirectory() {
-		endpoints[kindDistribution] = h.listings.answer
+		endpoints[kindDistribution] = h.listings.distribution
+		endpoints[kindRelease] = h.listings.signed
 		endpoints[kindManifest] = files.manifest
 		endpoints[kindSums] = files.sums
 		endpoints[kindFiles] = files.list
@@ -84,6 +85,7 @@ type kind int
 const (
 	kindOther kind = iota // a path that has no meaning
 	kindDistribution
+	kindRelease
 	kindManifest
 	kindSums
 	kindFiles
@@ -102,7 +104,8 @@ const (
 
 // names are the kinds of files that are no version's.
 var names = map[string]kind{
-	distfile.FileName: kindDistribution, wire.HealthName: kindHealth, wire.ReadyName: kindReady,
+	distfile.FileName: kindDistribution, wire.ReleaseName: kindRelease,
+	wire.HealthName: kindHealth, wire.ReadyName: kindReady,
 	wire.MetricsName: kindMetrics, wire.PeersName: kindPeers, wire.ProbeName: kindProbe,
 }
 
@@ -116,6 +119,7 @@ var versionNames = map[string]kind{
 type target struct {
 	kind    kind
 	dialect Dialect
+	ours    bool             // the path names no dialect
 	version shard.Version    // or zero for the newest
 	number  int              // of the shard
 	buckets []*bucket.Bucket // from which the answer is taken, of a shard or probe
@@ -153,12 +157,11 @@ func (h routing) target(path string) target {
 	if h.status && (path == pagePath || path == statusPath) {
 		return target{kind: kindStatus}
 	}
-	t := target{dialect: h.dialect}
+	t := target{dialect: h.dialect, ours: true}
 	path = strings.TrimLeft(path, "/")
-	ours := true
 	for name, dialect := range dialectNames {
 		if rest, ok := strings.CutPrefix(path, name+"/"); ok {
-			t.dialect, path, ours = dialect, strings.TrimLeft(rest, "/"), false
+			t.dialect, path, t.ours = dialect, strings.TrimLeft(rest, "/"), false
 			break
 		}
 	}
@@ -167,7 +170,7 @@ func (h routing) target(path string) target {
 		t.kind = names[path]
 		return t
 	}
-	if directory == wire.Latest && ours && (file == wire.StreamName || file == shard.ManifestName) {
+	if directory == wire.Latest && t.ours && (file == wire.StreamName || file == shard.ManifestName) {
 		t.kind = versionNames[file]
 		return t
 	}
@@ -179,7 +182,7 @@ func (h routing) target(path string) target {
 		t.kind = kindShard
 		return t
 	}
-	if t.kind = versionNames[file]; t.kind == kindStream && !ours {
+	if t.kind = versionNames[file]; t.kind == kindStream && !t.ours {
 		t.kind = kindOther
 	}
 	return t

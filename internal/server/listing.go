@@ -3,8 +3,8 @@ package server
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -19,41 +19,74 @@ import (
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
-// listings are the endpoint of distribution.txt.
+// listings are the endpoints of distribution.txt and release.txt.
 type listings struct {
-	dialects []*listing // by dialect
+	dialects []*listing // of distribution.txt, by dialect
+	release  *listing
 	over     <-chan struct{}
 	logger   *slog.Logger
 }
 
 func newListings(c *catalog.Catalog, over <-chan struct{}, logger *slog.Logger) *listings {
-	l := &listings{over: over, logger: logger}
+	l := &listings{over: over, logger: logger, release: newListing(releaseOffer, c, over)}
 	for d := range dialects {
-		l.dialects = append(l.dialects, &listing{dialect: d, catalog: c, over: over})
+		l.dialects = append(l.dialects, newListing(d.offer, c, over))
 	}
 	return l
 }
 
-// answer answers with the listing: now or, where the client prefers that, when it has news
-// for the client (RFC 7240, section 4.3). An answer without need to wait also states that
-// the server would have waited.
-func (ls *listings) answer(w http.ResponseWriter, r *http.Request, t target) error {
+// distribution answers with the listing of a dialect. An answer that is held also ends when
+// release.txt changes, but for paths that name a dialect, where there is none.
+func (ls *listings) distribution(w http.ResponseWriter, r *http.Request, t target) error {
 	l := ls.dialects[t.dialect]
+	have := known{tags: r.Header.Get("If-None-Match")}
+	if t.ours {
+		o, err := l.recent()
+		if err != nil {
+			return err
+		}
+		have.release = knownRelease(r.Header.Get(wire.ReleaseHeader), o.release)
+	}
+	return ls.answer(w, r, t, l, have)
+}
+
+// knownRelease returns the digest that the field of a request states, or the one that is
+// assumed of a request that states none.
+func knownRelease(field string, assumed shard.Digest) *shard.Digest {
+	if digest, err := shard.ParseDigest(field); err == nil {
+		assumed = digest
+	} else if field == wire.NoRelease {
+		assumed = shard.Digest{}
+	}
+	return &assumed
+}
+
+// signed answers with release.txt.
+func (ls *listings) signed(w http.ResponseWriter, r *http.Request, t target) error {
+	if !t.ours {
+		return fs.ErrNotExist
+	}
+	return ls.answer(w, r, t, ls.release, known{tags: r.Header.Get("If-None-Match")})
+}
+
+// answer answers with l: now or, where the client prefers that, when it has news for the
+// client (RFC 7240, section 4.3). An answer without need to wait also states that the server
+// would have waited.
+func (ls *listings) answer(w http.ResponseWriter, r *http.Request, t target, l *listing, have known) error {
 	patience, ok := ls.mayHold(r)
 	if !ok {
 		o, err := l.look()
 		if err == nil {
-			o.send(w, r)
+			err = o.send(w, r, t)
 		}
 		return err
 	}
-	known := r.Header.Get("If-None-Match")
 	if patience == 0 {
-		known = ""
+		have.tags = ""
 	}
 	// A client that has gone gets an answer, too, for it may only have closed its side of the
 	// connection, and would take no answer for an empty one.
-	o, err := l.await(r.Context(), known, patience, func() {
+	o, err := l.await(r.Context(), have, patience, func() {
 		ls.logger.Debug("request held", "path", r.URL.Path, "client", r.RemoteAddr, "wait", patience)
 	})
 	if err != nil {
@@ -63,8 +96,7 @@ func (ls *listings) answer(w http.ResponseWriter, r *http.Request, t target) err
 	if isClosed(ls.over) {
 		w.Header().Set("Connection", "close")
 	}
-	o.send(w, r)
-	return nil
+	return o.send(w, r, t)
 }
 
 // mayHold returns how long the client lets the server hold a request, and whether the
@@ -78,7 +110,7 @@ func (ls *listings) mayHold(r *http.Request) (patience time.Duration, ok bool) {
 // Look has the listings that a client has asked for look at the catalog.
 func (ls *listings) Look() error {
 	var err error
-	for _, l := range ls.dialects {
+	for _, l := range ls.all() {
 		if l.asked.Load() {
 			_, failed := l.look()
 			err = errors.Join(err, failed)
@@ -88,12 +120,14 @@ func (ls *listings) Look() error {
 }
 
 // IsLost reports whether the last look of a listing has failed.
-func (ls *listings) IsLost() bool { return slices.ContainsFunc(ls.dialects, (*listing).isLost) }
+func (ls *listings) IsLost() bool { return slices.ContainsFunc(ls.all(), (*listing).isLost) }
 
-// A listing is the text of the distribution in one dialect. [listing.look] returns it;
+func (ls *listings) all() []*listing { return append(slices.Clone(ls.dialects), ls.release) }
+
+// A listing is distribution.txt in one dialect, or release.txt. [listing.look] returns it;
 // clients that know it already wait in [listing.await] for it to change.
 type listing struct {
-	dialect Dialect
+	read    func(*catalog.Catalog) (offer, error)
 	catalog *catalog.Catalog
 	over    <-chan struct{} // closed when no request may be held any more, or nil if none may be
 	asked   atomic.Bool     // a client has asked; no look is needed before
@@ -105,15 +139,60 @@ type listing struct {
 	changed signal.Signal         // of last, but for the first
 }
 
-// offer is a text that was, or is, on offer. It is shared, and never changes.
-type offer struct {
-	text   []byte
-	digest shard.Digest // of text
+func newListing(read func(*catalog.Catalog) (offer, error), c *catalog.Catalog, over <-chan struct{}) *listing {
+	return &listing{read: read, catalog: c, over: over}
 }
 
-// send answers with o.
-func (o *offer) send(w http.ResponseWriter, r *http.Request) {
+// offer is a text that was, or is, on offer. It is shared, and never changes.
+type offer struct {
+	text    []byte
+	digest  shard.Digest // of text, or zero without one
+	release shard.Digest // of release.txt, likewise
+}
+
+// releaseOffer returns release.txt, or the zero value without one.
+func releaseOffer(c *catalog.Catalog) (offer, error) {
+	r, err := c.Release()
+	if errors.Is(err, fs.ErrNotExist) {
+		return offer{}, nil
+	}
+	return offer{text: r.Text, digest: r.Digest, release: r.Digest}, err
+}
+
+// isLike reports whether o and other are the same text beside the same release.
+func (o *offer) isLike(other offer) bool {
+	return o.digest == other.digest && o.release == other.release
+}
+
+// send answers with o. The error matches [fs.ErrNotExist] if there is no text.
+func (o *offer) send(w http.ResponseWriter, r *http.Request, t target) error {
+	if o.digest == (shard.Digest{}) {
+		return fs.ErrNotExist
+	}
+	if t.ours && o.release != (shard.Digest{}) {
+		w.Header().Set(wire.ReleaseHeader, o.release.String())
+	}
 	serve(w, r, plainText, o.digest, bytes.NewReader(o.text))
+	return nil
+}
+
+// known is an offer as a client knows it.
+type known struct {
+	tags    string        // of texts, as If-None-Match has them
+	release *shard.Digest // of release.txt, or nil for any
+}
+
+// has reports whether o is no news.
+func (k known) has(o *offer) bool {
+	return listsTag(k.tags, o.digest) && (k.release == nil || *k.release == o.release)
+}
+
+// recent returns the text of the last look, or looks if that has failed.
+func (l *listing) recent() (*offer, error) {
+	if o := l.latest.Load(); o != nil {
+		return o, nil
+	}
+	return l.look()
 }
 
 // look returns the current text, and wakes the requests that wait for another one.
@@ -121,14 +200,14 @@ func (l *listing) look() (*offer, error) {
 	l.asked.Store(true)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	text, err := l.dialect.text(l.catalog)
+	now, err := l.read(l.catalog)
 	if err != nil {
 		l.latest.Store(nil) // requests go on waiting: the error may pass
 		return nil, err
 	}
 	before := l.last
-	if digest := shard.Digest(sha256.Sum256(text)); before == nil || before.digest != digest {
-		l.last = &offer{text: text, digest: digest}
+	if before == nil || !before.isLike(now) {
+		l.last = &now
 	}
 	l.latest.Store(l.last)
 	if before != nil && before != l.last {
@@ -140,24 +219,24 @@ func (l *listing) look() (*offer, error) {
 // isLost reports whether the last look has failed.
 func (l *listing) isLost() bool { return l.asked.Load() && l.latest.Load() == nil }
 
-// await returns the text as soon as it has none of the entity tags in known, and after
+// await returns the text as soon as it is news for a client that has others, and after
 // patience, or when ctx or the server ends, whatever it is. It calls held before it waits,
 // if it does.
-func (l *listing) await(ctx context.Context, known string, patience time.Duration, held func()) (*offer, error) {
+func (l *listing) await(ctx context.Context, have known, patience time.Duration, held func()) (*offer, error) {
 	changed := l.changed.Wait() // before the text is looked at
 	// The text of the last look is good enough to wait for another, since the catalog's Watch
 	// will see the rest. All other requests have a look of their own.
 	o := l.latest.Load()
-	if o == nil || !listsTag(known, o.digest) || isClosed(l.over) {
+	if o == nil || !have.has(o) || isClosed(l.over) {
 		var err error
-		if o, err = l.look(); err != nil || !listsTag(known, o.digest) {
+		if o, err = l.look(); err != nil || !have.has(o) {
 			return o, err
 		}
 	}
 	held()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for ended := false; !ended && listsTag(known, o.digest); {
+	for ended := false; !ended && have.has(o); {
 		select {
 		case <-changed:
 			changed = l.changed.Wait()
@@ -169,11 +248,9 @@ func (l *listing) await(ctx context.Context, known string, patience time.Duratio
 			ended = true
 		}
 		// Thousands may come here at once, so only one that finds no text looks again.
-		if o = l.latest.Load(); o == nil {
-			var err error
-			if o, err = l.look(); err != nil {
-				return nil, err
-			}
+		var err error
+		if o, err = l.recent(); err != nil {
+			return nil, err
 		}
 	}
 	return o, nil

@@ -67,11 +67,16 @@ type waiter struct {
 // send sends a request for what is none of known, and does not wait for its answer.
 func (h pushing) send(t *testing.T, known string, prefer ...string) waiter {
 	t.Helper()
+	return h.request(t, "/distribution.txt", http.Header{"If-None-Match": {known}, "Prefer": prefer})
+}
+
+// request sends a request for path, and does not wait for its answer.
+func (h pushing) request(t *testing.T, path string, header http.Header) waiter {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, h.url+"/distribution.txt", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, h.url+path, nil)
 	require.NoError(t, err)
-	request.Header.Set("If-None-Match", known)
-	request.Header["Prefer"] = prefer
+	request.Header = header
 	w := waiter{cancel: cancel, answer: make(chan answer, 1)}
 	go func() {
 		defer cancel()

@@ -36,10 +36,10 @@ const (
 
 	// exposedFields are those of an answer that the page may read.
 	exposedFields = "ETag, Content-Range, Content-Length, Accept-Ranges, Retry-After, Preference-Applied, " +
-		wire.TierHeader
+		wire.TierHeader + ", " + wire.ReleaseHeader
 
 	// allowedFields are those that it may send, beside those that any page may send.
-	allowedFields = "Range, If-None-Match, Prefer"
+	allowedFields = "Range, If-None-Match, Prefer, Authorization, " + wire.ReleaseHeader
 
 	// preflightAge in seconds is how long the browser need not ask again.
 	preflightAge = "86400"

@@ -22,6 +22,7 @@ import (
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 // patience is how long a test waits for an event that must come.
@@ -101,7 +102,7 @@ func newTestListing(t *testing.T) testListing {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = st.Close() })
 	board := relay.NewBoard()
-	l := &listing{dialect: DialectOwn, catalog: catalog.New(st, board), over: t.Context().Done()}
+	l := newListing(DialectOwn.offer, catalog.New(st, board), t.Context().Done())
 	return testListing{l, st, board, filepath.Join(dir, distfile.FileName)}
 }
 
@@ -114,7 +115,7 @@ func (l testListing) watch(t *testing.T, every time.Duration) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		l.catalog.Watch(ctx, &listings{dialects: []*listing{l.listing}}, every, slog.New(slog.DiscardHandler))
+		l.catalog.Watch(ctx, &listings{release: l.listing}, every, slog.New(slog.DiscardHandler))
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -250,7 +251,7 @@ func TestWaitersDoNotLookForThemselves(t *testing.T) {
 	held, got := make(chan struct{}), make(chan *offer)
 	l.mu.Lock() // a look would be held up now
 	go func() {
-		o, _ := l.await(t.Context(), tag(before), time.Hour, func() { close(held) })
+		o, _ := l.await(t.Context(), known{tags: tag(before)}, time.Hour, func() { close(held) })
 		got <- o
 	}()
 	<-held
@@ -264,12 +265,12 @@ func TestWaitersDoNotLookForThemselves(t *testing.T) {
 	case <-time.After(patience):
 		assert.Fail(t, "it looks")
 	}
-	o, err := l.await(t.Context(), tag(after), time.Millisecond, func() {})
+	o, err := l.await(t.Context(), known{tags: tag(after)}, time.Millisecond, func() {})
 	require.NoError(t, err)
 	assert.Same(t, after, o)
 	l.mu.Unlock()
 	write(t, name, textOf("one"))
-	o, err = l.await(t.Context(), tag(before), time.Hour, func() {})
+	o, err = l.await(t.Context(), known{tags: tag(before)}, time.Hour, func() {})
 	require.NoError(t, err)
 	assert.Equal(t, textOf("one"), string(o.text), "a client that knows another text gets the current one")
 }
@@ -285,7 +286,7 @@ func TestAClientThatKnowsTheNewTextTooGoesOnWaiting(t *testing.T) {
 	require.NoError(t, err)
 	held, got := make(chan struct{}), make(chan *offer)
 	go func() {
-		o, _ := l.await(t.Context(), tag(one)+", "+tag(two), time.Hour, func() { close(held) })
+		o, _ := l.await(t.Context(), known{tags: tag(one) + ", " + tag(two)}, time.Hour, func() { close(held) })
 		got <- o
 	}()
 	<-held
@@ -305,7 +306,7 @@ func TestFirstWaiterAfterAChangeIsHeldToo(t *testing.T) {
 		write(t, name, text)
 		held, got := make(chan struct{}), make(chan *offer)
 		go func() {
-			o, _ := l.await(t.Context(), `"`+shard.Digest(sha256.Sum256([]byte(text))).String()+`"`, time.Hour,
+			o, _ := l.await(t.Context(), known{tags: tag(&offer{digest: sha256.Sum256([]byte(text))})}, time.Hour,
 				func() { close(held) })
 			got <- o
 		}()
@@ -330,11 +331,11 @@ func TestNoRequestIsHeldAfterTheEnd(t *testing.T) {
 	over := make(chan struct{})
 	close(over)
 	l.over = over
-	o, err := l.await(t.Context(), tag(before), time.Hour, func() {})
+	o, err := l.await(t.Context(), known{tags: tag(before)}, time.Hour, func() {})
 	require.NoError(t, err)
 	assert.Same(t, before, o)
 	write(t, name, textOf("one"))
-	o, err = l.await(t.Context(), tag(before), time.Hour, func() { assert.Fail(t, "it is held") })
+	o, err = l.await(t.Context(), known{tags: tag(before)}, time.Hour, func() { assert.Fail(t, "it is held") })
 	require.NoError(t, err)
 	assert.Equal(t, textOf("one"), string(o.text), "no watch looks any more")
 }
@@ -384,4 +385,24 @@ func (h heldHandler) Handle(_ context.Context, r slog.Record) error {
 		h.held <- struct{}{}
 	}
 	return nil
+}
+
+// The system does not report what another machine writes on a network file system.
+func TestAReleaseThatTheSystemDoesNotReportIsFound(t *testing.T) {
+	t.Parallel()
+	l := newTestListing(t)
+	moved := l.store.Dir() + "-moved"
+	require.NoError(t, os.Rename(l.store.Dir(), moved))
+	l.watch(t, 100*time.Millisecond)
+	before := l.latest.Load()
+	changed := l.changed.Wait()
+	write(t, filepath.Join(moved, wire.ReleaseName), "signed")
+	select {
+	case <-changed:
+	case <-time.After(patience):
+		require.FailNow(t, "the change is not noticed")
+	}
+	after := l.latest.Load()
+	assert.Equal(t, before.digest, after.digest)
+	assert.Equal(t, shard.Digest(sha256.Sum256([]byte("signed"))), after.release)
 }

@@ -10,6 +10,9 @@ package wire
 // Names of files that exist on the wire alone. Those that a data directory has, too, are
 // those of packages shard and distfile.
 const (
+	// ReleaseName is the publisher's signed list of versions.
+	ReleaseName = "release.txt"
+
 	// PeersName lists members of a server's swarm, see package swarm.
 	PeersName = "peers.txt"
 
@@ -43,6 +46,9 @@ const (
 // Healthy is the whole answer to [HealthName] and [ReadyName] of a server of ours.
 const Healthy = "ok\n"
 
+// NoRelease is the value of [ReleaseHeader] of a client that knows of no release.txt.
+const NoRelease = "none"
+
 // Directories below which all paths exist once more, as the Python package of that
 // release expects them.
 const (
@@ -58,6 +64,11 @@ const DigestQuery = "digest"
 
 // Names of header fields.
 const (
+	// ReleaseHeader in an answer for distribution.txt or release.txt is the SHA-256 of release.txt,
+	// in hex, and absent where there is none. In a request for distribution.txt it is the digest
+	// that the client knows, or [NoRelease]: the request is not held if the server has another.
+	ReleaseHeader = "Shardcast-Release"
+
 	// TierHeader in an answer is through how many servers a version comes up to the one that
 	// answers, while it arrives there; a server that holds all of the version omits it. In a
 	// request for a shard it is the asking node's own tier. A server gives bytes of an
