@@ -116,8 +116,8 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 		return nil, err
 	}
 	pool, err := opts.Fetch.pool(opts.Upstreams, opts.UpstreamPort, fetch.Options{
-		Quorum: opts.Quorum,
-		Swarm:  opts.Swarm.Enabled, SwarmAllow: opts.Swarm.Allow, Metrics: serving.Metrics, Logger: logger,
+		Quorum: opts.Quorum, Releases: true,
+		Swarm: opts.Swarm.Enabled, SwarmAllow: opts.Swarm.Allow, Metrics: serving.Metrics, Logger: logger,
 	})
 	if err != nil {
 		return nil, err

@@ -196,6 +196,7 @@ func TestScripts(t *testing.T) {
 			"query":       query,
 			"panels":      panels,
 			"exists-soon": existsSoon,
+			"same":        same,
 			"soak":        soak,
 			"settled":     settled,
 			"tally":       tally,

@@ -122,6 +122,9 @@ type Options struct {
 	// than the rule of package offers asks for, and at most the number of upstreams.
 	Quorum int
 
+	// Releases has upstreams asked for their releases, see [Pool.Release].
+	Releases bool
+
 	// RootCAs sign the certificates of https:// upstreams. Nil means those that the system
 	// trusts.
 	RootCAs *x509.CertPool
@@ -226,7 +229,8 @@ func newPool(opts Options, sys system) (*Pool, error) {
 		Metrics: opts.Metrics, Logger: opts.Logger,
 	})
 	p.offers = offers.New(offers.Options{
-		Quorum: opts.Quorum, Timeout: opts.Timeout, Attempts: opts.Attempts, Waits: opts.waits(),
+		Quorum: opts.Quorum, Releases: opts.Releases,
+		Timeout: opts.Timeout, Attempts: opts.Attempts, Waits: opts.waits(),
 		Remote: p.remote, Roster: p.roster, Metrics: opts.Metrics, Logger: opts.Logger,
 	})
 	p.swarm = peering.New(peering.Options{
@@ -282,6 +286,9 @@ func (p *Pool) Offered(e distfile.Entry) bool { return p.offers.Offered(e) }
 
 // Answered is [offers.Offers.Answered].
 func (p *Pool) Answered() bool { return p.offers.Answered() }
+
+// Release is [offers.Offers.Release].
+func (p *Pool) Release() (text []byte, known bool) { return p.offers.Release() }
 
 // Heard is [offers.Offers.Heard].
 func (p *Pool) Heard() bool { return p.offers.Heard() }

@@ -83,6 +83,7 @@ func (f *follower) run(ctx context.Context, news <-chan struct{}) {
 		case <-look.C:
 		case <-news:
 			f.forgive()
+			f.dir.report(ctx, "release", f.relay())
 			f.dir.report(ctx, "withdraw", f.withdraw(ctx))
 			f.update(ctx)
 		case o := <-f.ended:
@@ -146,6 +147,15 @@ func (f *follower) update(ctx context.Context) {
 		f.board.Unlist(number)
 	}
 	f.dir.report(ctx, "retire", f.retire(ctx, v))
+}
+
+// relay keeps the release of the upstreams, before any version that it lists.
+func (f *follower) relay() error {
+	text, known := f.pool.Release()
+	if !known {
+		return nil
+	}
+	return f.dir.store.RelayRelease(text)
 }
 
 // refusedEvery is the time between two warnings that numbers have gone back.

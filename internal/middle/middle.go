@@ -28,6 +28,9 @@
 // Withdrawing. A version that is here and that no upstream lists goes at once if more than half of
 // them say that it was withdrawn, also the newest, and the middle says the same.
 //
+// Relaying. The release of the publisher, release.txt, goes on as the bytes that came: the one that
+// most upstreams serve that answer.
+//
 // Checking. At the start the middle verifies all versions that it holds, while it serves
 // them, and fetches damaged shards again.
 //

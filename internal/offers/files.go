@@ -25,7 +25,7 @@ func (o *Offers) Files(
 	if keep == nil {
 		keep = func() (shard.Writer, error) { return discarded{io.Discard}, nil }
 	}
-	job := o.Want(m.Entry).Job(func(s *remote.Server) (err error) {
+	job := o.description(m.Entry).Job(func(s *remote.Server) (err error) {
 		t, err = o.filesAt(ctx, s, m, keep)
 		return err
 	})

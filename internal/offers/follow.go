@@ -64,7 +64,7 @@ func (o *Offers) Follow(ctx context.Context, interval time.Duration, news func()
 	})
 	for {
 		var due <-chan time.Time
-		if until := o.ballot(Taker{}).until(); !until.IsZero() {
+		if until := o.authority.until(); !until.IsZero() {
 			due = time.After(time.Until(until))
 		}
 		select {

@@ -2,7 +2,6 @@ package offers
 
 import (
 	"slices"
-	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/remote"
@@ -20,31 +19,22 @@ func (o *Offers) Canonical(e distfile.Entry) distfile.Entry {
 	return e
 }
 
-// Offers returns the versions that servers list, ascending, each by the digest that
-// counts, see the package comment.
-func (o *Offers) Offers() []distfile.Entry { return o.listings.chosen(o.opts.Roster.Servers()) }
+// Offers returns the versions that can be had by their numbers, ascending, each by the digest
+// that counts, see the package comment.
+func (o *Offers) Offers() []distfile.Entry { return o.authority.offers() }
+
+// None returns why there are no offers. It matches [ErrNoVersion] if servers list no version
+// yet.
+func (o *Offers) None() error { return o.authority.none() }
 
 // Count returns the versions that count for a node. For one that waits it warns of a newer
 // version that does not count, once.
 func (o *Offers) Count(by Taker) Count {
-	c := o.ballot(by).count()
+	c := o.authority.count(by)
 	if !by.Once && c.Beyond.Settled {
 		o.warn(c.Beyond)
 	}
 	return c
-}
-
-// ballot returns all that decides which versions count now.
-func (o *Offers) ballot(by Taker) ballot {
-	b := ballot{quorum: o.opts.Quorum, taker: by, now: time.Now()}
-	for _, s := range o.opts.Roster.Standings() {
-		v := o.listings.voice(s.URL, s.Servers)
-		if len(s.Servers) == 0 {
-			v.down, v.failing = o.began, s.Err != nil
-		}
-		b.voices = append(b.voices, v)
-	}
-	return b
 }
 
 // warn logs that a version does not count, unless it was the last.
@@ -63,8 +53,8 @@ func (o *Offers) warn(beyond Beyond) {
 // others, so that their trouble may not be that of e.
 func (o *Offers) Elsewhere(e distfile.Entry, others ...distfile.Entry) bool {
 	return slices.ContainsFunc(o.opts.Roster.Servers(), func(s *remote.Server) bool {
-		return !o.listings.of(s).failing && o.listings.lists(s, e) &&
-			!slices.ContainsFunc(others, func(other distfile.Entry) bool { return o.listings.lists(s, other) })
+		return !o.listings.of(s).failing && o.authority.delivers(s, e) &&
+			!slices.ContainsFunc(others, func(other distfile.Entry) bool { return o.authority.delivers(s, other) })
 	})
 }
 
@@ -93,11 +83,12 @@ func (o *Offers) Heard() bool {
 	return o.opts.Roster.Names.Unresolved() == nil && !slices.ContainsFunc(o.opts.Roster.Servers(), silent)
 }
 
+// Complete reports whether a version that is not offered does not exist.
+func (o *Offers) Complete() bool { return o.authority.complete() }
+
 // Offered reports whether any server lists e, by either of its digests as far as these
 // are known.
-func (o *Offers) Offered(e distfile.Entry) bool {
-	return slices.ContainsFunc(o.opts.Roster.Servers(), func(s *remote.Server) bool { return o.listings.lists(s, e) })
-}
+func (o *Offers) Offered(e distfile.Entry) bool { return o.authority.offered(e) }
 
 // Without returns the servers that do not list v, and with down also those that did not
 // answer the last question.

@@ -38,6 +38,7 @@ type listing struct {
 	askLater time.Time                    // when it may be asked again, because it said so
 	askErr   error                        // what it said
 	long     bool                         // its shards have names of five digits
+	release  released
 }
 
 func newListings() *listings {

@@ -56,7 +56,7 @@ func (o *Offers) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest
 // manifest is Manifest for the servers that list e, if theirs is of wanted, too.
 func (o *Offers) manifest(ctx context.Context, e, wanted distfile.Entry) (shard.Manifest, error) {
 	var m Manifest
-	w := o.Want(e)
+	w := o.description(e)
 	job := w.Job(func(s *remote.Server) (err error) {
 		m, err = o.manifestAt(ctx, s, e, wanted)
 		return err
@@ -105,7 +105,7 @@ type Choice struct {
 
 // Choose returns the choosing of a manifest for e.
 func (o *Offers) Choose(e distfile.Entry) *Choice {
-	return &Choice{offers: o, entry: e, want: o.Want(e)}
+	return &Choice{offers: o, entry: e, want: o.description(e)}
 }
 
 // Distrusted returns why the manifest of s is not believed, or nil.
@@ -126,7 +126,7 @@ func (c *Choice) Next(ctx context.Context) (Manifest, error) {
 		if !ok {
 			return Manifest{}, ErrPlain
 		}
-		c.want, c.switched = c.offers.Want(other), true
+		c.want, c.switched = c.offers.description(other), true
 		m, err = c.next(ctx)
 	}
 	if err != nil && c.switched && ctx.Err() == nil {
@@ -167,7 +167,7 @@ func (c *Choice) Distrust(m Manifest, err error) {
 	c.offers.opts.Logger.Warn("manifest not believed",
 		"version", c.want.Entry.Version.String(), "upstream", m.Source.Name, "err", err)
 	c.tried, c.last = append(c.tried, m.Stated), fmt.Errorf("by the manifest of %s: %w", m.Source.Name, err)
-	if m.Tier == 1 || !c.offers.listings.lists(m.Source, c.want.Entry) {
+	if m.Tier == 1 || !c.want.has(m.Source, c.want.Entry) {
 		c.want.refuse(m.Source, c.last)
 	}
 }
@@ -179,10 +179,13 @@ const voteFor = 5 * time.Second
 // Agree returns nil if more than half of the servers that list the version of m, and answer
 // with a manifest, state the shards and files of m. Otherwise the error matches
 // [shard.ErrIntegrity], or is the cause of ctx's end.
-func (o *Offers) Agree(ctx context.Context, m Manifest) error {
+func (o *Offers) Agree(ctx context.Context, m Manifest) error { return o.authority.agree(ctx, m) }
+
+// mostState is Agree by the word of the servers.
+func (o *Offers) mostState(ctx context.Context, m Manifest) error {
 	bounded, cancel := context.WithTimeout(ctx, voteFor)
 	defer cancel()
-	w := o.Want(m.Entry)
+	w := o.description(m.Entry)
 	votes := make(chan string) // the names of servers that state another manifest, or nothing
 	var asking sync.WaitGroup
 	for _, s := range o.opts.Roster.Servers() {
@@ -234,6 +237,9 @@ func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
 	})
 }
 
+// mostAfter bounds the white space after a manifest in bytes.
+const mostAfter = 4 << 10
+
 // manifestAt gets the manifest of e from s, which must be of wanted, too: the other digest
 // of the file, or the same.
 func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e, wanted distfile.Entry) (Manifest, error) {
@@ -249,23 +255,25 @@ func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e, wanted dis
 	}
 	defer body.Close()
 	var text bytes.Buffer
-	m, err := shard.ParseManifest(io.TeeReader(body, &text))
-	if err == nil && !o.isOf(m, e) {
-		err = fmt.Errorf("%w: the file's digest is %s there, and %s in the distribution",
-			shard.ErrManifest, m.Digest, e.Digest)
+	stated, err := shard.ParseManifest(io.TeeReader(body, &text))
+	if err == nil { // white space may follow, which belongs to what was signed
+		_, err = io.Copy(&text, io.LimitReader(body, mostAfter))
 	}
-	if errors.Is(err, shard.ErrManifest) {
+	passed, _ := strconv.ParseUint(body.Header.Get(wire.TierHeader), 10, 16)
+	m := Manifest{Entry: e, Stated: stated, Text: text.Bytes(), Source: s, Tier: int(passed) + 1}
+	if err == nil {
+		err = o.authority.judge(m)
+	}
+	switch {
+	case errors.Is(err, shard.ErrManifest):
 		return Manifest{}, roster.Wrong(fmt.Errorf("%s: %w", s.Name, err))
-	}
-	if err != nil {
+	case err != nil:
 		return Manifest{}, fmt.Errorf("%s: %w", s.Name, err)
-	}
-	if !o.isOf(m, wanted) {
+	case !o.isOf(stated, wanted):
 		err := fmt.Errorf("%s: %w: its manifest does not state the digest %s", s.Name, fs.ErrNotExist, wanted.Digest)
 		return Manifest{}, &roster.Setback{Err: err, What: roster.Never}
 	}
-	passed, _ := strconv.ParseUint(body.Header.Get(wire.TierHeader), 10, 16)
-	return Manifest{Entry: e, Stated: m, Text: text.Bytes(), Source: s, Tier: int(passed) + 1}, nil
+	return m, nil
 }
 
 // isOf reports whether m states a digest of e.

@@ -88,6 +88,9 @@ type Options struct {
 	// the package comment. Zero asks for no more than that.
 	Quorum int
 
+	// Releases has servers asked for their releases, too.
+	Releases bool
+
 	// Attempts is how often [Offers.Reach] asks all servers, and Waits are those between.
 	Attempts int
 	Waits    roster.Waits
@@ -107,8 +110,9 @@ type Offers struct {
 	end    context.CancelFunc
 	news   signal.Signal // what servers list has changed
 
-	listings *listings
-	began    time.Time
+	listings  *listings
+	authority authority
+	began     time.Time
 
 	warning sync.Mutex     // guards warned
 	warned  distfile.Entry // the last version that did not count
@@ -117,6 +121,7 @@ type Offers struct {
 // New returns Offers of the servers of opts.Roster.
 func New(opts Options) *Offers {
 	o := &Offers{opts: opts, listings: newListings(), began: time.Now()}
+	o.authority = votes{o}
 	o.life, o.end = context.WithCancel(context.Background())
 	return o
 }
@@ -234,8 +239,9 @@ type reply struct {
 	skipped   []distfile.LineError
 	etag      string        // or empty
 	waits     bool          // the server holds answers when asked to
+	release   string        // the digest of its release, in hex, or empty
 	held      time.Duration // how long it held this one, also where that ended in an error
-	changed   bool          // it lists something else than before
+	changed   bool          // it lists something else than before, or has another release
 	news      bool          // followers have been woken
 }
 
@@ -261,6 +267,9 @@ func (o *Offers) ask(ctx context.Context, s *remote.Server, q question) (reply, 
 	o.opts.Roster.Answered(s, err)
 	if !o.opts.Roster.Has(s) {
 		return r, err
+	}
+	if err == nil && o.opts.Releases {
+		r.changed = o.askRelease(ctx, s, known, r)
 	}
 	logger := o.opts.Logger.With("upstream", s.Name)
 	if err != nil {
@@ -315,7 +324,7 @@ func (l *listing) answered(r reply, logger *slog.Logger) reply {
 				logger.Warn("line skipped", "err", line)
 			}
 		}
-		r.changed = !slices.Equal(l.entries, r.entries)
+		r.changed = r.changed || !slices.Equal(l.entries, r.entries)
 		l.entries, l.etag = r.entries, r.etag
 		l.since = begun(l.since, l.entries)
 	}
@@ -345,6 +354,9 @@ func (o *Offers) distribution(ctx context.Context, s *remote.Server, q question)
 	req := remote.Request{Path: []string{distfile.FileName}}
 	if q.wait > 0 {
 		req.Header, req.Hold = q.header(), q.wait
+		if o.opts.Releases { // the answer is held while the server has the one that is known
+			req.Header[wire.ReleaseHeader] = o.listings.of(s).release.known()
+		}
 		var h *remote.Held
 		ctx, h = remote.WatchHeld(ctx, q.wait, o.opts.Timeout)
 		defer func() { r.held, err = h.Ended(err) }()
@@ -358,7 +370,10 @@ func (o *Offers) distribution(ctx context.Context, s *remote.Server, q question)
 	}
 	defer body.Close()
 	waits := wire.WaitApplied(body.Header.Values("Preference-Applied"))
-	r = reply{unchanged: body.Unchanged, etag: body.Header.Get("ETag"), waits: waits}
+	r = reply{
+		unchanged: body.Unchanged, etag: body.Header.Get("ETag"), waits: waits,
+		release: body.Header.Get(wire.ReleaseHeader),
+	}
 	if r.unchanged {
 		return r, nil
 	}

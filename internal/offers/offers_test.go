@@ -56,6 +56,9 @@ type sites struct {
 	files map[string]map[string][]byte // by host and path
 	tier  map[string]string            // of a host that is a relay
 	asked []string                     // hosts and paths
+
+	named     bool // answers name the release
+	unchanged int  // answers that a release is the known one
 }
 
 // newSites returns the offers of servers, of which the first that may be asked is.
@@ -86,7 +89,7 @@ func newSites(t *testing.T, hosts ...string) *sites {
 	s.roster = roster.New(opts)
 	s.servers = s.roster.Servers()
 	s.Offers = offers.New(offers.Options{
-		Timeout: time.Minute, Attempts: 2, Remote: client, Roster: s.roster, Logger: opts.Logger,
+		Releases: true, Timeout: time.Minute, Attempts: 2, Remote: client, Roster: s.roster, Logger: opts.Logger,
 	})
 	t.Cleanup(func() {
 		s.Close()
@@ -112,6 +115,7 @@ func (s *sites) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if tier != "" {
 		w.Header().Set(wire.TierHeader, tier)
 	}
+	s.release(w, r)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 }
 

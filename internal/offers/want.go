@@ -15,21 +15,27 @@ import (
 	"github.com/shardcast/shardcast/internal/roster"
 )
 
-// A Want is one version as one fetch wants it: of the servers that list it, those that
+// A Want is one version as one fetch wants it: of the servers that have it, those that
 // have not been refused. Its methods may be called from any goroutine.
 type Want struct {
 	Entry distfile.Entry
 
 	offers *Offers
+	has    func(s *remote.Server, e distfile.Entry) bool
 	only   *remote.Server // the one that is asked alone, or nil
 
 	mu      sync.Mutex // guards refused
 	refused map[*remote.Server]error
 }
 
-// Want returns a Want of e.
-func (o *Offers) Want(e distfile.Entry) *Want {
-	return &Want{Entry: e, offers: o, refused: make(map[*remote.Server]error)}
+// Want returns a Want of the shards of e.
+func (o *Offers) Want(e distfile.Entry) *Want { return o.want(e, o.authority.delivers) }
+
+// description returns a Want of the manifest of e, and of the list of its files.
+func (o *Offers) description(e distfile.Entry) *Want { return o.want(e, o.authority.describes) }
+
+func (o *Offers) want(e distfile.Entry, has func(*remote.Server, distfile.Entry) bool) *Want {
+	return &Want{Entry: e, offers: o, has: has, refused: make(map[*remote.Server]error)}
 }
 
 // Only returns a Want of e that asks s alone.
@@ -39,9 +45,9 @@ func (o *Offers) Only(s *remote.Server, e distfile.Entry) *Want {
 	return w
 }
 
-// May reports whether s may be asked: it lists the version, and was not refused.
+// May reports whether s may be asked: it has the version, and was not refused.
 func (w *Want) May(s *remote.Server) bool {
-	return (w.only == nil || w.only == s) && w.Refused(s) == nil && w.offers.listings.lists(s, w.Entry)
+	return (w.only == nil || w.only == s) && w.Refused(s) == nil && w.has(s, w.Entry)
 }
 
 // Job returns a job that asks the servers by do.
@@ -56,7 +62,7 @@ func (w *Want) Job(do func(*remote.Server) error) roster.Job {
 
 // Gone finds out whether s lists the version no more: it was retired there, or replaced.
 func (w *Want) Gone(ctx context.Context, s *remote.Server) bool {
-	return w.offers.opts.Roster.Has(s) && w.offers.Ask(ctx, s) == nil && !w.offers.listings.lists(s, w.Entry)
+	return w.offers.opts.Roster.Has(s) && w.offers.Ask(ctx, s) == nil && !w.has(s, w.Entry)
 }
 
 // Refuse has s not asked again for the version because of err, unless it turns out that s

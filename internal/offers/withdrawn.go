@@ -19,6 +19,11 @@ const withdrawnPatience = 5 * time.Second
 // them say that it was withdrawn, not only retired. An upstream that has been down for a
 // minute is left out. All addresses of a name that answer have to say the same.
 func (o *Offers) Withdrawn(ctx context.Context, v shard.Version) bool {
+	return o.authority.withdrawn(ctx, v)
+}
+
+// mostSayGone is Withdrawn by the word of the upstreams.
+func (o *Offers) mostSayGone(ctx context.Context, v shard.Version) bool {
 	ctx, cancel := context.WithTimeout(ctx, withdrawnPatience)
 	defer cancel()
 	voices, gone := 0, 0

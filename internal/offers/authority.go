@@ -1,0 +1,107 @@
+package offers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/remote"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// An authority says which versions there are. There are two: [votes], where the upstreams
+// decide by their lists, and [signed], where the publisher does by a release. Both answer the
+// same questions, so no other code asks which of them it is.
+type authority interface {
+	// offers returns the versions that can be had by their numbers, ascending.
+	offers() []distfile.Entry
+
+	// count returns the versions that count for a node.
+	count(by Taker) Count
+
+	// until returns when time alone may change the count, and zero if it cannot.
+	until() time.Time
+
+	// none returns why nothing is on offer. The error matches [ErrNoVersion] if that may pass.
+	none() error
+
+	// offered reports whether e exists, and complete whether a version that does not is gone.
+	offered(e distfile.Entry) bool
+	complete() bool
+
+	// withdrawn finds out whether v was declared bad.
+	withdrawn(ctx context.Context, v shard.Version) bool
+
+	// delivers reports whether s may be asked for shards of e, and describes whether it may
+	// be asked for the manifest of e.
+	delivers(s *remote.Server, e distfile.Entry) bool
+	describes(s *remote.Server, e distfile.Entry) bool
+
+	// judge returns an error unless m, which has come from a server, may be the manifest of
+	// its entry.
+	judge(m Manifest) error
+
+	// agree returns nil if m states the shards of its entry beyond doubt, see [Offers.Agree].
+	agree(ctx context.Context, m Manifest) error
+
+	// heard takes the release of s, nil for none, and returns why it is refused.
+	heard(s *remote.Server, text []byte) error
+
+	// release returns the text that a relay serves, see [Offers.Release].
+	release() (text []byte, known bool)
+}
+
+// votes is the authority of upstreams without a key: what enough of them list counts.
+type votes struct{ of *Offers }
+
+func (v votes) offers() []distfile.Entry { return v.of.listings.chosen(v.of.opts.Roster.Servers()) }
+
+func (v votes) count(by Taker) Count { return v.ballot(by).count() }
+
+func (v votes) until() time.Time { return v.ballot(Taker{}).until() }
+
+func (v votes) none() error { return fmt.Errorf("%w: the servers offer nothing yet", ErrNoVersion) }
+
+func (v votes) complete() bool { return v.of.Heard() }
+
+func (v votes) offered(e distfile.Entry) bool {
+	return slices.ContainsFunc(v.of.opts.Roster.Servers(), func(s *remote.Server) bool { return v.delivers(s, e) })
+}
+
+func (v votes) withdrawn(ctx context.Context, number shard.Version) bool {
+	return v.of.mostSayGone(ctx, number)
+}
+
+func (v votes) delivers(s *remote.Server, e distfile.Entry) bool { return v.of.listings.lists(s, e) }
+
+func (v votes) describes(s *remote.Server, e distfile.Entry) bool { return v.of.listings.lists(s, e) }
+
+func (v votes) judge(m Manifest) error {
+	if v.of.isOf(m.Stated, m.Entry) {
+		return nil
+	}
+	return fmt.Errorf("%w: the file's digest is %s there, and %s in the distribution",
+		shard.ErrManifest, m.Stated.Digest, m.Entry.Digest)
+}
+
+func (v votes) agree(ctx context.Context, m Manifest) error { return v.of.mostState(ctx, m) }
+
+func (v votes) heard(*remote.Server, []byte) error { return nil }
+
+func (v votes) release() (text []byte, known bool) { return v.of.relayed() }
+
+// ballot returns all that decides which versions count now.
+func (v votes) ballot(by Taker) ballot {
+	o := v.of
+	b := ballot{quorum: o.opts.Quorum, taker: by, now: time.Now()}
+	for _, s := range o.opts.Roster.Standings() {
+		v := o.listings.voice(s.URL, s.Servers)
+		if len(s.Servers) == 0 {
+			v.down, v.failing = o.began, s.Err != nil
+		}
+		b.voices = append(b.voices, v)
+	}
+	return b
+}
