@@ -27,12 +27,13 @@ func Parse(file []byte) (Signed, error) {
 		return Signed{}, fmt.Errorf("%w: it has more than %d bytes", ErrForm, MaxSize)
 	}
 	p := parser{rest: file}
-	s := p.signed()
+	r := p.release()
+	size := len(file) - len(p.rest)
+	keyID := p.signature(r)
 	if p.err != nil {
 		return Signed{}, fmt.Errorf("%w: line %d: %w", ErrForm, p.line, p.err)
 	}
-	s.file = file
-	return s, nil
+	return newSigned(r, file, size, keyID), nil
 }
 
 // parser reads line after line. After an error it reads nothing more.
@@ -42,19 +43,22 @@ type parser struct {
 	err  error
 }
 
-// signed reads all of a file.
-func (p *parser) signed() Signed {
-	size := len(p.rest)
+// release reads the text before the signature.
+func (p *parser) release() Release {
 	p.exactly(title)
 	r := Release{Feed: p.feed(), Epoch: p.number("epoch: "), Seq: p.number("seq: ")}
 	r.Issued = p.time("issued: ")
 	r.Expires = p.expires(r.Issued)
 	r.Entries = p.entries()
-	s := Signed{Release: r, size: size - len(p.rest)}
+	return r
+}
+
+// signature reads the rest, and returns the identifier of the key.
+func (p *parser) signature(r Release) (keyID uint64) {
 	p.exactly(untrusted)
 	signature := p.base64(signatureSize)
 	if p.err == nil {
-		s.keyID, p.err = keyIDOf(signature)
+		keyID, p.err = keyIDOf(signature)
 	}
 	p.exactly(trusted + r.trustedComment())
 	p.base64(globalSize)
@@ -62,7 +66,7 @@ func (p *parser) signed() Signed {
 		p.line++
 		p.err = fmt.Errorf("%.80q stands after the signature", p.rest)
 	}
-	return s
+	return keyID
 }
 
 // next returns the next line without its LF.

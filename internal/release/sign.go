@@ -22,25 +22,34 @@ const (
 var ErrSignature = errors.New("the signature is wrong")
 
 // Signed is a release with its signature, as a file. [Parse] has not verified the signature, and
-// [Release.Sign] has made it.
+// [Release.Sign] has made it. The zero value is no release, and has no bytes.
 type Signed struct {
 	// Release is the list that the file contains.
 	Release Release
 
-	file  []byte
-	size  int // of the text before the signature
-	keyID uint64
+	file         []byte
+	size         int // of the text before the signature
+	keyID        uint64
+	digest, text shard.Digest
+}
+
+// newSigned returns a release in a file, of which size bytes are its text.
+func newSigned(r Release, file []byte, size int, keyID uint64) Signed {
+	return Signed{
+		Release: r, file: file, size: size, keyID: keyID,
+		digest: sha256.Sum256(file), text: sha256.Sum256(file[:size]),
+	}
 }
 
 // Bytes returns the whole file, which nobody may change.
 func (s Signed) Bytes() []byte { return s.file }
 
 // Digest returns the digest of the whole file.
-func (s Signed) Digest() shard.Digest { return sha256.Sum256(s.file) }
+func (s Signed) Digest() shard.Digest { return s.digest }
 
 // TextDigest returns the digest of the text before the signature: of two releases that are equal
 // in it, only the signatures differ.
-func (s Signed) TextDigest() shard.Digest { return sha256.Sum256(s.file[:s.size]) }
+func (s Signed) TextDigest() shard.Digest { return s.text }
 
 // KeyID returns the identifier of the key that the signature names, in 16 hex digits. It is a hint.
 func (s Signed) KeyID() string { return formatKeyID(s.keyID) }
@@ -74,5 +83,5 @@ func (r Release) Sign(key PrivateKey) (Signed, error) {
 	}
 	const comment = "signature from shardcast"
 	signature := reader.SignWithComments(key.key, r.trustedComment(), comment)
-	return Signed{Release: r, file: append(text, signature...), size: len(text), keyID: key.key.ID()}, nil
+	return newSigned(r, append(text, signature...), len(text), key.key.ID()), nil
 }
