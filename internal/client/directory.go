@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -51,14 +52,15 @@ const (
 func openTree(
 	ctx context.Context, to at, m shard.Manifest, t *tree.Tree, afresh bool,
 ) (*treeContent, bool, error) {
-	if err := RestoreReplaced(to.dir, to.base); err != nil {
-		return nil, true, err
-	}
 	c := &treeContent{dir: to.dir, base: to.base, replace: to.replace, may: to.mayReplace}
 	if err := c.claim(ctx); err != nil {
 		return nil, true, err
 	}
-	resumed, err := c.prepare(m, to.part, afresh)
+	var resumed bool
+	err := c.settle()
+	if err == nil {
+		resumed, err = c.prepare(m, to.part, afresh)
+	}
 	switch {
 	case err != nil:
 	case to.part == nil:
@@ -130,8 +132,11 @@ func (c *treeContent) prepare(m shard.Manifest, part *tree.Part, afresh bool) (r
 		resumed = bytes.Equal(was, want)
 	}
 	if !resumed {
-		if err := errors.Join(c.part.RemoveAll(treeName), c.part.RemoveAll(restName)); err != nil {
-			return false, err
+		for _, name := range []string{treeName, restName} {
+			if err := disk.RemoveAll(c.part, name); err != nil {
+				return false, fmt.Errorf("remove %s, of an earlier download: %w",
+					filepath.Join(c.part.Name(), name), err)
+			}
 		}
 		if err := disk.WriteFile(c.part, versionName+".tmp", versionName, want, 0o600); err != nil {
 			return false, err
@@ -185,8 +190,12 @@ func (c *treeContent) place() error {
 	}
 	from := path.Join(partName(c.base), treeName)
 	var err error
-	if _, missing := c.dir.Lstat(c.base); c.replace && missing == nil {
-		err = c.exchange(from)
+	if there, missing := c.dir.Lstat(c.base); c.replace && missing == nil {
+		// A directory that its owner may not write to cannot be moved.
+		disk.KeepPermissions(c.within, there, 0o700)
+		if err = c.exchange(from); err == nil {
+			disk.KeepPermissions(c.within, there, 0)
+		}
 	} else {
 		err = c.dir.Rename(from, c.base) // also in place of an empty directory
 	}
@@ -223,7 +232,7 @@ func (c *treeContent) exchange(from string) error {
 // aside, whose name [RestoreReplaced] gives back if this process dies in between.
 func (c *treeContent) replaceInSteps(from string) error {
 	old := oldName(c.base)
-	if err := c.dir.RemoveAll(old); err != nil {
+	if err := disk.RemoveAll(c.dir, old); err != nil {
 		return err
 	}
 	if err := c.dir.Rename(c.base, old); err != nil {
@@ -232,13 +241,29 @@ func (c *treeContent) replaceInSteps(from string) error {
 	if err := c.dir.Rename(from, c.base); err != nil {
 		return errors.Join(err, c.dir.Rename(old, c.base))
 	}
-	_ = c.dir.RemoveAll(old) // the next download removes it otherwise
+	_ = disk.RemoveAll(c.dir, old) // the next download removes it otherwise
 	return nil
 }
 
-// oldName is the name of the directory that is being replaced by a new one of its name.
-func oldName(base string) string {
-	return strings.TrimSuffix(partName(base), PartSuffix) + ".shardcast-old"
+// oldSuffix ends the hidden name of a directory that is being replaced by a new one.
+const oldSuffix = ".shardcast-old"
+
+// oldName is the hidden name of the directory base while it is being replaced.
+func oldName(base string) string { return strings.TrimSuffix(partName(base), PartSuffix) + oldSuffix }
+
+// settle ends the replacement during which an earlier download was killed: the old directory
+// goes if a new one has its name, and has that again otherwise, to be replaced now.
+func (c *treeContent) settle() error {
+	if _, err := c.dir.Lstat(c.base); err == nil {
+		_ = disk.RemoveAll(c.dir, oldName(c.base))
+		return nil
+	}
+	if err := RestoreReplaced(c.dir, c.base); err != nil {
+		return err
+	}
+	_, missing := c.dir.Lstat(c.base)
+	c.replace = c.replace || missing == nil
+	return nil
 }
 
 // RestoreReplaced gives the directory base in dir back its name, if a download ended while it
@@ -274,9 +299,11 @@ func (c *treeContent) end(keep bool) error {
 // lock.
 func removePart(dir *os.Root, name string, part *os.Root, lock *os.File) error {
 	// The lock goes last, so that no other download finds half of it.
-	err := errors.Join(part.RemoveAll(treeName), part.RemoveAll(versionName))
+	if err := errors.Join(disk.RemoveAll(part, treeName), part.RemoveAll(versionName)); err != nil {
+		return errors.Join(err, lock.Close(), part.Close())
+	}
 	failed := dir.RemoveAll(name)
-	err = errors.Join(err, lock.Close(), part.Close())
+	err := errors.Join(lock.Close(), part.Close())
 	if errors.Is(failed, fs.ErrExist) { // it is not empty
 		// NFS and FUSE keep a file that is removed while it is open, as the lock is, under another
 		// name until it is closed. If another download has begun meanwhile, the directory stays.

@@ -109,6 +109,56 @@ func TestADirectoryReplacesTheOneOfADownload(t *testing.T) {
 	}
 }
 
+func TestADirectoryHasThePermissionsOfTheOneThatItReplaces(t *testing.T) {
+	for name, mode := range map[string]fs.FileMode{
+		"private": 0o700, "of a group": fs.ModeSetgid | 0o770, "not to be written to": 0o500,
+	} {
+		t.Run(name, func(t *testing.T) {
+			first, second, dir := model(t, "1"), model(t, "2"), t.TempDir()
+			s := sitetest.Of(t, first, second)
+			c := newClient(t, s)
+			find(t, c)
+			out := filepath.Join(dir, "model")
+			require.NoError(t, os.Mkdir(out, 0o755)) // an empty one is replaced, too
+			for i, from := range []string{first, second} {
+				require.NoError(t, os.Chmod(out, mode))
+				_, _, err := c.Download(t.Context(), client.Download{Entry: offered(t, s)[i], Dir: dir})
+				require.NoError(t, err)
+				assert.Equal(t, read(t, from), read(t, out))
+				info, err := os.Stat(out)
+				require.NoError(t, err)
+				assert.Equal(t, fs.ModeDir|mode, info.Mode())
+				assert.Equal(t, []string{"model"}, names(t, dir))
+			}
+			require.NoError(t, os.Chmod(out, 0o700))
+		})
+	}
+}
+
+// Where a file system cannot exchange two names, a directory is replaced in two steps.
+func TestAReplacementThatWasCutShortIsEnded(t *testing.T) {
+	for name, has := range map[string]bool{"before the new one had its name": false, "after that": true} {
+		t.Run(name, func(t *testing.T) {
+			first, second, dir := model(t, "1"), model(t, "2"), t.TempDir()
+			s := sitetest.Of(t, first, second)
+			c := newClient(t, s)
+			find(t, c)
+			_, _, err := c.Download(t.Context(), client.Download{Entry: offered(t, s)[0], Dir: dir})
+			require.NoError(t, err)
+			out, old := filepath.Join(dir, "model"), filepath.Join(dir, ".model.shardcast-old")
+			if has {
+				require.NoError(t, os.CopyFS(old, os.DirFS(out)))
+			} else {
+				require.NoError(t, os.Rename(out, old))
+			}
+			_, _, err = c.Download(t.Context(), client.Download{Entry: offered(t, s)[1], Dir: dir})
+			require.NoError(t, err)
+			assert.Equal(t, read(t, second), read(t, out))
+			assert.Equal(t, []string{"model"}, names(t, dir))
+		})
+	}
+}
+
 func TestADirectoryReplacesNothingElse(t *testing.T) {
 	for name, tc := range map[string]struct {
 		make    func(path string) error

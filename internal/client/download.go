@@ -203,7 +203,11 @@ func (c *Client) end(d Download, out *output, went fetch.Progress, err error) er
 	case out == nil:
 		return err
 	case err == nil:
-		return out.close(false)
+		if err := out.close(false); err != nil { // of what was replaced: the version is in place
+			c.logger.Warn("replaced directory not removed", "version", d.Entry.Version.String(), "file", out.partial(),
+				"err", err, "hint", "remove it by hand")
+		}
+		return nil
 	}
 	keep := !out.placed && !errors.Is(err, fetch.ErrNoVersion) && (out.resumed || went.Done > 0)
 	err = errors.Join(err, c.discard(out, keep))

@@ -4,6 +4,7 @@ package disk
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -26,4 +27,11 @@ func control(root *os.Root, call string, f func(dir *os.File, fd int) error) err
 		failed = errors.ErrUnsupported
 	}
 	return errors.Join(err, failed, dir.Close())
+}
+
+// mayMove reports whether this process may move the directory name out of root.
+func mayMove(root *os.Root, name string) bool {
+	return !errors.Is(control(root, "faccessat", func(_ *os.File, fd int) error {
+		return unix.Faccessat(fd, name, unix.W_OK, unix.AT_EACCESS)
+	}), fs.ErrPermission)
 }

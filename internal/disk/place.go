@@ -51,5 +51,25 @@ func CheckDirectory(root *os.Root, name string) error {
 		return fmt.Errorf("it belongs to another user, and %s is a directory where each user may replace only "+
 			"their own files; choose another name", root.Name())
 	}
+	if !mayMove(root, name) { // as its entry for the directory above changes
+		return errors.New("its permissions do not allow to move it away; give it them (chmod u+w), or " +
+			"choose another name")
+	}
 	return checkFlags(root.Name(), filepath.Join(root.Name(), name), true)
+}
+
+// KeepPermissions gives the directory root the permissions of another one, which it replaces, and
+// its owner as far as this process may. Those in least it gets in any case. Where the file system
+// refuses, it decides.
+func KeepPermissions(root *os.Root, of fs.FileInfo, least fs.FileMode) {
+	dir, err := root.Open(".")
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	want := of.Mode() & (fs.ModePerm | fs.ModeSetgid | fs.ModeSticky)
+	if !keepOwner(dir, of) {
+		want &= fs.ModeSticky | 0o707 | want&0o007<<3 // the new group was among the others
+	}
+	_ = dir.Chmod(want | least)
 }
