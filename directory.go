@@ -20,6 +20,9 @@ type HeldVersion struct {
 
 	// Pinned says that it is kept beside the newest versions, see [Pin].
 	Pinned bool
+
+	// Signed says that the release of the directory lists it, with the digest of its manifest.
+	Signed bool
 }
 
 // HeldVersions returns the versions on offer in the data directory dir, ascending, and makes
@@ -38,9 +41,14 @@ func HeldVersions(dir string) ([]HeldVersion, error) {
 	if err != nil {
 		return nil, err
 	}
+	signed, err := st.Released()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	held := make([]HeldVersion, len(entries))
 	for i, e := range entries {
 		held[i] = HeldVersion{Version: unknown(e), Pinned: slices.Contains(settings.Pinned, e.Version)}
+		held[i].Signed = isSigned(st, signed, e.Version)
 		f, err := st.Manifest(e.Version)
 		if errors.Is(err, fs.ErrNotExist) { // of the Python package, or retired just now
 			continue
@@ -128,7 +136,7 @@ func (o *Origin) Republish(ctx context.Context, version string) (again string, e
 	}
 	v, err := o.origin.Republish(ctx, number)
 	if err != nil {
-		return "", err
+		return "", feedError(err)
 	}
 	return v.String(), nil
 }
@@ -141,7 +149,7 @@ func (o *Origin) Withdraw(ctx context.Context, version string) error {
 	if err != nil {
 		return err
 	}
-	return o.origin.Withdraw(ctx, number)
+	return feedError(o.origin.Withdraw(ctx, number))
 }
 
 // parseVersion reads the name of a version, such as "v1".

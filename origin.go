@@ -3,6 +3,7 @@ package shardcast
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -43,6 +44,9 @@ type OriginOptions struct {
 	// the server speaks at its root. Empty means our own, see docs/compatibility.md. Each is
 	// spoken below /py01, /py02 and /py03 whatever this is.
 	Dialect string
+
+	// Sign says how versions are signed. The zero value signs nothing.
+	Sign SignOptions
 
 	// Watch selects the files that [Origin.Serve] broadcasts as they appear. The zero
 	// value means none.
@@ -192,6 +196,9 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := opts.Sign.apply(st); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
 	return &Origin{
 		host:    opts.Host,
 		port:    serverPort(opts.Port),
@@ -243,8 +250,8 @@ type BroadcastOptions struct {
 // After an error there is no new version, and no trace of one on the disk. Errors
 // match [ErrChanged] if the file, or anything in the directory, changed meanwhile, [ErrUnpublishable]
 // if the directory has a link, a device or a name that no version can have, [ErrNoSpace] if the disk has no
-// room for it and [ErrInUse] if the data directory is a middle's; others are the
-// file system's, or the cause of ctx's end.
+// room for it and [ErrInUse] if the data directory is a middle's; of signed directories those of
+// [Origin.Sign]; others are the file system's, or the cause of ctx's end.
 func (o *Origin) Broadcast(ctx context.Context, path string) (version string, err error) {
 	got, err := o.BroadcastAs(ctx, path, BroadcastOptions{})
 	return got.Version.Name, err
@@ -262,7 +269,7 @@ func (o *Origin) BroadcastAs(ctx context.Context, path string, opts BroadcastOpt
 	}
 	got, err := o.origin.BroadcastAs(ctx, path, as)
 	if err != nil {
-		return Result{}, err
+		return Result{}, feedError(err)
 	}
 	result := Result{Version: versionOf(got.Version, got.Manifest), Progress: broadcastProgress(got.Progress)}
 	if path != "-" || opts.Input == nil {

@@ -23,7 +23,7 @@ func (w *Writer) Republish(v shard.Version) (shard.Version, error) {
 	if !slices.ContainsFunc(held, func(e distfile.Entry) bool { return e.Version == v }) {
 		return 0, fmt.Errorf("%w: %s in %s", shard.ErrNoVersion, v, w.store.dir)
 	}
-	m, err := w.manifest(v)
+	m, err := w.store.manifest(v)
 	if err != nil {
 		return 0, err
 	}
@@ -38,7 +38,7 @@ func (w *Writer) Republish(v shard.Version) (shard.Version, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err = w.fill(d, v, m); err == nil {
+	if err = d.fill(v, m); err == nil {
 		err = w.Publish(d, m)
 	}
 	if err != nil {
@@ -49,8 +49,8 @@ func (w *Writer) Republish(v shard.Version) (shard.Version, error) {
 
 // manifest reads that of v. Without one, as in a directory of the Python package, a version
 // cannot be published under another number.
-func (w *Writer) manifest(v shard.Version) (shard.Manifest, error) {
-	f, err := w.store.Manifest(v)
+func (s *Store) manifest(v shard.Version) (shard.Manifest, error) {
+	f, err := s.Manifest(v)
 	if errors.Is(err, fs.ErrNotExist) {
 		return shard.Manifest{}, fmt.Errorf("%s has no manifest; broadcast its file again", v)
 	}
@@ -61,8 +61,8 @@ func (w *Writer) manifest(v shard.Version) (shard.Manifest, error) {
 	return shard.ParseManifest(f)
 }
 
-// fill puts the files of v, whose manifest is m, into the draft d.
-func (w *Writer) fill(d *Draft, v shard.Version, m shard.Manifest) error {
+// fill puts the files of v, whose manifest is m, into the draft.
+func (d *Draft) fill(v shard.Version, m shard.Manifest) error {
 	names := []string{shard.ManifestName}
 	if m.Files != nil {
 		names = append(names, shard.FilesName)
@@ -72,7 +72,7 @@ func (w *Writer) fill(d *Draft, v shard.Version, m shard.Manifest) error {
 	}
 	for i, name := range names {
 		from := path.Join(v.String(), name)
-		if w.store.root.Link(from, path.Join(d.path(), name)) == nil {
+		if d.store.root.Link(from, path.Join(d.path(), name)) == nil {
 			continue
 		}
 		if i == len(names)-len(m.Shards) {
@@ -80,16 +80,16 @@ func (w *Writer) fill(d *Draft, v shard.Version, m shard.Manifest) error {
 				return err
 			}
 		}
-		if err := w.copyFile(d, name, from); err != nil {
+		if err := d.copyFile(name, from); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// copyFile copies the file from to the file name of the draft d.
-func (w *Writer) copyFile(d *Draft, name, from string) error {
-	source, err := w.store.openRegular(from)
+// copyFile copies the file from to the file name of the draft.
+func (d *Draft) copyFile(name, from string) error {
+	source, err := d.store.openRegular(from)
 	if err != nil {
 		return fmt.Errorf("%s: %w", from, err)
 	}

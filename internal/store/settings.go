@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -49,6 +50,20 @@ type Settings struct {
 
 	// Pinned are the versions that are kept beside the newest ones, ascending.
 	Pinned []shard.Version `json:"pinned,omitempty"`
+
+	// Feed is the name of the list that the releases of the directory are of, and Epoch that of the
+	// latest one. They are empty and 0 until the first one.
+	Feed  string `json:"feed,omitempty"`
+	Epoch uint64 `json:"epoch,omitempty"`
+
+	// Expires is the number of seconds for which a release is valid, or -1 for ever. Zero means
+	// [DefaultExpires].
+	Expires int64 `json:"expires,omitempty"`
+}
+
+// Validity returns how long a release is valid, or [NeverExpires].
+func (s Settings) Validity() time.Duration {
+	return cmp.Or(time.Duration(s.Expires)*time.Second, DefaultExpires)
 }
 
 // maxChain returns the length of the longest chain.
@@ -57,7 +72,8 @@ func (s Settings) maxChain() int { return cmp.Or(s.MaxChain, DefaultMaxChain) }
 // Equal reports whether two settings are the same.
 func (s Settings) Equal(other Settings) bool {
 	return s.MaxVersions == other.MaxVersions && s.maxChain() == other.maxChain() &&
-		slices.Equal(s.Pinned, other.Pinned)
+		slices.Equal(s.Pinned, other.Pinned) && s.Feed == other.Feed && s.Epoch == other.Epoch &&
+		s.Validity() == other.Validity()
 }
 
 // check refuses settings that are out of their range.
@@ -73,6 +89,12 @@ func (s Settings) check() error {
 	case slices.ContainsFunc(s.Pinned, func(v shard.Version) bool { return v < 1 || v > shard.MaxVersion }) ||
 		!slices.IsSorted(s.Pinned):
 		return errors.New("pinned has other things than the numbers of versions, ascending")
+	case s.Feed != "" && release.CheckFeed(s.Feed) != nil:
+		return fmt.Errorf("feed is %.80q, which cannot name one", s.Feed)
+	case s.Epoch > release.MaxNumber:
+		return fmt.Errorf("epoch is %d, want up to %d", s.Epoch, release.MaxNumber)
+	case s.Expires < -1 || s.Expires > int64(maxExpires/time.Second):
+		return fmt.Errorf("expires is %d, want a number of seconds up to %d, or -1", s.Expires, maxExpires/time.Second)
 	}
 	return nil
 }
@@ -163,6 +185,11 @@ func (s *Store) Change(ctx context.Context, edit func(*Settings)) (before, after
 		return Settings{}, Settings{}, err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
+	return s.edit(edit)
+}
+
+// edit is [Store.Change] by a caller that holds the settings.
+func (s *Store) edit(edit func(*Settings)) (before, after Settings, err error) {
 	if before, err = s.Settings(); err != nil {
 		return Settings{}, Settings{}, err
 	}

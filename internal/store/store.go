@@ -2,6 +2,7 @@
 // one writer at a time do so. It refuses to know HTTP, and where the bytes come from.
 //
 //	distribution.txt       the versions on offer, see package distfile
+//	release.txt            their signed list, where there is one, see package release
 //	v1/manifest.json       see package shard
 //	v1/SHA256SUMS          the digests of the shards, for sha256sum -c
 //	v1/shard_001.bin
@@ -10,8 +11,8 @@
 //	    write.lock         held by the process that publishes or retires
 //	    settings.json      see [Settings]
 //	    settings.lock      held while they are changed
-//	    state.json         the highest version number used, the versions that are being moved, and
-//	                       those that were declared bad
+//	    state.json         the highest version number used, the versions that are being moved, those
+//	                       that were declared bad, and the number of the last release
 //	    watched.json       the files that the server has published of a directory that it watches
 //	    drafts/v2/         a version that is not whole yet
 //	    retired/v1/        a version that is off the offer, and still being read
@@ -22,6 +23,9 @@
 // directory that it is about; and the next writer undoes a crash between two steps, by the
 // versions in state.json, whose directories and listing may disagree. The store touches
 // nothing else in the directory.
+//
+// Where there is a release, it decides: it is written before distribution.txt, with the key, and
+// the next writer has distribution.txt agree with it, for which it needs no key.
 //
 // A directory of the Python package is one, too, as it is: distribution.txt may have
 // counts, which stay, versions may have no manifest, and a shard may be called
@@ -66,9 +70,10 @@ type Store struct {
 	root *os.Root
 	made bool // by Open
 
-	logger *slog.Logger
-	beside func() []distfile.Entry
-	left   sync.Map // names that cannot be cleaned up, and are logged
+	logger  *slog.Logger
+	beside  func() []distfile.Entry
+	signing *Signing // nil without a key
+	left    sync.Map // names that cannot be cleaned up, and are logged
 
 	// step is called before each change of a name that a writer makes, for tests to stop
 	// it there.

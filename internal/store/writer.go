@@ -15,6 +15,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -36,6 +37,8 @@ type Writer struct {
 	stuck     []shard.Version // off the offer, and still in place
 	published []string        // directories
 	withdrawn []shard.Version // ascending
+
+	releases releases
 }
 
 // state is the content of state.json.
@@ -52,6 +55,9 @@ type state struct {
 
 	// Withdrawn are the newest of those that were declared bad, ascending.
 	Withdrawn []shard.Version `json:"withdrawn,omitempty"`
+
+	// Seq is the number of the last release, or of one that was about to be signed.
+	Seq uint64 `json:"seq,omitempty"`
 }
 
 // Lock waits until no other process changes the directory, undoes the half of a change that
@@ -89,6 +95,48 @@ func (w *Writer) Unlock() error {
 	return err
 }
 
+// begin returns the settings of the directory, as they are until end is called, or an error if this
+// process must not change the versions, see [Signing].
+func (w *Writer) begin() (settings Settings, end func() error, err error) {
+	if err := w.releases.authorize(false); err != nil {
+		return Settings{}, nil, err
+	}
+	return w.store.holdSettings()
+}
+
+// Sign signs the release of the directory anew: the versions of the last one that are still here,
+// and those of add, which are in place. It moves none. With newEpoch the release begins a new
+// epoch, and the directory may be a copy, or was restored. Without a release, errors match [ErrUnsigned]
+// unless add has all versions on offer.
+func (w *Writer) Sign(newEpoch bool, add ...release.Entry) (signed release.Signed, err error) {
+	if w.store.signing == nil {
+		return release.Signed{}, fmt.Errorf("%w: %s", ErrSigned, w.store.dir)
+	}
+	if err := w.releases.adopt(newEpoch, add); err != nil {
+		return release.Signed{}, err
+	}
+	_, end, err := w.begin()
+	if err != nil {
+		return release.Signed{}, err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	offer, err := w.listed()
+	if err != nil {
+		return release.Signed{}, err
+	}
+	for _, line := range add {
+		w.use(line.Version)
+		if !slices.ContainsFunc(offer, func(e distfile.Entry) bool { return e.Version == line.Version }) {
+			offer = append(offer, distfile.Entry{Version: line.Version, Digest: line.Digest})
+		}
+	}
+	slices.SortFunc(offer, func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) })
+	if err := w.change(change{offer: offer, add: add}); err != nil {
+		return release.Signed{}, err
+	}
+	return *w.releases.last, nil
+}
+
 // Next returns the version number after the highest ever used, without those whose name
 // belongs to a file that is not ours, or to a draft.
 func (w *Writer) Next() (shard.Version, error) {
@@ -114,8 +162,12 @@ func (w *Writer) free(name string) (bool, error) {
 }
 
 // Admit returns an error matching [ErrChain] if a new version with labels would make a chain
-// of versions that is longer than the [Settings] allow.
+// of versions that is longer than the [Settings] allow, and where there is a release one if
+// this process must not change it, see [Signing].
 func (w *Writer) Admit(labels map[string]string) error {
+	if err := w.releases.authorize(false); err != nil {
+		return err
+	}
 	settings, err := w.store.Settings()
 	if err != nil {
 		return err
@@ -132,11 +184,11 @@ func (w *Writer) Admit(labels map[string]string) error {
 // and the draft must not be used any more; on an error the draft is still there. A version
 // that would itself be one of the oldest stays a draft.
 func (w *Writer) Publish(d *Draft, m shard.Manifest) (err error) {
-	settings, release, err := w.store.holdSettings()
+	settings, end, err := w.begin()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, release()) }()
+	defer func() { err = errors.Join(err, end()) }()
 	held, err := w.listed()
 	if err != nil {
 		return err
@@ -166,20 +218,24 @@ func (w *Writer) Publish(d *Draft, m shard.Manifest) (err error) {
 		w.store.leave(old, err)
 	}
 	now = slices.DeleteFunc(now, func(e distfile.Entry) bool { return slices.Contains(surplus, e.Version) })
-	if err := w.change(now, d, surplus, retired); err != nil {
+	if err := w.change(change{offer: now, draft: d, gone: surplus, where: retired}); err != nil {
 		return err
 	}
 	w.logRetired(surplus, settings.limit())
 	return nil
 }
 
-// Trim retires the versions that are not to be kept by the [Settings].
+// Trim retires the versions that are not to be kept by the [Settings]. Where there is a release
+// and this process has no key, it does nothing: the next publication retires them.
 func (w *Writer) Trim() (err error) {
-	settings, release, err := w.store.holdSettings()
+	settings, end, err := w.begin()
+	if errors.Is(err, ErrSigned) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, release()) }()
+	defer func() { err = errors.Join(err, end()) }()
 	held, err := w.listed()
 	if err != nil {
 		return err
@@ -188,12 +244,21 @@ func (w *Writer) Trim() (err error) {
 	if err != nil {
 		return err
 	}
-	return w.Retire(settings.limit(), surplus...)
+	return w.retire(settings.limit(), surplus)
 }
 
 // Retire takes versions off the offer, as far as they are on it, and logs each with the
 // reason. Their readers may finish, see [Store.Sweep].
-func (w *Writer) Retire(reason string, versions ...shard.Version) error {
+func (w *Writer) Retire(reason string, versions ...shard.Version) (err error) {
+	_, end, err := w.begin()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	return w.retire(reason, versions)
+}
+
+func (w *Writer) retire(reason string, versions []shard.Version) error {
 	gone, err := w.remove(versions, retired)
 	if err == nil {
 		w.logRetired(gone, reason)
@@ -209,8 +274,13 @@ func (w *Writer) logRetired(versions []shard.Version, reason string) {
 
 // Reopen takes v off the offer and makes it a draft again, so that its wrong shards can
 // be fetched anew.
-func (w *Writer) Reopen(v shard.Version) error {
-	_, err := w.remove([]shard.Version{v}, drafts)
+func (w *Writer) Reopen(v shard.Version) (err error) {
+	_, end, err := w.begin()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	_, err = w.remove([]shard.Version{v}, drafts)
 	return err
 }
 
@@ -219,7 +289,12 @@ const mostWithdrawn = 200
 
 // Withdraw declares v bad: it is off the offer and off the disk at once, also for its readers,
 // and [Store.IsWithdrawn] of it from then on. It need not be on offer.
-func (w *Writer) Withdraw(v shard.Version) error {
+func (w *Writer) Withdraw(v shard.Version) (err error) {
+	_, end, err := w.begin()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
 	if at, found := slices.BinarySearch(w.withdrawn, v); !found {
 		w.withdrawn = slices.Insert(w.withdrawn, at, v)
 		w.withdrawn = w.withdrawn[max(0, len(w.withdrawn)-mostWithdrawn):]
@@ -258,7 +333,7 @@ func (w *Writer) remove(versions []shard.Version, where string) (gone []shard.Ve
 	if gone == nil {
 		return nil, nil
 	}
-	return gone, w.change(kept, nil, gone, where)
+	return gone, w.change(change{offer: kept, gone: gone, where: where})
 }
 
 // listed returns the versions on offer, and an error if lines cannot be read: to write the
@@ -271,23 +346,38 @@ func (w *Writer) listed() ([]distfile.Entry, error) {
 	return entries, err
 }
 
-// change makes offer the distribution. It moves the draft, if any, to its place before
-// that, and the directories of gone to the directory where after it.
-func (w *Writer) change(offer []distfile.Entry, draft *Draft, gone []shard.Version, where string) error {
-	moving := slices.Clone(gone)
-	if draft != nil {
-		w.use(draft.version)
-		moving = append(moving, draft.version)
+// A change is one of a directory.
+type change struct {
+	offer []distfile.Entry // the distribution afterwards
+	draft *Draft           // moves to its place before that, or nil
+	add   []release.Entry  // of versions in place that come in
+	gone  []shard.Version  // move away after that
+	where string           // to this directory
+}
+
+// change makes c.
+func (w *Writer) change(c change) error {
+	moving := slices.Clone(c.gone)
+	if c.draft != nil {
+		w.use(c.draft.version)
+		moving = append(moving, c.draft.version)
+	}
+	if err := w.releases.begin(); err != nil {
+		return err
 	}
 	if err := w.writeState(moving); err != nil {
 		return err
 	}
-	if err := w.put(offer, draft); err != nil {
+	signed, err := w.releases.sign(c, w.withdrawn)
+	if err == nil {
+		err = w.put(c.offer, signed, c.draft)
+	}
+	if err != nil {
 		return errors.Join(err, w.writeState(nil))
 	}
 	// The change is visible now. What fails from here on is in the state, and the next
 	// writer does it again.
-	w.moveAway(gone, where)
+	w.moveAway(c.gone, c.where)
 	_ = w.writeState(nil)
 	return nil
 }
@@ -301,9 +391,9 @@ func (w *Writer) use(v shard.Version) {
 	}
 }
 
-// put moves the draft, if any, to its place, and makes offer the distribution. On an error
-// the draft and the distribution are as before.
-func (w *Writer) put(offer []distfile.Entry, draft *Draft) (err error) {
+// put moves the draft, if any, to its place, writes the release, unless that is nil, and makes
+// offer the distribution. On an error all three are as before.
+func (w *Writer) put(offer []distfile.Entry, signed *release.Signed, draft *Draft) (err error) {
 	before, err := w.listed()
 	if err != nil {
 		return err
@@ -322,12 +412,25 @@ func (w *Writer) put(offer []distfile.Entry, draft *Draft) (err error) {
 			return err
 		}
 	}
+	if signed != nil {
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, w.releases.takeBack())
+			}
+		}()
+		if err := w.store.writeFile(release.FileName, signed.Bytes()); err != nil {
+			return err
+		}
+	}
 	if err := w.store.writeFile(distfile.FileName, distfile.Encode(offer)); err != nil {
 		// The file may have got its name all the same, and only the sync have failed.
 		if now, _ := w.store.Distribution(); !slices.Equal(now, before) {
 			err = errors.Join(err, w.store.writeFile(distfile.FileName, distfile.Encode(before)))
 		}
 		return err
+	}
+	if signed != nil {
+		w.releases.written(*signed)
 	}
 	return nil
 }
@@ -366,12 +469,18 @@ func (w *Writer) recover() error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{distfile.FileName, stateName} {
+	for _, name := range []string{distfile.FileName, release.FileName, stateName} {
 		if err := w.store.root.Remove(tempName(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	w.last, w.own, w.withdrawn = st.Last, st.Last, st.Withdrawn
+	w.releases = releases{store: w.store, seq: st.Seq}
+	if held, err = w.releases.rollForward(held); err != nil {
+		return err
+	}
+	w.last = max(w.last, w.releases.newest())
+	w.own = max(w.own, w.releases.newest())
 	for _, e := range held {
 		w.use(e.Version)
 		st.Moving = slices.DeleteFunc(st.Moving, func(v shard.Version) bool { return v == e.Version })
@@ -427,11 +536,16 @@ func parseState(text []byte) (state, error) {
 	if slices.Contains(st.Moving, 0) {
 		return state{}, errors.New("v0 is not a version")
 	}
+	if st.Seq > release.MaxNumber {
+		return state{}, fmt.Errorf("seq is %d, want up to %d", st.Seq, uint64(release.MaxNumber))
+	}
 	return st, nil
 }
 
 func (w *Writer) writeState(moving []shard.Version) error {
-	st := state{Last: w.own, Moving: append(slices.Clone(w.stuck), moving...), Withdrawn: w.withdrawn}
+	st := state{
+		Last: w.own, Moving: append(slices.Clone(w.stuck), moving...), Withdrawn: w.withdrawn, Seq: w.releases.seq,
+	}
 	text, err := json.Marshal(st)
 	if err != nil {
 		return err
