@@ -19,8 +19,8 @@
 package release
 
 import (
-	"bytes"
 	"cmp"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -181,24 +181,34 @@ func (e Entry) check(last shard.Version) error {
 	return nil
 }
 
+// mostLine is at least the size in bytes of the line of a version.
+const mostLine = 200
+
 // text returns what is signed of a release that can be written.
 func (r Release) text() []byte {
-	var text bytes.Buffer
 	expires := never
 	if !r.Expires.IsZero() {
 		expires = r.Expires.UTC().Format(seconds)
 	}
-	fmt.Fprintf(&text, "%s\nfeed: %s\nepoch: %d\nseq: %d\nissued: %s\nexpires: %s\n",
+	text := make([]byte, 0, 1024+mostLine*len(r.Entries))
+	text = fmt.Appendf(text, "%s\nfeed: %s\nepoch: %d\nseq: %d\nissued: %s\nexpires: %s\n",
 		title, r.Feed, r.Epoch, r.Seq, r.Issued.UTC().Format(seconds), expires)
 	for _, e := range r.Entries {
-		text.WriteString(e.Version.String())
-		if e.Withdrawn {
-			text.WriteString(" withdrawn\n")
-			continue
-		}
-		fmt.Fprintf(&text, " sha256=%s size=%d manifest=%s\n", e.Digest, e.Size, e.Manifest)
+		text = e.appendTo(text)
 	}
-	return text.Bytes()
+	return text
+}
+
+// appendTo appends the line of a version.
+func (e Entry) appendTo(text []byte) []byte {
+	text = strconv.AppendUint(append(text, 'v'), uint64(e.Version), 10)
+	if e.Withdrawn {
+		return append(text, " withdrawn\n"...)
+	}
+	text = hex.AppendEncode(append(text, " sha256="...), e.Digest[:])
+	text = strconv.AppendInt(append(text, " size="...), e.Size, 10)
+	text = hex.AppendEncode(append(text, " manifest="...), e.Manifest[:])
+	return append(text, '\n')
 }
 
 // trustedComment is the comment that is signed with the signature.
