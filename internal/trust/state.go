@@ -60,17 +60,15 @@ func (s *state) read(name string) []byte {
 }
 
 // update has f decide, while no other process changes the directory, which file gets which content,
-// if any. The content is on the disk when it returns. Where the directory cannot be used, f is
-// called all the same.
+// if any. The content is on the disk when it returns. Where the directory cannot be used, f is not
+// called.
 func (s *state) update(ctx context.Context, f func() (name string, file []byte)) {
 	if s.dir == "" {
-		f()
 		return
 	}
 	root, unlock, err := s.lock(ctx)
 	if err != nil {
 		s.warn(err)
-		f()
 		return
 	}
 	defer unlock()
