@@ -16,9 +16,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 )
 
 // proxy stands before a server and spoils its answers by rules. Its journal has a line for
@@ -260,8 +262,17 @@ func crowd(ts *testscript.TestScript, neg bool, args []string) {
 	field := append(args[3:], "Accept:*/*")[0]
 	count, err := strconv.Atoi(args[1])
 	ts.Check(err)
+	// A thousand readers with the buffers and the segments of loopback take so much of the kernel's
+	// memory that Linux slows down all connections of the machine, those of other tests too.
+	small := func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10)
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, 1400)
+		})
+	}
+	dialer := net.Dialer{Control: small}
 	for i := range 2 * count {
-		conn, err := net.Dial("tcp", args[0])
+		conn, err := dialer.Dial("tcp", args[0])
 		ts.Check(err)
 		ts.Defer(func() { _ = conn.Close() })
 		if i%2 == 0 {
