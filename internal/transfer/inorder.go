@@ -235,9 +235,9 @@ func (p *InOrder) ended(_ context.Context, r Result) error {
 	return r.Err
 }
 
-// help finds something for a worker without work: the end of what the pull that takes
-// longest has yet to bring, in proportion to how fast the server is that is drawn for it;
-// or, where that is too little to be split, all of it once more.
+// help finds something for a worker without work: the end of the rest of the pull that takes
+// longest, in proportion to how fast the server is that is drawn for it; or, where that is
+// too little to be split, all of it once more.
 func (p *InOrder) help() Job {
 	pulls := slices.DeleteFunc(p.transfer.Pulls(), func(o Pull) bool {
 		return o.Given || o.Ticks < KnownAfter || o.Left < HelpAfter.Seconds()
@@ -251,20 +251,31 @@ func (p *InOrder) help() Job {
 	return Job{}
 }
 
+// helpWith finds help for o. A server that has sent nothing of it yet has not shown how fast it
+// is, and would only begin anew: another one takes over the part that fits its usual speed.
+// If it took all, and were as late itself, each request would bring the little that the next
+// one leaves.
 func (p *InOrder) helpWith(o Pull) Job {
 	may := p.job(nil).May
 	can := func(s *remote.Server) bool { return p.roster.Free(s) && !s.Rangeless() && may(s) }
 	// Not the same server again if there is another: it may be what is slow.
 	s := p.roster.Pick(func(s *remote.Server) bool { return s != o.Server && can(s) })
-	if s == nil {
+	if s == nil && !o.Silent {
 		s = p.roster.Pick(can)
 	}
 	if s == nil {
 		return Job{}
 	}
-	rate := cmp.Or(p.roster.Throughput(s), max(o.Speed, 1))
+	speed := o.Speed
+	if o.Silent {
+		speed = p.roster.Throughput(o.Server)
+	}
+	rate := cmp.Or(p.roster.Throughput(s), max(speed, 1))
+	if o.Silent && speed == 0 {
+		speed = rate
+	}
 	span := o.pull.span.split(func(left int64) int64 {
-		share := min(int64(float64(left)*rate/(rate+o.Speed)), left-minSplit)
+		share := min(int64(float64(left)*rate/(rate+speed)), left-minSplit)
 		switch {
 		case share >= minSplit:
 			return share

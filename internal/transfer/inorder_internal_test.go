@@ -58,6 +58,7 @@ func run(t *testing.T, left int64, p rank.Pace) *running {
 // add begins one more pull of a span.
 func (r *running) add(s *Span, from *remote.Server, p rank.Pace) *pull {
 	o := &pull{span: s, server: from, to: s.to, pace: p, cancel: ignore}
+	o.received.Store(int64(p.Speed()))
 	s.pulls = append(s.pulls, o)
 	r.pulls.add(o)
 	return o
@@ -248,6 +249,34 @@ func TestHelpTakesAShareOfTheMissingBytes(t *testing.T) {
 				assert.Equal(t, 2, r.arrival.pending)
 				assert.Zero(t, r.plan.raced.Load())
 			}
+		})
+	}
+}
+
+// A server that is late with the first byte is not asked again and again for all but a little.
+func TestAPullThatIsSilentLosesThePartThatFitsItsServer(t *testing.T) {
+	const usual = 4000. // throughput of the server of the pull, in bytes per second
+	for name, tc := range map[string]struct {
+		usual, rate float64 // of the server that helps; 0 for not known
+		want        int64
+	}{
+		"neither is known":           {0, 0, 1 << 19},
+		"the one that helps":         {0, 1e12, 1 << 19},
+		"the silent one":             {usual, 0, 1 << 19},
+		"the one that helps is fast": {usual, 3 * usual, 3 << 18},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := run(t, 1<<20, paced(20, 0))
+			for i, rate := range []float64{tc.usual, tc.rate} {
+				if rate > 0 {
+					r.speed(r.servers[i], rate)
+				}
+			}
+			assert.Nil(t, r.plan.help().Shard, "its own server would begin anew")
+			r.may[r.servers[1]] = true
+			j := r.plan.help()
+			require.Len(t, j.Spans, 1)
+			assert.InDelta(t, tc.want, j.Spans[0].to-j.Spans[0].at, 1)
 		})
 	}
 }

@@ -275,8 +275,8 @@ func (ps *pulls) tick(r *roster.Roster) {
 type Pull struct {
 	Server *remote.Server
 
-	// Given says that it was given up.
-	Given bool
+	// Given says that it was given up, and Silent that nothing has come by it yet.
+	Given, Silent bool
 
 	// Ticks is how often its pace was updated, and Speed is that of the last five seconds in
 	// bytes per second.
@@ -308,7 +308,10 @@ func (t *Transfer) Pulls() []Pull {
 		}
 	}
 	for p := range ps.under {
-		view := Pull{Server: p.server, Given: p.given, Ticks: p.pace.Count(), Speed: p.pace.Speed(), pull: p}
+		view := Pull{
+			Server: p.server, Given: p.given, Silent: p.received.Load() == 0,
+			Ticks: p.pace.Count(), Speed: p.pace.Speed(), pull: p,
+		}
 		view.Left = float64(p.span.left()) / max(view.Speed, 1)
 		var all []float64
 		for i, d := range deliveries {
