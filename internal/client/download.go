@@ -116,6 +116,7 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 			_ = os.Remove(made) // unless it has other files
 		}
 	case err == nil:
+		c.checkTar(d.Entry.Version, m, out)
 		err = asLocal(out.commit())
 	}
 	if out != nil {
@@ -216,6 +217,19 @@ func (c *Client) end(d Download, out *output, went fetch.Progress, err error) er
 			"bytes", went.Done)
 	}
 	return err
+}
+
+// checkTar warns if out, the file that m describes, is the tar of a directory: servers of before
+// there were trees strip that from manifests, so the file is not the directory that was published.
+func (c *Client) checkTar(v shard.Version, m shard.Manifest, out *output) {
+	if m.Files != nil || !strings.HasSuffix(m.Name, treeSuffix) {
+		return
+	}
+	head := make([]byte, tree.HeaderSize)
+	if n, _ := out.content.ReadAt(head, 0); tree.Begins(head[:n]) {
+		c.logger.Warn("directory comes as a tar", "version", v.String(), "file", out.path(),
+			"hint", "no server states its list of files: extract it with tar, or name a server of this release")
+	}
 }
 
 // complete is the error that ends a fetch because its file is there already.

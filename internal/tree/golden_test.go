@@ -1,6 +1,8 @@
 package tree_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"encoding/hex"
 	"flag"
 	"fmt"
@@ -11,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -51,6 +54,36 @@ func TestGoldenTreeIsToTheByteAsDocumented(t *testing.T) {
 		found := strings.Contains(string(page), "```\n"+got+"```\n")
 		assert.True(t, found, "docs/protocol.md has another %s", path)
 	}
+}
+
+func TestTheTarOfADirectoryIsKnownByItsBeginning(t *testing.T) {
+	for _, files := range []map[string]string{
+		golden,
+		{"a": ""},
+		{"empty/": ""},
+		{"run.sh": "#!"},
+		{"grün": "1"},
+		{strings.Repeat("long/", 30) + "name": "x"},
+		{strings.Repeat("longer/", 80) + "name": "x"},
+	} {
+		_, text := stream(t, write(t, files), tree.Options{})
+		assert.True(t, tree.Begins(text[:tree.HeaderSize]))
+		assert.False(t, tree.Begins(text[:tree.HeaderSize-1]), "a part of it says nothing")
+		text[130]++
+		assert.False(t, tree.Begins(text), "another size")
+	}
+	var others bytes.Buffer
+	for _, format := range []tar.Format{tar.FormatUSTAR, tar.FormatPAX, tar.FormatGNU} {
+		others.Reset()
+		w := tar.NewWriter(&others)
+		require.NoError(t, w.WriteHeader(&tar.Header{
+			Name: "a", Typeflag: tar.TypeReg, Mode: 0o644, ModTime: time.Unix(1e9, 0), Format: format,
+		}))
+		require.NoError(t, w.Flush())
+		assert.False(t, tree.Begins(others.Bytes()), "%v", format)
+	}
+	assert.False(t, tree.Begins(make([]byte, tree.HeaderSize)))
+	assert.False(t, tree.Begins(nil))
 }
 
 // extractors are the commands that extract $1 in the current directory.

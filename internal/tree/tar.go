@@ -151,3 +151,21 @@ func octal(to []byte, n int64) {
 		n >>= 3
 	}
 }
+
+// HeaderSize is the number of bytes of a stream by which [Begins] decides.
+const HeaderSize = block
+
+// Begins reports whether head, the first bytes of a stream, may begin that of a tree: they are to
+// the byte a header as a tree has it. Those that other programs write have times and owners.
+func Begins(head []byte) bool {
+	if len(head) < block {
+		return false
+	}
+	text := func(from, to int) string { name, _, _ := strings.Cut(string(head[from:to]), "\x00"); return name }
+	size, err := strconv.ParseInt(text(124, 136), 8, 64)
+	h := ustar{
+		name: text(0, 100), prefix: text(345, 500), executable: text(100, 108) == "0000755",
+		size: size, typeflag: head[156],
+	}
+	return err == nil && strings.ContainsRune("05x", rune(h.typeflag)) && string(h.append(nil)) == string(head[:block])
+}
