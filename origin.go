@@ -114,6 +114,9 @@ type WatchOptions struct {
 	// unnecessary. Empty means none.
 	Marker string
 
+	// Labels are names and values that each version has, see [BroadcastOptions].
+	Labels map[string]string
+
 	// Settle is the time without a change after which a file is complete. Zero means 2 s.
 	Settle time.Duration
 }
@@ -128,7 +131,7 @@ const (
 func (o WatchOptions) watch(data string) (*origin.Watch, error) {
 	if o.Dir == "" {
 		if o.Depth != "" || o.Glob != "" || o.Include != nil || o.Exclude != nil || o.FollowLinks ||
-			o.LinksBelow != "" || o.Marker != "" || o.Settle != 0 {
+			o.LinksBelow != "" || o.Marker != "" || o.Labels != nil || o.Settle != 0 {
 			return nil, fmt.Errorf("%w: Watch has no effect without Watch.Dir", ErrOptions)
 		}
 		return nil, nil //nolint:nilnil // no watch, which is fine
@@ -137,7 +140,7 @@ func (o WatchOptions) watch(data string) (*origin.Watch, error) {
 		return nil, fmt.Errorf("%w: Watch.Depth: %q, want %s or %s", ErrOptions, o.Depth, watchFiles, watchTrees)
 	}
 	w := &origin.Watch{
-		Dir: o.Dir, Glob: cmp.Or(o.Glob, DefaultWatchGlob), Marker: o.Marker,
+		Dir: o.Dir, Glob: cmp.Or(o.Glob, DefaultWatchGlob), Marker: o.Marker, Labels: o.Labels,
 		Settle: cmp.Or(o.Settle, DefaultWatchSettle), Trees: o.Depth == watchTrees,
 		Tree: tree.Options{
 			Include: o.Include, Exclude: o.Exclude, FollowLinks: o.FollowLinks, LinksBelow: o.LinksBelow,

@@ -78,6 +78,8 @@ publishes each file that appears complete in a directory, or each directory.`,
 			"a file or tree with a newer one need not wait for --watch-settle.")
 	flags.Var((*cli.Seconds)(&watch.Settle), "watch-settle",
 		"time without a change that completes a file or tree, in seconds")
+	flags.Var((*cli.Labels)(&watch.Labels), "label",
+		"`NAME=VALUE` that versions of --watch and --broadcast have; may be repeated")
 	treeFlags(flags, &watch.Include, &watch.Exclude, &watch.FollowLinks)
 	flags.StringVar(&watch.LinksBelow, "links-below", "",
 		"`DIRECTORY` below which the links of watched trees have to lead, for --follow-links (default none)")
@@ -111,6 +113,10 @@ func (c *command) serve(cmd *cobra.Command) (err error) {
 		return err
 	}
 	opts := c.opts
+	labels := opts.Watch.Labels
+	if opts.Watch.Dir == "" && c.files == nil && cli.Given(cmd.Flags(), "label") {
+		return cli.Usage(errors.New("--label has no effect without --watch or --broadcast"))
+	}
 	if opts.Watch.Dir == "" {
 		opts.Watch = shardcast.WatchOptions{}
 	}
@@ -139,19 +145,22 @@ func (c *command) serve(cmd *cobra.Command) (err error) {
 	defer func() { err = errors.Join(err, o.Close()) }()
 	group, ctx := errgroup.WithContext(cmd.Context())
 	group.Go(func() error { return cli.Serve(ctx, o, opts.Logger) })
-	group.Go(func() error { return c.publish(ctx, o, ready) })
+	group.Go(func() error { return c.publish(ctx, o, labels, ready) })
 	return group.Wait()
 }
 
 // publish publishes the files of --broadcast when the server is ready: one that may not use
 // the directory must not publish there either.
-func (c *command) publish(ctx context.Context, o *shardcast.Origin, ready <-chan struct{}) error {
+func (c *command) publish(
+	ctx context.Context, o *shardcast.Origin, labels map[string]string, ready <-chan struct{},
+) error {
 	select {
 	case <-ready:
 	case <-ctx.Done():
 	}
 	for _, file := range c.files {
-		if _, err := o.Broadcast(ctx, file); err != nil && ctx.Err() == nil {
+		_, err := o.BroadcastAs(ctx, file, shardcast.BroadcastOptions{Labels: labels})
+		if err != nil && ctx.Err() == nil {
 			return err
 		}
 	}

@@ -35,10 +35,8 @@ type source struct {
 // open opens the file or directory path, or the input if path is "-".
 func open(path string, opts Options) (*source, error) {
 	s := &source{path: path, name: opts.Name, labels: opts.Labels}
-	for name, value := range s.labels {
-		if err := shard.CheckLabel(name, value); err != nil {
-			return nil, err
-		}
+	if err := shard.CheckLabels(s.labels); err != nil {
+		return nil, err
 	}
 	if path == "-" && opts.Input != nil {
 		s.name = cmp.Or(s.name, "stdin")

@@ -54,6 +54,9 @@ type Watch struct {
 	// broadcast. Empty is for none.
 	Marker string
 
+	// Labels are those of each version, see [shard.CheckLabel].
+	Labels map[string]string
+
 	// Settle is how long a file, or all in a directory, must stay unchanged to count as complete.
 	Settle time.Duration
 
@@ -86,6 +89,9 @@ func (w Watch) Check(data string) error {
 	}
 	if w.Settle <= 0 {
 		return fmt.Errorf("Settle: %s, want more than nothing", w.Settle)
+	}
+	if err := shard.CheckLabels(w.Labels); err != nil {
+		return fmt.Errorf("Labels: %w", err)
 	}
 	if err := w.checkTree(); err != nil {
 		return err
@@ -362,6 +368,7 @@ func (t *watcher) broadcast(ctx context.Context, f candidate) error {
 		return err
 	}
 	defer src.close()
+	src.labels = t.watch.Labels
 	recorded := false
 	_, err = t.origin.broadcast(ctx, src, func(version shard.Version, digest shard.Digest) error {
 		recorded = true

@@ -119,8 +119,8 @@ func CheckLabel(name, value string) error {
 
 var labelName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
 
-// checkLabels checks each label, and their number.
-func checkLabels(labels map[string]string) error {
+// CheckLabels is [CheckLabel] of each, and returns an error for more than 64.
+func CheckLabels(labels map[string]string) error {
 	if len(labels) > maxLabels {
 		return fmt.Errorf("%d labels, at most %d are allowed", len(labels), maxLabels)
 	}
@@ -221,7 +221,7 @@ func (m Manifest) Validate() error {
 		len(m.Shards) == 1 && m.Shards[0] != m.Digest:
 		err = fmt.Errorf("the file's digest %s is not that of its shards", m.Digest)
 	}
-	if err = cmp.Or(err, checkLabels(m.Labels), m.Files.validate()); err != nil {
+	if err = cmp.Or(err, CheckLabels(m.Labels), m.Files.validate()); err != nil {
 		return fmt.Errorf("%w: %w", ErrManifest, err)
 	}
 	return nil
