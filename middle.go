@@ -69,6 +69,9 @@ type MiddleOptions struct {
 	// Web says which web pages may read from the server.
 	Web WebOptions
 
+	// TLS says how the server speaks TLS.
+	TLS TLSOptions
+
 	// AccessLog receives a line for each answer of the server, in the Combined Log Format
 	// followed by the duration in seconds. Each line is one call of Write; calls do not
 	// overlap. Nil means no log.
@@ -112,6 +115,9 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 		serving.Status = &server.Status{Role: "middle", Build: build()}
 	}
 	logger := loggerOr(opts.Logger)
+	if serving.TLS, err = opts.TLS.serving(logger); err != nil {
+		return nil, err
+	}
 	if serving.Members, err = opts.Swarm.members(logger); err != nil {
 		return nil, err
 	}
@@ -150,6 +156,10 @@ func (m *Middle) Listen() (net.Listener, error) { return listen(m.host, m.port) 
 func (m *Middle) Serve(ctx context.Context, ln net.Listener) error {
 	return m.middle.Serve(ctx, ln, m.serving)
 }
+
+// Reload has the server read the files of its certificate at once. Otherwise it looks at them
+// every second.
+func (m *Middle) Reload() { m.serving.TLS.Reload() }
 
 // Close releases the data directory and closes connections to upstreams.
 func (m *Middle) Close() error {

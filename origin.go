@@ -63,6 +63,9 @@ type OriginOptions struct {
 	// Web says which web pages may read from the server.
 	Web WebOptions
 
+	// TLS says how the server speaks TLS.
+	TLS TLSOptions
+
 	// AccessLog receives a line for each answer of the server, in the Combined Log Format
 	// followed by the duration in seconds. Each line is one call of Write; calls do not
 	// overlap. Nil means no log.
@@ -189,6 +192,9 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	serving.AccessLog = opts.AccessLog
 	serving.Metrics = metrics.New("origin", build())
 	logger := loggerOr(opts.Logger)
+	if serving.TLS, err = opts.TLS.serving(logger); err != nil {
+		return nil, err
+	}
 	if serving.Members, err = opts.Swarm.members(logger); err != nil {
 		return nil, err
 	}
@@ -289,6 +295,10 @@ func broadcastProgress(p origin.Progress) Progress {
 	}
 	return q
 }
+
+// Reload has the server read the files of its certificate at once. Otherwise it looks at them
+// every second.
+func (o *Origin) Reload() { o.serving.TLS.Reload() }
 
 // Listen listens on the Host and Port of the options, for [Origin.Serve].
 func (o *Origin) Listen() (net.Listener, error) { return listen(o.host, o.port) }

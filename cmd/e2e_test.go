@@ -51,7 +51,8 @@
 //	query NAME EXPR REGEXP      wait until the answer of the Prometheus at NAME to EXPR matches, in JSON
 //	panels NAME FILE            it has an answer to each panel of the dashboard FILE
 //	httpserver NAME DIR         serve DIR with python3 -m http.server
-//	certify DIR HOST...         make DIR/cert.pem and key.pem for a server, and ca.pem, their authority
+//	certify DIR [expired] HOST...
+//	                            make DIR/cert.pem and key.pem for a server or client, and ca.pem, their authority
 //	forward NAME [HOST=ADDRESS...]
 //	                            run a forward proxy that knows the addresses of hosts; asked and requests
 //	                            match "METHOD URL" and "CONNECT HOST:PORT"

@@ -131,9 +131,13 @@ func httpServer(ts *testscript.TestScript, neg bool, args []string) {
 // certificate and key that the authority has signed, cert.pem and key.pem.
 func certify(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: certify DIR HOST...")
+		ts.Fatalf("usage: certify DIR [expired] HOST...")
 	}
 	dir := ts.MkAbs(args[0])
+	end := time.Now().Add(time.Hour)
+	if args[1] == "expired" {
+		args, end = args[1:], time.Now().Add(-time.Minute)
+	}
 	ts.Check(os.MkdirAll(dir, 0o755))
 	write := func(name, kind string, der []byte, err error) {
 		ts.Check(err)
@@ -147,8 +151,9 @@ func certify(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	leaf := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "server"},
-		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		NotBefore: ca.NotBefore, NotAfter: end,
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, host := range args[1:] {
 		if ip := net.ParseIP(host); ip != nil {

@@ -88,6 +88,7 @@ publishes each file that appears complete in a directory, or each directory.`,
 	cli.StatusPageFlag(flags, &c.opts.NoStatusPage)
 	cli.Under(flags, cli.Show)
 	cli.ListenFlags(flags, &c.opts.Host, &c.opts.Port)
+	cli.TLSFlags(flags, &c.opts.TLS)
 	cli.WebFlags(flags, &c.opts.Web)
 	cli.LimitFlags(flags, &c.opts.Limits, "sending")
 	cli.Under(flags, cli.Network)

@@ -102,6 +102,17 @@ func ListenFlags(flags *pflag.FlagSet, host *string, port *int) {
 	flags.Var((*Port)(port), "port", "TCP port to listen on (0: any free port)")
 }
 
+// TLSFlags add --tls-cert, --tls-key and --client-ca.
+func TLSFlags(flags *pflag.FlagSet, o *shardcast.TLSOptions) {
+	flags.StringVar(&o.CertFile, "tls-cert", "",
+		"PEM `FILE` of the server's certificate: speak TLS 1.3, and nothing else (default no TLS)")
+	Note(flags, "tls-cert", "Certificates between it and its authority follow in FILE. The server reads its files "+
+		"again when they change, or at SIGHUP; what is of no use then leaves the ones before in use.")
+	flags.StringVar(&o.KeyFile, "tls-key", "", "PEM `FILE` of the private key for --tls-cert (default none)")
+	flags.StringVar(&o.ClientCAFile, "client-ca", "",
+		"PEM `FILE` of authorities that sign clients' certificates: refuse clients without one (default all may read)")
+}
+
 // WebFlags add --allow-host and --cors.
 func WebFlags(flags *pflag.FlagSet, o *shardcast.WebOptions) {
 	flags.StringArrayVar(&o.AllowHosts, "allow-host", nil,

@@ -20,6 +20,7 @@ import (
 type Server interface {
 	Listen() (net.Listener, error)
 	Serve(ctx context.Context, ln net.Listener) error
+	Reload()
 }
 
 // Endure makes this process one that neither the end of its terminal (SIGHUP) nor the end of
@@ -53,6 +54,7 @@ func BecomeServer(command string) error {
 // manager, where there is one (sd_notify(3)): READY=1 when the server listens, WATCHDOG=1
 // twice in the time that a watchdog allows, and STOPPING=1 when ctx ends. These reports
 // depend on nothing that the server does, so one that waits for its upstreams lives on.
+// SIGHUP has the server reload.
 func Serve(ctx context.Context, server Server, logger *slog.Logger) error {
 	ln, err := server.Listen()
 	if err != nil {
@@ -64,7 +66,29 @@ func Serve(ctx context.Context, server Server, logger *slog.Logger) error {
 		report(ctx, ln.Addr(), logger)
 		return nil
 	})
+	group.Go(func() error {
+		reload(ctx, server)
+		return nil
+	})
 	return group.Wait()
+}
+
+// reload has server reload at each SIGHUP until ctx ends.
+func reload(ctx context.Context, server Server) {
+	if signal.Ignored(syscall.SIGHUP) {
+		return // as nohup has it
+	}
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, syscall.SIGHUP)
+	defer signal.Stop(received)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-received:
+			server.Reload()
+		}
+	}
 }
 
 // report reports to the service manager until ctx ends.

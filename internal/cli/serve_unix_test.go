@@ -54,6 +54,8 @@ func (s silent) Serve(ctx context.Context, ln net.Listener) error {
 	return s.fails
 }
 
+func (s silent) Reload() {}
+
 // serve serves until stop is called.
 func serve(t *testing.T, server cli.Server) (stop func() error) {
 	t.Helper()

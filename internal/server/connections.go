@@ -88,7 +88,7 @@ func (c *connections) add(conn net.Conn) {
 	if c.most > 0 && len(c.open) >= c.most {
 		c.warn("open", len(c.open))
 		if !c.makeRoom(one.host) {
-			_ = conn.Close()
+			breakOff(conn)
 			c.metrics.CutConnection(metrics.CutNew)
 			return
 		}
@@ -136,7 +136,7 @@ func (c *connections) shed() bool {
 
 func (c *connections) cut(one *connection, why metrics.Cut) {
 	c.remove(one.conn)
-	_ = one.conn.Close()
+	breakOff(one.conn)
 	c.metrics.CutConnection(why)
 }
 

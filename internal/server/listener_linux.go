@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"net"
 	"time"
 
@@ -25,7 +26,7 @@ func holdLittle(conn net.Conn) {
 // setOption sets an option of TCP for a connection. An error means that the client has gone
 // already, which the server will find out.
 func setOption(conn net.Conn, option, value int) {
-	tcp, ok := conn.(*net.TCPConn)
+	tcp, ok := below(conn).(*net.TCPConn)
 	if !ok {
 		return
 	}
@@ -54,10 +55,12 @@ func (l listener) Accept() (net.Conn, error) {
 }
 
 // isHalfClosed reports whether the client has closed its side of a connection, as far as can
-// be known, and not all of it: the state CLOSE_WAIT of RFC 9293, section 3.3.2.
+// be known, and not all of it: the state CLOSE_WAIT of RFC 9293, section 3.3.2. In one of TLS
+// it may say so, and leave that of TCP established (RFC 8446, section 6.1).
 func isHalfClosed(conn net.Conn) (half bool) {
-	const closeWait = 8 // TCP_CLOSE_WAIT of net/tcp_states.h
-	tcp, ok := conn.(*net.TCPConn)
+	const established, closeWait = 1, 8 // TCP_ESTABLISHED and TCP_CLOSE_WAIT of net/tcp_states.h
+	_, secure := conn.(*tls.Conn)
+	tcp, ok := below(conn).(*net.TCPConn)
 	if !ok {
 		return false
 	}
@@ -67,14 +70,14 @@ func isHalfClosed(conn net.Conn) (half bool) {
 	}
 	err = raw.Control(func(fd uintptr) {
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		half = err == nil && info.State == closeWait
+		half = err == nil && (info.State == closeWait || secure && info.State == established)
 	})
 	return half && err == nil
 }
 
 // takenBy returns how much the client has acknowledged of a connection.
 func takenBy(conn net.Conn) (t taken) {
-	tcp, ok := conn.(*net.TCPConn)
+	tcp, ok := below(conn).(*net.TCPConn)
 	if !ok {
 		return t
 	}

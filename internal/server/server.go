@@ -84,6 +84,9 @@ type Options struct {
 	// Metrics count the answers. Nil counts nothing, and has no /metrics.
 	Metrics *metrics.Metrics
 
+	// TLS is how the server speaks TLS. Nil is for a server that does not.
+	TLS *TLS
+
 	// AccessLog receives a line for each answer, in one call of Write and never two at the
 	// same time. Nil is for none.
 	AccessLog io.Writer
@@ -123,8 +126,10 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	handler := newHandler(opts, ctx.Done())
-	logger.Info("listening", "addr", ln.Addr().String(), "data_dir", c.Dir())
-	warnOpen(ln.Addr(), logger)
+	logger.Info("listening", "addr", ln.Addr().String(), "data_dir", c.Dir(), "tls", opts.TLS != nil)
+	if !opts.TLS.isMutual() {
+		warnOpen(ln.Addr(), logger)
+	}
 	serveOn(ctx, group, ln, newServer(handler, opts), grace, logger)
 	group.Go(func() error {
 		c.Watch(ctx, handler.listings, catalog.LookEvery, logger)
@@ -132,6 +137,10 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 	})
 	group.Go(func() error {
 		handler.status.follow(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		opts.TLS.follow(ctx)
 		return nil
 	})
 	group.Go(func() error {
@@ -199,17 +208,18 @@ type connKey struct{}
 type bounded struct {
 	http        *http.Server
 	connections *connections
+	tls         *TLS
 }
 
 // serve answers requests on ln.
 func (s bounded) serve(ln net.Listener) error {
-	return s.http.Serve(accepting{listener{ln, stallTimeout}, s.connections})
+	return s.http.Serve(s.tls.over(accepting{listener{ln, stallTimeout}, s.connections}))
 }
 
 // newServer returns a server of handler with our limits.
 func newServer(handler http.Handler, opts Options) bounded {
 	c := newConnections(descriptors(), opts.Metrics, opts.Logger)
-	return bounded{connections: c, http: &http.Server{
+	return bounded{connections: c, tls: opts.TLS, http: &http.Server{
 		Handler:           c.handle(handler),
 		ConnState:         c.notice,
 		ReadHeaderTimeout: headerTimeout,

@@ -291,7 +291,7 @@ func isFarBelow(speed float64, others []float64) bool {
 func (s *slots) cut(l *lease) {
 	l.lost = true
 	delete(s.seen, l)
-	_ = l.conn.Close()
+	breakOff(l.conn)
 }
 
 // mark remembers the host of a slow reader.

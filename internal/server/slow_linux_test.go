@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,12 +21,18 @@ import (
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
-// readFrom connects from an address of loopback, asks for a path, and returns the answer
-// when it has begun.
-func readFrom(t *testing.T, addr, from, path, as string) (*http.Response, error) {
+// dialing connects by a dialer.
+type dialing func(ctx context.Context, d *net.Dialer, addr string) (net.Conn, error)
+
+// readFrom connects from an address of loopback, by TCP or as dial does, asks for a path, and
+// returns the answer when it has begun.
+func readFrom(t *testing.T, addr, from, path, as string, dial ...dialing) (*http.Response, error) {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-	conn, err := dialer.DialContext(t.Context(), "tcp", addr)
+	dial = append(dial, func(ctx context.Context, d *net.Dialer, addr string) (net.Conn, error) {
+		return d.DialContext(ctx, "tcp", addr)
+	})
+	conn, err := dial[0](t.Context(), &dialer, addr)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
@@ -48,7 +55,7 @@ func TestReadersThatTakeNothingLoseTheirSlots(t *testing.T) {
 	}{
 		"of a swarm":        {as: swarm.AsUpstream},
 		"of all":            {limits: server.Limits{Connections: 8}},
-		"of all in a swarm": {swarm.AsUpstream, server.Limits{Connections: 8}},
+		"of all in a swarm": {as: swarm.AsUpstream, limits: server.Limits{Connections: 8}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -82,6 +89,30 @@ func TestReadersThatTakeNothingLoseTheirSlots(t *testing.T) {
 			assert.GreaterOrEqual(t, brokenOff, 1, "an answer that is broken off must not look whole")
 		})
 	}
+}
+
+// Each host has no more than its part here, so that one loses its slot for its slowness alone.
+func TestAReaderThatTakesNothingOverTLSLosesItsSlot(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	large(t, dir, 1, 64<<20) // more than the sockets take on their own
+	s := serveAs(t, server.Options{
+		Catalog: catalog.New(open(t, dir), nil), Limits: server.Limits{Connections: 1}, TLS: speaking(t),
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	slow, err := readFrom(t, s.addr, "127.0.0.1", shardPath, "", trusting) //nolint:bodyclose // readFrom closes it
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, slow.StatusCode)
+	for begun := time.Now(); ; { // at first the sockets still take something
+		other, err := readFrom(t, s.addr, "127.0.0.2", shardPath, "", trusting) //nolint:bodyclose // readFrom closes it
+		require.NoError(t, err)
+		if other.StatusCode == http.StatusOK {
+			break
+		}
+		require.Less(t, time.Since(begun), patience, "a slow reader keeps all slots")
+	}
+	_, err = io.Copy(io.Discard, slow.Body)
+	require.Error(t, err, "an answer that is broken off must not look whole")
 }
 
 func TestAReaderThatWaitsForTheRateKeepsItsSlot(t *testing.T) {
