@@ -32,13 +32,13 @@ type Dir struct {
 	began bool       // by an earlier Dir
 	reads bool       // and does not write
 	rest  *remainder // or nil
+	dirs  parents
 
 	mu    sync.Mutex      // guards the fields below
 	made  []bool          // whether each file of the tree has been made
 	there map[string]bool // the directories that have been made
 	open  map[int]*file
 	idle  list.List // of these, as *file, those without a user; the last one was used last
-	dirs  map[string]*os.Root
 
 	// differs are the bytes, by their offsets, that were written as others than follow from
 	// the list: from a server that sends wrong ones, or by a list that is none of the stream.
@@ -70,7 +70,7 @@ func newDir(root *os.Root, t *Tree, rest *remainder) (*Dir, error) {
 	d := &Dir{
 		root: root, tree: t, rest: rest, began: rest != nil && rest.began,
 		made: make([]bool, len(t.files)), there: map[string]bool{".": true}, differs: make(map[int64]byte),
-		open: make(map[int]*file), dirs: make(map[string]*os.Root),
+		open: make(map[int]*file), dirs: parents{root: root},
 	}
 	err := fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
 		d.began = d.began || name != "."
@@ -102,7 +102,7 @@ func newDir(root *os.Root, t *Tree, rest *remainder) (*Dir, error) {
 // NewReader returns a Dir of t in root, which it does not close, for [Dir.ReadAt] alone:
 // another Dir may write to the files. Contents that are not there, or not any more, are errors.
 func NewReader(root *os.Root, t *Tree) *Dir {
-	return &Dir{root: root, tree: t, reads: true, open: make(map[int]*file), dirs: make(map[string]*os.Root)}
+	return &Dir{root: root, tree: t, reads: true, open: make(map[int]*file), dirs: parents{root: root}}
 }
 
 // Tree returns the tree.
@@ -227,15 +227,12 @@ func (d *Dir) openFile(i int, create bool) (*os.File, error) {
 	default:
 		return nil, fs.ErrNotExist
 	}
-	mode := fs.FileMode(0o666)
-	if f.Executable {
-		mode = 0o777
-	}
-	dir, base, err := d.in(f.Path)
+	in, base, err := d.dirs.acquire(f.Path)
 	if err != nil {
 		return nil, err
 	}
-	opened, err := dir.OpenFile(base, flag, mode)
+	defer d.dirs.release(in)
+	opened, err := in.dir.openFile(base, flag, f.mode())
 	if err != nil {
 		return nil, d.taken(f.Path, err)
 	}
@@ -264,39 +261,6 @@ func (d *Dir) release(f *file) {
 	if f.users--; f.users == 0 {
 		f.idle = d.idle.PushBack(f)
 	}
-}
-
-// maxDirs bounds the directories that are open at the same time.
-const maxDirs = 32
-
-// in returns the directory of a path, open, and the name in it. To open each file from the
-// top would open all directories on the way each time.
-func (d *Dir) in(name string) (*os.Root, string, error) {
-	dir, base := path.Split(name)
-	if dir == "" {
-		return d.root, base, nil
-	}
-	if opened := d.dirs[dir]; opened != nil {
-		return opened, base, nil
-	}
-	if len(d.dirs) == maxDirs {
-		if err := d.closeDirs(); err != nil {
-			return nil, "", err
-		}
-	}
-	opened, err := d.root.OpenRoot(filepath.FromSlash(dir))
-	if err == nil {
-		d.dirs[dir] = opened
-	}
-	return opened, base, err
-}
-
-func (d *Dir) closeDirs() (err error) {
-	for _, dir := range d.dirs {
-		err = errors.Join(err, dir.Close())
-	}
-	clear(d.dirs)
-	return err
 }
 
 // flushed in bytes is the unit in which the system is asked to write to the disk, so that
@@ -339,6 +303,9 @@ func (d *Dir) CopyAt(src *os.File, from, offset, size int64) error {
 }
 
 func (d *Dir) write(part Piece, p []byte) error {
+	if d.isSmall(part) && d.claim(part.File) {
+		return d.createSmall(part.File, p)
+	}
 	return d.change(part, func(f *os.File, at int64) error {
 		_, err := f.WriteAt(p, at)
 		return err
@@ -367,7 +334,12 @@ func (d *Dir) change(part Piece, write func(f *os.File, at int64) error) error {
 
 // compare notes which bytes of p differ from those of part, which follow from the list.
 func (d *Dir) compare(part Piece, p []byte) {
-	made := make([]byte, part.Size)
+	var space [2 * block]byte // has room for most parts
+	made := space[:]
+	if part.Size > int64(len(space)) {
+		made = make([]byte, part.Size)
+	}
+	made = made[:part.Size]
 	d.tree.make(part, made)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -429,6 +401,11 @@ func (d *Dir) readMade(part Piece, into []byte) {
 }
 
 func (d *Dir) read(part Piece, into []byte) error {
+	if d.isSmall(part) {
+		if there, err := d.readSmall(part.File, into); there || err != nil {
+			return err
+		}
+	}
 	n := 0
 	if !d.wants(part.File) {
 		n, err := d.rest.file.ReadAt(into, part.Offset)
@@ -549,7 +526,7 @@ func (d *Dir) closeFiles() error {
 	}
 	clear(d.open)
 	d.idle.Init()
-	return errors.Join(err, d.closeDirs())
+	return errors.Join(err, d.dirs.close())
 }
 
 // Close closes the files. It keeps what was written.

@@ -47,9 +47,9 @@ func headerSize(f File) int64 {
 	return block + padded(records) + block
 }
 
-// header returns the bytes of the stream between the end of the file before f and the
-// content of f.
-func header(f File) []byte {
+// appendHeader appends to text the bytes of the stream between the end of the file before f and
+// the content of f.
+func appendHeader(text []byte, f File) []byte {
 	h := ustar{name: f.name(), executable: f.Executable || f.Directory, size: f.Size, typeflag: '0'}
 	if f.Directory {
 		h.typeflag = '5'
@@ -57,13 +57,13 @@ func header(f File) []byte {
 	records := f.records()
 	if records == "" {
 		h.divide()
-		return h.append(nil)
+		return h.append(text)
 	}
 	if f.Size >= large {
 		h.size = 0
 	}
 	h.name = "file"
-	text := ustar{name: "pax", size: int64(len(records)), typeflag: 'x'}.append(nil)
+	text = ustar{name: "pax", size: int64(len(records)), typeflag: 'x'}.append(text)
 	text = append(text, records...)
 	text = append(text, zeros[:padded(int64(len(records)))-int64(len(records))]...)
 	return h.append(text)
@@ -111,37 +111,33 @@ func (h *ustar) divide() bool {
 
 // append appends the header to text.
 func (h ustar) append(text []byte) []byte {
-	mode := "0000644"
+	at := len(text)
+	text = append(text, zeros[:block]...)
+	b := text[at:]
+	copy(b, h.name)
+	copy(b[100:], "0000644")
 	if h.executable {
-		mode = "0000755"
+		copy(b[100:], "0000755")
 	}
-	var b [block]byte
-	for _, field := range []struct {
-		at   int
-		text string
-	}{
-		{0, h.name},
-		{100, mode},
-		{108, "0000000"},     // uid
-		{116, "0000000"},     // gid
-		{136, "00000000000"}, // mtime
-		{148, "        "},    // the checksum, while it is computed
-		{257, "ustar\x0000"},
-		{329, "0000000"}, // devmajor
-		{337, "0000000"}, // devminor
-		{345, h.prefix},
-	} {
-		copy(b[field.at:], field.text)
-	}
-	b[156] = h.typeflag
+	copy(b[108:], "0000000") // uid
+	copy(b[116:], "0000000") // gid
 	octal(b[124:135], h.size)
+	copy(b[136:], "00000000000") // mtime
+	copy(b[148:], "        ")    // the checksum, while it is computed
+	b[156] = h.typeflag
+	copy(b[257:], "ustar\x0000")
+	copy(b[329:], "0000000") // devmajor
+	copy(b[337:], "0000000") // devminor
+	copy(b[345:], h.prefix)
 	sum := int64(0)
-	for _, c := range b {
-		sum += int64(c)
+	for _, written := range [][]byte{b[:len(h.name)], b[100:157], b[257:265], b[329 : 345+len(h.prefix)]} {
+		for _, c := range written {
+			sum += int64(c)
+		}
 	}
 	octal(b[148:154], sum)
 	b[154] = 0
-	return append(text, b[:]...)
+	return text
 }
 
 // octal writes n in octal digits that fill to.

@@ -47,6 +47,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"path"
 	"slices"
@@ -97,6 +98,14 @@ type File struct {
 
 	// Digest is that of the content.
 	Digest shard.Digest
+}
+
+// mode is the mode that the file gets, less what the process masks.
+func (f File) mode() fs.FileMode {
+	if f.Executable {
+		return 0o777
+	}
+	return 0o666
 }
 
 // A Tree is a checked list of files, and the stream that follows from it. It never changes.
@@ -162,7 +171,11 @@ func (t *Tree) follows(i int) error {
 	if i > 0 && f.Path <= t.files[i-1].Path {
 		return fmt.Errorf("stands behind %q, and paths ascend", t.files[i-1].Path)
 	}
-	for parent := path.Dir(f.Path); parent != "."; parent = path.Dir(parent) {
+	dir := path.Dir(f.Path)
+	if i > 0 && path.Dir(t.files[i-1].Path) == dir {
+		dir = "." // which was checked with that file
+	}
+	for parent := dir; parent != "."; parent = path.Dir(parent) {
 		if _, listed := find(t.files[:i], parent); listed {
 			return fmt.Errorf("lies in %q, which is a file or an empty directory", parent)
 		}
@@ -289,8 +302,8 @@ func (t *Tree) entry(i int) iter.Seq[Piece] {
 			yield(Piece{Offset: t.begins[i], Size: closing, File: -1})
 			return
 		}
-		f := t.files[i]
-		content := t.begins[i] + headerSize(f)
+		f := &t.files[i]
+		content := t.begins[i+1] - padded(f.Size)
 		_ = yield(Piece{Offset: t.begins[i], Size: content - t.begins[i], File: -1, header: i + 1}) &&
 			yield(Piece{Offset: content, Size: f.Size, File: i}) &&
 			yield(Piece{Offset: content + f.Size, Size: padded(f.Size) - f.Size, File: -1})
@@ -318,5 +331,6 @@ func (t *Tree) make(p Piece, to []byte) {
 		clear(to)
 		return
 	}
-	copy(to, header(t.files[p.header-1])[p.At:])
+	var b [2 * block]byte // has room for most headers
+	copy(to, appendHeader(b[:0], t.files[p.header-1])[p.At:])
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -434,6 +435,52 @@ func TestTwoPathsThatAreOneFileAreNamed(t *testing.T) {
 	_, err = dir.WriteAt(text[second:], second)
 	require.ErrorIs(t, err, tree.ErrClash)
 	assert.ErrorContains(t, err, `takes "é" and "é" for one`)
+}
+
+func TestALinkInAnArrivingDirectoryLeadsNowhere(t *testing.T) {
+	large := strings.Repeat("x", 100_000)
+	laid, text := stream(t, write(t, map[string]string{"in/a": "text", "in/b": large}), tree.Options{})
+	for name, plant := range map[string]func(root *os.Root, out string) error{
+		"a small file": func(root *os.Root, out string) error { return root.Symlink(out+"/a", "in/a") },
+		"a large file": func(root *os.Root, out string) error { return root.Symlink(out+"/b", "in/b") },
+		"a directory": func(root *os.Root, out string) error {
+			return errors.Join(root.Remove("in"), root.Symlink(out, "in"))
+		},
+		"a file of the tree": func(root *os.Root, _ string) error { return root.Symlink("b", "in/a") },
+	} {
+		for _, before := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, before), func(t *testing.T) {
+				out := t.TempDir()
+				require.NoError(t, os.WriteFile(filepath.Join(out, "a"), []byte("mine"), 0o600))
+				require.NoError(t, os.WriteFile(filepath.Join(out, "b"), []byte("mine"), 0o600))
+				root, err := os.OpenRoot(t.TempDir())
+				require.NoError(t, err)
+				defer root.Close()
+				require.NoError(t, root.Mkdir("in", 0o700))
+				if before {
+					require.NoError(t, plant(root, out))
+				}
+				dir, err := tree.NewDir(root, laid)
+				if err == nil {
+					if !before {
+						require.NoError(t, plant(root, out))
+					}
+					_, err = dir.WriteAt(text, 0)
+					defer func() { require.NoError(t, dir.Close()) }()
+				}
+				require.Error(t, err)
+				reader := tree.NewReader(root, laid)
+				defer func() { require.NoError(t, reader.Close()) }()
+				_, err = reader.ReadAt(make([]byte, len(text)), 0)
+				require.Error(t, err)
+				for _, name := range []string{"a", "b"} {
+					got, err := os.ReadFile(filepath.Join(out, name))
+					require.NoError(t, err)
+					assert.Equal(t, "mine", string(got))
+				}
+			})
+		}
+	}
 }
 
 // FuzzParse holds that a list is refused, or read back as an equal one.
