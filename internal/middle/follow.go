@@ -32,6 +32,9 @@ type follower struct {
 	failed   map[distfile.Entry]error // lately, and why
 	ended    chan outcome
 
+	needs  *needs
+	needed []distfile.Entry // older versions, beside those to keep
+
 	refused   shard.Version // the newest on offer when a restart was refused last
 	refusedAt time.Time
 }
@@ -49,6 +52,7 @@ func newFollower(m *Middle, fetch func(ctx context.Context, e distfile.Entry, h 
 		interval: m.opts.Interval, logger: m.logger,
 		damaged: make(chan distfile.Entry), arrivals: &m.arrivals,
 		failed: make(map[distfile.Entry]error), ended: make(chan outcome),
+		needs: newNeeds(m),
 	}
 }
 
@@ -60,6 +64,8 @@ const lookEvery = time.Second
 func (f *follower) run(ctx context.Context, news <-chan struct{}) {
 	var fetches sync.WaitGroup
 	defer fetches.Wait()
+	fetches.Go(func() { f.needs.run(ctx) })
+	f.needs.look()
 	ticker := time.NewTicker(f.interval)
 	defer ticker.Stop()
 	look := time.NewTicker(lookEvery)
@@ -80,14 +86,18 @@ func (f *follower) run(ctx context.Context, news <-chan struct{}) {
 			f.forget(func(e distfile.Entry, err error) bool {
 				return errors.Is(err, fetch.ErrTooLarge) && f.pool.Offered(e)
 			})
+			f.needs.look()
 		case <-look.C:
 		case <-news:
 			f.forgive()
 			f.dir.report(ctx, "release", f.relay())
 			f.dir.report(ctx, "withdraw", f.withdraw(ctx))
 			f.update(ctx)
+			f.needs.look()
+		case f.needed = <-f.needs.found:
 		case o := <-f.ended:
 			f.finish(ctx, o)
+			f.needs.look()
 		case e := <-f.damaged:
 			f.dir.report(ctx, "reopen", f.reopen(ctx, e))
 		}
@@ -108,7 +118,7 @@ func (f *follower) next(ctx context.Context) (distfile.Entry, bool) {
 	for _, e := range v.surplus() {
 		f.arrivals.end(e, errStalled)
 	}
-	v.failed = f.failed
+	v.failed, v.needed = f.failed, f.needed
 	return v.next()
 }
 
@@ -134,7 +144,7 @@ var errNotListed = fmt.Errorf("%w: the upstreams do not list it any more", fetch
 // update ends fetches, takes versions off the list and retires them as the offers demand.
 func (f *follower) update(ctx context.Context) {
 	v, err := f.view()
-	v.failed = f.failed
+	v.failed, v.needed = f.failed, f.needed
 	for _, e := range v.abandoned() {
 		f.arrivals.end(e, errNotListed)
 	}

@@ -24,6 +24,7 @@ type view struct {
 	arriving      []distfile.Entry // a fetch of them is under way
 	stalled       []distfile.Entry // those of them that bring next to nothing
 	failed        map[distfile.Entry]error
+	needed        []distfile.Entry // older offers that held versions need by their labels
 
 	// offered reports whether any upstream lists an entry, by either digest.
 	offered func(distfile.Entry) bool
@@ -68,13 +69,19 @@ func (v view) trouble() (trouble []distfile.Entry) {
 	return trouble
 }
 
-// wanted returns the offers to keep, ascending: the newest, and as many of those that take no
-// places of others, without the versions that have failed or stall.
+// wanted returns the offers to keep, ascending: the newest, as many of those that take no places of
+// others, and older ones that held versions need, without the versions that have failed or stall.
 func (v view) wanted() (wanted []distfile.Entry) {
 	left := map[bool]int{false: v.keep, true: v.keep}
 	for _, e := range slices.Backward(v.offers) {
 		alone := slices.ContainsFunc(v.alone, e.Same)
-		if v.failed[e] != nil || v.isStalled(e) || left[alone] == 0 {
+		if v.failed[e] != nil || v.isStalled(e) {
+			continue
+		}
+		if left[alone] == 0 {
+			if slices.ContainsFunc(v.needed, e.Same) {
+				wanted = append(wanted, e)
+			}
 			continue
 		}
 		left[alone]--
@@ -176,8 +183,11 @@ func (v view) isOver(e distfile.Entry) bool {
 	return v.complete && len(v.offers) > 0 && !v.isBehind() && !v.isRestart() && !v.offered(e)
 }
 
-// isOld reports whether enough versions to keep are newer than e.
+// isOld reports whether enough versions to keep are newer than e, and none needs it.
 func (v view) isOld(e distfile.Entry) bool {
+	if slices.ContainsFunc(v.needed, e.Same) {
+		return false
+	}
 	newer := 0
 	for _, o := range v.wanted() {
 		if o.Version > e.Version && !slices.ContainsFunc(v.alone, o.Same) {

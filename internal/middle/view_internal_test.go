@@ -202,3 +202,14 @@ func TestTheOldestOfTooManyStalledFetchesEnd(t *testing.T) {
 	assert.Empty(t, view{stalled: entries(4, 2, 3, 1)}.surplus())
 	assert.Equal(t, entries(2, 1), view{stalled: entries(4, 2, 5, 6, 1, 3)}.surplus())
 }
+
+func TestAnOlderVersionThatOthersNeedComesAndStaysListed(t *testing.T) {
+	v := listing(view{keep: 1, complete: true, offers: entries(1, 2), held: entries(2), listed: entries(1)})
+	_, missing := v.next()
+	assert.False(t, missing)
+	assert.Equal(t, numbers(1), v.unlisted())
+	v.needed = entries(1)
+	assert.Empty(t, v.unlisted())
+	e, _ := v.next()
+	assert.Equal(t, entries(1)[0], e)
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
@@ -92,4 +93,37 @@ func TestARepublishedVersionHasTheSameFiles(t *testing.T) {
 		assert.True(t, os.SameFile(was, now), name)
 	}
 	assert.Equal(t, []shard.Version{1, 2}, offered(t, st))
+}
+
+func TestAFreshDirectoryNeedsWhatIsKeptElsewhere(t *testing.T) {
+	label := func(run, number, after string) map[string]string {
+		return map[string]string{"run": run, "number": number, "after": after}
+	}
+	all := []map[string]string{
+		label("a", "1", ""), label("b", "1", ""), label("a", "2", "1"), label("a", "2", "1"), nil, label("a", "3", "2"),
+		label("b", "2", "1"),
+	}
+	entries := make([]distfile.Entry, len(all))
+	for i := range entries {
+		entries[i] = distfile.Entry{Version: shard.Version(i + 1)}
+	}
+	unknown, asked := shard.Version(0), 0
+	labels := func(e distfile.Entry) (map[string]string, bool) {
+		asked++
+		return all[e.Version-1], e.Version != unknown
+	}
+	settings := store.Settings{MaxVersions: 2}
+	assert.Equal(t, []distfile.Entry{entries[0], entries[1], entries[3]}, settings.Needs(entries, labels))
+	assert.LessOrEqual(t, asked, len(entries), "each is asked about once")
+	settings.MaxChain = 2
+	assert.Equal(t, []distfile.Entry{entries[1], entries[3]}, settings.Needs(entries, labels))
+	unknown = 4
+	assert.Empty(t, settings.Needs(entries, labels), "it may be the one that is needed")
+	settings.MaxVersions, asked = 1, 0
+	all[6] = nil
+	assert.Empty(t, settings.Needs(entries, labels))
+	assert.Equal(t, 1, asked, "of versions without labels no older one is asked about")
+	settings.Pinned, unknown = []shard.Version{3}, 0
+	assert.Equal(t, []distfile.Entry{entries[0]}, settings.Needs(entries, labels))
+	assert.Empty(t, settings.Needs(nil, labels))
 }
