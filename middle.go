@@ -72,6 +72,9 @@ type MiddleOptions struct {
 	// TLS says how the server speaks TLS.
 	TLS TLSOptions
 
+	// Access says who may read from the server.
+	Access AccessOptions
+
 	// AccessLog receives a line for each answer of the server, in the Combined Log Format
 	// followed by the duration in seconds. Each line is one call of Write; calls do not
 	// overlap. Nil means no log.
@@ -121,6 +124,9 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	if serving.Members, err = opts.Swarm.members(logger); err != nil {
 		return nil, err
 	}
+	if err := opts.Access.serve(&serving, logger); err != nil {
+		return nil, err
+	}
 	pool, err := opts.Fetch.pool(opts.Upstreams, opts.UpstreamPort, fetch.Options{
 		Quorum: opts.Quorum, Releases: true,
 		Swarm: opts.Swarm.Enabled, SwarmAllow: opts.Swarm.Allow, Metrics: serving.Metrics, Logger: logger,
@@ -157,9 +163,12 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener) error {
 	return m.middle.Serve(ctx, ln, m.serving)
 }
 
-// Reload has the server read the files of its certificate at once. Otherwise it looks at them
-// every second.
-func (m *Middle) Reload() { m.serving.TLS.Reload() }
+// Reload has the server read the files of its certificate and its tokens at once. Otherwise it
+// looks at them every second.
+func (m *Middle) Reload() {
+	m.serving.TLS.Reload()
+	m.serving.Tokens.Reload()
+}
 
 // Close releases the data directory and closes connections to upstreams.
 func (m *Middle) Close() error {

@@ -66,6 +66,9 @@ type OriginOptions struct {
 	// TLS says how the server speaks TLS.
 	TLS TLSOptions
 
+	// Access says who may read from the server.
+	Access AccessOptions
+
 	// AccessLog receives a line for each answer of the server, in the Combined Log Format
 	// followed by the duration in seconds. Each line is one call of Write; calls do not
 	// overlap. Nil means no log.
@@ -198,6 +201,9 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	if serving.Members, err = opts.Swarm.members(logger); err != nil {
 		return nil, err
 	}
+	if err := opts.Access.serve(&serving, logger); err != nil {
+		return nil, err
+	}
 	if !opts.NoStatusPage {
 		serving.Status = &server.Status{Role: "origin", Build: build()}
 	}
@@ -296,9 +302,12 @@ func broadcastProgress(p origin.Progress) Progress {
 	return q
 }
 
-// Reload has the server read the files of its certificate at once. Otherwise it looks at them
-// every second.
-func (o *Origin) Reload() { o.serving.TLS.Reload() }
+// Reload has the server read the files of its certificate and its tokens at once. Otherwise it
+// looks at them every second.
+func (o *Origin) Reload() {
+	o.serving.TLS.Reload()
+	o.serving.Tokens.Reload()
+}
 
 // Listen listens on the Host and Port of the options, for [Origin.Serve].
 func (o *Origin) Listen() (net.Listener, error) { return listen(o.host, o.port) }

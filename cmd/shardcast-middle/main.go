@@ -55,6 +55,7 @@ started again, it continues with its partial files.`,
 	cli.Under(flags, cli.Show)
 	cli.ListenFlags(flags, &opts.Host, &opts.Port)
 	cli.TLSFlags(flags, &opts.TLS)
+	cli.AccessFlags(flags, &opts.Access)
 	cli.WebFlags(flags, &opts.Web)
 	cli.TransferFlags(flags, &opts.Fetch)
 	cli.LimitFlags(flags, &opts.Limits, "sending, and for fetching")

@@ -89,6 +89,7 @@ publishes each file that appears complete in a directory, or each directory.`,
 	cli.Under(flags, cli.Show)
 	cli.ListenFlags(flags, &c.opts.Host, &c.opts.Port)
 	cli.TLSFlags(flags, &c.opts.TLS)
+	cli.AccessFlags(flags, &c.opts.Access)
 	cli.WebFlags(flags, &c.opts.Web)
 	cli.LimitFlags(flags, &c.opts.Limits, "sending")
 	cli.Under(flags, cli.Network)

@@ -113,6 +113,18 @@ func TLSFlags(flags *pflag.FlagSet, o *shardcast.TLSOptions) {
 		"PEM `FILE` of authorities that sign clients' certificates: refuse clients without one (default all may read)")
 }
 
+// AccessFlags add --read-tokens, --admin-addr and --open.
+func AccessFlags(flags *pflag.FlagSet, o *shardcast.AccessOptions) {
+	flags.StringVar(&o.TokensFile, "read-tokens", "",
+		"`FILE` of the tokens that readers have to show, a name and a SHA-256 a line (default all may read)")
+	Note(flags, "read-tokens", "A third word, admin, admits to the status page, /metrics and /readyz, too. The server "+
+		"reads FILE again when it changes. /healthz asks for no token.")
+	flags.StringVar(&o.AdminAddr, "admin-addr", "",
+		"second `ADDRESS`, HOST:PORT, for the status page, /metrics and /readyz, without tokens (default none)")
+	Note(flags, "admin-addr", "They are missing at the first address then. A bare PORT is one of loopback.")
+	flags.BoolVar(&o.Open, "open", false, "do not warn that all that reach the server may read")
+}
+
 // WebFlags add --allow-host and --cors.
 func WebFlags(flags *pflag.FlagSet, o *shardcast.WebOptions) {
 	flags.StringArrayVar(&o.AllowHosts, "allow-host", nil,

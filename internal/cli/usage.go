@@ -39,7 +39,8 @@ var optionFlags = map[string]string{
 	"Link": "link", "SkipStale": "skip-stale", "MaxVersions": "max-versions", "MaxChain": "max-chain",
 	"Watch.Dir": "watch", "Watch.Glob": "watch-glob", "Watch.Marker": "watch-marker", "Watch.Depth": "watch-depth",
 	"Watch.LinksBelow": "links-below", "Watch.Labels": "label", "TLS.CertFile": "tls-cert", "TLS.KeyFile": "tls-key",
-	"Web.CORS": "cors", "Web.AllowHosts": "allow-host",
+	"Access.TokensFile": "read-tokens", "Access.AdminAddr": "admin-addr", "Web.CORS": "cors",
+	"Web.AllowHosts": "allow-host",
 }
 
 // optionError has err, an error of the library's options, name the flag of cmd in place of the

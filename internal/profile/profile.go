@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"strings"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/wire"
@@ -18,9 +17,7 @@ import (
 // loopback, because a profile shows the inside of a process; 0 is any free port. Errors are
 // the network's.
 func Serve(ctx context.Context, addr string) (url string, err error) {
-	if port := strings.TrimPrefix(addr, ":"); !strings.Contains(port, ":") {
-		addr = net.JoinHostPort("127.0.0.1", port)
-	}
+	addr = wire.LocalAddress(addr)
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return "", fmt.Errorf("serve profiles: %w", err)

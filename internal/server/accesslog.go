@@ -17,10 +17,10 @@ const maxLogged = 2 << 10
 
 // accessLog writes a line for each answer:
 //
-//	ADDRESS - - [TIME] "METHOD PATH PROTOCOL" STATUS BYTES "REFERER" "USER-AGENT" SECONDS
+//	ADDRESS - NAME [TIME] "METHOD PATH PROTOCOL" STATUS BYTES "REFERER" "USER-AGENT" SECONDS
 //
 // This is the Combined Log Format of the Apache server, followed by the seconds that the
-// answer took. TIME is when the request came. Fields of the client are escaped as nginx
+// answer took. NAME is that of the token, or -, and TIME when the request came. Fields of the client are escaped as nginx
 // does, so that none of them can end its field or its line, or control a terminal.
 type accessLog struct {
 	logger *slog.Logger
@@ -57,7 +57,7 @@ func accessLine(c *counted) []byte {
 	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		host = addr.Addr().Unmap().WithZone("").String()
 	}
-	line := fmt.Appendf(nil, `%s - - [%s] "`, host, c.begun.Format(accessTime))
+	line := fmt.Appendf(nil, `%s - %s [%s] "`, host, cmp.Or(c.target.asker.reader.Name, "-"), c.begun.Format(accessTime))
 	line = appendEscaped(line, r.Method)
 	line = append(line, ' ')
 	line = appendEscaped(line, r.RequestURI)

@@ -36,16 +36,21 @@ type counting struct {
 	swarms  bool     // nodes of a swarm read here
 }
 
-// newCounting wraps next, unless the options count and show nothing.
-func newCounting(next http.Handler, opts Options, page *statusPage, swarms bool) http.Handler {
+// newCounting returns a function that wraps a handler, unless the options count and show
+// nothing.
+func newCounting(opts Options, page *statusPage, swarms bool) func(next http.Handler) http.Handler {
 	if opts.Metrics == nil && opts.AccessLog == nil && page == nil {
-		return next
+		return func(next http.Handler) http.Handler { return next }
 	}
-	c := &counting{next: next, metrics: opts.Metrics, log: newAccessLog(opts.AccessLog, opts.Logger), swarms: swarms}
+	c := counting{metrics: opts.Metrics, log: newAccessLog(opts.AccessLog, opts.Logger), swarms: swarms}
 	if page != nil {
 		c.readers = &page.readers
 	}
-	return c
+	return func(next http.Handler) http.Handler {
+		one := c
+		one.next = next
+		return &one
+	}
 }
 
 func (c *counting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -90,7 +95,7 @@ func (c *counted) WriteHeader(status int) {
 	if c.status == 0 {
 		c.status = status
 		if c.target.kind == kindShard && c.request.Method == http.MethodGet && status < http.StatusMultipleChoices {
-			c.reader = c.by.readers.begin(c.request.RemoteAddr, c.target.version)
+			c.reader = c.by.readers.begin(c.request.RemoteAddr, c.target.asker.reader.Name, c.target.version)
 			c.peer = c.by.swarms && c.request.Header.Get(wire.SwarmHeader) == swarm.AsPeer
 		}
 	}

@@ -24,6 +24,7 @@ import (
 // handler is the chain of handlers, and the parts of it that run beside requests.
 type handler struct {
 	chain    http.Handler
+	admin    http.Handler // of a second address, or nil
 	gate     *gate
 	listings *listings
 	status   *statusPage // nil for none
@@ -34,7 +35,10 @@ type handler struct {
 func newHandler(opts Options, over <-chan struct{}) *handler {
 	c := opts.Catalog
 	h := &handler{gate: newGate(opts.Limits), listings: newListings(c, over, opts.Logger)}
-	files := files{catalog: c, withdrawn: opts.Withdrawn}
+	files := files{catalog: c, withdrawn: opts.Withdrawn, keep: immutable}
+	if opts.Tokens != nil || opts.TLS.isMutual() {
+		files.keep = immutableHere
+	}
 	health := health{ready: opts.Ready, over: over}
 	var endpoints [kinds]endpoint
 	var swarming *swarming
@@ -68,12 +72,36 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 			endpoints[kindStatus] = h.status.answer
 		}
 	}
-	var chain http.Handler = answering{endpoints, opts.Logger, new(occasional)}
-	chain = reading{chain, headerTimeout}
-	chain = newPages(chain, opts.Web, opts.Logger)
-	chain = newCounting(chain, opts, h.status, swarming != nil)
-	h.chain = routing{chain, opts.Dialect, h.status != nil}
+	chain := newChain(opts, h.status, swarming != nil)
+	if opts.AdminAddr == "" {
+		h.chain = chain(endpoints, opts.Tokens)
+		return h
+	}
+	var inside [kinds]endpoint
+	for k := range kinds {
+		if k.isInside() {
+			inside[k], endpoints[k] = endpoints[k], nil
+		}
+	}
+	inside[kindHealth] = endpoints[kindHealth]
+	h.chain, h.admin = chain(endpoints, opts.Tokens), chain(inside, nil)
 	return h
+}
+
+// newChain returns a function that puts a chain of handlers before endpoints.
+func newChain(opts Options, page *statusPage, swarms bool) func([kinds]endpoint, *Tokens) http.Handler {
+	exhausted := new(occasional)
+	counted := newCounting(opts, page, swarms)
+	return func(endpoints [kinds]endpoint, tokens *Tokens) http.Handler {
+		var chain http.Handler = answering{endpoints, opts.Logger, exhausted}
+		if tokens != nil {
+			chain = admitting{chain}
+		}
+		chain = reading{chain, headerTimeout}
+		chain = newPages(chain, opts.Web, opts.Logger)
+		chain = counted(chain)
+		return routing{chain, opts.Dialect, endpoints[kindStatus] != nil, tokens}
+	}
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.chain.ServeHTTP(w, r) }
@@ -123,6 +151,7 @@ type target struct {
 	version shard.Version    // or zero for the newest
 	number  int              // of the shard
 	buckets []*bucket.Bucket // from which the answer is taken, of a shard or probe
+	asker   asker
 }
 
 // An endpoint answers GET and HEAD. It returns an error before it has sent anything, or
@@ -134,6 +163,7 @@ type routing struct {
 	next    http.Handler
 	dialect Dialect // of paths that name none
 	status  bool    // there is a status page
+	tokens  *Tokens
 }
 
 // targetKey is the key of a [target] in the context of a request.
@@ -141,6 +171,7 @@ type targetKey struct{}
 
 func (h routing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t := h.target(r.URL.Path)
+	t.asker = h.tokens.asker(r.Header)
 	h.next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), targetKey{}, &t)))
 }
 
@@ -274,6 +305,10 @@ const (
 	// immutable lets a cache keep the answer for a year without asking.
 	immutable = "public, max-age=31536000, immutable"
 
+	// immutableHere lets the cache of one reader do so, and none that others ask, too, which would
+	// ask them for no token (RFC 9111, section 3.5).
+	immutableHere = "private, max-age=31536000, immutable"
+
 	// noStore keeps an answer out of caches.
 	noStore = "no-store"
 )
@@ -294,11 +329,11 @@ func serve(w http.ResponseWriter, r *http.Request, contentType string, digest sh
 	http.ServeContent(w, r, "", time.Time{}, content)
 }
 
-// pin lets caches keep the shard that is about to be sent, if the request names its digest.
+// pin has the shard that is about to be sent kept by caches as keep says, if the request names its digest.
 // It returns an error matching [fs.ErrNotExist] if the request names another one, so that
 // no cache keeps bytes under a digest that they do not have. A shard without a known digest
 // is not to be kept.
-func pin(w http.ResponseWriter, r *http.Request, digest shard.Digest) error {
+func pin(w http.ResponseWriter, r *http.Request, digest shard.Digest, keep string) error {
 	named, ok := r.URL.Query()[wire.DigestQuery]
 	if !ok || digest == (shard.Digest{}) {
 		return nil
@@ -307,7 +342,7 @@ func pin(w http.ResponseWriter, r *http.Request, digest shard.Digest) error {
 		return fs.ErrNotExist
 	}
 	if r.Header["If-Match"] == nil { // which may be answered with 412
-		w.Header().Set("Cache-Control", immutable)
+		w.Header().Set("Cache-Control", keep)
 	}
 	return nil
 }

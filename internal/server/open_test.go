@@ -24,17 +24,33 @@ type everywhere struct {
 func (l everywhere) Addr() net.Addr { return l.addr }
 
 func TestAServerThatOthersCanReachSaysSoOnceAtItsStart(t *testing.T) {
-	for addr, want := range map[string]int{"0.0.0.0": 1, "::": 1, "10.0.0.1": 1, "127.0.0.1": 0, "::1": 0} {
+	tokens, err := server.NewTokens(tokenFile(t), slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	for _, tc := range []struct {
+		addr   string
+		open   bool
+		tokens *server.Tokens
+		want   int
+	}{
+		{"0.0.0.0", false, nil, 1},
+		{"::", false, nil, 1},
+		{"10.0.0.1", false, nil, 1},
+		{"127.0.0.1", false, nil, 0},
+		{"::1", false, nil, 0},
+		{"0.0.0.0", true, nil, 0},
+		{"0.0.0.0", false, tokens, 0},
+	} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		var log strings.Builder
 		ctx, end := context.WithCancel(t.Context())
 		end()
-		at := &net.TCPAddr{IP: net.ParseIP(addr), Port: 8000}
+		at := &net.TCPAddr{IP: net.ParseIP(tc.addr), Port: 8000}
 		require.NoError(t, server.Serve(ctx, everywhere{ln, at}, server.Options{
-			Catalog: catalog.New(open(t, t.TempDir()), nil), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Catalog: catalog.New(open(t, t.TempDir()), nil), Open: tc.open, Tokens: tc.tokens,
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
 		}))
 		warning := `level=WARN msg="every machine that reaches this address`
-		assert.Equal(t, want, strings.Count(log.String(), warning), addr)
+		assert.Equal(t, tc.want, strings.Count(log.String(), warning), "%+v", tc)
 	}
 }

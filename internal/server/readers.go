@@ -36,6 +36,7 @@ type readers struct {
 
 type readerKey struct {
 	client  netip.Addr // zero if it is unknown
+	name    string     // of its token, or empty
 	version shard.Version
 }
 
@@ -51,13 +52,13 @@ type reader struct {
 	before, last int64     // bytes at the last two marks
 }
 
-// begin notes that remote receives a shard of a version. It returns nil beyond maxReaders.
-func (r *readers) begin(remote string, version shard.Version) *reader {
+// begin notes that remote, with a token of that name, receives a shard of a version. It returns nil beyond maxReaders.
+func (r *readers) begin(remote, name string, version shard.Version) *reader {
 	if r == nil {
 		return nil
 	}
 	from, _ := netip.ParseAddrPort(remote)
-	key := readerKey{from.Addr().Unmap().WithZone(""), version}
+	key := readerKey{from.Addr().Unmap().WithZone(""), name, version}
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -121,15 +122,15 @@ func (r *readers) downloads(now time.Time) (shown []status.Download, more int) {
 	for key, one := range r.each {
 		bytes, age := one.bytes.Load(), now.Sub(one.since)
 		all = append(all, status.Download{
-			Client: publicName(key.client), Version: key.version.String(), Transfers: one.transfers,
-			Sent: bytes, Since: one.since.UTC(), Speed: speed(bytes-one.before, min(age, now.Sub(r.before))),
+			Client: publicName(key.client), Reader: key.name, Version: key.version.String(),
+			Transfers: one.transfers, Sent: bytes, Since: one.since.UTC(), Speed: speed(bytes-one.before, min(age, now.Sub(r.before))),
 		})
 	}
 	r.mu.Unlock()
 	slices.SortFunc(all, func(a, b status.Download) int {
 		return cmp.Or(
 			cmp.Compare(b.Speed, a.Speed), a.Since.Compare(b.Since),
-			cmp.Compare(a.Client, b.Client), cmp.Compare(a.Version, b.Version),
+			cmp.Compare(a.Client, b.Client), cmp.Compare(a.Reader, b.Reader), cmp.Compare(a.Version, b.Version),
 		)
 	})
 	shown = all[:min(len(all), status.MaxDownloads)]

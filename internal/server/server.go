@@ -81,6 +81,17 @@ type Options struct {
 	// Web says which web pages may read. The zero value is for those of this server alone.
 	Web Web
 
+	// Tokens say who may read. Nil is for all that reach the server.
+	Tokens *Tokens
+
+	// AdminAddr is a second address, host:port, for the inside of the server: the status, the
+	// metrics, /readyz and, as at the first one, /healthz. It asks for no token, and the first
+	// address then has the others alone. It never speaks TLS. Without a host it is one of loopback. Empty is for none.
+	AdminAddr string
+
+	// Open says that all that reach the server may read, so that it need not warn of that.
+	Open bool
+
 	// Metrics count the answers. Nil counts nothing, and has no /metrics.
 	Metrics *metrics.Metrics
 
@@ -124,13 +135,32 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 	if err := c.Sweep(0); err != nil {
 		return errors.Join(err, ln.Close())
 	}
+	inside, err := listenInside(ctx, opts.AdminAddr)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	handler := newHandler(opts, ctx.Done())
+	if inside != nil {
+		logger.Info("listening for operators", "addr", inside.Addr().String())
+	}
 	logger.Info("listening", "addr", ln.Addr().String(), "data_dir", c.Dir(), "tls", opts.TLS != nil)
-	if !opts.TLS.isMutual() {
+	if !opts.Open && opts.Tokens == nil && !opts.TLS.isMutual() {
 		warnOpen(ln.Addr(), logger)
 	}
 	serveOn(ctx, group, ln, newServer(handler, opts), grace, logger)
+	if inside != nil {
+		if !opts.Open {
+			warnOpen(inside.Addr(), logger)
+		}
+		plain := opts
+		plain.TLS = nil
+		serveOn(ctx, group, inside, newServer(handler.admin, plain), 0, logger)
+	}
+	group.Go(func() error {
+		opts.Tokens.follow(ctx)
+		return nil
+	})
 	group.Go(func() error {
 		c.Watch(ctx, handler.listings, catalog.LookEvery, logger)
 		return nil
@@ -150,11 +180,24 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 	return errors.Join(group.Wait(), c.Sweep(0))
 }
 
-// warnOpen warns that other machines can reach a server at addr, which asks for no password.
+// listenInside listens on the second address, or returns nil where there is none.
+func listenInside(ctx context.Context, addr string) (net.Listener, error) {
+	if addr == "" {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", wire.LocalAddress(addr))
+	if err != nil {
+		return nil, fmt.Errorf("serve operators: %w", err)
+	}
+	return ln, nil
+}
+
+// warnOpen warns that other machines can reach a server at addr, which asks for nothing.
 func warnOpen(addr net.Addr, logger *slog.Logger) {
 	if at, ok := addr.(*net.TCPAddr); ok && !at.IP.IsLoopback() {
 		logger.Warn("every machine that reaches this address can read from it", "addr", addr.String(),
-			"hint", "give --host 127.0.0.1 to serve this machine alone, or keep the port to a network that may read")
+			"hint", "give --read-tokens to ask for tokens, --host 127.0.0.1 to serve this machine alone, or --open "+
+				"if whatever reaches it may read")
 	}
 }
 

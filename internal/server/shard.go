@@ -19,7 +19,8 @@ import (
 // files are the endpoints of versions and their shards.
 type files struct {
 	catalog   *catalog.Catalog
-	swarms    bool // nodes of a swarm read here
+	swarms    bool   // nodes of a swarm read here
+	keep      string // Cache-Control of a shard that is named by its digest
 	withdrawn func(ctx context.Context, v shard.Version) bool
 }
 
@@ -33,7 +34,7 @@ func (f *files) shard(w http.ResponseWriter, r *http.Request, t target) error {
 		return err
 	}
 	defer s.Close()
-	if err := pin(w, r, s.Digest); err != nil {
+	if err := pin(w, r, s.Digest, f.keep); err != nil {
 		return err
 	}
 	if s.File == nil {

@@ -102,7 +102,7 @@ func TestThroughputIsRecordedWhileTheServerRuns(t *testing.T) {
 		go p.follow(ctx)
 		synctest.Wait()
 		request := p.opts.Metrics.Begin(metrics.Shard)
-		one := p.readers.begin("10.0.0.1:99", 7)
+		one := p.readers.begin("10.0.0.1:99", "", 7)
 		time.Sleep(time.Second) // so that no byte is sent at a mark
 		for range 3 {
 			time.Sleep(status.SampleEvery)
@@ -139,14 +139,14 @@ func TestThroughputIsRecordedWhileTheServerRuns(t *testing.T) {
 func TestOfManyReadersTheFastestAreShown(t *testing.T) {
 	p, _ := page(t)
 	for i := range maxReaders + 100 {
-		one := p.readers.begin(fmt.Sprintf("10.0.%d.%d:1", i/256, i%256), 7)
+		one := p.readers.begin(fmt.Sprintf("10.0.%d.%d:1", i/256, i%256), "", 7)
 		one.sent(int64(i))
 		if i >= maxReaders {
 			assert.Nil(t, one, "a client beyond the bound has no row")
 		}
 		one.end()
 	}
-	p.readers.begin("10.0.0.0:2", 7).sent(1 << 20)
+	p.readers.begin("10.0.0.0:2", "", 7).sent(1 << 20)
 	shown, more := p.readers.downloads(time.Now())
 	assert.Len(t, shown, status.MaxDownloads)
 	assert.Equal(t, maxReaders-status.MaxDownloads, more)
@@ -154,8 +154,8 @@ func TestOfManyReadersTheFastestAreShown(t *testing.T) {
 	assert.Equal(t, 1, shown[0].Transfers)
 	p.readers.mark(time.Now().Add(readerIdle + time.Second))
 	assert.Len(t, p.readers.each, 1)
-	assert.NotNil(t, p.readers.begin("10.0.77.77:1", 7), "a row is free again")
-	assert.NotNil(t, p.readers.begin("[::ffff:10.0.0.0]:3", 7))
+	assert.NotNil(t, p.readers.begin("10.0.77.77:1", "", 7), "a row is free again")
+	assert.NotNil(t, p.readers.begin("[::ffff:10.0.0.0]:3", "", 7))
 	assert.Len(t, p.readers.each, 2, "an address is the same in either form")
 }
 
@@ -164,7 +164,7 @@ func TestTheSpeedOfAReaderIsThatOfTheLastSeconds(t *testing.T) {
 		p, _ := page(t)
 		p.readers.mark(time.Now())
 		time.Sleep(time.Second)
-		one := p.readers.begin("10.0.0.1:99", 7)
+		one := p.readers.begin("10.0.0.1:99", "", 7)
 		speed := func() int64 {
 			shown, _ := p.readers.downloads(time.Now())
 			return shown[0].Speed

@@ -105,7 +105,8 @@ type Swarm struct {
 
 // Download is one client that receives shards of one version.
 type Download struct {
-	Client    string    `json:"client"` // an IP address, or the network of a public one
+	Client    string    `json:"client"`           // an IP address, or the network of a public one
+	Reader    string    `json:"reader,omitempty"` // the name of its token
 	Version   string    `json:"version"`
 	Transfers int       `json:"transfers"` // shards being sent
 	Sent      int64     `json:"sent"`      // bytes since Since

@@ -3,6 +3,7 @@ package wire
 import (
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // shared is the address space that a carrier's customers share (RFC 6598, section 7),
@@ -42,4 +43,13 @@ func HostOf(addr netip.Addr) netip.Prefix {
 	}
 	prefix, _ := addr.Prefix(bits) // fails for the zero address alone
 	return prefix
+}
+
+// LocalAddress returns an address to listen on, host:port: addr, or its port of loopback if it
+// has no host.
+func LocalAddress(addr string) string {
+	if port := strings.TrimPrefix(addr, ":"); !strings.Contains(port, ":") {
+		return "127.0.0.1:" + port
+	}
+	return addr
 }
