@@ -268,7 +268,8 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	_, port, _ = net.SplitHostPort(address)
 	ts.Setenv(name, address)
 	ts.Setenv(name+"_port", port)
-	if second := regexp.MustCompile(`msg="listening for operators" addr=(\S+)`).FindStringSubmatch(s.log.String()); second != nil {
+	operators := regexp.MustCompile(`msg="listening for operators" addr=(\S+)`)
+	if second := operators.FindStringSubmatch(s.log.String()); second != nil {
 		ts.Setenv(name+"_admin", second[1])
 	}
 }

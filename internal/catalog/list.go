@@ -2,7 +2,9 @@ package catalog
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
+	"io"
 	"io/fs"
 	"maps"
 	"slices"
@@ -189,8 +191,10 @@ type Item struct {
 	State State
 	Entry distfile.Entry
 
-	// Manifest is zero while the version is waiting, and if its file is missing or damaged.
+	// Manifest is zero while the version is waiting, and if its file is missing or damaged. Text
+	// is the digest of its text, or zero, too.
 	Manifest shard.Manifest
+	Text     shard.Digest
 
 	// Extents is how much there is of each shard of an arriving version.
 	Extents []relay.Extent
@@ -227,7 +231,11 @@ func (c *Catalog) Inventory(most int) (Inventory, error) {
 	}
 	for _, v := range arriving {
 		all[v.Entry.Version] = func() Item {
-			return Item{State: Arriving, Entry: v.Entry, Manifest: v.Manifest, Extents: slices.Collect(v.Extents())}
+			item := Item{State: Arriving, Entry: v.Entry, Manifest: v.Manifest, Extents: slices.Collect(v.Extents())}
+			if text, err := v.Text(); err == nil && v.HasDigests() {
+				item.Text = sha256.Sum256(text)
+			}
+			return item
 		}
 	}
 	newest := slices.SortedFunc(maps.Keys(all), func(a, b shard.Version) int { return cmp.Compare(b, a) })
@@ -254,8 +262,9 @@ func (c *Catalog) heldItem(e distfile.Entry) Item {
 	item := Item{State: Held, Entry: e}
 	if f, err := c.store.Manifest(e.Version); err == nil {
 		defer f.Close()
-		if m, err := shard.ParseManifest(f); err == nil {
-			item.Manifest = m
+		text := sha256.New()
+		if m, err := shard.ParseManifest(io.TeeReader(f, text)); err == nil {
+			item.Manifest, item.Text = m, shard.Digest(text.Sum(nil))
 		}
 	}
 	item.Numbers, _ = c.store.Shards(e.Version)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
@@ -17,6 +18,15 @@ type Release struct {
 
 	// Digest is the text's.
 	Digest shard.Digest
+
+	parse func() (release.Signed, error)
+}
+
+// List returns what the text says. Nobody has verified it here. The error matches
+// [release.ErrForm].
+func (r Release) List() (release.Release, error) {
+	signed, err := r.parse()
+	return signed.Release, err
 }
 
 // releases is the text that was read last.
@@ -54,7 +64,11 @@ func (c *Catalog) Release() (Release, error) {
 		r.settled = false
 		return Release{}, err
 	}
-	r.last, r.settled = Release{Text: text, Digest: sha256.Sum256(text)}, !fresh
+	r.settled = !fresh
+	if digest := shard.Digest(sha256.Sum256(text)); r.last.Text == nil || r.last.Digest != digest {
+		parse := sync.OnceValues(func() (release.Signed, error) { return release.Parse(text) })
+		r.last = Release{Text: text, Digest: digest, parse: parse}
+	}
 	return r.last, nil
 }
 

@@ -3,6 +3,7 @@ package credential_test
 import (
 	"crypto/sha256"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,12 +14,18 @@ import (
 	"github.com/shardcast/shardcast/internal/credential"
 )
 
+// put writes a file of tokens.
+func put(t *testing.T, file, text string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+}
+
 func digestOf(token string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(token))) }
 
 func TestReadersAreFoundByTheirTokens(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "tokens")
-	write(t, file, "# who reads\n\n gpu-7 "+digestOf("one")+"\r\ngpu-7\t"+strings.ToUpper(digestOf("two"))+
-		"\nops@example.com "+digestOf("three")+"  admin", 0o600)
+	put(t, file, "# who reads\n\n gpu-7 "+digestOf("one")+"\r\ngpu-7\t"+strings.ToUpper(digestOf("two"))+
+		"\nops@example.com "+digestOf("three")+"  admin")
 	s, err := credential.NewReaders(file, nil)
 	require.NoError(t, err)
 	for token, want := range map[string]credential.Reader{
@@ -59,7 +66,7 @@ func TestABadLineRefusesTheFileAndIsNamedWithoutItsToken(t *testing.T) {
 		"":              "has no token",
 		"# nothing\n\n": "has no token",
 	} {
-		write(t, file, text, 0o600)
+		put(t, file, text)
 		_, err := credential.NewReaders(file, nil)
 		require.ErrorContains(t, err, want)
 		assert.NotContains(t, err.Error(), "s3cret")
@@ -70,10 +77,10 @@ func TestABadLineRefusesTheFileAndIsNamedWithoutItsToken(t *testing.T) {
 	for i := range credential.MaxReaders {
 		fmt.Fprintf(&many, "a %s\n", digestOf(fmt.Sprint(i)))
 	}
-	write(t, file, many.String(), 0o600)
+	put(t, file, many.String())
 	_, err = credential.NewReaders(file, nil)
 	require.NoError(t, err)
-	write(t, file, many.String()+"b "+digestOf("one more"), 0o600)
+	put(t, file, many.String()+"b "+digestOf("one more"))
 	_, err = credential.NewReaders(file, nil)
 	require.ErrorContains(t, err, "line 1001: more than 1000 tokens")
 }

@@ -1,6 +1,10 @@
 package metrics
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Server is the state of a server at one moment. A negative number is unknown, and absent
 // from the metrics.
@@ -14,6 +18,16 @@ type Server struct {
 	Free     int64 // bytes that the disk has left
 	Ready    bool  // the newest version of the upstreams is served
 	Peers    int64 // followers that the server lists to others
+
+	// Release is what release.txt says, or nil without one that can be read.
+	Release *Signed
+}
+
+// Signed is what the publisher's signed list of versions says of itself.
+type Signed struct {
+	Seq     uint64
+	Issued  time.Time
+	Expires time.Time // zero for never
 }
 
 // Upstream is the state of an upstream at one moment.
@@ -39,6 +53,15 @@ func serverGauge(name, help string, value func(Server) int64) gauge[Server] {
 	return define(name, help, func(s Server) float64 { return float64(value(s)) })
 }
 
+func releaseGauge(name, help string, value func(Signed) float64) gauge[Server] {
+	return define(name, help, func(s Server) float64 {
+		if s.Release == nil {
+			return -1
+		}
+		return value(*s.Release)
+	})
+}
+
 func upstreamGauge(name, help string, value func(Upstream) float64) gauge[Upstream] {
 	return define(name, help, value, "upstream")
 }
@@ -62,6 +85,17 @@ var serverGauges = []gauge[Server]{
 		func(s Server) int64 { return number(s.Ready) }),
 	serverGauge("swarm_peers", "Nodes that follow this server, and that it lists to others.",
 		func(s Server) int64 { return s.Peers }),
+	releaseGauge("release_seq", "Number of the publisher's release that this server has.",
+		func(r Signed) float64 { return float64(r.Seq) }),
+	releaseGauge("release_issued_timestamp_seconds", "Time of signing of that release.",
+		func(r Signed) float64 { return float64(r.Issued.Unix()) }),
+	releaseGauge("release_expires_timestamp_seconds", "Time at which that release expires; absent if it never does.",
+		func(r Signed) float64 {
+			if r.Expires.IsZero() {
+				return -1
+			}
+			return float64(r.Expires.Unix())
+		}),
 }
 
 var upstreamGauges = []gauge[Upstream]{

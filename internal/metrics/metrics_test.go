@@ -34,6 +34,7 @@ func full(t *testing.T) *metrics.Metrics {
 		return metrics.Server{
 			Versions: 2, Newest: 8, Shards: 20, Arriving: 1, Missing: 3,
 			Used: 1 << 20, Free: 1 << 30, Ready: true, Peers: 5,
+			Release: &metrics.Signed{Seq: 7, Issued: time.Unix(1e9, 0), Expires: time.Unix(2e9, 0)},
 		}
 	})
 	return m

@@ -20,8 +20,9 @@ const maxLogged = 2 << 10
 //	ADDRESS - NAME [TIME] "METHOD PATH PROTOCOL" STATUS BYTES "REFERER" "USER-AGENT" SECONDS
 //
 // This is the Combined Log Format of the Apache server, followed by the seconds that the
-// answer took. NAME is that of the token, or -, and TIME when the request came. Fields of the client are escaped as nginx
-// does, so that none of them can end its field or its line, or control a terminal.
+// answer took. NAME is that of the token, or -, and TIME when the request came. Fields of the
+// client are escaped as nginx does, so that none of them can end its field or its line, or
+// control a terminal.
 type accessLog struct {
 	logger *slog.Logger
 
@@ -57,7 +58,8 @@ func accessLine(c *counted) []byte {
 	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		host = addr.Addr().Unmap().WithZone("").String()
 	}
-	line := fmt.Appendf(nil, `%s - %s [%s] "`, host, cmp.Or(c.target.asker.reader.Name, "-"), c.begun.Format(accessTime))
+	name := cmp.Or(c.target.asker.reader.Name, "-")
+	line := fmt.Appendf(nil, `%s - %s [%s] "`, host, name, c.begun.Format(accessTime))
 	line = appendEscaped(line, r.Method)
 	line = append(line, ' ')
 	line = appendEscaped(line, r.RequestURI)

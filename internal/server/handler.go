@@ -39,7 +39,7 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 	if opts.Tokens != nil || opts.TLS.isMutual() {
 		files.keep = immutableHere
 	}
-	health := health{ready: opts.Ready, over: over}
+	health := health{catalog: c, ready: opts.Ready, over: over}
 	var endpoints [kinds]endpoint
 	var swarming *swarming
 	send := files.shard

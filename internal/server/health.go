@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/wire"
 )
@@ -21,8 +24,9 @@ var errEnding = errors.New("this server is ending")
 
 // health is whether the server is ready.
 type health struct {
-	ready func() error    // nil is for always
-	over  <-chan struct{} // closed when the server ends, or nil
+	catalog *catalog.Catalog
+	ready   func() error    // nil is for always
+	over    <-chan struct{} // closed when the server ends, or nil
 }
 
 // unready returns why the newest version anywhere is not served here, or nil.
@@ -43,14 +47,29 @@ func (health) healthy(w http.ResponseWriter, r *http.Request, _ target) error {
 	return nil
 }
 
-// readiness answers whether the newest version is served here.
+// readiness answers whether the newest version is served here, and on a line of its own that the
+// release has expired: the server goes on with what it has, and readers decide about it.
 func (h health) readiness(w http.ResponseWriter, r *http.Request, _ target) error {
 	if err := h.unready(); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return nil
 	}
-	serveText(w, r, plainText, []byte(wire.Healthy))
+	text := []byte(wire.Healthy)
+	if list, err := listed(h.catalog); err == nil && list.ExpiredAt(time.Now()) {
+		text = fmt.Appendf(text, "release expired at %s\n", list.Expires.Format(time.RFC3339))
+	}
+	serveText(w, r, plainText, text)
 	return nil
+}
+
+// listed returns what the release of c says, which nobody has verified here. The error matches
+// [fs.ErrNotExist] if there is none.
+func listed(c *catalog.Catalog) (release.Release, error) {
+	r, err := c.Release()
+	if err != nil {
+		return release.Release{}, err
+	}
+	return r.List()
 }
 
 // scrape is the endpoint of the metrics.
@@ -89,6 +108,9 @@ func (m measuring) measure() metrics.Server {
 	s.Arriving, s.Missing = int64(arriving), int64(missing)
 	s.Ready = m.health.unready() == nil
 	s.Peers = int64(m.members.Count())
+	if list, err := listed(m.catalog); err == nil {
+		s.Release = &metrics.Signed{Seq: list.Seq, Issued: list.Issued, Expires: list.Expires}
+	}
 	return s
 }
 

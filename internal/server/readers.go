@@ -123,7 +123,8 @@ func (r *readers) downloads(now time.Time) (shown []status.Download, more int) {
 		bytes, age := one.bytes.Load(), now.Sub(one.since)
 		all = append(all, status.Download{
 			Client: publicName(key.client), Reader: key.name, Version: key.version.String(),
-			Transfers: one.transfers, Sent: bytes, Since: one.since.UTC(), Speed: speed(bytes-one.before, min(age, now.Sub(r.before))),
+			Transfers: one.transfers, Sent: bytes, Since: one.since.UTC(),
+			Speed: speed(bytes-one.before, min(age, now.Sub(r.before))),
 		})
 	}
 	r.mu.Unlock()

@@ -1,17 +1,23 @@
 package server_test
 
 import (
+	"crypto/sha256"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/catalog"
+	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/server"
+	"github.com/shardcast/shardcast/internal/shard"
 )
 
 // sign puts text in place of the release of a data directory.
@@ -83,12 +89,12 @@ func TestARequestForTheReleaseIsHeldUntilItChanges(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	sign(t, dir, "one")
-	st := open(t, dir)
-	h := servePushing(t, server.Options{Catalog: catalog.New(st, nil)})
+	board := relay.NewBoard()
+	h := servePushing(t, server.Options{Catalog: catalog.New(open(t, dir), board)})
 	known := http.Header{"If-None-Match": {tagOf("one")}, "Prefer": {"wait=60"}}
 	w := h.request(t, "/release.txt", known)
 	h.await(t, 1)
-	publish(t, st, 1, text)
+	board.List(entryOf(1, text))
 	beside := h.hold(t, tagOf(h.get(t, "/distribution.txt").body), "wait=60") // looked at since
 	assert.Empty(t, w.answer, "it is not held for other news")
 	sign(t, dir, "two")
@@ -163,4 +169,109 @@ func TestARequestThatStatesAnotherReleaseIsNotHeld(t *testing.T) {
 		assert.Equal(t, http.StatusNotModified, got.status, stated)
 		assert.Equal(t, digestOf("now"), got.header.Get("Shardcast-Release"), stated)
 	}
+}
+
+// signedFor signs a release of the versions in entries, which expires after some time.
+func signedFor(t *testing.T, valid time.Duration, entries ...release.Entry) string {
+	t.Helper()
+	key, err := release.GenerateKey()
+	require.NoError(t, err)
+	issued := time.Now().Add(-time.Hour).Truncate(time.Second)
+	list := release.Release{
+		Feed: "weights.example.org/llama", Epoch: 3, Seq: 1764375000123, Issued: issued, Entries: entries,
+	}
+	if valid != 0 {
+		list.Expires = issued.Add(valid)
+	}
+	signed, err := list.Sign(key)
+	require.NoError(t, err)
+	return string(signed.Bytes())
+}
+
+// An expired release takes nothing away: readers with a key decide about it.
+func TestReadyzSaysThatTheReleaseHasExpired(t *testing.T) {
+	dir := t.TempDir()
+	st := open(t, dir)
+	m := metrics.New("origin", "1")
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Metrics: m})
+	for _, tc := range []struct{ text, want string }{
+		{signedFor(t, 0), "^ok\n$"},
+		{signedFor(t, 2*time.Hour), "^ok\n$"},
+		{signedFor(t, time.Minute), `^ok\nrelease expired at 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ\n$`},
+		{"no release", "^ok\n$"},
+	} {
+		sign(t, dir, tc.text)
+		got := s.get(t, "/readyz")
+		assert.Equal(t, http.StatusOK, got.status)
+		assert.Regexp(t, tc.want, got.body)
+		assert.Contains(t, s.get(t, "/metrics").body, "\nshardcast_ready 1\n")
+	}
+}
+
+func TestTheMetricsHaveTheTimesAndTheNumberOfTheRelease(t *testing.T) {
+	dir := t.TempDir()
+	st := open(t, dir)
+	s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Metrics: metrics.New("origin", "1")})
+	for _, tc := range []struct {
+		text              string
+		numbered, expires bool
+	}{
+		{"", false, false},
+		{"no release", false, false},
+		{signedFor(t, 0), true, false},
+		{signedFor(t, time.Hour), true, true},
+	} {
+		if tc.text != "" {
+			sign(t, dir, tc.text)
+		}
+		got := s.get(t, "/metrics").body
+		assert.Equal(t, tc.numbered, strings.Contains(got, "\nshardcast_release_seq 1.764375000123e+12\n"))
+		assert.Equal(t, tc.numbered, strings.Contains(got, "\nshardcast_release_issued_timestamp_seconds "))
+		assert.Equal(t, tc.expires, strings.Contains(got, "\nshardcast_release_expires_timestamp_seconds "))
+	}
+}
+
+func TestTheStatusHasTheReleaseAndWhichVersionsAreSigned(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	st := open(t, dir)
+	var entries []release.Entry
+	for v := range shard.Version(4) {
+		m := publish(t, st, v+1, text)
+		written, err := os.ReadFile(filepath.Join(dir, (v + 1).String(), "manifest.json"))
+		require.NoError(t, err)
+		entries = append(entries,
+			release.Entry{Version: v + 1, Digest: m.Digest, Size: m.Size, Manifest: sha256.Sum256(written)})
+	}
+	entries[1].Manifest[0]++
+	entries[2] = release.Entry{Version: 3, Withdrawn: true}
+	seen := func(files ...string) string {
+		for _, text := range files {
+			sign(t, dir, text)
+		}
+		s := newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Status: &server.Status{Role: "origin"}})
+		return s.get(t, "/status.json").body + s.get(t, "/").body
+	}
+	without := seen()
+	assert.NotContains(t, without, `"release"`)
+	assert.NotContains(t, without, "signed")
+
+	got := seen(signedFor(t, 0, entries[:3]...))
+	assert.Regexp(t, `"release":\{"feed":"weights.example.org/llama","epoch":3,"seq":1764375000123,`+
+		`"issued":"[^"]+Z","expired":false\}`, got)
+	for _, want := range []string{
+		`"version":"v4",[^}]*"signed":false`, `"version":"v3",[^}]*"signed":false`,
+		`"version":"v2",[^}]*"signed":false`, `"version":"v1",[^}]*"signed":true`,
+		`>v1 <span class="state">signed</span>`, `>v2 <span class="state bad">not signed</span>`,
+		`<b>3, 1764375000123</b>`, `<b>1\x{a0}h ago</b>`, `<b>never</b>`,
+	} {
+		assert.Regexp(t, want, got)
+	}
+	got = seen(signedFor(t, time.Minute))
+	assert.Regexp(t, `"expires":"[^"]+Z","expired":true\}`, got)
+	assert.Regexp(t, `<b class="bad">expired 59\x{a0}min ago</b>`, got)
+	got = seen("no release")
+	assert.Regexp(t, `"release":\{"expired":false,"error":"[^{}]*wrong form[^{}]*"\}`, got)
+	assert.Contains(t, got, `"signed":false`)
+	assert.Contains(t, got, "It cannot be read: ")
 }

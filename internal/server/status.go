@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net/http"
 	"os"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/status"
 	"github.com/shardcast/shardcast/internal/wire"
@@ -180,6 +183,8 @@ func (p *statusPage) all(now time.Time) (status.Status, error) {
 	if err != nil {
 		return status.Status{}, err
 	}
+	list, err := listed(p.opts.Catalog)
+	s.Release = releaseStatus(list, err, now)
 	s.Disk.Used = here.Disk.Bytes
 	if here.Disk.Free >= 0 {
 		s.Disk.Free = &here.Disk.Free
@@ -187,6 +192,10 @@ func (p *statusPage) all(now time.Time) (status.Status, error) {
 	s.Versions, s.MoreVersions = []status.Version{}, here.More
 	for _, item := range here.Versions {
 		v := versionStatus(item)
+		if s.Release != nil {
+			signed := isSigned(list, item)
+			v.Signed = &signed
+		}
 		p.expect(now, item.Entry.Version, &v)
 		s.Versions = append(s.Versions, v)
 	}
@@ -196,6 +205,27 @@ func (p *statusPage) all(now time.Time) (status.Status, error) {
 	}
 	p.count(now, &s)
 	return s, nil
+}
+
+// releaseStatus describes the release that says list, or err, or returns nil if there is none.
+func releaseStatus(list release.Release, err error, now time.Time) *status.Release {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return &status.Release{Error: status.Text(err)}
+	}
+	return &status.Release{
+		Feed: list.Feed, Epoch: list.Epoch, Seq: list.Seq, Issued: list.Issued.UTC(), Expires: list.Expires.UTC(),
+		Expired: list.ExpiredAt(now),
+	}
+}
+
+// isSigned reports whether list has the version with the manifest that is here.
+func isSigned(list release.Release, item catalog.Item) bool {
+	e, ok := list.Find(item.Entry.Version)
+	m := item.Manifest
+	return ok && !e.Withdrawn && item.Text == e.Manifest && m.Digest == e.Digest && m.Size == e.Size
 }
 
 // expect has an arriving version state when it will be here, by its speed since the oldest of

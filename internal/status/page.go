@@ -50,6 +50,7 @@ var page = sync.OnceValue(func() *template.Template {
 		"number":  func(n int) string { return humanize.Comma(int64(n)) },
 		"count":   count,
 		"age":     age,
+		"yes":     func(is *bool) bool { return is != nil && *is },
 		"lacking": lacking,
 		"pieces":  pieces.FindAllString,
 		"port":    port.MatchString,

@@ -41,6 +41,7 @@ type Status struct {
 	Started       time.Time  `json:"started"`
 	Ready         bool       `json:"ready"`
 	NotReady      string     `json:"not_ready,omitempty"` // the reason, as in /readyz
+	Release       *Release   `json:"release,omitempty"`   // nil without a release.txt
 	Versions      []Version  `json:"versions"`            // the newest first
 	MoreVersions  int        `json:"more_versions"`       // older ones, beyond the bound
 	Upstreams     []Upstream `json:"upstreams,omitempty"` // in the order of --upstream
@@ -49,6 +50,18 @@ type Status struct {
 	MoreDownloads int        `json:"more_downloads"`      // slower ones, beyond the bound
 	Throughput    Throughput `json:"throughput"`
 	Disk          Disk       `json:"disk"`
+}
+
+// Release is the publisher's signed list of versions that a server has. Its server may not have
+// verified it.
+type Release struct {
+	Feed    string    `json:"feed,omitempty"`
+	Epoch   uint64    `json:"epoch,omitempty"`
+	Seq     uint64    `json:"seq,omitempty"`
+	Issued  time.Time `json:"issued,omitzero"`
+	Expires time.Time `json:"expires,omitzero"` // zero for never
+	Expired bool      `json:"expired"`
+	Error   string    `json:"error,omitempty"` // why it cannot be read
 }
 
 // States of a [Version].
@@ -67,6 +80,7 @@ type Version struct {
 	Date       time.Time `json:"date,omitzero"`
 	ShardSize  int64     `json:"shard_size,omitempty"`
 	Digest     string    `json:"digest,omitempty"` // the manifest's, or that of distribution.txt
+	Signed     *bool     `json:"signed,omitempty"` // the release lists it as it is here; nil without one
 	Size       *int64    `json:"size,omitempty"`   // nil while no manifest is known
 	Done       *int64    `json:"done,omitempty"`   // bytes here, likewise
 	Speed      *int64    `json:"speed,omitempty"`  // at which it arrives, nil while unknown
@@ -89,6 +103,7 @@ type Upstream struct {
 	Speed      int64     `json:"speed"`
 	Throughput int64     `json:"throughput,omitempty"` // moving average of one transfer
 	Success    *float64  `json:"success,omitempty"`    // moving average, nil while unknown
+	Release    string    `json:"release,omitempty"`    // to a node with a key: newest, older, none or refused
 	Error      string    `json:"error,omitempty"`      // its last failure, which a success does not clear
 	ErrorTime  time.Time `json:"error_time,omitzero"`
 }
