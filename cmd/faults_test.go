@@ -309,8 +309,8 @@ func (p *proxy) ruleOf(path string) (rule, chan struct{}) {
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimSpace(r.Header.Get("Range") + " " + r.URL.Path)
-	p.note(path)
 	rule, changed := p.ruleOf(path)
+	p.note(path) // after it: a script may change the rules as soon as it is noted
 	for rule.fault == "hold" {
 		select {
 		case <-changed:
