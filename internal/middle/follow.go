@@ -210,10 +210,10 @@ func (f *follower) finish(ctx context.Context, o outcome) {
 		return
 	}
 	f.failed[o.entry] = o.err
-	f.logger.Warn("version not fetched", "version", o.entry.Version.String(), "err", o.err)
 	if isFinal(o.err) {
 		f.board.Unlist(o.entry.Version)
 	}
+	f.logger.Warn("version not fetched", "version", o.entry.Version.String(), "err", o.err)
 	f.update(ctx) // its draft may go now
 }
 

@@ -133,6 +133,7 @@ func TestMiddleSetsAVersionAsideWhoseListOfFilesLies(t *testing.T) {
 			liar.lying(t, func(list string) string { return strings.ReplaceAll(list, tc.old, tc.by) })
 			n := run(t, t.TempDir(), liar.URL)
 			n.log.await(t, "level=WARN", `msg="manifest not believed"`, "version=v1", "upstream="+liar.URL, tc.err)
+			n.log.await(t, `msg="version not fetched"`, "version=v1")
 			assert.Empty(t, n.versions(t))
 
 			n = run(t, t.TempDir(), liar.URL, honest.URL)
