@@ -26,6 +26,13 @@ type Settings struct {
 	// Pinned are the names of the versions that are kept beside the newest ones, ascending.
 	// See [Pin].
 	Pinned []string `json:"pinned,omitempty"`
+
+	// Feed names the signed list of the directory's versions, Epoch is its epoch, and Expires how
+	// long a signature is valid, such as "168h0m0s", or "never". They are empty and 0 where nothing is
+	// signed. See [SignOptions].
+	Feed    string `json:"feed,omitempty"`
+	Epoch   uint64 `json:"epoch,omitempty"`
+	Expires string `json:"expires,omitempty"`
 }
 
 // settingsOf converts the settings of a data directory.
@@ -33,6 +40,12 @@ func settingsOf(s store.Settings) Settings {
 	of := Settings{MaxVersions: s.MaxVersions, MaxChain: cmp.Or(s.MaxChain, store.DefaultMaxChain)}
 	for _, v := range s.Pinned {
 		of.Pinned = append(of.Pinned, v.String())
+	}
+	if s.Feed != "" {
+		of.Feed, of.Epoch, of.Expires = s.Feed, s.Epoch, s.Validity().String()
+		if s.Validity() == NeverExpires {
+			of.Expires = "never"
+		}
 	}
 	return of
 }
@@ -49,7 +62,8 @@ func ReadSettings(dir string) (Settings, error) {
 
 // ChangeSettings gives the data directory dir the numbers of to that are not zero, and
 // returns those before. Versions beyond a lower number to keep are retired by a server of the
-// directory within a second or so, or by the next broadcast into it. The error matches
+// directory within a second or so, or by the next broadcast into it, which alone can where versions are
+// signed. The error matches
 // [ErrOptions] if a setting is out of its range, and else those of [ReadSettings].
 func ChangeSettings(ctx context.Context, dir string, to Settings) (before Settings, err error) {
 	for name, number := range map[string]int{"MaxVersions": to.MaxVersions, "MaxChain": to.MaxChain} {

@@ -119,15 +119,13 @@ func (o SignOptions) apply(st *store.Store) error {
 		}
 		return nil
 	}
-	signing := store.Signing{
-		Key: o.Key.key, Feed: o.Feed, Expires: o.Expires, Memory: store.Memory{Dir: stateDir(o.StateDir)},
+	previous, err := publicKeys(o.PreviousKeys)
+	if err != nil {
+		return fmt.Errorf("%w: Sign.PreviousKeys: %w", ErrOptions, err)
 	}
-	for _, text := range o.PreviousKeys {
-		key, err := release.ReadPublicKey(text)
-		if err != nil {
-			return fmt.Errorf("%w: Sign.PreviousKeys: %w", ErrOptions, err)
-		}
-		signing.Previous = append(signing.Previous, key)
+	signing := store.Signing{
+		Key: o.Key.key, Previous: previous, Feed: o.Feed, Expires: o.Expires,
+		StateDir: stateDir(o.StateDir, "published"),
 	}
 	if err := signing.Check(); err != nil {
 		if errors.Is(err, store.ErrFeed) {
@@ -147,20 +145,20 @@ func feedError(err error) error {
 	return err
 }
 
-// stateDir returns the directory of what this user remembers, or the one of the system's for
-// users. It is empty where there is none.
-func stateDir(dir string) string {
+// stateDir returns the directory name in dir, of what this user remembers, or in the system's for
+// users if dir is empty. It is empty where there is none.
+func stateDir(dir, name string) string {
 	if dir != "" {
-		return dir
+		return filepath.Join(dir, name)
 	}
 	if state := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
-		return filepath.Join(state, "shardcast")
+		return filepath.Join(state, "shardcast", name)
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return ""
 	}
-	return filepath.Join(home, ".local", "state", "shardcast")
+	return filepath.Join(home, ".local", "state", "shardcast", name)
 }
 
 // A Renewal says what [Origin.Sign] takes in beside the versions of the last release. The zero
@@ -195,14 +193,20 @@ func (o *Origin) Sign(ctx context.Context, r Renewal) (Release, error) {
 
 // KeepSigned is [Origin.Sign] now, and without r again at each interval, until ctx ends: so readers
 // see that nothing newer is withheld from them. It returns the error of the first signature alone;
-// later ones are logged, and tried again sooner than at the interval.
+// later ones are logged, and tried again sooner than at the interval. The error matches [ErrOptions] if
+// a signature would expire within the interval.
 func (o *Origin) KeepSigned(ctx context.Context, r Renewal, interval time.Duration) error {
 	renewal, err := r.renewal()
 	if err != nil {
 		return err
 	}
-	if interval <= 0 {
-		return fmt.Errorf("%w: Interval: %s, want more than nothing", ErrOptions, interval)
+	validity, err := o.store.Validity()
+	if err != nil {
+		return err
+	}
+	if interval <= 0 || validity != NeverExpires && interval >= validity {
+		return fmt.Errorf("%w: Interval: %s, want less than the %s for which a signature is valid", ErrOptions,
+			interval, validity)
 	}
 	return integrityError(feedError(o.origin.KeepSigned(ctx, renewal, interval)))
 }
@@ -216,7 +220,7 @@ func (r Renewal) renewal() (origin.Renewal, error) {
 		}
 		renewal.Versions = append(renewal.Versions, v)
 	}
-	if r.Adopt && r.Versions != nil {
+	if r.Adopt && len(r.Versions) > 0 {
 		return origin.Renewal{}, fmt.Errorf("%w: Adopt takes in all versions, and some are named", ErrOptions)
 	}
 	return renewal, nil
@@ -248,6 +252,9 @@ type Release struct {
 }
 
 func releaseOf(s release.Signed) Release {
+	if s.Bytes() == nil {
+		return Release{}
+	}
 	r := Release{
 		Feed: s.Release.Feed, Epoch: s.Release.Epoch, Seq: s.Release.Seq,
 		Issued: s.Release.Issued, Expires: s.Release.Expires, KeyID: s.KeyID(),
@@ -277,25 +284,34 @@ func HeldRelease(dir string) (Release, error) {
 	return releaseOf(signed), nil
 }
 
-// VerifyHeldRelease compares the release of the data directory dir with its versions, and, unless
-// key is empty, with the signature by that public key or file of one. It returns all that is
-// wrong; without a release nothing is. The error says why it cannot be compared, and matches
-// [ErrOptions] for the key.
-func VerifyHeldRelease(dir, key string) (wrong []error, err error) {
-	var public *release.PublicKey
-	if key != "" {
-		k, err := release.ReadPublicKey(key)
-		if err != nil {
-			return nil, fmt.Errorf("%w: Key: %w", ErrOptions, err)
-		}
-		public = &k
+// VerifyHeldRelease compares the release of the data directory dir with its versions, and with its
+// signature by one of keys, which are public keys or the names of their files; without keys it does
+// not verify the signature. It returns the release, and all that is wrong; without a release both are
+// zero. The error says why it cannot be compared, and matches [ErrOptions] for a key.
+func VerifyHeldRelease(dir string, keys ...string) (r Release, wrong []error, err error) {
+	public, err := publicKeys(keys)
+	if err != nil {
+		return Release{}, nil, fmt.Errorf("%w: Key: %w", ErrOptions, err)
 	}
 	st, err := store.Read(dir)
 	if err != nil {
-		return nil, err
+		return Release{}, nil, err
 	}
 	defer st.Close() //nolint:errcheck // of what was only read
-	return origin.VerifyRelease(st, public)
+	signed, wrong, err := origin.VerifyRelease(st, public)
+	return releaseOf(signed), wrong, err
+}
+
+// publicKeys reads keys, each of which is one or the name of its file.
+func publicKeys(keys []string) (public []release.PublicKey, err error) {
+	for _, text := range keys {
+		key, err := release.ReadPublicKey(text)
+		if err != nil {
+			return nil, err
+		}
+		public = append(public, key)
+	}
+	return public, nil
 }
 
 // isSigned reports whether the release lists the version as its manifest has it.

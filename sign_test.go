@@ -61,11 +61,12 @@ func TestAnOriginSignsWhatItPublishes(t *testing.T) {
 	for _, v := range held {
 		assert.True(t, v.Signed, v.Version.Name)
 	}
-	wrong, err := shardcast.VerifyHeldRelease(opts.DataDir, key.Public())
+	verified, wrong, err := shardcast.VerifyHeldRelease(opts.DataDir, key.Public())
 	require.NoError(t, err)
 	assert.Empty(t, wrong)
+	assert.Equal(t, r, verified)
 	_, other := signing(t)
-	wrong, err = shardcast.VerifyHeldRelease(opts.DataDir, other.Public())
+	_, wrong, err = shardcast.VerifyHeldRelease(opts.DataDir, other.Public())
 	require.NoError(t, err)
 	assert.Len(t, wrong, 1)
 

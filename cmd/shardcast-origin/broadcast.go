@@ -28,6 +28,7 @@ time; each waits for its turn. With - as PATH broadcast reads a file from stdin.
 It shows its progress on stderr.`,
 		Example: `  shardcast-origin broadcast weights.safetensors --data-dir ./data
   shardcast-origin broadcast step_1200 --label step=1200 --exclude optim.pt
+  shardcast-origin broadcast step_1200 --sign-key publisher.key --feed weights.example.org/llama
   pg_dump app | shardcast-origin broadcast - --name app.sql`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -37,6 +38,9 @@ It shows its progress on stderr.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.Input = cmd.InOrStdin()
+			if err := b.signing.Load(cmd); err != nil {
+				return err
+			}
 			return c.broadcast(cmd, args[0], b)
 		},
 	}
@@ -48,6 +52,7 @@ It shows its progress on stderr.`,
 	flags.BoolVar(&b.json, "json", false, "print the version as one JSON object")
 	cli.ProgressFlag(flags, &b.progress)
 	cli.Under(flags, cli.Show)
+	b.signing = cli.SignFlags(flags, &b.sign)
 	cli.DataTerms(broadcast)
 	return broadcast
 }
@@ -55,6 +60,8 @@ It shows its progress on stderr.`,
 // broadcasting is the state that the flags of broadcast set.
 type broadcasting struct {
 	opts     shardcast.BroadcastOptions
+	sign     shardcast.SignOptions
+	signing  *cli.Signing
 	json     bool
 	progress progress.Mode
 }
@@ -80,6 +87,7 @@ func (c *command) broadcast(cmd *cobra.Command, path string, b *broadcasting) (e
 	logger := c.logger(stderr)
 	o, err := shardcast.NewOrigin(shardcast.OriginOptions{
 		DataDir: c.opts.DataDir, ShardSize: c.opts.ShardSize, MaxVersions: c.opts.MaxVersions, Logger: logger,
+		Sign: b.sign,
 	})
 	if err != nil {
 		return err

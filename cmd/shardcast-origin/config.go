@@ -62,5 +62,9 @@ func (c *command) config(cmd *cobra.Command, maxChain int, asJSON bool) error {
 	if err == nil && settings.Pinned != nil {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "pinned: %s\n", strings.Join(settings.Pinned, " "))
 	}
+	if err == nil && settings.Feed != "" {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "feed: %s\nepoch: %d\nexpires: %s\n", settings.Feed,
+			settings.Epoch, settings.Expires)
+	}
 	return err
 }

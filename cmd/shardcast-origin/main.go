@@ -24,6 +24,7 @@ type command struct {
 	opts      shardcast.OriginOptions
 	files     []string // to broadcast at the start
 	accessLog func() (io.WriteCloser, error)
+	signing   *cli.Signing // of the server
 	logger    func(io.Writer) *slog.Logger
 }
 
@@ -95,12 +96,14 @@ publishes each file that appears complete in a directory, or each directory.`,
 	cli.Under(flags, cli.Network)
 	cli.SwarmFlags(flags, &c.opts.Swarm, "list nodes to one another so that they swap shards", "nodes")
 	cli.Under(flags, cli.Swarm)
+	c.signing = cli.SignFlags(flags, &c.opts.Sign)
 	cli.DialectFlag(flags, &c.opts.Dialect)
 	cli.Under(flags, cli.Expert)
 
 	cli.ServerTerms(root)
 	root.AddCommand(c.broadcastCommand(), c.listCommand(), c.verifyCommand(), c.pinCommand(), c.unpinCommand(),
-		c.republishCommand(), c.withdrawCommand(), c.configCommand(), c.exportCommand())
+		c.republishCommand(), c.withdrawCommand(), c.signCommand(), c.keygenCommand(), c.configCommand(),
+		c.exportCommand())
 	return root
 }
 
@@ -111,6 +114,7 @@ func (c *command) serve(cmd *cobra.Command) (err error) {
 		cli.Requires(cmd.Flags(), "watch", "watch-depth", "watch-glob", "watch-marker"),
 		cli.Requires(cmd.Flags(), "watch-depth", "include", "exclude", "follow-links", "links-below"),
 		cli.BecomeServer(cmd.Name()),
+		c.signing.Load(cmd),
 	); err != nil {
 		return err
 	}

@@ -23,10 +23,11 @@ const (
 	Show    = "How to show it"
 	Network = "Network"
 	Swarm   = "Swarm"
+	Sign    = "Signing"
 	Expert  = "Expert"
 )
 
-var headings = []string{Publish, Follow, Fetch, Use, Show, Network, Swarm, Expert, ""}
+var headings = []string{Publish, Follow, Fetch, Use, Show, Network, Swarm, Sign, Expert, ""}
 
 // Under puts those flags that have no heading yet under one.
 func Under(flags *pflag.FlagSet, heading string) {

@@ -40,7 +40,8 @@ var optionFlags = map[string]string{
 	"Watch.Dir": "watch", "Watch.Glob": "watch-glob", "Watch.Marker": "watch-marker", "Watch.Depth": "watch-depth",
 	"Watch.LinksBelow": "links-below", "Watch.Labels": "label", "TLS.CertFile": "tls-cert", "TLS.KeyFile": "tls-key",
 	"Access.TokensFile": "read-tokens", "Access.AdminAddr": "admin-addr", "Web.CORS": "cors",
-	"Web.AllowHosts": "allow-host",
+	"Web.AllowHosts": "allow-host", "Sign.Feed": "feed", "Sign.Expires": "expires",
+	"Sign.PreviousKeys": "previous-key", "Key": "key", "Interval": "every",
 }
 
 // optionError has err, an error of the library's options, name the flag of cmd in place of the

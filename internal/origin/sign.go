@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -145,35 +146,51 @@ func (o *Origin) KeepSigned(ctx context.Context, r Renewal, interval time.Durati
 }
 
 // VerifyRelease compares the release of st with the manifests of its versions and with the
-// distribution, and returns all that is wrong; without a release nothing is. Unless key is nil, it
-// has to have signed the release. The error says why it cannot be compared now.
-func VerifyRelease(st *store.Store, key *release.PublicKey) (wrong []error, err error) {
-	signed, err := st.Released()
+// distribution, and returns it and all that is wrong; without a release both are zero. Unless keys
+// are nil, one of them has to have signed the release. The error says why it cannot be compared now.
+func VerifyRelease(st *store.Store, keys []release.PublicKey) (signed release.Signed, wrong []error, err error) {
+	for range mostReleases {
+		signed, wrong, err = verifyRelease(st, keys)
+		if now, _ := st.Released(); err != nil || wrong == nil || bytes.Equal(now.Bytes(), signed.Bytes()) {
+			break // otherwise a writer was at work
+		}
+	}
+	return signed, wrong, err
+}
+
+// mostReleases is how many releases in a row are compared that a writer replaces meanwhile.
+const mostReleases = 10
+
+func verifyRelease(st *store.Store, keys []release.PublicKey) (signed release.Signed, wrong []error, err error) {
+	signed, err = st.Released()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
+		return release.Signed{}, nil, nil
 	case errors.Is(err, release.ErrForm):
-		return []error{err}, nil
+		return release.Signed{}, []error{err}, nil
 	case err != nil:
-		return nil, err
+		return release.Signed{}, nil, err
 	}
 	note := func(err error) { wrong = append(wrong, fmt.Errorf("%s: %w", release.FileName, err)) }
-	if key != nil {
-		if err := signed.Verify(*key); err != nil {
-			note(err)
+	err = nil
+	for _, key := range keys {
+		if err = signed.Verify(key); err == nil {
+			break
 		}
+	}
+	if err != nil {
+		note(err)
 	}
 	entries, err := st.Distribution()
 	if err != nil {
-		return wrong, err
+		return signed, wrong, err
 	}
 	offered := make(map[shard.Version]bool)
 	for _, e := range entries {
 		line, ok := signed.Release.Find(e.Version)
 		offered[e.Version] = ok
 		if !ok || line.Withdrawn || line.Digest != e.Digest {
-			note(fmt.Errorf("%s does not list %s with this digest, and %s does",
-				release.FileName, e.Version, distfile.FileName))
+			note(fmt.Errorf("%s is not in it as %s has it", e.Version, distfile.FileName))
 		}
 	}
 	for _, line := range signed.Release.Entries {
@@ -185,7 +202,7 @@ func VerifyRelease(st *store.Store, key *release.PublicKey) (wrong []error, err 
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, shard.ErrManifest):
 			note(fmt.Errorf("%s: %w", line.Version, err))
 		case err != nil:
-			return wrong, err
+			return signed, wrong, err
 		case is != line:
 			note(fmt.Errorf("%s/manifest.json is another one than the release states: %s", line.Version,
 				strings.Join(differences(line, is), ", ")))
@@ -193,7 +210,7 @@ func VerifyRelease(st *store.Store, key *release.PublicKey) (wrong []error, err 
 			note(fmt.Errorf("%s is listed, and %s lacks it", line.Version, distfile.FileName))
 		}
 	}
-	return wrong, nil
+	return signed, wrong, nil
 }
 
 // differences are the fields in which two lines differ.

@@ -28,6 +28,8 @@ type versionObject struct {
 	FileCount *int64            `json:"file_count,omitempty"` // of a directory
 	Files     []fileObject      `json:"files,omitempty"`
 	Pinned    bool              `json:"pinned,omitempty"` // in a data directory
+	Signed    bool              `json:"signed,omitempty"`
+	Release   *releaseObject    `json:"release,omitempty"`
 
 	Path     *string         `json:"path,omitempty"`
 	Verified string          `json:"verified,omitempty"` // shards, where the whole is not
@@ -79,11 +81,26 @@ func WriteVersion(w io.Writer, v shardcast.Version) error {
 	return writeLine(w, versionOf(v))
 }
 
-// WriteHeldVersion writes v to w as JSON, on one line.
-func WriteHeldVersion(w io.Writer, v shardcast.HeldVersion) error {
+// WriteHeldVersion writes v to w as JSON, on one line, with the release if that lists it.
+func WriteHeldVersion(w io.Writer, v shardcast.HeldVersion, r shardcast.Release) error {
 	object := versionOf(v.Version)
-	object.Pinned = v.Pinned
+	object.Pinned, object.Signed = v.Pinned, v.Signed
+	if v.Signed {
+		object.Release = &releaseObject{Feed: r.Feed, Epoch: r.Epoch, Seq: r.Seq, Issued: r.Issued, Expires: "never"}
+		if !r.Expires.IsZero() {
+			object.Release.Expires = r.Expires.Format(time.RFC3339)
+		}
+	}
 	return writeLine(w, object)
+}
+
+// releaseObject is a release in JSON.
+type releaseObject struct {
+	Feed    string    `json:"feed"`
+	Epoch   uint64    `json:"epoch"`
+	Seq     uint64    `json:"seq"`
+	Issued  time.Time `json:"issued"`
+	Expires string    `json:"expires"`
 }
 
 // WriteResult writes r to w as JSON, on one line.

@@ -32,20 +32,47 @@ func WriteVersions(w io.Writer, versions []shardcast.Version) error {
 // shortDigest is how many digits of a digest the table of a data directory has.
 const shortDigest = 12
 
-// WriteHeldVersions writes the versions of a data directory to w as a table.
-func WriteHeldVersions(w io.Writer, held []shardcast.HeldVersion) error {
-	rows := [][]string{{"VERSION", "DATE", "SIZE", "FILES", "PINNED", "DIGEST", "NAME", "LABELS"}}
-	for _, h := range held {
-		v, pinned := h.Version, ""
-		if h.Pinned {
-			pinned = "pinned"
+// WriteHeldVersions writes the versions of a data directory to w as a table. If it has a release,
+// which is not zero then, that stands above it, and there is a column of the versions that it lists.
+func WriteHeldVersions(w io.Writer, held []shardcast.HeldVersion, r shardcast.Release) error {
+	hasRelease := r.Feed != ""
+	if hasRelease {
+		if _, err := fmt.Fprintln(w, release(r)); err != nil {
+			return err
 		}
-		rows = append(rows, []string{
-			v.Name, date(v.Date), sizeOf(v.Size), files(v), pinned,
+	}
+	rows := [][]string{columns("VERSION", "DATE", "SIZE", "FILES", "PINNED", only(hasRelease, "SIGNED"), "DIGEST",
+		"NAME", "LABELS")}
+	for _, h := range held {
+		v := h.Version
+		rows = append(rows, columns(
+			v.Name, date(v.Date), sizeOf(v.Size), files(v), word(h.Pinned, "pinned", ""),
+			only(hasRelease, word(h.Signed, "signed", "no")),
 			v.Digest[:min(len(v.Digest), shortDigest)], printable(v.File), labels(v.Labels),
-		})
+		))
 	}
 	return writeTable(w, rows)
+}
+
+// word returns yes or no.
+func word(is bool, yes, no string) string {
+	if is {
+		return yes
+	}
+	return no
+}
+
+// release describes a release in one line.
+func release(r shardcast.Release) string {
+	text := fmt.Sprintf("release: feed %s, epoch %d, signed %s (%s), ", r.Feed, r.Epoch, date(r.Issued),
+		humanize.Time(r.Issued))
+	switch {
+	case r.Expires.IsZero():
+		return text + "never expires"
+	case r.Expires.Before(time.Now()):
+		return text + fmt.Sprintf("expired %s (%s)", date(r.Expires), humanize.Time(r.Expires))
+	}
+	return text + fmt.Sprintf("expires %s (%s)", date(r.Expires), humanize.Time(r.Expires))
 }
 
 // WriteFiles writes the files of versions to w as a table. That of a version which is a file

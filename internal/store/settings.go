@@ -69,6 +69,15 @@ func (s Settings) Validity() time.Duration {
 // maxChain returns the length of the longest chain.
 func (s Settings) maxChain() int { return cmp.Or(s.MaxChain, DefaultMaxChain) }
 
+// Validity returns how long the next release of the directory is valid, or [NeverExpires].
+func (s *Store) Validity() (time.Duration, error) {
+	settings, err := s.Settings()
+	if s.signing != nil && s.signing.Expires != 0 {
+		return s.signing.Expires, err
+	}
+	return settings.Validity(), err
+}
+
 // Equal reports whether two settings are the same.
 func (s Settings) Equal(other Settings) bool {
 	return s.MaxVersions == other.MaxVersions && s.maxChain() == other.maxChain() &&

@@ -3,11 +3,13 @@ package store
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/trust"
 )
 
 const (
@@ -63,8 +66,10 @@ type Signing struct {
 	// [NeverExpires]. Zero means the directory's own, [DefaultExpires] at first.
 	Expires time.Duration
 
-	// Memory is what the user of this process has signed, in any directory.
-	Memory Memory
+	// StateDir is a directory in which the latest release of the key is remembered, of any data
+	// directory: it is made if it is missing. By it a data directory is recognised that is a copy, or was
+	// restored: its releases would be lower, and readers would ignore them. Empty remembers nothing.
+	StateDir string
 }
 
 // Check returns an error if no release can be like that. It matches [ErrFeed] for the feed.
@@ -302,7 +307,7 @@ func (r *releases) prepare(settings Settings, newEpoch bool) error {
 		}
 		last = r.last.Release
 		s.epoch, r.seq = max(s.epoch, last.Epoch), max(r.seq, last.Seq)
-		s.last, s.since = last.Entries, last.Issued
+		s.last = last.Entries
 	}
 	if err := s.nameFeed(cmp.Or(settings.Feed, last.Feed), last.Feed); err != nil {
 		return fmt.Errorf("data directory %s: %w", r.store.dir, err)
@@ -314,29 +319,34 @@ func (r *releases) prepare(settings Settings, newEpoch bool) error {
 	return nil
 }
 
-// compare compares the directory with the memory of what the key of s has signed, and decides
-// about the epoch.
+// compare compares the directory with what the key of s has signed elsewhere, and decides about
+// the epoch.
 func (r *releases) compare(s *signer, newEpoch bool) error {
-	last, err := s.by.Memory.last(s.by.Key.Public(), s.feed)
-	if err != nil {
-		r.notRemembered(s, err)
+	if s.by.StateDir != "" {
+		if err := os.MkdirAll(s.by.StateDir, 0o700); err != nil {
+			r.store.logger.Warn("signed releases not remembered", "dir", s.by.StateDir, "err", err,
+				"hint", "a copied data directory is not recognised; name another directory by --state-dir")
+		}
 	}
-	switch here := (position{s.epoch, r.seq}); {
+	var err error
+	s.memory, err = trust.Open(trust.Options{
+		Keys: []release.PublicKey{s.by.Key.Public()}, Feed: s.feed, Dir: s.by.StateDir,
+	})
+	if err != nil {
+		return err
+	}
+	signed, _ := s.memory.Newest()
+	there, here := signed.Release, release.Release{Epoch: s.epoch, Seq: r.seq}
+	switch {
 	case newEpoch:
-		s.epoch, r.seq = max(s.epoch, last.Epoch)+1, max(r.seq, last.Seq)
-	case here.before(last):
+		s.epoch, r.seq = max(here.Epoch, there.Epoch)+1, max(here.Seq, there.Seq)
+	case here.Compare(there) < 0:
 		return fmt.Errorf("%w: the key has signed epoch %d, seq %d of the feed %s, and %s has come to epoch %d, "+
 			"seq %d; go on in the original, or let readers begin again with 'shardcast-origin sign --new-epoch'",
-			ErrCopy, last.Epoch, last.Seq, s.feed, r.store.dir, here.Epoch, here.Seq)
+			ErrCopy, there.Epoch, there.Seq, s.feed, r.store.dir, here.Epoch, here.Seq)
 	}
 	s.epoch = max(s.epoch, 1)
 	return nil
-}
-
-// notRemembered logs why the memory of what the key has signed cannot be used.
-func (r *releases) notRemembered(s *signer, err error) {
-	r.store.logger.Warn("signed releases not remembered here: a copied data directory is not recognised",
-		"dir", s.by.Memory.Dir, "err", err)
 }
 
 // begin gives the next release its number, which has to be on the disk before the signature, and
@@ -374,29 +384,31 @@ func (r *releases) sign(c change, withdrawn []shard.Version) (*release.Signed, e
 		}
 		c.add = append(c.add, line)
 	}
-	if err := s.by.Memory.keep(s.by.Key.Public(), s.feed, position{s.epoch, r.seq}); err != nil {
-		r.notRemembered(s, err)
-	}
 	list, err := s.list(c, withdrawn)
 	if err != nil {
 		return nil, err
 	}
 	list.Feed, list.Epoch, list.Seq, list.Issued = s.feed, s.epoch, r.seq, time.Now().UTC().Truncate(time.Second)
-	if s.since.After(list.Issued) {
-		r.store.logger.Warn("clock is behind the last release, whose time the next one has", "issued", s.since)
-		list.Issued = s.since // for readers time does not go back
-	}
 	if r.next != NeverExpires {
 		list.Expires = list.Issued.Add(r.next)
 	}
 	signed, err := list.Sign(s.by.Key)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), memoryPatience)
+	defer cancel()
+	_, err = s.memory.Offer(ctx, r.store.dir, signed.Bytes())
 	return &signed, err
 }
+
+// memoryPatience is how long a writer waits for another one that remembers its release.
+const memoryPatience = 10 * time.Second
 
 // written notes that the release of [releases.sign] is in place.
 func (r *releases) written(signed release.Signed) {
 	r.last = &signed
-	r.signer.last, r.signer.since = signed.Release.Entries, signed.Release.Issued
+	r.signer.last = signed.Release.Entries
 }
 
 // takeBack puts the last release in the place of the next one, if that is there.
@@ -413,11 +425,11 @@ func (r *releases) takeBack() error {
 
 // A signer has the key, and what the next release follows.
 type signer struct {
-	by    Signing
-	feed  string
-	epoch uint64
-	last  []release.Entry // of the last release
-	since time.Time       // when that was issued
+	by     Signing
+	feed   string
+	epoch  uint64
+	last   []release.Entry // of the last release
+	memory *trust.Keeper   // of what the key has signed
 }
 
 // verify returns an error matching [ErrOtherKey] unless the key, or one before it, has signed last.
@@ -430,7 +442,7 @@ func (s *signer) verify(last release.Signed) error {
 		err = last.Verify(key)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w; sign with the same key, or name the public key before this one by --key",
+		return fmt.Errorf("%w: %w; sign with the same key, or name the public key before this one by --previous-key",
 			ErrOtherKey, err)
 	}
 	return nil

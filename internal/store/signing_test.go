@@ -366,9 +366,9 @@ func TestAnUnsignedDirectoryIsSignedAsAWhole(t *testing.T) {
 
 func TestACopyIsRecognised(t *testing.T) {
 	t.Parallel()
-	key, memory := newKey(t), store.Memory{Dir: filepath.Join(t.TempDir(), "state", "shardcast")}
+	key, state := newKey(t), filepath.Join(t.TempDir(), "state", "shardcast")
 	original, copied := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "data")
-	signing := store.Signing{Key: key, Feed: feed, Memory: memory}
+	signing := store.Signing{Key: key, Feed: feed, StateDir: state}
 	st := openToSign(t, original, signing)
 	publish(t, st, 9)
 	require.NoError(t, os.CopyFS(copied, os.DirFS(original)))
@@ -403,7 +403,7 @@ func TestACopyIsRecognised(t *testing.T) {
 	fresh := openToSign(t, t.TempDir(), signing)
 	change(t, fresh, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), store.ErrCopy) })
 	other = signing
-	other.Memory = store.Memory{}
+	other.StateDir = ""
 	publish(t, openToSign(t, t.TempDir(), other), 9)
 }
 
