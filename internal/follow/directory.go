@@ -211,6 +211,9 @@ func (d *directory) begin(ctx context.Context, f file, t *tree.Tree) (*os.Root, 
 			return nil, err
 		}
 	}
+	if err := d.checkWay(f); err != nil {
+		return nil, err
+	}
 	if err := d.checkPlace(ctx, &f); err != nil {
 		return nil, err
 	}
@@ -251,6 +254,26 @@ func (d *directory) chooseMarker(f *file) error {
 		f.Marker = name
 	case !d.isMarker(name):
 		d.logger.Warn("marker not written: its name is taken", "version", f.Version.String(), "file", d.full(name))
+	}
+	return nil
+}
+
+// checkWay returns an error matching errForeign if the way to the path of f is a symbolic link that
+// leads out of the output directory: nothing is written there.
+func (d *directory) checkWay(f file) error {
+	for at, c := range f.Path {
+		if c != '/' {
+			continue
+		}
+		dir := f.Path[:at]
+		info, err := d.root.Lstat(dir)
+		if err != nil {
+			return nil //nolint:nilerr // it is made, or reported then
+		}
+		if _, err = d.root.Stat(dir); err != nil && info.Mode()&fs.ModeSymlink != 0 {
+			return fmt.Errorf("%w: %s is a symbolic link that leads out of the output directory, or to nothing; "+
+				"remove it, or follow into the directory that it leads to", errForeign, d.full(dir))
+		}
 	}
 	return nil
 }

@@ -122,7 +122,8 @@ func (h Hook) claim(ctx context.Context) (*os.File, error) {
 			return lock, err
 		}
 		if !waited {
-			h.Logger.Warn("earlier command is still running, waiting for its end", "lock", h.Lock)
+			h.Logger.Warn("earlier command is still running, waiting for its end", "lock", h.Lock,
+				"hint", "a process that is to outlive its command has to close descriptor 3 (3>&-)")
 		}
 		select {
 		case <-ctx.Done():
@@ -142,7 +143,8 @@ func (h Hook) isOver() bool {
 }
 
 // Environment returns env without shardcast's own settings, which may hold passwords of
-// servers, and which a hook that runs shardcast would otherwise take for its own.
+// servers, and which a hook that runs shardcast would otherwise take for its own. Those of the whole
+// machine stay, such as HTTP_PROXY, which a hook needs to reach the network.
 func Environment(env []string) []string {
 	var left []string
 	for _, setting := range env {
