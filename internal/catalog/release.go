@@ -72,6 +72,16 @@ func (c *Catalog) Release() (Release, error) {
 	return r.last, nil
 }
 
+// Listed returns what release.txt says, see [Release.List]. The error matches [fs.ErrNotExist] if
+// there is none.
+func (c *Catalog) Listed() (release.Release, error) {
+	r, err := c.Release()
+	if err != nil {
+		return release.Release{}, err
+	}
+	return r.List()
+}
+
 // glance is the look of a file from outside.
 type glance struct {
 	info  fs.FileInfo // nil if it was missing

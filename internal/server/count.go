@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/overview"
 	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/wire"
 )
@@ -32,19 +33,18 @@ type counting struct {
 	next    http.Handler
 	metrics *metrics.Metrics
 	log     *accessLog
-	readers *readers // nil without a status page
-	swarms  bool     // nodes of a swarm read here
+	readers *overview.Overview // nil without a status page
+	swarms  bool               // nodes of a swarm read here
 }
 
 // newCounting returns a function that wraps a handler, unless the options count and show
 // nothing.
-func newCounting(opts Options, page *statusPage, swarms bool) func(next http.Handler) http.Handler {
-	if opts.Metrics == nil && opts.AccessLog == nil && page == nil {
+func newCounting(opts Options, seen *overview.Overview, swarms bool) func(next http.Handler) http.Handler {
+	if opts.Metrics == nil && opts.AccessLog == nil && seen == nil {
 		return func(next http.Handler) http.Handler { return next }
 	}
-	c := counting{metrics: opts.Metrics, log: newAccessLog(opts.AccessLog, opts.Logger), swarms: swarms}
-	if page != nil {
-		c.readers = &page.readers
+	c := counting{
+		metrics: opts.Metrics, log: newAccessLog(opts.AccessLog, opts.Logger), readers: seen, swarms: swarms,
 	}
 	return func(next http.Handler) http.Handler {
 		one := c
@@ -68,8 +68,8 @@ type counted struct {
 	request *http.Request
 	target  target
 	counter metrics.Request
-	reader  *reader // of a shard that is being sent, or nil
-	peer    bool    // a peer reads it
+	reader  *overview.Reader // of a shard that is being sent, or nil
+	peer    bool             // a peer reads it
 	begun   time.Time
 	status  int
 	bytes   int64
@@ -84,7 +84,7 @@ func (c *counted) end() {
 		c.by.log.write(c) // first: each counted answer is in the log
 	}
 	c.counter.End(c.status)
-	c.reader.end()
+	c.reader.End()
 }
 
 // Unwrap is for [http.ResponseController].
@@ -95,7 +95,7 @@ func (c *counted) WriteHeader(status int) {
 	if c.status == 0 {
 		c.status = status
 		if c.target.kind == kindShard && c.request.Method == http.MethodGet && status < http.StatusMultipleChoices {
-			c.reader = c.by.readers.begin(c.request.RemoteAddr, c.target.asker.reader.Name, c.target.version)
+			c.reader = c.by.readers.Begin(c.request.RemoteAddr, c.target.asker.reader.Name, c.target.version)
 			c.peer = c.by.swarms && c.request.Header.Get(wire.SwarmHeader) == swarm.AsPeer
 		}
 	}
@@ -139,5 +139,5 @@ func (c *counted) sent(bytes int64) {
 	if c.peer {
 		c.counter.ToPeer(bytes)
 	}
-	c.reader.sent(bytes)
+	c.reader.Sent(bytes)
 }

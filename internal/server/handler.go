@@ -17,6 +17,7 @@ import (
 	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/overview"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/wire"
 )
@@ -27,7 +28,7 @@ type handler struct {
 	admin    http.Handler // of a second address, or nil
 	gate     *gate
 	listings *listings
-	status   *statusPage // nil for none
+	overview *overview.Overview // nil for none
 }
 
 // newHandler returns a handler that holds requests until over is closed, and none if over
@@ -67,12 +68,11 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 			endpoints[kindMetrics] = scrape{opts.Metrics}.answer
 			opts.Metrics.Measure(measuring{c, health, opts.Members, opts.Logger}.measure)
 		}
-		if opts.Status != nil {
-			h.status = newStatusPage(opts, health, swarming != nil)
-			endpoints[kindStatus] = h.status.answer
+		if h.overview = newOverview(opts, health); h.overview != nil {
+			endpoints[kindStatus] = statusPage{h.overview}.answer
 		}
 	}
-	chain := newChain(opts, h.status, swarming != nil)
+	chain := newChain(opts, h.overview, swarming != nil)
 	if opts.AdminAddr == "" {
 		h.chain = chain(endpoints, opts.Tokens)
 		return h
@@ -89,9 +89,9 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 }
 
 // newChain returns a function that puts a chain of handlers before endpoints.
-func newChain(opts Options, page *statusPage, swarms bool) func([kinds]endpoint, *Tokens) http.Handler {
+func newChain(opts Options, seen *overview.Overview, swarms bool) func([kinds]endpoint, *Tokens) http.Handler {
 	exhausted := new(occasional)
-	counted := newCounting(opts, page, swarms)
+	counted := newCounting(opts, seen, swarms)
 	return func(endpoints [kinds]endpoint, tokens *Tokens) http.Handler {
 		var chain http.Handler = answering{endpoints, opts.Logger, exhausted}
 		if tokens != nil {

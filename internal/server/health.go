@@ -14,7 +14,6 @@ import (
 
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/metrics"
-	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/wire"
 )
@@ -55,21 +54,11 @@ func (h health) readiness(w http.ResponseWriter, r *http.Request, _ target) erro
 		return nil
 	}
 	text := []byte(wire.Healthy)
-	if list, err := listed(h.catalog); err == nil && list.ExpiredAt(time.Now()) {
+	if list, err := h.catalog.Listed(); err == nil && list.ExpiredAt(time.Now()) {
 		text = fmt.Appendf(text, "release expired at %s\n", list.Expires.Format(time.RFC3339))
 	}
 	serveText(w, r, plainText, text)
 	return nil
-}
-
-// listed returns what the release of c says, which nobody has verified here. The error matches
-// [fs.ErrNotExist] if there is none.
-func listed(c *catalog.Catalog) (release.Release, error) {
-	r, err := c.Release()
-	if err != nil {
-		return release.Release{}, err
-	}
-	return r.List()
 }
 
 // scrape is the endpoint of the metrics.
@@ -108,7 +97,7 @@ func (m measuring) measure() metrics.Server {
 	s.Arriving, s.Missing = int64(arriving), int64(missing)
 	s.Ready = m.health.unready() == nil
 	s.Peers = int64(m.members.Count())
-	if list, err := listed(m.catalog); err == nil {
+	if list, err := m.catalog.Listed(); err == nil {
 		s.Release = &metrics.Signed{Seq: list.Seq, Issued: list.Issued, Expires: list.Expires}
 	}
 	return s

@@ -166,7 +166,7 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 		return nil
 	})
 	group.Go(func() error {
-		handler.status.follow(ctx)
+		handler.overview.Follow(ctx)
 		return nil
 	})
 	group.Go(func() error {

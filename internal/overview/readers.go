@@ -1,4 +1,4 @@
-package server
+package overview
 
 import (
 	"cmp"
@@ -30,7 +30,7 @@ const (
 // readers are the clients that receive shards. A nil one knows none.
 type readers struct {
 	mu           sync.Mutex // guards what follows
-	each         map[readerKey]*reader
+	each         map[readerKey]*Reader
 	before, last time.Time // of the last two marks
 }
 
@@ -40,8 +40,9 @@ type readerKey struct {
 	version shard.Version
 }
 
-// reader is one client of one version. A nil one is allowed, and counts nothing.
-type reader struct {
+// A Reader is one client that receives shards of one version. A nil one is allowed, and counts
+// nothing.
+type Reader struct {
 	all   *readers
 	since time.Time
 	bytes atomic.Int64
@@ -53,7 +54,7 @@ type reader struct {
 }
 
 // begin notes that remote, with a token of that name, receives a shard of a version. It returns nil beyond maxReaders.
-func (r *readers) begin(remote, name string, version shard.Version) *reader {
+func (r *readers) begin(remote, name string, version shard.Version) *Reader {
 	if r == nil {
 		return nil
 	}
@@ -70,22 +71,22 @@ func (r *readers) begin(remote, name string, version shard.Version) *reader {
 		if len(r.each) >= maxReaders {
 			return nil
 		}
-		one = &reader{all: r, since: now}
+		one = &Reader{all: r, since: now}
 		r.each[key] = one
 	}
 	one.transfers++
 	return one
 }
 
-// sent counts bytes to the reader.
-func (r *reader) sent(bytes int64) {
+// Sent counts bytes to the reader.
+func (r *Reader) Sent(bytes int64) {
 	if r != nil {
 		r.bytes.Add(bytes)
 	}
 }
 
-// end notes the end of one transfer.
-func (r *reader) end() {
+// End notes the end of one transfer.
+func (r *Reader) End() {
 	if r == nil {
 		return
 	}
@@ -96,13 +97,13 @@ func (r *reader) end() {
 }
 
 // forgetIdle removes idle readers from each.
-func forgetIdle(each map[readerKey]*reader, now time.Time) {
-	maps.DeleteFunc(each, func(_ readerKey, one *reader) bool {
+func forgetIdle(each map[readerKey]*Reader, now time.Time) {
+	maps.DeleteFunc(each, func(_ readerKey, one *Reader) bool {
 		return one.transfers == 0 && now.Sub(one.ended) > readerIdle
 	})
 }
 
-// mark notes the bytes of each reader, every [status.SampleEvery].
+// mark notes the bytes of each Reader, every [status.SampleEvery].
 func (r *readers) mark(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

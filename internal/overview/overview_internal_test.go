@@ -1,9 +1,8 @@
-package server
+package overview
 
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -36,38 +35,40 @@ func TestThePageShowsTheNetworkAloneOfAPublicClient(t *testing.T) {
 	assert.Equal(t, "unknown", publicName(netip.Addr{}))
 }
 
-// page returns the status page of an origin, and the number of its looks.
-func page(t *testing.T) (*statusPage, *atomic.Int64) {
+// ready is why a server is not ready that is.
+func ready() error { return nil }
+
+// origin returns the overview of an origin, and the number of its looks.
+func origin(t *testing.T) (*Overview, *atomic.Int64) {
 	t.Helper()
 	st, err := store.Open(t.TempDir(), store.Origin)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = st.Close() })
 	var looks atomic.Int64
-	h := newHandler(Options{
-		Catalog: catalog.New(st, nil), Metrics: metrics.New("origin", ""), Logger: slog.New(slog.DiscardHandler),
-		Status: &Status{Upstreams: func() []status.Upstream { looks.Add(1); return nil }},
-	}, nil)
-	return h.status, &looks
+	return New(Options{
+		Role: "origin", Catalog: catalog.New(st, nil), Metrics: metrics.New("origin", ""), Unready: ready,
+		Upstreams: func() []status.Upstream { looks.Add(1); return nil },
+	}), &looks
 }
 
 func TestManyRequestsShareOneLookASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, looks := page(t)
+		o, looks := origin(t)
 		var all sync.WaitGroup
 		for range 100 {
 			all.Go(func() {
-				got, err := p.look(t.Context())
-				assert.NotEmpty(t, got.page, err)
+				got, err := o.Look(t.Context())
+				assert.NotEmpty(t, got.Page, err)
 			})
 		}
 		all.Wait()
 		assert.EqualValues(t, 1, looks.Load())
-		time.Sleep(statusEvery - time.Millisecond)
-		_, err := p.look(t.Context())
+		time.Sleep(lookEvery - time.Millisecond)
+		_, err := o.Look(t.Context())
 		require.NoError(t, err)
 		assert.EqualValues(t, 1, looks.Load())
 		time.Sleep(time.Millisecond)
-		_, err = p.look(t.Context())
+		_, err = o.Look(t.Context())
 		require.NoError(t, err)
 		assert.EqualValues(t, 2, looks.Load())
 	})
@@ -75,10 +76,10 @@ func TestManyRequestsShareOneLookASecond(t *testing.T) {
 
 func TestALongRestFollowsALongLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, looks := page(t)
-		p.opts.Status.Upstreams = func() []status.Upstream { looks.Add(1); time.Sleep(time.Second); return nil }
+		o, looks := origin(t)
+		o.opts.Upstreams = func() []status.Upstream { looks.Add(1); time.Sleep(time.Second); return nil }
 		for range 4 {
-			_, err := p.look(t.Context())
+			_, err := o.Look(t.Context())
 			require.NoError(t, err)
 			time.Sleep(9 * time.Second)
 		}
@@ -87,49 +88,49 @@ func TestALongRestFollowsALongLook(t *testing.T) {
 }
 
 func TestARequestThatEndsDoesNotWaitForALook(t *testing.T) {
-	p, _ := page(t)
-	p.turn <- struct{}{} // a look that does not end
+	o, _ := origin(t)
+	o.turn <- struct{}{} // a look that does not end
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := p.look(ctx)
+	_, err := o.Look(ctx)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
 func TestThroughputIsRecordedWhileTheServerRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, _ := page(t)
+		o, _ := origin(t)
 		ctx, cancel := context.WithCancel(t.Context())
-		go p.follow(ctx)
+		go o.Follow(ctx)
 		synctest.Wait()
-		request := p.opts.Metrics.Begin(metrics.Shard)
-		one := p.readers.begin("10.0.0.1:99", "", 7)
+		request := o.opts.Metrics.Begin(metrics.Shard)
+		one := o.readers.begin("10.0.0.1:99", "", 7)
 		time.Sleep(time.Second) // so that no byte is sent at a mark
 		for range 3 {
 			time.Sleep(status.SampleEvery)
 			request.Sent(5000)
-			one.sent(5000)
+			one.Sent(5000)
 			synctest.Wait()
 		}
 		time.Sleep(status.SampleEvery)
 		synctest.Wait()
 		var sent []int64
 		var s status.Status
-		p.count(time.Now(), &s)
+		o.count(time.Now(), &s)
 		for _, sample := range s.Throughput.Samples {
 			sent = append(sent, sample.Sent)
 		}
 		assert.Equal(t, []int64{0, 1000, 1000, 1000}, sent)
-		downloads, more := p.readers.downloads(time.Now())
+		downloads, more := o.readers.downloads(time.Now())
 		require.Len(t, downloads, 1)
 		assert.Zero(t, more)
 		assert.EqualValues(t, 15_000, downloads[0].Sent)
 		assert.EqualValues(t, 5000/6, downloads[0].Speed, "over the last six seconds")
-		one.end()
+		one.End()
 		time.Sleep(readerIdle)
-		downloads, _ = p.readers.downloads(time.Now())
+		downloads, _ = o.readers.downloads(time.Now())
 		assert.Len(t, downloads, 1, "the client may ask for the next shard")
 		time.Sleep(time.Millisecond)
-		downloads, _ = p.readers.downloads(time.Now())
+		downloads, _ = o.readers.downloads(time.Now())
 		assert.Empty(t, downloads)
 		cancel()
 		synctest.Wait()
@@ -137,67 +138,67 @@ func TestThroughputIsRecordedWhileTheServerRuns(t *testing.T) {
 }
 
 func TestOfManyReadersTheFastestAreShown(t *testing.T) {
-	p, _ := page(t)
+	o, _ := origin(t)
 	for i := range maxReaders + 100 {
-		one := p.readers.begin(fmt.Sprintf("10.0.%d.%d:1", i/256, i%256), "", 7)
-		one.sent(int64(i))
+		one := o.readers.begin(fmt.Sprintf("10.0.%d.%d:1", i/256, i%256), "", 7)
+		one.Sent(int64(i))
 		if i >= maxReaders {
 			assert.Nil(t, one, "a client beyond the bound has no row")
 		}
-		one.end()
+		one.End()
 	}
-	p.readers.begin("10.0.0.0:2", "", 7).sent(1 << 20)
-	shown, more := p.readers.downloads(time.Now())
+	o.readers.begin("10.0.0.0:2", "", 7).Sent(1 << 20)
+	shown, more := o.readers.downloads(time.Now())
 	assert.Len(t, shown, status.MaxDownloads)
 	assert.Equal(t, maxReaders-status.MaxDownloads, more)
 	assert.Equal(t, "10.0.0.0", shown[0].Client)
 	assert.Equal(t, 1, shown[0].Transfers)
-	p.readers.mark(time.Now().Add(readerIdle + time.Second))
-	assert.Len(t, p.readers.each, 1)
-	assert.NotNil(t, p.readers.begin("10.0.77.77:1", "", 7), "a row is free again")
-	assert.NotNil(t, p.readers.begin("[::ffff:10.0.0.0]:3", "", 7))
-	assert.Len(t, p.readers.each, 2, "an address is the same in either form")
+	o.readers.mark(time.Now().Add(readerIdle + time.Second))
+	assert.Len(t, o.readers.each, 1)
+	assert.NotNil(t, o.readers.begin("10.0.77.77:1", "", 7), "a row is free again")
+	assert.NotNil(t, o.readers.begin("[::ffff:10.0.0.0]:3", "", 7))
+	assert.Len(t, o.readers.each, 2, "an address is the same in either form")
 }
 
 func TestTheSpeedOfAReaderIsThatOfTheLastSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, _ := page(t)
-		p.readers.mark(time.Now())
+		o, _ := origin(t)
+		o.readers.mark(time.Now())
 		time.Sleep(time.Second)
-		one := p.readers.begin("10.0.0.1:99", "", 7)
+		one := o.readers.begin("10.0.0.1:99", "", 7)
 		speed := func() int64 {
-			shown, _ := p.readers.downloads(time.Now())
+			shown, _ := o.readers.downloads(time.Now())
 			return shown[0].Speed
 		}
-		one.sent(1000)
+		one.Sent(1000)
 		assert.EqualValues(t, 1000, speed(), "the first bytes are no speed")
 		time.Sleep(2 * time.Second)
 		assert.EqualValues(t, 500, speed())
 		time.Sleep(2 * time.Second)
-		p.readers.mark(time.Now())
+		o.readers.mark(time.Now())
 		assert.EqualValues(t, 250, speed(), "since the beginning")
 		time.Sleep(5 * time.Second)
-		p.readers.mark(time.Now())
+		o.readers.mark(time.Now())
 		time.Sleep(time.Second)
 		assert.EqualValues(t, 0, speed(), "the first seconds are forgotten")
 		time.Sleep(4 * time.Second)
-		one.sent(1000)
+		one.Sent(1000)
 		assert.EqualValues(t, 100, speed())
 	})
 }
 
 func TestSamplesAreOfTheLastTenMinutes(t *testing.T) {
-	p, _ := page(t)
+	o, _ := origin(t)
 	begun := time.Now()
 	// recorded returns the samples that a look finds so much later.
 	recorded := func(later time.Duration) []status.Sample {
 		var s status.Status
-		p.count(begun.Add(later), &s)
+		o.count(begun.Add(later), &s)
 		return s.Throughput.Samples
 	}
 	assert.Equal(t, []status.Sample{}, recorded(0), "a list in JSON")
 	for i := range 200 {
-		p.mark(begun.Add(time.Duration(i+1) * status.SampleEvery))
+		o.mark(begun.Add(time.Duration(i+1) * status.SampleEvery))
 	}
 	const end = 200 * status.SampleEvery
 	all := recorded(end)
@@ -209,25 +210,25 @@ func TestSamplesAreOfTheLastTenMinutes(t *testing.T) {
 	assert.Len(t, recorded(end+5*time.Minute), 60, "older samples are left out, also when nothing marks")
 	assert.Empty(t, recorded(end+time.Hour))
 	for i := range 1000 {
-		p.mark(begun.Add(end + time.Duration(i)*time.Millisecond))
+		o.mark(begun.Add(end + time.Duration(i)*time.Millisecond))
 	}
 	assert.Len(t, recorded(end+time.Second), status.MaxSamples, "however often it is marked")
 }
 
 func TestAMiddlesSamplesAddUpAllThatComesIn(t *testing.T) {
-	p, _ := page(t)
+	o, _ := origin(t)
 	m := metrics.New("middle", "")
 	m.Follow([]string{"http://a", "http://b"}, func() []metrics.Upstream { return make([]metrics.Upstream, 2) })
-	p.opts.Metrics = m
-	p = newStatusPage(p.opts, p.health, false)
+	o.opts.Metrics = m
+	o = New(o.opts)
 	begun := time.Now()
-	p.mark(begun.Add(status.SampleEvery))
+	o.mark(begun.Add(status.SampleEvery))
 	m.Received(0, 1000)
 	m.Received(1, 500)
 	m.Received(-1, 100)
-	p.mark(begun.Add(2 * status.SampleEvery))
+	o.mark(begun.Add(2 * status.SampleEvery))
 	var s status.Status
-	p.count(begun.Add(2*status.SampleEvery), &s)
+	o.count(begun.Add(2*status.SampleEvery), &s)
 	require.Len(t, s.Throughput.Samples, 2)
 	assert.EqualValues(t, 0, *s.Throughput.Samples[0].Received)
 	assert.EqualValues(t, 320, *s.Throughput.Samples[1].Received)
@@ -239,12 +240,12 @@ func TestAnArrivingVersionIsExpectedByItsOwnSpeed(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = st.Close() })
 		board := relay.NewBoard()
-		p := newStatusPage(Options{Catalog: catalog.New(st, board), Status: &Status{Role: "middle"}}, health{}, false)
+		o := New(Options{Role: "middle", Catalog: catalog.New(st, board), Unready: ready})
 		m := shard.Manifest{Size: 1000, ShardSize: 1000, Digest: shard.Digest{7}, Shards: make([]shard.Digest, 1)}
 		first, second := board.Begin(distfile.Entry{Version: 1, Digest: m.Digest}, m, 1, nil),
 			board.Begin(distfile.Entry{Version: 2, Digest: m.Digest}, m, 1, nil)
 		expected := func() [2]status.Version {
-			s, err := p.all(time.Now())
+			s, err := o.all(time.Now())
 			require.NoError(t, err)
 			return [2]status.Version{s.Versions[1], s.Versions[0]}
 		}
@@ -252,14 +253,14 @@ func TestAnArrivingVersionIsExpectedByItsOwnSpeed(t *testing.T) {
 			assert.Nil(t, v.Speed, "not known yet")
 		}
 		begun := time.Now()
-		p.mark(begun)
+		o.mark(begun)
 		first.Shard(1).Begin()
 		second.Shard(1).Begin()
 		for i := range int64(8) {
 			time.Sleep(status.SampleEvery)
 			first.Shard(1).Wrote(disk.Range{From: 100 * i, To: 100 * (i + 1)})
 			second.Shard(1).Wrote(disk.Range{From: 10 * i, To: 10 * (i + 1)})
-			p.mark(time.Now())
+			o.mark(time.Now())
 		}
 		got := expected()
 		assert.EqualValues(t, 20, *got[0].Speed)
@@ -267,7 +268,7 @@ func TestAnArrivingVersionIsExpectedByItsOwnSpeed(t *testing.T) {
 		assert.EqualValues(t, 2, *got[1].Speed)
 		for range arrivalMarks {
 			time.Sleep(status.SampleEvery)
-			p.mark(time.Now())
+			o.mark(time.Now())
 		}
 		got = expected()
 		assert.Zero(t, *got[0].Speed, "its last bytes are forgotten")
