@@ -28,7 +28,7 @@ time; each waits for its turn. With - as PATH broadcast reads a file from stdin.
 It shows its progress on stderr.`,
 		Example: `  shardcast-origin broadcast weights.safetensors --data-dir ./data
   shardcast-origin broadcast step_1200 --label step=1200 --exclude optim.pt
-  shardcast-origin broadcast step_1200 --sign-key publisher.key --feed weights.example.org/llama
+  shardcast-origin broadcast step_1200 --sign-key publisher.key --feed llama
   pg_dump app | shardcast-origin broadcast - --name app.sql`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
