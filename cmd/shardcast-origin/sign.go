@@ -20,9 +20,9 @@ func (c *command) signCommand() *cobra.Command {
 		Use:   "sign [VERSION...]",
 		Short: "Sign the versions of a data directory anew",
 		Long: `sign renews the signature of the versions that the last one lists, less those
-that are gone, so that readers see that nothing newer is withheld from them. Each
-VERSION is taken in after all its bytes were read; with --adopt all of a data
-directory are that has no signature yet. 'broadcast --sign-key' signs by itself.`,
+that are gone, so that readers see that nothing newer is withheld from them.
+Each VERSION is taken in after all its bytes were read; with --adopt all of a
+data directory are that has no signature yet. broadcast signs by itself.`,
 		Example: `  shardcast-origin sign --data-dir ./data --sign-key publisher.key --every 1d
   shardcast-origin sign v7 --data-dir ./data --sign-key publisher.key
   shardcast-origin sign --adopt --sign-key publisher.key --feed llama`,
@@ -85,8 +85,8 @@ func (c *command) keygenCommand() *cobra.Command {
 		Use:   "keygen --key-file FILE",
 		Short: "Make a pair of keys to sign versions with",
 		Long: `keygen makes a private key of minisign in FILE, encrypted by a password, and the
-public one beside it, with .pub in place of .key. It replaces no file. On stdout it
-prints the flags for those that read: with --feed both that belong together.`,
+public one beside it, with .pub in place of .key. It replaces no file. On stdout
+it prints the flags for those that read: with --feed both that belong together.`,
 		Example: `  shardcast-origin keygen --key-file publisher.key --feed llama`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
