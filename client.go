@@ -21,6 +21,7 @@ import (
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/trust"
 )
 
 // Latest is the version that stands for the newest one on offer.
@@ -35,6 +36,9 @@ type ClientOptions struct {
 	// tie the first. [Latest] and [Client.Follow] take up what more than half of the servers
 	// list, and of two what the first lists.
 	Servers []string
+
+	// Trust names the publisher whose word counts, in place of what servers list.
+	Trust TrustOptions
 
 	// Quorum is the number of servers that have to list a version for Latest and Follow, if
 	// that is more. Zero asks for no more.
@@ -120,6 +124,9 @@ type Version struct {
 	// from the network.
 	Labels map[string]string
 
+	// Signed says that the publisher of [TrustOptions] lists the version.
+	Signed bool
+
 	// Directory says that the version is a directory.
 	Directory bool
 
@@ -157,8 +164,8 @@ type Result struct {
 	// Input.
 	Path string
 
-	// Verified is what vouches for the bytes: [VerifiedWhole], or [VerifiedShards] for a part
-	// of a directory. It is empty for a broadcast.
+	// Verified is what vouches for the bytes: [VerifiedSigned] with a key, or else
+	// [VerifiedWhole], or [VerifiedShards] for a part of a directory. It is empty for a broadcast.
 	Verified string
 
 	// Progress is the final progress.
@@ -167,14 +174,16 @@ type Result struct {
 
 // What vouches for the bytes of a [Result].
 const (
-	VerifiedWhole  = "whole"  // the digest of the whole
-	VerifiedShards = "shards" // the digests of its shards
+	VerifiedSigned = client.VerifiedSigned // the publisher's signature
+	VerifiedWhole  = client.VerifiedWhole  // the digest of the whole that servers list
+	VerifiedShards = client.VerifiedShards // the digests of its shards that most servers state
 )
 
 // A Client lists and downloads versions. Its methods may be called from any
 // goroutine.
 type Client struct {
 	pool      *fetch.Pool
+	keeper    *trust.Keeper // or nil
 	client    *client.Client
 	outputDir string
 	wait      time.Duration
@@ -199,15 +208,20 @@ func NewClient(opts ClientOptions) (*Client, error) {
 		return nil, err
 	}
 	logger := loggerOr(opts.Logger)
+	keeper, err := opts.Trust.keeper(stateDir("", ""), logger)
+	if err != nil {
+		return nil, err
+	}
 	pool, err := opts.Fetch.pool(opts.Servers, opts.ServerPort, fetch.Options{
-		Quorum: opts.Quorum, Swarm: opts.Swarm.Enabled, SwarmAllow: opts.Swarm.Allow, Logger: logger,
+		Quorum: opts.Quorum, Keeper: keeper, Swarm: opts.Swarm.Enabled, SwarmAllow: opts.Swarm.Allow, Logger: logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	c := &Client{
-		pool: pool, client: client.New(pool, logger), outputDir: cmp.Or(opts.OutputDir, DefaultOutputDir),
-		wait: opts.Wait, noResume: opts.NoResume, replace: opts.Replace, files: opts.Files, logger: logger,
+		pool: pool, keeper: keeper, client: client.New(pool, logger),
+		outputDir: cmp.Or(opts.OutputDir, DefaultOutputDir),
+		wait:      opts.Wait, noResume: opts.NoResume, replace: opts.Replace, files: opts.Files, logger: logger,
 	}
 	for _, path := range opts.Seeds {
 		c.seeds = append(c.seeds, client.Seed{Path: path})
@@ -262,6 +276,7 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 			versions[i] = versionOf(l.Entry.Version, *m)
 			versions[i].Shards = l.Entry.Count
 		}
+		versions[i].Signed = l.Signed
 	}
 	return versions, nil
 }
@@ -324,11 +339,9 @@ func (c *Client) download(ctx context.Context, version string, d client.Download
 		return Result{}, err
 	}
 	got := Result{
-		Version: versionOf(entry.Version, m), Path: path, Verified: VerifiedWhole, Progress: c.progressOf(went),
+		Version: versionOf(entry.Version, m), Path: path, Verified: c.client.Verified(d), Progress: c.progressOf(went),
 	}
-	if d.Files != nil {
-		got.Verified = VerifiedShards
-	}
+	got.Version.Signed = c.pool.Signed()
 	if d.To != nil {
 		got.Path = ""
 	}

@@ -94,7 +94,7 @@ func (c *Client) Follow(ctx context.Context, opts FollowOptions) iter.Seq2[Resul
 				return more
 			}
 			version := versionOf(got.Entry.Version, got.Manifest)
-			version.Shards = got.Entry.Count
+			version.Shards, version.Signed = got.Entry.Count, c.pool.Signed()
 			more = yield(Result{Version: version, Path: got.Path, Progress: c.progressOf(got.Progress)}, nil)
 			return more
 		})

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/fetch"
@@ -23,6 +24,10 @@ type MiddleOptions struct {
 	// name, as they change. The middle takes up the versions that more than half of them
 	// list, and of two those of the first; those that have been down for a minute do not count.
 	Upstreams []string
+
+	// Trust names the publisher whose word counts, in place of what upstreams list. Without it
+	// the middle relays the release that most upstreams serve, and believes none.
+	Trust TrustOptions
 
 	// Quorum is the number of upstreams that have to list a version, if that is more. Zero
 	// asks for no more.
@@ -127,14 +132,19 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	if err := opts.Access.serve(&serving, logger); err != nil {
 		return nil, err
 	}
+	dir := cmp.Or(opts.DataDir, DefaultMiddleDir)
+	keeper, err := opts.Trust.keeper(filepath.Join(dir, store.PrivateName), logger)
+	if err != nil {
+		return nil, err
+	}
 	pool, err := opts.Fetch.pool(opts.Upstreams, opts.UpstreamPort, fetch.Options{
-		Quorum: opts.Quorum, Releases: true,
+		Quorum: opts.Quorum, Releases: true, Keeper: keeper,
 		Swarm: opts.Swarm.Enabled, SwarmAllow: opts.Swarm.Allow, Metrics: serving.Metrics, Logger: logger,
 	})
 	if err != nil {
 		return nil, err
 	}
-	st, err := store.Open(cmp.Or(opts.DataDir, DefaultMiddleDir), store.Middle)
+	st, err := store.Open(dir, store.Middle)
 	if err != nil {
 		pool.Close()
 		return nil, err

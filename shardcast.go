@@ -144,6 +144,10 @@ type FetchOptions struct {
 	// refused with [ErrTooLarge] before its first byte. Zero means no limit.
 	MaxSize int64
 
+	// VerifyStream has the digest of the whole of a signed version computed, too, although its
+	// shards are verified by the publisher's word. It has no effect without a key.
+	VerifyStream bool
+
 	// RootCAs sign the certificates of https:// servers. Nil means those that the system
 	// trusts.
 	RootCAs *x509.CertPool
@@ -179,7 +183,7 @@ func (o FetchOptions) pool(servers []string, port int, others fetch.Options) (*f
 		o.FastAttempts
 	others.FastWait, others.SlowWait, others.Concurrency, others.LimitRate = o.FastWait, o.SlowWait, o.Concurrency,
 		o.LimitRate
-	others.RootCAs, others.MaxSize = o.RootCAs, o.MaxSize
+	others.RootCAs, others.MaxSize, others.VerifyStream = o.RootCAs, o.MaxSize, o.VerifyStream
 	pool, err := fetch.New(others)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)

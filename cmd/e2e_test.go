@@ -198,6 +198,9 @@ func TestScripts(t *testing.T) {
 			"panels":      panels,
 			"exists-soon": existsSoon,
 			"same":        same,
+			"keypair":     keypair,
+			"forge":       forge,
+			"spoil":       spoil,
 			"soak":        soak,
 			"settled":     settled,
 			"tally":       tally,
@@ -218,6 +221,7 @@ type world struct {
 	servers map[string]*server
 	proxies map[string]*proxy
 	answers map[string]<-chan string // to requests
+	forged  uint64                   // the sequence number of the last release
 }
 
 type worldKey struct{}

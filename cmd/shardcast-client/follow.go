@@ -30,6 +30,9 @@ type following struct {
 	execTimeout time.Duration
 }
 
+// followDir is the directory, in the output directory, of what a follow has to remember.
+const followDir = ".shardcast-follow"
+
 func followCommand(logger func(io.Writer) *slog.Logger) *cobra.Command {
 	f := &following{download: download{progress: progress.Auto, logger: logger}}
 	follow := &cobra.Command{
@@ -64,6 +67,7 @@ given.`,
 	flags.BoolVar(&d.opts.NoResume, "no-resume", false, "begin each download afresh, without an earlier partial file")
 	d.addSeeds(flags)
 	cli.Under(flags, cli.Fetch)
+	d.addTrust(flags, ".shardcast-follow in --output-dir")
 	flags.StringVar(&d.opts.OutputDir, "output-dir", shardcast.DefaultOutputDir, "`DIRECTORY` of the versions")
 	cli.Note(flags, "output-dir", "The client makes a missing one.")
 	flags.StringVar(&opts.Template, "output-template", shardcast.DefaultTemplate,
@@ -101,9 +105,17 @@ func (f *following) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	trust := &f.download.opts.Trust
+	if len(trust.Keys) > 0 && trust.StateDir == "" {
+		trust.StateDir = filepath.Join(f.download.opts.OutputDir, followDir)
+	}
 	s, err := f.download.begin(cmd)
 	if err != nil {
 		return err
+	}
+	if f.exec != "" && len(trust.Keys) == 0 {
+		s.logger.Warn("the command of --exec runs for whatever servers list",
+			"hint", "with --key it runs for what the publisher has signed")
 	}
 	defer func() { err = errors.Join(err, s.client.Close()) }()
 	hint := "run the same command again to go on"
@@ -193,7 +205,7 @@ func (f *following) command(ctx context.Context, got shardcast.Result, logger *s
 	}
 	command := hook.Hook{
 		Command: f.exec, Timeout: f.execTimeout, Logger: logger,
-		Lock: filepath.Join(f.download.opts.OutputDir, ".shardcast-follow", "hook.lock"),
+		Lock: filepath.Join(f.download.opts.OutputDir, followDir, "hook.lock"),
 	}
 	if err := command.Run(ctx, environment(got.Version, path)...); err != nil {
 		return fmt.Errorf("%s: %w", f.exec, err)

@@ -92,6 +92,7 @@ not listed yet. It shows its progress on stderr.`,
 	flags.BoolVar(&d.opts.NoResume, "no-resume", false, "begin afresh, without an earlier file or partial file")
 	d.addSeeds(flags)
 	cli.Under(flags, cli.Fetch)
+	d.addTrust(flags, userState)
 	d.addShared(flags)
 	d.peers.addSeed(flags)
 	cli.Under(flags, cli.Swarm)
@@ -101,6 +102,14 @@ not listed yet. It shows its progress on stderr.`,
 	cli.AddTerms(root, cli.Files, ".FILE.shardcast-part", "The partial file of a download to FILE, beside it.")
 	root.AddCommand(followCommand(d.logger), verifyCommand(d.logger))
 	return root
+}
+
+// userState is the default of --state-dir in words.
+const userState = "~/.local/state/shardcast"
+
+// addTrust adds the flags of the publisher's key.
+func (d *download) addTrust(flags *pflag.FlagSet, state string) {
+	cli.TrustFlags(flags, &d.opts.Trust, state, &d.opts.Fetch.VerifyStream)
 }
 
 // addSeeds adds --seed.
@@ -261,6 +270,15 @@ func (d *download) printList(ctx context.Context, c *shardcast.Client, out io.Wr
 	if err != nil {
 		return err
 	}
+	var release shardcast.Release
+	if len(d.opts.Trust.Keys) > 0 {
+		if release, err = c.Release(); errors.Is(err, shardcast.ErrExpired) {
+			err = nil // which the list says
+		}
+		if err != nil {
+			return err
+		}
+	}
 	var failed error
 	for i := range versions {
 		if d.files {
@@ -270,7 +288,7 @@ func (d *download) printList(ctx context.Context, c *shardcast.Client, out io.Wr
 			}
 		}
 		if d.json {
-			if err := progress.WriteVersion(out, versions[i]); err != nil {
+			if err := progress.WriteVersion(out, versions[i], release); err != nil {
 				return err
 			}
 			versions[i].Files = nil // a list has up to 64 MiB
@@ -281,7 +299,7 @@ func (d *download) printList(ctx context.Context, c *shardcast.Client, out io.Wr
 	case d.files:
 		err = progress.WriteFiles(out, versions)
 	default:
-		err = progress.WriteVersions(out, versions)
+		err = progress.WriteVersions(out, versions, release)
 	}
 	return errors.Join(err, failed)
 }

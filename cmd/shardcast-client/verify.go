@@ -44,6 +44,7 @@ writes nothing.`,
 	cli.Suggest(flags, "version", shardcast.Latest)
 	cli.Env(flags, "version", "")
 	cli.Under(flags, cli.Fetch)
+	cli.TrustFlags(flags, &v.opts.Trust, userState, nil)
 	cli.QuorumFlag(flags, &v.opts.Quorum, "servers")
 	cli.Under(flags, cli.Network)
 	cli.FetchTerms(verify)

@@ -49,6 +49,7 @@ started again, it continues with its partial files.`,
 	cli.Note(flags, "check-interval", "It is also the wait after a failed fetch.")
 	cli.KeepFlags(flags, &opts.DataDir, shardcast.DefaultMiddleDir, &opts.MaxVersions)
 	cli.Under(flags, cli.Follow)
+	cli.TrustFlags(flags, &opts.Trust, ".shardcast in --data-dir", &opts.Fetch.VerifyStream)
 	c.accessLog = cli.AccessLogFlag(flags)
 	cli.StatusPageFlag(flags, &opts.NoStatusPage)
 	c.logger = cli.LogFlag(flags)

@@ -19,6 +19,7 @@ const (
 	Publish = "What to publish"
 	Follow  = "What to follow"
 	Fetch   = "What to fetch"
+	Trust   = "Whom to trust"
 	Use     = "How to use it"
 	Show    = "How to show it"
 	Network = "Network"
@@ -27,7 +28,7 @@ const (
 	Expert  = "Expert"
 )
 
-var headings = []string{Publish, Follow, Fetch, Use, Show, Network, Swarm, Sign, Expert, ""}
+var headings = []string{Publish, Follow, Fetch, Trust, Use, Show, Network, Swarm, Sign, Expert, ""}
 
 // Under puts those flags that have no heading yet under one.
 func Under(flags *pflag.FlagSet, heading string) {

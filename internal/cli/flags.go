@@ -30,6 +30,25 @@ func QuorumFlag(flags *pflag.FlagSet, quorum *int, usage string) {
 		"or after a minute the second.")
 }
 
+// TrustFlags add --key, --feed, --state-dir, which is initial without the flag, and for a command
+// that fetches shards --verify-stream.
+func TrustFlags(flags *pflag.FlagSet, o *shardcast.TrustOptions, initial string, verifyStream *bool) {
+	flags.StringArrayVar(&o.Keys, "key", nil,
+		"public `KEY` of the publisher, RWQ... or a file of it; may be repeated (default none)")
+	Note(flags, "key", "Then only versions exist that a release lists which one of the keys has signed, whichever "+
+		"server sends them, and their shards are verified on all cores. Two keys are for the time in which the "+
+		"publisher changes its own.")
+	flags.StringVar(&o.Feed, "feed", "", "`NAME` of the list of versions that the key signs (default none)")
+	Note(flags, "feed", "It goes with --key; 'shardcast-origin keygen' prints both.")
+	flags.StringVar(&o.StateDir, "state-dir", "",
+		"`DIRECTORY` of the newest release, which no older one replaces (default "+initial+")")
+	if verifyStream != nil {
+		flags.BoolVar(verifyStream, "verify-stream", false,
+			"with --key: verify the digest of the whole, too, on one core")
+	}
+	Under(flags, Trust)
+}
+
 // RestartFlag adds --accept-restart.
 func RestartFlag(flags *pflag.FlagSet, accept *bool) {
 	flags.BoolVar(accept, "accept-restart", false, "follow version numbers back when the origin has started over")

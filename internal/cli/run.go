@@ -27,6 +27,8 @@ const (
 	ExitNoVersion   = 3
 	ExitIntegrity   = 4
 	ExitUnreachable = 5
+	ExitNotTrusted  = 6
+	ExitExpired     = 7
 	exitSignal      = 128 // and the signal's number
 )
 
@@ -97,6 +99,10 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, new(usageError)), errors.Is(err, shardcast.ErrOptions):
 		return ExitUsage
+	case errors.Is(err, shardcast.ErrNotTrusted):
+		return ExitNotTrusted
+	case errors.Is(err, shardcast.ErrExpired):
+		return ExitExpired
 	case errors.Is(err, shardcast.ErrNoVersion):
 		return ExitNoVersion
 	case errors.Is(err, shardcast.ErrIntegrity):

@@ -42,6 +42,7 @@ var optionFlags = map[string]string{
 	"Access.TokensFile": "read-tokens", "Access.AdminAddr": "admin-addr", "Web.CORS": "cors",
 	"Web.AllowHosts": "allow-host", "Sign.Feed": "feed", "Sign.Expires": "expires",
 	"Sign.PreviousKeys": "previous-key", "Key": "key", "Interval": "every",
+	"Trust.Keys": "key", "Trust.Feed": "feed", "Trust.StateDir": "state-dir",
 }
 
 // optionError has err, an error of the library's options, name the flag of cmd in place of the

@@ -17,6 +17,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,6 +53,9 @@ type Listing struct {
 	// Manifest is nil where no server has one. It comes without the shards' digests, since
 	// there may be many versions; the number of shards is in Entry.Count.
 	Manifest *shard.Manifest
+
+	// Signed says that the publisher lists the version. It is false without a key.
+	Signed bool
 }
 
 const (
@@ -65,7 +69,8 @@ const (
 )
 
 // List returns the versions on offer, ascending, with the manifests of the newest 1,000, as
-// far as they come within 30 s. Errors are those of [fetch.Pool.Refresh].
+// far as they come within 30 s. With a key these are the signed ones, and it returns those
+// beside them that servers list and the publisher does not. Errors are those of [fetch.Pool.Refresh].
 func (c *Client) List(ctx context.Context) ([]Listing, error) {
 	if err := c.pool.Refresh(ctx, fetch.Soon); err != nil {
 		return nil, err
@@ -73,7 +78,7 @@ func (c *Client) List(ctx context.Context) ([]Listing, error) {
 	offers := c.pool.Offers()
 	listings := make([]Listing, len(offers))
 	for i, e := range offers {
-		listings[i].Entry = e
+		listings[i] = Listing{Entry: e, Signed: c.pool.Signed()}
 	}
 	bounded, cancel := context.WithTimeout(ctx, manifestPatience)
 	defer cancel()
@@ -96,6 +101,10 @@ func (c *Client) List(ctx context.Context) ([]Listing, error) {
 		c.logger.Warn("not all manifests were asked for", "versions", len(offers), "most", mostManifests,
 			"dur", manifestPatience)
 	}
+	for _, e := range c.pool.Unsigned() {
+		listings = append(listings, Listing{Entry: e})
+	}
+	slices.SortStableFunc(listings, func(a, b Listing) int { return cmp.Compare(a.Entry.Version, b.Entry.Version) })
 	return listings, nil
 }
 
@@ -125,20 +134,24 @@ type wish struct {
 // numbered is the wish for version, or for 0 the newest one that counts.
 func (c *Client) numbered(version shard.Version) wish {
 	w := wish{name: version.String(), offered: func(context.Context) (distfile.Entry, bool) { return c.offer(version) }}
-	w.missing = func(offers []distfile.Entry) error {
-		return fmt.Errorf("%w: %s is not among the %d on offer, from %s to %s",
-			fetch.ErrNoVersion, version, len(offers), offers[0].Version, offers[len(offers)-1].Version)
-	}
+	w.missing = func([]distfile.Entry) error { return c.pool.Missing(version) }
 	if version == 0 {
-		w.name = "latest"
-		w.missing = func([]distfile.Entry) error {
-			beyond := c.count().Beyond
-			return fmt.Errorf(
-				"%w: no version is the latest by the word of enough servers; %s is listed by %s: %s",
-				fetch.ErrNoVersion, beyond.Entry.Version, strings.Join(beyond.Upstreams, ", "), beyond.Why)
-		}
+		w.name, w.missing = "latest", c.noLatest
 	}
 	return w
+}
+
+// noLatest returns why none of offers is the newest version.
+func (c *Client) noLatest(offers []distfile.Entry) error {
+	count := c.count()
+	switch {
+	case count.Err != nil:
+		return count.Err
+	case len(offers) == 0 || len(count.Beyond.Upstreams) == 0:
+		return c.pool.Missing(0)
+	}
+	return fmt.Errorf("%w: no version is the latest by the word of enough servers; %s is listed by %s: %s",
+		fetch.ErrNoVersion, count.Beyond.Entry.Version, strings.Join(count.Beyond.Upstreams, ", "), count.Beyond.Why)
 }
 
 // Find returns the offer of version, from whichever server lists it, or for 0 that of the
@@ -167,10 +180,7 @@ func (c *Client) find(ctx context.Context, want wish, ask func(context.Context) 
 	if e, ok := want.offered(ctx); ok {
 		return e, nil
 	}
-	if offers := c.pool.Offers(); len(offers) > 0 {
-		return distfile.Entry{}, want.missing(offers)
-	}
-	return distfile.Entry{}, fmt.Errorf("%w: the servers offer nothing yet", fetch.ErrNoVersion)
+	return distfile.Entry{}, want.missing(c.pool.Offers())
 }
 
 // Await is [Client.Find], but waits up to a time until a server answers and offers the
@@ -226,8 +236,7 @@ func (c *Client) count() fetch.Count { return c.pool.Count(fetch.Taker{Once: tru
 // offer returns version as it is on offer, or the newest version that counts for 0.
 func (c *Client) offer(version shard.Version) (distfile.Entry, bool) {
 	if version == 0 {
-		e := c.count().Newest()
-		return e, e.Version != 0
+		return c.latest()
 	}
 	offers := c.pool.Offers()
 	i := slices.IndexFunc(offers, func(e distfile.Entry) bool { return e.Version == version })
@@ -235,6 +244,13 @@ func (c *Client) offer(version shard.Version) (distfile.Entry, bool) {
 		return distfile.Entry{}, false
 	}
 	return offers[i], true
+}
+
+// latest returns the newest version that counts.
+func (c *Client) latest() (distfile.Entry, bool) {
+	count := c.count()
+	e := count.Newest()
+	return e, e.Version != 0 && count.Err == nil
 }
 
 // warnBeyond warns of a newer version that does not count, if version is 0, the newest.

@@ -128,14 +128,32 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	if err := c.end(d, out, went, broken(err, r.piped)); err != nil {
 		return shard.Manifest{}, went, fmt.Errorf("download %s to %s: %w", d.Entry.Version, d.Path, err)
 	}
-	verified, size := "whole", m.Size
+	size := m.Size
 	if d.Files != nil {
-		verified, size = "shards", went.Size
+		size = went.Size
 	}
 	c.logger.Info("downloaded", "version", d.Entry.Version.String(), "file", d.Path, "bytes", size,
-		"verified", verified, "resumed", went.Resumed, "wasted", went.Wasted, "peers", went.Peers,
+		"verified", c.Verified(d), "resumed", went.Resumed, "wasted", went.Wasted, "peers", went.Peers,
 		"dur", time.Since(start))
 	return m, went, nil
+}
+
+// What vouches for the bytes of a download.
+const (
+	VerifiedSigned = "signed" // the publisher's signature, in whole or in part
+	VerifiedWhole  = "whole"  // the digest of the whole, as servers list it
+	VerifiedShards = "shards" // the digests of its shards, as most servers state them
+)
+
+// Verified returns what vouches for the bytes of d once it is done.
+func (c *Client) Verified(d Download) string {
+	switch {
+	case c.pool.Signed():
+		return VerifiedSigned
+	case d.Files != nil:
+		return VerifiedShards
+	}
+	return VerifiedWhole
 }
 
 // downloading is a download while it is fetched.

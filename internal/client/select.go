@@ -28,6 +28,9 @@ func (c *Client) Select(ctx context.Context, labels map[string]string, wait time
 	return c.await(ctx, wish{
 		name: name, offered: s.newest,
 		missing: func(offers []distfile.Entry) error {
+			if len(offers) == 0 || c.count().Err != nil {
+				return c.noLatest(offers)
+			}
 			return fmt.Errorf("%w: none of the %d on offer has the labels %s", fetch.ErrNoVersion, len(offers), name)
 		},
 	}, wait)
@@ -42,7 +45,11 @@ type selection struct {
 
 // newest returns the newest version that counts and has the labels.
 func (s *selection) newest(ctx context.Context) (distfile.Entry, bool) {
-	entries := s.client.count().Entries
+	count := s.client.count()
+	if count.Err != nil {
+		return distfile.Entry{}, false
+	}
+	entries := count.Entries
 	entries = slices.Clone(entries[max(0, len(entries)-mostManifests):])
 	slices.Reverse(entries)
 	ctx, cancel := context.WithTimeout(ctx, manifestPatience)

@@ -122,6 +122,10 @@ func (p *Pool) Fetch(ctx context.Context, t Task) (shard.Manifest, Progress, err
 	}
 	f := &fetching{pool: p, task: t, want: p.offers.Want(t.Entry), choice: p.offers.Choose(t.Entry)}
 	f.tally = transfer.NewTally(t.Entry.Version, p.roster, p.opts.Metrics, f.states, report)
+	outer := ctx // since the sink may be in use after the fetch
+	f.task.Open = func(_ context.Context, m Manifest) (Sink, error) { return t.Open(outer, m) }
+	ctx, ended := p.offers.While(ctx, t.Entry)
+	defer ended()
 	beside, stop := context.WithCancel(ctx)
 	var group sync.WaitGroup
 	group.Go(func() { f.tally.Follow(beside) })
@@ -269,7 +273,8 @@ func (f *fetching) transfer(
 	inSwarm := p.opts.Swarm && audience != nil && !plain
 	verifier := verify.New(verify.Options{
 		Manifest: m.Stated, Listed: f.task.Entry.Digest, Plain: plain, Part: part,
-		Each: audience != nil && !inSwarm, BLAKE3: f.task.BLAKE3,
+		Signed: p.offers.Signed() && !p.opts.VerifyStream,
+		Each:   audience != nil && !inSwarm, BLAKE3: f.task.BLAKE3,
 		Open: func(s shard.Shard) (verify.Place, error) { return sink.Open(s) },
 	})
 	t := transfer.New(transfer.Options{

@@ -40,6 +40,7 @@ import (
 	"github.com/shardcast/shardcast/internal/remote"
 	"github.com/shardcast/shardcast/internal/roster"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/trust"
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
@@ -53,6 +54,12 @@ var (
 
 	// ErrUnreachable means that no upstream answers.
 	ErrUnreachable = remote.ErrUnreachable
+
+	// ErrNotTrusted means that servers do not have the word of the publisher whose key is given.
+	ErrNotTrusted = trust.ErrNotTrusted
+
+	// ErrExpired means that the publisher's release says nothing about the present any more.
+	ErrExpired = trust.ErrExpired
 
 	// ErrTooLarge means that a version is larger than the options allow.
 	ErrTooLarge = errors.New("version too large")
@@ -121,6 +128,14 @@ type Options struct {
 	// Quorum is how many upstreams have to list a version for it to count, if that is more
 	// than the rule of package offers asks for, and at most the number of upstreams.
 	Quorum int
+
+	// Keeper decides which of the upstreams' releases counts, and that what exists. Nil has what
+	// the upstreams list count.
+	Keeper *trust.Keeper
+
+	// VerifyStream has the digest of the whole of a signed version computed, although its
+	// manifest vouches for each shard.
+	VerifyStream bool
 
 	// Releases has upstreams asked for their releases, see [Pool.Release].
 	Releases bool
@@ -229,7 +244,7 @@ func newPool(opts Options, sys system) (*Pool, error) {
 		Metrics: opts.Metrics, Logger: opts.Logger,
 	})
 	p.offers = offers.New(offers.Options{
-		Quorum: opts.Quorum, Releases: opts.Releases,
+		Quorum: opts.Quorum, Releases: opts.Releases, Keeper: opts.Keeper,
 		Timeout: opts.Timeout, Attempts: opts.Attempts, Waits: opts.waits(),
 		Remote: p.remote, Roster: p.roster, Metrics: opts.Metrics, Logger: opts.Logger,
 	})
@@ -290,6 +305,18 @@ func (p *Pool) Answered() bool { return p.offers.Answered() }
 // Release is [offers.Offers.Release].
 func (p *Pool) Release() (text []byte, known bool) { return p.offers.Release() }
 
+// Complete is [offers.Offers.Complete].
+func (p *Pool) Complete() bool { return p.offers.Complete() }
+
+// Missing is [offers.Offers.Missing].
+func (p *Pool) Missing(v shard.Version) error { return p.offers.Missing(v) }
+
+// Unsigned is [offers.Offers.Unsigned].
+func (p *Pool) Unsigned() []distfile.Entry { return p.offers.Unsigned() }
+
+// Signed is [offers.Offers.Signed].
+func (p *Pool) Signed() bool { return p.offers.Signed() }
+
 // Heard is [offers.Offers.Heard].
 func (p *Pool) Heard() bool { return p.offers.Heard() }
 
@@ -332,6 +359,11 @@ type Standing struct {
 	// Newest is the newest version that it lists, or 0.
 	Newest shard.Version
 
+	// Release is how its release stands to the newest one, see [offers.Offers.Stands], and
+	// Distrust why it is refused. Without a key they are empty.
+	Release  string
+	Distrust error
+
 	// Err is its last failure, also when a request has succeeded since, and At when that
 	// was. Nil means never.
 	Err error
@@ -351,6 +383,9 @@ func (p *Pool) Standings() []Standing {
 		for _, server := range s.Servers {
 			up, newest := p.offers.Listed(server)
 			all[i].Up, all[i].Newest = all[i].Up || up, max(all[i].Newest, newest)
+			if release, refused := p.offers.Stands(server); all[i].Distrust == nil {
+				all[i].Release, all[i].Distrust = release, refused
+			}
 		}
 	}
 	return all

@@ -42,6 +42,10 @@ type record struct {
 	// Last is the highest version that was delivered, or 0.
 	Last shard.Version `json:"last"`
 
+	// Epoch is that of the last release by which versions were taken, or 0 without one. Numbers
+	// begin again in a higher one.
+	Epoch uint64 `json:"epoch,omitempty"`
+
 	// Over is set once an origin has started over, so that numbers begin with 1 again.
 	Over bool `json:"over,omitempty"`
 

@@ -31,6 +31,7 @@ type run struct {
 	offers  []distfile.Entry // at the last choice
 	full    bool             // the disk, at the last attempt
 
+	doubted   time.Time      // when it was last said that the publisher's word does not count
 	refused   distfile.Entry // the newest version when a restart was refused last, or zero
 	refusedAt time.Time
 	vanished  bool          // no server lists the last version, and not enough say why
@@ -112,32 +113,36 @@ func (r *run) step(ctx context.Context) error {
 
 // next returns the version to take now, or the zero entry and how long to wait for news.
 func (r *run) next(ctx context.Context) (e distfile.Entry, wait time.Duration, err error) {
-	offers := r.count(&r.dir.record)
+	count := r.count(&r.dir.record)
 	// The first choice waits for the other servers, which may have more than the quickest one.
-	if len(offers) > 0 && !r.started && !r.opts.Pool.Heard() {
+	if len(count.Entries) > 0 && !r.started && !r.opts.Pool.Heard() {
 		if r.opts.Pool.Refresh(ctx, fetch.Soon) != nil {
 			return distfile.Entry{}, client.PollEvery, nil
 		}
-		offers = r.count(&r.dir.record)
+		count = r.count(&r.dir.record)
 	}
-	if len(offers) == 0 {
+	r.doubt(count.Err)
+	if len(count.Listed) == 0 {
 		return distfile.Entry{}, forever, nil
 	}
-	if !r.started {
+	if !r.started && len(count.Entries) > 0 {
 		r.started = true
-		r.choice.start(offers)
+		r.choice.start(count.Entries)
 	}
 	// A server that has not answered yet may have the versions that are missing.
-	if r.opts.Pool.Heard() {
-		if delivered, err := r.goBack(ctx, offers); err != nil || delivered {
+	if r.opts.Pool.Complete() {
+		if delivered, err := r.goBack(ctx, count); err != nil || delivered {
 			return distfile.Entry{}, 0, err
 		}
-		if err := r.lookBack(ctx, offers); err != nil {
+		if err := r.lookBack(ctx, count); err != nil {
 			return distfile.Entry{}, 0, err
 		}
 	}
-	r.offers = offers
-	e, wait = r.choice.next(&r.dir.record, offers, time.Now())
+	if count.Err != nil {
+		return distfile.Entry{}, forever, nil
+	}
+	r.offers = count.Entries
+	e, wait = r.choice.next(&r.dir.record, count.Entries, time.Now())
 	if r.vanished {
 		wait = min(wait, askAgain)
 	}
@@ -145,15 +150,28 @@ func (r *run) next(ctx context.Context) (e distfile.Entry, wait time.Duration, e
 }
 
 // count returns the versions that count after those that were delivered by a record.
-func (r *run) count(delivered *record) []distfile.Entry {
-	by := fetch.Taker{Highest: delivered.Last, AnyNumber: r.opts.AcceptRestart}
-	return r.opts.Pool.Count(by).Entries
+func (r *run) count(delivered *record) fetch.Count {
+	return r.opts.Pool.Count(fetch.Taker{Highest: delivered.Last, AnyNumber: r.opts.AcceptRestart})
 }
 
-// lookBack finds out whether the numbers of offers have gone back behind the last version. It
-// follows them if that is allowed. Otherwise it warns, once in an hour, and the directory stays
-// as it is, since a replayed list looks the same.
-func (r *run) lookBack(ctx context.Context, offers []distfile.Entry) error {
+// doubt warns, once in an hour, that nothing new is delivered because of err, if it is not nil.
+func (r *run) doubt(err error) {
+	waits := errors.Is(err, fetch.ErrNotTrusted) && !r.opts.Pool.Heard() // for the first answers
+	if err == nil || waits || time.Since(r.doubted) < refusedEvery {
+		return
+	}
+	r.doubted = time.Now()
+	r.opts.Logger.Warn("nothing new is delivered", "err", err)
+}
+
+// lookBack finds out whether the numbers have gone back behind the last version. It follows them
+// if that is allowed, or the publisher has said so. Otherwise it warns, once in an hour, and the
+// directory stays as it is, since a replayed list looks the same.
+func (r *run) lookBack(ctx context.Context, count fetch.Count) error {
+	if count.Epoch > 0 {
+		return r.enter(ctx, count)
+	}
+	offers := count.Entries
 	newest, last := offers[len(offers)-1], r.dir.record.Last
 	over := restarted(&r.dir.record, offers)
 	if over && r.opts.AcceptRestart {
@@ -168,6 +186,24 @@ func (r *run) lookBack(ctx context.Context, offers []distfile.Entry) error {
 			"hint", "no older version is delivered; give --accept-restart if the origin began anew")
 	}
 	return nil
+}
+
+// enter follows the publisher into the epoch of its release: numbers begin again in a higher one,
+// and in the first if what was delivered before is another file now.
+func (r *run) enter(ctx context.Context, count fetch.Count) error {
+	before, listed := r.dir.record.Epoch, count.Listed
+	if count.Epoch <= before {
+		return nil
+	}
+	over := before > 0 || restarted(&r.dir.record, listed)
+	r.dir.record.Epoch = count.Epoch
+	if !over {
+		return r.patiently(ctx, r.dir.save)
+	}
+	r.opts.Logger.Warn("publisher has started over", "last", r.dir.record.Last.String(),
+		"newest", listed[len(listed)-1].Version.String(), "epoch", count.Epoch)
+	r.choice.startOver()
+	return r.patiently(ctx, func() error { return r.dir.startOver(listed) })
 }
 
 // refusedEvery is the time between two warnings that numbers have gone back.
@@ -226,12 +262,12 @@ func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, erro
 			downloading = false
 		case <-r.news:
 			r.choice.answered()
-			if r.opts.SkipStale && r.choice.isStale(e, r.count(&before)) {
+			if r.opts.SkipStale && r.choice.isStale(e, r.count(&before).Entries) {
 				cancel(errStale)
 			}
 		case <-look.C:
 			if headway.Stalled() {
-				if why := r.choice.stalled(&before, e, r.count(&before)); why != nil {
+				if why := r.choice.stalled(&before, e, r.count(&before).Entries); why != nil {
 					cancel(why)
 				}
 			}

@@ -15,9 +15,10 @@ const askAgain = 10 * time.Second
 
 // back returns the version to go back to when the last one was withdrawn: of those on offer the
 // newest that is here, or else the newest that was on offer when later ones were delivered. There
-// is none while a newer version than the last is on offer.
-func back(r *record, offers []distfile.Entry) (to distfile.Entry, ok bool) {
-	if len(offers) == 0 || offers[len(offers)-1].Version > r.Last {
+// is none while a newer version than the last can be had.
+func back(r *record, count fetch.Count) (to distfile.Entry, ok bool) {
+	offers := count.Listed
+	if len(offers) == 0 || count.Newest().Version > r.Last {
 		return distfile.Entry{}, false
 	}
 	known := func(e distfile.Entry) bool { return slices.Contains(r.Known, known{e.Version, e.Digest}) }
@@ -33,15 +34,15 @@ func back(r *record, offers []distfile.Entry) (to distfile.Entry, ok bool) {
 
 // goBack finds out whether the last version was withdrawn, and goes back to an earlier one then.
 // It reports whether it has delivered that.
-func (r *run) goBack(ctx context.Context, offers []distfile.Entry) (delivered bool, err error) {
+func (r *run) goBack(ctx context.Context, count fetch.Count) (delivered bool, err error) {
 	last := r.dir.record.Last
 	r.vanished = false
 	// One of several servers may still list it, such as a middle that is cut off: it does not count.
-	counts := slices.ContainsFunc(offers, func(e distfile.Entry) bool { return e.Version == last })
+	counts := slices.ContainsFunc(count.Listed, func(e distfile.Entry) bool { return e.Version == last })
 	if last == 0 || last == r.stayed || counts {
 		return false, nil
 	}
-	to, ok := back(&r.dir.record, offers)
+	to, ok := back(&r.dir.record, count)
 	if !ok {
 		return false, nil
 	}

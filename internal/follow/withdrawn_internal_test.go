@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -28,7 +29,7 @@ func TestAWithdrawnVersionIsFollowedByTheNewestThatIsHere(t *testing.T) {
 		"nothing on offer":            {nil, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			to, ok := back(&r, tc.offers)
+			to, ok := back(&r, fetch.Count{Entries: tc.offers, Listed: tc.offers})
 			assert.Equal(t, tc.want, to.Version)
 			assert.Equal(t, tc.want != 0, ok)
 		})

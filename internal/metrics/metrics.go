@@ -68,16 +68,17 @@ type Reason int
 
 // The reasons.
 const (
-	Down   Reason = iota // it did not list its versions
-	Broken               // it sent an error, or broke off
-	Wrong                // its bytes contradict a digest, a size or the distribution
-	Busy                 // it asked for a later retry
+	Down      Reason = iota // it did not list its versions
+	Broken                  // it sent an error, or broke off
+	Wrong                   // its bytes contradict a digest, a size or the distribution
+	Busy                    // it asked for a later retry
+	Untrusted               // its release is not the publisher's word
 
 	reasons // their number
 )
 
 // reasonNames are the values of the label reason.
-var reasonNames = [reasons]string{Down: "down", Broken: "broken", Wrong: "wrong", Busy: "busy"}
+var reasonNames = [reasons]string{Down: "down", Broken: "broken", Wrong: "wrong", Busy: "busy", Untrusted: "untrusted"}
 
 // Cut is the reason why a server closes a connection that a client did not close.
 type Cut int
@@ -188,7 +189,7 @@ func (m *Metrics) Follow(names []string, measure func() []Upstream) {
 	}, []string{"upstream"})
 	failures := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Name: "upstream_failures_total",
-		Help: "Failures of an upstream, by reason: down, broken (off), wrong (bytes), busy.",
+		Help: "Failures of an upstream, by reason: down, broken (off), wrong (bytes), busy, untrusted (release).",
 	}, []string{"upstream", "reason"})
 	labels := make([]string, len(names))
 	for i, name := range names {

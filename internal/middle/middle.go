@@ -31,6 +31,10 @@
 // Relaying. The release of the publisher, release.txt, goes on as the bytes that came: the one that
 // most upstreams serve that answer.
 //
+// Signing. With a key the newest valid release of the publisher says which versions there are: the
+// middle keeps these alone, whatever the upstreams list, and relays that release. When that has
+// expired, the middle goes on.
+//
 // Checking. At the start the middle verifies all versions that it holds, while it serves
 // them, and fetches damaged shards again.
 //
@@ -111,14 +115,15 @@ func (m *Middle) count(held []distfile.Entry) fetch.Count {
 // view returns the state of affairs, but for failures.
 func (m *Middle) view() (view, error) {
 	// Before the count, which has the answer of every upstream then.
-	complete := m.pool.Heard()
+	complete := m.pool.Complete()
 	listed, _ := m.board.Listed()
 	held, err := m.dir.store.Distribution()
 	settings, bad := m.dir.store.Settings()
 	count := m.count(held)
 	arriving, stalled := m.arrivals.now()
 	return view{
-		keep: settings.MaxVersions, acceptRestart: m.opts.AcceptRestart,
+		keep: settings.MaxVersions, acceptRestart: m.opts.AcceptRestart || count.Epoch > 0, signed: count.Epoch > 0,
+		doubt:  count.Err,
 		offers: count.Entries, alone: count.Alone, offered: m.pool.Offered, elsewhere: m.pool.Elsewhere,
 		complete: complete, held: held, listed: listed, arriving: arriving, stalled: stalled,
 	}, errors.Join(err, bad)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/status"
 )
 
@@ -18,6 +19,8 @@ func (m *Middle) ready() error {
 	switch {
 	case err != nil:
 		return err
+	case errors.Is(v.doubt, fetch.ErrNotTrusted):
+		return v.doubt
 	case len(v.offers) == 0:
 		if !m.pool.Answered() {
 			return errUnanswered
@@ -50,7 +53,7 @@ func (m *Middle) upstreams() []status.Upstream {
 	for _, s := range standings {
 		u := status.Upstream{
 			Upstream: s.URL, State: s.State, Up: s.Up, Throughput: int64(s.Throughput),
-			Error: status.Text(s.Err), ErrorTime: s.At.UTC(),
+			Error: status.Text(s.Err), ErrorTime: s.At.UTC(), Release: s.Release, Distrust: status.Text(s.Distrust),
 		}
 		if s.Settled {
 			u.Success = &s.Success

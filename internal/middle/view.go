@@ -16,6 +16,8 @@ const mostAtOnce = 4
 type view struct {
 	keep          int              // versions
 	acceptRestart bool             // numbers may go back
+	signed        bool             // the publisher says what exists, also if that is nothing
+	doubt         error            // why the word of the publisher does not count, see [fetch.Count]
 	offers        []distfile.Entry // that count, see package offers
 	alone         []distfile.Entry // those of them that take no places of others
 	complete      bool             // the answer of every upstream is known, or it counts as gone
@@ -127,7 +129,7 @@ func (v view) surplus() []distfile.Entry {
 // abandoned returns the arriving versions whose fetches have to end, since no upstream
 // lists them.
 func (v view) abandoned() []distfile.Entry {
-	if len(v.offers) == 0 {
+	if v.isEmpty() {
 		return nil
 	}
 	return slices.DeleteFunc(slices.Clone(v.arriving), v.offered)
@@ -178,9 +180,13 @@ func (v view) needsDraft(number shard.Version) bool {
 		slices.ContainsFunc(v.offers, func(o distfile.Entry) bool { return o.Version == number })
 }
 
+// isEmpty reports whether upstreams offer nothing: an origin that begins takes nothing back. The
+// word of the publisher does.
+func (v view) isEmpty() bool { return len(v.offers) == 0 && !v.signed }
+
 // isOver reports whether no upstream lists e any more.
 func (v view) isOver(e distfile.Entry) bool {
-	return v.complete && len(v.offers) > 0 && !v.isBehind() && !v.isRestart() && !v.offered(e)
+	return v.complete && !v.isEmpty() && !v.isBehind() && !v.isRestart() && !v.offered(e)
 }
 
 // isOld reports whether enough versions to keep are newer than e, and none needs it.

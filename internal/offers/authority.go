@@ -24,8 +24,8 @@ type authority interface {
 	// until returns when time alone may change the count, and zero if it cannot.
 	until() time.Time
 
-	// none returns why nothing is on offer. The error matches [ErrNoVersion] if that may pass.
-	none() error
+	// missing returns why v is not on offer, or for 0 any version.
+	missing(v shard.Version) error
 
 	// offered reports whether e exists, and complete whether a version that does not is gone.
 	offered(e distfile.Entry) bool
@@ -46,8 +46,16 @@ type authority interface {
 	// agree returns nil if m states the shards of its entry beyond doubt, see [Offers.Agree].
 	agree(ctx context.Context, m Manifest) error
 
-	// heard takes the release of s, nil for none, and returns why it is refused.
-	heard(s *remote.Server, text []byte) error
+	// over returns why a fetch of e that is under way has to end, or nil.
+	over(e distfile.Entry) error
+
+	// heard takes the release of s, nil for none. Where it is trusted, or refused, that is known
+	// when heard returns. Nothing is left of a server that left is called with.
+	heard(ctx context.Context, s *remote.Server, text []byte)
+	left(s *remote.Server)
+
+	// stands returns how the release of s stands to the newest one, and why it is refused.
+	stands(s *remote.Server) (state string, refused error)
 
 	// release returns the text that a relay serves, see [Offers.Release].
 	release() (text []byte, known bool)
@@ -58,11 +66,22 @@ type votes struct{ of *Offers }
 
 func (v votes) offers() []distfile.Entry { return v.of.listings.chosen(v.of.opts.Roster.Servers()) }
 
-func (v votes) count(by Taker) Count { return v.ballot(by).count() }
+func (v votes) count(by Taker) Count {
+	c := v.ballot(by).count()
+	c.Listed = c.Entries
+	return c
+}
 
 func (v votes) until() time.Time { return v.ballot(Taker{}).until() }
 
-func (v votes) none() error { return fmt.Errorf("%w: the servers offer nothing yet", ErrNoVersion) }
+func (v votes) missing(number shard.Version) error {
+	offers := v.offers()
+	if number == 0 || len(offers) == 0 {
+		return fmt.Errorf("%w: the servers offer nothing yet", ErrNoVersion)
+	}
+	return fmt.Errorf("%w: %s is not among the %d on offer, from %s to %s",
+		ErrNoVersion, number, len(offers), offers[0].Version, offers[len(offers)-1].Version)
+}
 
 func (v votes) complete() bool { return v.of.Heard() }
 
@@ -88,7 +107,13 @@ func (v votes) judge(m Manifest) error {
 
 func (v votes) agree(ctx context.Context, m Manifest) error { return v.of.mostState(ctx, m) }
 
-func (v votes) heard(*remote.Server, []byte) error { return nil }
+func (v votes) over(distfile.Entry) error { return nil }
+
+func (v votes) heard(context.Context, *remote.Server, []byte) {}
+
+func (v votes) left(*remote.Server) {}
+
+func (v votes) stands(*remote.Server) (state string, refused error) { return "", nil }
 
 func (v votes) release() (text []byte, known bool) { return v.of.relayed() }
 

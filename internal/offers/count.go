@@ -55,6 +55,17 @@ type Count struct {
 	// all that do. The zero value is none.
 	Beyond Beyond
 
+	// Listed are all versions that exist, ascending, also those that no server delivers now.
+	Listed []distfile.Entry
+
+	// Epoch is that of the publisher's release, and 0 where there is none. Numbers begin again
+	// in a higher one.
+	Epoch uint64
+
+	// Err is why nothing new is taken up but by a relay: it matches [trust.ErrExpired] or
+	// [trust.ErrNotTrusted]. Without a key it is nil.
+	Err error
+
 	// Until is when time alone may change the count, and zero if it cannot.
 	Until time.Time
 }

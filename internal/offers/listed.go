@@ -1,7 +1,9 @@
 package offers
 
 import (
+	"context"
 	"slices"
+	"sync"
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/remote"
@@ -23,9 +25,55 @@ func (o *Offers) Canonical(e distfile.Entry) distfile.Entry {
 // that counts, see the package comment.
 func (o *Offers) Offers() []distfile.Entry { return o.authority.offers() }
 
-// None returns why there are no offers. It matches [ErrNoVersion] if servers list no version
-// yet.
-func (o *Offers) None() error { return o.authority.none() }
+// Missing returns why v is not on offer, or for 0 any version. The error matches
+// [ErrNoVersion], or [trust.ErrNotTrusted] if it is the publisher's word that is missing.
+func (o *Offers) Missing(v shard.Version) error { return o.authority.missing(v) }
+
+// While returns a context for a fetch of e, which ends early when the publisher takes e back: the
+// cause says so, and matches [ErrNoVersion]. The caller calls ended when the fetch has.
+func (o *Offers) While(ctx context.Context, e distfile.Entry) (within context.Context, ended func()) {
+	if !o.Signed() {
+		return ctx, func() {}
+	}
+	within, end := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for within.Err() == nil {
+			changed := o.news.Wait()
+			if err := o.authority.over(e); err != nil {
+				end(remote.Matching(err, ErrNoVersion))
+			}
+			select {
+			case <-within.Done():
+			case <-changed:
+			}
+		}
+	})
+	return within, func() {
+		end(nil)
+		watching.Wait()
+	}
+}
+
+// Signed reports whether the publisher's releases decide, so that a manifest is its word.
+func (o *Offers) Signed() bool { return o.opts.Keeper != nil }
+
+// Unsigned returns what servers list under numbers that the publisher does not list, ascending.
+// Without a key there is none.
+func (o *Offers) Unsigned() []distfile.Entry {
+	if !o.Signed() {
+		return nil
+	}
+	known := o.authority.offers()
+	return slices.DeleteFunc(votes{o}.offers(), func(e distfile.Entry) bool {
+		_, ok := entryOf(known, e.Version)
+		return ok
+	})
+}
+
+// Stands returns how the release of s stands to the newest one: newest, older, none or refused,
+// and why it is refused. Without a key it is empty.
+func (o *Offers) Stands(s *remote.Server) (state string, refused error) { return o.authority.stands(s) }
 
 // Count returns the versions that count for a node. For one that waits it warns of a newer
 // version that does not count, once.

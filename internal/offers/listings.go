@@ -137,11 +137,27 @@ func (l *listings) lists(s *remote.Server, e distfile.Entry) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e = canonical(e, l.sha256)
-	entries := l.by[s].entries // ascending, of each version one
-	i, ok := slices.BinarySearchFunc(entries, e.Version, func(e distfile.Entry, v shard.Version) int {
+	listed, ok := entryOf(l.by[s].entries, e.Version)
+	return ok && canonical(listed, l.sha256).Same(e)
+}
+
+// has reports whether s listed the number v in its last answer.
+func (l *listings) has(s *remote.Server, v shard.Version) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := entryOf(l.by[s].entries, v)
+	return ok
+}
+
+// entryOf returns the one of entries with the number v.
+func entryOf(entries []distfile.Entry, v shard.Version) (distfile.Entry, bool) {
+	i, ok := slices.BinarySearchFunc(entries, v, func(e distfile.Entry, v shard.Version) int {
 		return cmp.Compare(e.Version, v)
 	})
-	return ok && canonical(entries[i], l.sha256).Same(e)
+	if !ok {
+		return distfile.Entry{}, false
+	}
+	return entries[i], true
 }
 
 // all returns what servers list, in their order, by the SHA-256 where that is known.

@@ -45,7 +45,7 @@ type Manifest struct {
 // none answered, and [ErrNoVersion] if none lists e any more.
 func (o *Offers) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, error) {
 	m, err := o.manifest(ctx, e, e)
-	if err != nil && errors.Is(err, fs.ErrNotExist) {
+	if err != nil && errors.Is(err, fs.ErrNotExist) && !o.Signed() {
 		if _, another, ok := o.another(ctx, e); ok {
 			return another, nil
 		}
@@ -65,7 +65,7 @@ func (o *Offers) manifest(ctx context.Context, e, wanted distfile.Entry) (shard.
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
-	case err != nil:
+	case err != nil && !roster.Is(err, roster.Stop):
 		err = w.Failed(slices.Concat(failed, o.opts.Roster.Busy(job).Said))
 	}
 	if err != nil {
@@ -101,11 +101,12 @@ type Choice struct {
 	tried    []shard.Manifest
 	last     error // of those that were tried
 	switched bool  // to servers that list another digest of it
+	sole     bool  // one manifest alone is right: the publisher has signed its digest
 }
 
 // Choose returns the choosing of a manifest for e.
 func (o *Offers) Choose(e distfile.Entry) *Choice {
-	return &Choice{offers: o, entry: e, want: o.description(e)}
+	return &Choice{offers: o, entry: e, want: o.description(e), sole: o.Signed()}
 }
 
 // Distrusted returns why the manifest of s is not believed, or nil.
@@ -118,8 +119,12 @@ var ErrPlain = errors.New("no server has a manifest")
 // states the wanted digest. Where no server that lists that has a manifest, it is of one
 // that lists the file's other digest. Errors match [ErrPlain], are those of
 // [roster.Roster.Try], or why the last manifest was distrusted if no server lists the
-// version any more.
+// version any more. With a key there is one manifest, which any server may have, and neither
+// another digest nor ErrPlain.
 func (c *Choice) Next(ctx context.Context) (Manifest, error) {
+	if c.sole {
+		return c.one(ctx)
+	}
 	m, err := c.next(ctx)
 	if err != nil && !c.switched && c.want.lacked() && ctx.Err() == nil {
 		other, _, ok := c.offers.another(ctx, c.entry)
@@ -139,6 +144,18 @@ func (c *Choice) Next(ctx context.Context) (Manifest, error) {
 		return Manifest{}, err
 	}
 	return c.richer(ctx, m), nil
+}
+
+// one returns the manifest that the publisher has signed, if it was not tried.
+func (c *Choice) one(ctx context.Context) (Manifest, error) {
+	if c.last != nil {
+		return Manifest{}, c.last
+	}
+	m, err := c.next(ctx)
+	if err != nil && ctx.Err() == nil && c.want.lacked() {
+		err = fmt.Errorf("no server has the manifest that the publisher has signed: %w", err)
+	}
+	return m, err
 }
 
 // relayAgain is when a relay is asked again whose manifest was not right: it finds that

@@ -62,6 +62,7 @@ import (
 	"github.com/shardcast/shardcast/internal/roster"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/signal"
+	"github.com/shardcast/shardcast/internal/trust"
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
@@ -87,6 +88,10 @@ type Options struct {
 	// Quorum is how many upstreams have to list a version for it to count, beside the rule in
 	// the package comment. Zero asks for no more than that.
 	Quorum int
+
+	// Keeper decides which release counts, and a release what exists. Nil has what the servers
+	// list count.
+	Keeper *trust.Keeper
 
 	// Releases has servers asked for their releases, too.
 	Releases bool
@@ -122,6 +127,10 @@ type Offers struct {
 func New(opts Options) *Offers {
 	o := &Offers{opts: opts, listings: newListings(), began: time.Now()}
 	o.authority = votes{o}
+	if opts.Keeper != nil {
+		o.opts.Releases = true
+		o.authority = &signed{of: o, keeper: opts.Keeper, since: o.began}
+	}
 	o.life, o.end = context.WithCancel(context.Background())
 	return o
 }
@@ -137,6 +146,7 @@ func (o *Offers) Close() {
 // Changed forgets what servers listed that have gone or come back, and wakes followers.
 func (o *Offers) Changed(others []*remote.Server) {
 	for _, s := range others {
+		o.authority.left(s)
 		o.listings.update(s, func(l *listing) { *l = listing{changed: time.Now()} })
 	}
 	o.news.Raise()
@@ -429,7 +439,7 @@ func Failures(errs []error) error { return failures(errs) }
 // Named returns err with [ErrNoVersion], [shard.ErrIntegrity] or [remote.ErrUnreachable]
 // in its text, if it matches one of these.
 func Named(err error) error {
-	for _, kind := range []error{ErrNoVersion, shard.ErrIntegrity, remote.ErrUnreachable} {
+	for _, kind := range []error{trust.ErrNotTrusted, ErrNoVersion, shard.ErrIntegrity, remote.ErrUnreachable} {
 		if errors.Is(err, kind) {
 			return fmt.Errorf("%w: %w", kind, err)
 		}

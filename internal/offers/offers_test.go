@@ -25,6 +25,7 @@ import (
 	"github.com/shardcast/shardcast/internal/remote"
 	"github.com/shardcast/shardcast/internal/roster"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/trust"
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
@@ -64,6 +65,12 @@ type sites struct {
 // newSites returns the offers of servers, of which the first that may be asked is.
 func newSites(t *testing.T, hosts ...string) *sites {
 	t.Helper()
+	return newSitesBy(t, nil, hosts...)
+}
+
+// newSitesBy is newSites with a keeper of releases.
+func newSitesBy(t *testing.T, keeper *trust.Keeper, hosts ...string) *sites {
+	t.Helper()
 	s := &sites{files: make(map[string]map[string][]byte), tier: make(map[string]string)}
 	p := pipes{make(chan net.Conn)}
 	server := &http.Server{Handler: s, ReadHeaderTimeout: time.Hour}
@@ -89,7 +96,8 @@ func newSites(t *testing.T, hosts ...string) *sites {
 	s.roster = roster.New(opts)
 	s.servers = s.roster.Servers()
 	s.Offers = offers.New(offers.Options{
-		Releases: true, Timeout: time.Minute, Attempts: 2, Remote: client, Roster: s.roster, Logger: opts.Logger,
+		Releases: true, Keeper: keeper, Timeout: time.Minute, Attempts: 2,
+		Remote: client, Roster: s.roster, Logger: opts.Logger,
 	})
 	t.Cleanup(func() {
 		s.Close()

@@ -27,11 +27,10 @@ const (
 
 // released is the release.txt of one server, as it was sent last.
 type released struct {
-	text    []byte       // nil if the server has none
-	digest  shard.Digest // of the text, or zero
-	etag    string       // or empty
-	asked   time.Time    // when the server was asked last, and answered
-	refused error        // why the text is not trusted, where that is asked
+	text   []byte       // nil if the server has none
+	digest shard.Digest // of the text, or zero
+	etag   string       // or empty
+	asked  time.Time    // when the server was asked last, and answered
 }
 
 // known is the digest of the text as a question states it.
@@ -64,8 +63,8 @@ func (o *Offers) askRelease(ctx context.Context, s *remote.Server, known listing
 		return false
 	}
 	changed = now.digest != known.release.digest
-	if changed {
-		now.refused = o.authority.heard(s, now.text)
+	if changed || known.release.asked.IsZero() {
+		o.authority.heard(ctx, s, now.text)
 	}
 	o.listings.update(s, func(l *listing) { l.release = now })
 	return changed

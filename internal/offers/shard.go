@@ -23,8 +23,9 @@ func (o *Offers) GetShard(
 	}
 	r.Path = []string{e.Version.String(), names[0]}
 	b, err := o.opts.Remote.Get(ctx, s, r)
-	// Servers with a manifest, and peers, have all shards by the first name.
-	isPlain := r.Digest == (shard.Digest{}) && o.opts.Roster.Has(s)
+	// Servers with a manifest, and peers, have all shards by the first name. With a key the
+	// manifest may be another server's.
+	isPlain := (r.Digest == (shard.Digest{}) || o.Signed()) && o.opts.Roster.Has(s)
 	if !errors.Is(err, fs.ErrNotExist) || !isPlain || names[0] == names[1] {
 		return b, err
 	}

@@ -72,7 +72,9 @@ func (w *Want) Refuse(ctx context.Context, s *remote.Server, err error) {
 		return
 	}
 	missing := errors.Is(err, fs.ErrNotExist)
-	w.offers.opts.Roster.Blame(s, err)
+	if !missing || w.offers.listings.has(s, w.Entry.Version) {
+		w.offers.opts.Roster.Blame(s, err)
+	}
 	if !missing {
 		w.offers.opts.Metrics.Failed(w.offers.opts.Roster.Number(s), metrics.Wrong)
 	}

@@ -28,11 +28,11 @@ type versionObject struct {
 	FileCount *int64            `json:"file_count,omitempty"` // of a directory
 	Files     []fileObject      `json:"files,omitempty"`
 	Pinned    bool              `json:"pinned,omitempty"` // in a data directory
-	Signed    bool              `json:"signed,omitempty"`
+	Signed    bool              `json:"signed,omitempty"` // a release lists it
 	Release   *releaseObject    `json:"release,omitempty"`
 
 	Path     *string         `json:"path,omitempty"`
-	Verified string          `json:"verified,omitempty"` // shards, where the whole is not
+	Verified string          `json:"verified,omitempty"` // signed, or shards, and not the whole
 	Progress *progressObject `json:"progress,omitempty"`
 
 	Seconds *float64 `json:"seconds,omitempty"` // of a broadcast
@@ -76,9 +76,13 @@ type upstreamObject struct {
 	Speed     float64 `json:"speed"`
 }
 
-// WriteVersion writes v to w as JSON, on one line.
-func WriteVersion(w io.Writer, v shardcast.Version) error {
-	return writeLine(w, versionOf(v))
+// WriteVersion writes v to w as JSON, on one line, with the release if that lists it.
+func WriteVersion(w io.Writer, v shardcast.Version, r shardcast.Release) error {
+	object := versionOf(v)
+	if v.Signed {
+		object.Release = releaseOf(r)
+	}
+	return writeLine(w, object)
 }
 
 // WriteHeldVersion writes v to w as JSON, on one line, with the release if that lists it.
@@ -86,12 +90,17 @@ func WriteHeldVersion(w io.Writer, v shardcast.HeldVersion, r shardcast.Release)
 	object := versionOf(v.Version)
 	object.Pinned, object.Signed = v.Pinned, v.Signed
 	if v.Signed {
-		object.Release = &releaseObject{Feed: r.Feed, Epoch: r.Epoch, Seq: r.Seq, Issued: r.Issued, Expires: "never"}
-		if !r.Expires.IsZero() {
-			object.Release.Expires = r.Expires.Format(time.RFC3339)
-		}
+		object.Release = releaseOf(r)
 	}
 	return writeLine(w, object)
+}
+
+func releaseOf(r shardcast.Release) *releaseObject {
+	object := &releaseObject{Feed: r.Feed, Epoch: r.Epoch, Seq: r.Seq, Issued: r.Issued, Expires: "never"}
+	if !r.Expires.IsZero() {
+		object.Expires = r.Expires.Format(time.RFC3339)
+	}
+	return object
 }
 
 // releaseObject is a release in JSON.
@@ -107,7 +116,7 @@ type releaseObject struct {
 func WriteResult(w io.Writer, r shardcast.Result) error {
 	object, progress := versionOf(r.Version), progressOf("done", r.Progress)
 	object.Path, object.Progress = &r.Path, &progress
-	if r.Verified == shardcast.VerifiedShards {
+	if r.Verified != shardcast.VerifiedWhole {
 		object.Verified = r.Verified
 	}
 	return writeLine(w, object)
@@ -128,6 +137,7 @@ func versionOf(v shardcast.Version) versionObject {
 	object := versionObject{
 		Version: v.Name, Name: v.File, Date: date, Digest: v.Digest, Labels: v.Labels,
 		Size: known(v.Size), ShardSize: known(v.ShardSize), ShardCount: known(int64(v.Shards)),
+		Signed: v.Signed,
 	}
 	if v.Directory {
 		object.FileCount = known(int64(v.FileCount))

@@ -67,7 +67,7 @@ func TestWriteVersionNamesFieldsAsTheManifestDoes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
-			require.NoError(t, WriteVersion(&out, tc.version))
+			require.NoError(t, WriteVersion(&out, tc.version, shardcast.Release{}))
 			assert.Equal(t, []string{tc.want}, written(&out))
 		})
 	}
@@ -88,7 +88,7 @@ func TestJSONEscapesUnprintableCharacters(t *testing.T) {
 	var out strings.Builder
 	require.NoError(
 		t,
-		WriteVersion(&out, shardcast.Version{Name: "v1", File: hostile, Size: -1, ShardSize: -1, Shards: -1}),
+		WriteVersion(&out, shardcast.Version{Name: "v1", File: hostile, Size: -1, ShardSize: -1, Shards: -1}, shardcast.Release{}),
 	)
 	assert.Equal(
 		t,
@@ -221,7 +221,7 @@ func FuzzJSON(f *testing.F) {
 			Upstreams: []shardcast.Upstream{{URL: text, State: text, Err: text, Received: size, Speed: speed}},
 		}
 		var version, result, failed bytes.Buffer
-		require.NoError(t, WriteVersion(&version, v), "one version hides all others")
+		require.NoError(t, WriteVersion(&version, v, shardcast.Release{}), "one version hides all others")
 		require.NoError(t, WriteResult(&result, shardcast.Result{Version: v, Path: text, Progress: p}))
 		(&lines{out: &failed}).end("failed", p, errors.New(text))
 

@@ -16,15 +16,22 @@ import (
 )
 
 // WriteVersions writes versions to w as a table. Unknown cells are empty. It has a column of
-// the numbers of files if a version is a directory, and one of labels if a version has any.
-func WriteVersions(w io.Writer, versions []shardcast.Version) error {
+// the numbers of files if a version is a directory, and one of labels if a version has any. A
+// release that is not zero comes first, and a column says which versions it lists.
+func WriteVersions(w io.Writer, versions []shardcast.Version, r shardcast.Release) error {
+	hasRelease := r.Feed != ""
+	if hasRelease {
+		if _, err := fmt.Fprintln(w, release(r)); err != nil {
+			return err
+		}
+	}
 	trees := slices.ContainsFunc(versions, func(v shardcast.Version) bool { return v.Directory })
 	labelled := slices.ContainsFunc(versions, func(v shardcast.Version) bool { return len(v.Labels) > 0 })
-	rows := [][]string{columns("VERSION", "FILE", "SIZE", "SHARDS", only(trees, "FILES"), "DATE", "DIGEST",
-		only(labelled, "LABELS"))}
+	rows := [][]string{columns("VERSION", only(hasRelease, "SIGNED"), "FILE", "SIZE", "SHARDS", only(trees, "FILES"),
+		"DATE", "DIGEST", only(labelled, "LABELS"))}
 	for _, v := range versions {
-		rows = append(rows, columns(v.Name, printable(v.File), sizeOf(v.Size), number(v.Shards),
-			only(trees, files(v)), date(v.Date), v.Digest, only(labelled, labels(v.Labels))))
+		rows = append(rows, columns(v.Name, only(hasRelease, word(v.Signed, "signed", "no")), printable(v.File),
+			sizeOf(v.Size), number(v.Shards), only(trees, files(v)), date(v.Date), v.Digest, only(labelled, labels(v.Labels))))
 	}
 	return writeTable(w, rows)
 }

@@ -106,6 +106,7 @@ type Upstream struct {
 	Release    string    `json:"release,omitempty"`    // to a node with a key: newest, older, none or refused
 	Error      string    `json:"error,omitempty"`      // its last failure, which a success does not clear
 	ErrorTime  time.Time `json:"error_time,omitzero"`
+	Distrust   string    `json:"distrust,omitempty"` // why its release is refused
 }
 
 // Swarm is the traffic of shards between a server and peers.

@@ -24,3 +24,6 @@ func (s *Store) RelayRelease(text []byte) error {
 	}
 	return disk.SyncDir(s.root, ".")
 }
+
+// PrivateName is the directory, in a data directory, of what is never served.
+const PrivateName = private

@@ -26,7 +26,7 @@ func newBehind(opts Options) *behind {
 // is asked for.
 func (b *behind) whole(ctx context.Context) (sha256, blake3 shard.Digest, err error) {
 	m := b.opts.Manifest
-	whole := newSums(b.opts.BLAKE3 || b.opts.Plain || m.Digest != b.opts.Listed)
+	whole := newSums(!b.opts.Signed, b.opts.BLAKE3 || b.opts.Plain || m.Digest != b.opts.Listed)
 	defer whole.close()
 	kept := make([]bool, len(m.Shards))
 	for i := range kept {
@@ -51,13 +51,15 @@ func (b *behind) whole(ctx context.Context) (sha256, blake3 shard.Digest, err er
 			return sha256, blake3, err
 		}
 	}
-	sha256, blake3 = whole.digests()
+	if sha256, blake3 = whole.digests(); b.opts.Signed {
+		sha256 = m.Digest
+	}
 	return sha256, blake3, nil
 }
 
 // sums are the digests of a file, computed beside one another.
 type sums struct {
-	sha256 hash.Hash
+	sha256 hash.Hash // or nil
 	blake3 hash.Hash // or nil; it is written to by a goroutine of its own
 
 	buf        []byte        // that is read into without the BLAKE3
@@ -76,11 +78,14 @@ const (
 	sumsBuffer = 256 << 10
 )
 
-// newSums returns sums of nothing yet, with the BLAKE3 or without. The caller closes them
+// newSums returns sums of nothing yet, of those digests that are wanted. The caller closes them
 // in the end.
-func newSums(both bool) *sums {
-	s := &sums{sha256: sha256.New()}
-	if !both {
+func newSums(ofSHA256, ofBLAKE3 bool) *sums {
+	s := new(sums)
+	if ofSHA256 {
+		s.sha256 = sha256.New()
+	}
+	if !ofBLAKE3 {
 		s.buf = make([]byte, sumsBuffer)
 		return s
 	}
@@ -111,7 +116,9 @@ func (s *sums) add(r io.Reader) (size int64, err error) {
 		if s.blake3 != nil {
 			s.full <- buf[:n]
 		}
-		_, _ = s.sha256.Write(buf[:n])
+		if s.sha256 != nil {
+			_, _ = s.sha256.Write(buf[:n])
+		}
 		size += int64(n)
 		if errors.Is(err, io.EOF) {
 			return size, nil
@@ -132,11 +139,13 @@ func (s *sums) close() {
 	})
 }
 
-// digests closes s and returns both digests of all that was written, the second one zero
-// if it was not computed.
+// digests closes s and returns both digests of all that was written, zero if they were not
+// computed.
 func (s *sums) digests() (sha256, blake3 shard.Digest) {
 	s.close()
-	s.sha256.Sum(sha256[:0])
+	if s.sha256 != nil {
+		s.sha256.Sum(sha256[:0])
+	}
 	if s.blake3 != nil {
 		s.blake3.Sum(blake3[:0])
 	}

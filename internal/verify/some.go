@@ -2,14 +2,19 @@ package verify
 
 import "context"
 
-// some waits for a part of the shards, which are checked one by one.
+// some waits for a part of the shards, or for all of a file whose digest nobody needs. They are
+// checked one by one.
 type some struct {
 	count int
 	kept  chan int // shards that are right
 }
 
 func newSome(opts Options) *some {
-	return &some{count: len(opts.Part), kept: make(chan int, len(opts.Part))}
+	count := len(opts.Part)
+	if opts.Part == nil {
+		count = len(opts.Manifest.Shards)
+	}
+	return &some{count: count, kept: make(chan int, count)}
 }
 
 // whole waits for all of the part.

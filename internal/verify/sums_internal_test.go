@@ -19,7 +19,7 @@ func TestSumsAreBothDigestsOfAllThatWasRead(t *testing.T) {
 	blake := shard.NewBLAKE3()
 	_, _ = blake.Write(append(bytes.Clone(data), data...))
 	for _, both := range []bool{false, true} {
-		s := newSums(both)
+		s := newSums(true, both)
 		defer s.close() // again
 		for _, r := range []io.Reader{
 			bytes.NewReader(data), iotest.OneByteReader(bytes.NewReader(data[:1000])),
@@ -45,7 +45,7 @@ func BenchmarkSums(b *testing.B) {
 	data := make([]byte, 64*sumsBuffer)
 	for _, both := range []bool{false, true} {
 		b.Run(fmt.Sprint("both=", both), func(b *testing.B) {
-			s := newSums(both)
+			s := newSums(true, both)
 			defer s.close()
 			b.SetBytes(int64(len(data)))
 			for b.Loop() {

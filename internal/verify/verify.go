@@ -17,6 +17,10 @@
 // server that sends only bad data costs one shard. Checking one by one may begin later,
 // see [Verifier.Each], and never ends.
 //
+// Where the publisher has signed the manifest, each shard is checked by itself, while it comes, by
+// the worker that receives it: as many are hashed at the same time as there are cores, and no
+// digest of the file is.
+//
 // # Blame
 //
 // A shard that one server sent in one part, and that is wrong, is that server's fault.
@@ -46,6 +50,10 @@ type Options struct {
 
 	// Plain says that no server has a manifest.
 	Plain bool
+
+	// Signed says that the publisher has signed the manifest: its digests of shards vouch for
+	// the file, whose SHA-256 is not computed.
+	Signed bool
 
 	// Part are the numbers of the shards to check, one by one, and the whole is not checked.
 	// Nil means all.
@@ -81,7 +89,7 @@ type Verifier struct {
 // New returns a Verifier that has seen nothing yet.
 func New(opts Options) *Verifier {
 	v := &Verifier{opts: opts, strikes: strikes{count: make(map[string]int)}}
-	if opts.Part != nil {
+	if opts.Part != nil || opts.Signed && !opts.BLAKE3 {
 		v.each.Store(true)
 		v.some = newSome(opts)
 	} else if opts.Each || opts.BLAKE3 || opts.Plain || opts.Manifest.Digest != opts.Listed {
