@@ -37,6 +37,16 @@ var fileSystems = map[string]struct{ program, mount, without string }{
 		mount: "truncate -s 2G $DIR.spare/image && mkfs.ext4 -q $DIR.spare/image && " +
 			"mount -o loop $DIR.spare/image $DIR",
 	},
+	"XFS": {
+		program: "mkfs.xfs",
+		mount: "truncate -s 2G $DIR.spare/image && mkfs.xfs -q $DIR.spare/image && " +
+			"mount -o loop $DIR.spare/image $DIR",
+	},
+	"Btrfs": {
+		program: "mkfs.btrfs",
+		mount: "truncate -s 2G $DIR.spare/image && mkfs.btrfs -q $DIR.spare/image && " +
+			"mount -o loop $DIR.spare/image $DIR",
+	},
 	"tmpfs": {program: "mount", mount: "mount -t tmpfs none $DIR"},
 	"overlay": {
 		program: "mount",

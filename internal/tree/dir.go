@@ -163,12 +163,23 @@ func (d *Dir) taken(name string, err error) error {
 	if statErr != nil {
 		return err
 	}
+	alike := ""
 	for other := range d.names() {
 		if info, statErr := d.root.Lstat(filepath.FromSlash(other)); statErr == nil && os.SameFile(mine, info) {
-			return fmt.Errorf("%w: the file system takes %q and %q for one", ErrClash, other, name)
+			return clash(other, name)
+		}
+		if strings.EqualFold(other, name) {
+			alike = other
 		}
 	}
+	if alike != "" { // a file system in user space may count each of the two as a file of its own
+		return clash(alike, name)
+	}
 	return err
+}
+
+func clash(a, b string) error {
+	return fmt.Errorf("%w: the file system takes %q and %q for one", ErrClash, a, b)
 }
 
 // names yields the paths of files and directories that have been made.
