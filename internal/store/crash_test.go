@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
@@ -211,7 +212,7 @@ func TestKilledPublisherLeavesNothingHalf(t *testing.T) {
 	var used shard.Version
 	for round := range 8 {
 		// Each round it dies a little later after a publication.
-		used = max(used, killed(t, self, dir, time.Duration(round)*500*time.Microsecond))
+		used = max(used, killed(t, self, time.Duration(round)*500*time.Microsecond, victim+"="+dir))
 
 		st := open(t, dir, store.Origin)
 		requireWhole(t, st, offered(t, st)...)
@@ -233,15 +234,43 @@ func TestKilledPublisherLeavesNothingHalf(t *testing.T) {
 	}
 }
 
-// killed starts a process that publishes into dir, kills it some time after it
+func TestKilledSignerLeavesWhatItHasSigned(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	dir, key, name := t.TempDir(), newKey(t), filepath.Join(t.TempDir(), "publisher.key")
+	_, err = release.WriteKeys(name, key, "")
+	require.NoError(t, err)
+	var used shard.Version
+	var before release.Release
+	for round := range 8 {
+		used = max(used, killed(t, self, time.Duration(round)*500*time.Microsecond,
+			victim+"="+dir, victimKey+"="+name))
+		st := open(t, dir, store.Origin)
+		recoverCrash(t, st)
+		now := released(t, st, key)
+		require.Positive(t, now.Compare(before))
+		before = now
+		held := offered(t, st)
+		var listed []shard.Version
+		for _, e := range now.Entries {
+			listed = append(listed, e.Version)
+		}
+		require.Equal(t, listed, held)
+		requireWhole(t, st, held...)
+		assert.GreaterOrEqual(t, held[len(held)-1], used)
+	}
+}
+
+// killed starts a process that publishes by variables, kills it some time after it
 // has published for the first time, and returns the last version that it
 // has printed.
-func killed(t *testing.T, self, dir string, after time.Duration) (last shard.Version) {
+func killed(t *testing.T, self string, after time.Duration, variables ...string) (last shard.Version) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), victim+"="+dir)
+	cmd.Env = append(os.Environ(), variables...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -261,11 +290,19 @@ func killed(t *testing.T, self, dir string, after time.Duration) (last shard.Ver
 	return last
 }
 
-// publishForever publishes into dir and prints each version.
-func publishForever(ctx context.Context, dir string) error {
+// publishForever publishes into dir and prints each version. It signs by the key in a file, if
+// that has a name.
+func publishForever(ctx context.Context, dir, keyFile string) error {
 	st, err := store.Open(dir, store.Origin)
 	if err != nil {
 		return err
+	}
+	if keyFile != "" {
+		key, err := release.ReadPrivateKey(keyFile, nil)
+		if err != nil {
+			return err
+		}
+		st.SignBy(store.Signing{Key: key, Feed: feed})
 	}
 	for {
 		v, err := broadcast(ctx, st, 3)

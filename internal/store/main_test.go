@@ -23,15 +23,18 @@ import (
 )
 
 // victim names the data directory of a process that publishes until it is
-// killed, see [TestKilledPublisherLeavesNothingHalf].
-const victim = "SHARDCAST_TEST_VICTIM"
+// killed, see [TestKilledPublisherLeavesNothingHalf], and victimKey the file of its key.
+const (
+	victim    = "SHARDCAST_TEST_VICTIM"
+	victimKey = "SHARDCAST_TEST_VICTIM_KEY"
+)
 
 // patience is how long a test waits for an event that must come.
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(victim); dir != "" {
-		fmt.Fprintln(os.Stderr, publishForever(context.Background(), dir))
+		fmt.Fprintln(os.Stderr, publishForever(context.Background(), dir, os.Getenv(victimKey)))
 		os.Exit(1)
 	}
 	// Every step syncs several files, so that rapid's own figures would take

@@ -270,6 +270,14 @@ func (r *releases) adopt(newEpoch bool, add []release.Entry) error {
 	if err != nil {
 		return err
 	}
+	for _, line := range add {
+		if r.last == nil {
+			break
+		}
+		if was, _ := r.last.Release.Find(line.Version); was.Withdrawn {
+			return fmt.Errorf("%s was withdrawn; publish it under a new number", line.Version)
+		}
+	}
 	if r.last == nil {
 		for _, e := range held {
 			if !slices.ContainsFunc(add, func(line release.Entry) bool { return line.Version == e.Version }) {
@@ -474,7 +482,7 @@ func (s *signer) list(c change, withdrawn []shard.Version) (release.Release, err
 	var list release.Release
 	for i, e := range c.offer {
 		line, ok := lines[e.Version]
-		if !ok || line.Withdrawn {
+		if !ok {
 			return release.Release{}, fmt.Errorf("%s has no line in the release", e.Version)
 		}
 		c.offer[i].Digest = line.Digest

@@ -100,7 +100,7 @@ func TestACrashIsRolledForwardToTheReleaseWithoutTheKey(t *testing.T) {
 				dir := filepath.Join(t.TempDir(), "data")
 				require.NoError(t, os.CopyFS(dir, os.DirFS(template)))
 				st := openToSign(t, dir, store.Signing{Key: key})
-				before := released(t, st, key)
+				before, offeredBefore := released(t, st, key), offered(t, st)
 				keeping(t, st, task.keep)
 				d, err := st.Draft(3)
 				require.NoError(t, err)
@@ -112,6 +112,7 @@ func TestACrashIsRolledForwardToTheReleaseWithoutTheKey(t *testing.T) {
 				now := released(t, st, key)
 				if now.Seq == before.Seq {
 					require.Equal(t, before, now)
+					require.Equal(t, offeredBefore, offered(t, st), "the release comes before the distribution")
 				} else {
 					require.Equal(t, task.after, lines(now))
 				}
@@ -299,6 +300,60 @@ func TestWithdrawnLinesStayWhileALowerVersionIsListed(t *testing.T) {
 	step([]string{}, func(w *store.Writer) error { return w.Withdraw(4) })
 	require.Equal(t, shard.Version(5), publish(t, st, 9), "no number is used twice")
 	assert.Equal(t, []string{"v5"}, lines(released(t, st, key)))
+}
+
+func TestAWithdrawnVersionIsNotSignedAgain(t *testing.T) {
+	t.Parallel()
+	key, dir, aside := newKey(t), t.TempDir(), filepath.Join(t.TempDir(), "v2")
+	st := openToSign(t, dir, store.Signing{Key: key, Feed: feed})
+	publish(t, st, 9)
+	publish(t, st, 9)
+	require.NoError(t, os.CopyFS(aside, os.DirFS(filepath.Join(dir, "v2"))))
+	change(t, st, func(w *store.Writer) { require.NoError(t, w.Withdraw(2)) })
+	require.NoError(t, os.CopyFS(filepath.Join(dir, "v2"), os.DirFS(aside)))
+	line, err := st.Describe(2)
+	require.NoError(t, err)
+	change(t, st, func(w *store.Writer) {
+		_, err := w.Sign(false, line)
+		require.ErrorContains(t, err, "v2 was withdrawn")
+	})
+	assert.Equal(t, []string{"v1", "-v2"}, lines(released(t, st, key)))
+}
+
+func TestAPublicationThatFailsIsTakenBack(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	for name, signedBefore := range map[string]bool{"the first": false, "a later one": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			st := openToSign(t, dir, store.Signing{Key: key, Feed: feed})
+			if signedBefore {
+				publish(t, st, 9)
+			}
+			before, _ := os.ReadFile(filepath.Join(dir, release.FileName))
+			block := filepath.Join(dir, ".shardcast", "distribution.txt.tmp")
+			w, err := st.Lock(t.Context())
+			require.NoError(t, err)
+			v, err := w.Next()
+			require.NoError(t, err)
+			d, m := draft(t, st, v, textOf(v))
+			st.OnStep(func() { // no distribution can be written once the release is
+				if now, _ := os.ReadFile(filepath.Join(dir, release.FileName)); string(now) != string(before) {
+					require.NoError(t, os.MkdirAll(filepath.Join(block, "full"), 0o700))
+				}
+			})
+			require.Error(t, w.Publish(d, m))
+			st.OnStep(func() {})
+			now, _ := os.ReadFile(filepath.Join(dir, release.FileName))
+			assert.Equal(t, string(before), string(now))
+			assert.NoDirExists(t, filepath.Join(dir, v.String()))
+			require.NoError(t, os.RemoveAll(block))
+			require.NoError(t, w.Publish(d, m), "the draft is still there")
+			require.NoError(t, w.Unlock())
+			assert.Equal(t, v.String(), lines(released(t, st, key))[len(offered(t, st))-1])
+		})
+	}
 }
 
 func TestTheFeedBelongsToTheDirectory(t *testing.T) {
