@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
@@ -41,25 +40,4 @@ func TestARequestWhoseBodyNeverComesIsNotWaitedForForEver(t *testing.T) {
 	got, err := io.ReadAll(conn)
 	require.NoError(t, err, "the server has not closed the connection")
 	require.Contains(t, string(got), "200 OK")
-}
-
-func TestAHeaderThatNeverEndsIsNotWaitedForForEver(t *testing.T) {
-	srv := newServer(http.NotFoundHandler(), Options{Logger: slog.New(slog.DiscardHandler)}).http
-	require.Positive(t, srv.IdleTimeout)
-	require.Positive(t, srv.ReadHeaderTimeout)
-	srv.ReadHeaderTimeout = 50 * time.Millisecond
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	ended := make(chan error)
-	go func() { ended <- srv.Serve(ln) }()
-	conn, err := net.Dial("tcp", ln.Addr().String())
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	_, err = fmt.Fprint(conn, "GET / HTTP/1.1\r\nX-Never: ")
-	require.NoError(t, err)
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
-	_, err = io.ReadAll(conn)
-	require.NoError(t, err, "the server has not closed the connection")
-	require.NoError(t, srv.Close())
-	require.ErrorIs(t, <-ended, http.ErrServerClosed)
 }

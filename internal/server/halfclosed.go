@@ -2,8 +2,9 @@ package server
 
 import (
 	"context"
-	"net"
 	"net/http"
+
+	"github.com/shardcast/shardcast/internal/conns"
 )
 
 // stays has next answer also a reader that has closed its side of the connection, and waits
@@ -11,14 +12,14 @@ import (
 // One that has really gone is found out when something is sent to it.
 func stays(next endpoint) endpoint {
 	return func(w http.ResponseWriter, r *http.Request, t target) error {
-		conn, ok := r.Context().Value(connKey{}).(net.Conn)
-		if !ok {
+		conn := conns.Of(r)
+		if conn == nil {
 			return next(w, r, t)
 		}
 		ctx, leave := context.WithCancelCause(context.WithoutCancel(r.Context()))
 		defer leave(nil)
 		stop := context.AfterFunc(r.Context(), func() {
-			if !isHalfClosed(conn) {
+			if !conns.IsHalfClosed(conn) {
 				leave(context.Cause(r.Context()))
 			}
 		})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/catalog"
+	"github.com/shardcast/shardcast/internal/conns"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/overview"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -90,14 +91,14 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 
 // newChain returns a function that puts a chain of handlers before endpoints.
 func newChain(opts Options, seen *overview.Overview, swarms bool) func([kinds]endpoint, *Tokens) http.Handler {
-	exhausted := new(occasional)
+	exhausted := new(conns.Occasional)
 	counted := newCounting(opts, seen, swarms)
 	return func(endpoints [kinds]endpoint, tokens *Tokens) http.Handler {
 		var chain http.Handler = answering{endpoints, opts.Logger, exhausted}
 		if tokens != nil {
 			chain = admitting{chain}
 		}
-		chain = reading{chain, headerTimeout}
+		chain = reading{chain, conns.HeaderTimeout}
 		chain = newPages(chain, opts.Web, opts.Logger)
 		chain = counted(chain)
 		return routing{chain, opts.Dialect, endpoints[kindStatus] != nil, tokens}
@@ -243,7 +244,7 @@ func (h reading) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type answering struct {
 	endpoints [kinds]endpoint
 	logger    *slog.Logger
-	exhausted *occasional
+	exhausted *conns.Occasional
 }
 
 func (h answering) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -263,8 +264,8 @@ func (h answering) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case http.StatusInternalServerError:
 		h.logger.Error("request failed", "path", r.URL.Path, "err", err)
 	case http.StatusServiceUnavailable:
-		if exhausted(err) && h.exhausted.isDue(time.Now()) {
-			h.logger.Warn("too many open files", "path", r.URL.Path, "err", err, "hint", raiseHint)
+		if conns.Exhausted(err) && h.exhausted.IsDue(time.Now()) {
+			h.logger.Warn("too many open files", "path", r.URL.Path, "err", err, "hint", conns.RaiseHint)
 		}
 		h.logger.Debug("shard refused", "path", r.URL.Path, "client", r.RemoteAddr, "err", err)
 		after := wire.BusyRetry
@@ -286,7 +287,7 @@ func statusOf(err error) int {
 		return http.StatusNotFound
 	case errors.Is(err, errSent):
 		return http.StatusConflict
-	case exhausted(err), errors.Is(err, errBusy), errors.Is(err, errNoSlot), errors.Is(err, catalog.ErrLater):
+	case conns.Exhausted(err), errors.Is(err, errBusy), errors.Is(err, errNoSlot), errors.Is(err, catalog.ErrLater):
 		return http.StatusServiceUnavailable
 	default:
 		return http.StatusInternalServerError

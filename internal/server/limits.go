@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/bucket"
+	"github.com/shardcast/shardcast/internal/conns"
 )
 
 // Limits bound the sending of shards, and the rate of data1.bin. Zero means no limit, and
@@ -40,7 +40,7 @@ type Limits struct {
 var errBusy = errors.New("too many shards are being sent already")
 
 // crowd is the number of shards under way from which on the kernel holds little of each
-// further one, see [maxUnsent].
+// further one, see [conns.HoldLittle].
 const crowd = 128
 
 // gate keeps the limits.
@@ -91,7 +91,7 @@ func (g *gate) limit(next endpoint) endpoint {
 			defer leave()
 		}
 		if a.crowded {
-			holdLittleOf(r)
+			conns.HoldLittle(r)
 		}
 		t.buckets = a.buckets
 		return next(w, r, t)
@@ -163,13 +163,6 @@ func (g *gate) forget(addr netip.Addr, c *client) {
 		g.mu.Unlock()
 		g.forget(addr, c)
 	})
-}
-
-// holdLittleOf has the kernel hold little of the unsent answer to r, see [maxUnsent].
-func holdLittleOf(r *http.Request) {
-	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
-		holdLittle(conn)
-	}
 }
 
 // throttled reads a shard no faster than its buckets fill. It sits on this side of the

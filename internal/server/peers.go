@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/shardcast/shardcast/internal/conns"
 	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/wire"
 )
@@ -51,7 +52,7 @@ func Reach(ctx context.Context, at netip.AddrPort) error {
 	client := http.Client{
 		// One connection, by no proxy, and to no other address.
 		Transport: &http.Transport{
-			DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeaderSize,
+			DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: conns.MaxHeader,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

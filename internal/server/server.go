@@ -30,7 +30,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -39,6 +38,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shardcast/shardcast/internal/catalog"
+	"github.com/shardcast/shardcast/internal/conns"
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/swarm"
@@ -46,18 +46,6 @@ import (
 )
 
 const (
-	// headerTimeout is how long a client may take over a request's header, or over a body,
-	// which no endpoint reads.
-	headerTimeout = 10 * time.Second
-
-	// stallTimeout is how long a client may accept none of the bytes of an answer. A receiver
-	// with full buffers reports room only in steps of a sixteenth of them, so one that reads
-	// 4 KB/s still looks alive.
-	stallTimeout = 2 * time.Minute
-
-	// maxHeaderSize in bytes is far above the headers of our clients.
-	maxHeaderSize = 16 << 10
-
 	// grace is how long answers may go on after the end of [Serve]'s context.
 	grace = 30 * time.Second
 
@@ -148,14 +136,18 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 	if !opts.Open && opts.Tokens == nil && !opts.TLS.isMutual() {
 		warnOpen(ln.Addr(), logger)
 	}
-	serveOn(ctx, group, ln, newServer(handler, opts), grace, logger)
+	group.Go(func() error {
+		return conns.Serve(ctx, ln, handler, conns.Options{
+			Over: opts.TLS.over, Grace: grace, Metrics: opts.Metrics, Logger: logger,
+		})
+	})
 	if inside != nil {
 		if !opts.Open {
 			warnOpen(inside.Addr(), logger)
 		}
-		plain := opts
-		plain.TLS = nil
-		serveOn(ctx, group, inside, newServer(handler.admin, plain), 0, logger)
+		group.Go(func() error {
+			return conns.Serve(ctx, inside, handler.admin, conns.Options{Metrics: opts.Metrics, Logger: logger})
+		})
 	}
 	group.Go(func() error {
 		opts.Tokens.follow(ctx)
@@ -205,76 +197,9 @@ func warnOpen(addr net.Addr, logger *slog.Logger) {
 // nothing else, on ln until ctx ends. Then it breaks off all answers, since other nodes
 // have the shards, too, and returns nil. It closes ln.
 func ServeBoard(ctx context.Context, ln net.Listener, opts Options) error {
-	group, ctx := errgroup.WithContext(ctx)
 	opts.Logger.Info("sharing", "addr", ln.Addr().String())
-	serveOn(ctx, group, ln, newServer(newHandler(opts, ctx.Done()), opts), 0, opts.Logger)
-	return group.Wait()
-}
-
-// serveOn has srv answer on ln until ctx ends, and finish answers for as long as grace.
-func serveOn(
-	ctx context.Context, group *errgroup.Group, ln net.Listener, srv bounded,
-	grace time.Duration, logger *slog.Logger,
-) {
-	group.Go(func() error {
-		if err := srv.serve(ln); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
-		}
-		return nil
-	})
-	group.Go(func() error {
-		<-ctx.Done()
-		if grace == 0 {
-			return srv.http.Close()
-		}
-		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-		defer cancel()
-		closed := make(chan struct{})
-		srv.http.RegisterOnShutdown(func() { // when no connection is accepted any more
-			logger.Info("ending", "addr", ln.Addr().String(), "grace", grace)
-			close(closed)
-		})
-		err := srv.http.Shutdown(finish)
-		<-closed
-		if err != nil {
-			logger.Warn("downloads cut off", "err", err)
-			return srv.http.Close()
-		}
-		return nil
-	})
-}
-
-// connKey is the key of a connection, a [net.Conn], in the contexts of its requests.
-type connKey struct{}
-
-// bounded is a server with bounded connections.
-type bounded struct {
-	http        *http.Server
-	connections *connections
-	tls         *TLS
-}
-
-// serve answers requests on ln.
-func (s bounded) serve(ln net.Listener) error {
-	return s.http.Serve(s.tls.over(accepting{listener{ln, stallTimeout}, s.connections}))
-}
-
-// newServer returns a server of handler with our limits.
-func newServer(handler http.Handler, opts Options) bounded {
-	c := newConnections(descriptors(), opts.Metrics, opts.Logger)
-	return bounded{connections: c, tls: opts.TLS, http: &http.Server{
-		Handler:           c.handle(handler),
-		ConnState:         c.notice,
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       wire.ServerIdle,
-		MaxHeaderBytes:    maxHeaderSize,
-		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, conn)
-		},
-
-		DisableGeneralOptionsHandler: true, // our handler answers, with 405
-		ErrorLog:                     log.New(errorLog{opts.Logger}, "", 0),
-	}}
+	return conns.Serve(ctx, ln, newHandler(opts, ctx.Done()),
+		conns.Options{Over: opts.TLS.over, Metrics: opts.Metrics, Logger: opts.Logger})
 }
 
 // UnlessOver returns err, or nil if err is the cause of the end of ctx: a server whose

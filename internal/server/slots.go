@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/conns"
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
@@ -51,7 +52,7 @@ type slots struct {
 	slow   map[netip.Prefix]time.Time
 	waits  []*waiter
 	full   time.Time // when slots did not suffice, the last time
-	seen   map[*lease]taken
+	seen   map[*lease]conns.Taken
 	seenAt time.Time
 }
 
@@ -68,13 +69,6 @@ type waiter struct {
 	got   chan struct{} // closed when it has the slot
 }
 
-// taken is how much a reader has taken, and whether the kernel has more for it: if not, it is
-// the server that is slow.
-type taken struct {
-	bytes int64
-	more  bool
-}
-
 func newSlots(most, queue int) *slots {
 	return &slots{
 		most: most, queue: queue, leases: make(map[*lease]struct{}), hosts: make(map[netip.Prefix]int),
@@ -85,8 +79,7 @@ func newSlots(most, queue int) *slots {
 // enter takes a slot for a request; leave gives it back. It returns errNoSlot if there is
 // none in time, or none to spare if that is what the node asks for.
 func (s *slots) enter(r *http.Request, spare bool) (leave func(), err error) {
-	conn, _ := r.Context().Value(connKey{}).(net.Conn)
-	w := &waiter{lease: &lease{host: hostOf(r.RemoteAddr), conn: conn}, got: make(chan struct{})}
+	w := &waiter{lease: &lease{host: conns.HostOf(r.RemoteAddr), conn: conns.Of(r)}, got: make(chan struct{})}
 	if !s.begin(w, spare) {
 		return nil, errNoSlot
 	}
@@ -222,10 +215,10 @@ func (s *slots) reclaim(host netip.Prefix) {
 		return
 	}
 	before := s.seen
-	s.seen, s.seenAt = make(map[*lease]taken, len(s.leases)), now
+	s.seen, s.seenAt = make(map[*lease]conns.Taken, len(s.leases)), now
 	for l := range s.leases {
 		if l.conn != nil && !l.lost {
-			s.seen[l] = takenBy(l.conn)
+			s.seen[l] = conns.TakenBy(l.conn)
 		}
 	}
 	if over > forgotten {
@@ -234,7 +227,7 @@ func (s *slots) reclaim(host netip.Prefix) {
 	speeds := make(map[*lease]float64)
 	for l, is := range s.seen {
 		if was, ok := before[l]; ok {
-			speeds[l] = float64(is.bytes-was.bytes) / over.Seconds()
+			speeds[l] = float64(is.Bytes-was.Bytes) / over.Seconds()
 		}
 	}
 	if s.cutSlow(before, speeds) || s.hasPart(host) {
@@ -252,9 +245,9 @@ func (s *slots) reclaim(host netip.Prefix) {
 }
 
 // cutSlow breaks off the answers to slow readers, and reports whether there were any.
-func (s *slots) cutSlow(before map[*lease]taken, speeds map[*lease]float64) (cut bool) {
+func (s *slots) cutSlow(before map[*lease]conns.Taken, speeds map[*lease]float64) (cut bool) {
 	for l, speed := range speeds {
-		if before[l].more && s.seen[l].more && isFarBelow(speed, othersOf(speeds, l)) {
+		if before[l].More && s.seen[l].More && isFarBelow(speed, othersOf(speeds, l)) {
 			s.cut(l)
 			s.mark(l.host, s.seenAt)
 			cut = true
@@ -291,7 +284,7 @@ func isFarBelow(speed float64, others []float64) bool {
 func (s *slots) cut(l *lease) {
 	l.lost = true
 	delete(s.seen, l)
-	breakOff(l.conn)
+	conns.BreakOff(l.conn)
 }
 
 // mark remembers the host of a slow reader.

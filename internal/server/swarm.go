@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/catalog"
+	"github.com/shardcast/shardcast/internal/conns"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/wire"
@@ -75,7 +76,7 @@ func (s *swarming) admit(next endpoint) endpoint {
 				}
 			}
 		}
-		holdLittleOf(r) // a slot is taken until all is sent, and not until all is written
+		conns.HoldLittle(r) // a slot is taken until all is sent, and not until all is written
 		leave, err := s.slots.enter(r, as == swarm.AsSpare)
 		if err != nil {
 			return err
@@ -168,7 +169,7 @@ func (s *swarming) have(w http.ResponseWriter, r *http.Request, t target) error 
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	host := hostOf(r.RemoteAddr)
+	host := conns.HostOf(r.RemoteAddr)
 	if !s.followers.enter(host) {
 		return errNoSlot
 	}

@@ -117,15 +117,3 @@ func (t *TLS) follow(ctx context.Context) {
 		}
 	}
 }
-
-// below returns the connection below conn, if that is one of TLS, and conn otherwise.
-func below(conn net.Conn) net.Conn {
-	if over, ok := conn.(*tls.Conn); ok {
-		return over.NetConn()
-	}
-	return conn
-}
-
-// breakOff closes a connection without a word: one of TLS would first try for 5 s to tell the
-// client.
-func breakOff(conn net.Conn) { _ = below(conn).Close() }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package server
+package conns
 
 import "golang.org/x/sys/unix"
 

@@ -1,4 +1,4 @@
-package server
+package conns
 
 import (
 	"crypto/tls"
@@ -26,7 +26,7 @@ func TestNoCutWaitsForTheClientToHearOfIt(t *testing.T) {
 		require.NoError(t, conn.HandshakeContext(t.Context()))
 		require.NoError(t, <-shaken)
 		begun := time.Now()
-		breakOff(conn)
+		BreakOff(conn)
 		assert.Zero(t, time.Since(begun))
 	})
 }

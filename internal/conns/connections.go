@@ -1,4 +1,4 @@
-package server
+package conns
 
 import (
 	"container/list"
@@ -29,8 +29,8 @@ const (
 	// too few descriptors.
 	fullEvery = time.Minute
 
-	// raiseHint is the remedy.
-	raiseHint = "raise the limit of open files: ulimit -n, or LimitNOFILE= in a unit"
+	// RaiseHint is the remedy of too few descriptors, for a warning.
+	RaiseHint = "raise the limit of open files: ulimit -n, or LimitNOFILE= in a unit"
 )
 
 // connections bounds the open connections of a server, so that descriptors are left for its
@@ -47,7 +47,7 @@ type connections struct {
 	idle  *list.List // of *connection, the longest idle first
 	hosts map[netip.Prefix]int
 
-	warnings occasional
+	warnings Occasional
 }
 
 // connection is one open connection.
@@ -84,11 +84,11 @@ func (c *connections) notice(conn net.Conn, state http.ConnState) {
 func (c *connections) add(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	one := &connection{conn: conn, host: hostOf(conn.RemoteAddr().String()), begun: time.Now()}
+	one := &connection{conn: conn, host: HostOf(conn.RemoteAddr().String()), begun: time.Now()}
 	if c.most > 0 && len(c.open) >= c.most {
 		c.warn("open", len(c.open))
 		if !c.makeRoom(one.host) {
-			breakOff(conn)
+			BreakOff(conn)
 			c.metrics.CutConnection(metrics.CutNew)
 			return
 		}
@@ -136,7 +136,7 @@ func (c *connections) shed() bool {
 
 func (c *connections) cut(one *connection, why metrics.Cut) {
 	c.remove(one.conn)
-	breakOff(one.conn)
+	BreakOff(one.conn)
 	c.metrics.CutConnection(why)
 }
 
@@ -159,7 +159,7 @@ func (c *connections) remove(conn net.Conn) {
 // handle has next answer, and counts the connection as idle at all other times.
 func (c *connections) handle(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, _ := r.Context().Value(connKey{}).(net.Conn)
+		conn := Of(r)
 		c.busy(conn)
 		defer c.rest(conn)
 		next.ServeHTTP(w, r)
@@ -187,19 +187,19 @@ func (c *connections) rest(conn net.Conn) {
 
 // warn warns at most once a minute, with c locked.
 func (c *connections) warn(args ...any) {
-	if c.warnings.isDue(time.Now()) {
-		c.logger.Warn("too many connections", append(args, "most", c.most, "hint", raiseHint)...)
+	if c.warnings.IsDue(time.Now()) {
+		c.logger.Warn("too many connections", append(args, "most", c.most, "hint", RaiseHint)...)
 	}
 }
 
-// occasional says when a warning that could be repeated for each request is due.
-type occasional struct {
+// An Occasional says when a warning that could be repeated for each request is due.
+type Occasional struct {
 	mu   sync.Mutex // guards last
 	last time.Time
 }
 
-// isDue reports whether it is, at most once a minute.
-func (o *occasional) isDue(now time.Time) bool {
+// IsDue reports whether it is, at most once a minute.
+func (o *Occasional) IsDue(now time.Time) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if now.Sub(o.last) < fullEvery {
@@ -209,8 +209,8 @@ func (o *occasional) isDue(now time.Time) bool {
 	return true
 }
 
-// exhausted reports whether err says that there are no descriptors left.
-func exhausted(err error) bool {
+// Exhausted reports whether err says that there are no descriptors left.
+func Exhausted(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
@@ -224,7 +224,7 @@ type accepting struct {
 // Accept waits for the next connection.
 func (l accepting) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
-	if err != nil && exhausted(err) {
+	if err != nil && Exhausted(err) {
 		c := l.connections
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -249,9 +249,9 @@ func (l errorLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// hostOf returns the host of an address with a port, which is the zero one for another kind
+// HostOf returns the host of an address with a port, which is the zero one for another kind
 // of socket.
-func hostOf(remote string) netip.Prefix {
+func HostOf(remote string) netip.Prefix {
 	from, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return netip.Prefix{}

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package server
+package conns
 
 // descriptors returns 0: this system has no limit of open files for a process.
 func descriptors() int { return 0 }

@@ -1,4 +1,4 @@
-package server
+package conns
 
 import (
 	"bufio"
@@ -8,12 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -180,28 +178,25 @@ func TestAServerWithoutDescriptorsClosesAnIdleConnectionAndSaysSo(t *testing.T) 
 	_, err = theirs.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
 	assert.Contains(t, log.String(), "level=WARN")
-	assert.Equal(t, http.StatusServiceUnavailable, statusOf(fmt.Errorf("open: %w", syscall.EMFILE)))
 }
 
-func TestAnAnswerWithoutADescriptorIsAWarningOnceAMinute(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := new(journal)
-		a := answering{logger: slog.New(slog.NewTextHandler(log, nil)), exhausted: new(occasional)}
-		a.endpoints[kindShard] = func(http.ResponseWriter, *http.Request, target) error {
-			return fmt.Errorf("open: %w", syscall.EMFILE)
-		}
-		h := routing{next: a}
-		ask := func() {
-			w := httptest.NewRecorder()
-			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/shard_001.bin", http.NoBody))
-			assert.Equal(t, http.StatusServiceUnavailable, w.Code)
-		}
-		ask()
-		ask()
-		assert.Equal(t, 1, strings.Count(log.String(), "level=WARN"), log.String())
-		assert.Contains(t, log.String(), "LimitNOFILE")
-		time.Sleep(fullEvery)
-		ask()
-		assert.Equal(t, 2, strings.Count(log.String(), "level=WARN"))
-	})
+func TestAHeaderThatNeverEndsIsNotWaitedForForEver(t *testing.T) {
+	srv := newServer(http.NotFoundHandler(), Options{Logger: slog.New(slog.DiscardHandler)}).http
+	require.Positive(t, srv.IdleTimeout)
+	require.Positive(t, srv.ReadHeaderTimeout)
+	srv.ReadHeaderTimeout = 50 * time.Millisecond
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ended := make(chan error)
+	go func() { ended <- srv.Serve(ln) }()
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = fmt.Fprint(conn, "GET / HTTP/1.1\r\nX-Never: ")
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
+	_, err = io.ReadAll(conn)
+	require.NoError(t, err, "the server has not closed the connection")
+	require.NoError(t, srv.Close())
+	require.ErrorIs(t, <-ended, http.ErrServerClosed)
 }

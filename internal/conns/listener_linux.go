@@ -1,4 +1,4 @@
-package server
+package conns
 
 import (
 	"crypto/tls"
@@ -17,9 +17,9 @@ import (
 // with a hundred readers it doubles the processor time of a byte.
 const maxUnsent = 16 << 10
 
-// holdLittle bounds the unsent bytes of a connection by [maxUnsent] from now on:
+// hold bounds the unsent bytes of a connection by [maxUnsent] from now on:
 // TCP_NOTSENT_LOWAT, see tcp(7).
-func holdLittle(conn net.Conn) {
+func hold(conn net.Conn) {
 	setOption(conn, unix.TCP_NOTSENT_LOWAT, maxUnsent)
 }
 
@@ -54,10 +54,10 @@ func (l listener) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-// isHalfClosed reports whether the client has closed its side of a connection, as far as can
+// IsHalfClosed reports whether the client has closed its side of a connection, as far as can
 // be known, and not all of it: the state CLOSE_WAIT of RFC 9293, section 3.3.2. In one of TLS
 // it may say so, and leave that of TCP established (RFC 8446, section 6.1).
-func isHalfClosed(conn net.Conn) (half bool) {
+func IsHalfClosed(conn net.Conn) (half bool) {
 	const established, closeWait = 1, 8 // TCP_ESTABLISHED and TCP_CLOSE_WAIT of net/tcp_states.h
 	_, secure := conn.(*tls.Conn)
 	tcp, ok := below(conn).(*net.TCPConn)
@@ -75,8 +75,8 @@ func isHalfClosed(conn net.Conn) (half bool) {
 	return half && err == nil
 }
 
-// takenBy returns how much the client has acknowledged of a connection.
-func takenBy(conn net.Conn) (t taken) {
+// TakenBy returns how much the client has acknowledged of a connection.
+func TakenBy(conn net.Conn) (t Taken) {
 	tcp, ok := below(conn).(*net.TCPConn)
 	if !ok {
 		return t
@@ -84,7 +84,7 @@ func takenBy(conn net.Conn) (t taken) {
 	if raw, err := tcp.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
 			if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-				t = taken{bytes: int64(info.Bytes_acked), more: info.Notsent_bytes > 0 || info.Unacked > 0}
+				t = Taken{Bytes: int64(info.Bytes_acked), More: info.Notsent_bytes > 0 || info.Unacked > 0}
 			}
 		})
 	}

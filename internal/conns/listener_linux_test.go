@@ -1,11 +1,9 @@
-package server
+package conns
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,11 +15,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
-
-	"github.com/shardcast/shardcast/internal/catalog"
-	"github.com/shardcast/shardcast/internal/store"
-	"github.com/shardcast/shardcast/internal/swarm"
-	"github.com/shardcast/shardcast/internal/wire"
 )
 
 func TestOnlyReadersThatReadNothingAreBrokenOff(t *testing.T) {
@@ -34,18 +27,12 @@ func TestOnlyReadersThatReadNothingAreBrokenOff(t *testing.T) {
 		patience = 10 * time.Second
 	)
 	dir := t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "v1"), 0o755))
-	shard := filepath.Join(dir, "v1", "shard_001.bin")
+	shard := filepath.Join(dir, "shard_001.bin")
 	require.NoError(t, os.WriteFile(shard, nil, 0o644))
 	require.NoError(t, os.Truncate(shard, size))
-	st, err := store.Open(dir, store.Origin)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = st.Close() })
-
 	ended := make(chan string, 2)
-	files := NewHandler(Options{Catalog: catalog.New(st, nil), Limits: Limits{}, Logger: slog.New(slog.DiscardHandler)})
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		files.ServeHTTP(w, r)
+		http.ServeFile(w, r, shard)
 		ended <- r.URL.RawQuery
 	}))
 	srv.Listener = listener{srv.Listener, timeout}
@@ -125,60 +112,4 @@ func TestConnectionsAreKeptAlive(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, 1, on)
 	}))
-}
-
-// What is written for a node of a swarm, or to one of a crowd, is all but sent, however much
-// the kernel might hold.
-func TestTheKernelHoldsLittleForNodesOfASwarmAndInACrowd(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "v1"), 0o755))
-	name := filepath.Join(dir, "v1", "shard_001.bin")
-	require.NoError(t, os.WriteFile(name, nil, 0o644))
-	require.NoError(t, os.Truncate(name, 64<<20))
-	st, err := store.Open(dir, store.Origin)
-	require.NoError(t, err)
-	defer func() { _ = st.Close() }()
-	members := swarm.NewMembers(swarm.MembersOptions{Logger: slog.New(slog.DiscardHandler)})
-	defer members.Close()
-	srv := newServer(NewHandler(Options{
-		Catalog: catalog.New(st, nil), Members: members, Logger: slog.New(slog.DiscardHandler),
-	}), Options{Logger: slog.New(slog.DiscardHandler)}).http
-	conns := make(chan net.Conn, 1)
-	remember := srv.ConnContext
-	srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		conns <- conn
-		return remember(ctx, conn)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	go func() { _ = srv.Serve(listener{ln, time.Minute}) }()
-	defer func() { _ = srv.Close() }()
-	ask := func(as string) (unsent int) {
-		t.Helper()
-		reader, err := net.Dial("tcp", ln.Addr().String())
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = reader.Close() })
-		conn, ok := (<-conns).(*net.TCPConn)
-		require.True(t, ok)
-		_, err = fmt.Fprintf(reader, "GET /v1/shard_001.bin HTTP/1.1\r\nHost: localhost\r\n%s: %s\r\n\r\n",
-			wire.SwarmHeader, as)
-		require.NoError(t, err)
-		resp, err := http.ReadResponse(bufio.NewReader(reader), nil)
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = resp.Body.Close() })
-		raw, err := conn.SyscallConn()
-		require.NoError(t, err)
-		require.NoError(t, raw.Control(func(fd uintptr) {
-			unsent, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
-		}))
-		require.NoError(t, err)
-		return unsent
-	}
-	assert.Equal(t, maxUnsent, ask(swarm.AsPeer))
-	assert.Equal(t, maxUnsent, ask(swarm.AsSpare))
-	for range crowd - 2 {
-		assert.NotEqual(t, maxUnsent, ask(""), "they are few")
-	}
-	assert.Equal(t, maxUnsent, ask(""), "they are many")
 }
