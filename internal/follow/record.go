@@ -52,6 +52,9 @@ type record struct {
 	// Known are versions up to Last, as they were offered.
 	Known []known `json:"known"`
 
+	// Delivered are the last versions that were, by each digest under which they were on offer.
+	Delivered []known `json:"delivered,omitempty"`
+
 	// Withdrawn are versions that were delivered and then declared bad.
 	Withdrawn []known `json:"withdrawn,omitempty"`
 
@@ -211,6 +214,12 @@ func (r *record) delivered(f file, offers []distfile.Entry) {
 	if i := r.at(f.Path); i >= 0 {
 		r.Held[i].Delivered = true
 	}
+	for _, k := range []known{{f.Version, f.Manifest.Digest}, {f.Version, f.Offered}} {
+		if !slices.Contains(r.Delivered, k) {
+			r.Delivered = append(r.Delivered, k)
+		}
+	}
+	r.Delivered = slices.Delete(r.Delivered, 0, max(0, len(r.Delivered)-maxKnown))
 	r.Last = f.Version
 	r.learn(append(slices.Clone(offers),
 		distfile.Entry{Version: f.Version, Digest: f.Manifest.Digest},
@@ -231,7 +240,7 @@ func (r *record) learn(offers []distfile.Entry) {
 
 // startOver notes that numbers have begun again, with what is on offer.
 func (r *record) startOver(offers []distfile.Entry) {
-	r.Last, r.Over, r.Known = 0, true, nil
+	r.Last, r.Over, r.Known, r.Delivered = 0, true, nil, nil
 	for _, o := range offers {
 		if r.holds(o) {
 			r.Last = o.Version

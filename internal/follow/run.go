@@ -123,7 +123,7 @@ func (r *run) next(ctx context.Context) (e distfile.Entry, wait time.Duration, e
 	}
 	r.doubt(count.Err)
 	if len(count.Listed) == 0 {
-		return distfile.Entry{}, forever, nil
+		return distfile.Entry{}, forever, r.allGone(ctx, count)
 	}
 	if !r.started && len(count.Entries) > 0 {
 		r.started = true

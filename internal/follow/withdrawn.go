@@ -14,19 +14,12 @@ import (
 const askAgain = 10 * time.Second
 
 // back returns the version to go back to when the last one was withdrawn: of those on offer the
-// newest that is here, or else the newest that was on offer when later ones were delivered. There
-// is none while a newer version than the last can be had.
-func back(r *record, count fetch.Count) (to distfile.Entry, ok bool) {
-	offers := count.Listed
-	if len(offers) == 0 || count.Newest().Version > r.Last {
-		return distfile.Entry{}, false
-	}
-	known := func(e distfile.Entry) bool { return slices.Contains(r.Known, known{e.Version, e.Digest}) }
-	for _, is := range []func(distfile.Entry) bool{r.holds, known} {
-		for _, e := range slices.Backward(offers) {
-			if e.Version < r.Last && is(e) && !r.isWithdrawn(e) {
-				return e, true
-			}
+// newest that was delivered before.
+func back(r *record, offers []distfile.Entry) (to distfile.Entry, ok bool) {
+	for _, e := range slices.Backward(offers) {
+		before := r.holds(e) || slices.Contains(r.Delivered, known{e.Version, e.Digest})
+		if e.Version < r.Last && before && !r.isWithdrawn(e) {
+			return e, true
 		}
 	}
 	return distfile.Entry{}, false
@@ -39,20 +32,25 @@ func (r *run) goBack(ctx context.Context, count fetch.Count) (delivered bool, er
 	r.vanished = false
 	// One of several servers may still list it, such as a middle that is cut off: it does not count.
 	counts := slices.ContainsFunc(count.Listed, func(e distfile.Entry) bool { return e.Version == last })
-	if last == 0 || last == r.stayed || counts {
-		return false, nil
-	}
-	to, ok := back(&r.dir.record, count)
-	if !ok {
+	newer := count.Newest().Version > last // which comes next
+	if last == 0 || last == r.stayed || counts || newer {
 		return false, nil
 	}
 	if !r.opts.Pool.Withdrawn(ctx, last) {
 		r.vanished = true
 		return false, nil
 	}
-	if r.opts.NoRollback {
+	to, ok := back(&r.dir.record, count.Listed)
+	stays := ""
+	switch {
+	case r.opts.NoRollback:
+		stays = "--no-rollback keeps it in place"
+	case !ok:
+		stays = "it stays in place until a newer one comes: none that was delivered before it is on offer"
+	}
+	if stays != "" {
 		r.stayed = last
-		r.opts.Logger.Warn("version withdrawn", "version", last.String(), "hint", "--no-rollback keeps it in place")
+		r.opts.Logger.Warn("version withdrawn", "version", last.String(), "hint", stays)
 		return false, nil
 	}
 	r.opts.Logger.Warn("version withdrawn", "version", last.String(), "back", to.Version.String())
@@ -65,6 +63,15 @@ func (r *run) goBack(ctx context.Context, count fetch.Count) (delivered bool, er
 		return false, nil // it comes next
 	}
 	return true, r.deliver(ctx, f, fetch.Progress{})
+}
+
+// allGone says so if no version is on offer since the last one was withdrawn.
+func (r *run) allGone(ctx context.Context, count fetch.Count) error {
+	if !r.opts.Pool.Complete() {
+		return nil
+	}
+	_, err := r.goBack(ctx, count)
+	return err
 }
 
 // goBack notes that the last version was withdrawn, and that to comes next: delivered once

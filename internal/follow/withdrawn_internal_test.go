@@ -6,7 +6,6 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/shardcast/shardcast/internal/distfile"
-	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -16,20 +15,21 @@ func TestAWithdrawnVersionIsFollowedByTheNewestThatIsHere(t *testing.T) {
 		return file{Version: v, Offered: shard.Digest{byte(v)}, Path: v.String(), Delivered: true}
 	}
 	r := record{Last: 7, Held: []file{held(5), held(7)}}
-	r.learn([]distfile.Entry{entry(4), entry(5), entry(6), entry(7)})
+	r.learn([]distfile.Entry{entry(3), entry(4), entry(5), entry(6), entry(7)})
+	r.Delivered = []known{{4, shard.Digest{4}}, {5, shard.Digest{5}}, {7, shard.Digest{7}}}
 	for name, tc := range map[string]struct {
 		offers []distfile.Entry
 		want   shard.Version
 	}{
-		"one that is here":            {[]distfile.Entry{entry(4), entry(5), entry(6)}, 5},
-		"one that was on offer":       {[]distfile.Entry{entry(4), entry(6)}, 6},
-		"none that was never known":   {[]distfile.Entry{entry(3)}, 0},
-		"none of another file":        {[]distfile.Entry{{Version: 5, Digest: shard.Digest{99}}}, 0},
-		"none while a newer is there": {[]distfile.Entry{entry(5), entry(8)}, 0},
-		"nothing on offer":            {nil, 0},
+		"one that is here":                 {[]distfile.Entry{entry(4), entry(5), entry(6)}, 5},
+		"one that was delivered and went":  {[]distfile.Entry{entry(3), entry(4), entry(6)}, 4},
+		"none that was on offer alone":     {[]distfile.Entry{entry(3), entry(6)}, 0},
+		"none of another file":             {[]distfile.Entry{{Version: 5, Digest: shard.Digest{99}}}, 0},
+		"none that is newer, nor the last": {[]distfile.Entry{entry(7), entry(8)}, 0},
+		"nothing on offer":                 {nil, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			to, ok := back(&r, fetch.Count{Entries: tc.offers, Listed: tc.offers})
+			to, ok := back(&r, tc.offers)
 			assert.Equal(t, tc.want, to.Version)
 			assert.Equal(t, tc.want != 0, ok)
 		})
