@@ -30,7 +30,7 @@ const Latest = "latest"
 // ClientOptions configure a [Client]. Only Servers is required.
 type ClientOptions struct {
 	// Servers are the servers to fetch from: host, host:port or an http:// or https:// URL
-	// with an optional path, or dns+http://name:port for a server at each address of the
+	// with an optional path, or dns+http://name:port, or dns+https://, for a server at each address of the
 	// name, as they change. One that is up is enough. A version by its number comes from the
 	// servers that list it; where they contradict one another the majority decides, and on a
 	// tie the first. [Latest] and [Client.Follow] take up what more than half of the servers

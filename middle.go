@@ -20,7 +20,7 @@ import (
 // MiddleOptions configure a [Middle]. Only Upstreams is required.
 type MiddleOptions struct {
 	// Upstreams are the servers to follow: host, host:port or an http:// or https:// URL
-	// with an optional path, or dns+http://name:port for a server at each address of the
+	// with an optional path, or dns+http://name:port, or dns+https://, for a server at each address of the
 	// name, as they change. The middle takes up the versions that more than half of them
 	// list, and of two those of the first; those that have been down for a minute do not count.
 	Upstreams []string

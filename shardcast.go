@@ -152,6 +152,15 @@ type FetchOptions struct {
 	// trusts.
 	RootCAs *x509.CertPool
 
+	// CertFile and KeyFile are a certificate of this node, and its private key, in PEM, for
+	// servers that ask for one. The files are read again when they change. Empty means none.
+	CertFile, KeyFile string
+
+	// TokenFile has the token that this node shows to all its servers but those with a
+	// password of their own: https:// servers, and those on this machine; with others it is an
+	// error. It is read again when it changes. Empty means none.
+	TokenFile string
+
 	// Credentials are names and passwords for servers whose URL has none, by host:port or
 	// host, in lower case. They are sent in the clear to servers without https://. Nil means
 	// none.
@@ -184,6 +193,10 @@ func (o FetchOptions) pool(servers []string, port int, others fetch.Options) (*f
 	others.FastWait, others.SlowWait, others.Concurrency, others.LimitRate = o.FastWait, o.SlowWait, o.Concurrency,
 		o.LimitRate
 	others.RootCAs, others.MaxSize, others.VerifyStream = o.RootCAs, o.MaxSize, o.VerifyStream
+	var err error
+	if others.Identity, err = o.identity(upstreams, others.Logger); err != nil {
+		return nil, err
+	}
 	pool, err := fetch.New(others)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)

@@ -1,9 +1,13 @@
 package shardcast
 
 import (
+	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net/url"
 
+	"github.com/shardcast/shardcast/internal/credential"
+	"github.com/shardcast/shardcast/internal/remote"
 	"github.com/shardcast/shardcast/internal/server"
 )
 
@@ -37,4 +41,47 @@ func (o TLSOptions) serving(logger *slog.Logger) (*server.TLS, error) {
 		return nil, fmt.Errorf("%w: TLS.CertFile: %w", ErrOptions, err)
 	}
 	return t, nil
+}
+
+// identity returns what upstreams know the node by. The error matches ErrOptions.
+func (o FetchOptions) identity(upstreams []*url.URL, logger *slog.Logger) (remote.Identity, error) {
+	var i remote.Identity
+	if o.CertFile != "" || o.KeyFile != "" {
+		switch {
+		case o.CertFile == "":
+			return i, fmt.Errorf("%w: Fetch.CertFile: it is missing, and the key is for it", ErrOptions)
+		case o.KeyFile == "":
+			return i, fmt.Errorf("%w: Fetch.KeyFile: it is missing, and the certificate needs it", ErrOptions)
+		}
+		own, err := credential.NewSource([]string{o.CertFile, o.KeyFile}, func(texts [][]byte) (tls.Certificate, error) {
+			return credential.ParsePair(o.CertFile, o.KeyFile, texts[0], texts[1])
+		}, func(_ tls.Certificate, err error) {
+			if err != nil {
+				logger.Warn("new certificate is of no use, and the one before stays", "file", o.CertFile, "err", err)
+			}
+		})
+		if err != nil {
+			return i, fmt.Errorf("%w: Fetch.CertFile: %w", ErrOptions, err)
+		}
+		i.Certificate = own.Value
+	}
+	if o.TokenFile == "" {
+		return i, nil
+	}
+	for _, u := range upstreams {
+		if u.User == nil && !remote.MayHaveToken(u) {
+			return i, fmt.Errorf("%w: Fetch.TokenFile: anything on the way to %s could read the token: use https://",
+				ErrOptions, u.Redacted())
+		}
+	}
+	token, err := credential.NewToken(o.TokenFile, func(_ string, err error) {
+		if err != nil {
+			logger.Warn("new token is of no use, and the one before stays", "file", o.TokenFile, "err", err)
+		}
+	})
+	if err != nil {
+		return i, fmt.Errorf("%w: Fetch.TokenFile: %w", ErrOptions, err)
+	}
+	i.Token = token.Value
+	return i, nil
 }

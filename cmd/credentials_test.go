@@ -92,3 +92,51 @@ func TestAPasswordComesFromAFileAndIsPrintedNowhere(t *testing.T) {
 		})
 	}
 }
+
+// A token goes to the servers that were named, and to no other: not where one of them points to.
+func TestATokenGoesToTheServersThatWereNamed(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	elsewhere := make(chan string, 100)
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		elsewhere <- r.Header.Get("Authorization")
+	}))
+	t.Cleanup(other.Close)
+	files := http.FileServer(http.Dir(published(t)))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Header.Get("Authorization") {
+		case "Bearer " + secret:
+			files.ServeHTTP(w, r)
+		case "Bearer redirect":
+			http.Redirect(w, r, other.URL+r.URL.Path, http.StatusFound)
+		default:
+			w.Header().Set("WWW-Authenticate", `Bearer realm="weights"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	t.Cleanup(srv.Close)
+	address := strings.TrimPrefix(srv.URL, "http://")
+	for name, tc := range map[string]struct {
+		token, want string
+		code        int
+	}{
+		"right":      {token: secret + "\n", want: `"v1"`},
+		"wrong":      {token: "x" + secret, want: "give a token that " + address + " knows by --token-file FILE", code: 1},
+		"redirected": {token: "redirect", want: "redirects are not followed", code: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "token")
+			require.NoError(t, os.WriteFile(file, []byte(tc.token), 0o600))
+			cmd := command(ctx, t, "shardcast-client", "--version=v1", "--json", "--attempts=1", "--log-level=DEBUG",
+				"--servers", address, "--token-file", file)
+			out, err := cmd.CombinedOutput()
+			require.NotNil(t, cmd.ProcessState, err)
+			assert.Equal(t, tc.code, cmd.ProcessState.ExitCode(), "%s", out)
+			assert.Contains(t, string(out), tc.want)
+			assert.NotContains(t, string(out), secret)
+			assert.Empty(t, elsewhere)
+		})
+	}
+}

@@ -19,7 +19,8 @@ import (
 func ServersFlag(flags *pflag.FlagSet, servers *[]string, name, usage string) {
 	flags.Var((*Addresses)(servers), name, usage+": host, host:port, URL or dns+http://name:port, separated by commas")
 	Note(flags, name, "Where an address has no port it is SHARDCAST_HTTP_PORT, or else 8000, and 80 where 8000 "+
-		"refuses. dns+http://name:port stands for a server at each address of the name, as they change.")
+		"refuses. dns+http://name:port, or dns+https://, stands for a server at each address of the name, as they "+
+		"change.")
 }
 
 // QuorumFlag adds --quorum for versions of servers, which usage calls them.
@@ -83,7 +84,8 @@ func WarnOfPasswords(flags *pflag.FlagSet, name string, servers []string, logger
 	}
 }
 
-// TransferFlags add --timeout, --concurrency, --max-size, --ca-file and --netrc.
+// TransferFlags add --timeout, --concurrency, --max-size, --ca-file, --cert, --key-pem, --token-file
+// and --netrc.
 func TransferFlags(flags *pflag.FlagSet, o *shardcast.FetchOptions) {
 	o.Timeout, o.Concurrency = shardcast.DefaultTimeout, shardcast.DefaultConcurrency
 	flags.Var((*Seconds)(&o.Timeout), "timeout", "longest silence of a server, in seconds")
@@ -92,6 +94,13 @@ func TransferFlags(flags *pflag.FlagSet, o *shardcast.FetchOptions) {
 	Note(flags, "max-size", "A larger one is refused before its first byte.")
 	flags.Var(NewRoots(&o.RootCAs), "ca-file",
 		"PEM `FILE` of certificates to verify https:// servers by (default the system's)")
+	flags.StringVar(&o.CertFile, "cert", "",
+		"PEM `FILE` of a certificate of this node, for https:// servers that ask for one (default none)")
+	flags.StringVar(&o.KeyFile, "key-pem", "", "PEM `FILE` of the private key for --cert (default none)")
+	flags.StringVar(&o.TokenFile, "token-file", "",
+		"`FILE` of a token for the servers, which other users may not read (default none)")
+	Note(flags, "token-file", "All servers get it but those with a password, so they have to be https:// ones or on "+
+		"this machine. Peers never do. FILE is read again when it changes.")
 	flags.Var(NewNetrc(&o.Credentials), "netrc",
 		"`FILE` of names and passwords for servers, as of netrc(5) (default none)")
 	Note(flags, "netrc", "It has machine HOST login NAME password PASSWORD, or HOST:PORT, for each server that wants "+

@@ -7,8 +7,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-
-	"github.com/shardcast/shardcast/internal/roster"
 )
 
 // DefaultPort is that of a server's address that names none.
@@ -18,7 +16,7 @@ const DefaultPort = 8000
 // an IP address, with ":port" or without, which means defaultPort; IPv6
 // addresses with a port stand in brackets; or an http:// or https:// URL, whose
 // path is put before every name and whose port, if it has none, is that of its
-// scheme. With dns+http:// in place of http:// it stands for all servers that the
+// scheme. With dns+http:// in place of http://, or dns+https://, it stands for all servers that the
 // host has addresses of, as they change.
 func ParseAddress(s string, defaultPort int) (*url.URL, error) {
 	if strings.Contains(s, "://") {
@@ -57,8 +55,8 @@ func parseURL(s string) (*url.URL, error) {
 	switch {
 	case err != nil:
 		return nil, badAddress(s, "it is not a URL")
-	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != roster.ByName:
-		return nil, badAddress(s, "the scheme is not http or https, nor dns+http")
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "dns+http" && u.Scheme != "dns+https":
+		return nil, badAddress(s, "the scheme is not http or https, nor dns+ before one")
 	case !isIPv6(u.Hostname()) && !isHostName(u.Hostname()):
 		return nil, badAddress(s, "the host is not a name or an IP address")
 	case strings.HasSuffix(u.Host, ":"), u.Port() != "" && !isPort(u.Port()):

@@ -23,5 +23,5 @@ func ExampleParseAddress() {
 	// http://cache.example:9000
 	// http://[::1]:8000
 	// https://example.com/weights
-	// "ftp://example.com" is not the address of a server: the scheme is not http or https, nor dns+http
+	// "ftp://example.com" is not the address of a server: the scheme is not http or https, nor dns+ before one
 }

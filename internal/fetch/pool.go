@@ -86,7 +86,7 @@ const (
 type Options struct {
 	// Upstreams are the base URLs of the servers to fetch from, in the order in which
 	// they are believed when as many state one thing as another. One with the scheme
-	// dns+http stands for all servers whose addresses its host has, of which those are
+	// dns+http or dns+https stands for all servers whose addresses its host has, of which those are
 	// believed first that were found first. See [ParseAddress].
 	Upstreams []*url.URL
 
@@ -143,6 +143,9 @@ type Options struct {
 	// RootCAs sign the certificates of https:// upstreams. Nil means those that the system
 	// trusts.
 	RootCAs *x509.CertPool
+
+	// Identity is shown to upstreams, and to them alone.
+	Identity remote.Identity
 
 	// Swarm has fetches with an audience swap shards with peers, see [Pool.Swarm].
 	Swarm bool
@@ -234,7 +237,7 @@ func newPool(opts Options, sys system) (*Pool, error) {
 	p := &Pool{opts: opts}
 	p.remote = remote.New(remote.Options{
 		Timeout: opts.Timeout, Connections: opts.Concurrency, LimitRate: opts.LimitRate,
-		RootCAs: opts.RootCAs, Dial: sys.dial, Portless: opts.Portless, Logger: opts.Logger,
+		RootCAs: opts.RootCAs, Identity: opts.Identity, Dial: sys.dial, Portless: opts.Portless, Logger: opts.Logger,
 	})
 	p.roster = roster.New(roster.Options{
 		Upstreams: opts.Upstreams, Timeout: opts.Timeout,

@@ -179,7 +179,7 @@ func TestAPeerThatBecomesAnUpstreamIsAPeerNoMore(t *testing.T) {
 	defer opts.Remote.Close()
 	opts.Logger = slog.New(slog.DiscardHandler)
 	opts.Roster = roster.New(roster.Options{
-		Upstreams: []*url.URL{at("a:80"), {Scheme: roster.ByName, Host: "name:80"}}, Timeout: time.Minute,
+		Upstreams: []*url.URL{at("a:80"), {Scheme: "dns+http", Host: "name:80"}}, Timeout: time.Minute,
 		Draw: func() float64 { return 0 }, Logger: opts.Logger, Changed: func([]*remote.Server) {},
 		Resolve: func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr("192.0.2.3")}, nil

@@ -57,6 +57,11 @@ func explained(err error, target *url.URL) error {
 	// The transport has no error of its own for this; 21 is a TLS alert (RFC 8446, section 5.1).
 	case target.Scheme == "http" && strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`):
 		return speaksTLS(target.Host)
+	// Nor has it one for what a server says of this node's certificate (RFC 8446, section 6.2).
+	case strings.Contains(err.Error(), "tls: certificate required"):
+		return fmt.Errorf("%w: give a certificate of this node by --cert and --key-pem", err)
+	case strings.Contains(err.Error(), "remote error: tls: ") && strings.Contains(err.Error(), "certificate"):
+		return fmt.Errorf("%w: the server does not take the certificate in --cert", err)
 	case errors.As(err, &authority):
 		return fmt.Errorf("%w: give the certificate of its authority by --ca-file", err)
 	case errors.As(err, &name) && name.IsNotFound:

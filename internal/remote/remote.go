@@ -27,6 +27,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -46,6 +47,8 @@ type Server struct {
 	Name string
 
 	direct    bool                    // no proxy is asked for it
+	as        string                  // the name in its certificate, or empty for the host of the URL
+	own       onlyFor                 // its connections, where those of others do not do
 	settled   atomic.Bool             // it has answered at the port of the URL
 	moved     atomic.Pointer[url.URL] // to another port, or nil
 	rangeless atomic.Bool
@@ -55,6 +58,14 @@ type Server struct {
 // NewServer returns the server at u, which is asked through a proxy where the environment
 // says so.
 func NewServer(u *url.URL) *Server { return &Server{URL: u, Name: u.Redacted()} }
+
+// NewNamed returns the server at u, whose certificate has to have a name in place of the
+// address in u.
+func NewNamed(u *url.URL, name string) *Server {
+	s := NewServer(u)
+	s.as = name
+	return s
+}
 
 // NewPeer returns the server at u, which is asked directly: a proxy leads out of the network
 // that peers share.
@@ -72,12 +83,12 @@ func (s *Server) Host() string { return host(s.URL) }
 
 func host(u *url.URL) string { return net.JoinHostPort(u.Hostname(), Port(u)) }
 
-// Port returns the port of an http or https URL, or of one that is read like http.
+// Port returns the port of an http or https URL, or of one that is read like one of these.
 func Port(u *url.URL) string {
 	switch port := u.Port(); {
 	case port != "":
 		return port
-	case u.Scheme == "https":
+	case strings.HasSuffix(u.Scheme, "https"): // also with dns+ before it
 		return "443"
 	}
 	return "80"
@@ -106,6 +117,9 @@ type Options struct {
 	// trusts.
 	RootCAs *x509.CertPool
 
+	// Identity is shown to upstreams. The zero value shows none.
+	Identity Identity
+
 	// Dial connects in place of the system's dialer, and without a proxy. Nil means the
 	// system's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -118,6 +132,9 @@ type Client struct {
 	opts   Options
 	bucket *bucket.Bucket // of limited requests, or nil
 	step   int            // in bytes, the most that is read at once then
+
+	mu   sync.Mutex // guards owns
+	owns []*http.Client
 }
 
 // New returns a Client.
@@ -125,8 +142,8 @@ func New(opts Options) *Client {
 	c := &Client{
 		opts:   opts,
 		bucket: bucket.New(opts.LimitRate),
-		http:   newClient(opts, proxyFor),
-		direct: newClient(opts, nil),
+		http:   newClient(opts, proxyFor, upstreamTLS(opts, "")),
+		direct: newClient(opts, nil, nil),
 	}
 	if c.bucket != nil {
 		// Each connection has its turn twice a second, or it would seem to stall.
@@ -148,10 +165,10 @@ func proxyFor(r *http.Request) (*url.URL, error) {
 // newClient has no time limits of its own but for connecting: [Client.Get] watches the
 // whole of a request for silence. With a dialer and a TLS configuration of ours it speaks
 // HTTP/1.1 alone: HTTP/2, whose transfers share a connection, was slower by a fifth.
-func newClient(opts Options, proxy func(*http.Request) (*url.URL, error)) *http.Client {
+func newClient(opts Options, proxy func(*http.Request) (*url.URL, error), over *tls.Config) *http.Client {
 	t := &http.Transport{
 		Proxy:                  proxy,
-		TLSClientConfig:        &tls.Config{RootCAs: opts.RootCAs, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        over,
 		DialContext:            newDialer(opts.Timeout).dial,
 		TLSHandshakeTimeout:    opts.Timeout,
 		MaxIdleConnsPerHost:    opts.Connections,
@@ -172,6 +189,11 @@ func newClient(opts Options, proxy func(*http.Request) (*url.URL, error)) *http.
 func (c *Client) Close() {
 	c.http.CloseIdleConnections()
 	c.direct.CloseIdleConnections()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, own := range c.owns {
+		own.CloseIdleConnections()
+	}
 }
 
 // A Request is a request for one resource of a server.
@@ -357,11 +379,10 @@ func (c *Client) exchange(b *Body, s *Server, target *url.URL, r Request) error 
 	if r.Want.To > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.Want.From, r.Want.To-1))
 	}
-	client := c.http
-	if s.direct {
-		client = c.direct
+	if token := c.opts.Identity.tokenFor(s, target); token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := client.Do(req)
+	resp, err := c.clientFor(s).Do(req)
 	if err != nil {
 		return Matching(explained(b.cause(errors.Unwrap(err)), target), ErrUnreachable)
 	}

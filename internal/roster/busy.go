@@ -15,6 +15,7 @@ import (
 
 // member is one server of a roster: how busy it is, and how its last request went.
 type member struct {
+	as     string // the name that its certificate has to have, or empty
 	server *remote.Server
 	index  int // in the ranking
 	number int // of the configured upstream that it belongs to

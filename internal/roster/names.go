@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// ByName is the scheme of a URL whose host is a name of any number of servers.
-	ByName = "dns+http"
+	// byName is put before the scheme of a URL whose host is a name of any number of servers.
+	byName = "dns+"
 
 	// nameInterval is the time between two looks at the addresses of names in Each.
 	nameInterval = 5 * time.Second
@@ -34,7 +34,7 @@ const (
 // goroutine.
 type Names struct {
 	opts   Options
-	join   func(u *url.URL, number int) *remote.Server
+	join   func(u *url.URL, name string, number int) *remote.Server
 	found  func(before, now []*remote.Server)
 	life   context.Context //nolint:containedctx // a look is made for several callers, and outlives each of them
 	end    context.CancelFunc
@@ -54,15 +54,18 @@ type name struct {
 	err     error            // why none were found at the last look
 }
 
-// newNames returns the names among the upstreams. Join returns the server at an address,
+// IsByName reports whether the host of u is a name of any number of servers.
+func IsByName(u *url.URL) bool { return strings.HasPrefix(u.Scheme, byName) }
+
+// newNames returns the names among the upstreams. Join returns the server at an address of a name,
 // and found is called when a name has other servers, or news.
 func newNames(
-	opts Options, join func(*url.URL, int) *remote.Server, found func(before, now []*remote.Server),
+	opts Options, join func(*url.URL, string, int) *remote.Server, found func(before, now []*remote.Server),
 ) *Names {
 	n := &Names{opts: opts, join: join, found: found}
 	n.life, n.end = context.WithCancel(context.Background())
 	for i, u := range opts.Upstreams {
-		if u.Scheme == ByName {
+		if IsByName(u) {
 			n.names = append(n.names, &name{url: u, number: i})
 		}
 	}
@@ -160,9 +163,9 @@ func (n *Names) lookUp(ctx context.Context, host *name) {
 	var now []*remote.Server
 	for _, a := range addresses {
 		at := *host.url
-		at.Scheme = "http"
+		at.Scheme = strings.TrimPrefix(host.url.Scheme, byName)
 		at.Host = net.JoinHostPort(a.Unmap().String(), remote.Port(host.url))
-		if s := n.join(&at, host.number); !slices.Contains(now, s) {
+		if s := n.join(&at, host.url.Hostname(), host.number); !slices.Contains(now, s) {
 			now = append(now, s)
 		}
 	}
@@ -204,7 +207,7 @@ func (r *Roster) rename(before, now []*remote.Server) {
 	var others []*remote.Server
 	for _, s := range slices.Concat(before, now) {
 		m := r.member(s)
-		named := r.opts.Upstreams[m.number].Scheme != ByName || r.Names.have(s)
+		named := !IsByName(r.opts.Upstreams[m.number]) || r.Names.have(s)
 		if m.setGone(!named) {
 			others = append(others, s)
 		}

@@ -114,8 +114,8 @@ func New(opts Options) *Roster {
 	r := &Roster{Flow: new(Flow), opts: opts, rank: rank.NewRanking(0, time.Now, opts.Draw)}
 	r.Names = newNames(opts, r.join, r.rename)
 	for i, u := range opts.Upstreams {
-		if u.Scheme != ByName {
-			r.join(u, i)
+		if !IsByName(u) {
+			r.join(u, "", i)
 		}
 	}
 	return r
@@ -124,16 +124,20 @@ func New(opts Options) *Roster {
 // Close ends what is under way on behalf of no caller.
 func (r *Roster) Close() { r.Names.close() }
 
-// join returns the server at u, which it adds if it is new.
-func (r *Roster) join(u *url.URL, number int) *remote.Server {
+// join returns the server at u, which it adds if it is new. Name is that of which u is an
+// address, or empty.
+func (r *Roster) join(u *url.URL, name string, number int) *remote.Server {
+	if u.Scheme != "https" {
+		name = "" // which no certificate has to have
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, m := range r.members {
-		if m.server.Name == u.Redacted() {
+		if m.server.Name == u.Redacted() && m.as == name {
 			return m.server
 		}
 	}
-	m := &member{server: remote.NewServer(u), index: len(r.members), number: number, freed: &r.freed}
+	m := &member{server: remote.NewNamed(u, name), as: name, index: len(r.members), number: number, freed: &r.freed}
 	r.rank.Grow(len(r.members) + 1)
 	r.members = append(slices.Clip(r.members), m) // callers keep the old ones
 	return m.server
