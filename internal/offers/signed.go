@@ -167,12 +167,14 @@ func (s *signed) judge(m Manifest) error {
 		return &roster.Setback{Err: remote.Matching(err, ErrNoVersion), What: roster.Stop}
 	}
 	if got := shard.Digest(sha256.Sum256(m.Text)); got != line.Manifest {
-		return remote.Matching(fmt.Errorf("%w: it has the digest %s, and the publisher states %s",
+		return remote.Matching(fmt.Errorf("%w: it has the digest %s, and the publisher states %s "+
+			"(a relay of before signed versions writes manifests anew: upgrade it)",
 			shard.ErrManifest, got, line.Manifest), trust.ErrNotTrusted)
 	}
 	if m.Stated.Digest != line.Digest || m.Stated.Size != line.Size {
 		err := fmt.Errorf("the publisher contradicts itself: %s has %d bytes with the digest %s by its release, "+
-			"and %d bytes with %s by its manifest", m.Entry.Version, line.Size, line.Digest, m.Stated.Size, m.Stated.Digest)
+			"and %d bytes with %s by its manifest",
+			m.Entry.Version, line.Size, line.Digest, m.Stated.Size, m.Stated.Digest)
 		return &roster.Setback{Err: remote.Matching(err, trust.ErrNotTrusted), What: roster.Stop}
 	}
 	return nil
