@@ -77,7 +77,7 @@ func (v *verification) run(cmd *cobra.Command, path string) (err error) {
 		}
 	}
 	if len(differences) > 0 {
-		return fmt.Errorf("%w: %s is not %s: %d differences",
+		return fmt.Errorf("%w: %s is not %s: differences: %d",
 			shardcast.ErrIntegrity, path, version.Name, len(differences))
 	}
 	_, err = fmt.Fprintf(out, "%s is %s\n", path, version.Name)

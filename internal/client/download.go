@@ -122,8 +122,11 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	if out != nil {
 		r.piped += out.pipe.end()
 	}
-	if d.To != nil {
+	switch {
+	case d.To != nil:
 		d.Path = "-"
+	case d.Path == "": // its name is not known yet
+		d.Path = d.Dir
 	}
 	if err := c.end(d, out, went, broken(err, r.piped)); err != nil {
 		return shard.Manifest{}, went, fmt.Errorf("download %s to %s: %w", d.Entry.Version, d.Path, err)
