@@ -32,6 +32,7 @@ func (c *Client) sources(ctx context.Context, d Download, m shard.Manifest, t *t
 	defer d.Headway.Pause()() // reading seeds takes a while, and no server
 	logger := c.logger.With("version", d.Entry.Version.String())
 	sources := reuse.New(m, t, logger)
+	room := shard.MaxFiles
 	for _, seed := range d.Seeds {
 		if seed.Record == "" {
 			logger.Info("reading seed", "path", seed.Path)
@@ -40,29 +41,34 @@ func (c *Client) sources(ctx context.Context, d Download, m shard.Manifest, t *t
 			}
 			continue
 		}
-		if err := seed.recall(sources); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := seed.recall(sources, t, &room); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			logger.Warn("seed not used", "path", seed.Path, "err", err)
 		}
 	}
 	return sources, nil
 }
 
-// recall adds what the record of s says.
-func (s Seed) recall(sources *reuse.Sources) error {
-	m, t, err := readRecord(s.Record)
+// recall adds what the record of s says to the sources of the tree of, or of a file if that is nil.
+// A tree whose files have no room any more, in all seeds together, is left out for memory, unless it
+// is the first: the newest.
+func (s Seed) recall(sources *reuse.Sources, of *tree.Tree, room *int) error {
+	m, t, err := readRecord(s.Record, *room)
 	switch {
 	case err != nil:
 		return err
 	case t != nil:
+		*room -= len(t.Files())
+		t.SharePaths(of)
 		sources.Version(m, t, reuse.Tree(s.Path, t))
-	default:
+	case m.Files == nil:
 		sources.Version(m, nil, reuse.File(s.Path))
 	}
 	return nil
 }
 
-// readRecord reads the manifest and, of a tree, the list of files from a record.
-func readRecord(dir string) (m shard.Manifest, t *tree.Tree, err error) {
+// readRecord reads the manifest and, of a tree, the list of files from a record: nil if there are more
+// than most files.
+func readRecord(dir string, most int) (m shard.Manifest, t *tree.Tree, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return m, nil, err
@@ -73,7 +79,7 @@ func readRecord(dir string) (m shard.Manifest, t *tree.Tree, err error) {
 		return m, nil, err
 	}
 	m, err = shard.ParseManifest(f)
-	if err = errors.Join(err, f.Close()); err != nil || m.Files == nil {
+	if err = errors.Join(err, f.Close()); err != nil || m.Files == nil || m.Files.Count > most {
 		return m, nil, err
 	}
 	if f, err = disk.OpenRegular(root, shard.FilesName); err != nil {

@@ -7,6 +7,8 @@
 package reuse
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -40,16 +42,22 @@ type Sources struct {
 	manifest shard.Manifest
 	tree     *tree.Tree // or nil
 	logger   *slog.Logger
+	order    []int32 // numbers of contents, see content, by their digests and sizes
 
 	mu     sync.Mutex // guards what follows
-	wanted map[content]place
-	filled map[int]bool // numbers of shards
+	places []place    // by the numbers of contents
+	filled map[int]bool
 }
 
 // content is a digest and a size in bytes.
 type content struct {
 	digest shard.Digest
 	size   int64
+}
+
+// compare is that of [cmp.Compare].
+func (c content) compare(o content) int {
+	return cmp.Or(bytes.Compare(c.digest[:], o.digest[:]), cmp.Compare(c.size, o.size))
 }
 
 // place is where a content is. The zero value is nowhere.
@@ -61,43 +69,63 @@ type place struct {
 // New returns the sources of the version that m describes, which is the tree t unless that
 // is nil, without any place.
 func New(m shard.Manifest, t *tree.Tree, logger *slog.Logger) *Sources {
-	s := &Sources{
-		manifest: m, tree: t, logger: logger, wanted: make(map[content]place), filled: make(map[int]bool),
+	s := &Sources{manifest: m, tree: t, logger: logger, filled: make(map[int]bool)}
+	count := 1 + len(m.Shards)
+	if t != nil {
+		count += len(t.Files())
 	}
-	for c := range contents(m, t) {
-		s.wanted[c] = place{}
+	s.places, s.order = make([]place, count), make([]int32, 0, count)
+	for i := range count {
+		if c := s.content(int32(i)); c.size > 0 && c.digest != (shard.Digest{}) {
+			s.order = append(s.order, int32(i))
+		}
 	}
+	slices.SortFunc(s.order, func(a, b int32) int {
+		return cmp.Or(s.content(a).compare(s.content(b)), cmp.Compare(a, b))
+	})
 	return s
 }
 
-// contents yields all that has a digest in a version, and its offset.
-func contents(m shard.Manifest, t *tree.Tree) iter.Seq2[content, int64] {
-	return func(yield func(content, int64) bool) {
-		if m.Size > 0 && !yield(content{m.Digest, m.Size}, 0) {
-			return
-		}
-		for i := range m.Shards {
-			s := m.Shard(i + 1)
-			if s.Digest != (shard.Digest{}) && !yield(content{s.Digest, s.Size}, s.Offset) {
-				return
-			}
-		}
-		if t == nil {
-			return
-		}
-		for _, f := range t.Files() {
-			if f.Size > 0 && !yield(content{f.Digest, f.Size}, f.Offset) {
-				return
-			}
-		}
+// content returns the content of a number: 0 is the whole, then come the shards and the files. A
+// map of them would take as much memory as the list of files.
+func (s *Sources) content(number int32) content {
+	i := int(number)
+	if i == 0 {
+		return content{s.manifest.Digest, s.manifest.Size}
 	}
+	if i <= len(s.manifest.Shards) {
+		sh := s.manifest.Shard(i)
+		return content{sh.Digest, sh.Size}
+	}
+	f := &s.tree.Files()[i-1-len(s.manifest.Shards)]
+	return content{f.Digest, f.Size}
+}
+
+// find returns the place of a content, or nil if it is not of the version. The caller holds mu.
+func (s *Sources) find(c content) *place {
+	i, ok := slices.BinarySearchFunc(s.order, c, func(number int32, c content) int {
+		return s.content(number).compare(c)
+	})
+	if !ok {
+		return nil
+	}
+	return &s.places[s.order[i]]
 }
 
 // Version adds what another version has, whose manifest is m and whose stream is in. It is
 // the tree t, unless that is nil.
 func (s *Sources) Version(m shard.Manifest, t *tree.Tree, in Stream) {
-	for c, offset := range contents(m, t) {
-		s.found(c, place{in, offset})
+	s.found(content{m.Digest, m.Size}, place{in, 0})
+	for i := range m.Shards {
+		sh := m.Shard(i + 1)
+		s.found(content{sh.Digest, sh.Size}, place{in, sh.Offset})
+	}
+	if t == nil {
+		return
+	}
+	for i := range t.Files() {
+		f := &t.Files()[i]
+		s.found(content{f.Digest, f.Size}, place{in, f.Offset})
 	}
 }
 
@@ -105,16 +133,19 @@ func (s *Sources) Version(m shard.Manifest, t *tree.Tree, in Stream) {
 func (s *Sources) found(c content, at place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known, ok := s.wanted[c]; ok && known.in == nil {
-		s.wanted[c] = at
+	if p := s.find(c); p != nil && p.in == nil {
+		*p = at
 	}
 }
 
 // place returns where c is.
-func (s *Sources) place(c content) place {
+func (s *Sources) place(c content) (at place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.wanted[c]
+	if p := s.find(c); p != nil {
+		at = *p
+	}
+	return at
 }
 
 // A Target is where a shard arrives. Offsets count from its start.
@@ -137,7 +168,7 @@ func (s *Sources) Fill(sh shard.Shard, there []disk.Range, to Target) ([]disk.Ra
 		if covers(there, run.Range) || !worthwhile(run.Range, sh.Size) {
 			continue
 		}
-		err := s.copy(run, to)
+		err := s.copy(sh, run, to)
 		if disk.IsFull(err) {
 			return there, err
 		}
@@ -159,78 +190,74 @@ func (s *Sources) isFilled(number int) bool {
 	return was
 }
 
-// run is a range of a shard, and the pieces that it is copied from, in their order.
+// run is a range of a shard that is known: all of it at one place, or if that is none, each file
+// at its own, and what is between them by the list of files. It has no list of these, of which a
+// shard may have a hundred thousand.
 type run struct {
 	disk.Range
 
-	pieces []piece
-}
-
-// piece is where size bytes are: at a place, or if that is none, in the list of files.
-type piece struct {
-	at   place
-	size int64
-	made tree.Piece
+	at place
 }
 
 // runs returns the ranges of sh that are known, ascending, none of which borders on another.
 func (s *Sources) runs(sh shard.Shard) []run {
-	whole := func(at place) []run {
-		return []run{{disk.Range{To: sh.Size}, []piece{{at: at, size: sh.Size}}}}
-	}
 	if at := s.place(content{sh.Digest, sh.Size}); at.in != nil {
-		return whole(at)
+		return []run{{disk.Range{To: sh.Size}, at}}
 	}
 	if at := s.place(content{s.manifest.Digest, s.manifest.Size}); at.in != nil {
 		at.offset += sh.Offset
-		return whole(at)
+		return []run{{disk.Range{To: sh.Size}, at}}
 	}
 	if s.tree == nil {
 		return nil
 	}
 	var runs []run
 	for part := range s.tree.Pieces(sh.Offset, sh.Size) {
-		p := piece{size: part.Size, made: part}
-		if part.File >= 0 {
-			f := s.tree.Files()[part.File]
-			if p.at = s.place(content{f.Digest, f.Size}); p.at.in == nil {
-				continue
-			}
-			p.at.offset += part.At
+		if part.File >= 0 && s.placeOf(part).in == nil {
+			continue
 		}
 		from := part.Offset - sh.Offset
 		if last := len(runs) - 1; last >= 0 && runs[last].To == from {
-			runs[last].To += p.size
-			runs[last].pieces = append(runs[last].pieces, p)
+			runs[last].To += part.Size
 		} else {
-			runs = append(runs, run{disk.Range{From: from, To: from + p.size}, []piece{p}})
+			runs = append(runs, run{Range: disk.Range{From: from, To: from + part.Size}})
 		}
 	}
 	return runs
 }
 
-// copy copies a run to a shard's place.
-func (s *Sources) copy(r run, to Target) error {
-	offset := r.From
-	for _, p := range r.pieces {
+// placeOf returns the place of a part of a file.
+func (s *Sources) placeOf(part tree.Piece) place {
+	f := &s.tree.Files()[part.File]
+	at := s.place(content{f.Digest, f.Size})
+	at.offset += part.At
+	return at
+}
+
+// copy copies a run of sh to its place.
+func (s *Sources) copy(sh shard.Shard, r run, to Target) error {
+	if r.at.in != nil {
+		return r.at.copy(to, r.From, r.To-r.From)
+	}
+	for part := range s.tree.Pieces(sh.Offset+r.From, r.To-r.From) {
+		offset := part.Offset - sh.Offset
 		var err error
-		if p.at.in != nil {
-			err = p.copy(to, offset)
+		if part.File >= 0 {
+			err = s.placeOf(part).copy(to, offset, part.Size)
 		} else {
-			_, err = to.WriteAt(s.tree.Made(p.made), offset)
+			_, err = to.WriteAt(s.tree.Made(part), offset)
 		}
 		if err != nil {
 			return err
 		}
-		offset += p.size
 	}
 	return nil
 }
 
-// copy copies a piece from its place.
-func (p piece) copy(to Target, offset int64) error {
-	end := offset + p.size
-	for part, err := range p.at.in.Parts(p.at.offset, p.size) {
+// copy copies size bytes from the place.
+func (p place) copy(to Target, offset, size int64) error {
+	end := offset + size
+	for part, err := range p.in.Parts(p.offset, size) {
 		switch {
 		case err != nil:
 			return err

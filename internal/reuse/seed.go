@@ -22,26 +22,26 @@ import (
 // leaves out what is no regular file, and what cannot be read, with one line in the log. It
 // returns the cause of ctx's end.
 func (s *Sources) Path(ctx context.Context, path string) error {
-	found := seed{path: path, sources: s, sizes: s.sizes()}
-	if err := found.look(); err != nil {
-		s.logger.Warn("seed not used", "path", path, "err", err)
-		return nil
-	}
 	group, hashing := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	for _, span := range found.spans {
+	found := seed{path: path, sources: s, sizes: s.sizes()}
+	found.begin = func(p span) error {
 		group.Go(func() error {
-			if err := span.hash(hashing, s); err != nil && hashing.Err() == nil {
-				found.leave(span.in, err)
+			if err := p.hash(hashing, s); err != nil && hashing.Err() == nil {
+				found.leave(p.path(), err)
 			}
 			return context.Cause(hashing)
 		})
+		return hashing.Err()
 	}
+	failed := found.look()
 	_ = group.Wait() // the cause of ctx's end
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if found.left > 0 {
+	if failed != nil {
+		s.logger.Warn("seed not used", "path", path, "err", failed)
+	} else if found.left > 0 {
 		s.logger.Warn("seed used in part", "path", path, "left", found.left, "err", found.first)
 	}
 	return nil
@@ -62,8 +62,8 @@ func (s *Sources) sizes() map[int64]bool {
 type seed struct {
 	path    string
 	sources *Sources
-	sizes   map[int64]bool // of the tree's files
-	spans   []span
+	sizes   map[int64]bool   // of the tree's files
+	begin   func(span) error // begins to hash one
 
 	left  int   // files that are left out
 	first error // why the first of them is
@@ -71,10 +71,12 @@ type seed struct {
 
 // span is a part of a file that may be wanted.
 type span struct {
-	in string
-	at place
-	of content // the digest is yet to be computed
+	dir, name string // of the file; the directory is that of the seed, or empty
+	offset    int64
+	size      int64
 }
+
+func (p span) path() string { return filepath.Join(p.dir, p.name) }
 
 // leave notes that a file is left out.
 func (s *seed) leave(path string, err error) {
@@ -99,8 +101,7 @@ func (s *seed) look() error {
 	case err != nil:
 		return err
 	case info.Mode().IsRegular():
-		s.add(real, info.Size(), true)
-		return nil
+		return s.add("", real, info.Size(), true)
 	case !info.IsDir():
 		return errIrregular
 	}
@@ -122,7 +123,7 @@ func (s *seed) look() error {
 			if info, err := entry.Info(); err != nil {
 				s.leave(path, err)
 			} else {
-				s.add(path, info.Size(), s.sources.tree == nil)
+				return s.add(real, path[len(real):], info.Size(), s.sources.tree == nil)
 			}
 		}
 		return nil
@@ -132,32 +133,33 @@ func (s *seed) look() error {
 // arriving ends the names of partial files and directories.
 const arriving = ".shardcast-part"
 
-// add adds the file at path, of size bytes: as a whole, if that may be wanted, and its shards
-// if cut is set.
-func (s *seed) add(path string, size int64, cut bool) {
-	in := File(path)
-	add := func(offset, size int64) {
-		s.spans = append(s.spans, span{path, place{in, offset}, content{size: size}})
-	}
+// add begins the file name in dir, of size bytes: as a whole, if that may be wanted, and its
+// shards if cut is set.
+func (s *seed) add(dir, name string, size int64, cut bool) error {
 	if s.sizes[size] {
-		add(0, size)
+		if err := s.begin(span{dir, name, 0, size}); err != nil {
+			return err
+		}
 	}
 	if !cut {
-		return
+		return nil
 	}
 	m := s.sources.manifest
 	offset := int64(0)
 	for ; m.ShardSize > 0 && m.Size >= m.ShardSize && offset+m.ShardSize <= size; offset += m.ShardSize {
-		add(offset, m.ShardSize)
+		if err := s.begin(span{dir, name, offset, m.ShardSize}); err != nil {
+			return err
+		}
 	}
 	if n := len(m.Shards); n > 0 && size-offset == m.Shard(n).Size {
-		add(offset, size-offset)
+		return s.begin(span{dir, name, offset, size - offset})
 	}
+	return nil
 }
 
 // hash computes the digest of the span, and notes it if it is wanted.
 func (p span) hash(ctx context.Context, s *Sources) error {
-	f, err := open(p.in)
+	f, err := open(p.path())
 	if err != nil {
 		return err
 	}
@@ -165,13 +167,27 @@ func (p span) hash(ctx context.Context, s *Sources) error {
 	stop := context.AfterFunc(ctx, func() { _ = f.Close() })
 	defer stop()
 	digest := sha256.New()
-	n, err := io.Copy(digest, struct{ io.Reader }{io.NewSectionReader(f, p.at.offset, p.of.size)})
+	n, err := io.Copy(digest, struct{ io.Reader }{io.NewSectionReader(f, p.offset, p.size)})
 	if err != nil {
 		return err
 	}
-	if n == p.of.size {
-		p.of.digest = shard.Digest(digest.Sum(nil))
-		s.found(p.of, p.at)
+	if n == p.size {
+		s.found(content{shard.Digest(digest.Sum(nil)), p.size}, place{s.stream(p), p.offset})
 	}
 	return nil
+}
+
+// stream returns the stream of the file of p. A seed of many files is in most cases like the tree,
+// so its names are the tree's, for memory.
+func (s *Sources) stream(p span) Stream {
+	if p.dir == "" {
+		return file(p.name)
+	}
+	name := strings.TrimPrefix(p.name, string(filepath.Separator))
+	if s.tree != nil {
+		if same, ok := s.tree.Find(filepath.ToSlash(name)); ok {
+			return below{p.dir, same.Path}
+		}
+	}
+	return below{p.dir, strings.Clone(name)}
 }

@@ -30,6 +30,14 @@ func (f file) Parts(offset, size int64) iter.Seq2[Part, error] {
 	}
 }
 
+// below is the stream of the regular file name, a path with slashes, in the directory dir.
+type below struct{ dir, name string }
+
+// Parts yields one part.
+func (b below) Parts(offset, size int64) iter.Seq2[Part, error] {
+	return file(filepath.Join(b.dir, filepath.FromSlash(b.name))).Parts(offset, size)
+}
+
 // open opens the regular file at path.
 func open(path string) (*os.File, error) {
 	dir, err := os.OpenRoot(filepath.Dir(path))

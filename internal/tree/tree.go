@@ -226,6 +226,33 @@ func CheckPath(name string) error {
 // Files returns the files in the order of the stream. The caller must not change them.
 func (t *Tree) Files() []File { return t.files }
 
+// SharePaths has the paths that both t and with have in memory once. Meanwhile no other goroutine
+// may use t. A nil with has none.
+func (t *Tree) SharePaths(with *Tree) {
+	if with == nil {
+		return
+	}
+	others := with.files
+	for i := range t.files {
+		f := &t.files[i]
+		for len(others) > 0 && others[0].Path < f.Path {
+			others = others[1:]
+		}
+		if len(others) > 0 && others[0].Path == f.Path {
+			f.Path = others[0].Path
+		}
+	}
+}
+
+// Find returns the file with the path name, if there is one.
+func (t *Tree) Find(name string) (f File, ok bool) {
+	i, ok := find(t.files, name)
+	if ok {
+		f = t.files[i]
+	}
+	return f, ok
+}
+
 // Size is the stream's, in bytes.
 func (t *Tree) Size() int64 { return t.begins[len(t.files)] + closing }
 
