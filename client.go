@@ -21,6 +21,7 @@ import (
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/slots"
 	"github.com/shardcast/shardcast/internal/trust"
 )
 
@@ -248,7 +249,7 @@ func (c *Client) Serve(ctx context.Context, ln net.Listener) error {
 	group.Go(func() error {
 		return server.ServeBoard(ctx, ln, server.Options{
 			Catalog: catalog.New(nil, c.board), Metrics: c.given,
-			Limits: server.Limits{Rate: c.limitRate}, Logger: c.logger,
+			Limits: slots.Limits{Rate: c.limitRate}, Logger: c.logger,
 		})
 	})
 	group.Go(func() error {

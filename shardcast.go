@@ -39,6 +39,7 @@ import (
 	"github.com/shardcast/shardcast/internal/follow"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/slots"
 	"github.com/shardcast/shardcast/internal/store"
 	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/tree"
@@ -278,7 +279,7 @@ func (l ServerLimits) serving(dialect, host string, web WebOptions) (server.Opti
 			},
 			Origins: slices.Clone(web.CORS),
 		},
-		Limits: server.Limits{
+		Limits: slots.Limits{
 			Rate: l.LimitRate, RatePerClient: l.LimitRatePerClient,
 			Connections: l.MaxConnections, ConnectionsPerClient: l.MaxConnectionsPerClient,
 		},

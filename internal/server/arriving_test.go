@@ -26,6 +26,7 @@ import (
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/slots"
 )
 
 // feed is version 1, of one shard of data and another of one byte, that arrives at a
@@ -302,7 +303,7 @@ func TestARateHoldsForArrivingShards(t *testing.T) {
 	f := newFeed(t, feedSize)
 	const rate = 1 << 20
 	srv := httptest.NewServer(server.NewHandler(server.Options{
-		Catalog: catalog.New(open(t, t.TempDir()), f.board), Limits: server.Limits{Rate: rate},
+		Catalog: catalog.New(open(t, t.TempDir()), f.board), Limits: slots.Limits{Rate: rate},
 		Logger: slog.New(slog.DiscardHandler),
 	}))
 	t.Cleanup(srv.Close)

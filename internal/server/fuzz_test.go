@@ -18,6 +18,7 @@ import (
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/slots"
 	"github.com/shardcast/shardcast/internal/store"
 	"github.com/shardcast/shardcast/internal/swarm"
 )
@@ -41,7 +42,7 @@ func FuzzRequest(f *testing.F) {
 	handler := server.NewHandler(server.Options{
 		Catalog: catalog.New(st, nil), Metrics: metrics.New("origin", "1"), Status: &server.Status{Role: "origin"},
 		Members: members, Web: server.Web{Origins: []string{"https://page.example"}},
-		Limits: server.Limits{Connections: 4, ConnectionsPerClient: 4}, Logger: slog.New(slog.DiscardHandler),
+		Limits: slots.Limits{Connections: 4, ConnectionsPerClient: 4}, Logger: slog.New(slog.DiscardHandler),
 	})
 	tag := `"` + manifest.Digest.String() + `"`
 	for _, path := range []string{

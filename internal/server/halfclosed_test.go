@@ -14,6 +14,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/server"
+	"github.com/shardcast/shardcast/internal/slots"
 	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/wire"
 )
@@ -25,7 +26,7 @@ func TestAReaderThatHasClosedItsSideGetsItsBytes(t *testing.T) {
 	st := open(t, dir)
 	large(t, dir, 1, size)
 	publishIn(t, st, 3, strings.Repeat("c", size), size)
-	for name, limits := range map[string]server.Limits{
+	for name, limits := range map[string]slots.Limits{
 		"without a rate": {}, "at a rate": {Rate: 2_000_000}, "at one of its own": {RatePerClient: 2_000_000},
 	} {
 		for what, request := range map[string]struct{ path, as string }{

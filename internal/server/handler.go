@@ -20,6 +20,7 @@ import (
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/overview"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/slots"
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
@@ -27,7 +28,7 @@ import (
 type handler struct {
 	chain    http.Handler
 	admin    http.Handler // of a second address, or nil
-	gate     *gate
+	gate     *slots.Gate
 	listings *listings
 	overview *overview.Overview // nil for none
 }
@@ -36,7 +37,7 @@ type handler struct {
 // is nil.
 func newHandler(opts Options, over <-chan struct{}) *handler {
 	c := opts.Catalog
-	h := &handler{gate: newGate(opts.Limits), listings: newListings(c, over, opts.Logger)}
+	h := &handler{gate: slots.NewGate(opts.Limits), listings: newListings(c, over, opts.Logger)}
 	files := files{catalog: c, withdrawn: opts.Withdrawn, keep: immutable}
 	if opts.Tokens != nil || opts.TLS.isMutual() {
 		files.keep = immutableHere
@@ -51,7 +52,7 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 		send = swarming.admit(files.shard)
 		endpoints[kindHave] = swarming.have
 	}
-	endpoints[kindShard] = stays(h.gate.limit(send))
+	endpoints[kindShard] = stays(limit(h.gate, send))
 	endpoints[kindHealth] = health.healthy
 	if c.HasDirectory() {
 		endpoints[kindDistribution] = h.listings.distribution
@@ -59,9 +60,9 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 		endpoints[kindManifest] = files.manifest
 		endpoints[kindSums] = files.sums
 		endpoints[kindFiles] = files.list
-		endpoints[kindStream] = stays(h.gate.limit(files.stream))
+		endpoints[kindStream] = stays(limit(h.gate, files.stream))
 		endpoints[kindReady] = health.readiness
-		endpoints[kindProbe] = stays(h.gate.limit(newProbe()))
+		endpoints[kindProbe] = stays(limit(h.gate, newProbe()))
 		if opts.Members != nil {
 			endpoints[kindPeers] = peers{opts.Members}.answer
 		}
@@ -287,7 +288,8 @@ func statusOf(err error) int {
 		return http.StatusNotFound
 	case errors.Is(err, errSent):
 		return http.StatusConflict
-	case conns.Exhausted(err), errors.Is(err, errBusy), errors.Is(err, errNoSlot), errors.Is(err, catalog.ErrLater):
+	case conns.Exhausted(err), errors.Is(err, slots.ErrBusy), errors.Is(err, errNoSlot),
+		errors.Is(err, catalog.ErrLater):
 		return http.StatusServiceUnavailable
 	default:
 		return http.StatusInternalServerError

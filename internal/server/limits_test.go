@@ -16,6 +16,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/server"
+	"github.com/shardcast/shardcast/internal/slots"
 )
 
 const shardPath = "/v1/shard_001.bin"
@@ -36,13 +37,13 @@ func (s site) held(t *testing.T, fields ...string) (leave func()) {
 func TestShardsBeyondTheMostAreRefusedUntilOneHasBeenSent(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		limits server.Limits
+		limits slots.Limits
 		text   string
 	}{
-		"all":        {server.Limits{Connections: 2}, "too many shards are being sent already\n"},
-		"one client": {server.Limits{ConnectionsPerClient: 2}, "too many shards are being sent already to 127.0.0.1\n"},
+		"all":        {slots.Limits{Connections: 2}, "too many shards are being sent already\n"},
+		"one client": {slots.Limits{ConnectionsPerClient: 2}, "too many shards are being sent already to 127.0.0.1\n"},
 		"both": {
-			server.Limits{Connections: 3, ConnectionsPerClient: 2},
+			slots.Limits{Connections: 3, ConnectionsPerClient: 2},
 			"too many shards are being sent already to 127.0.0.1\n",
 		},
 	} {
@@ -82,7 +83,7 @@ func TestIdleConnectionsAndRequestsThatFailedDoNotCount(t *testing.T) {
 	t.Parallel()
 	st := open(t, t.TempDir())
 	m := publish(t, st, 1, text)
-	s := newLimitedSite(t, st, server.Limits{Connections: 1, ConnectionsPerClient: 1})
+	s := newLimitedSite(t, st, slots.Limits{Connections: 1, ConnectionsPerClient: 1})
 	addr := strings.TrimPrefix(s.url, "http://")
 	idle := dial(t, addr)
 	_ = begin(t, idle, "/healthz").Body.Close()
@@ -130,7 +131,7 @@ func TestConnectionsOfOneAddressAreNotAnothers(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	handler := server.NewHandler(server.Options{
 		Catalog: catalog.New(st, nil),
-		Limits:  server.Limits{Connections: 5, ConnectionsPerClient: 2}, Logger: logger,
+		Limits:  slots.Limits{Connections: 5, ConnectionsPerClient: 2}, Logger: logger,
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup

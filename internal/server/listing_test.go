@@ -25,6 +25,7 @@ import (
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/slots"
 )
 
 // pushing is a server that says which requests it holds.
@@ -377,7 +378,7 @@ func TestHeldRequestsCountForNoLimit(t *testing.T) {
 	st := open(t, t.TempDir())
 	want := line(1, publish(t, st, 1, text).Digest)
 	h := servePushing(t,
-		server.Options{Catalog: catalog.New(st, nil), Limits: server.Limits{Connections: 1, ConnectionsPerClient: 1}})
+		server.Options{Catalog: catalog.New(st, nil), Limits: slots.Limits{Connections: 1, ConnectionsPerClient: 1}})
 	for range 3 {
 		h.hold(t, tagOf(want), "wait=300")
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/slots"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -110,10 +111,10 @@ type site struct {
 // newSite serves st without limits.
 func newSite(t *testing.T, st *store.Store) site {
 	t.Helper()
-	return newLimitedSite(t, st, server.Limits{})
+	return newLimitedSite(t, st, slots.Limits{})
 }
 
-func newLimitedSite(t *testing.T, st *store.Store, limits server.Limits) site {
+func newLimitedSite(t *testing.T, st *store.Store, limits slots.Limits) site {
 	t.Helper()
 	return newSiteAs(t, server.Options{Catalog: catalog.New(st, nil), Limits: limits})
 }

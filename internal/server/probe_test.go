@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/shardcast/shardcast/internal/server"
+	"github.com/shardcast/shardcast/internal/slots"
 )
 
 const probePath = "/py03/data1.bin"
@@ -43,7 +43,7 @@ func TestProbeIsAFileLikeAnother(t *testing.T) {
 func TestProbeIsNeverRefused(t *testing.T) {
 	dir := t.TempDir()
 	large(t, dir, 1, largeSize)
-	s := newLimitedSite(t, open(t, dir), server.Limits{Connections: 1, ConnectionsPerClient: 1})
+	s := newLimitedSite(t, open(t, dir), slots.Limits{Connections: 1, ConnectionsPerClient: 1})
 	leave := s.held(t)
 	defer leave()
 	require.Equal(t, http.StatusServiceUnavailable, s.get(t, shardPath).status)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/slots"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -48,7 +49,7 @@ type site struct{ *handler }
 
 // limited runs f in a bubble with a shard of size bytes that is served within
 // limits.
-func limited(t *testing.T, size int64, limits Limits, f func(t *testing.T, s site)) {
+func limited(t *testing.T, size int64, limits slots.Limits, f func(t *testing.T, s site)) {
 	t.Helper()
 	serving(t, size, Options{Limits: limits}, f)
 }
@@ -77,9 +78,8 @@ func serving(t *testing.T, size int64, opts Options, f func(t *testing.T, s site
 
 // clients is of how many clients something is known.
 func (s site) clients() int {
-	s.gate.mu.Lock()
-	defer s.gate.mu.Unlock()
-	return len(s.gate.clients)
+	_, clients := s.gate.Load()
+	return clients
 }
 
 // shardOne is the path of the shard.
@@ -131,7 +131,7 @@ func TestRateIsKept(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for where, limits := range map[string]Limits{
+			for where, limits := range map[string]slots.Limits{
 				"all":                   {Rate: tc.rate},
 				"one client":            {RatePerClient: tc.rate},
 				"all, below one client": {Rate: tc.rate, RatePerClient: 3 * tc.rate},
@@ -150,7 +150,7 @@ func TestLimitedShardFlowsSteadily(t *testing.T) {
 	for _, perSecond := range []int{10_000, 1_000_000, 40_000_000} {
 		t.Run(fmt.Sprint(perSecond), func(t *testing.T) {
 			size := 2 * perSecond
-			limited(t, int64(size), Limits{Rate: int64(perSecond)}, func(t *testing.T, s site) {
+			limited(t, int64(size), slots.Limits{Rate: int64(perSecond)}, func(t *testing.T, s site) {
 				took := s.get(t.Context(), "10.0.0.1", "").took
 				for i := range took[1:] {
 					gap := took[i+1].at.Sub(took[i].at)
@@ -164,7 +164,7 @@ func TestLimitedShardFlowsSteadily(t *testing.T) {
 
 func TestReadersShareARateFairly(t *testing.T) {
 	const perSecond, size = 1_000_000, 2_000_000
-	limited(t, size, Limits{Rate: perSecond}, func(t *testing.T, s site) {
+	limited(t, size, slots.Limits{Rate: perSecond}, func(t *testing.T, s site) {
 		addrs := []string{"10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"}
 		for _, took := range s.together(t, size, addrs...) {
 			assert.InEpsilon(t, expected(5*size, 50_000, perSecond), took.Seconds(), 0.05)
@@ -174,7 +174,7 @@ func TestReadersShareARateFairly(t *testing.T) {
 
 func TestEachAddressHasItsOwnRate(t *testing.T) {
 	const perSecond, size = 1_000_000, 2_000_000
-	limited(t, size, Limits{RatePerClient: perSecond}, func(t *testing.T, s site) {
+	limited(t, size, slots.Limits{RatePerClient: perSecond}, func(t *testing.T, s site) {
 		took := s.together(t, size, "10.0.0.1", "10.0.0.1", "10.0.0.2", "[fe80::1]", "[fe80::2]")
 		shared, alone := expected(2*size, 50_000, perSecond), expected(size, 50_000, perSecond)
 		for i, want := range []float64{shared, shared, alone, alone, alone} {
@@ -185,7 +185,7 @@ func TestEachAddressHasItsOwnRate(t *testing.T) {
 
 func TestBothRatesHoldAtOnce(t *testing.T) {
 	const perSecond, size = 1_000_000, 2_000_000
-	limited(t, size, Limits{Rate: 3 * perSecond, RatePerClient: perSecond}, func(t *testing.T, s site) {
+	limited(t, size, slots.Limits{Rate: 3 * perSecond, RatePerClient: perSecond}, func(t *testing.T, s site) {
 		took := s.together(t, size, "10.0.0.1", "10.0.0.2")
 		assert.InEpsilon(t, expected(size, 50_000, perSecond), took[0].Seconds(), 0.01,
 			"a client's rate holds where all have more")
@@ -200,7 +200,7 @@ func TestBothRatesHoldAtOnce(t *testing.T) {
 
 func TestComingBackGainsNothing(t *testing.T) {
 	const perSecond = 10_000
-	limited(t, perSecond, Limits{RatePerClient: perSecond}, func(t *testing.T, s site) {
+	limited(t, perSecond, slots.Limits{RatePerClient: perSecond}, func(t *testing.T, s site) {
 		start := time.Now()
 		for range 100 {
 			require.Equal(t, 1000, s.get(t.Context(), "10.0.0.1", "0-999").total)
@@ -211,7 +211,7 @@ func TestComingBackGainsNothing(t *testing.T) {
 
 func TestClientIsForgottenWhenItsBucketIsFull(t *testing.T) {
 	const perSecond = 10_000
-	limited(t, perSecond, Limits{RatePerClient: perSecond}, func(t *testing.T, s site) {
+	limited(t, perSecond, slots.Limits{RatePerClient: perSecond}, func(t *testing.T, s site) {
 		s.get(t.Context(), "10.0.0.1", "0-999") // 100 ms worth
 		time.Sleep(99 * time.Millisecond)
 		synctest.Wait()
@@ -220,14 +220,15 @@ func TestClientIsForgottenWhenItsBucketIsFull(t *testing.T) {
 		synctest.Wait()
 		assert.Zero(t, s.clients())
 	})
-	limited(t, perSecond, Limits{Rate: perSecond, Connections: 1, ConnectionsPerClient: 1}, func(t *testing.T, s site) {
+	both := slots.Limits{Rate: perSecond, Connections: 1, ConnectionsPerClient: 1}
+	limited(t, perSecond, both, func(t *testing.T, s site) {
 		s.get(t.Context(), "10.0.0.1", "0-999")
 		assert.Zero(t, s.clients(), "without a rate of its own")
 	})
 }
 
 func TestReaderThatLeavesIsLetGoAtOnce(t *testing.T) {
-	for name, limits := range map[string]Limits{
+	for name, limits := range map[string]slots.Limits{
 		"all":        {Rate: 1},
 		"one client": {RatePerClient: 1},
 	} {
@@ -251,14 +252,15 @@ func TestReaderThatLeavesIsLetGoAtOnce(t *testing.T) {
 			first()
 			third()
 			assert.Zero(t, time.Since(start), name)
-			assert.Zero(t, s.gate.sending, name)
+			answers, _ := s.gate.Load()
+			assert.Zero(t, answers, name)
 		})
 	}
 }
 
 func TestReadersThatLeaveTakeNothingFromOthers(t *testing.T) {
 	const perSecond, size = 100_000, 1_000_000
-	limited(t, size, Limits{Rate: perSecond}, func(t *testing.T, s site) {
+	limited(t, size, slots.Limits{Rate: perSecond}, func(t *testing.T, s site) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
 		for range 100 {
@@ -273,7 +275,7 @@ func TestReadersThatLeaveTakeNothingFromOthers(t *testing.T) {
 }
 
 func TestAClientThatWaitsForItsOwnRateKeepsNoOtherWaiting(t *testing.T) {
-	limited(t, 1<<20, Limits{Rate: 100_000, RatePerClient: 1000}, func(t *testing.T, s site) {
+	limited(t, 1<<20, slots.Limits{Rate: 100_000, RatePerClient: 1000}, func(t *testing.T, s site) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
 		for range 100 {
@@ -289,7 +291,7 @@ func TestAClientThatWaitsForItsOwnRateKeepsNoOtherWaiting(t *testing.T) {
 }
 
 func TestOnlyShardsAreSlowedDown(t *testing.T) {
-	limited(t, 1<<20, Limits{Rate: 1, RatePerClient: 1}, func(t *testing.T, s site) {
+	limited(t, 1<<20, slots.Limits{Rate: 1, RatePerClient: 1}, func(t *testing.T, s site) {
 		s.get(t.Context(), "10.0.0.1", "0-1023") // the bucket is empty now
 		start := time.Now()
 		for _, path := range []string{"/healthz", "/distribution.txt", "/v1/manifest.json"} {
@@ -304,7 +306,7 @@ func TestOnlyShardsAreSlowedDown(t *testing.T) {
 
 // It is to tell how fast shards will come.
 func TestProbeIsSentAtTheRateOfShards(t *testing.T) {
-	limited(t, 1, Limits{RatePerClient: 1_000_000}, func(t *testing.T, s site) {
+	limited(t, 1, slots.Limits{RatePerClient: 1_000_000}, func(t *testing.T, s site) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/py03/data1.bin", http.NoBody)
 		start := time.Now()
 		s.ServeHTTP(&sink{header: make(http.Header)}, r)
@@ -327,7 +329,7 @@ func (k *kernel) ReadFrom(src io.Reader) (int64, error) {
 // Where there is an [os.File] below an [io.LimitedReader], the kernel sends it, also what
 // is counted and logged.
 func TestWithoutARateTheKernelSendsShards(t *testing.T) {
-	for name, limits := range map[string]Limits{
+	for name, limits := range map[string]slots.Limits{
 		"no limits":          {},
 		"number of requests": {Connections: 1, ConnectionsPerClient: 1},
 	} {

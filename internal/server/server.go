@@ -41,6 +41,7 @@ import (
 	"github.com/shardcast/shardcast/internal/conns"
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/slots"
 	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/wire"
 )
@@ -64,7 +65,7 @@ type Options struct {
 	Dialect Dialect
 
 	// Limits bound the sending of shards. The zero value sets no limit.
-	Limits Limits
+	Limits slots.Limits
 
 	// Web says which web pages may read. The zero value is for those of this server alone.
 	Web Web

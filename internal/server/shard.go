@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/swarm"
@@ -40,7 +41,7 @@ func (f *files) shard(w http.ResponseWriter, r *http.Request, t target) error {
 	if s.File == nil {
 		return f.arrivingShard(w, r, t, s)
 	}
-	serve(w, r, binary, s.Digest, throttle(r.Context(), s.File, t.buckets))
+	serve(w, r, binary, s.Digest, bucket.Throttle(r.Context(), s.File, t.buckets))
 	return nil
 }
 
@@ -66,7 +67,7 @@ func (f *files) arrivingShard(w http.ResponseWriter, r *http.Request, t target, 
 	}
 	late := &lateStatus{ResponseWriter: w}
 	content := &arriving{
-		ReadSeeker: throttle(r.Context(), io.NewSectionReader(s, 0, s.Size), t.buckets),
+		ReadSeeker: bucket.Throttle(r.Context(), io.NewSectionReader(s, 0, s.Size), t.buckets),
 		ready:      s.Ready,
 		await: func(offset int64) (int64, error) {
 			return s.Await(r.Context(), offset, patience)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/server"
+	"github.com/shardcast/shardcast/internal/slots"
 	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/wire"
 )
@@ -51,11 +52,11 @@ func TestReadersThatTakeNothingLoseTheirSlots(t *testing.T) {
 	large(t, dir, 1, size)
 	for name, tc := range map[string]struct {
 		as     string
-		limits server.Limits
+		limits slots.Limits
 	}{
 		"of a swarm":        {as: swarm.AsUpstream},
-		"of all":            {limits: server.Limits{Connections: 8}},
-		"of all in a swarm": {as: swarm.AsUpstream, limits: server.Limits{Connections: 8}},
+		"of all":            {limits: slots.Limits{Connections: 8}},
+		"of all in a swarm": {as: swarm.AsUpstream, limits: slots.Limits{Connections: 8}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -97,7 +98,7 @@ func TestAReaderThatTakesNothingOverTLSLosesItsSlot(t *testing.T) {
 	dir := t.TempDir()
 	large(t, dir, 1, 64<<20) // more than the sockets take on their own
 	s := serveAs(t, server.Options{
-		Catalog: catalog.New(open(t, dir), nil), Limits: server.Limits{Connections: 1}, TLS: speaking(t),
+		Catalog: catalog.New(open(t, dir), nil), Limits: slots.Limits{Connections: 1}, TLS: speaking(t),
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	slow, err := readFrom(t, s.addr, "127.0.0.1", shardPath, "", trusting) //nolint:bodyclose // readFrom closes it
@@ -119,7 +120,7 @@ func TestAReaderThatWaitsForTheRateKeepsItsSlot(t *testing.T) {
 	dir := t.TempDir()
 	large(t, dir, 1, 400_000)
 	s := serveAs(t, server.Options{
-		Catalog: catalog.New(open(t, dir), nil), Limits: server.Limits{Connections: 1, RatePerClient: 200_000},
+		Catalog: catalog.New(open(t, dir), nil), Limits: slots.Limits{Connections: 1, RatePerClient: 200_000},
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	first, err := readFrom(t, s.addr, "127.0.0.1", shardPath, "") //nolint:bodyclose // readFrom closes it

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 
+	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/wire"
@@ -62,7 +63,7 @@ func (f *files) stream(w http.ResponseWriter, r *http.Request, t target) error {
 	if m.Files != nil {
 		contentType = tarType
 	}
-	serve(w, r, contentType, m.Digest, throttle(r.Context(), content, t.buckets))
+	serve(w, r, contentType, m.Digest, bucket.Throttle(r.Context(), content, t.buckets))
 	return nil
 }
 

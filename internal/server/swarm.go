@@ -13,6 +13,7 @@ import (
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/conns"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/slots"
 	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/wire"
 )
@@ -44,14 +45,14 @@ var (
 type swarming struct {
 	catalog   *catalog.Catalog
 	over      <-chan struct{} // closed when no request may be held any more
-	slots     *slots
+	slots     *slots.Slots
 	sent      *ledger
 	followers *followers
 }
 
 func newSwarming(c *catalog.Catalog, over <-chan struct{}) *swarming {
 	return &swarming{
-		catalog: c, over: over, slots: newSlots(swarmSlots, swarmQueue),
+		catalog: c, over: over, slots: slots.New(swarmSlots, swarmQueue),
 		sent:      &ledger{versions: make(map[shard.Version]*sent)},
 		followers: &followers{hosts: make(map[netip.Prefix]int)},
 	}
@@ -77,9 +78,9 @@ func (s *swarming) admit(next endpoint) endpoint {
 			}
 		}
 		conns.HoldLittle(r) // a slot is taken until all is sent, and not until all is written
-		leave, err := s.slots.enter(r, as == swarm.AsSpare)
-		if err != nil {
-			return err
+		leave, ok := s.slots.Enter(r.Context(), readerOf(r), as == swarm.AsSpare)
+		if !ok {
+			return errNoSlot
 		}
 		defer leave()
 		if as == swarm.AsPeer {

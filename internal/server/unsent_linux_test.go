@@ -17,6 +17,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/conns"
+	"github.com/shardcast/shardcast/internal/slots"
 	"github.com/shardcast/shardcast/internal/store"
 	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/wire"
@@ -77,7 +78,7 @@ func TestTheKernelHoldsLittleForNodesOfASwarmAndInACrowd(t *testing.T) {
 	}
 	assert.Equal(t, maxUnsent, ask(swarm.AsPeer))
 	assert.Equal(t, maxUnsent, ask(swarm.AsSpare))
-	for range crowd - 2 {
+	for range slots.Crowd - 2 {
 		assert.NotEqual(t, maxUnsent, ask(""), "they are few")
 	}
 	assert.Equal(t, maxUnsent, ask(""), "they are many")

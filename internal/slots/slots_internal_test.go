@@ -1,7 +1,7 @@
-package server
+package slots
 
 import (
-	"net/http"
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,21 +15,21 @@ import (
 // entered is the outcome of a request for a slot.
 type entered struct {
 	leave func()
-	err   error
+	ok    bool
 	after time.Duration
 }
 
 // enterAll asks for count slots at the same time, for one host.
-func enterAll(s *slots, count int, spare bool) <-chan entered {
+func enterAll(s *Slots, count int, spare bool) <-chan entered {
 	return enterFrom(s, "10.0.0.1", count, spare)
 }
 
-func enterFrom(s *slots, host string, count int, spare bool) <-chan entered {
+func enterFrom(s *Slots, host string, count int, spare bool) <-chan entered {
 	outcomes, begun := make(chan entered, count), time.Now()
 	for range count {
 		go func() {
-			leave, err := s.enter(&http.Request{RemoteAddr: host + ":1234"}, spare)
-			outcomes <- entered{leave, err, time.Since(begun)}
+			leave, ok := s.Enter(context.Background(), Reader{Remote: host + ":1234"}, spare)
+			outcomes <- entered{leave, ok, time.Since(begun)}
 		}()
 	}
 	synctest.Wait()
@@ -38,27 +38,27 @@ func enterFrom(s *slots, host string, count int, spare bool) <-chan entered {
 
 func TestOfThoseWithoutASlotTwoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(swarmSlots, swarmQueue)
+		s := New(8, 2)
 		var leave []func()
-		for range swarmSlots {
+		for range 8 {
 			got := <-enterAll(s, 1, false)
-			require.NoError(t, got.err)
+			require.True(t, got.ok)
 			leave = append(leave, got.leave)
 		}
 		outcomes := enterAll(s, 3, false)
 		for _, after := range []time.Duration{0, wire.SlotWait, wire.SlotWait} {
 			got := <-outcomes
-			require.ErrorIs(t, got.err, errNoSlot)
+			require.False(t, got.ok)
 			assert.Equal(t, after, got.after)
 		}
 		outcomes = enterAll(s, 2, false)
 		time.Sleep(wire.SlotWait / 2)
 		leave[0]()
 		got := <-outcomes
-		require.NoError(t, got.err)
+		require.True(t, got.ok)
 		assert.Equal(t, wire.SlotWait/2, got.after)
 		got = <-outcomes
-		require.ErrorIs(t, got.err, errNoSlot)
+		require.False(t, got.ok)
 	})
 }
 
@@ -66,42 +66,42 @@ func TestOfThoseWithoutASlotTwoWait(t *testing.T) {
 // others for a while.
 func TestASlotToSpareIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(swarmSlots, swarmQueue)
+		s := New(8, 2)
 		got := <-enterAll(s, 1, true)
-		require.NoError(t, got.err, "no other has asked in vain")
+		require.True(t, got.ok, "no other has asked in vain")
 		var leave []func()
-		for range swarmSlots - 1 {
+		for range 8 - 1 {
 			leave = append(leave, (<-enterAll(s, 1, false)).leave)
 		}
 		for range 2 {
 			got := <-enterAll(s, 1, true)
-			require.ErrorIs(t, got.err, errNoSlot)
+			require.False(t, got.ok)
 			assert.Zero(t, got.after)
 		}
 		got = <-enterAll(s, 1, false)
-		require.ErrorIs(t, got.err, errNoSlot)
+		require.False(t, got.ok)
 		leave[0]()
 		time.Sleep(spareAfter - 1)
-		require.ErrorIs(t, (<-enterAll(s, 1, true)).err, errNoSlot)
+		require.False(t, (<-enterAll(s, 1, true)).ok)
 		time.Sleep(time.Nanosecond)
-		require.NoError(t, (<-enterAll(s, 1, true)).err)
+		require.True(t, (<-enterAll(s, 1, true)).ok)
 	})
 }
 
 func TestAHostWithoutItsPartComesBeforeOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(swarmSlots, swarmQueue)
+		s := New(8, 2)
 		var leave []func()
-		for range swarmSlots {
+		for range 8 {
 			leave = append(leave, (<-enterAll(s, 1, false)).leave)
 		}
 		first := enterAll(s, 2, false)
 		other := enterFrom(s, "10.0.0.2", 1, false)
 		leave[0]()
 		synctest.Wait()
-		require.NoError(t, (<-other).err, "it waits although others have all slots")
+		require.True(t, (<-other).ok, "it waits although others have all slots")
 		leave[1]()
-		require.NoError(t, (<-first).err)
-		require.ErrorIs(t, (<-first).err, errNoSlot)
+		require.True(t, (<-first).ok)
+		require.False(t, (<-first).ok)
 	})
 }

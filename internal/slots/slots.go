@@ -1,10 +1,15 @@
-package server
+// Package slots answers who may be sent a shard now, and how fast: it bounds shards by slots,
+// and bytes by rates. It refuses to know HTTP, and what is sent.
+//
+// A caller may lean on this: while slots do not suffice, one host keeps a quarter of them, and a
+// reader that takes next to nothing loses its own; readers that share a rate get the same of it;
+// and nothing is remembered of a reader for longer than its rate needs.
+package slots
 
 import (
 	"context"
 	"maps"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -39,10 +44,10 @@ const (
 	mostSlow = 1024
 )
 
-// slots bound the shards that are sent at the same time. A slot is a lease: while slots do
+// Slots bound the shards that are sent at the same time. A slot is a lease: while slots do
 // not suffice, a reader that takes next to nothing loses its own, and a host with more than
 // its part loses one to another host.
-type slots struct {
+type Slots struct {
 	most  int
 	queue int // the requests that may wait of hosts that have their part
 
@@ -69,28 +74,36 @@ type waiter struct {
 	got   chan struct{} // closed when it has the slot
 }
 
-func newSlots(most, queue int) *slots {
-	return &slots{
+// New returns so many slots, for which requests may wait for 2 s: as many as queue of hosts that
+// have their part, and of others that, or a part, whichever is more.
+func New(most, queue int) *Slots {
+	return &Slots{
 		most: most, queue: queue, leases: make(map[*lease]struct{}), hosts: make(map[netip.Prefix]int),
 		slow: make(map[netip.Prefix]time.Time),
 	}
 }
 
-// enter takes a slot for a request; leave gives it back. It returns errNoSlot if there is
-// none in time, or none to spare if that is what the node asks for.
-func (s *slots) enter(r *http.Request, spare bool) (leave func(), err error) {
-	w := &waiter{lease: &lease{host: conns.HostOf(r.RemoteAddr), conn: conns.Of(r)}, got: make(chan struct{})}
-	if !s.begin(w, spare) {
-		return nil, errNoSlot
+// A Reader is the sender of a request for a shard.
+type Reader struct {
+	// Remote is its address with a port. Those that cannot be read are of one host.
+	Remote string
+
+	// Conn is its connection, which is broken off when it loses its slot. Nil never is.
+	Conn net.Conn
+}
+
+// Enter takes a slot for a reader; leave gives it back. It reports false if there is none in
+// time, or none to spare if that is what the reader asks for.
+func (s *Slots) Enter(ctx context.Context, r Reader, spare bool) (leave func(), ok bool) {
+	w := &waiter{lease: &lease{host: conns.HostOf(r.Remote), conn: r.Conn}, got: make(chan struct{})}
+	if !s.begin(w, spare) || !s.wait(ctx, w) {
+		return nil, false
 	}
-	if !s.wait(r.Context(), w) {
-		return nil, errNoSlot
-	}
-	return func() { s.leave(w.lease) }, nil
+	return func() { s.leave(w.lease) }, true
 }
 
 // begin gives w a slot or has it wait for one, and reports whether one of these.
-func (s *slots) begin(w *waiter, spare bool) bool {
+func (s *Slots) begin(w *waiter, spare bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	host := w.lease.host
@@ -117,7 +130,7 @@ func (s *slots) begin(w *waiter, spare bool) bool {
 }
 
 // wait waits for a slot, and reports whether w has one.
-func (s *slots) wait(ctx context.Context, w *waiter) bool {
+func (s *Slots) wait(ctx context.Context, w *waiter) bool {
 	select {
 	case <-w.got:
 		return true
@@ -144,7 +157,7 @@ func (s *slots) wait(ctx context.Context, w *waiter) bool {
 }
 
 // giveUp has w wait no more, and reports whether it has got a slot meanwhile.
-func (s *slots) giveUp(w *waiter) bool {
+func (s *Slots) giveUp(w *waiter) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.full = time.Now()
@@ -157,7 +170,7 @@ func (s *slots) giveUp(w *waiter) bool {
 }
 
 // leave gives a slot to a request that waits: of a host without its part, if there is one.
-func (s *slots) leave(l *lease) {
+func (s *Slots) leave(l *lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.leases, l)
@@ -174,20 +187,20 @@ func (s *slots) leave(l *lease) {
 	s.give(w)
 }
 
-func (s *slots) give(w *waiter) {
+func (s *Slots) give(w *waiter) {
 	s.leases[w.lease] = struct{}{}
 	s.hosts[w.lease.host]++
 	close(w.got)
 }
 
 // part returns how many slots one host keeps while others wait.
-func (s *slots) part() int { return max(1, s.most/hostShare) }
+func (s *Slots) part() int { return max(1, s.most/hostShare) }
 
-func (s *slots) hasPart(host netip.Prefix) bool { return s.hosts[host] >= s.part() }
+func (s *Slots) hasPart(host netip.Prefix) bool { return s.hosts[host] >= s.part() }
 
 // mayWait reports whether one more request of a host may wait. Those of hosts that have their
 // part, and those of others, do not take one another's places.
-func (s *slots) mayWait(host netip.Prefix) bool {
+func (s *Slots) mayWait(host netip.Prefix) bool {
 	has, same, own := s.hasPart(host), 0, s.hosts[host]
 	for _, w := range s.waits {
 		if s.hasPart(w.lease.host) == has {
@@ -204,11 +217,11 @@ func (s *slots) mayWait(host netip.Prefix) bool {
 }
 
 // isSlow reports whether a reader of a host has lost a slot of late since it took nothing.
-func (s *slots) isSlow(host netip.Prefix) bool { return time.Since(s.slow[host]) < slowFor }
+func (s *Slots) isSlow(host netip.Prefix) bool { return time.Since(s.slow[host]) < slowFor }
 
 // reclaim breaks off answers when a request of a host finds no slot, and when it has waited:
 // those of slow readers, or one of a host with more than its part.
-func (s *slots) reclaim(host netip.Prefix) {
+func (s *Slots) reclaim(host netip.Prefix) {
 	now := time.Now()
 	over := now.Sub(s.seenAt)
 	if s.seen != nil && over < reclaimAfter {
@@ -245,7 +258,7 @@ func (s *slots) reclaim(host netip.Prefix) {
 }
 
 // cutSlow breaks off the answers to slow readers, and reports whether there were any.
-func (s *slots) cutSlow(before map[*lease]conns.Taken, speeds map[*lease]float64) (cut bool) {
+func (s *Slots) cutSlow(before map[*lease]conns.Taken, speeds map[*lease]float64) (cut bool) {
 	for l, speed := range speeds {
 		if before[l].More && s.seen[l].More && isFarBelow(speed, othersOf(speeds, l)) {
 			s.cut(l)
@@ -281,14 +294,14 @@ func isFarBelow(speed float64, others []float64) bool {
 }
 
 // cut breaks off an answer, whose request leaves then.
-func (s *slots) cut(l *lease) {
+func (s *Slots) cut(l *lease) {
 	l.lost = true
 	delete(s.seen, l)
 	conns.BreakOff(l.conn)
 }
 
 // mark remembers the host of a slow reader.
-func (s *slots) mark(host netip.Prefix, now time.Time) {
+func (s *Slots) mark(host netip.Prefix, now time.Time) {
 	maps.DeleteFunc(s.slow, func(_ netip.Prefix, at time.Time) bool { return now.Sub(at) >= slowFor })
 	if len(s.slow) < mostSlow {
 		s.slow[host] = now
