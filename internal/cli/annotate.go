@@ -19,7 +19,7 @@ const (
 	Publish = "What to publish"
 	Follow  = "What to follow"
 	Fetch   = "What to fetch"
-	Trust   = "Whom to trust"
+	Trust   = "What to trust"
 	Use     = "How to use it"
 	Show    = "How to show it"
 	Network = "Network"

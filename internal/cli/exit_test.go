@@ -39,6 +39,8 @@ func TestEachKindOfErrorHasItsExitCode(t *testing.T) {
 		},
 		"wrong bytes or none": {errors.Join(shardcast.ErrUnreachable, shardcast.ErrIntegrity), ExitIntegrity},
 		"unreachable":         {shardcast.ErrUnreachable, ExitUnreachable},
+		"not trusted":         {errors.Join(shardcast.ErrIntegrity, shardcast.ErrNotTrusted), ExitNotTrusted},
+		"expired":             {shardcast.ErrExpired, ExitExpired},
 		"unreachable, and not ended": {
 			errors.Join(fmt.Errorf("v7: %w", shardcast.ErrUnreachable), plain),
 			ExitUnreachable,

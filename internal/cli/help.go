@@ -32,6 +32,8 @@ var exits = []struct{ code, meaning string }{
 	{"3", "no such version"},
 	{"4", "integrity failure"},
 	{"5", "no server reachable"},
+	{"6", "not trusted"},
+	{"7", "release expired"},
 	{"130 or 143", "interrupted by SIGINT or SIGTERM (servers end with 0)"},
 }
 

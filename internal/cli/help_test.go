@@ -58,7 +58,8 @@ func TestHelpNamesVariablesDefaultsAndExitCodes(t *testing.T) {
 	assert.Contains(
 		t,
 		text,
-		"Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such version, 4 integrity failure, 5 no server reachable",
+		"Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such version, 4 integrity failure, 5 no server reachable, "+
+			"6 not trusted, 7 release expired",
 	)
 }
 

@@ -616,3 +616,53 @@ func TestShardsAreRightInTheEndAndNoServerIsBlamedWithoutCause(t *testing.T) {
 		require.Equal(t, f.manifest.Digest, got)
 	})
 }
+
+// signed has the publisher vouch for the manifest.
+func signed(_ *file, opts *verify.Options) { opts.Signed = true }
+
+func TestASignedManifestNeedsNoDigestOfTheWhole(t *testing.T) {
+	f := newFile(4, func(_ *file, opts *verify.Options) {
+		opts.Signed = true
+		opts.Open = func(shard.Shard) (verify.Place, error) { return nil, errors.New("nothing is read again") }
+	})
+	for _, number := range []int{4, 2, 1, 3} { // each by itself, in any order
+		got, _ := f.bring(t, number, "a", f.right(number))
+		assert.Equal(t, []result{{number, true}}, got)
+	}
+	f.whole(t)
+	f = newFile(0, signed)
+	f.whole(t)
+}
+
+func TestAWrongShardOfASignedManifestIsFoundAtOnce(t *testing.T) {
+	f := newFile(4, signed)
+	f.bring(t, 1, "a", f.right(1)) // so a has proven itself, and shards before the next one are missing
+	got, v := f.bring(t, 4, "a", f.wrong(4))
+	assert.Equal(t, []result{{4, false}}, got)
+	assert.Equal(t, []string{"a"}, v.Blame)
+}
+
+func TestASignedManifestsShardsAreHashedByThoseThatReceiveThem(t *testing.T) {
+	f := newFile(3, signed)
+	c := f.send(t, 2, verify.Sender{Name: "a"}, 0, f.right(2))
+	f.places[1].err = errors.New("it is not read back")
+	got, _ := f.came(t.Context(), t, c)
+	assert.Equal(t, []result{{2, true}}, got)
+}
+
+func TestOfASignedFileTheBLAKE3AloneIsComputedWhereItIsAskedFor(t *testing.T) {
+	f := newFile(3, func(_ *file, opts *verify.Options) {
+		opts.Signed, opts.BLAKE3 = true, true
+		opts.Manifest.Digest = shard.Digest{7} // as is stated, whatever the bytes are
+		opts.Listed = opts.Manifest.Digest
+	})
+	for number := 1; number <= 3; number++ {
+		f.bring(t, number, "a", f.right(number))
+	}
+	sha256, blake3, err := f.Whole(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, shard.Digest{7}, sha256)
+	b := shard.NewBLAKE3()
+	_, _ = b.Write(f.data)
+	assert.Equal(t, shard.Digest(b.Sum(nil)), blake3)
+}

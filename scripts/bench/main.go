@@ -7,6 +7,7 @@
 //   - publish: cutting and hashing a file, beside openssl, split and cp;
 //   - fetch: downloading and verifying it, beside curl, aria2c, wget and a bare
 //     program that does only the necessary;
+//   - signed: the same with the publisher's key and without it, on one core and on two;
 //   - serve: bytes per CPU second of the server, beside nginx;
 //   - relay: the same through a middle;
 //   - small: publish and fetch with many small shards;
@@ -144,6 +145,7 @@ func parts() []part {
 	return []part{
 		{"publish", (*bench).publishPart},
 		{"fetch", (*bench).fetchPart},
+		{"signed", (*bench).signedPart},
 		{"serve", (*bench).servePart},
 		{"relay", (*bench).relayPart},
 		{"small", (*bench).smallPart},

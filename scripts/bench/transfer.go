@@ -146,10 +146,19 @@ func but(without []string, tools []tool) []tool {
 
 // client is a row of our client.
 func (b *bench) client(name string, f file.File, address string, needs []string) tool {
+	t := b.clientWith(name, f, address, nil)
+	t.needs = needs
+	return t
+}
+
+// clientWith is a row of our client with further variables of its environment and arguments.
+func (b *bench) clientWith(name string, f file.File, address string, env []string, args ...string) tool {
 	checked := false
-	return tool{b.of + name, Ours, needs, func(ctx context.Context, dir string) (Sample, error) {
-		s, _, err := measured(ctx, int64(f.Size), dir, nil, b.command("client"), "--servers", address,
-			"--version", "v1", "--output-file", "out", "--progress", "none", "--log-level", "WARNING")
+	return tool{b.of + name, Ours, nil, func(ctx context.Context, dir string) (Sample, error) {
+		s, _, err := measured(ctx, int64(f.Size), dir, env, b.command("client"), append([]string{
+			"--servers", address,
+			"--version", "v1", "--output-file", "out", "--progress", "none", "--log-level", "WARNING",
+		}, args...)...)
 		if err != nil || checked {
 			return s, err
 		}
