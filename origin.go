@@ -3,6 +3,7 @@ package shardcast
 import (
 	"cmp"
 	"context"
+	"crypto/ecdsa"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/oms"
 	"github.com/shardcast/shardcast/internal/origin"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/store"
@@ -247,6 +249,11 @@ type BroadcastOptions struct {
 	// the snapshots of the Hugging Face hub have them. Without it a link is an error.
 	FollowLinks bool
 
+	// OMSKey, of the curve P-256, signs the files of a directory as OpenSSF Model Signing 1.0 says, in
+	// model.sig beside them, so that other programs can check them where they have been delivered. All files
+	// are read once more for that. See [ReadOMSKey]. Nil signs nothing.
+	OMSKey *ecdsa.PrivateKey
+
 	// Input is read for the path "-", to its end; a read may go on after that of the broadcast's
 	// context. Nil means that "-" is a file.
 	Input io.Reader
@@ -255,6 +262,10 @@ type BroadcastOptions struct {
 	// overlap. Nil means a line in the log after a second and then every ten.
 	Progress func(Progress)
 }
+
+// ReadOMSKey reads the private key in a file of PEM, which is not encrypted, for
+// [BroadcastOptions].
+func ReadOMSKey(file string) (*ecdsa.PrivateKey, error) { return oms.ReadKey(file) }
 
 // Broadcast cuts the file or directory path into shards and publishes it as the next version,
 // whose name it returns, such as "v1". Servers of the data directory, in this
@@ -276,7 +287,7 @@ func (o *Origin) Broadcast(ctx context.Context, path string) (version string, er
 // errors also match [ErrOptions].
 func (o *Origin) BroadcastAs(ctx context.Context, path string, opts BroadcastOptions) (Result, error) {
 	as := origin.Options{
-		Name: opts.Name, Labels: opts.Labels, Input: opts.Input,
+		Name: opts.Name, Labels: opts.Labels, Input: opts.Input, OMSKey: opts.OMSKey,
 		Tree: tree.Options{Include: opts.Include, Exclude: opts.Exclude, FollowLinks: opts.FollowLinks},
 	}
 	if opts.Progress != nil {

@@ -31,7 +31,8 @@ func TestAPasswordIsAskedForOnTheTerminal(t *testing.T) {
 		last  string
 	}{
 		"two that differ": {
-			[]string{"s3same\n", "other\n"}, 1,
+			[]string{"s3same\n", "other\n"},
+			1,
 			`^shardcast-origin: the two passwords differ; or --no-password$`,
 		},
 		"an empty one": {

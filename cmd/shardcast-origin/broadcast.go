@@ -41,6 +41,12 @@ It shows its progress on stderr.`,
 			if err := b.signing.Load(cmd); err != nil {
 				return err
 			}
+			if b.omsKey != "" {
+				var err error
+				if opts.OMSKey, err = shardcast.ReadOMSKey(b.omsKey); err != nil {
+					return fmt.Errorf("--oms-key: %w", err)
+				}
+			}
 			return c.broadcast(cmd, args[0], b)
 		},
 	}
@@ -53,6 +59,12 @@ It shows its progress on stderr.`,
 	cli.ProgressFlag(flags, &b.progress)
 	cli.Under(flags, cli.Show)
 	b.signing = cli.SignFlags(flags, &b.sign)
+	flags.StringVar(&b.omsKey, "oms-key", "",
+		"`FILE` of the P-256 key that signs the files of a directory in its model.sig (default none)")
+	cli.Note(flags, "oms-key", "The signature is one of OpenSSF Model Signing 1.0, so that model_signing verify key "+
+		"checks the files that were delivered. They are read once more for it. "+
+		"'openssl ecparam -name prime256v1 -genkey -noout' makes a key.")
+	cli.Under(flags, cli.Sign)
 	cli.DataTerms(broadcast)
 	return broadcast
 }
@@ -62,6 +74,7 @@ type broadcasting struct {
 	opts     shardcast.BroadcastOptions
 	sign     shardcast.SignOptions
 	signing  *cli.Signing
+	omsKey   string
 	json     bool
 	progress progress.Mode
 }

@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/ecdsa"
 	"errors"
 	"fmt"
 	"io"
@@ -53,6 +54,10 @@ type Options struct {
 	// Tree says what of a directory is published. A file has none of it.
 	Tree tree.Options
 
+	// OMSKey signs the files of a directory: the tree has that signature as model.sig, see package
+	// oms. Nil signs nothing.
+	OMSKey *ecdsa.PrivateKey
+
 	// Input is read if the path is "-".
 	Input io.Reader
 
@@ -90,6 +95,12 @@ func (o *Origin) BroadcastAs(ctx context.Context, path string, opts Options) (Pu
 	defer src.close()
 	if err := src.keepsOut(o.store.Dir()); err != nil {
 		return Published{}, fmt.Errorf("broadcast %s: %w", path, err)
+	}
+	if opts.OMSKey != nil {
+		o.logger.Info("signing the files", "file", path, "bytes", src.size)
+		if err := src.sign(ctx, opts); err != nil {
+			return Published{}, fmt.Errorf("broadcast %s: %w", path, err)
+		}
 	}
 	src.report = opts.Progress
 	if path == "-" && opts.Input != nil {

@@ -27,7 +27,8 @@ type source struct {
 	file *os.File
 	tree *tree.Source
 
-	info os.FileInfo // of the file, when it was opened
+	info   os.FileInfo // of the file, when it was opened
+	signed *tree.Tree  // of the directory as it was signed, or nil
 
 	report func(Progress) // of its broadcast; nil logs
 }
@@ -150,7 +151,11 @@ func (s *source) keepsOut(data string) error {
 // the tree of a directory.
 func (s *source) end() (*tree.Tree, error) {
 	if s.tree != nil {
-		return s.tree.Tree()
+		t, err := s.tree.Tree()
+		if err == nil {
+			err = s.asSigned(t)
+		}
+		return t, err
 	}
 	if s.file == nil {
 		return nil, nil //nolint:nilnil // an input is no tree

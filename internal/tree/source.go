@@ -47,6 +47,7 @@ type Source struct {
 	root  *os.Root
 	tree  *Tree      // without digests until all has been read
 	looks []likeness // of its files, when the directory was looked at
+	added *added     // or nil
 
 	entry int     // which is being read
 	parts []Piece // of the entry that are left
@@ -228,6 +229,9 @@ func (s *Source) next(p []byte) (n int, err error) {
 // content reads the next bytes of part, of a file's content, of which the first opens and
 // the last closes the file.
 func (s *Source) content(p []byte, part Piece) (int, error) {
+	if s.added != nil && s.added.at == part.File {
+		return s.addedContent(p, part), nil
+	}
 	f := s.tree.files[part.File]
 	if s.file == nil && !f.Directory {
 		if err := s.open(part.File); err != nil {
@@ -293,6 +297,9 @@ func (s *Source) Tree() (*Tree, error) {
 		return nil, errors.New("the stream was not read to its end")
 	}
 	left := len(s.looks)
+	if s.added != nil {
+		left--
+	}
 	err := s.look(func(now found) error {
 		i, ok := find(s.tree.files, now.Path)
 		if !ok || now.Directory != s.tree.files[i].Directory || now.looks != s.looks[i] {

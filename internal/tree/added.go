@@ -1,0 +1,46 @@
+package tree
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// added is a file of a tree that is not in the directory.
+type added struct {
+	at      int // among the files
+	content []byte
+}
+
+// Add has the tree have one more file, which is not in the directory. It must be called once, before
+// anything is read. The error matches [ErrUnpublishable] if the tree has a file of that path, or
+// cannot have one.
+func (s *Source) Add(path string, content []byte) error {
+	if _, there := find(s.tree.files, path); there {
+		return fmt.Errorf("%w: it has %s already; leave that out with --exclude", ErrUnpublishable, path)
+	}
+	if len(s.tree.files) == shard.MaxFiles {
+		return fmt.Errorf("%w: with %s, %s has more than %d files", ErrUnpublishable, path, s.dir, shard.MaxFiles)
+	}
+	at := sort.Search(len(s.tree.files), func(i int) bool { return s.tree.files[i].Path >= path })
+	files := slices.Insert(slices.Clone(s.tree.files), at, File{Path: path, Size: int64(len(content))})
+	t, err := Lay(files)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrUnpublishable, path, err)
+	}
+	s.tree, s.looks, s.added = t, slices.Insert(s.looks, at, likeness{}), &added{at, content}
+	return nil
+}
+
+// addedContent reads the next bytes of part, of the added file's content.
+func (s *Source) addedContent(p []byte, part Piece) int {
+	n := copy(p, s.added.content[int64(len(s.added.content))-part.Size:])
+	s.sum.Write(p[:n])
+	if int64(n) == part.Size {
+		s.sum.Sum(s.tree.files[part.File].Digest[:0])
+		s.sum.Reset()
+	}
+	return n
+}
