@@ -11,6 +11,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -71,7 +72,7 @@ func (c *Catalog) Watch(ctx context.Context, l Looker, every time.Duration, logg
 			return
 		case e := <-events:
 			name := filepath.Base(e.Name)
-			wanted = name == distfile.FileName || name == store.ReleaseName
+			wanted = name == distfile.FileName || name == release.FileName
 		case err := <-failures:
 			logger.Debug("changes of the data directory missed", "err", err)
 			wanted = true

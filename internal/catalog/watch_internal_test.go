@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -50,7 +51,7 @@ func TestASettledReleaseIsReadOnceMore(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = st.Close() })
 	c := New(st, nil)
-	name := filepath.Join(dir, store.ReleaseName)
+	name := filepath.Join(dir, release.FileName)
 	at := time.Unix(1, 0)
 	for i, step := range []struct {
 		text, want string

@@ -11,19 +11,15 @@ import (
 	"slices"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/remote"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
-const (
-	// maxRelease in bytes bounds the text of a release.
-	maxRelease = 4 << 20
-
-	// noReleaseFor is how long a server that has no release, and names none in its answers, is
-	// not asked for one again while its distribution stays the same.
-	noReleaseFor = time.Minute
-)
+// noReleaseFor is how long a server that has no release, and names none in its answers, is
+// not asked for one again while its distribution stays the same.
+const noReleaseFor = time.Minute
 
 // released is the release.txt of one server, as it was sent last.
 type released struct {
@@ -75,7 +71,7 @@ func (o *Offers) releaseOf(ctx context.Context, s *remote.Server, known released
 	late := fmt.Errorf("not received within %v", o.opts.Timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, o.opts.Timeout, late)
 	defer cancel()
-	req := remote.Request{Path: []string{wire.ReleaseName}}
+	req := remote.Request{Path: []string{release.FileName}}
 	if known.etag != "" {
 		req.Header = map[string]string{"If-None-Match": known.etag}
 	}
@@ -91,12 +87,12 @@ func (o *Offers) releaseOf(ctx context.Context, s *remote.Server, known released
 		known.asked = time.Now()
 		return known, nil
 	}
-	text, err := io.ReadAll(io.LimitReader(body, maxRelease+1))
-	if err == nil && len(text) > maxRelease {
-		err = fmt.Errorf("it has more than %d bytes", maxRelease)
+	text, err := io.ReadAll(io.LimitReader(body, release.MaxSize+1))
+	if err == nil && len(text) > release.MaxSize {
+		err = fmt.Errorf("it has more than %d bytes", release.MaxSize)
 	}
 	if err != nil {
-		return released{}, fmt.Errorf("%s: %w", s.URL.JoinPath(wire.ReleaseName).Redacted(), err)
+		return released{}, fmt.Errorf("%s: %w", s.URL.JoinPath(release.FileName).Redacted(), err)
 	}
 	return released{
 		text: text, digest: sha256.Sum256(text), etag: body.Header.Get("ETag"), asked: time.Now(),

@@ -19,6 +19,7 @@ import (
 	"github.com/shardcast/shardcast/internal/conns"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/overview"
+	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/slots"
 	"github.com/shardcast/shardcast/internal/wire"
@@ -134,7 +135,7 @@ const (
 
 // names are the kinds of files that are no version's.
 var names = map[string]kind{
-	distfile.FileName: kindDistribution, wire.ReleaseName: kindRelease,
+	distfile.FileName: kindDistribution, release.FileName: kindRelease,
 	wire.HealthName: kindHealth, wire.ReadyName: kindReady,
 	wire.MetricsName: kindMetrics, wire.PeersName: kindPeers, wire.ProbeName: kindProbe,
 }

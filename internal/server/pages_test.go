@@ -13,6 +13,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/wire"
 )
@@ -32,6 +33,7 @@ func under(h http.Handler, name, path string, fields ...string) *httptest.Respon
 func TestAPageUnderAForeignNameReadsNothing(t *testing.T) {
 	st := open(t, t.TempDir())
 	publish(t, st, 1, text)
+	sign(t, st.Dir(), "signed")
 	var log strings.Builder
 	h := server.NewHandler(server.Options{
 		Catalog: catalog.New(st, nil), Metrics: metrics.New("origin", "1"), Status: &server.Status{Role: "origin"},
@@ -40,7 +42,7 @@ func TestAPageUnderAForeignNameReadsNothing(t *testing.T) {
 	})
 	for _, path := range []string{
 		"/", "/status.json", "/metrics", "/distribution.txt", "/v1/manifest.json", "/v1/shard_001.bin", "/healthz",
-		"/no",
+		"/readyz", "/release.txt", "/v1/stream", "/latest/stream", "/py03/distribution.txt", "/no",
 	} {
 		got := under(h, "page.example:8000", path)
 		assert.Equal(t, http.StatusMisdirectedRequest, got.Code, path)
@@ -69,7 +71,7 @@ func TestNoPageOfAnotherSiteMayEmbedAnAnswer(t *testing.T) {
 	closed := server.NewHandler(opts)
 	opts.Web.Origins = []string{"*"}
 	allowing := server.NewHandler(opts)
-	versions := []string{"/distribution.txt", "/v1/manifest.json", "/v1/shard_001.bin", "/v1/stream", "/healthz", "/no"}
+	versions := []string{"/distribution.txt", "/release.txt", "/v1/manifest.json", "/v1/shard_001.bin", "/v1/stream", "/healthz", "/no"}
 	operators := []string{"/", "/status.json", "/metrics"}
 	for _, path := range slices.Concat(versions, operators) {
 		for _, name := range []string{"localhost", "page.example"} {
@@ -85,6 +87,19 @@ func TestNoPageOfAnotherSiteMayEmbedAnAnswer(t *testing.T) {
 	}
 	for _, path := range operators {
 		got := under(allowing, "localhost", path)
+		assert.Equal(t, "same-origin", got.Header().Get("Cross-Origin-Resource-Policy"), path)
+	}
+}
+
+// A node of a swarm has an address for its peers, which browsers reach as well.
+func TestAPageReadsNothingOfANodesShards(t *testing.T) {
+	board := relay.NewBoard()
+	h := server.NewHandler(server.Options{Catalog: catalog.New(nil, board), Logger: slog.New(slog.DiscardHandler)})
+	for _, path := range []string{"/healthz", "/v1/shard_001.bin", "/v1/have", "/no"} {
+		assert.Equal(t, http.StatusMisdirectedRequest, under(h, "page.example", path, "Origin", "http://page.example").Code)
+		got := under(h, "127.0.0.1:8000", path, "Origin", "http://page.example")
+		assert.NotEqual(t, http.StatusMisdirectedRequest, got.Code, path)
+		assert.Empty(t, got.Header().Get("Access-Control-Allow-Origin"), path)
 		assert.Equal(t, "same-origin", got.Header().Get("Cross-Origin-Resource-Policy"), path)
 	}
 }

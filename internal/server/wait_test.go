@@ -20,9 +20,9 @@ import (
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
-	"github.com/shardcast/shardcast/internal/wire"
 )
 
 // patience is how long a test waits for an event that must come.
@@ -396,7 +396,7 @@ func TestAReleaseThatTheSystemDoesNotReportIsFound(t *testing.T) {
 	l.watch(t, 100*time.Millisecond)
 	before := l.latest.Load()
 	changed := l.changed.Wait()
-	write(t, filepath.Join(moved, wire.ReleaseName), "signed")
+	write(t, filepath.Join(moved, release.FileName), "signed")
 	select {
 	case <-changed:
 	case <-time.After(patience):

@@ -8,11 +8,8 @@
 package wire
 
 // Names of files that exist on the wire alone. Those that a data directory has, too, are
-// those of packages shard and distfile.
+// those of packages shard, distfile and release.
 const (
-	// ReleaseName is the publisher's signed list of versions.
-	ReleaseName = "release.txt"
-
 	// PeersName lists members of a server's swarm, see package swarm.
 	PeersName = "peers.txt"
 
