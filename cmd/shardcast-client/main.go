@@ -20,6 +20,7 @@ import (
 )
 
 func main() {
+	cli.LimitMemory()
 	os.Exit(cli.Run(newCommand()))
 }
 

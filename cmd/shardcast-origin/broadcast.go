@@ -37,6 +37,7 @@ It shows its progress on stderr.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			cli.LimitMemory()
 			opts.Input = cmd.InOrStdin()
 			if err := b.signing.Load(cmd); err != nil {
 				return err

@@ -327,36 +327,51 @@ func (s *Source) look(visit func(found) error) error {
 	return s.walk(".", chosen, visit)
 }
 
+// readAtOnce is how many entries of a directory are in memory at once.
+const readAtOnce = 1000
+
 // walk is look for the directory name, and those in it.
 func (s *Source) walk(name string, chosen choice, visit func(found) error) error {
 	dir, err := s.root.Open(filepath.FromSlash(name))
 	if err != nil {
 		return err
 	}
-	entries, err := dir.ReadDir(-1)
+	within, empty := []string(nil), true
+	for err == nil {
+		var entries []fs.DirEntry
+		entries, err = dir.ReadDir(readAtOnce)
+		empty = empty && len(entries) == 0
+		for _, entry := range entries {
+			below := path.Join(name, entry.Name())
+			if chosen.leavesOut(below, entry.IsDir()) {
+				continue
+			}
+			if entry.IsDir() {
+				within = append(within, below)
+			} else if failed := s.visit(below, entry, chosen, visit); failed != nil {
+				return errors.Join(failed, dir.Close())
+			}
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
 	if err = errors.Join(err, dir.Close()); err != nil {
 		return err
 	}
-	if len(entries) == 0 && name != "." && chosen.emptyDirectories() {
+	if empty && name != "." && chosen.emptyDirectories() {
 		return visit(found{File: File{Path: name, Directory: true}})
 	}
-	for _, entry := range entries {
-		below := path.Join(name, entry.Name())
-		if chosen.leavesOut(below, entry.IsDir()) {
-			continue
-		}
-		if err := s.visit(below, entry, chosen, visit); err != nil {
+	for _, below := range within {
+		if err := s.walk(below, chosen, visit); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// visit calls visit for the entry with the path name, or for the files in it.
+// visit calls visit for the entry with the path name, which is no directory.
 func (s *Source) visit(name string, entry fs.DirEntry, chosen choice, visit func(found) error) error {
-	if entry.IsDir() {
-		return s.walk(name, chosen, visit)
-	}
 	if !chosen.takes(name) {
 		return nil
 	}
