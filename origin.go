@@ -326,10 +326,14 @@ func (o *Origin) Listen() (net.Listener, error) { return listen(o.host, o.port) 
 // Serve serves the data directory on ln, from [Origin.Listen] or elsewhere, and
 // broadcasts the files that Watch selects, until ctx ends; then it finishes its
 // answers within 30 seconds and returns nil. It returns an error matching [ErrInUse]
-// if the data directory has another server. It closes ln.
+// if the data directory has another server, and with Watch those of [Origin.Sign] if the Origin
+// has not the key that the directory wants. It closes ln.
 func (o *Origin) Serve(ctx context.Context, ln net.Listener) error {
 	if o.watch == nil {
 		return o.origin.Serve(ctx, ln, o.serving, o.ready)
+	}
+	if err := o.origin.MayPublish(ctx); err != nil {
+		return errors.Join(feedError(err), ln.Close())
 	}
 	ctx, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup

@@ -145,6 +145,26 @@ func (o *Origin) KeepSigned(ctx context.Context, r Renewal, interval time.Durati
 	}
 }
 
+// MayPublish returns an error if this process has another key than the data directory wants, or the
+// wrong feed, see [store.Signing]. It is nil where that cannot be seen now.
+func (o *Origin) MayPublish(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, busy)
+	defer cancel()
+	w, err := o.store.Lock(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // the publication finds out
+	}
+	err = errors.Join(w.Admit(nil), w.Unlock())
+	for _, refused := range []error{
+		store.ErrSigned, store.ErrUnsigned, store.ErrOtherKey, store.ErrFeed, store.ErrCopy,
+	} {
+		if errors.Is(err, refused) {
+			return err
+		}
+	}
+	return nil
+}
+
 // VerifyRelease compares the release of st with the manifests of its versions and with the
 // distribution, and returns it and all that is wrong; without a release both are zero. Unless keys
 // are nil, one of them has to have signed the release. The error says why it cannot be compared now.

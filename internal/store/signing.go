@@ -270,14 +270,6 @@ func (r *releases) adopt(newEpoch bool, add []release.Entry) error {
 	if err != nil {
 		return err
 	}
-	for _, line := range add {
-		if r.last == nil {
-			break
-		}
-		if was, _ := r.last.Release.Find(line.Version); was.Withdrawn {
-			return fmt.Errorf("%s was withdrawn; publish it under a new number", line.Version)
-		}
-	}
 	if r.last == nil {
 		for _, e := range held {
 			if !slices.ContainsFunc(add, func(line release.Entry) bool { return line.Version == e.Version }) {
@@ -290,7 +282,53 @@ func (r *releases) adopt(newEpoch bool, add []release.Entry) error {
 	if err != nil {
 		return err
 	}
-	return r.prepare(settings, newEpoch)
+	if err := r.prepare(settings, newEpoch); err != nil {
+		return err
+	}
+	for _, line := range r.signer.last {
+		if line.Withdrawn && slices.ContainsFunc(add, func(e release.Entry) bool { return e.Version == line.Version }) {
+			return fmt.Errorf("%s was withdrawn; publish it under a new number", line.Version)
+		}
+	}
+	return nil
+}
+
+// finish has the change c also do what the key has signed already, where the directory has an older
+// release, because of a crash or since another program has put that there: versions that the last one
+// does not list are taken away, and those that it lists and are whole are offered.
+func (r *releases) finish(c change) (change, error) {
+	if r.signer == nil || !r.signer.ahead {
+		return c, nil
+	}
+	lines := r.signer.lines(c)
+	offer := make([]distfile.Entry, 0, len(c.offer))
+	var added, removed []string
+	for _, e := range c.offer {
+		line, ok := lines[e.Version]
+		delete(lines, e.Version)
+		if ok && !line.Withdrawn || c.draft != nil && c.draft.version == e.Version {
+			offer = append(offer, e)
+			continue
+		}
+		removed = append(removed, e.Version.String())
+		c.gone, c.where = append(slices.Clone(c.gone), e.Version), cmp.Or(c.where, retired)
+	}
+	for v, line := range lines {
+		if slices.Contains(c.gone, v) {
+			continue
+		}
+		e, err := r.offerOf(line, distfile.Entry{})
+		if err != nil {
+			return change{}, err
+		}
+		if e.Version != 0 {
+			offer, added = append(offer, e), append(added, v.String())
+		}
+	}
+	slices.SortFunc(offer, func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) })
+	c.offer = offer
+	r.store.logger.Warn("release was an older one", "added", added, "removed", removed)
+	return c, nil
 }
 
 // withoutKey is [releases.authorize] of a process without a key.
@@ -348,10 +386,14 @@ func (r *releases) compare(s *signer, newEpoch bool) error {
 	switch {
 	case newEpoch:
 		s.epoch, r.seq = max(here.Epoch, there.Epoch)+1, max(here.Seq, there.Seq)
+		return nil
 	case here.Compare(there) < 0:
 		return fmt.Errorf("%w: the key has signed epoch %d, seq %d of the feed %s, and %s has come to epoch %d, "+
 			"seq %d; go on in the original, or let readers begin again with 'shardcast-origin sign --new-epoch'",
 			ErrCopy, there.Epoch, there.Seq, s.feed, r.store.dir, here.Epoch, here.Seq)
+	case r.last == nil || r.last.Release.Compare(there) < 0:
+		// A crash has come before the release was written, or an older one was put in its place.
+		s.last, s.ahead = there.Entries, true
 	}
 	s.epoch = max(s.epoch, 1)
 	return nil
@@ -392,10 +434,7 @@ func (r *releases) sign(c change, withdrawn []shard.Version) (*release.Signed, e
 		}
 		c.add = append(c.add, line)
 	}
-	list, err := s.list(c, withdrawn)
-	if err != nil {
-		return nil, err
-	}
+	list := s.list(c, withdrawn)
 	list.Feed, list.Epoch, list.Seq, list.Issued = s.feed, s.epoch, r.seq, time.Now().UTC().Truncate(time.Second)
 	if r.next != NeverExpires {
 		list.Expires = list.Issued.Add(r.next)
@@ -416,7 +455,7 @@ const memoryPatience = 10 * time.Second
 // written notes that the release of [releases.sign] is in place.
 func (r *releases) written(signed release.Signed) {
 	r.last = &signed
-	r.signer.last = signed.Release.Entries
+	r.signer.last, r.signer.ahead = signed.Release.Entries, false
 }
 
 // takeBack puts the last release in the place of the next one, if that is there.
@@ -437,6 +476,7 @@ type signer struct {
 	feed   string
 	epoch  uint64
 	last   []release.Entry // of the last release
+	ahead  bool            // that is not the directory's, which is older
 	memory *trust.Keeper   // of what the key has signed
 }
 
@@ -474,19 +514,11 @@ func (s *signer) nameFeed(own, last string) error {
 // list returns the versions of the release after the change c, by the lines of the last release
 // and those that c adds, and has its offer state their digests. A version of the last release that is
 // not on offer any more stays as withdrawn, if it is, while a lower one is listed.
-func (s *signer) list(c change, withdrawn []shard.Version) (release.Release, error) {
-	lines := make(map[shard.Version]release.Entry, len(c.offer))
-	for _, line := range slices.Concat(s.last, c.add) {
-		lines[line.Version] = line
-	}
-	var list release.Release
+func (s *signer) list(c change, withdrawn []shard.Version) (list release.Release) {
+	lines := s.lines(c)
 	for i, e := range c.offer {
-		line, ok := lines[e.Version]
-		if !ok {
-			return release.Release{}, fmt.Errorf("%s has no line in the release", e.Version)
-		}
-		c.offer[i].Digest = line.Digest
-		list.Entries = append(list.Entries, line)
+		c.offer[i].Digest = lines[e.Version].Digest
+		list.Entries = append(list.Entries, lines[e.Version])
 		delete(lines, e.Version)
 	}
 	for v, line := range lines {
@@ -495,5 +527,14 @@ func (s *signer) list(c change, withdrawn []shard.Version) (release.Release, err
 		}
 	}
 	slices.SortFunc(list.Entries, func(a, b release.Entry) int { return cmp.Compare(a.Version, b.Version) })
-	return list, nil
+	return list
+}
+
+// lines returns the lines of the last release and those that the change c adds.
+func (s *signer) lines(c change) map[shard.Version]release.Entry {
+	lines := make(map[shard.Version]release.Entry, len(c.offer))
+	for _, line := range slices.Concat(s.last, c.add) {
+		lines[line.Version] = line
+	}
+	return lines
 }

@@ -99,7 +99,8 @@ func TestACrashIsRolledForwardToTheReleaseWithoutTheKey(t *testing.T) {
 			for n, early := 1, true; early; n++ {
 				dir := filepath.Join(t.TempDir(), "data")
 				require.NoError(t, os.CopyFS(dir, os.DirFS(template)))
-				st := openToSign(t, dir, store.Signing{Key: key})
+				signing := store.Signing{Key: key, StateDir: filepath.Join(t.TempDir(), "state")}
+				st := openToSign(t, dir, signing)
 				before, offeredBefore := released(t, st, key), offered(t, st)
 				keeping(t, st, task.keep)
 				d, err := st.Draft(3)
@@ -143,10 +144,16 @@ func TestACrashIsRolledForwardToTheReleaseWithoutTheKey(t *testing.T) {
 				require.NoError(t, keyless.Close())
 
 				// One with the key goes on with a higher number.
-				again := openToSign(t, dir, store.Signing{Key: key})
+				again := openToSign(t, dir, signing)
 				v := publish(t, again, 9)
 				require.Greater(t, v, want[len(want)-1])
-				require.Greater(t, released(t, again, key).Seq, now.Seq)
+				after := released(t, again, key)
+				require.Greater(t, after.Seq, now.Seq)
+				// It has finished what was signed, though that was never published.
+				all = slices.DeleteFunc(lines(after), func(line string) bool { return line == v.String() })
+				if !slices.Equal(all, lines(now)) {
+					require.Subset(t, task.after, all)
+				}
 				last = now.Seq
 				require.NoError(t, again.Close())
 			}
@@ -460,6 +467,38 @@ func TestACopyIsRecognised(t *testing.T) {
 	other = signing
 	other.StateDir = ""
 	publish(t, openToSign(t, t.TempDir(), other), 9)
+}
+
+func TestAnOlderReleaseThatIsPutBackBringsNoVersionBack(t *testing.T) {
+	t.Parallel()
+	key, dir, before := newKey(t), t.TempDir(), filepath.Join(t.TempDir(), "before")
+	st := openToSign(t, dir, store.Signing{Key: key, Feed: feed, StateDir: filepath.Join(t.TempDir(), "state")})
+	for range 3 {
+		publish(t, st, 9)
+	}
+	require.NoError(t, os.CopyFS(before, os.DirFS(dir)))
+	change(t, st, func(w *store.Writer) {
+		require.NoError(t, w.Withdraw(2))
+		require.NoError(t, w.Retire("a test", 3))
+	})
+	require.Equal(t, shard.Version(4), publish(t, st, 9))
+
+	// The process that serves has the directory as it was, but for its counter.
+	for _, name := range []string{"v2", "v3"} {
+		require.NoError(t, os.CopyFS(filepath.Join(dir, name), os.DirFS(filepath.Join(before, name))))
+	}
+	for _, name := range []string{release.FileName, "distribution.txt"} {
+		write(t, dir, name, read(t, before, name))
+	}
+	require.Equal(t, []string{"v1", "v2", "v3"}, lines(released(t, st, key)))
+	change(t, st, func(w *store.Writer) {
+		signed, err := w.Sign(false)
+		require.NoError(t, err)
+		assert.Equal(t, []string{"v1", "-v2", "v4"}, lines(signed.Release))
+	})
+	requireWhole(t, st, 1, 4)
+	assert.NoDirExists(t, filepath.Join(dir, "v2"))
+	require.Equal(t, shard.Version(5), publish(t, st, 9))
 }
 
 func TestANumberIsNeverGivenTwice(t *testing.T) {

@@ -357,6 +357,10 @@ type change struct {
 
 // change makes c.
 func (w *Writer) change(c change) error {
+	c, err := w.releases.finish(c)
+	if err != nil {
+		return err
+	}
 	moving := slices.Clone(c.gone)
 	if c.draft != nil {
 		w.use(c.draft.version)
