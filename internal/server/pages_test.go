@@ -71,7 +71,9 @@ func TestNoPageOfAnotherSiteMayEmbedAnAnswer(t *testing.T) {
 	closed := server.NewHandler(opts)
 	opts.Web.Origins = []string{"*"}
 	allowing := server.NewHandler(opts)
-	versions := []string{"/distribution.txt", "/release.txt", "/v1/manifest.json", "/v1/shard_001.bin", "/v1/stream", "/healthz", "/no"}
+	versions := []string{
+		"/distribution.txt", "/release.txt", "/v1/manifest.json", "/v1/shard_001.bin", "/v1/stream", "/healthz", "/no",
+	}
 	operators := []string{"/", "/status.json", "/metrics"}
 	for _, path := range slices.Concat(versions, operators) {
 		for _, name := range []string{"localhost", "page.example"} {
@@ -96,7 +98,8 @@ func TestAPageReadsNothingOfANodesShards(t *testing.T) {
 	board := relay.NewBoard()
 	h := server.NewHandler(server.Options{Catalog: catalog.New(nil, board), Logger: slog.New(slog.DiscardHandler)})
 	for _, path := range []string{"/healthz", "/v1/shard_001.bin", "/v1/have", "/no"} {
-		assert.Equal(t, http.StatusMisdirectedRequest, under(h, "page.example", path, "Origin", "http://page.example").Code)
+		foreign := under(h, "page.example", path, "Origin", "http://page.example")
+		assert.Equal(t, http.StatusMisdirectedRequest, foreign.Code, path)
 		got := under(h, "127.0.0.1:8000", path, "Origin", "http://page.example")
 		assert.NotEqual(t, http.StatusMisdirectedRequest, got.Code, path)
 		assert.Empty(t, got.Header().Get("Access-Control-Allow-Origin"), path)
