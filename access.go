@@ -44,9 +44,11 @@ func (o AccessOptions) serve(serving *server.Options, logger *slog.Logger) (err 
 	if o.TokensFile == "" {
 		return nil
 	}
-	if serving.Members != nil {
-		return fmt.Errorf("%w: Access.TokensFile: it has no effect on the nodes of a swarm, which would pass "+
-			"on what they read: leave out one of the two", ErrOptions)
+	if serving.Members != nil && serving.TLS == nil {
+		logger.Warn("swarm is off, as its nodes would pass on to anything what only those with a token may read",
+			"hint", "give --tls-cert: over TLS nodes know one another")
+		serving.Members.Close()
+		serving.Members = nil
 	}
 	if serving.Tokens, err = server.NewTokens(o.TokensFile, logger); err != nil {
 		return fmt.Errorf("%w: Access.TokensFile: %w", ErrOptions, err)

@@ -245,15 +245,19 @@ func (c *Client) Serve(ctx context.Context, ln net.Listener) error {
 	if c.board == nil {
 		return errors.Join(fmt.Errorf("%w: a client serves only with Swarm.Enabled", ErrOptions), ln.Close())
 	}
+	serving := server.Options{
+		Catalog: catalog.New(nil, c.board), Metrics: c.given,
+		Limits: slots.Limits{Rate: c.limitRate}, Logger: c.logger,
+	}
+	plain, secure := ln.Addr(), net.Addr(nil)
+	if node := c.pool.Node(); node != nil { // what came over TLS does not leave in the clear
+		serving.Nodes = &server.Nodes{Listener: ln, Certificate: node.Certificate, Tickets: node.Tickets}
+		plain, secure = secure, plain
+	}
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.ServeBoard(ctx, ln, serving) })
 	group.Go(func() error {
-		return server.ServeBoard(ctx, ln, server.Options{
-			Catalog: catalog.New(nil, c.board), Metrics: c.given,
-			Limits: slots.Limits{Rate: c.limitRate}, Logger: c.logger,
-		})
-	})
-	group.Go(func() error {
-		c.pool.Swarm(ctx, ln.Addr())
+		c.pool.Swarm(ctx, plain, secure)
 		return nil
 	})
 	return group.Wait()

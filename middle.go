@@ -3,6 +3,7 @@ package shardcast
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -97,6 +98,7 @@ type MiddleOptions struct {
 type Middle struct {
 	host    string
 	port    int
+	peers   int // the port for peers by TLS
 	store   *store.Store
 	pool    *fetch.Pool
 	serving server.Options
@@ -126,7 +128,7 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	if serving.TLS, err = opts.TLS.serving(logger); err != nil {
 		return nil, err
 	}
-	if serving.Members, err = opts.Swarm.members(logger); err != nil {
+	if serving.Members, err = opts.Swarm.members(serving.TLS != nil, logger); err != nil {
 		return nil, err
 	}
 	if err := opts.Access.serve(&serving, logger); err != nil {
@@ -152,12 +154,13 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	return &Middle{
 		host:    opts.Host,
 		port:    serverPort(opts.Port),
+		peers:   opts.Swarm.Port,
 		store:   st,
 		pool:    pool,
 		serving: serving,
 		middle: middle.New(st, pool, middle.Options{
 			Interval: cmp.Or(opts.CheckInterval, DefaultCheckInterval), Keep: opts.MaxVersions,
-			AcceptRestart: opts.AcceptRestart, Logger: logger,
+			AcceptRestart: opts.AcceptRestart, Swarm: opts.Swarm.Enabled, Logger: logger,
 		}),
 	}, nil
 }
@@ -170,7 +173,15 @@ func (m *Middle) Listen() (net.Listener, error) { return listen(m.host, m.port) 
 // returns an error matching [ErrInUse] if the data directory has another server. It
 // logs failures of upstreams and tries again. It closes ln.
 func (m *Middle) Serve(ctx context.Context, ln net.Listener) error {
-	return m.middle.Serve(ctx, ln, m.serving)
+	serving := m.serving
+	if node := m.pool.Node(); node != nil {
+		peers, err := listen(m.host, max(m.peers, 0))
+		if err != nil {
+			return errors.Join(fmt.Errorf("serve peers: %w", err), ln.Close())
+		}
+		serving.Nodes = &server.Nodes{Listener: peers, Certificate: node.Certificate, Tickets: node.Tickets}
+	}
+	return m.middle.Serve(ctx, ln, serving)
 }
 
 // Reload has the server read the files of its certificate and its tokens at once. Otherwise it

@@ -200,7 +200,7 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	if serving.TLS, err = opts.TLS.serving(logger); err != nil {
 		return nil, err
 	}
-	if serving.Members, err = opts.Swarm.members(logger); err != nil {
+	if serving.Members, err = opts.Swarm.members(serving.TLS != nil, logger); err != nil {
 		return nil, err
 	}
 	if err := opts.Access.serve(&serving, logger); err != nil {

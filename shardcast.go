@@ -37,6 +37,7 @@ import (
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/follow"
+	"github.com/shardcast/shardcast/internal/peering"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/slots"
@@ -198,6 +199,12 @@ func (o FetchOptions) pool(servers []string, port int, others fetch.Options) (*f
 	if others.Identity, err = o.identity(upstreams, others.Logger); err != nil {
 		return nil, err
 	}
+	isSecure := func(u *url.URL) bool { return strings.HasSuffix(u.Scheme, "https") }
+	if others.Swarm && slices.ContainsFunc(upstreams, isSecure) {
+		if others.Node, err = peering.NewNode(); err != nil {
+			return nil, err
+		}
+	}
 	pool, err := fetch.New(others)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
@@ -292,8 +299,14 @@ type SwarmOptions struct {
 	// Enabled has an [Origin] or [Middle] list up to 16 of the nodes that follow it and
 	// announce a port of their own. The server lists a node at the address of its requests,
 	// after it has reached the node there, for 15 s from each request. With Enabled a
-	// Middle and a [Client] are such nodes of their own servers.
+	// Middle and a [Client] are such nodes of their own servers. The nodes of a server that
+	// speaks TLS swap by TLS, too: each is known by the key that the server lists, and reads from
+	// another one by a ticket that the server signs.
 	Enabled bool
+
+	// Port is the TCP port at which a Middle serves the peers of https:// upstreams, beside its
+	// own. Zero, or a negative one, means any free port.
+	Port int
 
 	// Allow are further addresses: for a server, those that a node may announce in place
 	// of the address of its requests, and to which the server connects; for a node, those
@@ -309,19 +322,29 @@ func (o SwarmOptions) check() error {
 				p)
 		}
 	}
+	if o.Port > maxPort {
+		return fmt.Errorf("%w: Swarm.Port: %d, want up to %d", ErrOptions, o.Port, maxPort)
+	}
 	if !o.Enabled && len(o.Allow) > 0 {
 		return fmt.Errorf("%w: Swarm.Allow has no effect without Swarm.Enabled", ErrOptions)
 	}
 	return nil
 }
 
-// members returns the list of a server's nodes, or nil without a swarm.
-func (o SwarmOptions) members(logger *slog.Logger) (*swarm.Members, error) {
+// members returns the list of a server's nodes, which speak TLS if it does, or nil without a
+// swarm.
+func (o SwarmOptions) members(secure bool, logger *slog.Logger) (*swarm.Members, error) {
 	if err := o.check(); err != nil || !o.Enabled {
 		return nil, err
 	}
-	return swarm.NewMembers(swarm.MembersOptions{Allow: slices.Clone(o.Allow), Probe: server.Reach, Logger: logger}),
-		nil
+	members := swarm.MembersOptions{Allow: slices.Clone(o.Allow), Probe: server.Reach, Logger: logger}
+	if secure {
+		var err error
+		if members.Issuer, err = swarm.NewIssuer(); err != nil {
+			return nil, err
+		}
+	}
+	return swarm.NewMembers(members), nil
 }
 
 // build is the version of this program, as far as it is known.

@@ -53,7 +53,8 @@ func (o FetchOptions) identity(upstreams []*url.URL, logger *slog.Logger) (remot
 		case o.KeyFile == "":
 			return i, fmt.Errorf("%w: Fetch.KeyFile: it is missing, and the certificate needs it", ErrOptions)
 		}
-		own, err := credential.NewSource([]string{o.CertFile, o.KeyFile}, func(texts [][]byte) (tls.Certificate, error) {
+		files := []string{o.CertFile, o.KeyFile}
+		own, err := credential.NewSource(files, func(texts [][]byte) (tls.Certificate, error) {
 			return credential.ParsePair(o.CertFile, o.KeyFile, texts[0], texts[1])
 		}, func(_ tls.Certificate, err error) {
 			if err != nil {

@@ -121,8 +121,10 @@ func TestATokenGoesToTheServersThatWereNamed(t *testing.T) {
 		token, want string
 		code        int
 	}{
-		"right":      {token: secret + "\n", want: `"v1"`},
-		"wrong":      {token: "x" + secret, want: "give a token that " + address + " knows by --token-file FILE", code: 1},
+		"right": {token: secret + "\n", want: `"v1"`},
+		"wrong": {
+			token: "x" + secret, want: "give a token that " + address + " knows by --token-file FILE", code: 1,
+		},
 		"redirected": {token: "redirect", want: "redirects are not followed", code: 1},
 	} {
 		t.Run(name, func(t *testing.T) {

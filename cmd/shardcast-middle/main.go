@@ -62,6 +62,9 @@ started again, it continues with its partial files.`,
 	cli.LimitFlags(flags, &opts.Limits, "sending, and for fetching")
 	cli.Under(flags, cli.Network)
 	cli.SwarmFlags(flags, &opts.Swarm, "swap shards with peers, and list nodes to one another", "nodes and peers")
+	flags.Var((*cli.Port)(&opts.Swarm.Port), "swarm-port",
+		"with --swarm: TCP port to serve peers of https:// upstreams on (0: any free port)")
+	cli.Note(flags, "swarm-port", "They speak TLS, know the middle by its key, and show a ticket of the upstream.")
 	cli.Under(flags, cli.Swarm)
 	cli.RetryFlags(flags, &opts.Fetch)
 	cli.DialectFlag(flags, &opts.Dialect)
@@ -72,7 +75,9 @@ started again, it continues with its partial files.`,
 
 // serve follows the upstreams and serves until the command's context ends.
 func (c *command) serve(cmd *cobra.Command) (err error) {
-	if err := errors.Join(cli.Requires(cmd.Flags(), "swarm", "swarm-allow"), cli.BecomeServer(cmd.Name())); err != nil {
+	if err := errors.Join(
+		cli.Requires(cmd.Flags(), "swarm", "swarm-allow", "swarm-port"), cli.BecomeServer(cmd.Name()),
+	); err != nil {
 		return err
 	}
 	opts := c.opts

@@ -43,7 +43,7 @@ var optionFlags = map[string]string{
 	"Web.AllowHosts": "allow-host", "Sign.Feed": "feed", "Sign.Expires": "expires",
 	"Sign.PreviousKeys": "previous-key", "Key": "key", "Interval": "every",
 	"Trust.Keys": "key", "Trust.Feed": "feed", "Trust.StateDir": "state-dir",
-	"Fetch.CertFile": "cert", "Fetch.KeyFile": "key-pem", "Fetch.TokenFile": "token-file",
+	"Fetch.CertFile": "cert", "Fetch.KeyFile": "key-pem", "Fetch.TokenFile": "token-file", "Swarm.Port": "swarm-port",
 }
 
 // optionError has err, an error of the library's options, name the flag of cmd in place of the

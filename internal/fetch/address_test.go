@@ -54,7 +54,6 @@ func TestParseAddressTakesTheFormsThatUsersWrite(t *testing.T) {
 
 func TestParseAddressRefuses(t *testing.T) {
 	for name, s := range map[string]string{
-		"a name over TLS":                "dns+https://host",
 		"nothing":                        "",
 		"a space":                        " ",
 		"space before":                   " host",

@@ -22,6 +22,7 @@ package fetch
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -150,6 +151,10 @@ type Options struct {
 	// Swarm has fetches with an audience swap shards with peers, see [Pool.Swarm].
 	Swarm bool
 
+	// Node is what peers know this node by over TLS, where Swarm is set and an upstream speaks
+	// TLS. Otherwise it may be nil.
+	Node *peering.Node
+
 	// SwarmAllow is where peers may be that upstreams name, besides where they are
 	// allowed to be anyhow, see [swarm.ParsePeers].
 	SwarmAllow []netip.Prefix
@@ -235,9 +240,14 @@ func newPool(opts Options, sys system) (*Pool, error) {
 		return nil, err
 	}
 	p := &Pool{opts: opts}
+	var node *tls.Certificate
+	if opts.Node != nil {
+		node = &opts.Node.Certificate
+	}
 	p.remote = remote.New(remote.Options{
 		Timeout: opts.Timeout, Connections: opts.Concurrency, LimitRate: opts.LimitRate,
-		RootCAs: opts.RootCAs, Identity: opts.Identity, Dial: sys.dial, Portless: opts.Portless, Logger: opts.Logger,
+		RootCAs: opts.RootCAs, Identity: opts.Identity, Node: node, Dial: sys.dial, Portless: opts.Portless,
+		Logger: opts.Logger,
 	})
 	p.roster = roster.New(roster.Options{
 		Upstreams: opts.Upstreams, Timeout: opts.Timeout,
@@ -252,7 +262,7 @@ func newPool(opts Options, sys system) (*Pool, error) {
 		Remote: p.remote, Roster: p.roster, Metrics: opts.Metrics, Logger: opts.Logger,
 	})
 	p.swarm = peering.New(peering.Options{
-		Remote: p.remote, Roster: p.roster, Allow: opts.SwarmAllow, Logger: opts.Logger,
+		Remote: p.remote, Roster: p.roster, Allow: opts.SwarmAllow, Node: opts.Node, Logger: opts.Logger,
 	})
 	names := make([]string, len(opts.Upstreams))
 	for i, u := range opts.Upstreams {
@@ -335,9 +345,13 @@ func (p *Pool) Manifest(ctx context.Context, e distfile.Entry) (shard.Manifest, 
 }
 
 // Swarm takes part in the swarms of the upstreams until ctx ends: it announces to them
-// that peers can reach this node by the port of at, and asks for peers. Fetches with an
-// audience swap shards with these, if the options say Swarm.
-func (p *Pool) Swarm(ctx context.Context, at net.Addr) { p.swarm.Join(ctx, at) }
+// that peers can reach this node by the port of plain, or of secure where an upstream speaks
+// TLS, and asks for peers. Fetches with an audience swap shards with these, if the options say
+// Swarm.
+func (p *Pool) Swarm(ctx context.Context, plain, secure net.Addr) { p.swarm.Join(ctx, plain, secure) }
+
+// Node is that of the options.
+func (p *Pool) Node() *peering.Node { return p.opts.Node }
 
 // A Standing is how an upstream is at one moment, for all fetches together.
 type Standing struct {

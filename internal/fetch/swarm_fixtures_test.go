@@ -78,7 +78,7 @@ func (n *network) swarmed(t *testing.T, opts fetch.Options, hosts ...*host) *fet
 	require.NoError(t, pool.Refresh(t.Context(), fetch.Soon))
 	ctx, leave := context.WithCancel(t.Context())
 	var swarm sync.WaitGroup
-	swarm.Go(func() { pool.Swarm(ctx, &net.TCPAddr{Port: 8001}) })
+	swarm.Go(func() { pool.Swarm(ctx, &net.TCPAddr{Port: 8001}, nil) })
 	t.Cleanup(func() {
 		leave()
 		swarm.Wait()

@@ -26,6 +26,7 @@ import (
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/slots"
 	"github.com/shardcast/shardcast/internal/store"
 	"github.com/shardcast/shardcast/internal/swarm"
 )
@@ -51,7 +52,7 @@ func newTracker(t *testing.T, data []byte, shardSize, rate int64) *tracker {
 	t.Cleanup(members.Close)
 	handler := server.NewHandler(server.Options{
 		Catalog: catalog.New(st, nil), Logger: logger, Members: members,
-		Limits: server.Limits{Rate: rate},
+		Limits: slots.Limits{Rate: rate},
 	})
 	o := new(tracker)
 	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -102,7 +103,7 @@ func newNode(t *testing.T, o *tracker) *node {
 	require.NoError(t, err)
 	ctx, leave := context.WithCancel(t.Context())
 	var swarming sync.WaitGroup
-	swarming.Go(func() { n.pool.Swarm(ctx, n.Listener.Addr()) })
+	swarming.Go(func() { n.pool.Swarm(ctx, n.Listener.Addr(), nil) })
 	t.Cleanup(func() {
 		leave()
 		swarming.Wait()

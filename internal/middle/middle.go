@@ -75,6 +75,9 @@ type Options struct {
 	// any distance ahead.
 	AcceptRestart bool
 
+	// Swarm has the middle swap shards with the peers that its upstreams name.
+	Swarm bool
+
 	// Logger receives the log.
 	Logger *slog.Logger
 }
@@ -151,13 +154,29 @@ func (m *Middle) Serve(ctx context.Context, ln net.Listener, opts server.Options
 		m.follow(ctx, opts.Metrics)
 		return nil
 	})
-	if opts.Members != nil {
+	if m.opts.Swarm {
 		group.Go(func() error {
-			m.pool.Swarm(ctx, ln.Addr())
+			m.pool.Swarm(ctx, plainAddr(ln, opts), secureAddr(opts))
 			return nil
 		})
 	}
 	return group.Wait()
+}
+
+// plainAddr returns where peers reach a server at ln by plain HTTP, or nil.
+func plainAddr(ln net.Listener, opts server.Options) net.Addr {
+	if opts.TLS != nil || opts.Tokens != nil {
+		return nil
+	}
+	return ln.Addr()
+}
+
+// secureAddr returns where they reach it by TLS, or nil.
+func secureAddr(opts server.Options) net.Addr {
+	if opts.Nodes == nil {
+		return nil
+	}
+	return opts.Nodes.Listener.Addr()
 }
 
 // serving returns opts with the parts that this middle sets.

@@ -181,8 +181,12 @@ func isNotNow(err error) bool {
 // hearOnce hears which shards a node has until its list ends.
 func (p *Plan) hearOnce(ctx context.Context, number int, s *remote.Server, of *peer) error {
 	start := time.Now()
+	var header map[string]string
+	if of != nil {
+		header = p.swarm.show(of, header)
+	}
 	body, err := p.swarm.opts.Remote.Get(ctx, s, remote.Request{
-		Path: []string{p.opts.Version.String(), wire.HaveName}, Digest: p.opts.Digest,
+		Path: []string{p.opts.Version.String(), wire.HaveName}, Digest: p.opts.Digest, Header: header,
 		Timeout: wire.HaveSilence, Trickles: true,
 	})
 	if of != nil && ctx.Err() == nil {
@@ -231,7 +235,9 @@ func (p *Plan) fromPeer(ctx context.Context, s *transfer.Span, pick swarm.Pick, 
 	p.swarm.change(func() { n.peer.transfers++ })
 	err := p.opts.Transfer.Pull(ctx, s, n.peer.server, transfer.How{
 		// A peer is as far from the origin as this node, so no tier is stated.
-		Header:  map[string]string{"Prefer": wire.PreferWait(wire.PeerWait), wire.SwarmHeader: pick.As},
+		Header: p.swarm.show(n.peer, map[string]string{
+			"Prefer": wire.PreferWait(wire.PeerWait), wire.SwarmHeader: pick.As,
+		}),
 		Timeout: wire.PeerSilence, Hold: wire.PeerFirst,
 	}, buf)
 	p.swarm.change(func() { n.peer.transfers--; n.peer.err = err })

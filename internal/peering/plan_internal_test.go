@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -216,7 +215,7 @@ func TestAPeerThatFailsIsLeftAloneForTwiceAsLongEachTime(t *testing.T) {
 func hears(t *testing.T, h http.HandlerFunc) (p *Plan, n *neighbour, hear func() error) {
 	t.Helper()
 	w, upstreams := swarmOf(t, Options{Remote: clientOf(t, h)}, at("a:80"))
-	w.meet(upstreams[0], []*url.URL{at("192.0.2.1:80")}, swarm.Listed)
+	w.meet(upstreams[0], named("192.0.2.1:80"), swarm.Listed)
 	p = planOf(w, 1)
 	t.Cleanup(p.Close)
 	n = p.meet(w.named[upstreams[0]][0], func() {})

@@ -17,7 +17,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strconv"
 	"sync"
@@ -61,6 +60,9 @@ type Options struct {
 	// see [swarm.ParsePeers].
 	Allow []netip.Prefix
 
+	// Node is what peers know this node by over TLS. It is needed if an upstream speaks TLS.
+	Node *Node
+
 	Logger *slog.Logger
 }
 
@@ -73,6 +75,7 @@ type Swarm struct {
 	mu       sync.Mutex // guards what follows
 	named    map[*remote.Server][]*peer
 	standing map[*remote.Server]swarm.Standing // of this node at an upstream
+	tickets  map[*remote.Server]string         // of this node, by an upstream that speaks TLS
 	known    []*peer                           // ever named, but for those forgotten
 	under    []*Plan                           // that have not ended
 	pauses   map[netip.Prefix]*hostPause
@@ -89,16 +92,17 @@ type hostPause struct {
 // peer is one peer. All but its server is guarded by the mu of the swarm.
 type peer struct {
 	server    *remote.Server
-	deaf      int   // how often in a row it did not list its shards
-	transfers int   // requests for shards under way
-	err       error // of its last request, or nil
+	key       swarm.Key // zero for one that speaks plain HTTP
+	deaf      int       // how often in a row it did not list its shards
+	transfers int       // requests for shards under way
+	err       error     // of its last request, or nil
 }
 
 // New returns a Swarm without peers.
 func New(opts Options) *Swarm {
 	return &Swarm{
 		opts: opts, named: make(map[*remote.Server][]*peer), standing: make(map[*remote.Server]swarm.Standing),
-		pauses: make(map[netip.Prefix]*hostPause),
+		tickets: make(map[*remote.Server]string), pauses: make(map[netip.Prefix]*hostPause),
 	}
 }
 
@@ -171,13 +175,18 @@ func (w *Swarm) tried(p *peer, start time.Time, err error) {
 }
 
 // Join takes part in the swarms until ctx ends: it announces to upstreams that peers can
-// reach this node by the port of at, and asks for peers.
-func (w *Swarm) Join(ctx context.Context, at net.Addr) {
-	port := 0 // that no peer can reach
-	if tcp, ok := at.(*net.TCPAddr); ok {
-		port = tcp.Port
-	}
+// reach this node by the port of plain, or of secure where the upstream speaks TLS, and asks
+// for peers. No peer can reach a nil address.
+func (w *Swarm) Join(ctx context.Context, plain, secure net.Addr) {
 	w.opts.Roster.Each(ctx, func(ctx context.Context, upstream *remote.Server) {
+		at := plain
+		if isSecure(upstream) {
+			at = secure
+		}
+		port := 0
+		if tcp, ok := at.(*net.TCPAddr); ok {
+			port = tcp.Port
+		}
 		defer w.meet(upstream, nil, swarm.Reader)
 		for wait := (backoff.Doubling{First: joinFirst, Most: wire.JoinEvery}); ; {
 			if err := w.ask(ctx, upstream, port); err != nil && ctx.Err() == nil {
@@ -192,20 +201,24 @@ func (w *Swarm) Join(ctx context.Context, at net.Addr) {
 
 // ask asks an upstream for peers.
 func (w *Swarm) ask(ctx context.Context, upstream *remote.Server, port int) error {
-	body, err := w.opts.Remote.Get(ctx, upstream, remote.Request{
-		Path: []string{wire.PeersName}, Header: map[string]string{wire.PeerHeader: strconv.Itoa(port)},
-	})
+	header := map[string]string{wire.PeerHeader: strconv.Itoa(port)}
+	if isSecure(upstream) {
+		header[wire.PeerKeyHeader] = w.opts.Node.Key.String()
+	}
+	body, err := w.opts.Remote.Get(ctx, upstream, remote.Request{Path: []string{wire.PeersName}, Header: header})
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	w.meet(upstream, swarm.ParsePeers(body, body.Addr, w.opts.Allow), swarm.Standing(body.Header.Get(wire.PeerHeader)))
+	w.admit(upstream, body)
+	named := swarm.ParsePeers(body, body.Addr, isSecure(upstream), w.opts.Allow)
+	w.meet(upstream, named, swarm.Standing(body.Header.Get(wire.PeerHeader)))
 	return nil
 }
 
 // meet notes which peers an upstream names, and the standing of this node there. Of the
 // peers that it named before, some stay, see [swarm.Stay].
-func (w *Swarm) meet(upstream *remote.Server, named []*url.URL, standing swarm.Standing) {
+func (w *Swarm) meet(upstream *remote.Server, named []swarm.Peer, standing swarm.Standing) {
 	hosts := make(map[string]bool) // of upstreams, which are no peers
 	for _, s := range w.opts.Roster.Servers() {
 		hosts[s.Host()] = true
@@ -215,14 +228,14 @@ func (w *Swarm) meet(upstream *remote.Server, named []*url.URL, standing swarm.S
 	w.standing[upstream] = standing
 	heard := slices.DeleteFunc(slices.Clone(w.named[upstream]), func(p *peer) bool { return p.deaf >= deafAfter })
 	peers := swarm.Stay(heard, len(named))
-	for _, u := range named {
+	for _, one := range named {
 		if len(peers) == swarm.MaxPeers {
 			break
 		}
-		if hosts[u.Host] {
+		if hosts[one.At.String()] {
 			continue
 		}
-		if p := w.peer(u); !slices.Contains(peers, p) {
+		if p := w.peer(one); !slices.Contains(peers, p) {
 			peers = append(peers, p)
 		}
 	}
@@ -234,12 +247,12 @@ func (w *Swarm) meet(upstream *remote.Server, named []*url.URL, standing swarm.S
 	}
 }
 
-// peer returns the peer at u, with w locked. Where too many are known, one is forgotten that
+// peer returns a peer that is named, with w locked. Where too many are known, one is forgotten that
 // no upstream names.
-func (w *Swarm) peer(u *url.URL) *peer {
-	forgotten := -1
+func (w *Swarm) peer(one swarm.Peer) *peer {
+	u, forgotten := one.URL(), -1
 	for i, p := range w.known {
-		if p.server.Name == u.Redacted() {
+		if p.server.Name == u.Redacted() && p.key == one.Key {
 			return p
 		}
 		isNamed := false
@@ -250,8 +263,12 @@ func (w *Swarm) peer(u *url.URL) *peer {
 			forgotten = i
 		}
 	}
-	p := &peer{server: remote.NewPeer(u)}
+	p := &peer{server: remote.NewPeer(u), key: one.Key}
+	if one.Key != (swarm.Key{}) {
+		p.server = remote.NewPinned(u, one.Key)
+	}
 	if len(w.known) >= mostKnown && forgotten >= 0 {
+		w.opts.Remote.Forget(w.known[forgotten].server)
 		w.known[forgotten] = p
 	} else {
 		w.known = append(w.known, p)

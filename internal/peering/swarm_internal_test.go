@@ -70,19 +70,28 @@ func swarmOf(t *testing.T, opts Options, upstreams ...*url.URL) (*Swarm, []*remo
 var waits = roster.Waits{FastAttempts: 3, FastWait: 2 * time.Second, SlowWait: 15 * time.Second}
 
 // sixteen are the peers that an upstream names in a round.
-func sixteen(round int) (named []*url.URL) {
+func sixteen(round int) (peers []swarm.Peer) {
 	for i := range swarm.MaxPeers {
-		named = append(named, at("192.0.2.%d:%d", i, 1000+round))
+		peers = append(peers, named(fmt.Sprintf("192.0.2.%d:%d", i, 1000+round))...)
 	}
-	return named
+	return peers
+}
+
+// named are peers at addresses.
+func named(addresses ...string) []swarm.Peer {
+	peers := make([]swarm.Peer, len(addresses))
+	for i, address := range addresses {
+		peers[i].At = netip.MustParseAddrPort(address)
+	}
+	return peers
 }
 
 func TestPeersOfLongAgoAreForgotten(t *testing.T) {
 	w, upstreams := swarmOf(t, Options{}, at("a:80"), at("b:80"))
 	a, b := upstreams[0], upstreams[1]
-	w.meet(b, []*url.URL{at("198.51.100.1:80")}, swarm.Listed)
+	w.meet(b, named("198.51.100.1:80"), swarm.Listed)
 	first := w.named[b][0]
-	w.meet(a, []*url.URL{at("198.51.100.2:80")}, swarm.Listed)
+	w.meet(a, named("198.51.100.2:80"), swarm.Listed)
 	sending := w.named[a][0]
 	sending.transfers = 1
 	for round := range 200 {
@@ -104,7 +113,7 @@ func TestPeersOfLongAgoAreForgotten(t *testing.T) {
 func TestAPeerIsForgottenOnlyIfNoUpstreamNamesItAndItSendsNothing(t *testing.T) {
 	w, upstreams := swarmOf(t, Options{}, at("a:80"))
 	for i := range mostKnown {
-		p := w.peer(at("192.0.2.1:%d", 1000+i))
+		p := w.peer(named(fmt.Sprintf("192.0.2.1:%d", 1000+i))[0])
 		switch {
 		case i == 7:
 		case i%2 == 0:
@@ -114,12 +123,12 @@ func TestAPeerIsForgottenOnlyIfNoUpstreamNamesItAndItSendsNothing(t *testing.T) 
 		}
 	}
 	before := slices.Clone(w.known)
-	p := w.peer(at("192.0.2.2:1"))
+	p := w.peer(named("192.0.2.2:1")[0])
 	assert.Len(t, w.known, mostKnown)
 	before[7] = p
 	assert.Equal(t, before, w.known)
 	p.transfers = 1
-	w.peer(at("192.0.2.2:2"))
+	w.peer(named("192.0.2.2:2")[0])
 	assert.Equal(t, before, w.known[:mostKnown])
 }
 
@@ -152,9 +161,9 @@ func TestTheSamePeersInAnotherOrderAreNoNews(t *testing.T) {
 	w, upstreams := swarmOf(t, Options{}, at("a:80"))
 	w.meet(upstreams[0], sixteen(1)[:3], swarm.Listed)
 	changed := w.changed.Wait()
-	named := sixteen(1)[:3]
-	named[0], named[2] = named[2], named[0]
-	w.meet(upstreams[0], named, swarm.Listed)
+	again := sixteen(1)[:3]
+	again[0], again[2] = again[2], again[0]
+	w.meet(upstreams[0], again, swarm.Listed)
 	select {
 	case <-changed:
 		assert.Fail(t, "all are looked at again")
@@ -165,8 +174,8 @@ func TestTheSamePeersInAnotherOrderAreNoNews(t *testing.T) {
 func TestAnUpstreamIsNoPeer(t *testing.T) {
 	w, upstreams := swarmOf(t, Options{},
 		at("192.0.2.1:8000"), at("192.0.2.2"), &url.URL{Scheme: "https", Host: "[2001:db8::1]", Path: "/base"})
-	named := []*url.URL{at("192.0.2.1:8000"), at("192.0.2.2:80"), at("[2001:db8::1]:443"), at("192.0.2.3:80")}
-	w.meet(upstreams[0], named, swarm.Listed)
+	peersAndUpstreams := named("192.0.2.1:8000", "192.0.2.2:80", "[2001:db8::1]:443", "192.0.2.3:80")
+	w.meet(upstreams[0], peersAndUpstreams, swarm.Listed)
 	peers := w.Neighbours()
 	require.Len(t, peers, 1)
 	assert.Equal(t, "http://192.0.2.3:80", peers[0].Name)
@@ -188,11 +197,11 @@ func TestAPeerThatBecomesAnUpstreamIsAPeerNoMore(t *testing.T) {
 	defer opts.Roster.Close()
 	w := New(opts)
 	upstream := w.opts.Roster.Servers()[0]
-	w.meet(upstream, []*url.URL{at("192.0.2.3:80")}, swarm.Listed)
+	w.meet(upstream, named("192.0.2.3:80"), swarm.Listed)
 	assert.Len(t, w.Neighbours(), 1)
 	w.opts.Roster.Names.Resolve(t.Context())
 	require.Len(t, w.opts.Roster.Servers(), 2)
-	w.meet(upstream, []*url.URL{at("192.0.2.3:80")}, swarm.Listed)
+	w.meet(upstream, named("192.0.2.3:80"), swarm.Listed)
 	assert.Empty(t, w.Neighbours())
 }
 
@@ -336,7 +345,7 @@ func TestJoinAsksForPeersMoreAndMoreSeldomUntilItsContextEnds(t *testing.T) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			w.Join(ctx, &net.TCPAddr{Port: 7777})
+			w.Join(ctx, &net.TCPAddr{Port: 7777}, nil)
 		}()
 		time.Sleep(time.Minute)
 		assert.Len(t, w.Neighbours(), 1)

@@ -88,7 +88,8 @@ func answered(resp *http.Response) error {
 		return Matching(speaksTLS(resp.Request.URL.Host), Status(code))
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
 		if kind, _, _ := strings.Cut(resp.Header.Get("WWW-Authenticate"), " "); strings.EqualFold(kind, "Bearer") {
-			return fmt.Errorf("%w: give a token that %s knows by --token-file FILE", Status(code), resp.Request.URL.Host)
+			return fmt.Errorf("%w: give a token that %s knows by --token-file FILE", Status(code),
+				resp.Request.URL.Host)
 		}
 		return fmt.Errorf("%w: give credentials for %s by --netrc FILE", Status(code), resp.Request.URL.Host)
 	case code == http.StatusMisdirectedRequest:

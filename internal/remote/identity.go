@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+
+	"github.com/shardcast/shardcast/internal/credential"
 )
 
 // An Identity is what upstreams know this node by. Peers never learn of it.
@@ -61,8 +63,11 @@ type onlyFor struct {
 // clientFor returns what makes requests to s.
 func (c *Client) clientFor(s *Server) *http.Client {
 	switch {
+	case s.key != nil:
+		s.own.once.Do(func() { c.add(s, newClient(c.opts, nil, credential.Pinned(*s.key, c.opts.Node))) })
+		return s.own.http
 	case s.as != "":
-		s.own.once.Do(func() { s.own.http = c.add(newClient(c.opts, proxyFor, upstreamTLS(c.opts, s.as))) })
+		s.own.once.Do(func() { c.add(s, newClient(c.opts, proxyFor, upstreamTLS(c.opts, s.as))) })
 		return s.own.http
 	case s.direct:
 		return c.direct
@@ -70,10 +75,21 @@ func (c *Client) clientFor(s *Server) *http.Client {
 	return c.http
 }
 
-// add has Close close the connections of own, too.
-func (c *Client) add(own *http.Client) *http.Client {
+// add gives s connections of its own.
+func (c *Client) add(s *Server, own *http.Client) {
+	s.own.http = own
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.owns = append(c.owns, own)
-	return own
+	c.owns[s] = own
+}
+
+// Forget closes the connections that are kept for s alone, which is asked no more.
+func (c *Client) Forget(s *Server) {
+	c.mu.Lock()
+	own := c.owns[s]
+	delete(c.owns, s)
+	c.mu.Unlock()
+	if own != nil {
+		own.CloseIdleConnections()
+	}
 }

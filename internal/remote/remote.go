@@ -14,6 +14,7 @@ package remote
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -48,6 +49,7 @@ type Server struct {
 
 	direct    bool                    // no proxy is asked for it
 	as        string                  // the name in its certificate, or empty for the host of the URL
+	key       *[sha256.Size]byte      // the digest of its public key, which no authority vouches for; or nil
 	own       onlyFor                 // its connections, where those of others do not do
 	settled   atomic.Bool             // it has answered at the port of the URL
 	moved     atomic.Pointer[url.URL] // to another port, or nil
@@ -72,6 +74,13 @@ func NewNamed(u *url.URL, name string) *Server {
 func NewPeer(u *url.URL) *Server {
 	s := NewServer(u)
 	s.direct = true
+	return s
+}
+
+// NewPinned returns the peer at u, which has to have the public key with a digest.
+func NewPinned(u *url.URL, key [sha256.Size]byte) *Server {
+	s := NewPeer(u)
+	s.key = &key
 	return s
 }
 
@@ -120,6 +129,9 @@ type Options struct {
 	// Identity is shown to upstreams. The zero value shows none.
 	Identity Identity
 
+	// Node is the certificate that pinned peers know this node by. Nil shows none.
+	Node *tls.Certificate
+
 	// Dial connects in place of the system's dialer, and without a proxy. Nil means the
 	// system's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -134,13 +146,14 @@ type Client struct {
 	step   int            // in bytes, the most that is read at once then
 
 	mu   sync.Mutex // guards owns
-	owns []*http.Client
+	owns map[*Server]*http.Client
 }
 
 // New returns a Client.
 func New(opts Options) *Client {
 	c := &Client{
 		opts:   opts,
+		owns:   make(map[*Server]*http.Client),
 		bucket: bucket.New(opts.LimitRate),
 		http:   newClient(opts, proxyFor, upstreamTLS(opts, "")),
 		direct: newClient(opts, nil, nil),
@@ -436,6 +449,15 @@ func (b *Body) Read(buf []byte) (int, error) {
 		err = b.cause(err)
 	}
 	return n, err
+}
+
+// Date returns when the server sent the answer by its own clock, or by ours if it did not say.
+func (b *Body) Date() time.Time {
+	date, err := http.ParseTime(b.Header.Get("Date"))
+	if err != nil {
+		return time.Now()
+	}
+	return date
 }
 
 // Close ends the request.

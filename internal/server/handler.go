@@ -22,6 +22,7 @@ import (
 	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/slots"
+	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
@@ -30,6 +31,7 @@ type handler struct {
 	chain    http.Handler
 	admin    http.Handler // of a second address, or nil
 	gate     *slots.Gate
+	nodes    http.Handler // of the address for peers by TLS, or nil
 	listings *listings
 	overview *overview.Overview // nil for none
 }
@@ -47,7 +49,7 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 	var endpoints [kinds]endpoint
 	var swarming *swarming
 	send := files.shard
-	if opts.Members != nil || !c.HasDirectory() {
+	if opts.Members != nil || opts.Nodes != nil || !c.HasDirectory() {
 		files.swarms = true
 		swarming = newSwarming(c, over)
 		send = swarming.admit(files.shard)
@@ -76,8 +78,15 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 		}
 	}
 	chain := newChain(opts, h.overview, swarming != nil)
+	if opts.Nodes != nil {
+		var shared [kinds]endpoint
+		for _, k := range []kind{kindHealth, kindHave, kindShard} {
+			shared[k] = endpoints[k]
+		}
+		h.nodes = chain(shared, nil, opts.Nodes.Tickets)
+	}
 	if opts.AdminAddr == "" {
-		h.chain = chain(endpoints, opts.Tokens)
+		h.chain = chain(endpoints, opts.Tokens, nil)
 		return h
 	}
 	var inside [kinds]endpoint
@@ -87,18 +96,25 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 		}
 	}
 	inside[kindHealth] = endpoints[kindHealth]
-	h.chain, h.admin = chain(endpoints, opts.Tokens), chain(inside, nil)
+	h.chain, h.admin = chain(endpoints, opts.Tokens, nil), chain(inside, nil, nil)
 	return h
 }
 
-// newChain returns a function that puts a chain of handlers before endpoints.
-func newChain(opts Options, seen *overview.Overview, swarms bool) func([kinds]endpoint, *Tokens) http.Handler {
+// chaining puts a chain of handlers before endpoints, which nodes with one of tokens may ask, or
+// with a ticket; nil ones ask for none.
+type chaining func(endpoints [kinds]endpoint, tokens *Tokens, tickets *swarm.Tickets) http.Handler
+
+// newChain returns how to make chains.
+func newChain(opts Options, seen *overview.Overview, swarms bool) chaining {
 	exhausted := new(conns.Occasional)
 	counted := newCounting(opts, seen, swarms)
-	return func(endpoints [kinds]endpoint, tokens *Tokens) http.Handler {
+	return func(endpoints [kinds]endpoint, tokens *Tokens, tickets *swarm.Tickets) http.Handler {
 		var chain http.Handler = answering{endpoints, opts.Logger, exhausted}
 		if tokens != nil {
 			chain = admitting{chain}
+		}
+		if tickets != nil {
+			chain = ticketed{chain, tickets}
 		}
 		chain = reading{chain, conns.HeaderTimeout}
 		chain = newPages(chain, opts.Web, opts.Logger)

@@ -223,7 +223,8 @@ func TestANodeGetsSixteenOfSixtyFourMembers(t *testing.T) {
 	}
 	assert.Greater(t, len(seen), 16)
 	assert.Equal(t, "refused", s.join(t, strconv.Itoa(1)).header.Get("Shardcast-Peer"), "an address has 64 places")
-	peers := swarm.ParsePeers(strings.NewReader(s.get(t, "/peers.txt").body), netip.MustParseAddr("127.0.0.1"), nil)
+	list := strings.NewReader(s.get(t, "/peers.txt").body)
+	peers := swarm.ParsePeers(list, netip.MustParseAddr("127.0.0.1"), false, nil)
 	assert.Len(t, peers, 16)
 }
 

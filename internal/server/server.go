@@ -73,6 +73,9 @@ type Options struct {
 	// Tokens say who may read. Nil is for all that reach the server.
 	Tokens *Tokens
 
+	// Nodes are the peers of this node by TLS. Nil is for none.
+	Nodes *Nodes
+
 	// AdminAddr is a second address, host:port, for the inside of the server: the status, the
 	// metrics, /readyz and, as at the first one, /healthz. It asks for no token, and the first
 	// address then has the others alone. It never speaks TLS. Without a host it is one of loopback. Empty is for none.
@@ -150,6 +153,9 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 			return conns.Serve(ctx, inside, handler.admin, conns.Options{Metrics: opts.Metrics, Logger: logger})
 		})
 	}
+	if opts.Nodes != nil {
+		group.Go(func() error { return serveNodes(ctx, handler, opts) })
+	}
 	group.Go(func() error {
 		opts.Tokens.follow(ctx)
 		return nil
@@ -198,9 +204,20 @@ func warnOpen(addr net.Addr, logger *slog.Logger) {
 // nothing else, on ln until ctx ends. Then it breaks off all answers, since other nodes
 // have the shards, too, and returns nil. It closes ln.
 func ServeBoard(ctx context.Context, ln net.Listener, opts Options) error {
+	handler := newHandler(opts, ctx.Done())
+	if opts.Nodes != nil {
+		return serveNodes(ctx, handler, opts)
+	}
 	opts.Logger.Info("sharing", "addr", ln.Addr().String())
-	return conns.Serve(ctx, ln, newHandler(opts, ctx.Done()),
-		conns.Options{Over: opts.TLS.over, Metrics: opts.Metrics, Logger: opts.Logger})
+	return conns.Serve(ctx, ln, handler, conns.Options{Metrics: opts.Metrics, Logger: opts.Logger})
+}
+
+// serveNodes serves the shards to the nodes of opts until ctx ends.
+func serveNodes(ctx context.Context, handler *handler, opts Options) error {
+	ln := opts.Nodes.Listener
+	opts.Logger.Info("sharing", "addr", ln.Addr().String(), "tls", true)
+	return conns.Serve(ctx, ln, handler.nodes,
+		conns.Options{Over: opts.Nodes.over, Metrics: opts.Metrics, Logger: opts.Logger})
 }
 
 // UnlessOver returns err, or nil if err is the cause of the end of ctx: a server whose

@@ -8,6 +8,11 @@
 // A node lists its shards of a version line by line, see [Change]: the first line lists all
 // of them, and each later one the changes since.
 //
+// # Tickets
+//
+// Over TLS a node is known by the digest of its public key, which the upstream lists, and reads
+// from others by a ticket that the upstream signs for that key, see [Issuer] and [Tickets].
+//
 // # Picking
 //
 // A free worker of a node asks its [Picker] for the next shard. It gets, in this order,

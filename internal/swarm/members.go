@@ -42,7 +42,11 @@ type MembersOptions struct {
 
 	// Probe connects to a node, and returns nil if it answers before the context ends. The
 	// address is one from which a node connected, or one of Allow.
-	Probe func(ctx context.Context, at netip.AddrPort) error
+	Probe func(ctx context.Context, p Peer) error
+
+	// Issuer signs the tickets of nodes, which all speak TLS then. Nil is for a server that does
+	// not, and whose nodes do not either.
+	Issuer *Issuer
 
 	// Logger receives each probe at debug level, and a warning when the swarm is full.
 	Logger *slog.Logger
@@ -86,10 +90,13 @@ func (ms *Members) Close() {
 
 // Join makes the node that connects from remote a member for 15 s. Its claim is its port
 // there; or an IP address, which must be remote or allowed, and a port; or 0 for a node
-// without a port for peers. Join returns the address of the node, which is zero for one
-// that is a reader or refused.
-func (ms *Members) Join(remote netip.Addr, claim string) (netip.AddrPort, Standing) {
+// without a port for peers. With an Issuer the node states a key, too, or is refused. Join
+// returns the address of the node, which is zero for one that is a reader or refused.
+func (ms *Members) Join(remote netip.Addr, claim string, key Key) (netip.AddrPort, Standing) {
 	remote = remote.Unmap()
+	if ms.opts.Issuer == nil {
+		key = Key{}
+	}
 	at, ok := ms.claimed(remote, claim)
 	if !ok {
 		return netip.AddrPort{}, Refused
@@ -97,7 +104,10 @@ func (ms *Members) Join(remote netip.Addr, claim string) (netip.AddrPort, Standi
 	if at.Port() == 0 {
 		return netip.AddrPort{}, Reader
 	}
-	standing, warn := ms.join(at, remote)
+	if ms.opts.Issuer != nil && key == (Key{}) {
+		return netip.AddrPort{}, Refused
+	}
+	standing, warn := ms.join(Peer{at, key}, remote)
 	if warn {
 		ms.opts.Logger.Warn("swarm is full", "members", maxMembers, "refused", at)
 	}
@@ -134,11 +144,11 @@ func contains(prefixes []netip.Prefix, addr netip.Addr) bool {
 
 // join makes the node at an address a member, has it probed if that is due, and reports
 // whether to warn that the swarm is full.
-func (ms *Members) join(at netip.AddrPort, remote netip.Addr) (standing Standing, warn bool) {
+func (ms *Members) join(p Peer, remote netip.Addr) (standing Standing, warn bool) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	now := time.Now()
-	m, full := ms.register.join(at, remote, now)
+	m, full := ms.register.join(p, remote, now)
 	if m == nil {
 		if warn = full && now.Sub(ms.warned) >= fullEvery; warn {
 			ms.warned = now
@@ -155,47 +165,56 @@ func (ms *Members) join(at netip.AddrPort, remote netip.Addr) (standing Standing
 // probe probes members until none waits for a probe.
 func (ms *Members) probe() {
 	for {
-		m := ms.next()
+		m, as := ms.next()
 		if m == nil {
 			return
 		}
 		ctx, cancel := context.WithTimeout(ms.ctx, probeTimeout)
-		err := ms.opts.Probe(ctx, m.at)
+		err := ms.opts.Probe(ctx, as)
 		cancel()
-		ms.note(m, err == nil)
+		ms.note(m, as, err == nil)
 		if err == nil {
-			ms.opts.Logger.Debug("peer reached", "peer", m.at)
+			ms.opts.Logger.Debug("peer reached", "peer", as.At)
 		} else {
-			ms.opts.Logger.Debug("peer not reached", "peer", m.at, "err", err)
+			ms.opts.Logger.Debug("peer not reached", "peer", as.At, "err", err)
 		}
 	}
 }
 
-// next returns the member to probe next. On nil its caller ends.
-func (ms *Members) next() *member {
+// next returns the member to probe next, and as which peer. On nil its caller ends.
+func (ms *Members) next() (m *member, as Peer) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	var m *member
 	if !ms.closed {
 		m = ms.register.next(time.Now())
 	}
 	if m == nil {
 		ms.running--
+		return nil, Peer{}
 	}
-	return m
+	return m, Peer{m.at, m.key}
 }
 
-// note notes the result of a probe.
-func (ms *Members) note(m *member, reached bool) {
+// note notes the result of a probe of m as a peer.
+func (ms *Members) note(m *member, as Peer, reached bool) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	ms.register.note(m, reached, time.Now())
+	ms.register.note(m, as.Key, reached, time.Now())
+}
+
+// Ticket returns a ticket for the node with a key, and the public key that has signed it, or
+// nothing without an Issuer or key.
+func (ms *Members) Ticket(node Key) (ticket, public string) {
+	if ms.opts.Issuer == nil || node == (Key{}) {
+		return "", ""
+	}
+	return ms.opts.Issuer.Issue(node, time.Now()), ms.opts.Issuer.Public()
 }
 
 // Peers returns up to 16 of the listed members in random order, of as many hosts as it can,
 // without asker, which is zero for a reader. Its cost does not depend on the number of
 // members.
-func (ms *Members) Peers(asker netip.AddrPort) []netip.AddrPort {
+func (ms *Members) Peers(asker netip.AddrPort) []Peer {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	return ms.register.draw(MaxPeers, asker, time.Now())

@@ -59,7 +59,8 @@ func track(t *testing.T, nodes answers, f func(t *testing.T, ms *tracker), allow
 	})
 }
 
-func (ms *tracker) probe(ctx context.Context, at netip.AddrPort) error {
+func (ms *tracker) probe(ctx context.Context, p swarm.Peer) error {
+	at := p.At
 	ms.mu.Lock()
 	ms.dialled = append(ms.dialled, at)
 	ms.now++
@@ -83,7 +84,7 @@ func (ms *tracker) probe(ctx context.Context, at netip.AddrPort) error {
 // join joins a node, and returns its standing when all probes have ended or wait.
 func (ms *tracker) join(remote netip.Addr, claim string) swarm.Standing {
 	synctest.Wait()
-	_, standing := ms.members.Join(remote, claim)
+	_, standing := ms.members.Join(remote, claim, swarm.Key{})
 	synctest.Wait()
 	return standing
 }
@@ -116,8 +117,8 @@ func (ms *tracker) peers() []string { return ms.peersOf(netip.AddrPort{}) }
 func (ms *tracker) peersOf(asker netip.AddrPort) []string {
 	synctest.Wait()
 	var all []string
-	for _, at := range ms.members.Peers(asker) {
-		all = append(all, at.String())
+	for _, p := range ms.members.Peers(asker) {
+		all = append(all, p.At.String())
 	}
 	slices.Sort(all)
 	return all
@@ -141,7 +142,7 @@ func number(i int) netip.Addr {
 
 func TestMemberIsListedAfterItsProbe(t *testing.T) {
 	track(t, atOnce, func(t *testing.T, ms *tracker) {
-		at, standing := ms.members.Join(here, "8001")
+		at, standing := ms.members.Join(here, "8001", swarm.Key{})
 		assert.Equal(t, "192.0.2.1:8001", at.String())
 		assert.Equal(t, swarm.Pending, standing)
 		synctest.Wait()
@@ -240,7 +241,7 @@ func TestAMemberWithoutAnAnswerInTwoSecondsIsUnreachable(t *testing.T) {
 
 func TestAReaderIsNoMember(t *testing.T) {
 	track(t, atOnce, func(t *testing.T, ms *tracker) {
-		at, standing := ms.members.Join(here, "0")
+		at, standing := ms.members.Join(here, "0", swarm.Key{})
 		assert.Equal(t, swarm.Reader, standing)
 		assert.Zero(t, at)
 		synctest.Wait()
@@ -290,7 +291,7 @@ func TestANodeMayClaimItsOwnAddressAndAllowedOnes(t *testing.T) {
 				if tc.remote != "" {
 					remote = netip.MustParseAddr(tc.remote)
 				}
-				at, standing := ms.members.Join(remote, tc.claim)
+				at, standing := ms.members.Join(remote, tc.claim, swarm.Key{})
 				synctest.Wait()
 				if tc.at == "" {
 					assert.Equal(t, swarm.Refused, standing)
@@ -360,14 +361,14 @@ func TestManyMembersOfOneHostDisplaceNoOtherHost(t *testing.T) {
 		for port := range 64 {
 			ms.join(here, fmt.Sprint(1000+port))
 		}
-		var honest []netip.AddrPort
+		var honest []swarm.Peer
 		for i := range 10 {
 			addr := netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})
 			ms.join(addr, "8001")
-			honest = append(honest, netip.AddrPortFrom(addr, 8001))
+			honest = append(honest, swarm.Peer{At: netip.AddrPortFrom(addr, 8001)})
 		}
 		for range 20 {
-			drawn := ms.members.Peers(honest[0])
+			drawn := ms.members.Peers(honest[0].At)
 			assert.Len(t, drawn, swarm.MaxPeers)
 			assert.Subset(t, drawn, honest[1:])
 		}
@@ -375,8 +376,8 @@ func TestManyMembersOfOneHostDisplaceNoOtherHost(t *testing.T) {
 			ms.join(netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), "8001")
 		}
 		fakes := 0
-		for _, at := range ms.members.Peers(netip.AddrPort{}) {
-			if at.Addr() == here {
+		for _, p := range ms.members.Peers(netip.AddrPort{}) {
+			if p.At.Addr() == here {
 				fakes++
 			}
 		}
@@ -436,7 +437,7 @@ func TestAFloodOfJoinsIsBoundedAndCheap(t *testing.T) {
 		allocs := testing.AllocsPerRun(1, func() {
 			pending, refused = 0, 0
 			for i := range 100_000 {
-				if _, standing := ms.members.Join(number(i), "8000"); standing == swarm.Pending {
+				if _, standing := ms.members.Join(number(i), "8000", swarm.Key{}); standing == swarm.Pending {
 					pending++
 				} else {
 					refused++
@@ -454,12 +455,12 @@ func TestAFloodOfJoinsIsBoundedAndCheap(t *testing.T) {
 		time.Sleep(15 * time.Second)
 		assert.Zero(t, ms.members.Count())
 		for i := range 100_000 {
-			ms.members.Join(number(200_000+i), "8000")
+			ms.members.Join(number(200_000+i), "8000", swarm.Key{})
 		}
 		synctest.Wait()
 		assert.Equal(t, 8, ms.mostAtOnce(), "probes at the same time")
 		time.Sleep(time.Minute)
-		_, standing := ms.members.Join(here, "8000")
+		_, standing := ms.members.Join(here, "8000", swarm.Key{})
 		assert.Equal(t, swarm.Pending, standing)
 		assert.Less(t, len(ms.probed()), 8*(15+15)/2+8+1, "a node that has left is not probed")
 	})
@@ -468,7 +469,7 @@ func TestAFloodOfJoinsIsBoundedAndCheap(t *testing.T) {
 func TestPeersCostTheSameForManyMembers(t *testing.T) {
 	track(t, atOnce, func(t *testing.T, ms *tracker) {
 		for i := range 10_000 {
-			ms.members.Join(number(i), "8000")
+			ms.members.Join(number(i), "8000", swarm.Key{})
 		}
 		synctest.Wait()
 		require.Equal(t, 4096, ms.members.Count())
@@ -488,7 +489,7 @@ func TestHostsTakeTurnsForProbes(t *testing.T) {
 	track(t, nodes, func(t *testing.T, ms *tracker) {
 		for host := range 7 {
 			for i := range 64 {
-				ms.members.Join(number(host), fmt.Sprint(8000+i))
+				ms.members.Join(number(host), fmt.Sprint(8000+i), swarm.Key{})
 			}
 		}
 		assert.Equal(t, swarm.Pending, ms.join(here, "8000"))
@@ -502,7 +503,7 @@ func TestCloseEndsProbes(t *testing.T) {
 	track(t, silent, func(t *testing.T, ms *tracker) {
 		begun := time.Now()
 		for i := range 100 {
-			ms.members.Join(number(i), "8000")
+			ms.members.Join(number(i), "8000", swarm.Key{})
 		}
 		synctest.Wait()
 		ms.members.Close()
@@ -542,7 +543,7 @@ func TestMembersAllowManyGoroutines(t *testing.T) {
 		for g := range 8 {
 			all.Go(func() {
 				for i := range 500 {
-					at, _ := ms.members.Join(number(g*250+i), "8000")
+					at, _ := ms.members.Join(number(g*250+i), "8000", swarm.Key{})
 					ms.members.Peers(at)
 				}
 			})
@@ -550,5 +551,44 @@ func TestMembersAllowManyGoroutines(t *testing.T) {
 		all.Wait()
 		synctest.Wait()
 		assert.Zero(t, ms.members.Count())
+	})
+}
+
+// A process that has begun anew has another key, by which it is tried before it is listed.
+func TestAMemberWithAnotherKeyIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one, _ := issuer(t)
+		right := swarm.Key{2}
+		members := swarm.NewMembers(swarm.MembersOptions{
+			Issuer: one, Logger: slog.New(slog.DiscardHandler),
+			Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+			Probe: func(_ context.Context, p swarm.Peer) error {
+				time.Sleep(time.Millisecond)
+				if p.Key != right {
+					return errSilent
+				}
+				return nil
+			},
+		})
+		defer members.Close()
+		join := func(remote netip.Addr, claim string, key swarm.Key) swarm.Standing {
+			members.Join(remote, claim, key)
+			time.Sleep(time.Second)
+			_, standing := members.Join(remote, claim, key)
+			return standing
+		}
+		assert.Equal(t, swarm.Refused, join(here, "8001", swarm.Key{}), "a node of before TLS")
+		assert.Equal(t, swarm.Unreachable, join(here, "8001", swarm.Key{1}))
+		assert.Equal(t, swarm.Listed, join(here, "8001", right))
+		want := []swarm.Peer{{At: netip.AddrPortFrom(here, 8001), Key: right}}
+		assert.Equal(t, want, members.Peers(netip.AddrPort{}))
+		other := netip.MustParseAddr("192.0.2.77")
+		assert.Equal(t, swarm.Refused, join(other, here.String()+":8001", swarm.Key{3}), "of another host")
+		assert.Equal(t, want, members.Peers(netip.AddrPort{}))
+		assert.Equal(t, swarm.Unreachable, join(here, "8001", swarm.Key{1}))
+		assert.Empty(t, members.Peers(netip.AddrPort{}))
+		ticket, public := members.Ticket(right)
+		assert.NotEmpty(t, ticket)
+		assert.Equal(t, one.Public(), public)
 	})
 }

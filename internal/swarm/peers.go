@@ -34,58 +34,84 @@ func Stay[P any](peers []P, listed int) []P {
 // maxPeersSize in bytes bounds the list that a node reads from an upstream.
 const maxPeersSize = 16 << 10
 
-// EncodePeers returns the list of peers that an upstream sends, one URL per line.
-func EncodePeers(peers []netip.AddrPort) []byte {
+// A Peer is a node as an upstream lists it.
+type Peer struct {
+	At  netip.AddrPort
+	Key Key // zero for one that speaks plain HTTP
+}
+
+// URL returns where p is.
+func (p Peer) URL() *url.URL {
+	if p.Key == (Key{}) {
+		return &url.URL{Scheme: "http", Host: p.At.String()}
+	}
+	return &url.URL{Scheme: "https", Host: p.At.String()}
+}
+
+// EncodePeers returns the list of peers that an upstream sends: on each line a URL and, over
+// TLS, a space and the digest of the key.
+func EncodePeers(peers []Peer) []byte {
 	var text []byte
-	for _, at := range peers {
-		text = fmt.Appendf(text, "http://%s\n", at)
+	for _, p := range peers {
+		text = append(text, p.URL().String()...)
+		if p.Key != (Key{}) {
+			text = fmt.Appendf(text, " %s", p.Key)
+		}
+		text = append(text, '\n')
 	}
 	return text
 }
 
 // ParsePeers reads the list of an upstream and returns the peers that a node may connect to,
-// from the first 16 lines and 16 KiB: http:// URLs of an IP address and a port. It skips
-// malformed and unfinished lines. An upstream, and the nodes that joined there, must not
+// from the first 16 lines and 16 KiB: http:// URLs of an IP address and a port or, of a secure
+// upstream, which speaks TLS, https:// URLs with a key and no others. It skips malformed and
+// unfinished lines. An upstream, and the nodes that joined there, must not
 // have the node connect to servers that only the node can reach. So an address must be in
 // allow, or one that the upstream, which is at that address, could have itself, see
 // mayBeAt; and it must be that of one host.
-func ParsePeers(r io.Reader, upstream netip.Addr, allow []netip.Prefix) []*url.URL {
+func ParsePeers(r io.Reader, upstream netip.Addr, secure bool, allow []netip.Prefix) []Peer {
 	// Half a list will do, but half a line is another address.
 	text, _ := io.ReadAll(io.LimitReader(r, maxPeersSize))
-	var peers []*url.URL
-	var known []netip.AddrPort
+	var peers []Peer
 	for range MaxPeers {
 		line, rest, whole := bytes.Cut(text, []byte("\n"))
 		if !whole {
 			break
 		}
 		text = rest
-		at, ok := parsePeer(strings.TrimSuffix(string(line), "\r"))
-		if !ok || slices.Contains(known, at) || !isOneHost(at.Addr()) {
+		p, ok := parsePeer(strings.TrimSuffix(string(line), "\r"), secure)
+		known := slices.ContainsFunc(peers, func(o Peer) bool { return o.At == p.At })
+		if !ok || known || !isOneHost(p.At.Addr()) {
 			continue
 		}
-		if !contains(allow, at.Addr()) && !mayBeAt(at.Addr(), upstream.Unmap()) {
-			continue
+		if contains(allow, p.At.Addr()) || mayBeAt(p.At.Addr(), upstream.Unmap()) {
+			peers = append(peers, p)
 		}
-		known = append(known, at)
-		peers = append(peers, &url.URL{Scheme: "http", Host: at.String()})
 	}
 	return peers
 }
 
-// parsePeer reads a line: the scheme, an address and a port. It refuses names, paths and
-// passwords.
-func parsePeer(line string) (netip.AddrPort, bool) {
-	host, ok := strings.CutPrefix(line, "http://")
+// parsePeer reads a line: the scheme, an address and a port, and of a secure one the key behind
+// a space. It refuses names, paths and passwords.
+func parsePeer(line string, secure bool) (p Peer, ok bool) {
+	if secure {
+		var digest string
+		line, digest, _ = strings.Cut(line, " ")
+		if p.Key, ok = ParseKey(digest); !ok {
+			return Peer{}, false
+		}
+	}
+	host, ok := strings.CutPrefix(line, p.URL().Scheme+"://")
 	if !ok {
-		return netip.AddrPort{}, false
+		return Peer{}, false
 	}
 	at, err := netip.ParseAddrPort(host)
 	if err != nil || at.Port() == 0 || at.Addr().Zone() != "" {
-		return netip.AddrPort{}, false
+		return Peer{}, false
 	}
 	// ::ffff:127.0.0.1 is 127.0.0.1 (RFC 4291, section 2.5.5.2).
-	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), true
+	p.At = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	return p, true
 }
 
 // mayBeAt reports whether an upstream at its address may list a peer at addr. Loopback is

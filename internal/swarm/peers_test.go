@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/netip"
-	"net/url"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -17,10 +16,10 @@ import (
 )
 
 // hosts returns the addresses and ports of peers.
-func hosts(peers []*url.URL) []string {
+func hosts(peers []swarm.Peer) []string {
 	var all []string
-	for _, u := range peers {
-		all = append(all, u.Host)
+	for _, p := range peers {
+		all = append(all, p.At.String())
 	}
 	return all
 }
@@ -35,20 +34,21 @@ func parse(text, upstream string, allow ...string) []string {
 	for _, p := range allow {
 		prefixes = append(prefixes, netip.MustParsePrefix(p))
 	}
-	return hosts(swarm.ParsePeers(strings.NewReader(text), addr, prefixes))
+	return hosts(swarm.ParsePeers(strings.NewReader(text), addr, false, prefixes))
 }
 
 // far is an upstream on the internet.
 const far = "203.0.113.1"
 
 func TestParsePeersReadsTheOutputOfEncodePeers(t *testing.T) {
-	at := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:8001"), netip.MustParseAddrPort("[2001:db8::1]:65535")}
-	text := swarm.EncodePeers(at)
+	text := swarm.EncodePeers([]swarm.Peer{
+		{At: netip.MustParseAddrPort("192.0.2.1:8001")}, {At: netip.MustParseAddrPort("[2001:db8::1]:65535")},
+	})
 	assert.Equal(t, "http://192.0.2.1:8001\nhttp://[2001:db8::1]:65535\n", string(text))
-	peers := swarm.ParsePeers(strings.NewReader(string(text)), netip.MustParseAddr(far), nil)
+	peers := swarm.ParsePeers(strings.NewReader(string(text)), netip.MustParseAddr(far), false, nil)
 	require.Len(t, peers, 2)
-	assert.Equal(t, "http://192.0.2.1:8001", peers[0].String())
-	assert.Equal(t, "http://[2001:db8::1]:65535", peers[1].String())
+	assert.Equal(t, "http://192.0.2.1:8001", peers[0].URL().String())
+	assert.Equal(t, "http://[2001:db8::1]:65535", peers[1].URL().String())
 	assert.Empty(t, swarm.EncodePeers(nil))
 }
 
@@ -172,7 +172,7 @@ func TestParsePeersReadsSixteenKibibytes(t *testing.T) {
 	assert.Empty(t, parse("x"+padded, far), "port 8001 must not become 800")
 
 	r := &endless{}
-	assert.Empty(t, swarm.ParsePeers(r, netip.MustParseAddr(far), nil))
+	assert.Empty(t, swarm.ParsePeers(r, netip.MustParseAddr(far), false, nil))
 	assert.LessOrEqual(t, r.read, 16<<10+512)
 }
 
@@ -190,7 +190,7 @@ func (e *endless) Read(p []byte) (int, error) {
 func TestParsePeersTakesTheWholeLinesOfAnAnswerThatBreaksOff(t *testing.T) {
 	text := strings.NewReader("http://192.0.2.1:1\nhttp://192.0.2.1:80")
 	r := io.MultiReader(text, iotest.ErrReader(errors.New("broken")))
-	assert.Equal(t, []string{"192.0.2.1:1"}, hosts(swarm.ParsePeers(r, netip.MustParseAddr(far), nil)))
+	assert.Equal(t, []string{"192.0.2.1:1"}, hosts(swarm.ParsePeers(r, netip.MustParseAddr(far), false, nil)))
 }
 
 func FuzzParsePeers(f *testing.F) {
@@ -204,24 +204,40 @@ func FuzzParsePeers(f *testing.F) {
 		f.Add(text, "127.0.0.1")
 		f.Add(text, "fd00::1")
 	}
+	key := strings.Repeat("0f", 32)
+	f.Add("https://192.0.2.1:8001 "+key+"\nhttp://192.0.2.2:1\nhttps://192.0.2.3:1\nhttps://192.0.2.4:1 0f\n", far)
 	f.Fuzz(func(t *testing.T, text, upstream string) {
 		addr, _ := netip.ParseAddr(upstream)
-		peers := swarm.ParsePeers(strings.NewReader(text), addr, nil)
-		require.LessOrEqual(t, len(peers), swarm.MaxPeers)
-		var all []netip.AddrPort
-		for _, u := range peers {
-			at, err := netip.ParseAddrPort(u.Host)
-			require.NoError(t, err)
-			require.Equal(t, "http://"+u.Host, u.String())
-			a := at.Addr()
-			require.NotZero(t, at.Port())
-			require.False(t, a.IsUnspecified() || a.IsMulticast() || a.Is4In6() || a.Zone() != "")
-			require.False(t, a.IsLoopback() && !addr.Unmap().IsLoopback(), "%s of %s", a, addr)
-			require.False(t, wire.IsMetadata(a), "%s of %s", a, addr)
-			require.NotContains(t, all, at)
-			all = append(all, at)
+		for _, secure := range []bool{false, true} {
+			peers := swarm.ParsePeers(strings.NewReader(text), addr, secure, nil)
+			require.LessOrEqual(t, len(peers), swarm.MaxPeers)
+			var all []netip.AddrPort
+			for _, p := range peers {
+				a := p.At.Addr()
+				require.Equal(t, secure, p.Key != swarm.Key{})
+				require.NotZero(t, p.At.Port())
+				require.False(t, a.IsUnspecified() || a.IsMulticast() || a.Is4In6() || a.Zone() != "")
+				require.False(t, a.IsLoopback() && !addr.Unmap().IsLoopback(), "%s of %s", a, addr)
+				require.False(t, wire.IsMetadata(a), "%s of %s", a, addr)
+				require.NotContains(t, all, p.At)
+				all = append(all, p.At)
+			}
+			again := swarm.ParsePeers(strings.NewReader(string(swarm.EncodePeers(peers))), addr, secure, nil)
+			require.Equal(t, peers, again)
 		}
-		again := swarm.ParsePeers(strings.NewReader(string(swarm.EncodePeers(all))), addr, nil)
-		require.Equal(t, hosts(peers), hosts(again))
 	})
+}
+
+// Nodes of before TLS skip lines that do not begin with http://, and a secure upstream is one
+// of no others.
+func TestParsePeersOfASecureUpstreamTakesKeysAlone(t *testing.T) {
+	key := strings.Repeat("0f", 32)
+	text := "https://192.0.2.1:1 " + key + "\nhttp://192.0.2.2:1\nhttps://192.0.2.3:1\nhttps://192.0.2.4:1 " +
+		strings.ToUpper(key) + "\nhttp://192.0.2.5:1 " + key + "\nhttps://192.0.2.6:1 " + strings.Repeat("0", 64) + "\n"
+	secure := swarm.ParsePeers(strings.NewReader(text), netip.MustParseAddr(far), true, nil)
+	assert.Equal(t, []string{"192.0.2.1:1"}, hosts(secure))
+	assert.Equal(t, key, secure[0].Key.String())
+	assert.Equal(t, "https://192.0.2.1:1 "+key+"\n", string(swarm.EncodePeers(secure)))
+	plain := swarm.ParsePeers(strings.NewReader(text), netip.MustParseAddr(far), false, nil)
+	assert.Equal(t, []string{"192.0.2.2:1"}, hosts(plain))
 }

@@ -34,6 +34,7 @@ type register struct {
 // member is a node in the register.
 type member struct {
 	at       netip.AddrPort
+	key      Key
 	hosts    []*host // one or two: its own, then the one that claimed another's address
 	standing Standing
 	until    time.Time // when it expires
@@ -61,20 +62,27 @@ func newRegister() *register {
 	}
 }
 
-// join makes the node at an address a member, by a request from remote, or renews its
-// membership. It returns nil if there is no room, and whether the whole register is full.
-func (r *register) join(at netip.AddrPort, remote netip.Addr, now time.Time) (m *member, full bool) {
+// join makes a peer a member, by a request from remote, or renews its membership. It returns
+// nil if there is no room, and whether the whole register is full; and for another key at the
+// address of a member, unless the request comes from there.
+func (r *register) join(p Peer, remote netip.Addr, now time.Time) (m *member, full bool) {
 	r.expire(now)
-	e, ok := r.members[at]
+	e, ok := r.members[p.At]
 	if !ok {
 		if len(r.members) >= maxMembers {
 			return nil, true
 		}
-		if e = r.add(at, remote); e == nil {
+		if e = r.add(p, remote); e == nil {
 			return nil, false
 		}
 	}
 	m = memberOf(e)
+	if m.key != p.Key {
+		if p.At.Addr() != remote {
+			return nil, false
+		}
+		r.rekey(m, p.Key)
+	}
 	m.until = now.Add(wire.MemberFor)
 	r.order.MoveToBack(e) // all stay for the same time, so the order is that of expiry
 	if m.standing == Unreachable && now.Sub(m.probed) >= probeAgain {
@@ -83,10 +91,20 @@ func (r *register) join(at netip.AddrPort, remote netip.Addr, now time.Time) (m 
 	return m, false
 }
 
-// add adds a member at an address, by a request from remote, or returns nil if one of the
-// two hosts has too many.
-func (r *register) add(at netip.AddrPort, remote netip.Addr) *list.Element {
-	prefixes := []netip.Prefix{wire.HostOf(at.Addr())}
+// rekey gives a member another key, as a process that has begun anew has, and has it probed.
+func (r *register) rekey(m *member, key Key) {
+	m.key = key
+	if m.standing == Listed {
+		r.unlist(m)
+	}
+	m.standing = Pending
+	r.enqueue(m)
+}
+
+// add adds a member, by a request from remote, or returns nil if one of the two hosts has too
+// many.
+func (r *register) add(p Peer, remote netip.Addr) *list.Element {
+	prefixes := []netip.Prefix{wire.HostOf(p.At.Addr())}
 	if by := wire.HostOf(remote); by != prefixes[0] {
 		prefixes = append(prefixes, by)
 	}
@@ -95,7 +113,7 @@ func (r *register) add(at netip.AddrPort, remote netip.Addr) *list.Element {
 			return nil
 		}
 	}
-	m := &member{at: at, standing: Pending}
+	m := &member{at: p.At, key: p.Key, standing: Pending}
 	for _, prefix := range prefixes {
 		h, ok := r.hosts[prefix]
 		if !ok {
@@ -106,7 +124,7 @@ func (r *register) add(at netip.AddrPort, remote netip.Addr) *list.Element {
 		m.hosts = append(m.hosts, h)
 	}
 	e := r.order.PushBack(m)
-	r.members[at] = e
+	r.members[p.At] = e
 	r.enqueue(m)
 	return e
 }
@@ -219,13 +237,17 @@ func (r *register) next(now time.Time) *member {
 	return m
 }
 
-// note notes the result of a probe of m.
-func (r *register) note(m *member, reached bool, now time.Time) {
+// note notes the result of a probe of m, by a key.
+func (r *register) note(m *member, key Key, reached bool, now time.Time) {
 	h := m.hosts[0]
 	h.probing = false
 	r.settle(h)
 	m.waits = false
 	if m.gone {
+		return
+	}
+	if m.key != key { // it has another one since
+		r.enqueue(m)
 		return
 	}
 	m.probed = now
@@ -240,7 +262,7 @@ func (r *register) note(m *member, reached bool, now time.Time) {
 // draw returns up to n listed members in random order, without asker. It draws hosts first,
 // and a second member of a host only when each has one: a host with many members, which may
 // be none, displaces no other.
-func (r *register) draw(n int, asker netip.AddrPort, now time.Time) (drawn []netip.AddrPort) {
+func (r *register) draw(n int, asker netip.AddrPort, now time.Time) (drawn []Peer) {
 	r.expire(now)
 	// The first steps of a shuffle (Knuth, TAOCP 2, algorithm 3.4.2P), of one host more, since
 	// one may have no member but asker.
@@ -256,8 +278,8 @@ func (r *register) draw(n int, asker netip.AddrPort, now time.Time) (drawn []net
 			}
 			more = true
 			h.swap(round, round+rand.IntN(len(h.listed)-round))
-			if at := h.listed[round].at; at != asker {
-				drawn = append(drawn, at)
+			if m := h.listed[round]; m.at != asker {
+				drawn = append(drawn, Peer{m.at, m.key})
 			}
 		}
 	}

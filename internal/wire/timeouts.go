@@ -103,4 +103,8 @@ const (
 	// JoinEvery how often it joins: two requests may fail.
 	MemberFor = 3 * JoinEvery
 	JoinEvery = 5 * time.Second
+
+	// TicketFor is how long a ticket of a swarm is good, and how long a node believes the key
+	// that signs them: a node whose upstream is gone for so long reads from no peer any more.
+	TicketFor = 5 * time.Minute
 )

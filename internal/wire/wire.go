@@ -76,6 +76,13 @@ const (
 	// and in the answer the node's standing there, see package swarm.
 	PeerHeader = "Shardcast-Peer"
 
+	// PeerKeyHeader in a request for [PeersName] is the digest of the key by which peers know the
+	// node, over TLS. The answer has a ticket for the node in TicketHeader, which it shows to
+	// peers, and in TicketKeyHeader the key that has signed it, see package swarm.
+	PeerKeyHeader   = "Shardcast-Peer-Key"
+	TicketHeader    = "Shardcast-Ticket"
+	TicketKeyHeader = "Shardcast-Ticket-Key"
+
 	// SwarmHeader in a request for a shard is how a node of a swarm asks, see package swarm.
 	SwarmHeader = "Shardcast-Swarm"
 

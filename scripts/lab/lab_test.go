@@ -20,6 +20,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/scripts/internal/file"
 	"github.com/shardcast/shardcast/scripts/internal/flags"
 )
@@ -83,7 +84,7 @@ func TestALiarAnnouncesAllShardsAndSendsZeros(t *testing.T) {
 	assert.Equal(t, http.StatusNotFound, status)
 	at, err := netip.ParseAddrPort(strings.TrimPrefix(srv.URL, "http://"))
 	require.NoError(t, err)
-	assert.NoError(t, server.Reach(t.Context(), at), "an upstream lists it")
+	assert.NoError(t, server.Reach(t.Context(), swarm.Peer{At: at}), "an upstream lists it")
 }
 
 func TestAFakeNodeIsListedAndHasNothing(t *testing.T) {
@@ -91,7 +92,7 @@ func TestAFakeNodeIsListedAndHasNothing(t *testing.T) {
 	t.Cleanup(srv.Close)
 	at, err := netip.ParseAddrPort(strings.TrimPrefix(srv.URL, "http://"))
 	require.NoError(t, err)
-	assert.NoError(t, server.Reach(t.Context(), at), "an upstream lists it")
+	assert.NoError(t, server.Reach(t.Context(), swarm.Peer{At: at}), "an upstream lists it")
 	resp, err := get(t.Context(), srv.Client(), srv.URL+"/v1/have")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = resp.Body.Close() })
