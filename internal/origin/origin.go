@@ -300,8 +300,12 @@ func (o *Origin) cut(ctx context.Context, src *source, t *tally, draft *store.Dr
 		return shard.Manifest{}, err
 	}
 	date := time.Now().UTC().Truncate(time.Second)
+	var also func([]byte)
+	if src.tree != nil {
+		also = src.tree.Apart()
+	}
 	m, err := shard.Cut(ctx, t, shard.Plan{
-		Size: src.size, ShardSize: o.shardSizeOf(src), Create: draft.Create, Has: o.equalsFor(draft).has,
+		Also: also, Size: src.size, ShardSize: o.shardSizeOf(src), Create: draft.Create, Has: o.equalsFor(draft).has,
 	})
 	if err != nil {
 		return shard.Manifest{}, err

@@ -51,6 +51,9 @@ type Plan struct {
 	// Create returns the writer of a shard. [Cut] calls it once a shard, in order.
 	Create func(number int) (Writer, error)
 
+	// Also takes all bytes of the file, in order, beside the digests. Nil takes nothing.
+	Also func(p []byte)
+
 	// Has reports whether a shard of that digest is there already, and puts it in its place:
 	// then its writer is closed without Commit. It is called for several shards at the same
 	// time. Nil means that none is.
@@ -60,7 +63,7 @@ type Plan struct {
 // Cut reads plan.Size bytes from src, which must end there, or all bytes up to the end of src
 // if that is not known, and writes them as shards to the writers of plan.Create. It returns a
 // manifest without name and date. It makes one pass: the file's two digests, the shards'
-// digests and the writing run beside one another, and shards are committed while later ones
+// digests, plan.Also and the writing run beside one another, and shards are committed while later ones
 // are cut.
 //
 // Errors are those of src, of plan.Create and of its writers, [ErrChanged] if src has more
@@ -79,7 +82,7 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 		plan: plan,
 		free: make(chan *buffer, cutBuffers),
 	}
-	for _, to := range []*chan *buffer{&c.toBLAKE3, &c.toSums, &c.toDisk} {
+	for _, to := range []*chan *buffer{&c.toBLAKE3, &c.toSums, &c.toDisk, &c.toAlso} {
 		*to = make(chan *buffer, cutBuffers)
 	}
 	for range cutBuffers {
@@ -112,6 +115,15 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 		m.Digest = sums.Whole()
 		return nil
 	})
+	if plan.Also != nil {
+		group.Go(func() error {
+			for p := range c.toAlso {
+				plan.Also(p.data)
+				c.release(p)
+			}
+			return nil
+		})
+	}
 	group.Go(func() error { return c.write(group) })
 	if err := group.Wait(); err != nil {
 		return Manifest{}, err
@@ -125,13 +137,13 @@ func sum(h hash.Hash) (d Digest) {
 	return d
 }
 
-// cut is one run of [Cut]: every buffer goes from the reader to three users and back to the
-// free ones.
+// cut is one run of [Cut]: every buffer goes from the reader to three users, or four, and back
+// to the free ones.
 type cut struct {
 	plan Plan
 
-	free                     chan *buffer
-	toBLAKE3, toSums, toDisk chan *buffer
+	free                             chan *buffer
+	toBLAKE3, toSums, toDisk, toAlso chan *buffer
 }
 
 // buffer holds a part of one shard, never of two.
@@ -145,7 +157,7 @@ type buffer struct {
 	digest chan Digest // of the shard, if it ends with data; has room for it
 }
 
-// release gives p back once all three users have done so.
+// release gives p back once all its users have done so.
 func (c *cut) release(p *buffer) {
 	if p.users.Add(-1) == 0 {
 		c.free <- p
@@ -153,11 +165,12 @@ func (c *cut) release(p *buffer) {
 }
 
 // read fills buffers from src and hands them out, and returns the number of bytes. It ends
-// the other three goroutines by closing their channels.
+// the other goroutines by closing their channels.
 func (c *cut) read(ctx context.Context, src io.Reader) (size int64, err error) {
 	defer close(c.toBLAKE3)
 	defer close(c.toSums)
 	defer close(c.toDisk)
+	defer close(c.toAlso)
 	for ended := false; !ended && size != c.plan.Size; {
 		var p *buffer
 		select {
@@ -172,7 +185,14 @@ func (c *cut) read(ctx context.Context, src io.Reader) (size int64, err error) {
 		if len(p.data) == 0 && !p.last {
 			break // the file has ended with the shard before
 		}
-		p.users.Store(3)
+		users := int32(3)
+		if c.plan.Also != nil {
+			users++
+		}
+		p.users.Store(users)
+		if c.plan.Also != nil {
+			c.toAlso <- p
+		}
 		c.toBLAKE3 <- p
 		c.toSums <- p
 		c.toDisk <- p

@@ -52,7 +52,7 @@ type Source struct {
 	entry int     // which is being read
 	parts []Piece // of the entry that are left
 	file  *os.File
-	sum   hash.Hash // of the file
+	sum   hash.Hash // of the file; nil if Apart computes the digests
 }
 
 // found is a file of a directory.
@@ -247,12 +247,16 @@ func (s *Source) content(p []byte, part Piece) (int, error) {
 			return n, err
 		}
 	}
-	s.sum.Write(p[:n])
+	if s.sum != nil {
+		s.sum.Write(p[:n])
+	}
 	if int64(n) < part.Size || f.Directory {
 		return n, nil
 	}
-	s.sum.Sum(s.tree.files[part.File].Digest[:0])
-	s.sum.Reset()
+	if s.sum != nil {
+		s.sum.Sum(s.tree.files[part.File].Digest[:0])
+		s.sum.Reset()
+	}
 	info, err := s.file.Stat()
 	err = errors.Join(err, s.file.Close())
 	s.file = nil
@@ -287,6 +291,32 @@ func (s *Source) openPath(name string, link bool) (*os.File, error) {
 		return os.OpenFile(filepath.Join(s.dir, name), os.O_RDONLY|nonblock, 0)
 	}
 	return s.root.OpenFile(name, os.O_RDONLY|nonblock, 0)
+}
+
+// Apart returns a function that computes the digests of the files in place of Read, from all bytes
+// that Read returns, in order: another goroutine may call it beside Read. Apart is called before the
+// first Read, and Tree when the function has had all.
+func (s *Source) Apart() func(p []byte) {
+	sum, offset := s.sum, int64(0)
+	s.sum = nil
+	for i := range s.tree.files {
+		if f := &s.tree.files[i]; !f.Directory && f.Size == 0 {
+			f.Digest = shard.EmptyDigest()
+		}
+	}
+	return func(p []byte) {
+		for part := range s.tree.Pieces(offset, int64(len(p))) {
+			if part.File >= 0 {
+				from := part.Offset - offset
+				_, _ = sum.Write(p[from : from+part.Size]) // a hash takes all
+				if f := &s.tree.files[part.File]; part.At+part.Size == f.Size {
+					sum.Sum(f.Digest[:0])
+					sum.Reset()
+				}
+			}
+		}
+		offset += int64(len(p))
+	}
 }
 
 // Tree returns the tree of all that was read, with the digests of its files. It looks at the

@@ -437,6 +437,26 @@ func TestTwoPathsThatAreOneFileAreNamed(t *testing.T) {
 	assert.ErrorContains(t, err, `takes "é" and "é" for one`)
 }
 
+func TestDigestsOfFilesMayBeComputedApart(t *testing.T) {
+	dir := write(t, hostile())
+	want, text := stream(t, dir, tree.Options{})
+	for _, size := range []int{1, 100, 511, 512, 5000} {
+		source, err := tree.Open(dir, tree.Options{})
+		require.NoError(t, err)
+		apart := source.Apart()
+		read, err := io.ReadAll(source)
+		require.NoError(t, err)
+		require.Equal(t, text, read)
+		for p := range slices.Chunk(read, size) {
+			apart(p)
+		}
+		got, err := source.Tree()
+		require.NoError(t, err)
+		assert.Equal(t, want.Files(), got.Files())
+		require.NoError(t, source.Close())
+	}
+}
+
 func TestALinkInAnArrivingDirectoryLeadsNowhere(t *testing.T) {
 	large := strings.Repeat("x", 100_000)
 	laid, text := stream(t, write(t, map[string]string{"in/a": "text", "in/b": large}), tree.Options{})
