@@ -85,16 +85,14 @@ func section(t *testing.T, page, heading string) string {
 func TestLogMessagesThatMatterExist(t *testing.T) {
 	table := section(t, "operations.md", "Log lines that matter")
 	var source strings.Builder
-	for _, root := range []string{"cmd", "internal"} {
-		require.NoError(t, filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
-			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-				return err
-			}
-			data, err := os.ReadFile(path)
-			source.Write(data)
+	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
-		}))
-	}
+		}
+		data, err := os.ReadFile(path)
+		source.Write(data)
+		return err
+	}))
 	rows := regexp.MustCompile("(?m)^\\| (`.*?`) \\|").FindAllStringSubmatch(table, -1)
 	require.Greater(t, len(rows), 10)
 	for _, row := range rows {
@@ -140,5 +138,30 @@ func TestEveryPackageHasItsQuestion(t *testing.T) {
 	require.Greater(t, len(packages), 10)
 	for _, path := range packages {
 		assert.Contains(t, table, "`"+filepath.Base(path)+"`", "docs/design.md does not say what it answers")
+	}
+}
+
+// TestGuaranteesNameTheirTests finds each story and test that the threat model names in parentheses.
+func TestGuaranteesNameTheirTests(t *testing.T) {
+	text := strings.Join(strings.Fields(pages(t)["docs/threat-model.md"]), " ")
+	tests := make(map[string]bool)
+	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		for _, name := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllStringSubmatch(string(data), -1) {
+			tests[name[1]] = true
+		}
+		return err
+	}))
+	named := regexp.MustCompile("\\(((?:\\w+|`make \\w+`)(?:, (?:\\w+|`make \\w+`))*)\\)").FindAllStringSubmatch(text, -1)
+	require.Greater(t, len(named), 25)
+	for _, list := range named {
+		for name := range strings.SplitSeq(list[1], ", ") {
+			if !strings.HasPrefix(name, "`") && !tests[name] {
+				assert.FileExists(t, filepath.Join("cmd/testdata/script", name+".txtar"))
+			}
+		}
 	}
 }
