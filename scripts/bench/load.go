@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,19 @@ type connection struct {
 	net.Conn
 
 	r *bufio.Reader
+}
+
+// connectTo connects to a server, by TLS where it speaks that, until ctx ends.
+func connectTo(ctx context.Context, s *server) (*connection, error) {
+	c, err := connect(ctx, s.address)
+	if err != nil || s.over == nil {
+		return c, err
+	}
+	over := tls.Client(c.Conn, s.over)
+	if err := over.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return &connection{over, bufio.NewReaderSize(over, 4<<10)}, nil
 }
 
 // connect connects to a server until ctx ends.
@@ -93,7 +107,7 @@ func (l load) run(ctx context.Context) (Sample, error) {
 	conns := make([]*connection, l.readers)
 	for i := range conns {
 		var err error
-		if conns[i], err = connect(ctx, l.server.address); err != nil {
+		if conns[i], err = connectTo(ctx, l.server); err != nil {
 			return nil, err
 		}
 	}
@@ -190,7 +204,7 @@ func (r *readers) bytes() []float64 {
 func (l load) rest(ctx context.Context) error {
 	buf := make([]byte, readSize)
 	for range l.idle {
-		conn, err := connect(ctx, l.server.address)
+		conn, err := connectTo(ctx, l.server)
 		if err != nil {
 			return err
 		}

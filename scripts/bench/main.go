@@ -147,6 +147,7 @@ func parts() []part {
 		{"fetch", (*bench).fetchPart},
 		{"signed", (*bench).signedPart},
 		{"serve", (*bench).servePart},
+		{"tls", (*bench).tlsPart},
 		{"relay", (*bench).relayPart},
 		{"small", (*bench).smallPart},
 		{"tree", (*bench).treePart},

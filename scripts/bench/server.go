@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -20,8 +21,9 @@ import (
 // A server runs on loopback, on a port that was free.
 type server struct {
 	process *process.Process
-	address string // host:port
-	dir     string // its own, and removed with it; empty for commands of ours
+	address string      // host:port
+	over    *tls.Config // or nil for plain HTTP
+	dir     string      // its own, and removed with it; empty for commands of ours
 }
 
 // Kill ends the server and removes its directory.
@@ -113,7 +115,7 @@ func (b *bench) nginx(ctx context.Context, httpBlock, serverBlock string) (*serv
 	if err != nil {
 		return nil, err
 	}
-	s := &server{p, address, dir}
+	s := &server{process: p, address: address, dir: dir}
 	if err := reachable(ctx, p, address); err != nil {
 		s.Kill()
 		return nil, err
