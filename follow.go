@@ -74,6 +74,8 @@ type FollowOptions struct {
 //
 // Follow takes up the versions that more than half of the servers list, and of two those of
 // the first, see [ClientOptions]. While one of them brings next to nothing it tries others.
+// With a publisher in the options' Trust, it takes up what that lists, follows it into a higher epoch,
+// and delivers nothing new, with a warning, once its release has expired.
 // It waits for servers that are down, and for room on a full disk. The next Follow in
 // the directory, also after a crash, does not deliver a version twice, unless ctx or the
 // program ended before the caller's loop had come to its end for that version; Follow then

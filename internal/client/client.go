@@ -12,6 +12,9 @@
 // partial file that no download has continued for a day is removed by the next download into
 // its directory.
 //
+// With a keeper of releases in the pool, the publisher's signature vouches for all bytes, also for those
+// of a part and of a pipe, see [Client.Verified]; without one, for parts and pipes it is the word of most servers.
+//
 // In a swarm, see [Client.Share], peers read downloads while they arrive and afterwards, from
 // the file itself, whatever its name is by then.
 package client

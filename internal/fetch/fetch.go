@@ -342,22 +342,27 @@ const (
 	askFirst = time.Second
 )
 
-// askLacking asks upstreams that do not list v, or are down, again and again until ctx ends.
+// askLacking asks upstreams that do not list v, or are down, again and again until ctx ends, and
+// with a key the others, too, as they may learn that v was withdrawn.
 func (p *Pool) askLacking(ctx context.Context, v shard.Version) {
 	var asking sync.WaitGroup
 	defer asking.Wait()
-	ask := func(down bool) {
-		for _, s := range p.offers.Without(v, down) {
+	ask := func(servers []*remote.Server) {
+		for _, s := range servers {
 			asking.Go(func() { _ = p.offers.Ask(ctx, s) }) // it has logged what was wrong
 		}
 	}
 	asking.Go(func() {
 		for wait := (backoff.Doubling{First: askFirst, Most: askAgain}); roster.Sleep(ctx, wait.Next(), nil) == nil; {
-			ask(false)
+			ask(p.offers.Without(v, false))
 		}
 	})
 	for roster.Sleep(ctx, backoff.Jitter(askAgain), nil) == nil {
-		ask(true)
+		if p.offers.Signed() {
+			ask(p.roster.Servers())
+		} else {
+			ask(p.offers.Without(v, true))
+		}
 	}
 }
 

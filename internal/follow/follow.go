@@ -14,6 +14,10 @@
 // before the context ended, and the record notes that before the next version is taken; after a
 // crash in between it is delivered again, from the disk.
 //
+// With a keeper of releases in the pool, the publisher says which versions there are: what it
+// withdraws is left at once, numbers begin again in a higher epoch alone, and once its release has
+// expired nothing new is delivered.
+//
 // One goroutine decides, and during a download leaves the record to it, so nothing here needs a
 // mutex. The lock of a second file, .shardcast-follow/lock, keeps other processes away.
 package follow

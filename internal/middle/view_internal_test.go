@@ -213,3 +213,23 @@ func TestAnOlderVersionThatOthersNeedComesAndStaysListed(t *testing.T) {
 	e, _ := v.next()
 	assert.Equal(t, entries(1)[0], e)
 }
+
+func TestAMiddleWithAKeyHoldsToWhatThePublisherLists(t *testing.T) {
+	// The publisher lists v2 and v5, of which v5 is at no upstream.
+	listed := entries(2, 5)
+	v := listing(view{
+		keep: 3, acceptRestart: true, signed: true, complete: true,
+		offers: entries(2), held: entries(2, 7), arriving: entries(8), listed: entries(9),
+		offered: func(e distfile.Entry) bool { return slices.ContainsFunc(listed, e.Same) },
+	})
+	assert.Equal(t, numbers(7), v.retired(), "though it is newer than all on offer")
+	assert.Equal(t, entries(8), v.abandoned())
+	assert.Equal(t, numbers(9), v.unlisted())
+	v.held = entries(5)
+	assert.Empty(t, v.retired(), "it is listed, although no upstream has it")
+
+	v.offers, v.offered = nil, func(distfile.Entry) bool { return false }
+	assert.Equal(t, numbers(5), v.retired(), "the publisher lists nothing")
+	v.signed = false
+	assert.Empty(t, v.retired(), "of upstreams that list nothing no word counts")
+}

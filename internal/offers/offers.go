@@ -25,6 +25,16 @@
 // not answer at the start. The addresses of a name are one upstream, which lists what half
 // of those list that answer, or more. The file count.go decides, see [Offers.Count].
 //
+// # Signing
+//
+// With a keeper of releases (see package trust) nothing is counted. A version exists if the newest
+// release lists it, whichever server sent that; a server's line says only that this server has the
+// number; and there is one manifest, by the digest in the release, from any server. Nothing that a
+// server lists or states by itself is used in its place. What differs stands in the two types of the
+// interface authority, and no other code asks which of them decides, but for the manifest and the
+// shards' names. Without a keeper a node that relays gets the text that most upstreams serve, see
+// [Offers.Release].
+//
 // # Following
 //
 // [Offers.Follow] asks each server again and again, independently of the others. Once it
