@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/reuse"
@@ -59,7 +60,7 @@ func (s Seed) recall(sources *reuse.Sources, of *tree.Tree, room *int) error {
 	case t != nil:
 		*room -= len(t.Files())
 		t.SharePaths(of)
-		sources.Version(m, t, reuse.Tree(s.Path, t))
+		sources.Version(m, slices.Values(t.Files()), reuse.Tree(s.Path, t))
 	case m.Files == nil:
 		sources.Version(m, nil, reuse.File(s.Path))
 	}

@@ -71,24 +71,29 @@ func link(draft *store.Draft, m shard.Manifest, known []held) {
 func (f *fetcher) sources(v shard.Version, m shard.Manifest, t *tree.Tree, known []held) *reuse.Sources {
 	sources := reuse.New(m, t, f.logger.With("version", v.String()))
 	for _, h := range known {
-		if files, err := h.files(); err == nil {
-			sources.Version(h.manifest, files, h)
-		}
+		sources.Version(h.manifest, h.files(), h)
 	}
 	return sources
 }
 
-// files returns the tree that h is, or nil if it is a file.
-func (h held) files() (*tree.Tree, error) {
-	if h.manifest.Files == nil {
-		return nil, nil //nolint:nilnil // it is a file
+// files yields the files of the version, up to the first that cannot be read: none of a file. No list
+// of them is in memory.
+func (h held) files() iter.Seq[tree.File] {
+	return func(yield func(tree.File) bool) {
+		if h.manifest.Files == nil {
+			return
+		}
+		text, err := h.store.Files(h.version)
+		if err != nil {
+			return // its bytes are fetched
+		}
+		defer text.Close()
+		for f, err := range tree.Lines(text) {
+			if err != nil || !yield(f) {
+				return
+			}
+		}
 	}
-	text, err := h.store.Files(h.version)
-	if err != nil {
-		return nil, err
-	}
-	t, err := tree.Parse(text, *h.manifest.Files)
-	return t, errors.Join(err, text.Close())
 }
 
 // Parts yields a part of each shard in its turn.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -68,7 +69,7 @@ func TestSourcesOfManyFilesTakeLittleMemory(t *testing.T) {
 	other.Digest, other.Shards = shard.Digest{3}, []shard.Digest{{4}}
 	before := inUse()
 	sources := reuse.New(m, laid, slog.New(slog.DiscardHandler))
-	sources.Version(other, laid, nowhere{})
+	sources.Version(other, slices.Values(laid.Files()), nowhere{})
 	known := inUse()
 	assert.Less(t, (known-before)/shard.MaxFiles, int64(40), "bytes for each file")
 	var meanwhile int64

@@ -112,19 +112,18 @@ func (s *Sources) find(c content) *place {
 	return &s.places[s.order[i]]
 }
 
-// Version adds what another version has, whose manifest is m and whose stream is in. It is
-// the tree t, unless that is nil.
-func (s *Sources) Version(m shard.Manifest, t *tree.Tree, in Stream) {
+// Version adds what another version has, whose manifest is m, whose stream is in, and whose files,
+// if it is a tree, are files. Nil files are none.
+func (s *Sources) Version(m shard.Manifest, files iter.Seq[tree.File], in Stream) {
 	s.found(content{m.Digest, m.Size}, place{in, 0})
 	for i := range m.Shards {
 		sh := m.Shard(i + 1)
 		s.found(content{sh.Digest, sh.Size}, place{in, sh.Offset})
 	}
-	if t == nil {
+	if files == nil {
 		return
 	}
-	for i := range t.Files() {
-		f := &t.Files()[i]
+	for f := range files {
 		s.found(content{f.Digest, f.Size}, place{in, f.Offset})
 	}
 }

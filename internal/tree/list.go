@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -101,25 +102,42 @@ func Parse(r io.Reader, want shard.Files) (*Tree, error) {
 
 // parseLines reads lines, of which there are at most count.
 func parseLines(r io.Reader, count int) ([]File, error) {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(make([]byte, 0, 4<<10), maxLine)
 	files := make([]File, 0, max(0, min(count, shard.MaxFiles)))
-	for lines.Scan() {
+	for f, err := range Lines(r) {
+		if err != nil {
+			return nil, err
+		}
 		if len(files) == count {
 			return nil, fmt.Errorf("%w: more than %d lines", ErrTree, count)
 		}
-		f, err := parseFile(lines.Bytes())
-		if err != nil {
-			return nil, fmt.Errorf("%w: line %d: %w", ErrTree, len(files)+1, err)
-		}
 		files = append(files, f)
 	}
-	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return nil, fmt.Errorf("%w: line %d is longer than %d bytes", ErrTree, len(files)+1, maxLine)
-	} else if err != nil {
-		return nil, fmt.Errorf("read list of files: %w", err)
-	}
 	return files, nil
+}
+
+// Lines yields the files of the text of a files.jsonl, which nothing vouches for: neither their order
+// nor anything else but the form of each is checked. An error ends it. It matches [ErrTree], or is that
+// of r.
+func Lines(r io.Reader) iter.Seq2[File, error] {
+	return func(yield func(File, error) bool) {
+		lines := bufio.NewScanner(r)
+		lines.Buffer(make([]byte, 0, 4<<10), maxLine)
+		number := 1
+		for ; lines.Scan(); number++ {
+			f, err := parseFile(lines.Bytes())
+			if err != nil {
+				err = fmt.Errorf("%w: line %d: %w", ErrTree, number, err)
+			}
+			if !yield(f, err) || err != nil {
+				return
+			}
+		}
+		if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+			yield(File{}, fmt.Errorf("%w: line %d is longer than %d bytes", ErrTree, number, maxLine))
+		} else if err != nil {
+			yield(File{}, fmt.Errorf("read list of files: %w", err))
+		}
+	}
 }
 
 // counter counts the bytes that are read.
