@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 
+	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/follow"
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -97,7 +98,10 @@ func (c *Client) Follow(ctx context.Context, opts FollowOptions) iter.Seq2[Resul
 			}
 			version := versionOf(got.Entry.Version, got.Manifest)
 			version.Shards, version.Signed = got.Entry.Count, c.pool.Signed()
-			more = yield(Result{Version: version, Path: got.Path, Progress: c.progressOf(got.Progress)}, nil)
+			more = yield(Result{
+				Version: version, Path: got.Path, Verified: c.client.Verified(client.Download{}),
+				Progress: c.progressOf(got.Progress),
+			}, nil)
 			return more
 		})
 		if err != nil && more {

@@ -39,6 +39,7 @@ type listing struct {
 	askErr   error                        // what it said
 	long     bool                         // its shards have names of five digits
 	release  released
+	said     []string // why it was distrusted, the last texts
 }
 
 func newListings() *listings {

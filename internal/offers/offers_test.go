@@ -46,6 +46,24 @@ func (p pipes) Accept() (net.Conn, error) {
 func (p pipes) Close() error   { return nil }
 func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
+// logbook is a log.
+type logbook struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (l *logbook) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *logbook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // sites are servers by their hosts, and the offers of them.
 type sites struct {
 	*offers.Offers
@@ -58,6 +76,7 @@ type sites struct {
 	tier  map[string]string            // of a host that is a relay
 	asked []string                     // hosts and paths
 
+	log       logbook
 	named     bool // answers name the release
 	unchanged int  // answers that a release is the known one
 }
@@ -85,9 +104,10 @@ func newSitesBy(t *testing.T, keeper *trust.Keeper, hosts ...string) *sites {
 		return ours, nil
 	}
 	client := remote.New(remote.Options{Timeout: time.Minute, Dial: dial, Connections: 10})
+	logger := slog.New(slog.NewTextHandler(&s.log, nil))
 	opts := roster.Options{
 		Attempts: 2, Waits: roster.Waits{FastAttempts: 2, FastWait: time.Second, SlowWait: time.Second},
-		Draw: func() float64 { return 0 }, Logger: slog.New(slog.DiscardHandler),
+		Draw: func() float64 { return 0 }, Logger: logger,
 	}
 	for _, host := range hosts {
 		opts.Upstreams = append(opts.Upstreams, &url.URL{Scheme: "http", Host: host})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/remote"
 	"github.com/shardcast/shardcast/internal/roster"
+	"github.com/shardcast/shardcast/internal/trust"
 )
 
 // A Want is one version as one fetch wants it: of the servers that have it, those that
@@ -75,13 +77,36 @@ func (w *Want) Refuse(ctx context.Context, s *remote.Server, err error) {
 	if !missing || w.offers.listings.has(s, w.Entry.Version) {
 		w.offers.opts.Roster.Blame(s, err)
 	}
-	if !missing {
+	distrusted := errors.Is(err, trust.ErrNotTrusted)
+	switch {
+	case distrusted:
+		w.offers.opts.Metrics.Failed(w.offers.opts.Roster.Number(s), metrics.Untrusted)
+	case !missing:
 		w.offers.opts.Metrics.Failed(w.offers.opts.Roster.Number(s), metrics.Wrong)
 	}
 	if w.refuse(s, err) && !missing {
-		w.offers.opts.Logger.Warn("upstream not asked again",
+		level := slog.LevelWarn
+		if distrusted && w.offers.said(s, err) {
+			level = slog.LevelDebug // in an earlier fetch
+		}
+		w.offers.opts.Logger.Log(ctx, level, "upstream not asked again",
 			"version", w.Entry.Version.String(), "upstream", s.Name, "err", err)
 	}
+}
+
+// mostSaid is how many errors of a server are remembered, so that each is said once.
+const mostSaid = 100
+
+// said reports whether err of s was said already, and notes that it is now.
+func (o *Offers) said(s *remote.Server, err error) (again bool) {
+	o.listings.update(s, func(l *listing) {
+		text := err.Error()
+		again = slices.Contains(l.said, text)
+		if !again {
+			l.said = append(slices.Clone(l.said[max(0, len(l.said)-mostSaid+1):]), text)
+		}
+	})
+	return again
 }
 
 // refuse notes why s is not asked again, and reports whether that is new.
