@@ -54,6 +54,9 @@ type authority interface {
 	heard(ctx context.Context, s *remote.Server, text []byte)
 	left(s *remote.Server)
 
+	// unheard takes the reason why the release of s has not come.
+	unheard(s *remote.Server, err error)
+
 	// stands returns how the release of s stands to the newest one, and why it is refused.
 	stands(s *remote.Server) (state string, refused error)
 
@@ -112,6 +115,8 @@ func (v votes) over(distfile.Entry) error { return nil }
 func (v votes) heard(context.Context, *remote.Server, []byte) {}
 
 func (v votes) left(*remote.Server) {}
+
+func (v votes) unheard(*remote.Server, error) {}
 
 func (v votes) stands(*remote.Server) (state string, refused error) { return "", nil }
 

@@ -56,6 +56,7 @@ func (o *Offers) askRelease(ctx context.Context, s *remote.Server, known listing
 	now, err := o.releaseOf(ctx, s, known.release)
 	if err != nil {
 		o.opts.Logger.Debug("release not received", "upstream", s.Name, "err", err)
+		o.authority.unheard(s, err)
 		return false
 	}
 	changed = now.digest != known.release.digest

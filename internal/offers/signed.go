@@ -195,6 +195,8 @@ func (s *signed) heard(ctx context.Context, server *remote.Server, text []byte) 
 	}
 }
 
+func (s *signed) unheard(server *remote.Server, err error) { s.keeper.Failed(server.Name, err) }
+
 func (s *signed) left(server *remote.Server) { s.keeper.Forget(server.Name) }
 
 func (s *signed) stands(server *remote.Server) (state string, refused error) {

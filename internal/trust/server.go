@@ -25,6 +25,7 @@ const (
 	StateOlder   State = "older"   // it offers an older one, so it lags, or replays it
 	StateNone    State = "none"    // it offers none, as nodes that know no releases
 	StateRefused State = "refused" // see [Server.Err]
+	StateUnknown State = "unknown" // it could not be received, see [Server.Err]
 )
 
 // Server is what one server has offered last.
@@ -32,7 +33,7 @@ type Server struct {
 	// Name is the server's, as in [Keeper.Offer].
 	Name string
 
-	// State is that of its release, and Err the reason why it is refused.
+	// State is that of its release, and Err the reason why it is refused or unknown.
 	State State
 	Err   error
 
@@ -72,6 +73,14 @@ func (k *Keeper) Servers() []Server {
 	return all
 }
 
+// Failed notes why the release of a server could not be received, unless it has offered one before,
+// or said that it has none: that stands.
+func (k *Keeper) Failed(server string, err error) {
+	if v, ok := k.lastOf(server); !ok || v.state == StateUnknown {
+		k.note(server, verdict{state: StateUnknown, err: err})
+	}
+}
+
 // Counts returns the numbers of offers.
 func (k *Keeper) Counts() Counts {
 	k.mu.Lock()
@@ -103,7 +112,7 @@ func (k *Keeper) note(server string, v verdict) {
 	k.count(v.state)
 	s, ok := k.standing[server]
 	if ok && s.last.state == v.state && s.last.digest == v.digest {
-		s.Offers++
+		s.Offers, s.Err = s.Offers+1, v.err
 		return
 	}
 	if !ok && len(k.standing) == maxServers {
@@ -123,7 +132,7 @@ func (k *Keeper) note(server string, v verdict) {
 		k.log.Info("release ignored: an older one than is known", "upstream", server,
 			"epoch", v.rank.epoch, "seq", v.rank.seq,
 			"newest_epoch", k.newest.Release.Epoch, "newest_seq", k.newest.Release.Seq)
-	case StateNewest, StateNone:
+	case StateNewest, StateNone, StateUnknown:
 	}
 }
 
@@ -138,6 +147,7 @@ func (k *Keeper) count(state State) {
 		k.counts.Refused++
 	case StateNone:
 		k.counts.None++
+	case StateUnknown:
 	}
 }
 
@@ -148,7 +158,9 @@ func (k *Keeper) reasons() string {
 		switch {
 		case len(said) == maxReasons:
 			return ": " + strings.Join(append(said, "and others"), "; ")
-		case s.State == StateRefused:
+		case s.State == StateUnknown && strings.HasPrefix(s.Err.Error(), s.Name):
+			said = append(said, s.Err.Error()) // it names the server itself
+		case s.State == StateRefused || s.State == StateUnknown:
 			said = append(said, fmt.Sprintf("%s: %v", s.Name, s.Err))
 		case s.State == StateNone:
 			said = append(said, s.Name+" offers none")

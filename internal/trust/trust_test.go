@@ -2,6 +2,7 @@ package trust_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -308,6 +309,22 @@ func TestServersWithoutAReleaseAreNamed(t *testing.T) {
 	assert.Equal(t, uint64(10), r.Counts().None)
 	r.Forget("http://0")
 	assert.Len(t, r.Servers(), 9)
+}
+
+func TestAServerWhoseReleaseDoesNotComeIsNamed(t *testing.T) {
+	key := newKey(t)
+	r := open(t, key)
+	for range 2 {
+		r.Failed("http://a", errors.New("not received within 30s"))
+	}
+	require.ErrorContains(t, r.Check(), ": http://a: not received within 30s")
+	assert.Equal(t, trust.StateUnknown, r.Servers()[0].State)
+	r.Failed("http://a", errors.New("http://a/release.txt: sent nothing for 30s"))
+	require.ErrorContains(t, r.Check(), ": http://a/release.txt: sent nothing for 30s")
+	assert.Equal(t, trust.Counts{}, r.Counts())
+	r.accepts(t, sign(t, key, list(1, 5)))
+	r.Failed("http://a", errors.New("not received within 30s"))
+	assert.Equal(t, trust.StateNewest, r.Servers()[0].State, "what it has offered stands")
 }
 
 func TestWhatServersOfferIsBounded(t *testing.T) {
