@@ -52,7 +52,7 @@ func New(st *store.Store, board *relay.Board) *Catalog {
 	if board == nil {
 		board = relay.NewBoard()
 	}
-	return &Catalog{store: st, board: board, manifests: manifests{read: make(map[shard.Version]manifest)}}
+	return &Catalog{store: st, board: board, manifests: manifests{read: make(map[described]manifest)}}
 }
 
 // HasDirectory reports whether there is a data directory. Without one only [Catalog.Find]
@@ -117,7 +117,7 @@ func (c *Catalog) held(v shard.Version) (*Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := c.manifests.of(v, f)
+	m, err := c.manifests.of(described{version: v}, f)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -317,11 +317,14 @@ func (s *Shard) ReadAt(p []byte, offset int64) (int, error) { return s.reader.Re
 // Close gives back what [Catalog.Shard] has opened.
 func (s *Shard) Close() error { return s.close() }
 
-// manifests are those of held versions that were read last.
+// manifests are those of held versions and deltas that were read last.
 type manifests struct {
 	mu   sync.Mutex // guards read, and is held while a manifest is read
-	read map[shard.Version]manifest
+	read map[described]manifest
 }
+
+// described is a version that a manifest describes, or with a base the delta of it.
+type described struct{ version, base shard.Version }
 
 // manifest is one that was read.
 type manifest struct {
@@ -334,21 +337,22 @@ type manifest struct {
 // bytes, the largest possible ones 2 MiB of them.
 const maxManifests = 16
 
-// of returns the manifest in f, that of version v, from memory if the file is the same.
-func (ms *manifests) of(v shard.Version, f *os.File) (manifest, error) {
+// of returns the manifest in f, that of what, from memory if the file is the same. That of a delta is
+// read as if it were a version's.
+func (ms *manifests) of(what described, f *os.File) (manifest, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return manifest{}, err
 	}
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	if m, ok := ms.read[v]; ok && isSame(m.file, info) {
+	if m, ok := ms.read[what]; ok && isSame(m.file, info) {
 		return m, nil
 	}
 	text := sha256.New()
 	content, err := shard.ParseManifest(io.TeeReader(f, text))
 	if err != nil {
-		return manifest{}, fmt.Errorf("%s: %w", v, err)
+		return manifest{}, fmt.Errorf("%s: %w", what.version, err)
 	}
 	for other := range ms.read {
 		if len(ms.read) < maxManifests {
@@ -357,7 +361,7 @@ func (ms *manifests) of(v shard.Version, f *os.File) (manifest, error) {
 		delete(ms.read, other)
 	}
 	m := manifest{content: content, file: info, tag: shard.Digest(text.Sum(nil))}
-	ms.read[v] = m
+	ms.read[what] = m
 	return m, nil
 }
 

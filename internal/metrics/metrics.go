@@ -46,6 +46,8 @@ const (
 	Stream
 	Have
 	Shard
+	DeltaManifest
+	Delta // a shard of one
 	Probe
 	Health
 	Ready
@@ -59,7 +61,8 @@ const (
 // kindNames are the values of the label kind.
 var kindNames = [kinds]string{
 	Other: "other", Distribution: "distribution", Release: "release", Manifest: "manifest",
-	Sums: "sums", Files: "files", Stream: "stream", Have: "have", Shard: "shard", Probe: "probe",
+	Sums: "sums", Files: "files", Stream: "stream", Have: "have", Shard: "shard",
+	DeltaManifest: "delta_manifest", Delta: "delta", Probe: "probe",
 	Health: "healthz", Ready: "readyz", Scrape: "metrics", Peers: "peers", Status: "status",
 }
 
@@ -288,7 +291,7 @@ func (m *Metrics) Traffic() Traffic {
 	if m == nil {
 		return Traffic{}
 	}
-	t := Traffic{Sent: count(m.sent[Shard])}
+	t := Traffic{Sent: count(m.sent[Shard]) + count(m.sent[Delta])}
 	if m.fromPeers != nil {
 		t.FromPeers = count(m.fromPeers)
 	}

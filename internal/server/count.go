@@ -24,6 +24,7 @@ var metricKinds = [kinds]metrics.Kind{
 	kindOther: metrics.Other, kindDistribution: metrics.Distribution, kindManifest: metrics.Manifest,
 	kindRelease: metrics.Release, kindSums: metrics.Sums, kindFiles: metrics.Files, kindStream: metrics.Stream,
 	kindHave: metrics.Have, kindShard: metrics.Shard, kindProbe: metrics.Probe,
+	kindDelta: metrics.DeltaManifest, kindDeltaShard: metrics.Delta,
 	kindHealth: metrics.Health, kindReady: metrics.Ready, kindMetrics: metrics.Scrape, kindPeers: metrics.Peers,
 	kindStatus: metrics.Status,
 }
@@ -94,7 +95,7 @@ func (c *counted) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 func (c *counted) WriteHeader(status int) {
 	if c.status == 0 {
 		c.status = status
-		if c.target.kind == kindShard && c.request.Method == http.MethodGet && status < http.StatusMultipleChoices {
+		if c.target.kind.isShard() && c.request.Method == http.MethodGet && status < http.StatusMultipleChoices {
 			c.reader = c.by.readers.Begin(c.request.RemoteAddr, c.target.asker.reader.Name, c.target.version)
 			c.peer = c.by.swarms && c.request.Header.Get(wire.SwarmHeader) == swarm.AsPeer
 		}

@@ -63,6 +63,8 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 		endpoints[kindManifest] = files.manifest
 		endpoints[kindSums] = files.sums
 		endpoints[kindFiles] = files.list
+		endpoints[kindDelta] = files.delta
+		endpoints[kindDeltaShard] = stays(limit(h.gate, files.deltaShard))
 		endpoints[kindStream] = stays(limit(h.gate, files.stream))
 		endpoints[kindReady] = health.readiness
 		endpoints[kindProbe] = stays(limit(h.gate, newProbe()))
@@ -139,6 +141,8 @@ const (
 	kindStream
 	kindHave
 	kindShard
+	kindDelta
+	kindDeltaShard
 	kindProbe
 	kindHealth
 	kindReady
@@ -148,6 +152,9 @@ const (
 
 	kinds // the number of kinds
 )
+
+// isShard reports whether a request is for a shard, of a version or a delta.
+func (k kind) isShard() bool { return k == kindShard || k == kindDeltaShard }
 
 // names are the kinds of files that are no version's.
 var names = map[string]kind{
@@ -168,6 +175,7 @@ type target struct {
 	dialect Dialect
 	ours    bool             // the path names no dialect
 	version shard.Version    // or zero for the newest
+	base    shard.Version    // of a delta
 	number  int              // of the shard
 	buckets []*bucket.Bucket // from which the answer is taken, of a shard or probe
 	asker   asker
@@ -232,10 +240,28 @@ func (h routing) target(path string) target {
 		t.kind = kindShard
 		return t
 	}
+	if delta, of, nested := strings.Cut(file, "/"); nested {
+		t.delta(delta, of)
+		return t
+	}
 	if t.kind = versionNames[file]; t.kind == kindStream && !t.ours {
 		t.kind = kindOther
 	}
 	return t
+}
+
+// delta reads the rest of a path: the directory of a delta, and a file in it. The Python package's view has none.
+func (t *target) delta(directory, file string) {
+	base, err := shard.ParseDeltaName(directory)
+	if err != nil || !t.ours {
+		return
+	}
+	t.base = base
+	if file == shard.ManifestName {
+		t.kind = kindDelta
+	} else if number, err := shard.ParseFileName(file); err == nil {
+		t.kind, t.number = kindDeltaShard, number
+	}
 }
 
 // reading admits requests that only read.

@@ -20,7 +20,7 @@ func limit(g *slots.Gate, next endpoint) endpoint {
 		if r.Method != http.MethodGet {
 			return next(w, r, t)
 		}
-		a, err := g.Enter(r.Context(), readerOf(r), t.kind == kindShard)
+		a, err := g.Enter(r.Context(), readerOf(r), t.kind.isShard())
 		if err != nil {
 			return err
 		}

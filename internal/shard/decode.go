@@ -101,6 +101,19 @@ type digests []Digest
 // decode reads an array of digests, or null. It stops when there are more than [MaxShards].
 func (to *digests) decode(d *json.Decoder) error {
 	*to = nil
+	return decodeArray(d, func() error {
+		if len(*to) == MaxShards {
+			return fmt.Errorf("more than %d", MaxShards)
+		}
+		var digest Digest
+		err := d.Decode(&digest)
+		*to = append(*to, digest)
+		return err
+	})
+}
+
+// decodeArray reads an array, or null: it calls decode for each element.
+func decodeArray(d *json.Decoder, decode func() error) error {
 	t, err := d.Token()
 	if err != nil || t == nil {
 		return err
@@ -109,14 +122,9 @@ func (to *digests) decode(d *json.Decoder) error {
 		return fmt.Errorf("%.80q in place of an array", fmt.Sprint(t))
 	}
 	for d.More() {
-		if len(*to) == MaxShards {
-			return fmt.Errorf("more than %d", MaxShards)
-		}
-		var digest Digest
-		if err := d.Decode(&digest); err != nil {
+		if err := decode(); err != nil {
 			return err
 		}
-		*to = append(*to, digest)
 	}
 	_, err = d.Token()
 	return err

@@ -8,6 +8,7 @@
 //
 //	version = "v" number                 number without leading zeros, from 1, at most 18 digits
 //	shard   = "shard_" digits ".bin"     the shard's number, padded to three digits
+//	delta   = "from_" version            by its base, see [Delta]
 //
 // A manifest is a JSON object (RFC 8259); times are RFC 3339, digests are
 // SHA-256 (FIPS 180-4) in lower-case hex, but for blake3, which may be missing:
@@ -21,6 +22,11 @@
 //	  "blake3": "<BLAKE3 of the whole file>",
 //	  "shards": ["<digest of shard 1>", "<digest of shard 2>", "<digest of shard 3>"]
 //	}
+//
+// It may also have labels, the description of a tree's [Files], and deltas:
+//
+//	"deltas": [{"base": "v1", "base_digest": "<digest of v1>", "size": 812345,
+//	            "manifest": "<digest of the text of from_v1/manifest.json>"}]
 //
 // [ParseManifest] skips members that are not named here, so that later writers may add
 // some.

@@ -58,6 +58,9 @@ type Manifest struct {
 	// Files describes the list of files of a version that is a tree, also of one without
 	// files. Nil means that the version is a file.
 	Files *Files `json:"files,omitempty"`
+
+	// Deltas are those by which the version can be made from others. Nil means none.
+	Deltas []Delta `json:"deltas,omitempty"`
 }
 
 // FilesName is the name of the file with the list of a tree's files, see package tree.
@@ -137,7 +140,8 @@ func (m Manifest) Same(other Manifest) bool {
 	return m.Name == other.Name && m.Date.Equal(other.Date) && m.Size == other.Size &&
 		m.ShardSize == other.ShardSize && m.Digest == other.Digest && m.BLAKE3 == other.BLAKE3 &&
 		slices.Equal(m.Shards, other.Shards) && maps.Equal(m.Labels, other.Labels) &&
-		(m.Files == nil) == (other.Files == nil) && (m.Files == nil || *m.Files == *other.Files)
+		(m.Files == nil) == (other.Files == nil) && (m.Files == nil || *m.Files == *other.Files) &&
+		slices.Equal(m.Deltas, other.Deltas)
 }
 
 // Shard is one contiguous byte range of a version.
@@ -160,25 +164,35 @@ type Shard struct {
 // for those of r.
 func ParseManifest(r io.Reader) (Manifest, error) {
 	var m Manifest
-	from := &source{r: r, left: maxManifestSize}
-	err := decodeObject(json.NewDecoder(from), map[string]any{
+	err := parseObject(r, map[string]any{
 		"name": &m.Name, "date": &m.Date, "size": &m.Size, "shard_size": &m.ShardSize, "digest": &m.Digest,
 		"blake3": &m.BLAKE3, "shards": (*digests)(&m.Shards), "labels": (*labels)(&m.Labels), "files": &m.Files,
+		"deltas": (*deltas)(&m.Deltas),
 	})
-	switch {
-	case from.err != nil:
-		return Manifest{}, fmt.Errorf("read manifest: %w", from.err)
-	case from.left < 0:
-		return Manifest{}, fmt.Errorf("%w: longer than %d bytes", ErrManifest, maxManifestSize)
-	case errors.Is(err, io.EOF):
-		return Manifest{}, fmt.Errorf("%w: it ends in the middle", ErrManifest)
-	case err != nil:
-		return Manifest{}, fmt.Errorf("%w: %w", ErrManifest, err)
+	if err != nil {
+		return Manifest{}, err
 	}
 	if err := m.Validate(); err != nil {
 		return Manifest{}, err
 	}
 	return m, nil
+}
+
+// parseObject reads a manifest of at most 8 MiB into places, see [decodeObject].
+func parseObject(r io.Reader, places map[string]any) error {
+	from := &source{r: r, left: maxManifestSize}
+	err := decodeObject(json.NewDecoder(from), places)
+	switch {
+	case from.err != nil:
+		return fmt.Errorf("read manifest: %w", from.err)
+	case from.left < 0:
+		return fmt.Errorf("%w: longer than %d bytes", ErrManifest, maxManifestSize)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("%w: it ends in the middle", ErrManifest)
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrManifest, err)
+	}
+	return nil
 }
 
 // Encode writes the manifest in the form that [ParseManifest] reads back as an equal one.
@@ -221,7 +235,7 @@ func (m Manifest) Validate() error {
 		len(m.Shards) == 1 && m.Shards[0] != m.Digest:
 		err = fmt.Errorf("the file's digest %s is not that of its shards", m.Digest)
 	}
-	if err = cmp.Or(err, CheckLabels(m.Labels), m.Files.validate()); err != nil {
+	if err = cmp.Or(err, CheckLabels(m.Labels), m.Files.validate(), deltas(m.Deltas).validate(m.Size)); err != nil {
 		return fmt.Errorf("%w: %w", ErrManifest, err)
 	}
 	return nil

@@ -486,6 +486,8 @@ func FuzzParseManifest(f *testing.F) {
 		{"more": `{"size": 1}`},
 		{"Size": "15"},
 		{"digest": "null"},
+		{"deltas": `[{"base": "v1", "base_digest": "` + shard.EmptyDigest().String() + `", "size": 1,
+			"manifest": "` + shard.EmptyDigest().String() + `"}]`},
 	} {
 		f.Add([]byte(text(replace)))
 	}

@@ -9,6 +9,24 @@ import (
 // ManifestName is the name of the file with a version's manifest.
 const ManifestName = "manifest.json"
 
+// deltaPrefix begins the name of a delta's directory.
+const deltaPrefix = "from_"
+
+// DeltaName returns the name of the directory, in that of a version, of the delta from base:
+// "from_v1" for v1.
+func DeltaName(base Version) string { return deltaPrefix + base.String() }
+
+// ParseDeltaName returns the base in the name of a delta's directory.
+func ParseDeltaName(name string) (base Version, err error) {
+	if number, ok := strings.CutPrefix(name, deltaPrefix); ok {
+		base, err = ParseVersion(number)
+	}
+	if err != nil || base == 0 {
+		return 0, fmt.Errorf("%.40q is not the name of a delta: want from_v1 and so on", name)
+	}
+	return base, nil
+}
+
 // SumsName is the name of the file with the text of [SHA256SUMS].
 const SumsName = "SHA256SUMS"
 

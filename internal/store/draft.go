@@ -11,11 +11,12 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// A Draft is a version that is not whole yet. It survives a restart, after which its bytes
-// must be verified before they are used.
+// A Draft is a version that is not whole yet, or a delta of one. It survives a restart, after
+// which its bytes must be verified before they are used.
 type Draft struct {
 	store   *Store
 	version shard.Version
+	base    shard.Version // of a delta, or 0
 }
 
 // Draft returns the draft of v, with the files that an earlier process has put there.
@@ -67,7 +68,7 @@ func (d *Draft) Read(number int) (*os.File, error) { return d.ReadFile(shard.Fil
 func (d *Draft) ReadFile(name string) (*os.File, error) {
 	f, err := d.store.openRegular(path.Join(d.path(), name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return d.store.open(d.version, name)
+		return d.store.open(d.version, path.Join(d.within(), name))
 	}
 	return f, err
 }
@@ -155,6 +156,24 @@ func (d *Draft) finish(m shard.Manifest) error {
 	for i := range m.Shards {
 		wanted[shard.FileName(i+1)] = true
 	}
+	for _, line := range m.Deltas {
+		whole, err := (&Draft{store: d.store, version: d.version, base: line.Base}).finishDelta(line)
+		if err != nil {
+			return err
+		}
+		if whole { // a middle may have none of it, or a part
+			wanted[shard.DeltaName(line.Base)] = true
+		}
+	}
+	if err := d.keep(wanted); err != nil {
+		return err
+	}
+	return disk.SyncDir(d.store.root, d.path())
+}
+
+// keep removes all files of the draft but those that are wanted, and returns an error if one of these is
+// missing.
+func (d *Draft) keep(wanted map[string]bool) error {
 	files, err := fs.ReadDir(d.store.root.FS(), d.path())
 	if err != nil {
 		return err
@@ -169,11 +188,19 @@ func (d *Draft) finish(m shard.Manifest) error {
 		return err
 	}
 	for name := range wanted {
-		return fmt.Errorf("publish %s: %s is missing", d.version, name)
+		return fmt.Errorf("publish %s: %s is missing", d.version, path.Join(d.within(), name))
 	}
-	return disk.SyncDir(d.store.root, d.path())
+	return nil
 }
 
 func (d *Draft) path() string {
-	return path.Join(drafts, d.version.String())
+	return path.Join(drafts, d.version.String(), d.within())
+}
+
+// within is the directory of a delta in that of its version, and empty for a version.
+func (d *Draft) within() string {
+	if d.base == 0 {
+		return ""
+	}
+	return shard.DeltaName(d.base)
 }

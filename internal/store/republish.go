@@ -8,13 +8,14 @@ import (
 	"path"
 	"slices"
 
+	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
 // Republish puts the version v on offer once more, under the next number, which it returns:
-// with the bytes of its manifest, and by hard links where the file system has them, else by
-// copies. The error matches [shard.ErrNoVersion] if v is not on offer.
+// with the bytes of its manifest, and so with its deltas, and by hard links where the file system has
+// them, else by copies. The error matches [shard.ErrNoVersion] if v is not on offer.
 func (w *Writer) Republish(v shard.Version) (shard.Version, error) {
 	held, err := w.listed()
 	if err != nil {
@@ -71,8 +72,7 @@ func (d *Draft) fill(v shard.Version, m shard.Manifest) error {
 		names = append(names, shard.FileName(number+1))
 	}
 	for i, name := range names {
-		from := path.Join(v.String(), name)
-		if d.store.root.Link(from, path.Join(d.path(), name)) == nil {
+		if d.link(v, name) {
 			continue
 		}
 		if i == len(names)-len(m.Shards) {
@@ -80,11 +80,44 @@ func (d *Draft) fill(v shard.Version, m shard.Manifest) error {
 				return err
 			}
 		}
-		if err := d.copyFile(name, from); err != nil {
+		if err := d.copyFile(name, path.Join(v.String(), name)); err != nil {
+			return err
+		}
+	}
+	for _, delta := range m.Deltas {
+		if err := d.fillDelta(v, delta.Base); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// fillDelta puts the delta of v from base into the draft. A directory of a middle may lack it.
+func (d *Draft) fillDelta(v, base shard.Version) error {
+	name := shard.DeltaName(base)
+	files, err := fs.ReadDir(d.store.root.FS(), path.Join(v.String(), name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		_, err = d.Delta(base)
+	}
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if name := path.Join(name, f.Name()); !d.link(v, name) {
+			if err := d.copyFile(name, path.Join(v.String(), name)); err != nil {
+				return err
+			}
+		}
+	}
+	return disk.SyncDir(d.store.root, path.Join(d.path(), name))
+}
+
+// link makes the file name of v that of the draft, too, and reports whether it could.
+func (d *Draft) link(v shard.Version, name string) bool {
+	return d.store.root.Link(path.Join(v.String(), name), path.Join(d.path(), name)) == nil
 }
 
 // copyFile copies the file from to the file name of the draft.

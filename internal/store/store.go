@@ -6,6 +6,7 @@
 //	v1/manifest.json       see package shard
 //	v1/SHA256SUMS          the digests of the shards, for sha256sum -c
 //	v1/shard_001.bin
+//	v2/from_v1/            a delta, with a manifest.json and shards of its own, see [shard.DeltaManifest]
 //	.shardcast/            private, never served
 //	    ROLE.lock          held by the one server of the directory, for as long as it runs
 //	    write.lock         held by the process that publishes or retires

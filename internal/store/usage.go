@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"io/fs"
+	"path"
 	"slices"
 
 	"github.com/shardcast/shardcast/internal/disk"
@@ -65,16 +66,18 @@ func (s *Store) Usage() (Usage, error) {
 	return all, err
 }
 
-// measure counts the shards in the directory name, and the disk space of all files there and
-// below, of one with n names an n-th. Files that vanish meanwhile do not count.
+// measure counts the shards of versions in the directory name and below, and the disk space of all
+// files there, of one with n names an n-th. Files that vanish meanwhile do not count.
 func (s *Store) measure(name string) (Usage, error) {
 	var u Usage
-	err := fs.WalkDir(s.root.FS(), name, func(_ string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(s.root.FS(), name, func(file string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			var info fs.FileInfo
 			if info, err = d.Info(); err == nil {
 				u.Bytes += disk.Allocated(info) / int64(disk.Links(info))
-				if _, bad := shard.ParseFileName(d.Name()); bad == nil {
+				_, bad := shard.ParseFileName(d.Name())
+				_, ofDelta := shard.ParseDeltaName(path.Base(path.Dir(file)))
+				if bad == nil && ofDelta != nil {
 					u.Shards++
 				}
 			}
