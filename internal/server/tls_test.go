@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -18,7 +19,9 @@ import (
 
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/credential"
+	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
+	"github.com/shardcast/shardcast/internal/swarm"
 )
 
 // certified returns the files of a certificate that its own key has signed.
@@ -49,6 +52,29 @@ func speaking(t *testing.T) *server.TLS {
 func trusting(ctx context.Context, dialer *net.Dialer, addr string) (net.Conn, error) {
 	over := tls.Dialer{NetDialer: dialer, Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // of a test
 	return over.DialContext(ctx, "tcp", addr)
+}
+
+// An upstream lists a node only by the key that the node has.
+func TestOnlyANodeWithItsKeyIsReached(t *testing.T) {
+	identity, err := credential.NewIdentity()
+	require.NoError(t, err)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- server.ServeBoard(ctx, ln, server.Options{
+			Catalog: catalog.New(nil, relay.NewBoard()), Logger: slog.New(slog.DiscardHandler),
+			Nodes: &server.Nodes{Listener: ln, Certificate: identity, Tickets: swarm.NewTickets()},
+		})
+	}()
+	at := netip.MustParseAddrPort(ln.Addr().String())
+	key := swarm.Key(credential.KeyDigest(identity.Leaf))
+	require.NoError(t, server.Reach(t.Context(), swarm.Peer{At: at, Key: key}))
+	require.ErrorContains(t, server.Reach(t.Context(), swarm.Peer{At: at, Key: swarm.Key{1}}), "another key")
+	require.Error(t, server.Reach(t.Context(), swarm.Peer{At: at}), "it speaks no plain HTTP")
+	cancel()
+	require.NoError(t, <-ended)
 }
 
 func TestTLSIs13AndHTTP1Alone(t *testing.T) {

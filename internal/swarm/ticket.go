@@ -116,18 +116,23 @@ func (t *Tickets) Check(ticket string, node Key) error {
 		return ErrTicket
 	}
 	text := ticketText(node, expires)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, signers := range t.signers {
-		for _, s := range signers {
-			since := time.Since(s.at)
-			if since < wire.TicketFor && s.clock.Add(since).Unix() <= expires &&
-				ed25519.Verify(s.public[:], text, signature) {
-				return nil
-			}
+	for _, s := range t.all() {
+		since := time.Since(s.at)
+		if since < wire.TicketFor && s.clock.Add(since).Unix() <= expires &&
+			ed25519.Verify(s.public[:], text, signature) {
+			return nil
 		}
 	}
 	return ErrTicket
+}
+
+func (t *Tickets) all() (all []signer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, signers := range t.signers {
+		all = append(all, signers...)
+	}
+	return all
 }
 
 // parseTicket reads a ticket, in the one form that [Issuer.Issue] gives it.

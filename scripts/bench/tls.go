@@ -59,9 +59,9 @@ func (b *bench) tlsPart(ctx context.Context) error {
 		n.over = over
 	}
 	tools = append(tools, reading("nginx, TLS", Other, l, n))
+	title := "10 concurrent downloads over TLS 1.3 of shards of %s, for %s"
 	return b.table(ctx, &Table{
-		Name: "tls-10", Key: CPURate,
-		Title: fmt.Sprintf("10 concurrent downloads over TLS 1.3 of shards of %s, for %s", b.flags.shardSize.String(), l.span),
+		Name: "tls-10", Key: CPURate, Title: fmt.Sprintf(title, b.flags.shardSize.String(), l.span),
 	}, tools)
 }
 
@@ -99,8 +99,8 @@ func (b *bench) nginxTLS(ctx context.Context, v version, files pemFiles) (*serve
 	if err != nil {
 		return nil, err
 	}
-	s, err := b.nginx(ctx, "ssl_protocols TLSv1.3;", fmt.Sprintf(
-		"listen %s ssl; ssl_certificate %s; ssl_certificate_key %s; %s", address, files.cert, files.key, static(v.data)))
+	block := fmt.Sprintf("listen %s ssl; ssl_certificate %s; ssl_certificate_key %s; ", address, files.cert, files.key)
+	s, err := b.nginx(ctx, "ssl_protocols TLSv1.3;", block+static(v.data))
 	if err != nil {
 		return nil, err
 	}
