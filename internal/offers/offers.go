@@ -374,9 +374,6 @@ func (o *Offers) distribution(ctx context.Context, s *remote.Server, q question)
 	req := remote.Request{Path: []string{distfile.FileName}}
 	if q.wait > 0 {
 		req.Header, req.Hold = q.header(), q.wait
-		if o.opts.Releases { // the answer is held while the server has the one that is known
-			req.Header[wire.ReleaseHeader] = o.listings.of(s).release.known()
-		}
 		var h *remote.Held
 		ctx, h = remote.WatchHeld(ctx, q.wait, o.opts.Timeout)
 		defer func() { r.held, err = h.Ended(err) }()

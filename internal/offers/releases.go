@@ -14,7 +14,6 @@ import (
 	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/remote"
 	"github.com/shardcast/shardcast/internal/shard"
-	"github.com/shardcast/shardcast/internal/wire"
 )
 
 // noReleaseFor is how long a server that has no release, and names none in its answers, is
@@ -27,14 +26,6 @@ type released struct {
 	digest shard.Digest // of the text, or zero
 	etag   string       // or empty
 	asked  time.Time    // when the server was asked last, and answered
-}
-
-// known is the digest of the text as a question states it.
-func (r released) known() string {
-	if r.text == nil {
-		return wire.NoRelease
-	}
-	return r.digest.String()
 }
 
 // isDue reports whether the server of l is to be asked for its release after the answer r.

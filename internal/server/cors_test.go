@@ -40,7 +40,7 @@ func TestPageMaySendTheHeadersThatWeUnderstand(t *testing.T) {
 		assert.Empty(t, got.body)
 		assert.Equal(t, "*", got.header.Get("Access-Control-Allow-Origin"))
 		assert.Equal(t, "GET, HEAD", got.header.Get("Access-Control-Allow-Methods"))
-		assert.Equal(t, "Range, If-None-Match, Prefer, Authorization, Shardcast-Release",
+		assert.Equal(t, "Range, If-None-Match, Prefer, Authorization",
 			got.header.Get("Access-Control-Allow-Headers"))
 		assert.Equal(t, "86400", got.header.Get("Access-Control-Max-Age"))
 	}

@@ -54,15 +54,26 @@ func ParseDialect(name string) (Dialect, error) {
 // probes reports whether clients of the dialect expect data1.bin.
 func (d Dialect) probes() bool { return d == Dialect02 || d == Dialect03 }
 
-// offer returns the distribution in the dialect, beside the release. The release comes after it,
-// as at a publication, so that no release is older than the list beside it.
-func (d Dialect) offer(c *catalog.Catalog) (offer, error) {
+// alone returns the distribution in the dialect, as the Python package has it.
+func (d Dialect) alone(c *catalog.Catalog) (offer, error) {
 	text, err := d.text(c)
+	return offer{text: text, tag: shard.Digest(sha256.Sum256(text)).String()}, err
+}
+
+// besideRelease returns the distribution in the dialect, beside the release. Where there is one,
+// its digest is part of the entity tag, so that a client, and a cache on the way, that has the one
+// text with an earlier release gets it anew. The release comes after the text, as at a publication,
+// so that no release is older than the list beside it.
+func (d Dialect) besideRelease(c *catalog.Catalog) (offer, error) {
+	o, err := d.alone(c)
 	if err != nil {
 		return offer{}, err
 	}
 	beside, err := releaseOffer(c)
-	return offer{text: text, digest: sha256.Sum256(text), release: beside.release}, err
+	if beside.tag != "" {
+		o.tag, o.release = o.tag+"-"+beside.tag, beside.release
+	}
+	return o, err
 }
 
 // text returns the distribution in the dialect. A Python dialect omits versions without a

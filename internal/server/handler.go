@@ -40,7 +40,7 @@ type handler struct {
 // is nil.
 func newHandler(opts Options, over <-chan struct{}) *handler {
 	c := opts.Catalog
-	h := &handler{gate: slots.NewGate(opts.Limits), listings: newListings(c, over, opts.Logger)}
+	h := &handler{gate: slots.NewGate(opts.Limits), listings: newListings(opts, over)}
 	files := files{catalog: c, withdrawn: opts.Withdrawn, keep: immutable}
 	if opts.Tokens != nil || opts.TLS.isMutual() {
 		files.keep = immutableHere
@@ -367,9 +367,18 @@ func serveText(w http.ResponseWriter, r *http.Request, contentType string, text 
 // serve sends content under its digest as a strong entity tag (RFC 9110, section 8.8.3), or
 // under none if the digest is zero.
 func serve(w http.ResponseWriter, r *http.Request, contentType string, digest shard.Digest, content io.ReadSeeker) {
-	header := w.Header()
+	tag := ""
 	if digest != (shard.Digest{}) {
-		header.Set("ETag", `"`+digest.String()+`"`)
+		tag = digest.String()
+	}
+	serveTagged(w, r, contentType, tag, content)
+}
+
+// serveTagged sends content under a strong entity tag, or under none if that is empty.
+func serveTagged(w http.ResponseWriter, r *http.Request, contentType, tag string, content io.ReadSeeker) {
+	header := w.Header()
+	if tag != "" {
+		header.Set("ETag", `"`+tag+`"`)
 	}
 	header.Set("Content-Type", contentType)
 	http.ServeContent(w, r, "", time.Time{}, content)

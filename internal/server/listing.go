@@ -21,72 +21,59 @@ import (
 
 // listings are the endpoints of distribution.txt and release.txt.
 type listings struct {
-	dialects []*listing // of distribution.txt, by dialect
+	root     *listing   // of distribution.txt, where the path names no dialect
+	dialects []*listing // where it names one, by dialect
 	release  *listing
 	over     <-chan struct{}
 	logger   *slog.Logger
 }
 
-func newListings(c *catalog.Catalog, over <-chan struct{}, logger *slog.Logger) *listings {
-	l := &listings{over: over, logger: logger, release: newListing(releaseOffer, c, over)}
+func newListings(opts Options, over <-chan struct{}) *listings {
+	l := &listings{
+		root: newListing(opts.Dialect.besideRelease, opts.Catalog, over), over: over, logger: opts.Logger,
+		release: newListing(releaseOffer, opts.Catalog, over),
+	}
 	for d := range dialects {
-		l.dialects = append(l.dialects, newListing(d.offer, c, over))
+		l.dialects = append(l.dialects, newListing(d.alone, opts.Catalog, over))
 	}
 	return l
 }
 
-// distribution answers with the listing of a dialect. An answer that is held also ends when
-// release.txt changes, but for paths that name a dialect, where there is none.
+// distribution answers with the distribution.
 func (ls *listings) distribution(w http.ResponseWriter, r *http.Request, t target) error {
-	l := ls.dialects[t.dialect]
-	have := known{tags: r.Header.Get("If-None-Match")}
 	if t.ours {
-		o, err := l.recent()
-		if err != nil {
-			return err
-		}
-		have.release = knownRelease(r.Header.Get(wire.ReleaseHeader), o.release)
+		return ls.answer(w, r, ls.root)
 	}
-	return ls.answer(w, r, t, l, have)
+	return ls.answer(w, r, ls.dialects[t.dialect])
 }
 
-// knownRelease returns the digest that the field of a request states, or the one that is
-// assumed of a request that states none.
-func knownRelease(field string, assumed shard.Digest) *shard.Digest {
-	if digest, err := shard.ParseDigest(field); err == nil {
-		assumed = digest
-	} else if field == wire.NoRelease {
-		assumed = shard.Digest{}
-	}
-	return &assumed
-}
-
-// signed answers with release.txt.
+// signed answers with release.txt, which is missing where the path names a dialect.
 func (ls *listings) signed(w http.ResponseWriter, r *http.Request, t target) error {
 	if !t.ours {
 		return fs.ErrNotExist
 	}
-	return ls.answer(w, r, t, ls.release, known{tags: r.Header.Get("If-None-Match")})
+	return ls.answer(w, r, ls.release)
 }
 
 // answer answers with l: now or, where the client prefers that, when it has news for the
 // client (RFC 7240, section 4.3). An answer without need to wait also states that the server
 // would have waited.
-func (ls *listings) answer(w http.ResponseWriter, r *http.Request, t target, l *listing, have known) error {
+func (ls *listings) answer(w http.ResponseWriter, r *http.Request, l *listing) error {
 	patience, ok := ls.mayHold(r)
 	if !ok {
 		o, err := l.look()
 		if err == nil {
-			err = o.send(w, r, t)
+			err = o.send(w, r)
 		}
 		return err
 	}
+	known := r.Header.Get("If-None-Match")
 	if patience == 0 {
-		have.tags = ""
+		known = ""
 	}
 	// A client that has gone gets an answer, too, for it may only have closed its side of the
 	// connection, and would take no answer for an empty one.
-	o, err := l.await(r.Context(), have, patience, func() {
+	o, err := l.await(r.Context(), known, patience, func() {
 		ls.logger.Debug("request held", "path", r.URL.Path, "client", r.RemoteAddr, "wait", patience)
 	})
 	if err != nil {
@@ -96,7 +83,7 @@ func (ls *listings) answer(w http.ResponseWriter, r *http.Request, t target, l *
 	if isClosed(ls.over) {
 		w.Header().Set("Connection", "close")
 	}
-	return o.send(w, r, t)
+	return o.send(w, r)
 }
 
 // mayHold returns how long the client lets the server hold a request, and whether the
@@ -122,9 +109,9 @@ func (ls *listings) Look() error {
 // IsLost reports whether the last look of a listing has failed.
 func (ls *listings) IsLost() bool { return slices.ContainsFunc(ls.all(), (*listing).isLost) }
 
-func (ls *listings) all() []*listing { return append(slices.Clone(ls.dialects), ls.release) }
+func (ls *listings) all() []*listing { return append(slices.Clone(ls.dialects), ls.root, ls.release) }
 
-// A listing is distribution.txt in one dialect, or release.txt. [listing.look] returns it;
+// A listing is distribution.txt in one dialect, beside the release or not, or release.txt. [listing.look] returns it;
 // clients that know it already wait in [listing.await] for it to change.
 type listing struct {
 	read    func(*catalog.Catalog) (offer, error)
@@ -146,8 +133,8 @@ func newListing(read func(*catalog.Catalog) (offer, error), c *catalog.Catalog, 
 // offer is a text that was, or is, on offer. It is shared, and never changes.
 type offer struct {
 	text    []byte
-	digest  shard.Digest // of text, or zero without one
-	release shard.Digest // of release.txt, likewise
+	tag     string       // its entity tag, without quotes, or empty without a text
+	release shard.Digest // of release.txt, or zero
 }
 
 // releaseOffer returns release.txt, or the zero value without one.
@@ -156,35 +143,19 @@ func releaseOffer(c *catalog.Catalog) (offer, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return offer{}, nil
 	}
-	return offer{text: r.Text, digest: r.Digest, release: r.Digest}, err
-}
-
-// isLike reports whether o and other are the same text beside the same release.
-func (o *offer) isLike(other offer) bool {
-	return o.digest == other.digest && o.release == other.release
+	return offer{text: r.Text, tag: r.Digest.String(), release: r.Digest}, err
 }
 
 // send answers with o. The error matches [fs.ErrNotExist] if there is no text.
-func (o *offer) send(w http.ResponseWriter, r *http.Request, t target) error {
-	if o.digest == (shard.Digest{}) {
+func (o *offer) send(w http.ResponseWriter, r *http.Request) error {
+	if o.tag == "" {
 		return fs.ErrNotExist
 	}
-	if t.ours && o.release != (shard.Digest{}) {
+	if o.release != (shard.Digest{}) {
 		w.Header().Set(wire.ReleaseHeader, o.release.String())
 	}
-	serve(w, r, plainText, o.digest, bytes.NewReader(o.text))
+	serveTagged(w, r, plainText, o.tag, bytes.NewReader(o.text))
 	return nil
-}
-
-// known is an offer as a client knows it.
-type known struct {
-	tags    string        // of texts, as If-None-Match has them
-	release *shard.Digest // of release.txt, or nil for any
-}
-
-// has reports whether o is no news.
-func (k known) has(o *offer) bool {
-	return listsTag(k.tags, o.digest) && (k.release == nil || *k.release == o.release)
 }
 
 // recent returns the text of the last look, or looks if that has failed.
@@ -206,7 +177,7 @@ func (l *listing) look() (*offer, error) {
 		return nil, err
 	}
 	before := l.last
-	if before == nil || !before.isLike(now) {
+	if before == nil || before.tag != now.tag {
 		l.last = &now
 	}
 	l.latest.Store(l.last)
@@ -219,24 +190,24 @@ func (l *listing) look() (*offer, error) {
 // isLost reports whether the last look has failed.
 func (l *listing) isLost() bool { return l.asked.Load() && l.latest.Load() == nil }
 
-// await returns the text as soon as it is news for a client that has others, and after
+// await returns the text as soon as it has none of the entity tags in known, and after
 // patience, or when ctx or the server ends, whatever it is. It calls held before it waits,
 // if it does.
-func (l *listing) await(ctx context.Context, have known, patience time.Duration, held func()) (*offer, error) {
+func (l *listing) await(ctx context.Context, known string, patience time.Duration, held func()) (*offer, error) {
 	changed := l.changed.Wait() // before the text is looked at
 	// The text of the last look is good enough to wait for another, since the catalog's Watch
 	// will see the rest. All other requests have a look of their own.
 	o := l.latest.Load()
-	if o == nil || !have.has(o) || isClosed(l.over) {
+	if o == nil || !listsTag(known, o.tag) || isClosed(l.over) {
 		var err error
-		if o, err = l.look(); err != nil || !have.has(o) {
+		if o, err = l.look(); err != nil || !listsTag(known, o.tag) {
 			return o, err
 		}
 	}
 	held()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for ended := false; !ended && have.has(o); {
+	for ended := false; !ended && listsTag(known, o.tag); {
 		select {
 		case <-changed:
 			changed = l.changed.Wait()
@@ -265,10 +236,10 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// listsTag reports whether the entity tag of digest is in the list, weak or not (RFC 9110,
-// sections 8.8.3.2 and 13.1.2). "*", which means any text there may be, lists none, so that
-// none is worth waiting for.
-func listsTag(list string, digest shard.Digest) bool {
+// listsTag reports whether an entity tag is in the list, weak or not (RFC 9110, sections
+// 8.8.3.2 and 13.1.2). "*", which means any text there may be, lists none, so that none is
+// worth waiting for.
+func listsTag(list, wanted string) bool {
 	for {
 		list = strings.TrimPrefix(strings.TrimLeft(list, " \t,"), "W/")
 		opaque, ok := strings.CutPrefix(list, `"`)
@@ -276,7 +247,7 @@ func listsTag(list string, digest shard.Digest) bool {
 		if !ok || !closed {
 			return false
 		}
-		if tag == digest.String() {
+		if tag == wanted {
 			return true
 		}
 		list = rest

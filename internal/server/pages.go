@@ -39,7 +39,7 @@ const (
 		wire.TierHeader + ", " + wire.ReleaseHeader
 
 	// allowedFields are those that it may send, beside those that any page may send.
-	allowedFields = "Range, If-None-Match, Prefer, Authorization, " + wire.ReleaseHeader
+	allowedFields = "Range, If-None-Match, Prefer, Authorization"
 
 	// preflightAge in seconds is how long the browser need not ask again.
 	preflightAge = "86400"

@@ -18,11 +18,12 @@
 //
 // A request passes a chain of handlers: routing reads the path, counting sees the answer on
 // its way, pages keeps web pages of other sites out, reading admits methods, and answering
-// calls the endpoint. [Limits] and a swarm's slots wrap the endpoints that they are for.
+// calls the endpoint. [slots.Limits] and a swarm's slots wrap the endpoints that they are for.
 //
-// What a caller may lean on: an answer's ETag is a digest of its bytes; an endpoint that
-// returns an error has sent nothing; the kernel sends shards, from the page cache to the
-// socket, unless a rate is set; and no request, however slow its reader, holds up another.
+// What a caller may lean on: an answer's ETag is a digest of its bytes, that of
+// distribution.txt also of release.txt; an endpoint that returns an error has sent nothing; the
+// kernel sends shards, from the page cache to the socket, unless a rate is set; and no request,
+// however slow its reader, holds up another.
 package server
 
 import (

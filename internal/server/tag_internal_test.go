@@ -18,8 +18,8 @@ func FuzzListsTag(f *testing.F) {
 		if strings.Contains(list, digest.String()) {
 			t.Skip()
 		}
-		require.False(t, listsTag(list, digest))
-		require.True(t, listsTag(`"`+digest.String()+`", `+list, digest))
-		require.True(t, listsTag(` , W/"`+digest.String()+`"`+list, digest))
+		require.False(t, listsTag(list, digest.String()))
+		require.True(t, listsTag(`"`+digest.String()+`", `+list, digest.String()))
+		require.True(t, listsTag(` , W/"`+digest.String()+`"`+list, digest.String()))
 	})
 }

@@ -53,7 +53,7 @@ func TestListsTag(t *testing.T) {
 		`W/`:                     false,
 		`"`:                      false,
 	} {
-		assert.Equal(t, want, listsTag(list, digest), "%q", list)
+		assert.Equal(t, want, listsTag(list, digest.String()), "%q", list)
 	}
 }
 
@@ -71,8 +71,8 @@ func FuzzIfNoneMatch(f *testing.F) {
 		f.Add(list)
 	}
 	f.Fuzz(func(t *testing.T, list string) {
-		listed := listsTag(list, digest)
-		require.Equal(t, listed, listsTag(`"a", W/"b" ,`+list, digest), "tags before it do not matter")
+		listed := listsTag(list, digest.String())
+		require.Equal(t, listed, listsTag(`"a", W/"b" ,`+list, digest.String()), "tags before it do not matter")
 		if listed {
 			require.Contains(t, list, tag)
 		}
@@ -102,7 +102,7 @@ func newTestListing(t *testing.T) testListing {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = st.Close() })
 	board := relay.NewBoard()
-	l := newListing(DialectOwn.offer, catalog.New(st, board), t.Context().Done())
+	l := newListing(DialectOwn.besideRelease, catalog.New(st, board), t.Context().Done())
 	return testListing{l, st, board, filepath.Join(dir, distfile.FileName)}
 }
 
@@ -115,7 +115,7 @@ func (l testListing) watch(t *testing.T, every time.Duration) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		l.catalog.Watch(ctx, &listings{release: l.listing}, every, slog.New(slog.DiscardHandler))
+		l.catalog.Watch(ctx, &listings{root: l.listing, release: newListing(releaseOffer, l.catalog, nil)}, every, slog.New(slog.DiscardHandler))
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -134,7 +134,7 @@ func textOf(content string) string {
 	return fmt.Sprintf("v1: %s\n", shard.Digest(sha256.Sum256([]byte(content))))
 }
 
-func tag(o *offer) string { return `"` + o.digest.String() + `"` }
+func tag(o *offer) string { return `"` + o.tag + `"` }
 
 // replacedSoon waits until there is another text than o, and returns it.
 func replacedSoon(t *testing.T, l *listing, o *offer) string {
@@ -251,11 +251,11 @@ func TestWaitersDoNotLookForThemselves(t *testing.T) {
 	held, got := make(chan struct{}), make(chan *offer)
 	l.mu.Lock() // a look would be held up now
 	go func() {
-		o, _ := l.await(t.Context(), known{tags: tag(before)}, time.Hour, func() { close(held) })
+		o, _ := l.await(t.Context(), tag(before), time.Hour, func() { close(held) })
 		got <- o
 	}()
 	<-held
-	after := &offer{}
+	after := &offer{tag: "after"}
 	l.last = after
 	l.latest.Store(after)
 	l.changed.Raise()
@@ -265,12 +265,12 @@ func TestWaitersDoNotLookForThemselves(t *testing.T) {
 	case <-time.After(patience):
 		assert.Fail(t, "it looks")
 	}
-	o, err := l.await(t.Context(), known{tags: tag(after)}, time.Millisecond, func() {})
+	o, err := l.await(t.Context(), tag(after), time.Millisecond, func() {})
 	require.NoError(t, err)
 	assert.Same(t, after, o)
 	l.mu.Unlock()
 	write(t, name, textOf("one"))
-	o, err = l.await(t.Context(), known{tags: tag(before)}, time.Hour, func() {})
+	o, err = l.await(t.Context(), tag(before), time.Hour, func() {})
 	require.NoError(t, err)
 	assert.Equal(t, textOf("one"), string(o.text), "a client that knows another text gets the current one")
 }
@@ -286,7 +286,7 @@ func TestAClientThatKnowsTheNewTextTooGoesOnWaiting(t *testing.T) {
 	require.NoError(t, err)
 	held, got := make(chan struct{}), make(chan *offer)
 	go func() {
-		o, _ := l.await(t.Context(), known{tags: tag(one) + ", " + tag(two)}, time.Hour, func() { close(held) })
+		o, _ := l.await(t.Context(), tag(one)+", "+tag(two), time.Hour, func() { close(held) })
 		got <- o
 	}()
 	<-held
@@ -306,7 +306,7 @@ func TestFirstWaiterAfterAChangeIsHeldToo(t *testing.T) {
 		write(t, name, text)
 		held, got := make(chan struct{}), make(chan *offer)
 		go func() {
-			o, _ := l.await(t.Context(), known{tags: tag(&offer{digest: sha256.Sum256([]byte(text))})}, time.Hour,
+			o, _ := l.await(t.Context(), tag(&offer{tag: shard.Digest(sha256.Sum256([]byte(text))).String()}), time.Hour,
 				func() { close(held) })
 			got <- o
 		}()
@@ -331,11 +331,11 @@ func TestNoRequestIsHeldAfterTheEnd(t *testing.T) {
 	over := make(chan struct{})
 	close(over)
 	l.over = over
-	o, err := l.await(t.Context(), known{tags: tag(before)}, time.Hour, func() {})
+	o, err := l.await(t.Context(), tag(before), time.Hour, func() {})
 	require.NoError(t, err)
 	assert.Same(t, before, o)
 	write(t, name, textOf("one"))
-	o, err = l.await(t.Context(), known{tags: tag(before)}, time.Hour, func() { assert.Fail(t, "it is held") })
+	o, err = l.await(t.Context(), tag(before), time.Hour, func() { assert.Fail(t, "it is held") })
 	require.NoError(t, err)
 	assert.Equal(t, textOf("one"), string(o.text), "no watch looks any more")
 }
@@ -350,7 +350,7 @@ func TestRequestIsNotHeldForAClientThatHasGone(t *testing.T) {
 		Catalog: catalog.New(l.store, nil),
 		Logger:  slog.New(heldHandler{slog.DiscardHandler, held}),
 	}, l.over)
-	_, err = h.listings.dialects[DialectOwn].look()
+	_, err = h.listings.root.look()
 	require.NoError(t, err)
 	ended := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -403,6 +403,6 @@ func TestAReleaseThatTheSystemDoesNotReportIsFound(t *testing.T) {
 		require.FailNow(t, "the change is not noticed")
 	}
 	after := l.latest.Load()
-	assert.Equal(t, before.digest, after.digest)
+	assert.Equal(t, before.tag+"-"+after.release.String(), after.tag)
 	assert.Equal(t, shard.Digest(sha256.Sum256([]byte("signed"))), after.release)
 }

@@ -43,9 +43,6 @@ const (
 // Healthy is the whole answer to [HealthName] and [ReadyName] of a server of ours.
 const Healthy = "ok\n"
 
-// NoRelease is the value of [ReleaseHeader] of a client that knows of no release.txt.
-const NoRelease = "none"
-
 // Directories below which all paths exist once more, as the Python package of that
 // release expects them.
 const (
@@ -62,8 +59,7 @@ const DigestQuery = "digest"
 // Names of header fields.
 const (
 	// ReleaseHeader in an answer for distribution.txt or release.txt is the SHA-256 of release.txt,
-	// in hex, and absent where there is none. In a request for distribution.txt it is the digest
-	// that the client knows, or [NoRelease]: the request is not held if the server has another.
+	// in hex, and absent where there is none. The entity tag of distribution.txt changes with it.
 	ReleaseHeader = "Shardcast-Release"
 
 	// TierHeader in an answer is through how many servers a version comes up to the one that
