@@ -28,7 +28,7 @@ func QuorumFlag(flags *pflag.FlagSet, quorum *int, usage string) {
 	flags.Var((*Count)(quorum), "quorum", usage+" that have to list a version that is not asked for by its number "+
 		"(default more than half)")
 	Note(flags, "quorum", "Those that have been down for a minute do not count. Of two the first is enough, "+
-		"or after a minute the second.")
+		"or after a minute the second. With --key it has no effect.")
 }
 
 // TrustFlags add --key, --feed, --state-dir, which is initial without the flag, and for a command
@@ -55,7 +55,7 @@ func RestartFlag(flags *pflag.FlagSet, accept *bool) {
 	flags.BoolVar(accept, "accept-restart", false, "follow version numbers back when the origin has started over")
 	Note(flags, "accept-restart",
 		"Without it lower numbers, and those more than 10000 ahead, are left alone with a warning. "+
-			"Take it off afterwards.")
+			"Take it off afterwards. With --key the publisher's release says when numbers begin again.")
 }
 
 // ServerPort returns the port of servers whose address in the flag name has none, or 0 if the

@@ -1,7 +1,6 @@
 package offers
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -23,7 +22,7 @@ const noReleaseFor = time.Minute
 // released is the release.txt of one server, as it was sent last.
 type released struct {
 	text   []byte       // nil if the server has none
-	digest shard.Digest // of the text, or zero
+	digest shard.Digest // of the text, or zero without one
 	etag   string       // or empty
 	asked  time.Time    // when the server was asked last, and answered
 }
@@ -122,7 +121,7 @@ func mostServed(all []released) (most released) {
 	for _, r := range all {
 		same := 0
 		for _, other := range all {
-			if bytes.Equal(r.text, other.text) && (r.text == nil) == (other.text == nil) {
+			if r.digest == other.digest {
 				same++
 			}
 		}
