@@ -140,8 +140,8 @@ func (p *parser) expires(issued time.Time) (t time.Time) {
 // entries reads the versions, up to the line that is none.
 func (p *parser) entries() (entries []Entry) {
 	last := shard.Version(0)
-	if lines := bytes.Count(p.rest, []byte("\nv")); lines > 0 {
-		entries = make([]Entry, 0, min(MaxVersions, lines+1))
+	if p.err == nil && bytes.HasPrefix(p.rest, []byte("v")) {
+		entries = make([]Entry, 0, min(MaxVersions, bytes.Count(p.rest, []byte("\nv"))+1))
 	}
 	for p.err == nil && bytes.HasPrefix(p.rest, []byte("v")) {
 		e, err := parseEntry(p.next())
