@@ -84,3 +84,29 @@ func TestABadLineRefusesTheFileAndIsNamedWithoutItsToken(t *testing.T) {
 	_, err = credential.NewReaders(file, nil)
 	require.ErrorContains(t, err, "line 1001: more than 1000 tokens")
 }
+
+// Whatever a file has, either it is refused, or each reader in it has a name that can stand in a
+// log, and is found by its token alone.
+func FuzzReaders(f *testing.F) {
+	f.Add("# who reads\n\n gpu-7 " + digestOf("one") + "\r\nops\t" + strings.ToUpper(digestOf("two")) + " admin")
+	f.Add("gpu-7 " + digestOf("") + "\ngpu-8 " + digestOf("") + "\n")
+	f.Add("gpu-7 " + digestOf("one")[1:] + "\n" + digestOf("one") + "  -\n")
+	f.Add("a b c d\n\x00\xff \u00a0")
+	file := filepath.Join(f.TempDir(), "tokens")
+	f.Fuzz(func(t *testing.T, text string) {
+		put(t, file, text)
+		s, err := credential.NewReaders(file, nil)
+		if err != nil {
+			require.Contains(t, err.Error(), file)
+			return
+		}
+		known := s.Value()
+		for _, token := range []string{"one", "two", ""} {
+			reader, ok := known.Find(token)
+			if ok {
+				require.Contains(t, strings.ToLower(text), digestOf(token))
+				require.Regexp(t, `^[A-Za-z0-9._@][A-Za-z0-9._@-]{0,47}$`, reader.Name)
+			}
+		}
+	})
+}

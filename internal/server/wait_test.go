@@ -115,7 +115,8 @@ func (l testListing) watch(t *testing.T, every time.Duration) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		l.catalog.Watch(ctx, &listings{root: l.listing, release: newListing(releaseOffer, l.catalog, nil)}, every, slog.New(slog.DiscardHandler))
+		ls := &listings{root: l.listing, release: newListing(releaseOffer, l.catalog, nil)}
+		l.catalog.Watch(ctx, ls, every, slog.New(slog.DiscardHandler))
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -306,8 +307,8 @@ func TestFirstWaiterAfterAChangeIsHeldToo(t *testing.T) {
 		write(t, name, text)
 		held, got := make(chan struct{}), make(chan *offer)
 		go func() {
-			o, _ := l.await(t.Context(), tag(&offer{tag: shard.Digest(sha256.Sum256([]byte(text))).String()}), time.Hour,
-				func() { close(held) })
+			known := fmt.Sprintf(`"%x"`, sha256.Sum256([]byte(text)))
+			o, _ := l.await(t.Context(), known, time.Hour, func() { close(held) })
 			got <- o
 		}()
 		select {
