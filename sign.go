@@ -11,33 +11,34 @@ import (
 	"github.com/shardcast/shardcast/internal/origin"
 	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/signing"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
 const (
 	// NeverExpires is the validity of releases that do not expire, see [SignOptions].
-	NeverExpires = store.NeverExpires
+	NeverExpires = signing.NeverExpires
 
 	// DefaultExpires is how long releases of a data directory are valid at first.
-	DefaultExpires = store.DefaultExpires
+	DefaultExpires = signing.DefaultExpires
 )
 
 // Errors of signing that callers can tell apart with [errors.Is]. The texts have the remedy.
 var (
 	// ErrSigned means that the versions of a data directory are signed, and that the key is missing
 	// that changes them, see [SignOptions].
-	ErrSigned = store.ErrSigned
+	ErrSigned = signing.ErrSigned
 
 	// ErrUnsigned means that a data directory has versions that are not signed; [Origin.Sign] takes
 	// them in.
-	ErrUnsigned = store.ErrUnsigned
+	ErrUnsigned = signing.ErrUnsigned
 
 	// ErrOtherKey means that the release of a data directory was signed by another key, or was
 	// changed afterwards.
-	ErrOtherKey = store.ErrOtherKey
+	ErrOtherKey = signing.ErrOtherKey
 
 	// ErrCopy means that the key has signed later releases of the feed than the data directory has.
-	ErrCopy = store.ErrCopy
+	ErrCopy = signing.ErrCopy
 
 	// ErrPassword means that a key is encrypted by another password.
 	ErrPassword = release.ErrPassword
@@ -123,23 +124,23 @@ func (o SignOptions) apply(st *store.Store) error {
 	if err != nil {
 		return fmt.Errorf("%w: Sign.PreviousKeys: %w", ErrOptions, err)
 	}
-	signing := store.Signing{
+	by := signing.Options{
 		Key: o.Key.key, Previous: previous, Feed: o.Feed, Expires: o.Expires,
 		StateDir: stateDir(o.StateDir, "published"),
 	}
-	if err := signing.Check(); err != nil {
-		if errors.Is(err, store.ErrFeed) {
+	if err := by.Check(); err != nil {
+		if errors.Is(err, signing.ErrFeed) {
 			return feedError(err)
 		}
 		return fmt.Errorf("%w: Sign.Expires: %w", ErrOptions, err)
 	}
-	st.SignBy(signing)
+	st.SignBy(by)
 	return nil
 }
 
 // feedError has an error of the feed match [ErrOptions].
 func feedError(err error) error {
-	if errors.Is(err, store.ErrFeed) {
+	if errors.Is(err, signing.ErrFeed) {
 		return fmt.Errorf("%w: Sign.Feed: %w", ErrOptions, err)
 	}
 	return err

@@ -12,6 +12,7 @@ import (
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/signing"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -33,7 +34,7 @@ type Renewal struct {
 
 // Sign signs the release of the data directory anew. Before that it reads all bytes of the
 // versions that come in. Errors match [ErrWrong] if these are not their manifests',
-// [shard.ErrNoVersion] if one is not in the directory, [store.ErrSigned] for an adoption where
+// [shard.ErrNoVersion] if one is not in the directory, [signing.ErrSigned] for an adoption where
 // there is a release, and else those of [store.Writer.Sign].
 func (o *Origin) Sign(ctx context.Context, r Renewal) (signed release.Signed, err error) {
 	versions := r.Versions
@@ -83,7 +84,7 @@ func (o *Origin) adopted() ([]shard.Version, error) {
 	signed, err := o.store.Released()
 	if err == nil {
 		return nil, fmt.Errorf("%w already: %s has a release of the feed %s; a version comes in by its number",
-			store.ErrSigned, o.store.Dir(), signed.Release.Feed)
+			signing.ErrSigned, o.store.Dir(), signed.Release.Feed)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -146,7 +147,7 @@ func (o *Origin) KeepSigned(ctx context.Context, r Renewal, interval time.Durati
 }
 
 // MayPublish returns an error if this process has another key than the data directory wants, or the
-// wrong feed, see [store.Signing]. It is nil where that cannot be seen now.
+// wrong feed, see [signing.Options]. It is nil where that cannot be seen now.
 func (o *Origin) MayPublish(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, busy)
 	defer cancel()
@@ -156,7 +157,7 @@ func (o *Origin) MayPublish(ctx context.Context) error {
 	}
 	err = errors.Join(w.Admit(nil), w.Unlock())
 	for _, refused := range []error{
-		store.ErrSigned, store.ErrUnsigned, store.ErrOtherKey, store.ErrFeed, store.ErrCopy,
+		signing.ErrSigned, signing.ErrUnsigned, signing.ErrOtherKey, signing.ErrFeed, signing.ErrCopy,
 	} {
 		if errors.Is(err, refused) {
 			return err

@@ -16,6 +16,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/signing"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -302,7 +303,7 @@ func publishForever(ctx context.Context, dir, keyFile string) error {
 		if err != nil {
 			return err
 		}
-		st.SignBy(store.Signing{Key: key, Feed: feed})
+		st.SignBy(signing.Options{Key: key, Feed: feed})
 	}
 	for {
 		v, err := broadcast(ctx, st, 3)

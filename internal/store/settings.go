@@ -15,6 +15,7 @@ import (
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/signing"
 )
 
 const (
@@ -57,19 +58,19 @@ type Settings struct {
 	Epoch uint64 `json:"epoch,omitempty"`
 
 	// Expires is the number of seconds for which a release is valid, or -1 for ever. Zero means
-	// [DefaultExpires].
+	// [signing.DefaultExpires].
 	Expires int64 `json:"expires,omitempty"`
 }
 
-// Validity returns how long a release is valid, or [NeverExpires].
+// Validity returns how long a release is valid, or [signing.NeverExpires].
 func (s Settings) Validity() time.Duration {
-	return cmp.Or(time.Duration(s.Expires)*time.Second, DefaultExpires)
+	return cmp.Or(time.Duration(s.Expires)*time.Second, signing.DefaultExpires)
 }
 
 // maxChain returns the length of the longest chain.
 func (s Settings) maxChain() int { return cmp.Or(s.MaxChain, DefaultMaxChain) }
 
-// Validity returns how long the next release of the directory is valid, or [NeverExpires].
+// Validity returns how long the next release of the directory is valid, or [signing.NeverExpires].
 func (s *Store) Validity() (time.Duration, error) {
 	settings, err := s.Settings()
 	if s.signing != nil && s.signing.Expires != 0 {
@@ -102,8 +103,8 @@ func (s Settings) check() error {
 		return fmt.Errorf("feed is %.80q, which cannot name one", s.Feed)
 	case s.Epoch > release.MaxNumber:
 		return fmt.Errorf("epoch is %d, want up to %d", s.Epoch, release.MaxNumber)
-	case s.Expires < -1 || s.Expires > int64(maxExpires/time.Second):
-		return fmt.Errorf("expires is %d, want a number of seconds up to %d, or -1", s.Expires, maxExpires/time.Second)
+	case s.Expires < -1 || s.Expires > int64(signing.MaxExpires/time.Second):
+		return fmt.Errorf("expires is %d, want a number of seconds up to %d, or -1", s.Expires, signing.MaxExpires/time.Second)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/signing"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -28,10 +29,10 @@ func newKey(t *testing.T) release.PrivateKey {
 }
 
 // openToSign returns a Store of its own that signs.
-func openToSign(t *testing.T, dir string, signing store.Signing) *store.Store {
+func openToSign(t *testing.T, dir string, keyed signing.Options) *store.Store {
 	t.Helper()
 	st := open(t, dir, store.Origin)
-	st.SignBy(signing)
+	st.SignBy(keyed)
 	return st
 }
 
@@ -61,7 +62,7 @@ func lines(r release.Release) []string {
 func preparedToSign(t *testing.T, key release.PrivateKey) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	st := openToSign(t, dir, store.Signing{Key: key, Feed: feed})
+	st := openToSign(t, dir, signing.Options{Key: key, Feed: feed})
 	publishAs(t, st, 1, 5, textOf(1))
 	publishAs(t, st, 2, 5, textOf(2))
 	d, m := draft(t, st, 3, textOf(3))
@@ -99,8 +100,8 @@ func TestACrashIsRolledForwardToTheReleaseWithoutTheKey(t *testing.T) {
 			for n, early := 1, true; early; n++ {
 				dir := filepath.Join(t.TempDir(), "data")
 				require.NoError(t, os.CopyFS(dir, os.DirFS(template)))
-				signing := store.Signing{Key: key, StateDir: filepath.Join(t.TempDir(), "state")}
-				st := openToSign(t, dir, signing)
+				keyed := signing.Options{Key: key, StateDir: filepath.Join(t.TempDir(), "state")}
+				st := openToSign(t, dir, keyed)
 				before, offeredBefore := released(t, st, key), offered(t, st)
 				keeping(t, st, task.keep)
 				d, err := st.Draft(3)
@@ -144,7 +145,7 @@ func TestACrashIsRolledForwardToTheReleaseWithoutTheKey(t *testing.T) {
 				require.NoError(t, keyless.Close())
 
 				// One with the key goes on with a higher number.
-				again := openToSign(t, dir, signing)
+				again := openToSign(t, dir, keyed)
 				v := publish(t, again, 9)
 				require.Greater(t, v, want[len(want)-1])
 				after := released(t, again, key)
@@ -190,7 +191,7 @@ func TestOnlyTheKeyChangesASignedDirectory(t *testing.T) {
 		"republish": func(w *store.Writer) error { _, err := w.Republish(1); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
-			change(t, keyless, func(w *store.Writer) { require.ErrorIs(t, do(w), store.ErrSigned) })
+			change(t, keyless, func(w *store.Writer) { require.ErrorIs(t, do(w), signing.ErrSigned) })
 			requireWhole(t, keyless, 1, 2)
 			assert.Equal(t, before, read(t, dir, release.FileName))
 		})
@@ -199,15 +200,15 @@ func TestOnlyTheKeyChangesASignedDirectory(t *testing.T) {
 	keeping(t, keyless, 1)
 	change(t, keyless, func(w *store.Writer) { require.NoError(t, w.Trim()) })
 	requireWhole(t, keyless, 1, 2)
-	signing := openToSign(t, dir, store.Signing{Key: key})
-	change(t, signing, func(w *store.Writer) { require.NoError(t, w.Publish(d, m)) })
-	requireWhole(t, signing, 3)
-	assert.Equal(t, []string{"v3"}, lines(released(t, signing, key)))
+	keyed := openToSign(t, dir, signing.Options{Key: key})
+	change(t, keyed, func(w *store.Writer) { require.NoError(t, w.Publish(d, m)) })
+	requireWhole(t, keyed, 3)
+	assert.Equal(t, []string{"v3"}, lines(released(t, keyed, key)))
 
 	// Without its release it stays a signed one.
 	require.NoError(t, os.Remove(filepath.Join(dir, release.FileName)))
-	change(t, keyless, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), store.ErrSigned) })
-	change(t, signing, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), store.ErrUnsigned) })
+	change(t, keyless, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), signing.ErrSigned) })
+	change(t, keyed, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), signing.ErrUnsigned) })
 }
 
 func TestTheReleaseDecides(t *testing.T) {
@@ -257,8 +258,8 @@ func TestTheReleaseDecides(t *testing.T) {
 				require.FileExists(t, filepath.Join(dir, "v7", "shard_001.bin"))
 			}
 			// What is gone leaves the release with the next signature.
-			signing := openToSign(t, dir, store.Signing{Key: key})
-			change(t, signing, func(w *store.Writer) {
+			keyed := openToSign(t, dir, signing.Options{Key: key})
+			change(t, keyed, func(w *store.Writer) {
 				signed, err := w.Sign(false)
 				require.NoError(t, err)
 				var want []string
@@ -283,14 +284,14 @@ func TestAReleaseThatIsSpoiltBlocksEveryWriter(t *testing.T) {
 
 	// A changed text has the form of a release, and not the signature.
 	write(t, dir, release.FileName, strings.Replace(text, digest(textOf(2)).String(), digest("").String(), 1))
-	signing := openToSign(t, dir, store.Signing{Key: key})
-	change(t, signing, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), store.ErrOtherKey) })
+	keyed := openToSign(t, dir, signing.Options{Key: key})
+	change(t, keyed, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), signing.ErrOtherKey) })
 }
 
 func TestWithdrawnLinesStayWhileALowerVersionIsListed(t *testing.T) {
 	t.Parallel()
 	key := newKey(t)
-	st := openToSign(t, t.TempDir(), store.Signing{Key: key, Feed: feed})
+	st := openToSign(t, t.TempDir(), signing.Options{Key: key, Feed: feed})
 	for range 3 {
 		publish(t, st, 9)
 	}
@@ -312,7 +313,7 @@ func TestWithdrawnLinesStayWhileALowerVersionIsListed(t *testing.T) {
 func TestAWithdrawnVersionIsNotSignedAgain(t *testing.T) {
 	t.Parallel()
 	key, dir, aside := newKey(t), t.TempDir(), filepath.Join(t.TempDir(), "v2")
-	st := openToSign(t, dir, store.Signing{Key: key, Feed: feed})
+	st := openToSign(t, dir, signing.Options{Key: key, Feed: feed})
 	publish(t, st, 9)
 	publish(t, st, 9)
 	require.NoError(t, os.CopyFS(aside, os.DirFS(filepath.Join(dir, "v2"))))
@@ -334,7 +335,7 @@ func TestAPublicationThatFailsIsTakenBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			st := openToSign(t, dir, store.Signing{Key: key, Feed: feed})
+			st := openToSign(t, dir, signing.Options{Key: key, Feed: feed})
 			if signedBefore {
 				publish(t, st, 9)
 			}
@@ -366,30 +367,30 @@ func TestAPublicationThatFailsIsTakenBack(t *testing.T) {
 func TestTheFeedBelongsToTheDirectory(t *testing.T) {
 	t.Parallel()
 	key, dir := newKey(t), t.TempDir()
-	nameless := openToSign(t, dir, store.Signing{Key: key})
-	change(t, nameless, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), store.ErrFeed) })
-	publish(t, openToSign(t, dir, store.Signing{Key: key, Feed: feed}), 9)
+	nameless := openToSign(t, dir, signing.Options{Key: key})
+	change(t, nameless, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), signing.ErrFeed) })
+	publish(t, openToSign(t, dir, signing.Options{Key: key, Feed: feed}), 9)
 	publish(t, nameless, 9)
 	assert.Equal(t, feed, released(t, nameless, key).Feed)
 	settings, err := nameless.Settings()
 	require.NoError(t, err)
 	assert.Equal(t, feed, settings.Feed)
 	assert.Equal(t, uint64(1), settings.Epoch)
-	other := openToSign(t, dir, store.Signing{Key: key, Feed: "other"})
-	change(t, other, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), store.ErrFeed) })
-	require.ErrorIs(t, store.Signing{Feed: "two words"}.Check(), store.ErrFeed)
+	other := openToSign(t, dir, signing.Options{Key: key, Feed: "other"})
+	change(t, other, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), signing.ErrFeed) })
+	require.ErrorIs(t, signing.Options{Feed: "two words"}.Check(), signing.ErrFeed)
 }
 
 func TestAnotherKeyTakesOverOnlyFromTheOneThatItNames(t *testing.T) {
 	t.Parallel()
 	first, second, dir := newKey(t), newKey(t), t.TempDir()
-	publish(t, openToSign(t, dir, store.Signing{Key: first, Feed: feed}), 9)
-	refused := openToSign(t, dir, store.Signing{Key: second, Previous: []release.PublicKey{second.Public()}})
+	publish(t, openToSign(t, dir, signing.Options{Key: first, Feed: feed}), 9)
+	refused := openToSign(t, dir, signing.Options{Key: second, Previous: []release.PublicKey{second.Public()}})
 	change(t, refused, func(w *store.Writer) {
 		_, err := w.Sign(true)
-		require.ErrorIs(t, err, store.ErrOtherKey)
+		require.ErrorIs(t, err, signing.ErrOtherKey)
 	})
-	st := openToSign(t, dir, store.Signing{Key: second, Previous: []release.PublicKey{first.Public()}})
+	st := openToSign(t, dir, signing.Options{Key: second, Previous: []release.PublicKey{first.Public()}})
 	before := released(t, st, first)
 	publish(t, st, 9)
 	after := released(t, st, second)
@@ -404,16 +405,16 @@ func TestAnUnsignedDirectoryIsSignedAsAWhole(t *testing.T) {
 	unsigned := open(t, dir, store.Origin)
 	publish(t, unsigned, 9)
 	publish(t, unsigned, 9)
-	st := openToSign(t, dir, store.Signing{Key: key, Feed: feed})
+	st := openToSign(t, dir, signing.Options{Key: key, Feed: feed})
 	describe := func(v shard.Version) release.Entry {
 		line, err := st.Describe(v)
 		require.NoError(t, err)
 		return line
 	}
-	change(t, st, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), store.ErrUnsigned) })
+	change(t, st, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), signing.ErrUnsigned) })
 	change(t, st, func(w *store.Writer) {
 		_, err := w.Sign(false, describe(2))
-		require.ErrorIs(t, err, store.ErrUnsigned)
+		require.ErrorIs(t, err, signing.ErrUnsigned)
 		require.ErrorContains(t, err, "v1")
 	})
 	requireWhole(t, st, 1, 2)
@@ -430,17 +431,17 @@ func TestACopyIsRecognised(t *testing.T) {
 	t.Parallel()
 	key, state := newKey(t), filepath.Join(t.TempDir(), "state", "shardcast")
 	original, copied := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "data")
-	signing := store.Signing{Key: key, Feed: feed, StateDir: state}
-	st := openToSign(t, original, signing)
+	keyed := signing.Options{Key: key, Feed: feed, StateDir: state}
+	st := openToSign(t, original, keyed)
 	publish(t, st, 9)
 	require.NoError(t, os.CopyFS(copied, os.DirFS(original)))
 	publish(t, st, 9)
 
 	// The copy would publish a second v2.
-	second := openToSign(t, copied, signing)
+	second := openToSign(t, copied, keyed)
 	change(t, second, func(w *store.Writer) {
 		err := w.Admit(nil)
-		require.ErrorIs(t, err, store.ErrCopy)
+		require.ErrorIs(t, err, signing.ErrCopy)
 		require.ErrorContains(t, err, "--new-epoch")
 	})
 	// It begins anew by a higher epoch, and from then on the original is the one that lags behind.
@@ -453,18 +454,18 @@ func TestACopyIsRecognised(t *testing.T) {
 	})
 	publish(t, second, 9)
 	assert.Equal(t, uint64(2), released(t, second, key).Epoch)
-	change(t, st, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), store.ErrCopy) })
+	change(t, st, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), signing.ErrCopy) })
 
 	// Another feed, another key, and a user without a memory are not affected.
-	other := signing
+	other := keyed
 	other.Feed = "other"
 	publish(t, openToSign(t, t.TempDir(), other), 9)
-	other = signing
+	other = keyed
 	other.Key = newKey(t)
 	publish(t, openToSign(t, t.TempDir(), other), 9)
-	fresh := openToSign(t, t.TempDir(), signing)
-	change(t, fresh, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), store.ErrCopy) })
-	other = signing
+	fresh := openToSign(t, t.TempDir(), keyed)
+	change(t, fresh, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), signing.ErrCopy) })
+	other = keyed
 	other.StateDir = ""
 	publish(t, openToSign(t, t.TempDir(), other), 9)
 }
@@ -472,7 +473,7 @@ func TestACopyIsRecognised(t *testing.T) {
 func TestAnOlderReleaseThatIsPutBackBringsNoVersionBack(t *testing.T) {
 	t.Parallel()
 	key, dir, before := newKey(t), t.TempDir(), filepath.Join(t.TempDir(), "before")
-	st := openToSign(t, dir, store.Signing{Key: key, Feed: feed, StateDir: filepath.Join(t.TempDir(), "state")})
+	st := openToSign(t, dir, signing.Options{Key: key, Feed: feed, StateDir: filepath.Join(t.TempDir(), "state")})
 	for range 3 {
 		publish(t, st, 9)
 	}
@@ -504,7 +505,7 @@ func TestAnOlderReleaseThatIsPutBackBringsNoVersionBack(t *testing.T) {
 func TestANumberIsNeverGivenTwice(t *testing.T) {
 	t.Parallel()
 	key, dir := newKey(t), t.TempDir()
-	st := openToSign(t, dir, store.Signing{Key: key, Feed: feed})
+	st := openToSign(t, dir, signing.Options{Key: key, Feed: feed})
 	publish(t, st, 9)
 	// The clock was a century ahead.
 	const ahead = 4_900_000_000_000
@@ -519,20 +520,20 @@ func TestAReleaseIsValidForAsLongAsTheDirectorySays(t *testing.T) {
 	t.Parallel()
 	key, dir := newKey(t), t.TempDir()
 	valid := func(expires time.Duration) time.Duration {
-		st := openToSign(t, dir, store.Signing{Key: key, Feed: feed, Expires: expires})
+		st := openToSign(t, dir, signing.Options{Key: key, Feed: feed, Expires: expires})
 		publish(t, st, 9)
 		r := released(t, st, key)
 		if r.Expires.IsZero() {
-			return store.NeverExpires
+			return signing.NeverExpires
 		}
 		return r.Expires.Sub(r.Issued)
 	}
 	assert.Equal(t, 7*24*time.Hour, valid(0))
 	assert.Equal(t, time.Minute, valid(time.Minute))
 	assert.Equal(t, time.Minute, valid(0), "it belongs to the directory")
-	assert.Equal(t, store.NeverExpires, valid(store.NeverExpires))
-	assert.Equal(t, store.NeverExpires, valid(0))
-	require.Error(t, store.Signing{Expires: -time.Minute}.Check())
-	require.Error(t, store.Signing{Expires: time.Millisecond}.Check())
-	require.Error(t, store.Signing{Expires: 200 * 365 * 24 * time.Hour}.Check())
+	assert.Equal(t, signing.NeverExpires, valid(signing.NeverExpires))
+	assert.Equal(t, signing.NeverExpires, valid(0))
+	require.Error(t, signing.Options{Expires: -time.Minute}.Check())
+	require.Error(t, signing.Options{Expires: time.Millisecond}.Check())
+	require.Error(t, signing.Options{Expires: 200 * 365 * 24 * time.Hour}.Check())
 }

@@ -51,6 +51,7 @@ import (
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/signing"
 )
 
 // Names in a data directory. Temporary files are in the private one, so that a file with a
@@ -73,8 +74,8 @@ type Store struct {
 
 	logger  *slog.Logger
 	beside  func() []distfile.Entry
-	signing *Signing // nil without a key
-	left    sync.Map // names that cannot be cleaned up, and are logged
+	signing *signing.Options // nil without a key
+	left    sync.Map         // names that cannot be cleaned up, and are logged
 
 	// step is called before each change of a name that a writer makes, for tests to stop
 	// it there.

@@ -17,6 +17,7 @@ import (
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/signing"
 )
 
 // forever is how long a writer waits for others: to cut a large file takes long.
@@ -96,7 +97,7 @@ func (w *Writer) Unlock() error {
 }
 
 // begin returns the settings of the directory, as they are until end is called, or an error if this
-// process must not change the versions, see [Signing].
+// process must not change the versions, see [Store.SignBy].
 func (w *Writer) begin() (settings Settings, end func() error, err error) {
 	if err := w.releases.authorize(false); err != nil {
 		return Settings{}, nil, err
@@ -106,11 +107,11 @@ func (w *Writer) begin() (settings Settings, end func() error, err error) {
 
 // Sign signs the release of the directory anew: the versions of the last one that are still here,
 // and those of add, which are in place. It moves none. With newEpoch the release begins a new
-// epoch, and the directory may be a copy, or was restored. Without a release, errors match [ErrUnsigned]
+// epoch, and the directory may be a copy, or was restored. Without a release, errors match [signing.ErrUnsigned]
 // unless add has all versions on offer.
 func (w *Writer) Sign(newEpoch bool, add ...release.Entry) (signed release.Signed, err error) {
 	if w.store.signing == nil {
-		return release.Signed{}, fmt.Errorf("%w: %s", ErrSigned, w.store.dir)
+		return release.Signed{}, fmt.Errorf("%w: %s", signing.ErrSigned, w.store.dir)
 	}
 	if err := w.releases.adopt(newEpoch, add); err != nil {
 		return release.Signed{}, err
@@ -163,7 +164,7 @@ func (w *Writer) free(name string) (bool, error) {
 
 // Admit returns an error matching [ErrChain] if a new version with labels would make a chain
 // of versions that is longer than the [Settings] allow, and where there is a release one if
-// this process must not change it, see [Signing].
+// this process must not change it, see [Store.SignBy].
 func (w *Writer) Admit(labels map[string]string) error {
 	if err := w.releases.authorize(false); err != nil {
 		return err
@@ -229,7 +230,7 @@ func (w *Writer) Publish(d *Draft, m shard.Manifest) (err error) {
 // and this process has no key, it does nothing: the next publication retires them.
 func (w *Writer) Trim() (err error) {
 	settings, end, err := w.begin()
-	if errors.Is(err, ErrSigned) {
+	if errors.Is(err, signing.ErrSigned) {
 		return nil
 	}
 	if err != nil {
