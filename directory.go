@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"github.com/shardcast/shardcast/internal/distfile"
-	"github.com/shardcast/shardcast/internal/origin"
+	"github.com/shardcast/shardcast/internal/inspect"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
@@ -88,7 +88,7 @@ func VerifyHeld(ctx context.Context, dir, version string) (v Version, wrong []er
 	if i < 0 {
 		return Version{}, nil, fmt.Errorf("%w: %s in %s", ErrNoVersion, version, dir)
 	}
-	m, wrong, err := origin.Verify(ctx, st, entries[i])
+	m, wrong, err := inspect.Version(ctx, st, entries[i])
 	v = versionOf(number, m)
 	if m.Shards == nil && m.Size == 0 {
 		v = unknown(entries[i])

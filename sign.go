@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/inspect"
 	"github.com/shardcast/shardcast/internal/origin"
 	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -299,7 +300,7 @@ func VerifyHeldRelease(dir string, keys ...string) (r Release, wrong []error, er
 		return Release{}, nil, err
 	}
 	defer st.Close() //nolint:errcheck // of what was only read
-	signed, wrong, err := origin.VerifyRelease(st, public)
+	signed, wrong, err := inspect.Release(st, public)
 	return releaseOf(signed), wrong, err
 }
 

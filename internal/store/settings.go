@@ -104,7 +104,8 @@ func (s Settings) check() error {
 	case s.Epoch > release.MaxNumber:
 		return fmt.Errorf("epoch is %d, want up to %d", s.Epoch, release.MaxNumber)
 	case s.Expires < -1 || s.Expires > int64(signing.MaxExpires/time.Second):
-		return fmt.Errorf("expires is %d, want a number of seconds up to %d, or -1", s.Expires, signing.MaxExpires/time.Second)
+		return fmt.Errorf("expires is %d, want a number of seconds up to %d, or -1", s.Expires,
+			signing.MaxExpires/time.Second)
 	}
 	return nil
 }

@@ -173,8 +173,8 @@ func (r *releases) offerOf(line release.Entry, was distfile.Entry) (distfile.Ent
 }
 
 // authorize returns an error if this process must not change the versions of the directory: it
-// matches [signing.ErrSigned] without the key, and [signing.ErrOtherKey], [signing.ErrFeed], [signing.ErrUnsigned] or [signing.ErrCopy] if
-// the key must not be used here.
+// matches [signing.ErrSigned] without the key, and [signing.ErrOtherKey], [signing.ErrFeed],
+// [signing.ErrUnsigned] or [signing.ErrCopy] if the key must not be used here.
 func (r *releases) authorize(newEpoch bool) error {
 	if r.store.role != Origin || r.signer != nil {
 		return nil

@@ -1,4 +1,6 @@
-package origin
+// Package inspect says whether the versions of a data directory are what their manifests, the
+// distribution and the release state. It refuses to change anything there.
+package inspect
 
 import (
 	"cmp"
@@ -17,11 +19,11 @@ import (
 	"github.com/shardcast/shardcast/internal/tree"
 )
 
-// Verify reads all shards of the version e in st, and compares them with its manifest, the list of
+// Version reads all shards of the version e in st, and compares them with its manifest, the list of
 // its files and the digest of the distribution. Its manifest is zero but for the digest where
 // there is none, as in a directory of the Python package. It returns all that is wrong, by the
 // names of files; the error says why the version cannot be verified now.
-func Verify(
+func Version(
 	ctx context.Context, st *store.Store, e distfile.Entry,
 ) (m shard.Manifest, wrong []error, err error) {
 	v := &verification{ctx: ctx, store: st, entry: e, blake3: shard.NewBLAKE3(), sha256: sha256.New()}
@@ -39,7 +41,7 @@ func Verify(
 
 // verification is the verifying of one version.
 type verification struct {
-	ctx            context.Context //nolint:containedctx // of the one call of Verify
+	ctx            context.Context //nolint:containedctx // of the one call of Version
 	store          *store.Store
 	entry          distfile.Entry
 	manifest       shard.Manifest
