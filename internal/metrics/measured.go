@@ -19,6 +19,9 @@ type Server struct {
 	Ready    bool  // the newest version of the upstreams is served
 	Peers    int64 // followers that the server lists to others
 
+	// CertificateExpires is when the certificate for TLS does, or zero without one.
+	CertificateExpires time.Time
+
 	// Release is what release.txt says, or nil without one that can be read.
 	Release *Signed
 }
@@ -85,6 +88,13 @@ var serverGauges = []gauge[Server]{
 		func(s Server) int64 { return number(s.Ready) }),
 	serverGauge("swarm_peers", "Nodes that follow this server, and that it lists to others.",
 		func(s Server) int64 { return s.Peers }),
+	define("certificate_expires_timestamp_seconds", "Time at which this server's certificate expires.",
+		func(s Server) float64 {
+			if s.CertificateExpires.IsZero() {
+				return -1
+			}
+			return float64(s.CertificateExpires.Unix())
+		}),
 	releaseGauge("release_seq", "Number of the publisher's release that this server has.",
 		func(r Signed) float64 { return float64(r.Seq) }),
 	releaseGauge("release_issued_timestamp_seconds", "Time of signing of that release.",

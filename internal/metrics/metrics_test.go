@@ -33,7 +33,7 @@ func full(t *testing.T) *metrics.Metrics {
 	m.Measure(func() metrics.Server {
 		return metrics.Server{
 			Versions: 2, Newest: 8, Shards: 20, Arriving: 1, Missing: 3,
-			Used: 1 << 20, Free: 1 << 30, Ready: true, Peers: 5,
+			Used: 1 << 20, Free: 1 << 30, Ready: true, Peers: 5, CertificateExpires: time.Unix(2e9, 0),
 			Release: &metrics.Signed{Seq: 7, Issued: time.Unix(1e9, 0), Expires: time.Unix(2e9, 0)},
 		}
 	})

@@ -73,7 +73,7 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 		}
 		if opts.Metrics != nil {
 			endpoints[kindMetrics] = scrape{opts.Metrics}.answer
-			opts.Metrics.Measure(measuring{c, health, opts.Members, opts.Logger}.measure)
+			opts.Metrics.Measure(measuring{c, health, opts.Members, opts.TLS, opts.Logger}.measure)
 		}
 		if h.overview = newOverview(opts, health); h.overview != nil {
 			endpoints[kindStatus] = statusPage{h.overview}.answer

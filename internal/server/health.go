@@ -81,6 +81,7 @@ type measuring struct {
 	catalog *catalog.Catalog
 	health  health
 	members *swarm.Members
+	tls     *TLS
 	logger  *slog.Logger
 }
 
@@ -97,7 +98,7 @@ func (m measuring) measure() metrics.Server {
 	arriving, missing := m.catalog.Count()
 	s.Arriving, s.Missing = int64(arriving), int64(missing)
 	s.Ready = m.health.unready() == nil
-	s.Peers = int64(m.members.Count())
+	s.Peers, s.CertificateExpires = int64(m.members.Count()), m.tls.expires()
 	if list, err := m.catalog.Listed(); err == nil {
 		s.Release = &metrics.Signed{Seq: list.Seq, Issued: list.Issued, Expires: list.Expires}
 	}

@@ -86,6 +86,14 @@ func (t *TLS) Reload() {
 	}
 }
 
+// expires returns when the certificate does, or zero for a nil receiver.
+func (t *TLS) expires() time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.source.Value().Certificates[0].Leaf.NotAfter
+}
+
 // isMutual reports whether clients have to show a certificate. A nil receiver is allowed.
 func (t *TLS) isMutual() bool { return t != nil && t.mutual }
 
