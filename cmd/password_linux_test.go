@@ -36,7 +36,7 @@ func TestAPasswordIsAskedForOnTheTerminal(t *testing.T) {
 			`^shardcast-origin: the two passwords differ; or --no-password$`,
 		},
 		"an empty one": {
-			[]string{"\n"}, 1, `the password is empty; --no-password makes a key without one`,
+			[]string{"\n"}, 1, `the password is empty; or --no-password$`,
 		},
 		"the same twice": {
 			[]string{"s3same\n", "s3same\n"}, 1, `publisher.pub exists already`,

@@ -101,7 +101,7 @@ it prints the flags for those that read: with --feed both that belong together.`
 			password := ""
 			if !noPassword {
 				var err error
-				if password, err = cli.NewPassword(cmd, passwordFile); err != nil {
+				if password, err = cli.Password(cmd, passwordFile, true); err != nil {
 					return fmt.Errorf("%w; or --no-password", err)
 				}
 			}

@@ -1,11 +1,8 @@
 package cli
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -14,14 +11,13 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	xterm "golang.org/x/term"
 
 	"github.com/shardcast/shardcast"
+	"github.com/shardcast/shardcast/internal/password"
 )
 
 // Names of systemd's credentials, in $CREDENTIALS_DIRECTORY.
@@ -29,9 +25,6 @@ const (
 	keyCredential      = "sign-key"
 	passwordCredential = "sign-key-password"
 )
-
-// maxPassword bounds the file of a password in bytes.
-const maxPassword = 4 << 10
 
 // Signing is the state of the flags of a command that signs.
 type Signing struct {
@@ -83,7 +76,7 @@ func (s *Signing) Load(cmd *cobra.Command) error {
 	encrypted := false
 	key, err := shardcast.ReadSignKey(file, func() (string, error) {
 		encrypted = true
-		return password(cmd, s.passwordFile, false)
+		return Password(cmd, s.passwordFile, false)
 	})
 	if encrypted {
 		debug.FreeOSMemory() // a gigabyte
@@ -127,90 +120,24 @@ func credential(name string) string {
 	return file
 }
 
-// NewPassword returns the password for a new key, from file or twice from the terminal.
-func NewPassword(cmd *cobra.Command, file string) (string, error) { return password(cmd, file, true) }
-
-// password returns the password of a key, of a new one by asking twice.
-func password(cmd *cobra.Command, file string, isNew bool) (string, error) {
+// Password returns the password of a key, from file, from systemd or from the terminal, where that of
+// a new one is asked for twice.
+func Password(cmd *cobra.Command, file string, isNew bool) (string, error) {
 	if file == "" {
 		file = credential(passwordCredential)
 	}
 	if file == "" {
-		return askPassword(cmd.Context(), isNew)
-	}
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // waits for no writer of a pipe
-	if err != nil {
-		return "", fmt.Errorf("--password-file: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxPassword+1))
-	if err == nil && len(text) > maxPassword {
-		err = fmt.Errorf("%s is longer than %d bytes", file, maxPassword)
-	}
-	if err != nil {
-		return "", fmt.Errorf("--password-file: %w", err)
-	}
-	line, _, _ := bytes.Cut(text, []byte{'\n'})
-	word := strings.TrimSuffix(string(line), "\r")
-	if word == "" {
-		return "", fmt.Errorf("--password-file: the first line of %s is empty", file)
-	}
-	return word, nil
-}
-
-// errNoTerminal means that nobody can be asked.
-var errNoTerminal = errors.New("its password is missing, and there is no terminal to ask for it: " +
-	"name the file of the password by --password-file")
-
-// askPassword asks the terminal for a password, without echo.
-func askPassword(ctx context.Context, isNew bool) (string, error) {
-	tty := os.Stdin
-	if !xterm.IsTerminal(int(tty.Fd())) {
-		var err error
-		if tty, err = os.OpenFile("/dev/tty", os.O_RDWR, 0); err != nil {
-			return "", errNoTerminal
+		word, err := password.Ask(cmd.Context(), isNew)
+		if errors.Is(err, password.ErrNoTerminal) {
+			err = fmt.Errorf("%w: name the file of the password by --password-file", err)
 		}
-		defer tty.Close()
-	}
-	word, err := askOnce(ctx, tty, "Password of the private key: ")
-	if err != nil || !isNew {
 		return word, err
 	}
-	if word == "" {
-		return "", errors.New("the password is empty; --no-password makes a key without one")
-	}
-	again, err := askOnce(ctx, tty, "The same once more: ")
-	if err == nil && again != word {
-		err = errors.New("the two passwords differ")
-	}
-	return word, err
-}
-
-// askOnce asks for one line. When ctx ends the terminal echoes again, and a read may go on.
-func askOnce(ctx context.Context, tty *os.File, prompt string) (string, error) {
-	fd := int(tty.Fd())
-	before, err := xterm.GetState(fd)
+	word, err := password.FromFile(file)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("--password-file: %w", err)
 	}
-	fmt.Fprint(os.Stderr, prompt)
-	type answer struct {
-		word []byte
-		err  error
-	}
-	answered := make(chan answer, 1)
-	go func() {
-		word, err := xterm.ReadPassword(fd)
-		answered <- answer{word, err}
-	}()
-	select {
-	case a := <-answered:
-		fmt.Fprintln(os.Stderr)
-		return string(a.word), a.err
-	case <-ctx.Done():
-		fmt.Fprintln(os.Stderr)
-		return "", errors.Join(context.Cause(ctx), xterm.Restore(fd, before))
-	}
+	return word, nil
 }
 
 // day is what the unit d stands for.
