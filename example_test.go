@@ -41,6 +41,36 @@ func Example() {
 	// <nil>
 }
 
+func ExampleOrigin_Broadcast_signed() {
+	dir, remove := temporary() // with the file weights.bin in it
+	defer remove()
+
+	key, _, err := shardcast.GenerateSignKey(filepath.Join(dir, "publisher.key"), "") // without a password
+	if err != nil {
+		panic(err)
+	}
+	origin, err := shardcast.NewOrigin(shardcast.OriginOptions{
+		DataDir: filepath.Join(dir, "data"),
+		Sign: shardcast.SignOptions{
+			Key: key, Feed: "weights.example.org/llama", StateDir: filepath.Join(dir, "state"),
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = origin.Close() }()
+	version, err := origin.Broadcast(context.Background(), filepath.Join(dir, "weights.bin"))
+	fmt.Println(version, err)
+	release, err := shardcast.HeldRelease(filepath.Join(dir, "data"))
+	fmt.Println(release.Feed, release.Epoch, release.Versions, err)
+	// Readers have key.Public().
+	fmt.Println(key.Public()[:2])
+	// Output:
+	// v1 <nil>
+	// weights.example.org/llama 1 [v1] <nil>
+	// RW
+}
+
 func ExampleOrigin_Serve_watch() {
 	dir, remove := temporary() // with the file weights.bin in it
 	defer remove()
