@@ -35,20 +35,10 @@ func (s *signed) newest() release.Release {
 	return newest.Release
 }
 
-// heldOf returns the numbers that servers list.
-func (s *signed) heldOf() map[shard.Version]bool {
-	held := make(map[shard.Version]bool)
-	for _, server := range s.of.opts.Roster.Servers() {
-		for _, e := range s.of.listings.of(server).entries {
-			held[e.Version] = true
-		}
-	}
-	return held
-}
-
-// listed returns the versions that exist, ascending.
-func (s *signed) listed() (all []distfile.Entry) {
-	for _, line := range s.newest().Entries {
+// listed returns the versions that exist by the release r, ascending.
+func listed(r release.Release) []distfile.Entry {
+	all := make([]distfile.Entry, 0, len(r.Entries))
+	for _, line := range r.Entries {
 		if !line.Withdrawn {
 			all = append(all, distfile.Entry{Version: line.Version, Digest: line.Digest})
 		}
@@ -56,16 +46,25 @@ func (s *signed) listed() (all []distfile.Entry) {
 	return all
 }
 
-func (s *signed) offers() []distfile.Entry {
-	held := s.heldOf()
-	return slices.DeleteFunc(s.listed(), func(e distfile.Entry) bool { return !held[e.Version] })
+// available returns those of all whose numbers servers list.
+func (s *signed) available(all []distfile.Entry) []distfile.Entry {
+	held := make(map[shard.Version]bool, len(all))
+	for _, server := range s.of.opts.Roster.Servers() {
+		for _, e := range s.of.listings.of(server).entries {
+			held[e.Version] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(e distfile.Entry) bool { return !held[e.Version] })
 }
 
-// count has all that can be had count, whatever their numbers.
+func (s *signed) offers() []distfile.Entry { return s.available(listed(s.newest())) }
+
+// count has all that can be had count, whatever their numbers. It looks at one release alone, though another
+// one may come meanwhile: numbers of two epochs do not mix.
 func (s *signed) count(Taker) Count {
-	c := Count{
-		Listed: s.listed(), Entries: s.offers(), Epoch: s.newest().Epoch, Until: s.until(), Err: s.keeper.Check(),
-	}
+	r := s.newest()
+	c := Count{Listed: listed(r), Epoch: r.Epoch, Until: s.until(), Err: s.keeper.Check()}
+	c.Entries = s.available(c.Listed)
 	if len(c.Listed) == 0 {
 		return c
 	}
@@ -98,8 +97,9 @@ func (s *signed) missing(v shard.Version) error {
 	if _, ok := s.keeper.Newest(); !ok {
 		return s.keeper.Check()
 	}
-	line, ok := s.newest().Find(v)
-	listed := s.listed()
+	r := s.newest()
+	line, ok := r.Find(v)
+	all := listed(r)
 	var by []string
 	for _, server := range s.of.opts.Roster.Servers() {
 		if s.of.listings.has(server, v) {
@@ -107,10 +107,10 @@ func (s *signed) missing(v shard.Version) error {
 		}
 	}
 	switch {
-	case v == 0 && len(listed) == 0:
+	case v == 0 && len(all) == 0:
 		return fmt.Errorf("%w: the publisher lists none", ErrNoVersion)
 	case v == 0:
-		return fmt.Errorf("%w: no server has any of the %d that the publisher lists", ErrNoVersion, len(listed))
+		return fmt.Errorf("%w: no server has any of the %d that the publisher lists", ErrNoVersion, len(all))
 	case ok && line.Withdrawn:
 		return fmt.Errorf("%w: %s was withdrawn by its publisher", ErrNoVersion, v)
 	case ok:
