@@ -8,6 +8,7 @@ package credential
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -72,6 +73,20 @@ func (s *Source[T]) Value() T {
 
 // Reload looks at the files now, and takes what they have for all that will come.
 func (s *Source[T]) Reload() { s.look(true) }
+
+// Follow looks at the files until ctx ends, so that a change is told although no caller asks.
+func (s *Source[T]) Follow(ctx context.Context) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			s.Value()
+		}
+	}
+}
 
 // look looks at the files, and returns the value. Final says that no other look is to be
 // waited for before an error counts.

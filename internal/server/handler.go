@@ -329,7 +329,7 @@ func statusOf(err error) int {
 		return http.StatusGone
 	case errors.Is(err, fs.ErrNotExist):
 		return http.StatusNotFound
-	case errors.Is(err, errSent):
+	case errors.Is(err, slots.ErrSent):
 		return http.StatusConflict
 	case conns.Exhausted(err), errors.Is(err, slots.ErrBusy), errors.Is(err, errNoSlot),
 		errors.Is(err, catalog.ErrLater):

@@ -5,13 +5,9 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/shardcast/shardcast/internal/credential"
 )
-
-// tokensEvery is the interval between two looks at a file of tokens.
-const tokensEvery = time.Second
 
 // Tokens say who may read. A nil one admits all that reach the server.
 type Tokens struct {
@@ -41,20 +37,10 @@ func (t *Tokens) Reload() {
 	}
 }
 
-// follow looks at the file until ctx ends, so that a warning does not wait for a reader.
+// follow looks at the file until ctx ends.
 func (t *Tokens) follow(ctx context.Context) {
-	if t == nil {
-		return
-	}
-	ticker := time.NewTicker(tokensEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			t.source.Value()
-		}
+	if t != nil {
+		t.source.Follow(ctx)
 	}
 }
 

@@ -1,5 +1,6 @@
 // Package slots answers who may be sent a shard now, and how fast: it bounds shards by slots,
-// and bytes by rates. It refuses to know HTTP, and what is sent.
+// and bytes by rates, and notes which shards were sent to nodes of a swarm. It refuses to know HTTP,
+// and the bytes.
 //
 // A caller may lean on this: while slots do not suffice, one host keeps a quarter of them, and a
 // reader that takes next to nothing loses its own; readers that share a rate get the same of it;
