@@ -63,7 +63,7 @@ func ReadSettings(dir string) (Settings, error) {
 // ChangeSettings gives the data directory dir the numbers of to that are not zero, and
 // returns those before. Versions beyond a lower number to keep are retired by a server of the
 // directory within a second or so, or by the next broadcast into it, which alone can where versions are
-// signed. The error matches
+// signed and the server has no key. The error matches
 // [ErrOptions] if a setting is out of its range, and else those of [ReadSettings].
 func ChangeSettings(ctx context.Context, dir string, to Settings) (before Settings, err error) {
 	for name, number := range map[string]int{"MaxVersions": to.MaxVersions, "MaxChain": to.MaxChain} {

@@ -20,7 +20,8 @@ func (c *command) configCommand() *cobra.Command {
 		Short: "Show or change the settings of a data directory",
 		Long: `config shows the settings that belong to a data directory, of an origin or a middle,
 and with --max-versions or --max-chain changes them first. It retires no version by itself:
-a server of the directory does so within a second or so, and without one the next broadcast does.`,
+a server of the directory does so within a second or so, and without one the next broadcast does,
+which alone can where versions are signed and the server has no key.`,
 		Example: `  shardcast-origin config --data-dir ./data
   shardcast-origin config --data-dir ./data --max-versions 100`,
 		Args: cobra.NoArgs,

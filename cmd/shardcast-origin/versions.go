@@ -218,7 +218,8 @@ func (c *command) unpinCommand() *cobra.Command {
 		Use:   "unpin VERSION",
 		Short: "Keep a version no longer than others",
 		Long: `unpin ends what pin has begun. If VERSION is not among those to keep, a server of the
-directory retires it within a second or so, and without one the next broadcast does.`,
+directory retires it within a second or so, and without one the next broadcast does,
+which alone can where versions are signed and the server has no key.`,
 		Example: `  shardcast-origin unpin v3 --data-dir ./data`,
 	}, func(ctx context.Context, _ *cobra.Command, version string) error {
 		return shardcast.Unpin(ctx, c.opts.DataDir, version)

@@ -465,6 +465,12 @@ func TestACopyIsRecognised(t *testing.T) {
 	publish(t, openToSign(t, t.TempDir(), other), 9)
 	fresh := openToSign(t, t.TempDir(), keyed)
 	change(t, fresh, func(w *store.Writer) { require.ErrorIs(t, w.Admit(nil), signing.ErrCopy) })
+	change(t, fresh, func(w *store.Writer) {
+		signed, err := w.Sign(true)
+		require.NoError(t, err)
+		assert.Equal(t, uint64(3), signed.Release.Epoch, "higher than all that the key has signed")
+		assert.Empty(t, signed.Release.Entries)
+	})
 	other = keyed
 	other.StateDir = ""
 	publish(t, openToSign(t, t.TempDir(), other), 9)
