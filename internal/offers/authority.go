@@ -6,9 +6,21 @@ import (
 	"slices"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/ballot"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/remote"
 	"github.com/shardcast/shardcast/internal/shard"
+)
+
+type (
+	// A Taker is a node that takes versions up by itself.
+	Taker = ballot.Taker
+
+	// A Count is the versions that count for a [Taker].
+	Count = ballot.Count
+
+	// Beyond is a version that is listed and does not count.
+	Beyond = ballot.Beyond
 )
 
 // An authority says which versions there are. There are two: [votes], where the upstreams
@@ -70,12 +82,12 @@ type votes struct{ of *Offers }
 func (v votes) offers() []distfile.Entry { return v.of.listings.chosen(v.of.opts.Roster.Servers()) }
 
 func (v votes) count(by Taker) Count {
-	c := v.ballot(by).count()
+	c := v.ballot(by).Count()
 	c.Listed = c.Entries
 	return c
 }
 
-func (v votes) until() time.Time { return v.ballot(Taker{}).until() }
+func (v votes) until() time.Time { return v.ballot(Taker{}).Until() }
 
 func (v votes) missing(number shard.Version) error {
 	offers := v.offers()
@@ -123,15 +135,15 @@ func (v votes) stands(*remote.Server) (state string, refused error) { return "",
 func (v votes) release() (text []byte, known bool) { return v.of.relayed() }
 
 // ballot returns all that decides which versions count now.
-func (v votes) ballot(by Taker) ballot {
+func (v votes) ballot(by Taker) ballot.Ballot {
 	o := v.of
-	b := ballot{quorum: o.opts.Quorum, taker: by, now: time.Now()}
+	b := ballot.Ballot{Quorum: o.opts.Quorum, Taker: by, Now: time.Now()}
 	for _, s := range o.opts.Roster.Standings() {
 		v := o.listings.voice(s.URL, s.Servers)
 		if len(s.Servers) == 0 {
-			v.down, v.failing = o.began, s.Err != nil
+			v.Down, v.Failing = o.began, s.Err != nil
 		}
-		b.voices = append(b.voices, v)
+		b.Voices = append(b.Voices, v)
 	}
 	return b
 }

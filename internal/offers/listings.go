@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/ballot"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/remote"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -78,10 +79,10 @@ func (l *listings) know(v shard.Version, m shard.Manifest) {
 
 // voice returns the servers of one upstream, of which a name may have several, as one voice:
 // it lists what half of those list that answer, or more.
-func (l *listings) voice(name string, servers []*remote.Server) voice {
+func (l *listings) voice(name string, servers []*remote.Server) ballot.Voice {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	v := voice{name: name, failing: true, lists: make(map[distfile.Entry]time.Time)}
+	v := ballot.Voice{Name: name, Failing: true, Lists: make(map[distfile.Entry]time.Time)}
 	var heard, up []listing
 	for _, s := range servers {
 		of := l.by[s]
@@ -92,14 +93,14 @@ func (l *listings) voice(name string, servers []*remote.Server) voice {
 		case of.heard:
 			heard, up, at = append(heard, of), append(up, of), time.Time{}
 		}
-		v.failing = v.failing && of.failing
-		if at.After(v.down) {
-			v.down = at
+		v.Failing = v.Failing && of.failing
+		if at.After(v.Down) {
+			v.Down = at
 		}
 	}
-	v.heard = heard != nil
+	v.Heard = heard != nil
 	if up != nil {
-		heard, v.down = up, time.Time{}
+		heard, v.Down = up, time.Time{}
 	}
 	since := make(map[distfile.Entry][]time.Time)
 	for _, of := range heard {
@@ -112,7 +113,7 @@ func (l *listings) voice(name string, servers []*remote.Server) voice {
 	for e, times := range since {
 		if len(times) >= need {
 			slices.SortFunc(times, time.Time.Compare)
-			v.lists[e] = times[need-1]
+			v.Lists[e] = times[need-1]
 		}
 	}
 	return v

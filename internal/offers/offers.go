@@ -16,14 +16,8 @@
 //
 // # Counting
 //
-// A version that a node takes up by itself counts: more than half of the configured
-// upstreams list it by one digest, or just half of them, the first one included. Of two that
-// is the first; a version that the second lists alone counts after a minute, and never if
-// its number is more than 10,000 ahead of all that the first lists or the node holds. Nor
-// may a single upstream, or the first of two, go more than 10,000 ahead of what the node
-// holds. An upstream that has been down for a minute is left out, and so is one that did
-// not answer at the start. The addresses of a name are one upstream, which lists what half
-// of those list that answer, or more. The file count.go decides, see [Offers.Count].
+// Which of the versions that upstreams list a node takes up by itself is decided in package ballot. The
+// addresses of a name are one upstream, which lists what half of those list that answer, or more.
 //
 // # Signing
 //

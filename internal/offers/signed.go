@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/ballot"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/release"
@@ -70,7 +71,7 @@ func (s *signed) count(Taker) Count {
 	}
 	if last := c.Listed[len(c.Listed)-1]; last.Version > c.Newest().Version {
 		s.mu.Lock()
-		settled := time.Since(s.since) >= aloneFor
+		settled := time.Since(s.since) >= ballot.AloneFor
 		s.mu.Unlock()
 		c.Beyond = Beyond{
 			Entry: last, Why: "the publisher lists it, and no server that answers has it", Settled: settled,
@@ -81,7 +82,7 @@ func (s *signed) count(Taker) Count {
 
 func (s *signed) until() (until time.Time) {
 	s.mu.Lock()
-	settled := s.since.Add(aloneFor)
+	settled := s.since.Add(ballot.AloneFor)
 	s.mu.Unlock()
 	now := s.keeper.Time()
 	for _, at := range []time.Time{settled, s.newest().Expires} {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/shardcast/shardcast/internal/ballot"
 	"github.com/shardcast/shardcast/internal/remote"
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -31,7 +32,7 @@ func (o *Offers) mostSayGone(ctx context.Context, v shard.Version) bool {
 		down := len(upstream.Servers) > 0
 		for _, s := range upstream.Servers {
 			l := o.listings.of(s)
-			down = down && l.failing && time.Since(l.down) > downFor
+			down = down && l.failing && time.Since(l.down) > ballot.DownFor
 		}
 		if down {
 			continue

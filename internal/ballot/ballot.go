@@ -1,4 +1,16 @@
-package offers
+// Package ballot decides which of the versions that upstreams list count, where no publisher's key says
+// so: those that a node takes up by itself. It refuses to know servers, and reads no clock.
+//
+// A version counts if more than half of the configured upstreams list it by one digest, or just half of
+// them, the first one included. Of two that is the first; a version that the second lists alone counts
+// after a minute, and never if its number is more than 10,000 ahead of all that the first lists or the
+// node holds. Nor may a single upstream, or the first of two, go more than 10,000 ahead of what the node
+// holds. An upstream that has been down for a minute is left out, and so is one that did not answer at
+// the start.
+//
+// A caller may lean on this: a count depends on the [Ballot] alone, and changes by time alone only at
+// the time that it says, see [Ballot.Until].
+package ballot
 
 import (
 	"bytes"
@@ -12,13 +24,13 @@ import (
 )
 
 const (
-	// aloneFor is how long the second of two upstreams has to list a version until it counts
+	// AloneFor is how long the second of two upstreams has to list a version until it counts
 	// although the first does not list it: that one may be about to.
-	aloneFor = time.Minute
+	AloneFor = time.Minute
 
-	// downFor is how long an upstream is down until the others decide without it. A shorter
+	// DownFor is how long an upstream is down until the others decide without it. A shorter
 	// outage must not leave the decision to one that lies.
-	downFor = time.Minute
+	DownFor = time.Minute
 
 	// firstAnswer is how long the first answer of an upstream is awaited after the start, so
 	// that one which hangs holds up no other.
@@ -43,7 +55,7 @@ type Taker struct {
 	Once bool
 }
 
-// A Count is the versions that count, as listed by enough upstreams, see the package comment.
+// A Count is the versions that count, as listed by enough upstreams, or by the publisher.
 type Count struct {
 	// Entries are ascending, at most one of each number.
 	Entries []distfile.Entry
@@ -92,50 +104,50 @@ type Beyond struct {
 	Settled bool
 }
 
-// voice is one configured upstream, as far as it decides which versions count.
-type voice struct {
-	name    string
-	lists   map[distfile.Entry]time.Time // since when, by its last answers; entries are canonical
-	heard   bool                         // it has answered
-	failing bool                         // it did not answer the last question
-	down    time.Time                    // since when it has not answered, and zero if it does
+// A Voice is one configured upstream, as far as it decides which versions count.
+type Voice struct {
+	Name    string
+	Lists   map[distfile.Entry]time.Time // since when, by its last answers; of each file one entry
+	Heard   bool                         // it has answered
+	Failing bool                         // it did not answer the last question
+	Down    time.Time                    // since when it has not answered, and zero if it does
 }
 
-// ballot is all that decides which versions count.
-type ballot struct {
-	voices []voice // in the order of the options
-	quorum int     // least number of voices for a version; 0 asks for no more than the rule
-	taker  Taker
-	now    time.Time
+// A Ballot is all that decides which versions count.
+type Ballot struct {
+	Voices []Voice // in the order in which they are configured
+	Quorum int     // least number of voices for a version; 0 asks for no more than the rule
+	Taker  Taker
+	Now    time.Time
 }
 
 // leaves returns when the others decide without v, and zero if they do not.
-func (b ballot) leaves(v voice) time.Time {
+func (b Ballot) leaves(v Voice) time.Time {
 	switch {
-	case v.down.IsZero():
+	case v.Down.IsZero():
 		return time.Time{}
-	case b.taker.Once, !v.heard && v.failing:
-		return v.down
-	case !v.heard:
-		return v.down.Add(firstAnswer)
+	case b.Taker.Once, !v.Heard && v.Failing:
+		return v.Down
+	case !v.Heard:
+		return v.Down.Add(firstAnswer)
 	default:
-		return v.down.Add(downFor)
+		return v.Down.Add(DownFor)
 	}
 }
 
 // present returns the voices that decide, and whether others have been left out for less
-// than downFor. If all are down, their last answers stand.
-func (b ballot) present() (present []voice, lately bool) {
-	for _, v := range b.voices {
+// than DownFor. If all are down, their last answers stand.
+func (b Ballot) present() (present []Voice, lately bool) {
+	for _, v := range b.Voices {
 		at := b.leaves(v)
-		if at.IsZero() || at.After(b.now) {
+		if at.IsZero() || at.After(b.Now) {
 			present = append(present, v)
-		} else if v.down.Add(downFor).After(b.now) {
+		} else if v.Down.Add(DownFor).After(b.Now) {
 			lately = true
 		}
 	}
 	if present == nil {
-		return b.voices, false
+		return b.Voices, false
 	}
 	return present, lately
 }
@@ -149,7 +161,7 @@ type paper struct {
 }
 
 // isSecond reports whether the second of two voices lists p, and the first does not.
-func (p paper) isSecond(voices []voice) bool { return len(voices) == 2 && p.votes == 1 && !p.first }
+func (p paper) isSecond(voices []Voice) bool { return len(voices) == 2 && p.votes == 1 && !p.first }
 
 // isBetter reports whether p comes before another file of its number.
 func (p paper) isBetter(than paper) bool {
@@ -163,10 +175,10 @@ func (p paper) isBetter(than paper) bool {
 	return bytes.Compare(p.entry.Digest[:], than.entry.Digest[:]) < 0
 }
 
-// count decides which versions count.
-func (b ballot) count() Count {
+// Count decides which versions count.
+func (b Ballot) Count() Count {
 	voices, lately := b.present()
-	c := Count{Until: b.until()}
+	c := Count{Until: b.Until()}
 	if len(voices) == 0 {
 		return c
 	}
@@ -202,10 +214,10 @@ func (b ballot) count() Count {
 }
 
 // papers returns what the voices say of each version that any of them lists.
-func papers(voices []voice) map[distfile.Entry]paper {
+func papers(voices []Voice) map[distfile.Entry]paper {
 	papers := make(map[distfile.Entry]paper)
 	for i, v := range voices {
-		for e, since := range v.lists {
+		for e, since := range v.Lists {
 			p := papers[e]
 			p.entry, p.votes, p.first = e, p.votes+1, p.first || i == 0
 			if since.After(p.since) {
@@ -224,13 +236,13 @@ type bounds struct {
 }
 
 // bounds returns the bounds for voices, some of which may have been left out lately.
-func (b ballot) bounds(voices []voice, lately bool) bounds {
-	highest := b.taker.Highest
+func (b Ballot) bounds(voices []Voice, lately bool) bounds {
+	highest := b.Taker.Highest
 	of := bounds{first: highest + mostAhead}
-	if b.taker.AnyNumber || highest == 0 && (!lately || b.taker.Once) {
+	if b.Taker.AnyNumber || highest == 0 && (!lately || b.Taker.Once) {
 		of.first = shard.MaxVersion
 	}
-	for e := range voices[0].lists {
+	for e := range voices[0].Lists {
 		highest = max(highest, min(e.Version, of.first))
 	}
 	of.second = highest + mostAhead
@@ -242,7 +254,7 @@ const farAhead = "its number is more than 10000 ahead, and one upstream alone li
 	"a client can ask for it by its number, and --accept-restart takes it up from the first upstream"
 
 // refusal returns why p does not count, or nothing if it does.
-func (b ballot) refusal(p paper, voices []voice, of bounds) string {
+func (b Ballot) refusal(p paper, voices []Voice, of bounds) string {
 	n := len(voices)
 	most := 2*p.votes > n || 2*p.votes == n && p.first
 	second := p.isSecond(voices)
@@ -251,55 +263,55 @@ func (b ballot) refusal(p paper, voices []voice, of bounds) string {
 		bound = of.second
 	}
 	switch {
-	case p.votes < b.quorum:
-		return fmt.Sprintf("%d of %d upstreams list it, and --quorum asks for %d", p.votes, n, b.quorum)
+	case p.votes < b.Quorum:
+		return fmt.Sprintf("%d of %d upstreams list it, and --quorum asks for %d", p.votes, n, b.Quorum)
 	case !most && !second:
 		return fmt.Sprintf("%d of %d upstreams list it, and more than half have to", p.votes, n)
 	case p.votes == 1 && p.entry.Version > bound:
 		return farAhead
-	case second && len(voices[0].lists) == 0 && b.taker.Once:
+	case second && len(voices[0].Lists) == 0 && b.Taker.Once:
 		return ""
-	case second && (b.taker.Once || b.now.Sub(p.since) < aloneFor):
+	case second && (b.Taker.Once || b.Now.Sub(p.since) < AloneFor):
 		return "the upstream that is named first does not list it"
 	}
 	return ""
 }
 
 // beyond returns p, which does not count, for logs.
-func (b ballot) beyond(p paper, voices []voice, why string) Beyond {
-	beyond := Beyond{Entry: p.entry, Why: why, Settled: why == farAhead || b.now.Sub(p.since) >= aloneFor}
+func (b Ballot) beyond(p paper, voices []Voice, why string) Beyond {
+	beyond := Beyond{Entry: p.entry, Why: why, Settled: why == farAhead || b.Now.Sub(p.since) >= AloneFor}
 	for _, v := range voices {
-		if _, ok := v.lists[p.entry]; ok {
-			beyond.Upstreams = append(beyond.Upstreams, v.name)
+		if _, ok := v.Lists[p.entry]; ok {
+			beyond.Upstreams = append(beyond.Upstreams, v.Name)
 		}
 	}
 	return beyond
 }
 
-// until returns when time alone may change the count, and zero if it cannot.
-func (b ballot) until() (until time.Time) {
-	if len(b.voices) < 2 {
+// Until returns when time alone may change the count, and zero if it cannot.
+func (b Ballot) Until() (until time.Time) {
+	if len(b.Voices) < 2 {
 		return time.Time{}
 	}
 	sooner := func(at time.Time) {
-		if at.After(b.now) && (until.IsZero() || at.Before(until)) {
+		if at.After(b.Now) && (until.IsZero() || at.Before(until)) {
 			until = at
 		}
 	}
 	listers := make(map[distfile.Entry]int)
-	for _, v := range b.voices {
-		for e := range v.lists {
+	for _, v := range b.Voices {
+		for e := range v.Lists {
 			listers[e]++
 		}
 	}
-	for _, v := range b.voices {
-		if !v.down.IsZero() {
+	for _, v := range b.Voices {
+		if !v.Down.IsZero() {
 			sooner(b.leaves(v))
-			sooner(v.down.Add(downFor))
+			sooner(v.Down.Add(DownFor))
 		}
-		for e, since := range v.lists {
-			if listers[e] < len(b.voices) {
-				sooner(since.Add(aloneFor))
+		for e, since := range v.Lists {
+			if listers[e] < len(b.Voices) {
+				sooner(since.Add(AloneFor))
 			}
 		}
 	}
