@@ -101,7 +101,7 @@ func (s *state) lock(ctx context.Context) (root *os.Root, unlock func(), err err
 // warn says once that the past is not known, or will not be.
 func (s *state) warn(err error) {
 	s.said.Do(func() {
-		s.log.Warn("state directory of no use: without it, a server can pass an older release off as the newest "+
-			"after a restart", "dir", s.dir, "err", err)
+		s.log.Warn("state directory of no use", "dir", s.dir, "err", err,
+			"hint", "without it, a server can pass an older release off as the newest after a restart")
 	})
 }

@@ -321,8 +321,8 @@ func (k *Keeper) announce(r release.Release) {
 	k.log.Info("release accepted", "feed", r.Feed, "epoch", r.Epoch, "seq", r.Seq,
 		"issued", r.Issued, "expires", r.Expires, "versions", len(r.Entries))
 	if ahead := r.Issued.Sub(k.now()); ahead > clockTolerance {
-		k.log.Warn("release issued in the future: the clock of this machine or of the publisher is wrong",
-			"issued", r.Issued, "ahead", ahead)
+		k.log.Warn("release issued in the future", "issued", r.Issued, "ahead", ahead,
+			"hint", "the clock of this machine or of the publisher is wrong")
 	}
 }
 
