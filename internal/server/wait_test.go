@@ -167,6 +167,22 @@ func TestTheSystemReportsChanges(t *testing.T) {
 	}
 }
 
+func TestTheSystemReportsReleases(t *testing.T) {
+	t.Parallel()
+	l := newTestListing(t)
+	l.watch(t, time.Hour)
+	for _, text := range []string{"one", "two"} {
+		changed := l.changed.Wait()
+		write(t, filepath.Join(l.store.Dir(), release.FileName), text)
+		select {
+		case <-changed:
+		case <-time.After(patience):
+			require.FailNow(t, "the change is not noticed")
+		}
+		assert.Equal(t, shard.Digest(sha256.Sum256([]byte(text))), l.latest.Load().release)
+	}
+}
+
 func TestTheBoardReportsChanges(t *testing.T) {
 	t.Parallel()
 	l := newTestListing(t)
