@@ -37,6 +37,9 @@ func (s *Source) Add(path string, content []byte) error {
 // addedContent reads the next bytes of part, of the added file's content.
 func (s *Source) addedContent(p []byte, part Piece) int {
 	n := copy(p, s.added.content[int64(len(s.added.content))-part.Size:])
+	if s.sum == nil {
+		return n // Apart has it
+	}
 	s.sum.Write(p[:n])
 	if int64(n) == part.Size {
 		s.sum.Sum(s.tree.files[part.File].Digest[:0])
