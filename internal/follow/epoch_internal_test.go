@@ -3,6 +3,7 @@ package follow
 import (
 	"log/slog"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -56,4 +57,16 @@ func TestNumbersBeginAgainInAHigherEpochAlone(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestADoubtIsSaidOnceUntilItHasPassed(t *testing.T) {
+	var log strings.Builder
+	r := &run{opts: Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}}
+	said := func() int { return strings.Count(log.String(), "nothing new is delivered") }
+	r.doubt(fetch.ErrExpired)
+	r.doubt(fetch.ErrExpired)
+	assert.Equal(t, 1, said())
+	r.doubt(nil)
+	r.doubt(fetch.ErrExpired)
+	assert.Equal(t, 2, said())
 }

@@ -156,8 +156,12 @@ func (r *run) count(delivered *record) fetch.Count {
 
 // doubt warns, once in an hour, that nothing new is delivered because of err, if it is not nil.
 func (r *run) doubt(err error) {
+	if err == nil {
+		r.doubted = time.Time{}
+		return
+	}
 	waits := errors.Is(err, fetch.ErrNotTrusted) && !r.opts.Pool.Heard() // for the first answers
-	if err == nil || waits || time.Since(r.doubted) < refusedEvery {
+	if waits || time.Since(r.doubted) < refusedEvery {
 		return
 	}
 	r.doubted = time.Now()
