@@ -85,11 +85,9 @@ func TestWriteResultAddsPathAndProgress(t *testing.T) {
 
 func TestJSONEscapesUnprintableCharacters(t *testing.T) {
 	hostile := "\x1b[2J \u009b2J \u202e \x7f \u2028 \U000e0001 日本\n"
+	v := shardcast.Version{Name: "v1", File: hostile, Size: -1, ShardSize: -1, Shards: -1}
 	var out strings.Builder
-	require.NoError(
-		t,
-		WriteVersion(&out, shardcast.Version{Name: "v1", File: hostile, Size: -1, ShardSize: -1, Shards: -1}, shardcast.Release{}),
-	)
+	require.NoError(t, WriteVersion(&out, v, shardcast.Release{}))
 	assert.Equal(
 		t,
 		[]string{

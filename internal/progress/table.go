@@ -31,7 +31,8 @@ func WriteVersions(w io.Writer, versions []shardcast.Version, r shardcast.Releas
 		"DATE", "DIGEST", only(labelled, "LABELS"))}
 	for _, v := range versions {
 		rows = append(rows, columns(v.Name, only(hasRelease, word(v.Signed, "signed", "no")), printable(v.File),
-			sizeOf(v.Size), number(v.Shards), only(trees, files(v)), date(v.Date), v.Digest, only(labelled, labels(v.Labels))))
+			sizeOf(v.Size), number(v.Shards), only(trees, files(v)), date(v.Date), v.Digest,
+			only(labelled, labels(v.Labels))))
 	}
 	return writeTable(w, rows)
 }
