@@ -34,10 +34,15 @@ func withAdded(t *testing.T, text string) (dir string, s *tree.Source) {
 
 func TestAFileIsAddedToATreeAtItsPlace(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{"", "short", strings.Repeat("long", 1000)} {
+	for i, text := range []string{"", "short", strings.Repeat("long", 1000), "", "apart"} {
 		_, s := withAdded(t, text)
+		digests := func([]byte) {} // computed by Read
+		if i > 2 {
+			digests = s.Apart()
+		}
 		stream, err := io.ReadAll(io.MultiReader(io.LimitReader(s, 700), s))
 		require.NoError(t, err)
+		digests(stream)
 		assert.Len(t, stream, int(s.Size()))
 		read, err := s.Tree()
 		require.NoError(t, err)
