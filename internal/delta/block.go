@@ -60,6 +60,7 @@ const maxPad = 8
 func (e *blockEncoder) encode(copies []Copy, base, target Stream, offset int64, n int) (shift int64, err error) {
 	e.body = e.body[:0]
 	e.counts = Stats{}
+	e.literals = e.literals[:0]
 	e.pieces = appendPieces(e.pieces[:0], copies, offset, n)
 	if err := readFull(target, e.target[:n], offset); err != nil {
 		return 0, fmt.Errorf("target: %w", err)
@@ -106,7 +107,6 @@ func (e *blockEncoder) shift(offset int64) (shift int64, ok bool) {
 
 // split takes the block apart into literals and the bytes that are predicted, which it returns.
 func (e *blockEncoder) split(n int) []byte {
-	e.literals = e.literals[:0]
 	e.covered = e.covered[:0]
 	end := int64(0)
 	for _, p := range e.pieces {

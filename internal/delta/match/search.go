@@ -1,0 +1,316 @@
+package match
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"math/rand/v2"
+
+	"github.com/shardcast/shardcast/internal/delta"
+)
+
+const (
+	// window is how many bytes a hash is of, and so the shortest match that is found.
+	window = 32
+
+	// gain is by how many bytes a new shift must predict more than the present one to be taken.
+	gain = 8
+
+	// patience is by how many bytes of the target more may differ than be equal before a shift is given up.
+	patience = 512
+
+	// weighed is how far a match is looked at to choose between candidates.
+	weighed = 16 << 10
+)
+
+// searcher finds the parts of a target that are like a part of a base.
+type searcher struct {
+	target, base *view
+	index        *index // of base; nil until it is needed
+	copies       []delta.Copy
+
+	// What is followed: the bytes of the target from start on are compared with those of the base at shift.
+	following bool
+	shift     int64
+	start     int64
+	score     int64 // of the bytes from start on: one more for each that is equal, one less for each that is not
+	best      int64 // the highest score
+	end       int64 // where it was reached
+}
+
+func newSearcher(base, target *view) *searcher { return &searcher{base: base, target: target} }
+
+// find appends the copies for the bytes from start to end of the target. If hinted, those at shift are tried first.
+func (s *searcher) find(start, end int64, hinted bool, shift int64) {
+	s.following, s.shift = hinted, shift
+	s.start, s.end, s.score, s.best = start, start, 0, 0
+	for at := start; at < end && s.target.err == nil && s.base.err == nil; {
+		if s.following {
+			n := equalFrom(s.target, at, s.base, at+s.shift, end-at)
+			at += n
+			s.count(n, at)
+			if at == end {
+				break
+			}
+		}
+		if s.index == nil {
+			s.index = newIndex(s.base.end - s.base.start)
+			s.index.add(s.base)
+		}
+		at = s.look(at, start, end)
+	}
+	s.emit(s.end)
+}
+
+// count adds n bytes before at that are equal.
+func (s *searcher) count(n, at int64) {
+	if s.score += n; s.score > s.best {
+		s.best, s.end = s.score, at
+	}
+}
+
+// emit ends what is followed at end.
+func (s *searcher) emit(end int64) {
+	if s.following && end > s.start {
+		s.copies = append(s.copies, delta.Copy{Offset: s.start, Base: s.start + s.shift, Size: end - s.start})
+	}
+	s.following = false
+}
+
+// look goes through the target from at on, byte by byte, until a window's bytes are equal at the shift that is
+// followed, or stand at another place of the base. It returns from where on to compare.
+func (s *searcher) look(at, start, end int64) int64 {
+	hash, hashed, last := uint32(0), 0, uint32(0)
+	for p := max(start, at-window+1); p < at; {
+		data := s.target.from(p)
+		if len(data) == 0 {
+			return end
+		}
+		for _, b := range data[:min(len(data), int(at-p))] {
+			hash = s.index.roll(hash, b)
+			hashed++
+			p++
+		}
+	}
+	equal := 0
+	for at < end {
+		data := s.target.from(at)
+		if len(data) == 0 {
+			return end
+		}
+		data = data[:min(len(data), int(min(end-at, pageSize)))]
+		var base []byte
+		if s.following {
+			if base = s.base.from(at + s.shift); len(base) == 0 {
+				s.emit(s.end) // the base ends here
+				continue
+			}
+			data = data[:min(len(data), len(base))]
+		}
+		for i, b := range data {
+			hash = s.index.roll(hash, b)
+			hashed++
+			at++
+			if s.following {
+				if b == base[i] {
+					s.count(1, at)
+					if equal++; equal >= window {
+						return at
+					}
+				} else {
+					equal = 0
+					if s.score--; s.score < s.best-patience {
+						s.emit(s.end)
+					}
+				}
+			}
+			if hashed < window || !s.index.chosen(hash) || hash == last {
+				continue
+			}
+			last = hash
+			if next, ok := s.turn(hash, at, start, end); ok {
+				return next
+			}
+			if s.following {
+				break // the page of the base may have been given up for another one
+			}
+		}
+	}
+	return at
+}
+
+// turn follows another shift, if the window that ends at has a match which predicts more.
+func (s *searcher) turn(hash uint32, at, start, end int64) (next int64, ok bool) {
+	var found delta.Copy
+	for _, base := range s.index.find(hash) {
+		if base == 0 || s.following && base-at == s.shift {
+			continue
+		}
+		before := equalBefore(s.target, at, s.base, base, min(at-start, weighed))
+		if before < window {
+			continue
+		}
+		size := before + equalFrom(s.target, at, s.base, base, min(end-at, weighed))
+		if size > found.Size {
+			found = delta.Copy{Offset: at - before, Base: base - before, Size: size}
+		}
+	}
+	if found.Size == 0 || s.following && s.equalAtShift(found.Offset, found.Size)+gain > found.Size {
+		return 0, false
+	}
+	s.emit(min(s.end, found.Offset))
+	free := start // from where on the target has no copy yet
+	if n := len(s.copies); n > 0 {
+		free = max(free, s.copies[n-1].Offset+s.copies[n-1].Size)
+	}
+	if over := free - found.Offset; over > 0 {
+		found = delta.Copy{Offset: free, Base: found.Base + over, Size: found.Size - over}
+	}
+	before := s.likeBefore(found.Offset, found.Base, found.Offset-free)
+	s.following, s.shift = true, found.Base-found.Offset
+	s.start = found.Offset - before
+	s.end = found.Offset + found.Size
+	s.score, s.best = found.Size, found.Size
+	return s.end, true
+}
+
+// equalAtShift counts the bytes of the target that are equal at the shift which is followed.
+func (s *searcher) equalAtShift(offset, size int64) (equal int64) {
+	for size > 0 {
+		p, q := s.target.from(offset), s.base.from(offset+s.shift)
+		n := min(len(p), len(q), int(min(size, pageSize)))
+		if n == 0 {
+			break
+		}
+		for i := range n {
+			if p[i] == q[i] {
+				equal++
+			}
+		}
+		offset += int64(n)
+		size -= int64(n)
+	}
+	return equal
+}
+
+// likeBefore returns how many bytes before x of the target, at most limit, are best predicted by those before y of
+// the base, though they are not all equal.
+func (s *searcher) likeBefore(x, y, limit int64) (size int64) {
+	score, best := 0, 0
+	for n := int64(0); n < limit; {
+		p, q := s.target.before(x-n), s.base.before(y-n)
+		most := min(len(p), len(q), int(min(limit-n, pageSize)))
+		if most == 0 {
+			break
+		}
+		p, q = p[len(p)-most:], q[len(q)-most:]
+		for k := most - 1; k >= 0; k-- {
+			n++
+			if p[k] == q[k] {
+				if score++; score > best {
+					best, size = score, n
+				}
+			} else if score--; score < best-patience {
+				return size
+			}
+		}
+	}
+	return size
+}
+
+// index finds a window's bytes in a base by their hash: the places of some windows, which the hash itself chooses, so
+// that the same bytes are chosen in the target.
+type index struct {
+	rare  uint     // one window of 2^rare is chosen
+	slots []uint64 // place<<24 | check; a place is where the window ends
+	shift uint     // of what a hash is multiplied with, for the slot
+	gear  [256]uint32
+}
+
+const (
+	// maxChosen is how many windows are chosen at most, about; twice as many slots take 16 MiB.
+	maxChosen = 1 << 20
+
+	// tries is how many slots a window may be in.
+	tries = 4
+
+	// maxPlace is the first place that is not indexed.
+	maxPlace = 1 << 40
+)
+
+func newIndex(size int64) *index {
+	n := max(10, bits.Len64(uint64(min(size, maxChosen)))+1)
+	rare := max(0, bits.Len64(uint64(size-1))-bits.Len64(maxChosen-1))
+	x := &index{rare: uint(rare), slots: make([]uint64, 1<<n+tries), shift: uint(64 - n)}
+	random := rand.New(rand.NewPCG(0, 0)) // any numbers will do, if they are always the same
+	for i := range x.gear {
+		x.gear[i] = random.Uint32()
+	}
+	return x
+}
+
+// add indexes the base.
+func (x *index) add(base *view) {
+	hash, last := uint32(0), uint32(0)
+	for at := base.start; at < maxPlace; {
+		data := base.from(at)
+		if len(data) == 0 {
+			return
+		}
+		for _, b := range data {
+			hash = x.roll(hash, b)
+			at++
+			if at-base.start >= window && x.chosen(hash) && hash != last {
+				x.put(hash, at)
+				last = hash
+			}
+		}
+	}
+}
+
+func (x *index) chosen(hash uint32) bool {
+	return hash*0x9e3779b1>>(32-x.rare) == 0
+}
+
+// slot returns where the window of that hash is, and what tells it from others in the same slots.
+func (x *index) slot(hash uint32) (slots []uint64, check uint64) {
+	h := uint64(hash) * 0x9e3779b97f4a7c15
+	return x.slots[h>>x.shift:][:tries], h << (64 - x.shift) >> 40
+}
+
+func (x *index) put(hash uint32, place int64) {
+	slots, check := x.slot(hash)
+	for i := range slots {
+		if slots[i] == 0 {
+			slots[i] = uint64(place)<<24 | check
+			return
+		}
+	}
+}
+
+// find returns the places where a window of that hash may end; 0 stands for none.
+func (x *index) find(hash uint32) (places [tries]int64) {
+	slots, check := x.slot(hash)
+	for i, s := range slots {
+		if s&0xffffff == check {
+			places[i] = int64(s >> 24)
+		}
+	}
+	return places
+}
+
+// roll adds a byte to a hash, which is of the last 32 bytes, since each byte is shifted out after so many.
+func (x *index) roll(hash uint32, b byte) uint32 { return hash<<1 + x.gear[b] }
+
+func equalPrefix(p, q []byte) int {
+	q = q[:len(p)]
+	i := 0
+	for ; i+8 <= len(p); i += 8 {
+		if x := binary.LittleEndian.Uint64(p[i:]) ^ binary.LittleEndian.Uint64(q[i:]); x != 0 {
+			return i + bits.TrailingZeros64(x)/8
+		}
+	}
+	for i < len(p) && p[i] == q[i] {
+		i++
+	}
+	return i
+}
