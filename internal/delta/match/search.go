@@ -230,6 +230,9 @@ const (
 	// maxChosen is how many windows are chosen at most, about; twice as many slots take 16 MiB.
 	maxChosen = 1 << 20
 
+	// minRare: small bases are found as well with one window of eight, and take less time.
+	minRare = 3
+
 	// tries is how many slots a window may be in.
 	tries = 4
 
@@ -238,8 +241,8 @@ const (
 )
 
 func newIndex(size int64) *index {
-	n := max(10, bits.Len64(uint64(min(size, maxChosen)))+1)
-	rare := max(0, bits.Len64(uint64(size-1))-bits.Len64(maxChosen-1))
+	rare := max(minRare, bits.Len64(uint64(size-1))-bits.Len64(maxChosen-1))
+	n := max(10, bits.Len64(uint64(size>>rare))+1)
 	x := &index{rare: uint(rare), slots: make([]uint64, 1<<n+tries), shift: uint(64 - n)}
 	random := rand.New(rand.NewPCG(0, 0)) // any numbers will do, if they are always the same
 	for i := range x.gear {
