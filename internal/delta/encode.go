@@ -39,7 +39,7 @@ func workers(memory int) int {
 }
 
 // encoderMemory is about the most that a goroutine takes that encodes.
-const encoderMemory = 8 << 20
+const encoderMemory = 12 << 20
 
 // Encode writes to w a delta that turns base into target. It is small where copies predict the target well, and
 // never larger than the target by more than 1 in 10,000. Of the same streams and copies it makes the same bytes.

@@ -11,7 +11,7 @@ import (
 // Streams returns copies that predict target from base, of which nothing is known. Errors are those of the streams
 // and of ctx.
 func Streams(ctx context.Context, base, target delta.Stream) ([]delta.Copy, error) {
-	m := &matcher{base: base, target: target}
+	m := newMatcher(base, target)
 	if err := m.contents(ctx, span{0, base.Size()}, span{0, target.Size()}); err != nil {
 		return nil, err
 	}
@@ -27,6 +27,11 @@ func (s span) size() int64 { return s.end - s.start }
 type matcher struct {
 	base, target delta.Stream
 	copies       []delta.Copy // ascending
+	index        *index       // for one search after the other
+}
+
+func newMatcher(base, target delta.Stream) *matcher {
+	return &matcher{base: base, target: target, index: newIndex()}
 }
 
 // add appends a copy of the first size bytes of from.
@@ -95,7 +100,7 @@ func (m *matcher) alike(from, to span) (bool, error) {
 // search looks for the bytes of a part of the target in one of the base, where they may have moved. If at is set,
 // they are first looked for at the same distance from its start.
 func (m *matcher) search(ctx context.Context, from, to span, at bool) error {
-	s := newSearcher(newView(m.base, from, ctx.Err), newView(m.target, to, ctx.Err))
+	s := newSearcher(newView(m.base, from, ctx.Err), newView(m.target, to, ctx.Err), m.index)
 	return m.searchWith(s, to, at, from.start-to.start)
 }
 

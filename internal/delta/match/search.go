@@ -25,7 +25,8 @@ const (
 // searcher finds the parts of a target that are like a part of a base.
 type searcher struct {
 	target, base *view
-	index        *index // of base; nil until it is needed
+	index        *index
+	indexed      bool // index is of base, which takes a read of all of it
 	copies       []delta.Copy
 
 	// What is followed: the bytes of the target from start on are compared with those of the base at shift.
@@ -37,7 +38,10 @@ type searcher struct {
 	end       int64 // where it was reached
 }
 
-func newSearcher(base, target *view) *searcher { return &searcher{base: base, target: target} }
+// newSearcher returns a searcher that uses index, when it needs one, for this base alone.
+func newSearcher(base, target *view, index *index) *searcher {
+	return &searcher{base: base, target: target, index: index}
+}
 
 // find appends the copies for the bytes from start to end of the target. If hinted, those at shift are tried first.
 func (s *searcher) find(start, end int64, hinted bool, shift int64) {
@@ -52,9 +56,9 @@ func (s *searcher) find(start, end int64, hinted bool, shift int64) {
 				break
 			}
 		}
-		if s.index == nil {
-			s.index = newIndex(s.base.end - s.base.start)
-			s.index.add(s.base)
+		if !s.indexed {
+			s.index.fill(s.base)
+			s.indexed = true
 		}
 		at = s.look(at, start, end)
 	}
@@ -227,8 +231,8 @@ type index struct {
 }
 
 const (
-	// maxChosen is how many windows are chosen at most, about; twice as many slots take 16 MiB.
-	maxChosen = 1 << 20
+	// maxSlots, in bits, is how many slots there are at most: they take 8 MiB.
+	maxSlots = 20
 
 	// minRare: small bases are found as well with one window of eight, and take less time.
 	minRare = 3
@@ -240,10 +244,8 @@ const (
 	maxPlace = 1 << 40
 )
 
-func newIndex(size int64) *index {
-	rare := max(minRare, bits.Len64(uint64(size-1))-bits.Len64(maxChosen-1))
-	n := max(10, bits.Len64(uint64(size>>rare))+1)
-	x := &index{rare: uint(rare), slots: make([]uint64, 1<<n+tries), shift: uint(64 - n)}
+func newIndex() *index {
+	x := &index{}
 	random := rand.New(rand.NewPCG(0, 0)) // any numbers will do, if they are always the same
 	for i := range x.gear {
 		x.gear[i] = random.Uint32()
@@ -251,7 +253,22 @@ func newIndex(size int64) *index {
 	return x
 }
 
-// add indexes the base.
+// fill indexes a base, in place of the one before it.
+func (x *index) fill(base *view) {
+	size := base.end - base.start
+	rare := max(minRare, bits.Len64(uint64(size))-maxSlots)
+	n := max(10, bits.Len64(uint64(size>>rare)))
+	x.rare, x.shift = uint(rare), uint(64-n)
+	slots := 1<<n + tries
+	if slots > cap(x.slots) {
+		x.slots = make([]uint64, slots)
+	}
+	x.slots = x.slots[:slots]
+	clear(x.slots)
+	x.add(base)
+}
+
+// add indexes the windows of base.
 func (x *index) add(base *view) {
 	hash, last := uint32(0), uint32(0)
 	for at := base.start; at < maxPlace; {

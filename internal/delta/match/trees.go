@@ -30,11 +30,12 @@ const (
 // Trees returns copies that predict target from base, of which the files are known, those of the target in the order
 // of its stream. Errors are those of the streams and of ctx.
 func Trees(ctx context.Context, base, target delta.Stream, baseFiles, targetFiles []File) ([]delta.Copy, error) {
-	m := &matcher{base: base, target: target}
+	m := newMatcher(base, target)
 	pairs, alone := pairUp(baseFiles, targetFiles)
 	var all *searcher // in the whole base
 	if alone*worthAll >= base.Size() {
-		all = newSearcher(newView(base, span{0, base.Size()}, ctx.Err), newView(target, span{0, target.Size()}, ctx.Err))
+		from, to := span{0, base.Size()}, span{0, target.Size()}
+		all = newSearcher(newView(base, from, ctx.Err), newView(target, to, ctx.Err), newIndex())
 	}
 	for _, p := range pairs {
 		before := len(m.copies)
