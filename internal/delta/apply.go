@@ -64,8 +64,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 // Header returns the sizes, which are to be compared with those of the streams before anything is made of them.
 func (d *Reader) Header() Header { return d.header }
 
-// Progress are the functions by which [Reader.Apply] asks and tells. All may be nil. They are called by several
-// goroutines, but never two at a time, and hold up the others meanwhile.
+// Progress are the functions by which [Reader.Apply] asks and tells. Both may be nil. Each is called by one goroutine
+// at a time, and holds up others meanwhile.
 type Progress struct {
 	// Skip says whether the caller has the bytes of a block already, which is then neither read from the base nor
 	// decoded nor written. Blocks come in order, each once.
@@ -87,7 +87,7 @@ type Progress struct {
 func (d *Reader) Apply(ctx context.Context, base io.ReaderAt, w io.WriterAt, progress Progress) error {
 	a := &applying{in: d.in, header: d.header, base: base, w: w, progress: progress, written: map[int64]int64{}}
 	group, ctx := errgroup.WithContext(ctx)
-	for range workers(decoderMemory) {
+	for range workers(d.header.TargetSize, decoderMemory) {
 		group.Go(func() error { return a.work(ctx) })
 	}
 	if err := group.Wait(); err != nil {
@@ -112,16 +112,18 @@ type applying struct {
 	w        io.WriterAt
 	progress Progress
 
-	mu      sync.Mutex // guards these, and the calls of progress
+	reading sync.Mutex // guards these; is held while bytes of the delta are waited for, and taken before writing
 	in      *bufio.Reader
 	run     run
-	next    int64           // offset of the next block
+	next    int64 // offset of the next block
+
+	writing sync.Mutex      // guards these
 	end     int64           // all before it has been written
 	written map[int64]int64 // ends of blocks beyond end, by their offsets
 }
 
 func (a *applying) work(ctx context.Context) error {
-	block, err := newBlockDecoder()
+	block, err := newBlockDecoder(int(min(BlockSize, a.header.TargetSize)))
 	if err != nil {
 		return err
 	}
@@ -151,16 +153,14 @@ func (a *applying) apply(block *blockDecoder, offset int64, n int, equal bool, s
 	if _, err := a.w.WriteAt(data, offset); err != nil {
 		return fmt.Errorf("target: %w", err)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.done(offset, n)
 	return nil
 }
 
 // take reads the next block that is not skipped; n is 0 if there is none.
 func (a *applying) take(block *blockDecoder) (offset int64, n int, equal bool, shift int64, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.reading.Lock()
+	defer a.reading.Unlock()
 	for a.next < a.header.TargetSize {
 		offset = a.next
 		n = int(min(BlockSize, a.header.TargetSize-offset))
@@ -224,8 +224,10 @@ func (a *applying) readRun() error {
 	return nil
 }
 
-// done is called with a.mu held.
+// done notes that a block has been written, and says so once all before it have been, too.
 func (a *applying) done(offset int64, n int) {
+	a.writing.Lock()
+	defer a.writing.Unlock()
 	a.written[offset] = offset + int64(n)
 	before := a.end
 	for {

@@ -43,13 +43,10 @@ type blockEncoder struct {
 	counts   Stats
 }
 
-func newBlockEncoder() (*blockEncoder, error) {
+// newBlockEncoder returns one for blocks of at most size bytes.
+func newBlockEncoder(size int) (*blockEncoder, error) {
 	s, err := newSqueezer()
-	return &blockEncoder{
-		squeezer: s,
-		target:   make([]byte, BlockSize+maxPad),
-		base:     make([]byte, BlockSize+maxPad),
-	}, err
+	return &blockEncoder{squeezer: s, target: make([]byte, size+maxPad), base: make([]byte, size+maxPad)}, err
 }
 
 // maxPad is more than what makes any number of bytes a multiple of what [changes.find] and [changes.apply] take.
@@ -199,13 +196,14 @@ type blockDecoder struct {
 	changes  changes
 }
 
-func newBlockDecoder() (*blockDecoder, error) {
+// newBlockDecoder returns one for blocks of at most size bytes.
+func newBlockDecoder(size int) (*blockDecoder, error) {
 	e, err := newExpander()
 	return &blockDecoder{
 		expander: e,
-		base:     make([]byte, BlockSize+maxPad),
+		base:     make([]byte, size+maxPad),
 		// The list; literals and values together; gaps. It is touched as far as it is needed.
-		scratch: make([]byte, maxPieces*maxPieceSize+BlockSize+maxPad+BlockSize+BlockSize/255),
+		scratch: make([]byte, min(maxPieces, size)*maxPieceSize+size+maxPad+size+size/255),
 	}, err
 }
 
@@ -275,7 +273,7 @@ func (d *blockDecoder) parse(baseSize, offset int64, n int) (literals []byte, wi
 	if err != nil {
 		return nil, 0, err
 	}
-	if pieces > uint64(maxPieces) {
+	if pieces > uint64(min(maxPieces, n)) {
 		return nil, 0, formatError("too many pieces")
 	}
 	list, rest, err := d.read(rest, int(pieces)*maxPieceSize)

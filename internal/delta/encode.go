@@ -33,9 +33,10 @@ func (s *Stats) add(other Stats) {
 	s.Changed += other.Changed
 }
 
-// workers is how many goroutines may work on blocks at a time: as many as can run, and as fit into 24 MiB.
-func workers(memory int) int {
-	return max(1, min(runtime.GOMAXPROCS(0), 24<<20/memory))
+// workers is how many goroutines work on the blocks of a target: as many as can run, and as fit into 24 MiB.
+func workers(target int64, memory int) int {
+	blocks := (target + BlockSize - 1) / BlockSize
+	return int(min(blocks, int64(runtime.GOMAXPROCS(0)), int64(24<<20/memory)))
 }
 
 // encoderMemory is about the most that a goroutine takes that encodes.
@@ -58,7 +59,7 @@ func Encode(ctx context.Context, w io.Writer, base, target Stream, copies []Copy
 		return Stats{}, err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for range workers(encoderMemory) {
+	for range workers(target.Size(), encoderMemory) {
 		group.Go(func() error { return e.work(ctx) })
 	}
 	if err := group.Wait(); err != nil {
@@ -102,11 +103,11 @@ func (e *encoding) take() (offset int64, n int, mine <-chan struct{}, over chan<
 }
 
 func (e *encoding) work(ctx context.Context) error {
-	block, err := newBlockEncoder()
+	block, err := newBlockEncoder(int(min(BlockSize, e.target.Size())))
 	if err != nil {
 		return err
 	}
-	for {
+	for ctx.Err() == nil {
 		offset, n, mine, over := e.take()
 		if n == 0 {
 			return nil
@@ -125,6 +126,7 @@ func (e *encoding) work(ctx context.Context) error {
 		}
 		close(over)
 	}
+	return context.Cause(ctx)
 }
 
 func (e *encoding) write(block *blockEncoder, shift int64) error {
