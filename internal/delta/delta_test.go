@@ -4,15 +4,22 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 
 	"github.com/shardcast/shardcast/internal/delta"
+	"github.com/shardcast/shardcast/internal/delta/synthetic"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // place is a target in memory, for blocks of which each is written once.
 type place struct {
@@ -124,14 +131,196 @@ func alter(t *rapid.T, r *rand.Rand, data []byte) {
 	}
 }
 
-func TestWhatIsEncodedIsDecoded(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		base, target, copies := pair(t)
-		encoded := encode(t, base, target, copies)
-		require.LessOrEqual(t, len(encoded), len(target)+len(target)/10_000+64)
-		require.True(t, bytes.Equal(encoded, encode(t, base, target, copies)), "the same bytes each time")
-		got, err := apply(base, encoded, len(target))
+func roundTrip(t *rapid.T) {
+	base, target, copies := pair(t)
+	encoded := encode(t, base, target, copies)
+	require.LessOrEqual(t, len(encoded), len(target)+len(target)/10_000+64)
+	require.True(t, bytes.Equal(encoded, encode(t, base, target, copies)), "the same bytes each time")
+	got, err := apply(base, encoded, len(target))
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(target, got))
+}
+
+func TestWhatIsEncodedIsDecoded(t *testing.T) { rapid.Check(t, roundTrip) }
+
+func FuzzWhatIsEncodedIsDecoded(f *testing.F) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 4 {
+		f.Add(random(r, 1000))
+	}
+	f.Fuzz(rapid.MakeFuzz(roundTrip))
+}
+
+// TestBlockAfterOneWithLiterals is about what an encoder keeps from block to block.
+func TestBlockAfterOneWithLiterals(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	base := random(r, 2*delta.BlockSize)
+	target := append(random(r, delta.BlockSize), base[delta.BlockSize:]...)
+	half := int64(delta.BlockSize / 2)
+	copy(target[delta.BlockSize:], base[:half])
+	copies := []delta.Copy{{Offset: 2 * half, Base: 0, Size: half}, {Offset: 3 * half, Base: 3 * half, Size: half}}
+	target = append(target, target...)
+	copies = append(copies, delta.Copy{Offset: 6 * half, Base: 0, Size: half},
+		delta.Copy{Offset: 7 * half, Base: 3 * half, Size: half})
+	got, err := apply(base, encode(t, base, target, copies), len(target))
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(target, got))
+}
+
+func TestCopiesAreCheckedBeforeAnythingIsWritten(t *testing.T) {
+	for name, copies := range map[string][]delta.Copy{
+		"empty":                 {{Size: 0}},
+		"negative":              {{Size: -1}},
+		"before the target":     {{Offset: -1, Size: 1}},
+		"beyond the target":     {{Offset: 100, Size: 1}},
+		"end beyond the target": {{Offset: 90, Size: 11}},
+		"far beyond the target": {{Offset: math.MaxInt64, Size: math.MaxInt64}},
+		"before the base":       {{Base: -1, Size: 1}},
+		"beyond the base":       {{Base: 200, Size: 1}},
+		"end beyond the base":   {{Base: 195, Size: 6}},
+		"far beyond the base":   {{Base: math.MaxInt64, Size: 100}},
+		"overlapping":           {{Size: 10}, {Offset: 9, Size: 1}},
+		"not ascending":         {{Offset: 10, Size: 1}, {Size: 1}},
+		"too many":              make([]delta.Copy, delta.MaxCopies+1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			base, target := bytes.NewReader(make([]byte, 200)), bytes.NewReader(make([]byte, 100))
+			_, err := delta.Encode(t.Context(), &out, base, target, copies)
+			require.ErrorIs(t, err, delta.ErrCopies)
+			require.Zero(t, out.Len())
+		})
+	}
+}
+
+func TestAsManyCopiesAsThereMayBe(t *testing.T) {
+	base := random(rand.New(rand.NewPCG(1, 1)), delta.MaxCopies)
+	copies := make([]delta.Copy, delta.MaxCopies) // each byte from another place, more than a block can have
+	target := make([]byte, delta.MaxCopies)
+	for i := range copies {
+		copies[i] = delta.Copy{Offset: int64(i), Base: int64(len(base) - 1 - i), Size: 1}
+		target[i] = base[len(base)-1-i]
+	}
+	encoded := encode(t, base, target, copies)
+	require.LessOrEqual(t, len(encoded), len(target)+1000)
+	got, err := apply(base, encoded, len(target))
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(target, got))
+}
+
+func TestEqualBlocksCostNothing(t *testing.T) {
+	base := random(rand.New(rand.NewPCG(1, 1)), 20*delta.BlockSize)
+	copies := identity(len(base))
+	require.Less(t, len(encode(t, base, base, copies)), 40)
+	moved := []delta.Copy{{Base: 12345, Size: int64(len(base)) - 12345}}
+	require.Less(t, len(encode(t, base, base[12345:], moved)), 40)
+}
+
+// TestDeltaIsNearTheBound holds the ratios for which the format was made.
+func TestDeltaIsNearTheBound(t *testing.T) {
+	const size = 16 << 20
+	for _, tc := range []struct {
+		name    string
+		times   float64 // smaller than the target
+		ofBound float64
+	}{
+		{"bf16-1%", 120, 1.25},
+		{"bf16-1%", 150, 1.1},
+		{"bf16-3%", 60, 1.05},
+		{"fp8-1%", 75, 1.05},
+		{"bf16-0.1%", 800, 1.5},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			base, target, bound := models()[tc.name](size)
+			encoded := encode(t, base, target, identity(size))
+			times := size / float64(len(encoded))
+			require.GreaterOrEqual(t, times, tc.times)
+			require.LessOrEqual(t, float64(len(encoded))/size/bound, tc.ofBound)
+			got, err := apply(base, encoded, size)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(target, got))
+		})
+	}
+}
+
+func TestBlocksThatAreHeldAreSkipped(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	base := random(r, 12*delta.BlockSize+5)
+	target := bytes.Clone(base)
+	for i := 3 * delta.BlockSize; i < 9*delta.BlockSize; i += 777 {
+		target[i]++
+	}
+	encoded := encode(t, base, target, identity(len(base)))
+	for range 20 {
+		held := r.Uint32()
+		p := &place{data: make([]byte, len(target)), seen: map[int64]bool{}}
+		d, err := delta.NewReader(bytes.NewReader(encoded))
 		require.NoError(t, err)
-		require.True(t, bytes.Equal(target, got))
+		last := int64(0)
+		require.NoError(t, d.Apply(t.Context(), bytes.NewReader(base), p, delta.Progress{
+			Skip: func(offset, size int64) bool {
+				require.Equal(t, min(delta.BlockSize, int64(len(target))-offset), size)
+				return held>>(offset/delta.BlockSize)&1 == 1
+			},
+			Done: func(end int64) { last = end },
+		}))
+		require.EqualValues(t, len(target), last)
+		for i := range int64(13) {
+			require.Equal(t, held>>i&1 == 0, p.seen[i*delta.BlockSize])
+		}
+		for offset := range p.seen {
+			end := min(offset+delta.BlockSize, int64(len(target)))
+			require.True(t, bytes.Equal(target[offset:end], p.data[offset:end]))
+		}
+	}
+}
+
+// TestApplyGoesOnWhereItEnded breaks off the delta at many places.
+func TestApplyGoesOnWhereItEnded(t *testing.T) {
+	base := synthetic.BF16(1, 10*delta.BlockSize)
+	target := synthetic.Step(2, base, 2, 0.001)
+	copy(target[4*delta.BlockSize:6*delta.BlockSize], base[4*delta.BlockSize:])
+	encoded := encode(t, base, target, identity(len(base)))
+	for n := 30; n < len(encoded); n += 997 {
+		p := &place{data: make([]byte, len(target)), seen: map[int64]bool{}}
+		end := int64(0)
+		d, err := delta.NewReader(bytes.NewReader(encoded[:n]))
+		require.NoError(t, err)
+		done := func(now int64) { end = now }
+		require.ErrorIs(t, d.Apply(t.Context(), bytes.NewReader(base), p, delta.Progress{Done: done}), delta.ErrFormat)
+		require.True(t, bytes.Equal(target[:end], p.data[:end]))
+
+		p.seen = map[int64]bool{}
+		d, err = delta.NewReader(bytes.NewReader(encoded))
+		require.NoError(t, err)
+		skip := func(offset, size int64) bool { return offset+size <= end }
+		require.NoError(t, d.Apply(t.Context(), bytes.NewReader(base), p, delta.Progress{Skip: skip}))
+		require.True(t, bytes.Equal(target, p.data))
+	}
+}
+
+// TestBlocksAreWrittenAsTheirBytesCome holds back the last bytes of a delta until all but the last block are written.
+func TestBlocksAreWrittenAsTheirBytesCome(t *testing.T) {
+	base := synthetic.BF16(1, 4*delta.BlockSize)
+	encoded := encode(t, base, synthetic.Step(2, base, 2, 0.001), identity(len(base)))
+	in, out := io.Pipe()
+	var group errgroup.Group
+	done := make(chan int64, 4)
+	group.Go(func() error {
+		d, err := delta.NewReader(in)
+		if err != nil {
+			return err
+		}
+		return d.Apply(t.Context(), bytes.NewReader(base), nowhere{}, delta.Progress{Done: func(end int64) { done <- end }})
 	})
+	_, err := out.Write(encoded[:len(encoded)-10])
+	require.NoError(t, err)
+	for end := int64(0); end < 3*delta.BlockSize; {
+		end = <-done
+	}
+	_, err = out.Write(encoded[len(encoded)-10:])
+	require.NoError(t, err)
+	require.NoError(t, out.Close())
+	require.NoError(t, group.Wait())
+	require.EqualValues(t, 4*delta.BlockSize, <-done)
 }
