@@ -39,6 +39,7 @@ type blockEncoder struct {
 	literals []byte // the bytes of target outside of pieces
 	changes  changes
 	body     []byte
+	alone    []byte // the section of all of target
 	list     []byte // of pieces
 	counts   Stats
 }
@@ -162,13 +163,13 @@ func (e *blockEncoder) write(width, pieces int, literals []byte) {
 
 // withoutPieces makes the body anew from the target alone, if that makes it smaller.
 func (e *blockEncoder) withoutPieces(n int) {
-	alone := e.squeezer.append(nil, e.target[:n])
+	e.alone = e.squeezer.append(e.alone[:0], e.target[:n])
 	const rest = 1 + 1 + 1 + 1 + 1 + 1 // width, counts, list, gaps, plane
-	if len(alone)+rest >= len(e.body) {
+	if len(e.alone)+rest >= len(e.body) {
 		return
 	}
 	e.body = append(e.body[:0], 1, 0, 0, 0)
-	e.body = append(e.body, alone...)
+	e.body = append(e.body, e.alone...)
 	e.body = append(e.body, 0, 0)
 	e.counts = Stats{Literal: int64(n)}
 }
