@@ -12,13 +12,13 @@
 //
 // # Search
 //
-// A hash of each 32 bytes is rolled over the base (h = 2h + a random number for the byte, in 32 bits, so that a byte
-// is shifted out after 32). The hash itself chooses one window in 8, or in a large base so many fewer that 8 MiB
+// A hash of each 16 bytes is rolled over the base (h = 4h + a random number for the byte, in 32 bits, so that a byte
+// is shifted out after 16). The hash itself chooses one window in 8, or in a large base so many fewer that 8 MiB
 // hold their places: one in 2,048 for 1 GiB. The same is rolled over the target, but only where it is not equal to
 // what it has been compared with so far; since the same bytes have the same hash, their windows are chosen there,
 // too, wherever they stand. A window that is found is compared, extended both ways while bytes are equal, and
 // followed if that predicts at least 8 bytes more than going on as before. A place that is followed is so through
-// single changes, while more bytes are equal than not, and is given up once the last 512 have got worse; it begins
+// single changes, while more bytes are equal than not, and is given up once its balance is 128 bytes below its best; it begins
 // and ends where its balance is best. So code that has moved, and whose addresses have all changed, is one
 // copy, and what differs in it is left to the delta. Of this, choosing by content is as in rsync's and
 // zsync's successors (zsync itself compares fixed blocks of the base, and finds no match shorter than two of them),

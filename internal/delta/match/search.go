@@ -10,13 +10,13 @@ import (
 
 const (
 	// window is how many bytes a hash is of, and so the shortest match that is found.
-	window = 32
+	window = 16
 
 	// gain is by how many bytes a new shift must predict more than the present one to be taken.
 	gain = 8
 
 	// patience is by how many bytes of the target more may differ than be equal before a shift is given up.
-	patience = 512
+	patience = 128
 
 	// weighed is how far a match is looked at to choose between candidates.
 	weighed = 16 << 10
@@ -318,8 +318,8 @@ func (x *index) find(hash uint32) (places [tries]int64) {
 	return places
 }
 
-// roll adds a byte to a hash, which is of the last 32 bytes, since each byte is shifted out after so many.
-func (x *index) roll(hash uint32, b byte) uint32 { return hash<<1 + x.gear[b] }
+// roll adds a byte to a hash, which is of the last 16 bytes, since each byte is shifted out after so many.
+func (x *index) roll(hash uint32, b byte) uint32 { return hash<<2 + x.gear[b] }
 
 func equalPrefix(p, q []byte) int {
 	q = q[:len(p)]

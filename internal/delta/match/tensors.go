@@ -93,6 +93,9 @@ func parseTensors(d *json.Decoder, data, size int64) (tensors []tensor, ok bool)
 	if _, err := d.Token(); err != nil { // }
 		return nil, false
 	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, false
+	}
 	slices.SortStableFunc(tensors, func(a, b tensor) int {
 		return cmp.Or(cmp.Compare(a.part.start, b.part.start), cmp.Compare(a.part.end, b.part.end))
 	})

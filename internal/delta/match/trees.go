@@ -18,9 +18,12 @@ type File struct {
 func (f File) span() span { return span{f.Offset, f.Offset + f.Size} }
 
 const (
-	// maxFrame is how many bytes of the stream before a file are predicted with it: the end of the one before it, and
-	// headers.
-	maxFrame = 2 << 10
+	// header is how many bytes of the stream before a file are predicted with it.
+	header = 512
+
+	// maxGap is how many are if what is before them is predicted by what is before in the base, too: those that fill up
+	// the file before, and three headers.
+	maxGap = 4 * header
 
 	// worthAll is how many times as large as the files without a counterpart the base may be, to be looked through
 	// for them.
@@ -65,11 +68,15 @@ func (m *matcher) frame(i int, offset int64) {
 	if c.Offset != offset {
 		return
 	}
-	free := int64(0)
+	gap, size := c.Offset, int64(header)
 	if i > 0 {
-		free = m.copies[i-1].Offset + m.copies[i-1].Size
+		last := m.copies[i-1]
+		gap -= last.Offset + last.Size
+		if gap <= maxGap && c.Base-c.Offset == last.Base-last.Offset {
+			size = gap
+		}
 	}
-	size := min(maxFrame, c.Offset-free, c.Base)
+	size = min(size, gap, c.Base)
 	c.Offset -= size
 	c.Base -= size
 	c.Size += size
