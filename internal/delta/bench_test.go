@@ -74,7 +74,8 @@ func BenchmarkApply(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			base, target, _ := model(64 << 20)
 			var d bytes.Buffer
-			stats, err := delta.Encode(b.Context(), &d, bytes.NewReader(base), bytes.NewReader(target), identity(len(target)))
+			stats, err := delta.Encode(b.Context(), &d, bytes.NewReader(base), bytes.NewReader(target),
+				identity(len(target)))
 			require.NoError(b, err)
 			b.SetBytes(int64(len(target)))
 			b.ReportAllocs()

@@ -311,7 +311,8 @@ func TestBlocksAreWrittenAsTheirBytesCome(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return d.Apply(t.Context(), bytes.NewReader(base), nowhere{}, delta.Progress{Done: func(end int64) { done <- end }})
+		progress := delta.Progress{Done: func(end int64) { done <- end }}
+		return d.Apply(t.Context(), bytes.NewReader(base), nowhere{}, progress)
 	})
 	_, err := out.Write(encoded[:len(encoded)-10])
 	require.NoError(t, err)

@@ -24,11 +24,11 @@
 //
 // Width is a byte: lanes have 1, 2 or 4 bytes. The five others are sections, which are below.
 //
-// The list has each of the pieces, at most 32,768 and as many as the block has bytes, in the order of the block: uvarint(bytes of the block between the
-// end of the piece before, or the block's start, and this piece), uvarint(size, not 0), varint(shift, less that of
-// the piece before, or 0; modulo 2^64). A piece predicts its bytes of the block from the bytes of the base at the
-// same offset plus shift. All pieces lie inside the block and the base. Literals are the bytes of the block outside
-// of its pieces.
+// The list has each of the pieces, at most 32,768 and as many as the block has bytes, in the order of the block:
+// uvarint(bytes of the block between the end of the piece before, or the block's start, and this piece), uvarint(size,
+// not 0), varint(shift, less that of the piece before, or 0; modulo 2^64). A piece predicts its bytes of the block
+// from the bytes of the base at the same offset of the stream plus shift. All pieces lie inside the block and the
+// base. Literals are the bytes of the block outside of its pieces.
 //
 // The predictions of all pieces, one after the other, are taken as lanes, little-endian numbers of width bytes; the
 // last lane is filled up with zeros if need be, and what then comes to stand beyond the predictions is dropped. For

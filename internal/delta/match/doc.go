@@ -18,9 +18,10 @@
 // what it has been compared with so far; since the same bytes have the same hash, their windows are chosen there,
 // too, wherever they stand. A window that is found is compared, extended both ways while bytes are equal, and
 // followed if that predicts at least 8 bytes more than going on as before. A place that is followed is so through
-// single changes, while more bytes are equal than not, and is given up once its balance is 128 bytes below its best; it begins
-// and ends where its balance is best. So code that has moved, and whose addresses have all changed, is one
-// copy, and what differs in it is left to the delta. Of this, choosing by content is as in rsync's and
-// zsync's successors (zsync itself compares fixed blocks of the base, and finds no match shorter than two of them),
-// following through changes as in bsdiff, which needs 9 to 17 times the base in memory for its index of all suffixes.
+// single changes, while more bytes are equal than not, and is given up once its balance is 128 bytes below its best;
+// it begins and ends where its balance is best. So code that has moved, and whose addresses have all changed, is one
+// copy, and what differs in it is left to the delta.
+//
+// Following through changes is as in bsdiff, which takes 9 to 17 times the base in memory for its index of all
+// suffixes. zsync compares fixed blocks of the base, 2 KiB or more, and finds nothing shorter than these.
 package match

@@ -28,6 +28,7 @@ type searcher struct {
 	index        *index
 	indexed      bool // index is of base, which takes a read of all of it
 	copies       []delta.Copy
+	rolling      rolling
 
 	// What is followed: the bytes of the target from start on are compared with those of the base at shift.
 	following bool
@@ -83,26 +84,19 @@ func (s *searcher) emit(end int64) {
 // look goes through the target from at on, byte by byte, until a window's bytes are equal at the shift that is
 // followed, or stand at another place of the base. It returns from where on to compare.
 func (s *searcher) look(at, start, end int64) int64 {
-	hash, hashed, last := uint32(0), 0, uint32(0)
-	for p := max(start, at-window+1); p < at; {
+	s.rolling = rolling{}
+	for p := max(start, at-window+1); p < at; { // so that the first window ends at the first byte
 		data := s.target.from(p)
-		if len(data) == 0 {
-			return end
-		}
 		for _, b := range data[:min(len(data), int(at-p))] {
-			hash = s.index.roll(hash, b)
-			hashed++
+			s.roll(b)
 			p++
 		}
-	}
-	equal := 0
-	for at < end {
-		data := s.target.from(at)
 		if len(data) == 0 {
-			return end
+			break
 		}
-		data = data[:min(len(data), int(min(end-at, pageSize)))]
-		var base []byte
+	}
+	for found := false; at < end && !found; {
+		data, base := s.target.from(at), []byte(nil)
 		if s.following {
 			if base = s.base.from(at + s.shift); len(base) == 0 {
 				s.emit(s.end) // the base ends here
@@ -110,36 +104,69 @@ func (s *searcher) look(at, start, end int64) int64 {
 			}
 			data = data[:min(len(data), len(base))]
 		}
-		for i, b := range data {
-			hash = s.index.roll(hash, b)
-			hashed++
-			at++
-			if s.following {
-				if b == base[i] {
-					s.count(1, at)
-					if equal++; equal >= window {
-						return at
-					}
-				} else {
-					equal = 0
-					if s.score--; s.score < s.best-patience {
-						s.emit(s.end)
-					}
-				}
-			}
-			if hashed < window || !s.index.chosen(hash) || hash == last {
-				continue
-			}
-			last = hash
-			if next, ok := s.turn(hash, at, start, end); ok {
-				return next
-			}
-			if s.following {
-				break // the page of the base may have been given up for another one
-			}
+		if len(data) == 0 {
+			return end
 		}
+		at, found = s.step(data[:min(len(data), int(min(end-at, pageSize)))], base, at, start, end)
 	}
 	return at
+}
+
+// rolling is the hash of the windows in one look.
+type rolling struct {
+	hash  uint32
+	bytes int    // that hash is of, and those before
+	last  uint32 // the last hash that was looked for: repeated bytes have the same again and again
+	equal int    // bytes one after the other that are equal at the shift which is followed
+}
+
+// roll adds a byte, and says whether the window that it ends is to be looked for.
+func (s *searcher) roll(b byte) bool {
+	s.rolling.hash = s.index.roll(s.rolling.hash, b)
+	s.rolling.bytes++
+	return s.rolling.bytes >= window && s.index.chosen(s.rolling.hash) && s.rolling.hash != s.rolling.last
+}
+
+// step looks at data, the bytes of the target from at on, beside those of the base, if a shift is followed. It returns
+// how far it has come, and whether that is from where on to compare.
+func (s *searcher) step(data, base []byte, at, start, end int64) (next int64, found bool) {
+	for i, b := range data {
+		at++
+		look := s.roll(b)
+		if base != nil {
+			s.compare(b == base[i], at)
+			if s.rolling.equal >= window {
+				return at, true
+			}
+			if !s.following {
+				base = nil
+			}
+		}
+		if !look {
+			continue
+		}
+		s.rolling.last = s.rolling.hash
+		if next, ok := s.turn(s.rolling.hash, at, start, end); ok {
+			return next, true
+		}
+		if s.following {
+			return at, false // the page of the base may have been given up for another one
+		}
+	}
+	return at, false
+}
+
+// compare counts the byte before at, which is equal at the shift or not, and gives the shift up if too many are not.
+func (s *searcher) compare(equal bool, at int64) {
+	if equal {
+		s.count(1, at)
+		s.rolling.equal++
+		return
+	}
+	s.rolling.equal = 0
+	if s.score--; s.score < s.best-patience {
+		s.emit(s.end)
+	}
 }
 
 // turn follows another shift, if the window that ends at has a match which predicts more.

@@ -22,8 +22,8 @@ type tensor struct {
 }
 
 // readTensors returns the tensors of a part of a stream in their order, the first of which is the header, without
-// a name; ok is false if the part is not a safetensors file: 8 bytes with the size of a JSON object, little-endian, the object,
-// and the bytes of the tensors, each at the data_offsets of the member with its name.
+// a name; ok is false if the part is not a safetensors file: 8 bytes with the size of a JSON object, little-endian,
+// the object, and the bytes of the tensors, each at the data_offsets of the member with its name.
 func readTensors(s delta.Stream, part span) (tensors []tensor, ok bool, err error) {
 	var head [9]byte
 	if part.size() < int64(len(head)) {
@@ -59,6 +59,7 @@ func (r *remembering) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// parseTensors reads a header of tensors whose bytes are those of the file from data on. They may not overlap.
 func parseTensors(d *json.Decoder, data, size int64) (tensors []tensor, ok bool) {
 	tensors = []tensor{{part: span{0, data}}}
 	seen := map[string]bool{}
@@ -75,13 +76,13 @@ func parseTensors(d *json.Decoder, data, size int64) (tensors []tensor, ok bool)
 		var member struct {
 			Offsets []int64 `json:"data_offsets"`
 		}
+		if err := d.Decode(&member); err != nil {
+			return nil, false
+		}
 		if name == "__metadata__" {
-			if err := d.Decode(&struct{}{}); err != nil {
-				return nil, false
-			}
 			continue
 		}
-		if err := d.Decode(&member); err != nil || len(member.Offsets) != 2 {
+		if len(member.Offsets) != 2 {
 			return nil, false
 		}
 		start, end := member.Offsets[0], member.Offsets[1]
@@ -90,21 +91,29 @@ func parseTensors(d *json.Decoder, data, size int64) (tensors []tensor, ok bool)
 		}
 		tensors = append(tensors, tensor{name, span{data + start, data + end}})
 	}
+	return tensors, ends(d) && apart(tensors)
+}
+
+// ends says whether the object that has been read to its last member is all that there is.
+func ends(d *json.Decoder) bool {
 	if _, err := d.Token(); err != nil { // }
-		return nil, false
+		return false
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, false
-	}
+	_, err := d.Token()
+	return errors.Is(err, io.EOF)
+}
+
+// apart puts the tensors into their order, and says whether none overlap.
+func apart(tensors []tensor) bool {
 	slices.SortStableFunc(tensors, func(a, b tensor) int {
 		return cmp.Or(cmp.Compare(a.part.start, b.part.start), cmp.Compare(a.part.end, b.part.end))
 	})
 	for i := 1; i < len(tensors); i++ {
 		if tensors[i].part.start < tensors[i-1].part.end {
-			return nil, false
+			return false
 		}
 	}
-	return tensors, true
+	return true
 }
 
 // tensors predicts each tensor from the one with its name, and the header from the header.
