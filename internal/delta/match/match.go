@@ -3,7 +3,6 @@ package match
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/shardcast/shardcast/internal/delta"
 )
@@ -11,11 +10,9 @@ import (
 // Streams returns copies that predict target from base, of which nothing is known. Errors are those of the streams
 // and of ctx.
 func Streams(ctx context.Context, base, target delta.Stream) ([]delta.Copy, error) {
-	m := newMatcher(base, target)
-	if err := m.contents(ctx, span{0, base.Size()}, span{0, target.Size()}); err != nil {
-		return nil, err
-	}
-	return m.finish(), nil
+	m := newMatcher(base, target, delta.MaxCopies)
+	err := m.contents(ctx, span{0, base.Size()}, span{0, target.Size()})
+	return m.found.copies, err
 }
 
 // span is a part of a stream.
@@ -23,22 +20,21 @@ type span struct{ start, end int64 }
 
 func (s span) size() int64 { return s.end - s.start }
 
-// matcher collects the copies of one target.
+// matcher collects the copies of a target, or of a part of it. It belongs to one goroutine.
 type matcher struct {
 	base, target delta.Stream
-	copies       []delta.Copy // ascending
-	index        *index       // for one search after the other
+	found        list
+	index        *index // for one search after the other
 }
 
-func newMatcher(base, target delta.Stream) *matcher {
-	return &matcher{base: base, target: target, index: newIndex()}
+// newMatcher returns one that finds at most so many copies.
+func newMatcher(base, target delta.Stream, most int) *matcher {
+	return &matcher{base: base, target: target, found: list{most: most}, index: newIndex()}
 }
 
-// add appends a copy of the first size bytes of from.
+// add adds a copy of the first size bytes of from.
 func (m *matcher) add(from, to span, size int64) {
-	if size > 0 {
-		m.copies = append(m.copies, delta.Copy{Offset: to.start, Base: from.start, Size: size})
-	}
+	m.found.add(delta.Copy{Offset: to.start, Base: from.start, Size: size})
 }
 
 // contents predicts a part of the target from one of the base, which is an older state of the same.
@@ -67,7 +63,7 @@ func (m *matcher) contents(ctx context.Context, from, to span) error {
 			return nil
 		}
 	}
-	return m.search(ctx, from, to, true)
+	return m.search(ctx, from, to)
 }
 
 // alike says whether the two parts, of the same size, have about the same bytes at the same places: each of the
@@ -97,42 +93,9 @@ func (m *matcher) alike(from, to span) (bool, error) {
 	return true, nil
 }
 
-// search looks for the bytes of a part of the target in one of the base, where they may have moved. If at is set,
-// they are first looked for at the same distance from its start.
-func (m *matcher) search(ctx context.Context, from, to span, at bool) error {
+// search looks for the bytes of a part of the target in one of the base, where they may have moved. They are first
+// looked for at the same distance from its start.
+func (m *matcher) search(ctx context.Context, from, to span) error {
 	s := newSearcher(newView(m.base, from, ctx.Err), newView(m.target, to, ctx.Err), m.index)
-	return m.searchWith(s, to, at, from.start-to.start)
-}
-
-func (m *matcher) searchWith(s *searcher, to span, hinted bool, shift int64) error {
-	s.copies = m.copies
-	s.find(to.start, to.end, hinted, shift)
-	m.copies = s.copies
-	if s.base.err != nil {
-		return fmt.Errorf("base: %w", s.base.err)
-	}
-	if s.target.err != nil {
-		return fmt.Errorf("target: %w", s.target.err)
-	}
-	return nil
-}
-
-// finish returns the copies as [delta.Encode] takes them: those that go on where the one before them ends are made
-// one with it, and of too many the smallest are left out.
-func (m *matcher) finish() []delta.Copy {
-	copies := m.copies[:0]
-	for _, c := range m.copies {
-		if n := len(copies); n > 0 {
-			last := &copies[n-1]
-			if last.Offset+last.Size == c.Offset && last.Base+last.Size == c.Base {
-				last.Size += c.Size
-				continue
-			}
-		}
-		copies = append(copies, c)
-	}
-	for least := int64(window); len(copies) > delta.MaxCopies; least *= 2 {
-		copies = slices.DeleteFunc(copies, func(c delta.Copy) bool { return c.Size < least })
-	}
-	return copies
+	return s.find(&m.found, to, true, from.start-to.start)
 }

@@ -2,6 +2,7 @@ package match
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/bits"
 	"math/rand/v2"
 
@@ -27,7 +28,7 @@ type searcher struct {
 	target, base *view
 	index        *index
 	indexed      bool // index is of base, which takes a read of all of it
-	copies       []delta.Copy
+	found        *list
 	rolling      rolling
 
 	// What is followed: the bytes of the target from start on are compared with those of the base at shift.
@@ -44,8 +45,10 @@ func newSearcher(base, target *view, index *index) *searcher {
 	return &searcher{base: base, target: target, index: index}
 }
 
-// find appends the copies for the bytes from start to end of the target. If hinted, those at shift are tried first.
-func (s *searcher) find(start, end int64, hinted bool, shift int64) {
+// find adds the copies for a part of the target to found. If hinted, those at shift are tried first.
+func (s *searcher) find(found *list, part span, hinted bool, shift int64) error {
+	start, end := part.start, part.end
+	s.found = found
 	s.following, s.shift = hinted, shift
 	s.start, s.end, s.score, s.best = start, start, 0, 0
 	for at := start; at < end && s.target.err == nil && s.base.err == nil; {
@@ -64,6 +67,13 @@ func (s *searcher) find(start, end int64, hinted bool, shift int64) {
 		at = s.look(at, start, end)
 	}
 	s.emit(s.end)
+	if s.base.err != nil {
+		return fmt.Errorf("base: %w", s.base.err)
+	}
+	if s.target.err != nil {
+		return fmt.Errorf("target: %w", s.target.err)
+	}
+	return nil
 }
 
 // count adds n bytes before at that are equal.
@@ -76,7 +86,7 @@ func (s *searcher) count(n, at int64) {
 // emit ends what is followed at end.
 func (s *searcher) emit(end int64) {
 	if s.following && end > s.start {
-		s.copies = append(s.copies, delta.Copy{Offset: s.start, Base: s.start + s.shift, Size: end - s.start})
+		s.found.add(delta.Copy{Offset: s.start, Base: s.start + s.shift, Size: end - s.start})
 	}
 	s.following = false
 }
@@ -170,7 +180,7 @@ func (s *searcher) compare(equal bool, at int64) {
 }
 
 // turn follows another shift, if the window that ends at has a match which predicts more.
-func (s *searcher) turn(hash uint32, at, start, end int64) (next int64, ok bool) {
+func (s *searcher) turn(hash uint32, at, start, stop int64) (next int64, ok bool) {
 	var found delta.Copy
 	for _, base := range s.index.find(hash) {
 		if base == 0 || s.following && base-at == s.shift {
@@ -180,7 +190,7 @@ func (s *searcher) turn(hash uint32, at, start, end int64) (next int64, ok bool)
 		if before < window {
 			continue
 		}
-		size := before + equalFrom(s.target, at, s.base, base, min(end-at, weighed))
+		size := before + equalFrom(s.target, at, s.base, base, min(stop-at, weighed))
 		if size > found.Size {
 			found = delta.Copy{Offset: at - before, Base: base - before, Size: size}
 		}
@@ -189,10 +199,7 @@ func (s *searcher) turn(hash uint32, at, start, end int64) (next int64, ok bool)
 		return 0, false
 	}
 	s.emit(min(s.end, found.Offset))
-	free := start // from where on the target has no copy yet
-	if n := len(s.copies); n > 0 {
-		free = max(free, s.copies[n-1].Offset+s.copies[n-1].Size)
-	}
+	free := max(start, end(s.found.last())) // from where on the target has no copy yet
 	if over := free - found.Offset; over > 0 {
 		found = delta.Copy{Offset: free, Base: found.Base + over, Size: found.Size - over}
 	}

@@ -2,7 +2,11 @@ package match
 
 import (
 	"context"
+	"runtime"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/shardcast/shardcast/internal/delta"
 )
@@ -28,58 +32,116 @@ const (
 	// worthAll is how many times as large as the files without a counterpart the base may be, to be looked through
 	// for them.
 	worthAll = 64
+
+	// workers is how many files are compared at a time: each takes 10 MiB, beside as much for the whole base.
+	workers = 2
+
+	// maxOfPair is the most copies for one file of a tree.
+	maxOfPair = delta.MaxCopies / 4
 )
 
 // Trees returns copies that predict target from base, of which the files are known, those of the target in the order
-// of its stream. Errors are those of the streams and of ctx.
+// of its stream. It compares files on all cores, as far as memory allows. Errors are those of the streams and of ctx.
 func Trees(ctx context.Context, base, target delta.Stream, baseFiles, targetFiles []File) ([]delta.Copy, error) {
-	m := newMatcher(base, target)
 	pairs, alone := pairUp(baseFiles, targetFiles)
-	var all *searcher // in the whole base
+	t := &trees{base: base, target: target, pairs: pairs, found: list{most: delta.MaxCopies}}
+	t.turn = make(chan struct{})
+	close(t.turn)
+	group, ctx := errgroup.WithContext(ctx)
 	if alone*worthAll >= base.Size() {
 		from, to := span{0, base.Size()}, span{0, target.Size()}
-		all = newSearcher(newView(base, from, ctx.Err), newView(target, to, ctx.Err), newIndex())
+		t.all = newSearcher(newView(base, from, ctx.Err), newView(target, to, ctx.Err), newIndex())
 	}
-	for _, p := range pairs {
-		before := len(m.copies)
-		var err error
-		switch {
-		case p.old == nil && all != nil:
-			err = m.searchWith(all, p.now.span(), false, 0)
-		case p.old == nil:
-		case p.old.Digest == p.now.Digest:
-			m.add(p.old.span(), p.now.span(), p.now.Size)
-		default:
-			err = m.contents(ctx, p.old.span(), p.now.span())
-		}
-		if err != nil {
-			return nil, err
-		}
-		if p.old != nil && len(m.copies) > before {
-			m.frame(before, p.now.Offset)
-		}
+	for range min(runtime.GOMAXPROCS(0), workers) {
+		group.Go(func() error { return t.work(ctx) })
 	}
-	return m.finish(), nil
+	err := group.Wait()
+	return t.found.copies, err
 }
 
-// frame extends the copy i, if it begins with a file, to the headers before the file.
-func (m *matcher) frame(i int, offset int64) {
-	c := &m.copies[i]
-	if c.Offset != offset {
-		return
+// trees is one call of Trees. Its goroutines take pairs of files in order, and add their copies in order: each waits
+// for its turn.
+type trees struct {
+	base, target delta.Stream
+	pairs        []pair
+
+	looking sync.Mutex // guards all
+	all     *searcher  // in the whole base; nil if it is too large for that
+
+	mu   sync.Mutex    // guards these
+	next int           // of pairs
+	turn chan struct{} // closed when the copies of the next pair may be added
+
+	found list // belongs to the goroutine whose turn it is
+}
+
+// take returns the next pair, a channel that is closed when its turn has come, and one to be closed when it is over.
+func (t *trees) take() (p pair, mine <-chan struct{}, over chan<- struct{}, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.next == len(t.pairs) {
+		return pair{}, nil, nil, false
 	}
-	gap, size := c.Offset, int64(header)
-	if i > 0 {
-		last := m.copies[i-1]
-		gap -= last.Offset + last.Size
-		if gap <= maxGap && c.Base-c.Offset == last.Base-last.Offset {
-			size = gap
+	p, mine = t.pairs[t.next], t.turn
+	t.next++
+	next := make(chan struct{})
+	t.turn = next
+	return p, mine, next, true
+}
+
+func (t *trees) work(ctx context.Context) error {
+	m := newMatcher(t.base, t.target, maxOfPair)
+	for {
+		p, mine, over, ok := t.take()
+		if !ok {
+			return nil
 		}
+		m.found = list{copies: m.found.copies[:0], most: maxOfPair}
+		if err := t.match(ctx, m, p); err != nil {
+			return err
+		}
+		select {
+		case <-mine:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		for _, c := range m.found.copies {
+			if p.old != nil && c.Offset == p.now.Offset {
+				c = t.withHeader(c)
+			}
+			t.found.add(c)
+		}
+		close(over)
+	}
+}
+
+// match finds the copies of one pair.
+func (t *trees) match(ctx context.Context, m *matcher, p pair) error {
+	switch {
+	case p.old == nil:
+		t.looking.Lock()
+		defer t.looking.Unlock()
+		if t.all == nil {
+			return nil
+		}
+		return t.all.find(&m.found, p.now.span(), false, 0)
+	case p.old.Digest == p.now.Digest:
+		m.add(p.old.span(), p.now.span(), p.now.Size)
+		return nil
+	default:
+		return m.contents(ctx, p.old.span(), p.now.span())
+	}
+}
+
+// withHeader extends the copy of a file's beginning to the headers before the file.
+func (t *trees) withHeader(c delta.Copy) delta.Copy {
+	last := t.found.last()
+	gap, size := c.Offset-end(last), int64(header)
+	if last.Size > 0 && gap <= maxGap && c.Base-c.Offset == last.Base-last.Offset {
+		size = gap
 	}
 	size = min(size, gap, c.Base)
-	c.Offset -= size
-	c.Base -= size
-	c.Size += size
+	return delta.Copy{Offset: c.Offset - size, Base: c.Base - size, Size: c.Size + size}
 }
 
 // pair is a file of the target, and the one of the base that is its older state, or nil.
