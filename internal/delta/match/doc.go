@@ -13,8 +13,8 @@
 // # Search
 //
 // A hash of each 16 bytes is rolled over the base (h = 4h + a random number for the byte, in 32 bits, so that a byte
-// is shifted out after 16). The hash itself chooses one window in 8, or in a large base so many fewer that 8 MiB
-// hold their places: one in 2,048 for 1 GiB. The same is rolled over the target, but only where it is not equal to
+// is shifted out after 16). The hash itself chooses one window in 8, or in a large base so many fewer that 4 MiB
+// hold their places: one in 4,096 for 1 GiB. The same is rolled over the target, but only where it is not equal to
 // what it has been compared with so far; since the same bytes have the same hash, their windows are chosen there,
 // too, wherever they stand. A window that is found is compared, extended both ways while bytes are equal, and
 // followed if that predicts at least 8 bytes more than going on as before. A place that is followed is so through

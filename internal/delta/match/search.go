@@ -265,8 +265,8 @@ type index struct {
 }
 
 const (
-	// maxSlots, in bits, is how many slots there are at most: they take 8 MiB.
-	maxSlots = 20
+	// maxSlots, in bits, is how many slots there are at most: they take 4 MiB.
+	maxSlots = 19
 
 	// minRare: small bases are found as well with one window of eight, and take less time.
 	minRare = 3

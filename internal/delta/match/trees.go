@@ -33,7 +33,7 @@ const (
 	// for them.
 	worthAll = 64
 
-	// workers is how many files are compared at a time: each takes 10 MiB, beside as much for the whole base.
+	// workers is how many files are compared at a time: each takes 6 MiB, beside as much for the whole base.
 	workers = 2
 
 	// maxOfPair is the most copies for one file of a tree.
