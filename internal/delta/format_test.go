@@ -10,6 +10,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -94,6 +95,28 @@ func TestGoldenDeltasAreRead(t *testing.T) {
 			got, err := apply(base, encoded, len(target))
 			require.NoError(t, err)
 			assert.True(t, bytes.Equal(target, got))
+		})
+	}
+}
+
+// TestAnotherProgramAppliesTheSameDeltas holds the package comment against a decoder that was written from it.
+func TestAnotherProgramAppliesTheSameDeltas(t *testing.T) {
+	for _, program := range []string{"python3", "zstd"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip(err)
+		}
+	}
+	for name, pair := range goldenPairs() {
+		t.Run(name, func(t *testing.T) {
+			base, target, _ := pair()
+			path := filepath.Join(t.TempDir(), "base")
+			require.NoError(t, os.WriteFile(path, base, 0o600))
+			encoded := filepath.Join("testdata", name+".delta")
+			program := exec.CommandContext(t.Context(), "python3", "testdata/decode.py", encoded, path)
+			program.Stderr = os.Stderr
+			got, err := program.Output()
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(target, got))
 		})
 	}
 }
