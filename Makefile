@@ -4,7 +4,7 @@ TOOL      = go tool -modfile=tools/go.mod
 FUZZTIME ?= 5000x
 PACKAGES ?= ./...
 RACED    ?= . ./cmd/... ./internal/...
-UNRACED   = ^TestInstall|^TestStoriesOnOtherFileSystems|^TestMinisignUsesOurKeys|^TestScripts/^other_
+UNRACED   = ^TestInstall|^TestStoriesOnOtherFileSystems|^TestMinisignUsesOurKeys|^TestScripts/^other_|^TestDeltaIsNearTheBound|^TestMemoryIsBounded
 PREFIX   ?= /usr/local
 COMMANDS  = shardcast-origin shardcast-middle shardcast-client
 

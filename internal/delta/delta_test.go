@@ -3,6 +3,7 @@ package delta_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math"
@@ -73,7 +74,7 @@ func apply(base, encoded []byte, limit int) ([]byte, error) {
 // other bytes, and copies that predict it: well, badly, or for some of it alone.
 func pair(t *rapid.T) (base, target []byte, copies []delta.Copy) {
 	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
-	size := rapid.SampledFrom([]int{0, 1, 100, 70_000, delta.BlockSize, 2*delta.BlockSize + 17})
+	size := rapid.SampledFrom([]int{0, 1, 100, 5000, 70_000, 70_001, 300_000, delta.BlockSize, 2*delta.BlockSize + 17})
 	base = random(r, size.Draw(t, "base"))
 	if rapid.Bool().Draw(t, "skewed") {
 		for i := range base {
@@ -111,11 +112,11 @@ func pair(t *rapid.T) (base, target []byte, copies []delta.Copy) {
 }
 
 func random(r *rand.Rand, size int) []byte {
-	data := make([]byte, size)
-	for i := range data {
-		data[i] = byte(r.Uint32())
+	data := make([]byte, (size+7)/8*8)
+	for i := 0; i < len(data); i += 8 {
+		binary.LittleEndian.PutUint64(data[i:], r.Uint64())
 	}
-	return data
+	return data[:size:size]
 }
 
 // alter changes lanes of data, each with the same probability.

@@ -27,11 +27,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func random(seed uint64, size int) []byte {
 	r := rand.New(rand.NewPCG(seed, 0))
-	data := make([]byte, size)
-	for i := range data {
-		data[i] = byte(r.Uint32())
+	data := make([]byte, (size+7)/8*8)
+	for i := 0; i < len(data); i += 8 {
+		binary.LittleEndian.PutUint64(data[i:], r.Uint64())
 	}
-	return data
+	return data[:size:size]
 }
 
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
@@ -115,7 +115,7 @@ func TestMovedPartsAreFound(t *testing.T) {
 
 // TestInsertionCostsWhatIsInserted is a small form of random bytes in the middle of 1 GiB.
 func TestInsertionCostsWhatIsInserted(t *testing.T) {
-	const n = 32 << 20
+	const n = 8 << 20
 	base := random(1, n)
 	target := join(base[:n/2+333], random(2, 10_001), base[n/2+333:])
 	assert.Less(t, size(t, base, target, streams(t, base, target)), 10_001+200)
