@@ -33,7 +33,7 @@ func (o *Origin) equalsFor(draft *store.Draft) equals {
 		return e // the publication finds out
 	}
 	for _, entry := range entries[max(0, len(entries)-mostKnown):] {
-		m, err := e.manifest(entry.Version)
+		m, err := manifestOf(o.store, entry.Version)
 		if err != nil {
 			continue // such as one of the Python package
 		}
@@ -42,15 +42,6 @@ func (o *Origin) equalsFor(draft *store.Draft) equals {
 		}
 	}
 	return e
-}
-
-func (e equals) manifest(v shard.Version) (shard.Manifest, error) {
-	f, err := e.store.Manifest(v)
-	if err != nil {
-		return shard.Manifest{}, err
-	}
-	m, err := shard.ParseManifest(f)
-	return m, errors.Join(err, f.Close())
 }
 
 // has makes the published shard of that digest shard number of the draft, too, and reports

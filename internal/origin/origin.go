@@ -51,6 +51,10 @@ type Options struct {
 	// Labels are the version's, see [shard.CheckLabel].
 	Labels map[string]string
 
+	// DeltaBases is from how many of the newest versions deltas are made, [shard.MaxDeltas] at most.
+	// Zero means as many as the data directory says, and a negative number none.
+	DeltaBases int
+
 	// Tree says what of a directory is published. A file has none of it.
 	Tree tree.Options
 
@@ -83,6 +87,7 @@ func (o *Origin) Broadcast(ctx context.Context, path string) (shard.Version, err
 type Published struct {
 	Version  shard.Version
 	Manifest shard.Manifest
+	Deltas   []Delta  // those that the manifest names
 	Progress Progress // at the end
 }
 
@@ -168,6 +173,10 @@ func (o *Origin) broadcast(ctx context.Context, src *source,
 	if err != nil {
 		return Published{}, err
 	}
+	deltas, err := o.deltas(ctx, src, t, draft, &m)
+	if err != nil {
+		return Published{}, err
+	}
 	if record != nil {
 		if err := record(version, m.Digest); err != nil {
 			return Published{}, err
@@ -178,7 +187,23 @@ func (o *Origin) broadcast(ctx context.Context, src *source,
 	}
 	o.logger.Info("published", "version", version.String(), "file", src.path, "bytes", m.Size,
 		"shards", len(m.Shards), "digest", m.Digest.String(), "dur", time.Since(t.start))
-	return Published{Version: version, Manifest: m}, nil
+	return Published{Version: version, Manifest: m, Deltas: deltas}, nil
+}
+
+// deltas adds the deltas of src, which has been cut into draft, to its manifest m.
+func (o *Origin) deltas(
+	ctx context.Context, src *source, t *tally, draft *store.Draft, m *shard.Manifest,
+) ([]Delta, error) {
+	settings, err := o.store.Settings()
+	if err != nil {
+		return nil, err
+	}
+	bases := cmp.Or(src.bases, settings.DeltaBases)
+	if bases <= 0 {
+		return nil, nil
+	}
+	t.compare()
+	return o.addDeltas(ctx, draft, m, bases)
 }
 
 // Republish publishes the version v once more, under the next number, which it returns. It cuts

@@ -15,9 +15,10 @@ import (
 
 // Phases of a broadcast, in their order.
 const (
-	Waiting = "waiting" // for other processes that publish into the directory
-	Cutting = "cutting"
-	Syncing = "syncing" // all has been read; the last of it goes to the disk
+	Waiting   = "waiting" // for other processes that publish into the directory
+	Cutting   = "cutting"
+	Syncing   = "syncing"   // all has been read; the last of it goes to the disk
+	Comparing = "comparing" // with earlier versions, to make deltas
 )
 
 // Progress is how far a broadcast has come. Sizes are in bytes, speeds in bytes per second.
@@ -54,6 +55,13 @@ func (t *tally) begin(version shard.Version) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.version, t.phase = version, Cutting
+}
+
+// compare notes that the version is being compared with earlier ones.
+func (t *tally) compare() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.phase = Comparing
 }
 
 // Read reads from the source.

@@ -21,6 +21,7 @@ type source struct {
 	path   string // as it was given
 	name   string
 	labels map[string]string
+	bases  int   // from which to make deltas, see [Options]
 	size   int64 // in bytes, or shard.UnknownSize
 
 	// Of these one is set, of an input none.
@@ -35,7 +36,7 @@ type source struct {
 
 // open opens the file or directory path, or the input if path is "-".
 func open(path string, opts Options) (*source, error) {
-	s := &source{path: path, name: opts.Name, labels: opts.Labels}
+	s := &source{path: path, name: opts.Name, labels: opts.Labels, bases: opts.DeltaBases}
 	if err := shard.CheckLabels(s.labels); err != nil {
 		return nil, err
 	}

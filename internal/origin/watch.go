@@ -54,8 +54,9 @@ type Watch struct {
 	// broadcast. Empty is for none.
 	Marker string
 
-	// Labels are those of each version, see [shard.CheckLabel].
-	Labels map[string]string
+	// Labels are those of each version, see [shard.CheckLabel], and DeltaBases is as in [Options].
+	Labels     map[string]string
+	DeltaBases int
 
 	// Settle is how long a file, or all in a directory, must stay unchanged to count as complete.
 	Settle time.Duration
@@ -368,7 +369,7 @@ func (t *watcher) broadcast(ctx context.Context, f candidate) error {
 		return err
 	}
 	defer src.close()
-	src.labels = t.watch.Labels
+	src.labels, src.bases = t.watch.Labels, t.watch.DeltaBases
 	recorded := false
 	_, err = t.origin.broadcast(ctx, src, func(version shard.Version, digest shard.Digest) error {
 		recorded = true

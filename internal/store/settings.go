@@ -57,6 +57,10 @@ type Settings struct {
 	Feed  string `json:"feed,omitempty"`
 	Epoch uint64 `json:"epoch,omitempty"`
 
+	// DeltaBases is from how many of the newest versions deltas are made of a new one, up to
+	// [shard.MaxDeltas]. Zero means none.
+	DeltaBases int `json:"delta_bases,omitempty"`
+
 	// Expires is the number of seconds for which a release is valid, or -1 for ever. Zero means
 	// [signing.DefaultExpires].
 	Expires int64 `json:"expires,omitempty"`
@@ -83,7 +87,7 @@ func (s *Store) Validity() (time.Duration, error) {
 func (s Settings) Equal(other Settings) bool {
 	return s.MaxVersions == other.MaxVersions && s.maxChain() == other.maxChain() &&
 		slices.Equal(s.Pinned, other.Pinned) && s.Feed == other.Feed && s.Epoch == other.Epoch &&
-		s.Validity() == other.Validity()
+		s.Validity() == other.Validity() && s.DeltaBases == other.DeltaBases
 }
 
 // check refuses settings that are out of their range.
@@ -93,6 +97,8 @@ func (s Settings) check() error {
 		return fmt.Errorf("max_versions is %d, want 1 to %d", s.MaxVersions, distfile.MaxEntries)
 	case s.MaxChain < 0 || s.MaxChain > distfile.MaxEntries:
 		return fmt.Errorf("max_chain is %d, want 1 to %d", s.MaxChain, distfile.MaxEntries)
+	case s.DeltaBases < 0 || s.DeltaBases > shard.MaxDeltas:
+		return fmt.Errorf("delta_bases is %d, want 0 to %d", s.DeltaBases, shard.MaxDeltas)
 	case s.MaxVersions+len(s.Pinned) > distfile.MaxEntries:
 		return fmt.Errorf("%d versions are pinned beside %d to keep, and together at most %d are allowed",
 			len(s.Pinned), s.MaxVersions, distfile.MaxEntries)
