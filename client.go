@@ -134,8 +134,24 @@ type Version struct {
 	// FileCount is the number of files and empty directories in it.
 	FileCount int
 
+	// Deltas are those by which the version can be made from others, as its manifest names them.
+	Deltas []Delta
+
 	// Files are these, in the order of their paths, where they were asked for.
 	Files []File
+}
+
+// A Delta makes a version from another one, its base.
+type Delta struct {
+	// Base is the base's name where the version was published, such as "v1", and BaseDigest its
+	// SHA-256, as 64 lower-case hex digits.
+	Base, BaseDigest string
+
+	// Size is the delta's, in bytes.
+	Size int64
+
+	// Elapsed is the time that it took to make the delta, in the [Result] of a broadcast.
+	Elapsed time.Duration
 }
 
 // A File is a file of a version that is a directory, or an empty directory.
@@ -487,6 +503,9 @@ func versionOf(v shard.Version, m shard.Manifest) Version {
 	}
 	if m.Files != nil {
 		of.FileCount = m.Files.Count
+	}
+	for _, d := range m.Deltas {
+		of.Deltas = append(of.Deltas, Delta{Base: d.Base.String(), BaseDigest: d.BaseDigest.String(), Size: d.Size})
 	}
 	return of
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/shardcast/shardcast/internal/oms"
 	"github.com/shardcast/shardcast/internal/origin"
 	"github.com/shardcast/shardcast/internal/server"
+	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 	"github.com/shardcast/shardcast/internal/tree"
 )
@@ -122,8 +123,10 @@ type WatchOptions struct {
 	// unnecessary. Empty means none.
 	Marker string
 
-	// Labels are names and values that each version has, see [BroadcastOptions].
-	Labels map[string]string
+	// Labels are names and values that each version has, and DeltaBases is from how many versions
+	// deltas are made, see [BroadcastOptions].
+	Labels     map[string]string
+	DeltaBases int
 
 	// Settle is the time without a change after which a file is complete. Zero means 2 s.
 	Settle time.Duration
@@ -139,7 +142,7 @@ const (
 func (o WatchOptions) watch(data string) (*origin.Watch, error) {
 	if o.Dir == "" {
 		if o.Depth != "" || o.Glob != "" || o.Include != nil || o.Exclude != nil || o.FollowLinks ||
-			o.LinksBelow != "" || o.Marker != "" || o.Labels != nil || o.Settle != 0 {
+			o.LinksBelow != "" || o.Marker != "" || o.Labels != nil || o.DeltaBases != 0 || o.Settle != 0 {
 			return nil, fmt.Errorf("%w: Watch has no effect without Watch.Dir", ErrOptions)
 		}
 		return nil, nil //nolint:nilnil // no watch, which is fine
@@ -147,9 +150,13 @@ func (o WatchOptions) watch(data string) (*origin.Watch, error) {
 	if o.Depth != "" && o.Depth != watchFiles && o.Depth != watchTrees {
 		return nil, fmt.Errorf("%w: Watch.Depth: %q, want %s or %s", ErrOptions, o.Depth, watchFiles, watchTrees)
 	}
+	if err := checkDeltaBases("Watch.", o.DeltaBases); err != nil {
+		return nil, err
+	}
 	w := &origin.Watch{
 		Dir: o.Dir, Glob: cmp.Or(o.Glob, DefaultWatchGlob), Marker: o.Marker, Labels: o.Labels,
-		Settle: cmp.Or(o.Settle, DefaultWatchSettle), Trees: o.Depth == watchTrees,
+		DeltaBases: o.DeltaBases,
+		Settle:     cmp.Or(o.Settle, DefaultWatchSettle), Trees: o.Depth == watchTrees,
 		Tree: tree.Options{
 			Include: o.Include, Exclude: o.Exclude, FollowLinks: o.FollowLinks, LinksBelow: o.LinksBelow,
 		},
@@ -238,6 +245,12 @@ type BroadcastOptions struct {
 	// a value is text of at most 255 bytes.
 	Labels map[string]string
 
+	// DeltaBases is from how many of the newest versions deltas are made, at most 64: what has changed, for
+	// those who have one of them. A delta that is larger than half of the version is not published. Each
+	// costs another reading of both versions. Zero means as many as the [Settings] of the data directory say, none at
+	// first, and a negative number none.
+	DeltaBases int
+
 	// Include and Exclude choose files of a directory by patterns as in .gitignore: one
 	// without a slash matches a name at any depth, another one the path from the directory;
 	// * and ? match within a name, ** any number of directories, and a slash at the end
@@ -286,8 +299,11 @@ func (o *Origin) Broadcast(ctx context.Context, path string) (version string, er
 // BroadcastAs is [Origin.Broadcast] of what opts describe, and returns all of the version. Its
 // errors also match [ErrOptions].
 func (o *Origin) BroadcastAs(ctx context.Context, path string, opts BroadcastOptions) (Result, error) {
+	if err := checkDeltaBases("", opts.DeltaBases); err != nil {
+		return Result{}, err
+	}
 	as := origin.Options{
-		Name: opts.Name, Labels: opts.Labels, Input: opts.Input, OMSKey: opts.OMSKey,
+		Name: opts.Name, Labels: opts.Labels, Input: opts.Input, OMSKey: opts.OMSKey, DeltaBases: opts.DeltaBases,
 		Tree: tree.Options{Include: opts.Include, Exclude: opts.Exclude, FollowLinks: opts.FollowLinks},
 	}
 	if opts.Progress != nil {
@@ -298,10 +314,21 @@ func (o *Origin) BroadcastAs(ctx context.Context, path string, opts BroadcastOpt
 		return Result{}, feedError(err)
 	}
 	result := Result{Version: versionOf(got.Version, got.Manifest), Progress: broadcastProgress(got.Progress)}
+	for i, d := range got.Deltas {
+		result.Version.Deltas[i].Elapsed = d.Elapsed
+	}
 	if path != "-" || opts.Input == nil {
 		result.Path = path
 	}
 	return result, nil
+}
+
+// checkDeltaBases refuses deltas from more versions than a manifest may name.
+func checkDeltaBases(of string, bases int) error {
+	if bases > shard.MaxDeltas {
+		return fmt.Errorf("%w: %sDeltaBases: %d, want up to %d", ErrOptions, of, bases, shard.MaxDeltas)
+	}
+	return nil
 }
 
 // broadcastProgress converts the progress of a broadcast for callers of this package.

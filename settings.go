@@ -23,6 +23,10 @@ type Settings struct {
 	// directory without settings allows 64.
 	MaxChain int `json:"max_chain"`
 
+	// DeltaBases is from how many of the newest versions deltas are made of a new one, from 1 to 64.
+	// Zero means that none are made, see [BroadcastOptions].
+	DeltaBases int `json:"delta_bases"`
+
 	// Pinned are the names of the versions that are kept beside the newest ones, ascending.
 	// See [Pin].
 	Pinned []string `json:"pinned,omitempty"`
@@ -37,7 +41,9 @@ type Settings struct {
 
 // settingsOf converts the settings of a data directory.
 func settingsOf(s store.Settings) Settings {
-	of := Settings{MaxVersions: s.MaxVersions, MaxChain: cmp.Or(s.MaxChain, store.DefaultMaxChain)}
+	of := Settings{
+		MaxVersions: s.MaxVersions, MaxChain: cmp.Or(s.MaxChain, store.DefaultMaxChain), DeltaBases: s.DeltaBases,
+	}
 	for _, v := range s.Pinned {
 		of.Pinned = append(of.Pinned, v.String())
 	}
@@ -60,16 +66,19 @@ func ReadSettings(dir string) (Settings, error) {
 	return settingsOf(settings), nil
 }
 
-// ChangeSettings gives the data directory dir the numbers of to that are not zero, and
-// returns those before. Versions beyond a lower number to keep are retired by a server of the
-// directory within a second or so, or by the next broadcast into it, which alone can where versions are
-// signed and the server has no key. The error matches
+// ChangeSettings gives the data directory dir the numbers of to that are not zero, for DeltaBases a
+// negative one for none, and returns those before. Versions beyond a lower number to keep are retired by a
+// server of the directory within a second or so, or by the next broadcast into it, which alone can where
+// versions are signed and the server has no key. The error matches
 // [ErrOptions] if a setting is out of its range, and else those of [ReadSettings].
 func ChangeSettings(ctx context.Context, dir string, to Settings) (before Settings, err error) {
 	for name, number := range map[string]int{"MaxVersions": to.MaxVersions, "MaxChain": to.MaxChain} {
 		if number < 0 || number > distfile.MaxEntries {
 			return Settings{}, fmt.Errorf("%w: %s: %d, want up to %d", ErrOptions, name, number, distfile.MaxEntries)
 		}
+	}
+	if err := checkDeltaBases("", to.DeltaBases); err != nil {
+		return Settings{}, err
 	}
 	st, err := openExisting(dir)
 	if err != nil {
@@ -79,6 +88,7 @@ func ChangeSettings(ctx context.Context, dir string, to Settings) (before Settin
 	was, _, err := st.Change(ctx, func(s *store.Settings) {
 		s.MaxVersions = cmp.Or(to.MaxVersions, s.MaxVersions)
 		s.MaxChain = cmp.Or(to.MaxChain, s.MaxChain)
+		s.DeltaBases = max(cmp.Or(to.DeltaBases, s.DeltaBases), 0)
 	})
 	if err != nil {
 		return Settings{}, err

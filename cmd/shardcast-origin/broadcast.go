@@ -29,6 +29,7 @@ It shows its progress on stderr.`,
 		Example: `  shardcast-origin broadcast weights.safetensors --data-dir ./data
   shardcast-origin broadcast step_1200 --label step=1200 --exclude optim.pt
   shardcast-origin broadcast step_1200 --sign-key publisher.key --feed llama
+  shardcast-origin broadcast step_1201 --delta
   pg_dump app | shardcast-origin broadcast - --name app.sql`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -38,7 +39,7 @@ It shows its progress on stderr.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cli.LimitMemory()
-			opts.Input = cmd.InOrStdin()
+			opts.Input, opts.DeltaBases = cmd.InOrStdin(), b.deltas.Bases()
 			if err := b.signing.Load(cmd); err != nil {
 				return err
 			}
@@ -55,6 +56,7 @@ It shows its progress on stderr.`,
 	flags.StringVar(&opts.Name, "name", "", "`NAME` of the version (default that of PATH)")
 	flags.Var((*cli.Labels)(&opts.Labels), "label", "`NAME=VALUE` that the version has; may be repeated")
 	treeFlags(flags, &opts.Include, &opts.Exclude, &opts.FollowLinks)
+	b.deltas = cli.DeltaFlags(flags, false)
 	cli.Under(flags, cli.Publish)
 	flags.BoolVar(&b.json, "json", false, "print the version as one JSON object")
 	cli.ProgressFlag(flags, &b.progress)
@@ -76,6 +78,7 @@ type broadcasting struct {
 	sign     shardcast.SignOptions
 	signing  *cli.Signing
 	omsKey   string
+	deltas   *cli.Deltas
 	json     bool
 	progress progress.Mode
 }

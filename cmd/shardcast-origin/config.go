@@ -15,21 +15,25 @@ import (
 func (c *command) configCommand() *cobra.Command {
 	var asJSON bool
 	var maxChain int
+	var deltas *cli.Deltas
 	config := &cobra.Command{
 		Use:   "config",
 		Short: "Show or change the settings of a data directory",
 		Long: `config shows the settings that belong to a data directory, of an origin or a middle,
-and with --max-versions or --max-chain changes them first. It retires no version by itself:
-a server of the directory does so within a second or so, and without one the next broadcast does,
-which alone can where versions are signed and the server has no key.`,
+and with --max-versions, --max-chain, --delta or --delta-bases changes them first. It
+retires no version by itself: a server of the directory does so within a second or so,
+and without one the next broadcast does, which alone can where versions are signed and
+the server has no key.`,
 		Example: `  shardcast-origin config --data-dir ./data
-  shardcast-origin config --data-dir ./data --max-versions 100`,
+  shardcast-origin config --data-dir ./data --max-versions 100
+  shardcast-origin config --data-dir ./data --delta on`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.config(cmd, maxChain, asJSON) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.config(cmd, maxChain, deltas, asJSON) },
 	}
 	config.Flags().Var((*cli.Count)(&maxChain), "max-chain",
 		"most versions of a chain by the label after, up to 10000 (default as before, 64 at first)")
 	cli.Note(config.Flags(), "max-chain", "Versions that a kept one needs are kept, too; a longer chain is refused.")
+	deltas = cli.DeltaFlags(config.Flags(), true)
 	cli.Under(config.Flags(), cli.Publish)
 	config.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cli.Under(config.Flags(), cli.Show)
@@ -38,7 +42,7 @@ which alone can where versions are signed and the server has no key.`,
 }
 
 // config changes the settings that the flags name, and prints all.
-func (c *command) config(cmd *cobra.Command, maxChain int, asJSON bool) error {
+func (c *command) config(cmd *cobra.Command, maxChain int, deltas *cli.Deltas, asJSON bool) error {
 	var to shardcast.Settings
 	if cli.Given(cmd.Flags(), "max-chain") {
 		to.MaxChain = maxChain
@@ -46,7 +50,10 @@ func (c *command) config(cmd *cobra.Command, maxChain int, asJSON bool) error {
 	if cli.Given(cmd.Flags(), "max-versions") {
 		to.MaxVersions = c.opts.MaxVersions
 	}
-	if to.MaxVersions != 0 || to.MaxChain != 0 {
+	if cli.Given(cmd.Flags(), "delta") || cli.Given(cmd.Flags(), "delta-bases") {
+		to.DeltaBases = deltas.Bases()
+	}
+	if to.MaxVersions != 0 || to.MaxChain != 0 || to.DeltaBases != 0 {
 		if _, err := shardcast.ChangeSettings(cmd.Context(), c.opts.DataDir, to); err != nil {
 			return err
 		}
@@ -58,8 +65,8 @@ func (c *command) config(cmd *cobra.Command, maxChain int, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(settings)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "max-versions: %d\nmax-chain: %d\n",
-		settings.MaxVersions, settings.MaxChain)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "max-versions: %d\nmax-chain: %d\ndelta-bases: %d\n",
+		settings.MaxVersions, settings.MaxChain, settings.DeltaBases)
 	if err == nil && settings.Pinned != nil {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "pinned: %s\n", strings.Join(settings.Pinned, " "))
 	}

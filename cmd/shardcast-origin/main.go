@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -25,6 +26,7 @@ type command struct {
 	files     []string // to broadcast at the start
 	accessLog func() (io.WriteCloser, error)
 	signing   *cli.Signing // of the server
+	deltas    *cli.Deltas  // likewise
 	logger    func(io.Writer) *slog.Logger
 }
 
@@ -84,6 +86,7 @@ publishes each file that appears complete in a directory, or each directory.`,
 	treeFlags(flags, &watch.Include, &watch.Exclude, &watch.FollowLinks)
 	flags.StringVar(&watch.LinksBelow, "links-below", "",
 		"`DIRECTORY` below which the links of watched trees have to lead, for --follow-links (default none)")
+	c.deltas = cli.DeltaFlags(flags, false)
 	cli.Under(flags, cli.Publish)
 	c.accessLog = cli.AccessLogFlag(flags)
 	cli.StatusPageFlag(flags, &c.opts.NoStatusPage)
@@ -123,6 +126,12 @@ func (c *command) serve(cmd *cobra.Command) (err error) {
 	if opts.Watch.Dir == "" && c.files == nil && cli.Given(cmd.Flags(), "label") {
 		return cli.Usage(errors.New("--label has no effect without --watch or --broadcast"))
 	}
+	for _, name := range []string{"delta", "delta-bases"} {
+		if opts.Watch.Dir == "" && c.files == nil && cli.Given(cmd.Flags(), name) {
+			return cli.Usage(fmt.Errorf("--%s has no effect without --watch or --broadcast", name))
+		}
+	}
+	opts.Watch.DeltaBases = c.deltas.Bases()
 	if opts.Watch.Dir == "" {
 		opts.Watch = shardcast.WatchOptions{}
 	}
@@ -151,21 +160,23 @@ func (c *command) serve(cmd *cobra.Command) (err error) {
 	defer func() { err = errors.Join(err, o.Close()) }()
 	group, ctx := errgroup.WithContext(cmd.Context())
 	group.Go(func() error { return cli.Serve(ctx, o, opts.Logger) })
-	group.Go(func() error { return c.publish(ctx, o, labels, ready) })
+	group.Go(func() error {
+		return c.publish(ctx, o, shardcast.BroadcastOptions{Labels: labels, DeltaBases: c.deltas.Bases()}, ready)
+	})
 	return group.Wait()
 }
 
 // publish publishes the files of --broadcast when the server is ready: one that may not use
 // the directory must not publish there either.
 func (c *command) publish(
-	ctx context.Context, o *shardcast.Origin, labels map[string]string, ready <-chan struct{},
+	ctx context.Context, o *shardcast.Origin, as shardcast.BroadcastOptions, ready <-chan struct{},
 ) error {
 	select {
 	case <-ready:
 	case <-ctx.Done():
 	}
 	for _, file := range c.files {
-		_, err := o.BroadcastAs(ctx, file, shardcast.BroadcastOptions{Labels: labels})
+		_, err := o.BroadcastAs(ctx, file, as)
 		if err != nil && ctx.Err() == nil {
 			return err
 		}

@@ -94,7 +94,7 @@ func invalid(err error, source string) error {
 		return Usage(fmt.Errorf("%s: %w", source, err))
 	}
 	cause := errors.Unwrap(bad)
-	if bad.GetFlag().Value.Type() == "bool" {
+	if _, ours := bad.GetFlag().Value.(*Switch); !ours && bad.GetFlag().Value.Type() == "bool" {
 		cause = errors.New("want 1, 0, true or false")
 	}
 	if _, secret := bad.GetFlag().Value.(*Addresses); secret {

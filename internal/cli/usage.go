@@ -37,6 +37,7 @@ func flagError(cmd *cobra.Command, err error) error {
 var optionFlags = map[string]string{
 	"Servers": "servers", "Version": "version", "From": "from", "Template": "output-template", "Marker": "marker",
 	"Link": "link", "SkipStale": "skip-stale", "MaxVersions": "max-versions", "MaxChain": "max-chain",
+	"DeltaBases": "delta-bases", "Watch.DeltaBases": "delta-bases",
 	"Watch.Dir": "watch", "Watch.Glob": "watch-glob", "Watch.Marker": "watch-marker", "Watch.Depth": "watch-depth",
 	"Watch.LinksBelow": "links-below", "Watch.Labels": "label", "TLS.CertFile": "tls-cert", "TLS.KeyFile": "tls-key",
 	"Access.TokensFile": "read-tokens", "Access.AdminAddr": "admin-addr", "Web.CORS": "cors",

@@ -19,8 +19,8 @@ import (
 	"github.com/shardcast/shardcast/internal/tree"
 )
 
-// Version reads all shards of the version e in st, and compares them with its manifest, the list of
-// its files and the digest of the distribution. Its manifest is zero but for the digest where
+// Version reads all shards of the version e in st and of its deltas, and compares them with its manifest,
+// the list of its files and the digest of the distribution. Its manifest is zero but for the digest where
 // there is none, as in a directory of the Python package. It returns all that is wrong, by the
 // names of files; the error says why the version cannot be verified now.
 func Version(
@@ -36,7 +36,8 @@ func Version(
 		}
 	}
 	v.end()
-	return v.manifest, v.wrong, nil
+	err = v.deltas()
+	return v.manifest, v.wrong, err
 }
 
 // verification is the verifying of one version.

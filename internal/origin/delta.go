@@ -52,7 +52,8 @@ func (o *Origin) addDeltas(
 		default:
 			m.Deltas = append(m.Deltas, line)
 			made = append(made, Delta{Line: line, Elapsed: took})
-			o.logger.Info("delta made", append(facts, "bytes", line.Size, "ratio", ratio(m.Size, line.Size), "dur", took)...)
+			o.logger.Info("delta made",
+				append(facts, "bytes", line.Size, "ratio", ratio(m.Size, line.Size), "dur", took)...)
 		}
 	}
 	return made, nil

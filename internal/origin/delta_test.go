@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,14 +125,19 @@ func TestTheDirectorySaysFromHowManyVersionsDeltasAreMade(t *testing.T) {
 	require.ErrorContains(t, err, "delta_bases is 65, want 0 to 64")
 }
 
+// partly is 1 MiB of which the first equal bytes are those of content(1, 1<<20).
+func partly(equal int) []byte {
+	return slices.Concat(content(1, 1<<20)[:equal], content(2, 1<<20)[equal:])
+}
+
 func TestADeltaOfMoreThanHalfOfItsVersionIsNotPublished(t *testing.T) {
 	for name, tc := range map[string]struct {
 		old, now []byte
 		want     int
 	}{
 		"nothing in common":    {content(1, 1<<20), content(2, 1<<20), 0},
-		"half and a bit":       {content(1, 1<<20), append(content(1, 1<<20)[:500_000:500_000], content(2, 548_576)...), 0},
-		"a bit less than half": {content(1, 1<<20), append(content(1, 1<<20)[:550_000:550_000], content(2, 498_576)...), 1},
+		"half and a bit":       {content(1, 1<<20), partly(500_000), 0},
+		"a bit less than half": {content(1, 1<<20), partly(550_000), 1},
 		"smaller than a list":  {content(1, 600), content(1, 601), 0},
 		"the same":             {content(1, 9000), content(1, 9000), 0},
 		"emptied":              {content(1, 9000), nil, 0},

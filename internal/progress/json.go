@@ -27,6 +27,7 @@ type versionObject struct {
 	Labels    map[string]string `json:"labels,omitempty"`
 	FileCount *int64            `json:"file_count,omitempty"` // of a directory
 	Files     []fileObject      `json:"files,omitempty"`
+	Deltas    []deltaObject     `json:"deltas,omitempty"`
 	Pinned    bool              `json:"pinned,omitempty"` // in a data directory
 	Signed    bool              `json:"signed,omitempty"` // a release lists it
 	Release   *releaseObject    `json:"release,omitempty"`
@@ -45,6 +46,15 @@ type fileObject struct {
 	Size       *int64 `json:"size,omitempty"`
 	Digest     string `json:"digest,omitempty"`
 	Executable bool   `json:"executable,omitempty"`
+}
+
+// deltaObject is a delta of a version. The ratio says how many times smaller than the version it is.
+type deltaObject struct {
+	Base       string   `json:"base"`
+	BaseDigest string   `json:"base_digest"`
+	Size       int64    `json:"size"`
+	Ratio      float64  `json:"ratio"`
+	Seconds    *float64 `json:"seconds,omitempty"` // of a broadcast
 }
 
 // progressObject is a line of progress.
@@ -126,6 +136,10 @@ func WriteResult(w io.Writer, r shardcast.Result) error {
 func WriteBroadcast(w io.Writer, r shardcast.Result) error {
 	object, seconds := versionOf(r.Version), milliseconds(r.Progress.Elapsed)
 	object.Seconds = &seconds
+	for i, d := range r.Version.Deltas {
+		took := milliseconds(d.Elapsed)
+		object.Deltas[i].Seconds = &took
+	}
 	return writeLine(w, object)
 }
 
@@ -141,6 +155,11 @@ func versionOf(v shardcast.Version) versionObject {
 	}
 	if v.Directory {
 		object.FileCount = known(int64(v.FileCount))
+	}
+	for _, d := range v.Deltas {
+		object.Deltas = append(object.Deltas, deltaObject{
+			Base: d.Base, BaseDigest: d.BaseDigest, Size: d.Size, Ratio: ratio(v.Size, d.Size),
+		})
 	}
 	for _, f := range v.Files {
 		file := fileObject{Path: f.Path, Directory: f.Directory, Digest: f.Digest, Executable: f.Executable}
@@ -162,6 +181,11 @@ func progressOf(event string, p shardcast.Progress) progressObject {
 		Done: p.Done, Resumed: p.Resumed, Received: p.Received, Peers: p.Peers, Wasted: p.Wasted, Given: p.Given,
 		Seconds: milliseconds(p.Elapsed), Speed: finite(p.Speed), Upstreams: upstreams,
 	}
+}
+
+// ratio is how many times smaller a part is than the whole, to a tenth.
+func ratio(whole, part int64) float64 {
+	return math.Round(10*float64(whole)/float64(max(part, 1))) / 10
 }
 
 // milliseconds is d in seconds, to a thousandth.

@@ -16,7 +16,7 @@ import (
 )
 
 // WriteVersions writes versions to w as a table. Unknown cells are empty. It has a column of
-// the numbers of files if a version is a directory, and one of labels if a version has any. A
+// the numbers of files if a version is a directory, one of deltas and one of labels if a version has any. A
 // release that is not zero comes first, and a column says which versions it lists.
 func WriteVersions(w io.Writer, versions []shardcast.Version, r shardcast.Release) error {
 	hasRelease := r.Feed != ""
@@ -26,13 +26,14 @@ func WriteVersions(w io.Writer, versions []shardcast.Version, r shardcast.Releas
 		}
 	}
 	trees := slices.ContainsFunc(versions, func(v shardcast.Version) bool { return v.Directory })
+	changed := slices.ContainsFunc(versions, hasDeltas)
 	labelled := slices.ContainsFunc(versions, func(v shardcast.Version) bool { return len(v.Labels) > 0 })
 	rows := [][]string{columns("VERSION", only(hasRelease, "SIGNED"), "FILE", "SIZE", "SHARDS", only(trees, "FILES"),
-		"DATE", "DIGEST", only(labelled, "LABELS"))}
+		only(changed, "DELTAS"), "DATE", "DIGEST", only(labelled, "LABELS"))}
 	for _, v := range versions {
 		rows = append(rows, columns(v.Name, only(hasRelease, word(v.Signed, "signed", "no")), printable(v.File),
-			sizeOf(v.Size), number(v.Shards), only(trees, files(v)), date(v.Date), v.Digest,
-			only(labelled, labels(v.Labels))))
+			sizeOf(v.Size), number(v.Shards), only(trees, files(v)), only(changed, deltas(v)), date(v.Date),
+			v.Digest, only(labelled, labels(v.Labels))))
 	}
 	return writeTable(w, rows)
 }
@@ -49,12 +50,13 @@ func WriteHeldVersions(w io.Writer, held []shardcast.HeldVersion, r shardcast.Re
 			return err
 		}
 	}
-	rows := [][]string{columns("VERSION", "DATE", "SIZE", "FILES", "PINNED", only(hasRelease, "SIGNED"), "DIGEST",
-		"NAME", "LABELS")}
+	changed := slices.ContainsFunc(held, func(h shardcast.HeldVersion) bool { return hasDeltas(h.Version) })
+	rows := [][]string{columns("VERSION", "DATE", "SIZE", "FILES", only(changed, "DELTAS"), "PINNED",
+		only(hasRelease, "SIGNED"), "DIGEST", "NAME", "LABELS")}
 	for _, h := range held {
 		v := h.Version
 		rows = append(rows, columns(
-			v.Name, date(v.Date), sizeOf(v.Size), files(v), word(h.Pinned, "pinned", ""),
+			v.Name, date(v.Date), sizeOf(v.Size), files(v), only(changed, deltas(v)), word(h.Pinned, "pinned", ""),
 			only(hasRelease, word(h.Signed, "signed", "no")),
 			v.Digest[:min(len(v.Digest), shortDigest)], printable(v.File), labels(v.Labels),
 		))
@@ -158,6 +160,17 @@ func files(v shardcast.Version) string {
 		return ""
 	}
 	return strconv.Itoa(v.FileCount)
+}
+
+func hasDeltas(v shardcast.Version) bool { return len(v.Deltas) > 0 }
+
+// deltas are the bases of a version's deltas and their sizes.
+func deltas(v shardcast.Version) string {
+	var words []string
+	for _, d := range v.Deltas {
+		words = append(words, d.Base+":"+sizeOf(d.Size))
+	}
+	return strings.Join(words, ",")
 }
 
 func date(t time.Time) string {

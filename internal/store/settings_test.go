@@ -24,6 +24,7 @@ func TestSpoiltSettingsAreNamedAndRetireNothing(t *testing.T) {
 		"too many":         text(`{"max_versions":10001}`),
 		"a typo":           text(`{"max_versions":5,"max_version":1}`),
 		"a negative chain": text(`{"max_versions":5,"max_chain":-1}`),
+		"too many deltas":  text(`{"max_versions":5,"delta_bases":65}`),
 		"a pin of none":    text(`{"max_versions":5,"pinned":[0]}`),
 		"unsorted pins":    text(`{"max_versions":5,"pinned":[2,1]}`),
 		"many pins":        text(`{"max_versions":10000,"pinned":[1]}`),
