@@ -132,3 +132,47 @@ func TestBaseCommandsAreComparedWithTheOthers(t *testing.T) {
 	assert.Contains(t, r.Markdown(),
 		"| t: ours, seconds | 1.00 (1.00 to 1.00) | 2.00 (2.00 to 2.00) | 2.000 | **worse** |\n")
 }
+
+func TestBarsAreMetOrMissed(t *testing.T) {
+	encode := &Row{onCores(encoding, 1), Ours, map[Metric][]float64{Smaller: {130, 119, 118}, OfBound: {1.1}}}
+	r := &Report{Tables: []*Table{{Name: "delta-bf16-1", Key: CPURate, Rows: []*Row{
+		encode,
+		{onCores(applying, 1), Ours, map[Metric][]float64{Rate: {100}}},
+		{onCores(applying, 2), Ours, map[Metric][]float64{Rate: {190}, Peak: {63}}},
+	}}}}
+	text := r.Markdown()
+	assert.Contains(t, text, "119.00 times smaller, at least 120: **missed**\n")
+	assert.Contains(t, text, "1.10 of the bound, at most 1.25: met\n")
+	assert.Contains(t, text, "1.90 as a multiple of MB/s, at least 1.8: met\n")
+	assert.Contains(t, text, "63.00 peak MiB, at most 64: met\n")
+	assert.NotContains(t, text, "delta-fp8-1", "what was not measured has no verdict")
+}
+
+func TestCodecMakesTheTargetAgain(t *testing.T) {
+	dir := t.TempDir()
+	b := &bench{dir: dir, flags: options{size: 1<<20 + 1, seed: 1}}
+	changed, err := b.makeWeights(t.Context(), weights{"w", "bf16", 2, 0.01})
+	require.NoError(t, err)
+	insertion, err := b.makeInsertion(t.Context())
+	require.NoError(t, err)
+	release := filepath.Join(dir, "release")
+	require.NoError(t, os.Mkdir(release, 0o700))
+	require.NoError(t, os.Rename(changed.base, filepath.Join(release, "a")))
+	build := b.changeOf("build")
+	require.NoError(t, streamTo(release, build.base))
+	require.NoError(t, os.Rename(filepath.Join(release, "a"), filepath.Join(release, "b")))
+	require.NoError(t, streamTo(release, build.target))
+	require.NoError(t, os.Rename(filepath.Join(release, "b"), changed.base))
+	for _, c := range []change{changed, insertion, build} {
+		made, again := filepath.Join(dir, "delta"), filepath.Join(dir, "again")
+		require.NoError(t, codec(t.Context(), []string{encoding, c.base, c.target, made}))
+		require.NoError(t, codec(t.Context(), []string{applying, c.base, again, made}))
+		require.NoError(t, same(c.target, again))
+		size, err := sizeOf(c.target)
+		require.NoError(t, err)
+		s, err := c.sized(Sample{}, size, made)
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, s[Smaller], 1.9, c.name)
+	}
+	require.Error(t, codec(t.Context(), []string{applying, insertion.target, unwritten, filepath.Join(dir, "delta")}))
+}

@@ -78,9 +78,9 @@ func tableWorse(before, now *Table, same bool) (worse, skipped []string) {
 // compared are the metrics of a table to compare.
 func compared(t *Table) []Metric {
 	if t.Key == CPURate {
-		return []Metric{CPURate, Rate, Peak, Fair}
+		return []Metric{CPURate, Rate, Peak, Fair, Smaller}
 	}
-	return []Metric{Wall, CPU, Peak}
+	return []Metric{Wall, CPU, Peak, Wire}
 }
 
 // rowWorse is [worseThan] for one row.
@@ -90,7 +90,7 @@ func rowWorse(oldTable, nowTable *Table, before, now *Row, same bool) (worse []s
 		absolute := worseBy(m, a, b, noise)
 		text := fmt.Sprintf("%s: %s: %s by %.0f %% (%s, was %s)",
 			nowTable.Name, now.Tool, m.title(), 100*absolute, cell(m, b), cell(m, a))
-		if m == Peak || m == Fair {
+		if m == Peak || m == Fair || m == Smaller || m == Wire {
 			if absolute > 0 {
 				worse = append(worse, text)
 			}

@@ -13,6 +13,9 @@
 //   - small: publish and fetch with many small shards;
 //   - tree: publish and fetch of a directory beside one file of that size, and of one of
 //     many small files beside tar;
+//   - delta: encoding and applying deltas on one core and on two, of weights after a training
+//     step, of random bytes with others inserted, and with -old and -new of the files of two
+//     releases, beside xdelta3;
 //   - versions: many clients that wait for the next version;
 //   - memory: the peak of each role on a large file, whose size is -memory.
 //
@@ -44,9 +47,12 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var err error
-	if len(os.Args) > 1 && os.Args[1] == bareCommand {
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == bareCommand:
 		err = bare(ctx, os.Args[2:])
-	} else {
+	case len(os.Args) > 1 && os.Args[1] == codecCommand:
+		err = codec(ctx, os.Args[2:])
+	default:
 		err = run(ctx)
 	}
 	stop()
@@ -64,6 +70,7 @@ type options struct {
 	levels                              flags.Numbers
 	span                                time.Duration
 	parts, rows, bin, base, dir         string
+	old, now                            string
 	report, against                     string
 	seed                                uint64
 }
@@ -91,6 +98,8 @@ func parse() (options, error) {
 		"regular `EXPRESSION` for the rows to run, such as 'shardcast|curl' (default all)")
 	flag.StringVar(&o.bin, "bin", "bin", "`DIRECTORY` of the commands")
 	flag.StringVar(&o.base, "base", "", "`DIRECTORY` of other commands to compare with, in the same rounds")
+	flag.StringVar(&o.old, "old", "", "`DIRECTORY` of the files of a release, for a delta")
+	flag.StringVar(&o.now, "new", "", "`DIRECTORY` of the files of the release after it")
 	flag.StringVar(&o.dir, "dir", "",
 		"`DIRECTORY` to work in, with room for six times the size (default that of temporary files)")
 	flag.StringVar(&o.report, "report", "", "`DIRECTORY` to write a report to, called by the date: .md and .json")
@@ -151,6 +160,7 @@ func parts() []part {
 		{"relay", (*bench).relayPart},
 		{"small", (*bench).smallPart},
 		{"tree", (*bench).treePart},
+		{"delta", (*bench).deltaPart},
 		{"versions", (*bench).versionsPart},
 	}
 }
@@ -268,6 +278,7 @@ func tools(origin string) [][]string {
 		{"aria2c", "--version"},
 		{"wget", "--version"},
 		{"split", "--version"},
+		{"xdelta3", "-V"},
 		{nginx(), "-v"},
 	}
 }

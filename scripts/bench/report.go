@@ -78,6 +78,12 @@ func (m Metric) title() string {
 		return "peak MiB"
 	case Fair:
 		return "slowest / median reader"
+	case Wire:
+		return "MB sent"
+	case Smaller:
+		return "times smaller"
+	case OfBound:
+		return "of the bound"
 	}
 	return string(m)
 }
@@ -87,7 +93,7 @@ func (m Metric) digits(values []float64) int {
 	if m == Wall && len(values) > 0 && spread.Of(values).Median < 1 {
 		return 3
 	}
-	return map[Metric]int{Wall: 2, CPU: 2, Peak: 1, Fair: 2}[m]
+	return map[Metric]int{Wall: 2, CPU: 2, Peak: 1, Fair: 2, Wire: 1, Smaller: 1, OfBound: 2}[m]
 }
 
 // cell is the median of values with the range, if there are several.
@@ -115,6 +121,7 @@ func (r *Report) Markdown() string {
 	}
 	fmt.Fprint(w, r.besideBase())
 	r.goals(w)
+	r.bars(w)
 	return w.String()
 }
 

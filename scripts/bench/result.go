@@ -20,13 +20,20 @@ const (
 	CPURate Metric = "mb_per_cpu_second"
 	Peak    Metric = "peak_mib"          // resident, of the largest process
 	Fair    Metric = "slowest_to_median" // of readers that read at the same time
+	Smaller Metric = "times_smaller"     // than the version a delta is
+	Wire    Metric = "sent_mb"           // by the server, without headers
+	OfBound Metric = "of_the_bound"      // the size of a delta by the entropy of the change
 )
 
 // metrics are all, in the order in which a table has them.
-func metrics() []Metric { return []Metric{Wall, CPU, Rate, CPURate, Peak, Fair} }
+func metrics() []Metric {
+	return []Metric{Wall, CPU, Rate, CPURate, Peak, Fair, Wire, Smaller, OfBound}
+}
 
 // moreIsBetter reports whether a higher value is a better one.
-func (m Metric) moreIsBetter() bool { return m == Rate || m == CPURate || m == Fair }
+func (m Metric) moreIsBetter() bool {
+	return m == Rate || m == CPURate || m == Fair || m == Smaller
+}
 
 // cost is that of a as a multiple of the other's. 1.2 is a fifth slower, or a fifth more
 // for each byte.
