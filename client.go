@@ -474,6 +474,7 @@ func (c *Client) Verify(ctx context.Context, version, path string) (Version, []D
 func (c *Client) progressOf(p fetch.Progress) Progress {
 	q := Progress{
 		Version: p.Version.String(), Phase: p.Phase, Size: p.Size, Done: p.Done, Resumed: p.Resumed,
+		Rebuilt: p.Rebuilt, Delta: p.Delta,
 		Received: p.Received, Peers: p.Peers, Wasted: p.Wasted,
 		Given: c.Given(), Elapsed: p.Elapsed, Speed: p.Speed,
 	}

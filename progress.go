@@ -27,6 +27,12 @@ type Progress struct {
 	// Resumed is the part of Done that was here already: from an earlier download, or a seed.
 	Resumed int64
 
+	// Rebuilt is the part of Done that was made by a delta from a version that is here.
+	Rebuilt int64
+
+	// Delta is the part of Received that is of a delta.
+	Delta int64
+
 	// Received is the number of bytes of shards that servers and peers have sent.
 	Received int64
 

@@ -102,7 +102,8 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 			}
 			return r.out.shared
 		},
-		Part: func() map[int]bool { return r.out.needed }, Voted: d.Files != nil || d.To != nil,
+		Rebuild: r.rebuilder,
+		Part:    func() map[int]bool { return r.out.needed }, Voted: d.Files != nil || d.To != nil,
 		Open: r.open,
 	})
 	d, out := r.download, r.out
@@ -136,7 +137,8 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 		size = went.Size
 	}
 	c.logger.Info("downloaded", "version", d.Entry.Version.String(), "file", d.Path, "bytes", size,
-		"verified", c.Verified(d), "resumed", went.Resumed, "wasted", went.Wasted, "peers", went.Peers,
+		"verified", c.Verified(d), "resumed", went.Resumed, "rebuilt", went.Rebuilt,
+		"delta", went.Delta, "wasted", went.Wasted, "peers", went.Peers,
 		"dur", time.Since(start))
 	return m, went, nil
 }
@@ -297,6 +299,7 @@ func (c *Client) open(ctx context.Context, d Download, of fetch.Manifest) (*outp
 	if at.replace && !d.Afresh { // by a version that may have changed a little
 		d.Seeds = append(slices.Clip(d.Seeds), Seed{Path: out.path()})
 	}
+	out.seeds = d.Seeds
 	if out.known, err = c.sources(ctx, d, m, t); err != nil {
 		return nil, errors.Join(err, c.discard(out, out.resumed))
 	}

@@ -24,6 +24,7 @@ type output struct {
 	content content
 	size    int64
 	resumed bool           // an earlier download's bytes may be in it
+	seeds   []Seed         // that may be the base of a delta
 	known   *reuse.Sources // bytes that need not be fetched; nil for none
 	placed  bool           // it has the final name
 	shared  *relay.Version // for peers to read, or nil

@@ -69,6 +69,10 @@ type Task struct {
 	// or as the result, means all shards. It has no effect in a swarm.
 	Part func() map[int]bool
 
+	// Rebuild returns the sink that was opened last, if it may be filled by a delta. Nil, here or as the
+	// result, means that it is not.
+	Rebuild func() Rebuilder
+
 	// Voted has only a manifest believed whose shards and files more than half of the servers
 	// state that list the entry and answer with a manifest.
 	Voted bool
@@ -270,6 +274,14 @@ func (f *fetching) transfer(
 		part = f.task.Part()
 	}
 	p, plain := f.pool, m.Source == nil
+	var delta *rebuilding
+	if f.task.Rebuild != nil && part == nil && !plain {
+		if to := f.task.Rebuild(); to != nil {
+			delta = f.rebuild(ctx, m, to)
+		}
+	}
+	whole := false
+	defer func() { delta.end(whole) }()
 	inSwarm := p.opts.Swarm && audience != nil && !plain
 	verifier := verify.New(verify.Options{
 		Manifest: m.Stated, Listed: f.task.Entry.Digest, Plain: plain, Part: part,
@@ -280,7 +292,7 @@ func (f *fetching) transfer(
 	t := transfer.New(transfer.Options{
 		Version: want.Entry.Version, Manifest: m.Stated, Pinned: !plain, Only: part,
 		Patient: plain && f.task.Patient, Afresh: only != nil,
-		Sink: sink, Audience: audience, Verifier: verifier,
+		Sink: sink, Audience: audience, Giver: delta.giver(), Verifier: verifier,
 		Get: func(ctx context.Context, s *remote.Server, number int, r remote.Request) (*remote.Body, error) {
 			return p.offers.GetShard(ctx, s, want.Entry, number, r)
 		},
@@ -289,6 +301,7 @@ func (f *fetching) transfer(
 	})
 	if !inSwarm {
 		got, err := t.Run(ctx, transfer.NewInOrder(t, p.opts.Timeout, m.Tier, want.Job))
+		whole = err == nil
 		return got, t, err
 	}
 	plan := p.swarm.Plan(peering.PlanOptions{
@@ -304,6 +317,7 @@ func (f *fetching) transfer(
 	got, err := t.Run(ctx, plan)
 	stop()
 	group.Wait()
+	whole = err == nil
 	return got, t, err
 }
 

@@ -276,8 +276,7 @@ func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e, wanted dis
 	if err == nil { // white space may follow, which belongs to what was signed
 		_, err = io.Copy(&text, io.LimitReader(body, mostAfter))
 	}
-	passed, _ := strconv.ParseUint(body.Header.Get(wire.TierHeader), 10, 16)
-	m := Manifest{Entry: e, Stated: stated, Text: text.Bytes(), Source: s, Tier: int(passed) + 1}
+	m := Manifest{Entry: e, Stated: stated, Text: text.Bytes(), Source: s, Tier: tierOf(body) + 1}
 	if err == nil {
 		err = o.authority.judge(m)
 	}
@@ -291,6 +290,12 @@ func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e, wanted dis
 		return Manifest{}, &roster.Setback{Err: err, What: roster.Never}
 	}
 	return m, nil
+}
+
+// tierOf is the number of servers that what the server has is still on its way through.
+func tierOf(body *remote.Body) int {
+	passed, _ := strconv.ParseUint(body.Header.Get(wire.TierHeader), 10, 16)
+	return int(passed)
 }
 
 // isOf reports whether m states a digest of e.

@@ -111,7 +111,7 @@ func (s *swapping) begin(t *testing.T, upstream bool) (transfer.Job, swarm.Pick,
 	pick, from, _ := s.choose()
 	require.NotZero(t, pick.Shard)
 	require.Equal(t, upstream, from == nil)
-	j, err := s.job(pick, from)
+	j, err := s.job(t.Context(), pick, from)
 	require.NoError(t, err)
 	return j, pick, from
 }

@@ -134,7 +134,7 @@ func (p *Plan) Next(ctx context.Context) (transfer.Job, error) {
 		changed := p.changed.Wait()
 		pick, from, next := p.choose()
 		if pick.Shard > 0 {
-			return p.job(pick, from)
+			return p.job(ctx, pick, from)
 		}
 		if count, done := p.opts.Transfer.Shards(); done == count {
 			return transfer.Job{}, nil
@@ -245,14 +245,14 @@ func workersOf(workers int, reader, behind bool) int {
 }
 
 // job opens the shard that was picked, or goes on with it.
-func (p *Plan) job(pick swarm.Pick, from *neighbour) (transfer.Job, error) {
+func (p *Plan) job(ctx context.Context, pick swarm.Pick, from *neighbour) (transfer.Job, error) {
 	p.mu.Lock()
 	a := p.parts[pick.Shard]
 	delete(p.parts, pick.Shard)
 	p.mu.Unlock()
 	if a == nil {
 		var err error
-		if a, err = p.opts.Transfer.Open(pick.Shard); err != nil {
+		if a, err = p.opts.Transfer.Open(ctx, pick.Shard); err != nil {
 			return transfer.Job{}, fmt.Errorf("shard %d: %w", pick.Shard, err)
 		}
 	}

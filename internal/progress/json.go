@@ -65,6 +65,8 @@ type progressObject struct {
 	Size      *int64           `json:"size,omitempty"`
 	Done      int64            `json:"done"`
 	Resumed   int64            `json:"resumed"`
+	Rebuilt   int64            `json:"rebuilt,omitempty"`
+	Delta     int64            `json:"delta,omitempty"`
 	Received  int64            `json:"received"`
 	Peers     int64            `json:"peers,omitempty"` // the part of Received from them
 	Wasted    int64            `json:"wasted"`
@@ -178,7 +180,8 @@ func progressOf(event string, p shardcast.Progress) progressObject {
 	}
 	return progressObject{
 		Event: event, Version: p.Version, Phase: p.Phase, Size: known(p.Size),
-		Done: p.Done, Resumed: p.Resumed, Received: p.Received, Peers: p.Peers, Wasted: p.Wasted, Given: p.Given,
+		Done: p.Done, Resumed: p.Resumed, Rebuilt: p.Rebuilt, Delta: p.Delta,
+		Received: p.Received, Peers: p.Peers, Wasted: p.Wasted, Given: p.Given,
 		Seconds: milliseconds(p.Elapsed), Speed: finite(p.Speed), Upstreams: upstreams,
 	}
 }

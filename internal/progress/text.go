@@ -80,6 +80,9 @@ func summarize(r shardcast.Result) string {
 	if p.Resumed > 0 {
 		extra = append(extra, "resumed "+size(p.Resumed))
 	}
+	if p.Rebuilt > 0 {
+		extra = append(extra, "rebuilt "+size(p.Rebuilt)+" from a delta of "+size(p.Delta))
+	}
 	if p.Wasted > 0 {
 		extra = append(extra, "wasted "+size(p.Wasted))
 	}

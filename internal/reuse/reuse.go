@@ -180,6 +180,32 @@ func (s *Sources) Fill(sh shard.Shard, there []disk.Range, to Target) ([]disk.Ra
 	return there, nil
 }
 
+// Known returns the ranges of the stream that [Sources.Fill] copies of its shards, ascending.
+func (s *Sources) Known() (known []disk.Range) {
+	if s == nil {
+		return nil
+	}
+	for i := range s.manifest.Shards {
+		sh := s.manifest.Shard(i + 1)
+		if s.wasFilled(sh.Number) {
+			continue
+		}
+		for _, run := range s.runs(sh) {
+			if worthwhile(run.Range, sh.Size) {
+				known = append(known, disk.Range{From: sh.Offset + run.From, To: sh.Offset + run.To})
+			}
+		}
+	}
+	return known
+}
+
+// wasFilled reports whether the shard of that number was filled.
+func (s *Sources) wasFilled(number int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.filled[number]
+}
+
 // isFilled reports whether the shard of that number was filled, and notes that it is.
 func (s *Sources) isFilled(number int) bool {
 	s.mu.Lock()

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -17,6 +18,7 @@ import (
 type Arrival struct {
 	place Place
 	begun time.Time
+	made  int64 // bytes that the giver has brought; for the worker that checks the shard
 
 	mu       sync.Mutex // guards what follows, the spans, and the check while spans are pending
 	check    *verify.Check
@@ -36,24 +38,33 @@ type Span struct {
 	crawls int // how often a pull was given up for being slow
 }
 
-// Open begins a shard: with the data that is there of it, and with spans for the rest.
-func (t *Transfer) Open(number int) (*Arrival, error) {
+// Open begins a shard: with the data that is there of it, for which it waits if that is about to come from the
+// giver, and with spans for the rest.
+func (t *Transfer) Open(ctx context.Context, number int) (*Arrival, error) {
 	t.mu.Lock()
 	t.open[number] = nil
 	s := t.opts.Manifest.Shard(number)
 	s.Digest = t.digests[number-1]
 	t.mu.Unlock()
+	made, doubtful, err := t.opts.Giver.Await(ctx, number)
+	if err != nil {
+		return nil, &roster.Setback{Err: err, What: roster.Stop}
+	}
 	place, err := t.opts.Sink.Open(s)
 	if err != nil {
 		return nil, &roster.Setback{Err: err, What: roster.Stop}
 	}
 	var written []disk.Range
-	if t.opts.Afresh {
+	if t.opts.Afresh || doubtful {
 		t.audience.Forget(number)
 	} else if written, err = place.Written(); err != nil {
 		return nil, &roster.Setback{Err: errors.Join(err, place.Close()), What: roster.Stop}
 	}
 	a := &Arrival{place: place, begun: time.Now()}
+	if written = union(written, made); doubtful {
+		written, made = nil, nil
+	}
+	a.made = sizeOf(made)
 	at, present := int64(0), int64(0)
 	for _, r := range append(written, disk.Range{From: s.Size, To: s.Size}) {
 		if at < r.From {
@@ -76,6 +87,31 @@ func (t *Transfer) Open(number int) (*Arrival, error) {
 		}
 	}
 	return a, nil
+}
+
+// union returns the ranges that are in a or b, which both ascend.
+func union(a, b []disk.Range) (all []disk.Range) {
+	if len(b) == 0 {
+		return a
+	}
+	both := slices.Concat(a, b)
+	slices.SortFunc(both, func(a, b disk.Range) int { return cmp.Compare(a.From, b.From) })
+	for _, r := range both {
+		if last := len(all) - 1; last >= 0 && r.From <= all[last].To {
+			all[last].To = max(all[last].To, r.To)
+		} else {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// sizeOf is the number of bytes in ranges.
+func sizeOf(ranges []disk.Range) (size int64) {
+	for _, r := range ranges {
+		size += r.To - r.From
+	}
+	return size
 }
 
 // Drop forgets all that has come of a, and closes its place. The shard can be opened again.

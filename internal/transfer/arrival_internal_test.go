@@ -103,7 +103,7 @@ func land(data []byte, servers int, there *slate) (*landing, error) {
 	})
 	l.opts.Tally.begin(size)
 	var err error
-	l.arrival, err = l.Open(1)
+	l.arrival, err = l.Open(context.Background(), 1)
 	return l, err
 }
 
@@ -463,7 +463,7 @@ func TestDropForgetsTheDataOfAShard(t *testing.T) {
 	assert.Equal(t, int64(20), l.progress().Wasted)
 	assert.True(t, there.closed)
 	assert.Nil(t, l.Transfer.arrival(1))
-	a, err := l.Open(1)
+	a, err := l.Open(context.Background(), 1)
 	require.NoError(t, err)
 	assert.Equal(t, int64(30), a.check.Present(), "it can be opened again")
 }
@@ -545,7 +545,7 @@ func TestReadersAreWarnedOfDataThatIsWrong(t *testing.T) {
 	l.opts.Afresh = true
 	require.NoError(t, l.Drop(l.arrival))
 	assert.Equal(t, []int{1}, readers.forgot, "nothing had come")
-	a, err := l.Open(1)
+	a, err := l.Open(context.Background(), 1)
 	require.NoError(t, err)
 	assert.Equal(t, []int{1, 1}, readers.forgot)
 	assert.Equal(t, int64(100), a.spans[0].left(), "all of it comes again")

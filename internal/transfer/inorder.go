@@ -98,7 +98,7 @@ func (p *InOrder) Next(ctx context.Context) (Job, error) {
 		case over, j.Shard != nil:
 			return j, nil
 		case fresh > 0:
-			if err := p.begin(fresh); err != nil {
+			if err := p.begin(ctx, fresh); err != nil {
 				return Job{}, fmt.Errorf("shard %d: %w", fresh, err)
 			}
 			continue
@@ -185,8 +185,8 @@ func (p *InOrder) fresh() int {
 }
 
 // begin opens a shard and leaves its spans to the workers.
-func (p *InOrder) begin(number int) error {
-	a, err := p.transfer.Open(number)
+func (p *InOrder) begin(ctx context.Context, number int) error {
+	a, err := p.transfer.Open(ctx, number)
 	if err != nil {
 		return err
 	}

@@ -30,8 +30,14 @@ type Progress struct {
 	// Resumed is how much of Done was there before, and right.
 	Resumed int64
 
+	// Rebuilt is how much of Done was made from another version by a delta, and right.
+	Rebuilt int64
+
 	// Received is how much of shards was received.
 	Received int64
+
+	// Delta is how much of Received is of a delta.
+	Delta int64
 
 	// Peers is how much of Received came from peers of a swarm.
 	Peers int64
@@ -94,6 +100,7 @@ func (s State) sends() bool { return s.Upstream.Transfers > 0 }
 // A Tally counts what a fetch brings, by all of its manifests. Its methods may be called
 // from any goroutine.
 type Tally struct {
+	of      *Tally // of the version, if this is of its delta
 	roster  *roster.Roster
 	metrics *metrics.Metrics
 	states  func() []State
@@ -136,6 +143,21 @@ func NewTally(
 	}
 }
 
+// Delta returns a Tally of a delta, whose bytes count as received for the version.
+func (t *Tally) Delta() *Tally {
+	none := func() []State { return nil }
+	d := NewTally(t.progress.Version, t.roster, nil, none, func(Progress) {})
+	d.of = t
+	return d
+}
+
+// Received returns how many bytes have come of deltas.
+func (t *Tally) Received() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.progress.Delta
+}
+
 // begin notes that all is begun, by another manifest or the first.
 func (t *Tally) begin(size int64) {
 	t.mu.Lock()
@@ -169,10 +191,11 @@ func (t *Tally) Checks() (done func()) {
 	return func() { add(-1) }
 }
 
-// resume counts the data that was there of a shard, and right.
-func (t *Tally) resume(bytes int64) {
+// resume counts the data that was there of a shard, and right, and that was made beside.
+func (t *Tally) resume(bytes, made int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.progress.Rebuilt += made
 	if t.begun == 1 { // or it has come in this fetch
 		t.progress.Resumed += bytes
 	}
@@ -180,17 +203,25 @@ func (t *Tally) resume(bytes int64) {
 
 // took counts bytes that a server has sent, and how many of them were of use.
 func (t *Tally) took(from *remote.Server, bytes, used int64) {
+	counts := t
+	if t.of != nil {
+		counts = t.of
+	}
 	if bytes > 0 {
 		t.roster.Flow.Came()
-		t.metrics.Received(t.roster.Number(from), bytes)
+		counts.metrics.Received(t.roster.Number(from), bytes)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.all.took(bytes)
-	if t.sources[from] == nil {
-		t.sources[from] = new(source)
+	counts.mu.Lock()
+	defer counts.mu.Unlock()
+	counts.all.took(bytes)
+	if counts.sources[from] == nil {
+		counts.sources[from] = new(source)
 	}
-	t.sources[from].took(bytes)
+	counts.sources[from].took(bytes)
+	if counts != t {
+		counts.progress.Delta += bytes
+		return
+	}
 	t.progress.Done += used
 	t.progress.Wasted += bytes - used
 }
@@ -239,7 +270,7 @@ func (t *Tally) End(well bool) Progress {
 	p := t.report(func(s *source) float64 { return rank.Speed(s.received, elapsed) })
 	if well {
 		// Exactly, whatever was dropped and found again on the way.
-		p.Wasted = max(0, p.Received-(p.Done-p.Resumed))
+		p.Wasted = max(0, p.Received-p.Delta-(p.Done-p.Resumed-p.Rebuilt))
 		p.Phase = Syncing
 	}
 	t.call(p)

@@ -446,8 +446,8 @@ func TestAShardThatIsWrongComesAgainBeforeOthers(t *testing.T) {
 func TestTheSpansOfAWrongShardComeBeforeThoseOfOthers(t *testing.T) {
 	f := newFile(2, 1, nil)
 	p := NewInOrder(f.Transfer, time.Minute, 1, nil)
-	require.NoError(t, p.begin(1))
-	wrong, err := f.Open(2)
+	require.NoError(t, p.begin(t.Context(), 1))
+	wrong, err := f.Open(t.Context(), 2)
 	require.NoError(t, err)
 	require.NoError(t, p.ended(t.Context(), Result{Wrong: []*Arrival{wrong}}))
 	j, ok := p.first()

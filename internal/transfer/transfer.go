@@ -42,6 +42,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/rank"
 	"github.com/shardcast/shardcast/internal/remote"
@@ -74,6 +75,9 @@ type Options struct {
 	Sink     Sink
 	Audience Audience
 
+	// Giver brings data to the sink beside the servers. Nil means that nothing does.
+	Giver Giver
+
 	Verifier *verify.Verifier
 
 	// Get requests a shard from a server. The request has no path.
@@ -90,6 +94,26 @@ type Options struct {
 	Metrics *metrics.Metrics
 	Logger  *slog.Logger
 }
+
+// A Giver brings data to a sink by itself, which is verified as that of an earlier fetch. Its methods are
+// called from all workers.
+type Giver interface {
+	// Await waits until shard number has come, or does not come from here. It returns the ranges that it has
+	// brought, ascending, or that what is there is better not used. The error is the cause of ctx's end.
+	Await(ctx context.Context, number int) (made []disk.Range, doubtful bool, err error)
+
+	// Wrong says that shard number was wrong with what it has brought.
+	Wrong(number int)
+}
+
+// nothing is the giver that brings nothing.
+type nothing struct{}
+
+// Await does not wait.
+func (nothing) Await(context.Context, int) ([]disk.Range, bool, error) { return nil, false, nil }
+
+// Wrong has no giver to reach.
+func (nothing) Wrong(int) {}
 
 // A Plan says what a worker does next. Its methods are called from all workers.
 type Plan interface {
@@ -154,6 +178,9 @@ func New(opts Options) *Transfer {
 	}
 	if t.audience == nil {
 		t.audience = empty{}
+	}
+	if t.opts.Giver == nil {
+		t.opts.Giver = nothing{}
 	}
 	t.pulls.under = make(map[*pull]bool)
 	return t
@@ -326,12 +353,16 @@ func (t *Transfer) blame(ctx context.Context, v verify.Verdict) {
 func (t *Transfer) begins(ctx context.Context, a *Arrival, v verify.Verdict) {
 	if len(v.Blame) == 0 {
 		level := slog.LevelWarn
-		if t.opts.Tally.isAgain() {
-			level = slog.LevelDebug // it came by another manifest
+		if t.opts.Tally.isAgain() || a.made > 0 {
+			level = slog.LevelDebug // it came by another manifest, or from the giver, of which a line says so
 		}
 		t.opts.Logger.Log(ctx, level, "shard is fetched again", "version", t.opts.Version.String(), "shard", a.Number(),
 			"upstreams", a.check.Senders(), "resumed", a.check.Present(), "err", v.Err)
 	}
+	if a.made > 0 {
+		t.opts.Giver.Wrong(a.Number())
+	}
+	a.made = 0
 	present := a.again(v)
 	t.opts.Tally.wrong(present, a.check.Shard.Size-present)
 	t.audience.Forget(a.Number())
@@ -346,7 +377,7 @@ func (t *Transfer) keep(a *Arrival, got shard.Digest) error {
 		return err
 	}
 	size, present := a.check.Shard.Size, a.check.Present()
-	t.opts.Tally.resume(present)
+	t.opts.Tally.resume(present-a.made, a.made)
 	if a.check.Shard.Digest != (shard.Digest{}) {
 		t.opts.Metrics.Verified(1)
 	}

@@ -1,0 +1,227 @@
+package client
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/reuse"
+	"github.com/shardcast/shardcast/internal/shard"
+	"github.com/shardcast/shardcast/internal/tree"
+)
+
+// rebuilder fills an output by a delta, whose base is one of the seeds.
+type rebuilder struct {
+	out    *output
+	client *Client
+	of     Download
+
+	digests map[string]base // of the seeds that were read, by their paths
+	bytes   *os.File        // of the delta, or nil
+}
+
+// base is what is known of a seed.
+type base struct {
+	digest shard.Digest
+	size   int64
+	tree   *tree.Tree // or nil, if it is a file
+}
+
+// rebuilder returns what fills the output by a delta, or nil if it is empty or a part.
+func (r *downloading) rebuilder() fetch.Rebuilder {
+	d := r.download
+	if len(r.out.seeds) == 0 || r.out.needed != nil {
+		return nil
+	}
+	d.Seeds = r.out.seeds
+	return &rebuilder{out: r.out, client: r.client, of: d, digests: make(map[string]base)}
+}
+
+// WriteAt writes to the output.
+func (r *rebuilder) WriteAt(p []byte, offset int64) (int, error) {
+	return r.out.content.WriteAt(p, offset)
+}
+
+// There returns what an earlier download may have written, and what the seeds have.
+func (r *rebuilder) There() (there []disk.Range, err error) {
+	if r.out.resumed {
+		there, err = r.out.content.written(0, r.out.size)
+	}
+	for _, known := range r.out.known.Known() {
+		there = reuse.Union(there, known)
+	}
+	return there, err
+}
+
+// Base returns the seed of that digest. One without a record is read for that.
+func (r *rebuilder) Base(ctx context.Context, digest shard.Digest) (fetch.Base, error) {
+	defer r.of.Headway.Pause()() // reading takes a while, and no server
+	var failed error
+	for _, seed := range r.of.Seeds {
+		is, ok := r.digests[seed.Path]
+		if !ok {
+			var err error
+			if is, err = seed.base(ctx); err != nil {
+				failed = errors.Join(failed, err)
+			}
+			r.digests[seed.Path] = is
+		}
+		if is.digest != digest {
+			continue
+		}
+		found, err := is.open(seed.Path)
+		if err == nil {
+			return found, nil
+		}
+		failed = errors.Join(failed, err)
+	}
+	if ctx.Err() != nil {
+		failed = context.Cause(ctx)
+	}
+	if errors.Is(failed, os.ErrNotExist) {
+		failed = nil // such as a version that was removed meanwhile
+	}
+	return nil, failed
+}
+
+// base returns what the record of the seed says, or what its bytes are.
+func (s Seed) base(ctx context.Context) (base, error) {
+	if s.Record != "" {
+		m, t, err := readRecord(s.Record, shard.MaxFiles)
+		return base{m.Digest, m.Size, t}, err
+	}
+	info, err := os.Stat(s.Path)
+	switch {
+	case err != nil:
+		return base{}, err
+	case info.IsDir():
+		return directoryBase(ctx, s.Path)
+	case !info.Mode().IsRegular():
+		return base{}, nil
+	}
+	f, err := openBase(s.Path)
+	if err != nil {
+		return base{}, err
+	}
+	defer f.Close()
+	digest := sha256.New()
+	size, err := copyTo(ctx, digest, f)
+	return base{digest: shard.Digest(digest.Sum(nil)), size: size}, err
+}
+
+// directoryBase reads a directory as a tree.
+func directoryBase(ctx context.Context, path string) (base, error) {
+	source, err := tree.Open(path, tree.Options{})
+	if err != nil {
+		return base{}, err
+	}
+	defer source.Close()
+	digest := sha256.New()
+	size, err := copyTo(ctx, digest, source)
+	if err != nil {
+		return base{}, err
+	}
+	t, err := source.Tree()
+	return base{shard.Digest(digest.Sum(nil)), size, t}, err
+}
+
+// openBase opens the regular file at path, whose links are followed.
+func openBase(path string) (*os.File, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(filepath.Dir(real))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return disk.OpenRegular(root, filepath.Base(real))
+}
+
+// open opens the seed at path. What has changed there since shows in the shards that are made.
+func (b base) open(path string) (fetch.Base, error) {
+	if b.tree == nil {
+		f, err := openBase(path)
+		if err != nil {
+			return nil, err
+		}
+		return baseStream{f, f, b.size}, nil
+	}
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	shared := sharedTree{tree.NewReader(root, b.tree), root}
+	return baseStream{shared, shared, b.size}, nil
+}
+
+// baseStream is a base that is open.
+type baseStream struct {
+	io.ReaderAt
+	io.Closer
+
+	size int64
+}
+
+// Size is that of the stream, in bytes.
+func (b baseStream) Size() int64 { return b.size }
+
+// deltaName is added to the name of the output, for that of the file that its delta arrives in.
+const deltaName = ".delta"
+
+// Delta opens a file without a name, for the bytes of the delta. From now on the output has bytes.
+func (r *rebuilder) Delta(
+	_ shard.Delta, _ shard.DeltaManifest, _ []byte, _ int,
+) (fetch.Sink, fetch.Audience, error) {
+	name := partName(r.out.base + deltaName)
+	_ = r.out.dir.Remove(name) // of a process that was killed; the output is locked
+	f, err := r.out.dir.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	r.bytes = f
+	if runtime.GOOS != "windows" {
+		err = r.out.dir.Remove(name)
+	}
+	return deltaSink{f}, nil, err
+}
+
+// EndDelta removes the file.
+func (r *rebuilder) EndDelta(error) {
+	if r.bytes != nil {
+		_ = r.bytes.Close() // nothing of it is of use any more
+		if runtime.GOOS == "windows" {
+			_ = r.out.dir.Remove(partName(r.out.base + deltaName))
+		}
+	}
+}
+
+// deltaSink has the shards of a delta, one after the other in a file.
+type deltaSink struct{ file *os.File }
+
+// Open returns the place of s, without bytes.
+func (d deltaSink) Open(s shard.Shard) (fetch.Place, error) {
+	return deltaPlace{io.NewSectionReader(d.file, s.Offset, s.Size), io.NewOffsetWriter(d.file, s.Offset)}, nil
+}
+
+// deltaPlace is the place of one of them.
+type deltaPlace struct {
+	io.ReaderAt
+	io.WriterAt
+}
+
+// Written returns nothing.
+func (deltaPlace) Written() ([]disk.Range, error) { return nil, nil }
+
+// Commit does nothing: the file is for this process alone.
+func (deltaPlace) Commit() error { return nil }
+
+// Close does nothing: the file is closed at the end.
+func (deltaPlace) Close() error { return nil }
