@@ -1,28 +1,62 @@
 package catalog
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
+	"time"
 
+	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// A Delta is one that is held, of a version that is here.
+// A Delta is one that is held or arriving, of a version that is here.
 type Delta struct {
-	file    *os.File // its manifest
-	content manifest
+	file     *os.File // its manifest
+	content  manifest
+	arriving *relay.Version // nil if it is held
 }
 
-// Delta returns the delta from base to v, which the caller closes. The error matches
-// [fs.ErrNotExist] if there is none here, and [ErrWithdrawn] if v was declared bad.
-func (c *Catalog) Delta(v, base shard.Version) (*Delta, error) {
+// Delta returns the delta from base to v, which the caller closes. Of one that may be about to arrive it waits for
+// so long until it does, or ctx ends. The error matches [fs.ErrNotExist] if there is none here, [ErrLater] if that is
+// not known yet, and [ErrWithdrawn] if v was declared bad.
+func (c *Catalog) Delta(ctx context.Context, v, base shard.Version, patience time.Duration) (*Delta, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		if c.store != nil && c.store.IsWithdrawn(v) {
+			return nil, ErrWithdrawn
+		}
+		arriving, listed := c.board.Find(v)
+		switch {
+		case !listed:
+			return c.heldDelta(v, base)
+		case arriving == nil:
+			return nil, ErrLater
+		}
+		delta, expected, changed := arriving.Delta(base)
+		switch {
+		case delta != nil:
+			return &Delta{arriving: delta}, nil
+		case !expected:
+			return nil, fs.ErrNotExist
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ErrLater
+		}
+	}
+}
+
+// heldDelta returns a delta that is in the directory.
+func (c *Catalog) heldDelta(v, base shard.Version) (*Delta, error) {
 	if c.store == nil {
 		return nil, fs.ErrNotExist
-	}
-	if c.store.IsWithdrawn(v) {
-		return nil, ErrWithdrawn
 	}
 	f, err := c.store.DeltaManifest(v, base)
 	if err != nil {
@@ -35,23 +69,46 @@ func (c *Catalog) Delta(v, base shard.Version) (*Delta, error) {
 	return &Delta{file: f, content: m}, nil
 }
 
+// Arriving returns the number of servers on the way here of a delta that is arriving, and whether it is.
+func (d *Delta) Arriving() (tier int, arriving bool) {
+	if d.arriving == nil {
+		return 0, false
+	}
+	return d.arriving.Tier, true
+}
+
 // Text returns the manifest of the delta as it is written, and the digest of that text.
 func (d *Delta) Text() (text io.ReadSeeker, tag shard.Digest, err error) {
+	if d.arriving != nil {
+		written, err := d.arriving.Text()
+		return bytes.NewReader(written), sha256.Sum256(written), err
+	}
 	_, err = d.file.Seek(0, io.SeekStart) // it may have been parsed
 	return d.file, d.content.tag, err
 }
 
 // Close gives back what [Catalog.Delta] has opened.
-func (d *Delta) Close() { _ = d.file.Close() }
+func (d *Delta) Close() {
+	if d.file != nil {
+		_ = d.file.Close()
+	}
+}
 
 // DeltaShard returns a shard of the delta from base to v, which the caller closes. Errors are those
 // of [Catalog.Delta].
-func (c *Catalog) DeltaShard(v, base shard.Version, number int) (*Shard, error) {
-	d, err := c.Delta(v, base)
+func (c *Catalog) DeltaShard(ctx context.Context, v, base shard.Version, number int) (*Shard, error) {
+	d, err := c.Delta(ctx, v, base, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
+	if d.arriving != nil {
+		s, err := arrivingShard(d.arriving, number)
+		if errors.Is(err, relay.ErrBroken) {
+			err = ErrLater
+		}
+		return s, err
+	}
 	if number > len(d.content.content.Shards) {
 		return nil, fs.ErrNotExist
 	}

@@ -36,6 +36,7 @@ func (f *fetcher) fetch(ctx context.Context, e distfile.Entry, headway *fetch.He
 	defer func() { to.end() }()
 	manifest, went, err := f.pool.Fetch(ctx, fetch.Task{
 		Entry: e, BLAKE3: true, Headway: headway, Audience: func() fetch.Audience { return to.version },
+		Rebuild: func() fetch.Rebuilder { return f.rebuilder(to) },
 		Open: func(ctx context.Context, m fetch.Manifest) (fetch.Sink, error) {
 			before := to
 			var err error
@@ -114,6 +115,7 @@ func (f *fetcher) open(ctx context.Context, v shard.Version, m fetch.Manifest) (
 	if m.Text != nil {
 		arriving.SetText(m.Text)
 	}
+	f.dir.expect(arriving)
 	board.List(listed)
 	f.logger.Info("arriving", "version", v.String(), "bytes", manifest.Size,
 		"shards", len(manifest.Shards), "tier", m.Tier)

@@ -229,7 +229,10 @@ type Version struct {
 	mu     sync.Mutex             // guards what follows
 	text   func() ([]byte, error) // of the manifest
 	shards []*Shard               // nil where no call was for the shard yet
+	deltas map[shard.Version]*Version
 	ended  bool
+
+	brought signal.Signal // of deltas
 }
 
 // Wanted yields the numbers of shards that a reader waits for and no fetch has begun.
