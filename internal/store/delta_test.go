@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,22 +22,55 @@ import (
 	"github.com/shardcast/shardcast/internal/store"
 )
 
+// changes are the content of all deltas.
+const changes = "the changes"
+
 // addDelta puts a delta of two shards into the draft, and into the manifest of its version.
 func addDelta(t tb, d *store.Draft, m *shard.Manifest, base shard.Version) *store.Draft {
 	t.Helper()
+	delta, err := makeDelta(t.Context(), d, m, base)
+	require.NoError(t, err)
+	return delta
+}
+
+func makeDelta(ctx context.Context, d *store.Draft, m *shard.Manifest, base shard.Version) (*store.Draft, error) {
 	delta, err := d.Delta(base)
-	require.NoError(t, err)
-	text := "the changes"
-	content, err := shard.Cut(t.Context(), strings.NewReader(text),
+	if err != nil {
+		return nil, err
+	}
+	content, err := shard.Cut(ctx, strings.NewReader(changes),
 		shard.Plan{Size: shard.UnknownSize, ShardSize: 8, Create: delta.Create})
-	require.NoError(t, err)
+	if err != nil {
+		return nil, err
+	}
 	line, err := delta.EndDelta(shard.DeltaManifest{
 		Format: shard.DeltaFormat, BaseDigest: sha256.Sum256([]byte(textOf(base))), TargetDigest: m.Digest,
 		Size: content.Size, ShardSize: content.ShardSize, Digest: content.Digest, Shards: content.Shards,
 	})
-	require.NoError(t, err)
 	m.Deltas = append(m.Deltas, line)
-	return delta
+	return delta, err
+}
+
+func TestAKilledPublisherLeavesNoHalfDelta(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	dir := t.TempDir()
+	for round := range 6 {
+		killed(t, self, time.Duration(round)*700*time.Microsecond, victim+"="+dir, victimDeltas+"=1")
+		st := open(t, dir, store.Origin)
+		recoverCrash(t, st)
+		held := offered(t, st)
+		requireWhole(t, st, held...)
+		for _, v := range held {
+			if v > 1 {
+				assert.Equal(t, changes, readDelta(t, st, v, v-1))
+			}
+			found, err := filepath.Glob(filepath.Join(dir, v.String(), "from_*"))
+			require.NoError(t, err)
+			assert.Len(t, found, min(int(v)-1, 1))
+		}
+	}
 }
 
 // withDelta publishes v1, and v2 with a delta from it.
@@ -71,12 +106,12 @@ func TestADeltaIsPublishedWithItsVersion(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir, store.Origin)
 	withDelta(t, st)
-	assert.Equal(t, "the changes", readDelta(t, st, 2, 1))
+	assert.Equal(t, changes, readDelta(t, st, 2, 1))
 	m, err := shard.ParseManifest(strings.NewReader(read(t, dir, "v2/manifest.json")))
 	require.NoError(t, err)
 	require.Len(t, m.Deltas, 1)
 	assert.Equal(t, shard.Digest(sha256.Sum256([]byte(read(t, dir, "v2/from_v1/manifest.json")))), m.Deltas[0].Manifest)
-	assert.EqualValues(t, len("the changes"), m.Deltas[0].Size)
+	assert.EqualValues(t, len(changes), m.Deltas[0].Size)
 	_, err = st.DeltaManifest(2, 3)
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	_, _, err = st.DeltaShard(2, 1, 3)
@@ -94,7 +129,7 @@ func TestADeltaGoesWithItsVersionAndNotWithItsBase(t *testing.T) {
 	st := open(t, dir, store.Origin)
 	withDelta(t, st)
 	change(t, st, func(w *store.Writer) { require.NoError(t, w.Withdraw(1)) })
-	assert.Equal(t, "the changes", readDelta(t, st, 2, 1))
+	assert.Equal(t, changes, readDelta(t, st, 2, 1))
 
 	keeping(t, st, 1)
 	publish(t, st, 1)
@@ -108,7 +143,7 @@ func TestARetiredVersionsDeltaStaysForItsReaders(t *testing.T) {
 	claim(t, st)
 	withDelta(t, st)
 	publish(t, st, 1)
-	assert.Equal(t, "the changes", readDelta(t, st, 2, 1))
+	assert.Equal(t, changes, readDelta(t, st, 2, 1))
 }
 
 func TestADeltaThatIsNotWholeOrNotNamedIsNotPublished(t *testing.T) {
@@ -150,7 +185,7 @@ func TestAPublishedDeltaHasNoOtherFiles(t *testing.T) {
 	change(t, st, func(w *store.Writer) { require.NoError(t, w.Publish(d, m)) })
 	_, err := os.Lstat(filepath.Join(dir, "v2", "from_v1", "shard_001.bin.part"))
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	assert.Equal(t, "the changes", readDelta(t, st, 2, 1))
+	assert.Equal(t, changes, readDelta(t, st, 2, 1))
 }
 
 func TestARepublishedVersionHasItsDeltas(t *testing.T) {
@@ -163,7 +198,7 @@ func TestARepublishedVersionHasItsDeltas(t *testing.T) {
 		assert.Equal(t, shard.Version(3), v)
 	})
 	assert.Equal(t, read(t, dir, "v2/manifest.json"), read(t, dir, "v3/manifest.json"))
-	assert.Equal(t, "the changes", readDelta(t, st, 3, 1))
+	assert.Equal(t, changes, readDelta(t, st, 3, 1))
 
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, "v3", "from_v1")))
 	change(t, st, func(w *store.Writer) {

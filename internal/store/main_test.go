@@ -23,10 +23,12 @@ import (
 )
 
 // victim names the data directory of a process that publishes until it is
-// killed, see [TestKilledPublisherLeavesNothingHalf], and victimKey the file of its key.
+// killed, see [TestKilledPublisherLeavesNothingHalf], and victimKey the file of its key. With
+// victimDeltas it makes deltas.
 const (
-	victim    = "SHARDCAST_TEST_VICTIM"
-	victimKey = "SHARDCAST_TEST_VICTIM_KEY"
+	victim       = "SHARDCAST_TEST_VICTIM"
+	victimKey    = "SHARDCAST_TEST_VICTIM_KEY"
+	victimDeltas = "SHARDCAST_TEST_VICTIM_DELTAS"
 )
 
 // patience is how long a test waits for an event that must come.

@@ -260,6 +260,11 @@ func broadcast(ctx context.Context, st *store.Store, keep int) (v shard.Version,
 	if err != nil {
 		return 0, err
 	}
+	if os.Getenv(victimDeltas) != "" && v > 1 {
+		if _, err := makeDelta(ctx, d, &m, v-1); err != nil {
+			return 0, err
+		}
+	}
 	return v, w.Publish(d, m)
 }
 
