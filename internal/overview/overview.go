@@ -328,5 +328,8 @@ func describe(e distfile.Entry, m shard.Manifest) status.Version {
 	if m.Digest != (shard.Digest{}) {
 		s.Name, s.Date, s.Size, s.ShardSize, s.Digest = m.Name, m.Date.UTC(), &m.Size, m.ShardSize, m.Digest.String()
 	}
+	for _, d := range m.Deltas {
+		s.Deltas = append(s.Deltas, status.Delta{Base: d.Base.String(), Size: d.Size})
+	}
 	return s
 }

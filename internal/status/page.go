@@ -45,6 +45,7 @@ var page = sync.OnceValue(func() *template.Template {
 		"css":     func() template.CSS { return template.CSS(pageCSS) },
 		"js":      func() template.JS { return template.JS(pageJS) },
 		"size":    size,
+		"bytes":   func(bytes int64) string { return size(&bytes) },
 		"speed":   func(bytes int64) string { return size(&bytes) + "/s" },
 		"percent": func(share float64) string { return fmt.Sprintf("%.0f%%", 100*share) },
 		"number":  func(n int) string { return humanize.Comma(int64(n)) },

@@ -93,6 +93,13 @@ func TestThePageShowsAllThatTheJSONHas(t *testing.T) {
 	}
 }
 
+func TestAVersionShowsItsDeltas(t *testing.T) {
+	s := middle()
+	s.Versions[0].Deltas = []status.Delta{{Base: "v1", Size: 7_100_000}}
+	assert.Contains(t, html(t, s), "<small>7.1\u00a0MB from v1</small>")
+	assert.NotContains(t, html(t, middle()), "from v1")
+}
+
 func TestAnEmptyOriginShowsThatItIsEmpty(t *testing.T) {
 	got := text(html(t, status.Status{Role: "origin", Ready: true}))
 	for _, want := range []string{

@@ -90,6 +90,13 @@ type Version struct {
 	Arriving   int       `json:"arriving"` // shards that an upstream or a peer sends
 	Missing    int       `json:"missing"`  // the other shards
 	Cells      []Cell    `json:"cells,omitempty"`
+	Deltas     []Delta   `json:"deltas,omitempty"` // that the manifest names
+}
+
+// Delta makes a version from another one, its base.
+type Delta struct {
+	Base string `json:"base"`
+	Size int64  `json:"size"`
 }
 
 // Upstream is a server that a middle fetches from.
