@@ -175,8 +175,8 @@ func TestTableHasMediansAndRanges(t *testing.T) {
 	r.result("nginx", variant{scenarios()[0], 4, nil}).fail(io.ErrUnexpectedEOF)
 	text := r.Markdown()
 	assert.Contains(t, text, "\n| star | 2 | shardcast | 4.00 (2.00 to 8.00) | 1.00 | "+
-		"0.25 (0.12 to 0.50) | 0.50 | 1.04 | 2.00 | 4.00 | 50 |  |  |\n")
-	assert.Contains(t, text, "| star | 4 | nginx | **failed 1 times**: unexpected EOF | | | | | | | | | |\n")
+		"0.25 (0.12 to 0.50) | 0.50 | 1.04 | 2.00 | 4.00 | 50 |  |  |  |  |\n")
+	assert.Contains(t, text, "| star | 4 | nginx | **failed 1 times**: unexpected EOF | | | | | | | | | | | |\n")
 	head, _, _ := strings.Cut(text[strings.Index(text, "| scenario"):], "\n")
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, "|") {
@@ -199,18 +199,48 @@ func TestAMissedGoalIsNamed(t *testing.T) {
 	r := exampleReport()
 	assert.Empty(t, r.missed(), "star has none")
 	for _, s := range scenarios() {
-		if s.goal == nil {
+		if s.goals == nil {
 			continue
 		}
 		x := r.result(ours, variant{s, 1, s.plan(eight)})
-		x.Samples = []Sample{{All: 100, Bound: 95, Copies: 2, Peak: 65}}
-		r.result("swarm", variant{s, 1, s.plan(eight)}).Samples = x.Samples // which has no goal
+		x.Samples = []Sample{{All: 100, Bound: 95, Copies: 2, Peak: 65, Sooner: 24, Deltas: 1.1}}
+		r.result(inSwarm, variant{s, 1, s.plan(eight)}).Samples = x.Samples // which has one goal alone
 	}
 	assert.Equal(t, []string{
 		"listed: 100.000 s to all nodes, at most 0.25", "readers: 2.000 copies of the shard, at most 1.05",
-		"crowd: 65.000 peak of a middle, MiB, at most 64",
+		"crowd: 65.000 peak of a middle, MiB, at most 64", "delta: 24.000 times sooner than in full, at least 25",
 	}, r.missed())
 	assert.Contains(t, r.Markdown(), "- chain: 0.950 of the bound, at least 0.9: met\n")
+	assert.Contains(t, r.Markdown(), "- delta: 1.100 deltas sent by the origin, at most 1.2: met\n")
+}
+
+func TestTheSecondVersionDiffersInTheFraction(t *testing.T) {
+	dir := t.TempDir()
+	first, err := file.Random(t.Context(), filepath.Join(dir, "first"), size, 1)
+	require.NoError(t, err)
+	second := filepath.Join(dir, "second")
+	digest, err := change(second, first.Name, 1)
+	require.NoError(t, err)
+	got, err := file.Digest(second)
+	require.NoError(t, err)
+	assert.Equal(t, digest, got)
+	a, err := os.ReadFile(first.Name)
+	require.NoError(t, err)
+	b, err := os.ReadFile(second)
+	require.NoError(t, err)
+	require.Len(t, b, len(a))
+	differ := 0
+	for i := 0; i < len(a); i += 2 {
+		if a[i] != b[i] || a[i+1] != b[i+1] {
+			differ++
+		}
+	}
+	assert.InDelta(t, changed, 2*float64(differ)/float64(len(a)), 0.002)
+	of, err := sizeOf(filepath.Join(dir, "*"))
+	require.NoError(t, err)
+	assert.EqualValues(t, 2*size, of)
+	_, err = sizeOf(filepath.Join(dir, "none"))
+	require.Error(t, err)
 }
 
 func TestReceivedBytesAreThoseOfAllUpstreams(t *testing.T) {

@@ -138,6 +138,7 @@ type lab struct {
 	originArgs, middleArgs, clientArgs words
 
 	prefix string // of all namespaces
+	second bool   // there are two versions at a time
 	file   file.File
 }
 
@@ -177,6 +178,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	l.second = slices.ContainsFunc(chosen, func(s scenario) bool { return s.name == updates })
 	if l.bin, err = filepath.Abs(l.bin); err != nil {
 		return err
 	}
@@ -251,7 +253,11 @@ func (l *lab) workIn(ctx context.Context) (err error) {
 // of the base with shards of three sizes, a file or shards at each node, and some for
 // everything else.
 func (l *lab) need() int64 {
-	return int64(l.size)*int64(7+slices.Max(l.nodes)+max(2*l.middles, chainMiddles)) + 1<<29
+	files := 7 + slices.Max(l.nodes) + max(2*l.middles, chainMiddles)
+	if l.second {
+		files += 2 + slices.Max(l.nodes)
+	}
+	return int64(l.size)*int64(files) + 1<<29
 }
 
 // installed are the systems of the flag, or else all, and those that cannot run here with

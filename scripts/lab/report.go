@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -59,6 +60,11 @@ type Sample struct {
 	Nodes   int     `json:"nodes"`   // with a time
 	Copies  float64 `json:"copies,omitempty"`
 	Peak    float64 `json:"peak_mib,omitempty"` // resident memory of the largest middle
+
+	// Sooner is how many times sooner than the first version the second came by a delta, and Deltas how many
+	// of these the origin sent.
+	Sooner float64 `json:"sooner,omitempty"`
+	Deltas float64 `json:"deltas_sent,omitempty"`
 
 	// Received has the bytes that each node received beside an attacker, in files, ascending.
 	Received []float64 `json:"received,omitempty"`
@@ -159,6 +165,8 @@ func typical(s Sample) float64 { return s.Median }
 func slowest(s Sample) float64 { return s.Slowest }
 func copies(s Sample) float64  { return orNone(s.Copies) }
 func peak(s Sample) float64    { return orNone(s.Peak) }
+func sooner(s Sample) float64  { return orNone(s.Sooner) }
+func deltas(s Sample) float64  { return orNone(s.Deltas) }
 
 // fewest is the part of the file of the node that received the fewest bytes.
 func fewest(s Sample) float64 {
@@ -198,7 +206,8 @@ func (r *Report) Markdown() string {
 		"The times of a median, slowest or late node count from its own start. "+
 		"Idle: share of the processors' time; near 0 the machine was the limit, and not the wires. "+
 		"Peak: resident memory of the largest middle, in MiB. "+
-		"Fewest: the bytes that the node with the fewest received beside an attacker, in files.\n")
+		"Fewest: the bytes that the node with the fewest received beside an attacker, in files. "+
+		"Sooner: how many times sooner the second version was there than the first; deltas: sent by the origin.\n")
 	for _, s := range r.LeftOut {
 		fmt.Fprintf(w, "\nLeft out: %s.\n", s)
 	}
@@ -206,8 +215,8 @@ func (r *Report) Markdown() string {
 		fmt.Fprintf(w, "\nArguments: `%s`\n", strings.Join(r.Arguments, " "))
 	}
 	fmt.Fprint(w, "\n| scenario | clients | system | s to all nodes | bound, s | of the bound | of the others' bound "+
-		"| sent | median node, s | slowest node, s | idle, % | peak | fewest |\n"+
-		"|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+		"| sent | median node, s | slowest node, s | idle, % | peak | fewest | sooner | deltas |\n"+
+		"|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, x := range r.Results {
 		x.row(w)
 	}
@@ -220,13 +229,13 @@ func (r *Report) Markdown() string {
 // row writes a line of the table, and one for failures.
 func (r *Result) row(w *strings.Builder) {
 	if len(r.Samples) > 0 {
-		fmt.Fprintf(w, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n",
+		fmt.Fprintf(w, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n",
 			r.Scenario, r.Clients, r.System, r.cell(all), r.of(bound, 2), r.cell(ofBound), r.of(others, 2),
 			r.of(sent, 2), r.of(typical, digits(r.values(typical))), r.of(slowest, digits(r.values(slowest))),
-			r.of(idle, 0), r.of(peak, 1), r.of(fewest, 2))
+			r.of(idle, 0), r.of(peak, 1), r.of(fewest, 2), r.of(sooner, 1), r.of(deltas, 2))
 	}
 	if r.Failed > 0 {
-		fmt.Fprintf(w, "| %s | %d | %s | **failed %d times**: %s | | | | | | | | | |\n",
+		fmt.Fprintf(w, "| %s | %d | %s | **failed %d times**: %s | | | | | | | | | | | |\n",
 			r.Scenario, r.Clients, r.System, r.Failed, strings.ReplaceAll(r.Reason, "|", `\|`))
 	}
 }
@@ -290,22 +299,27 @@ func (r *Report) goals(w *strings.Builder) {
 func (r *Report) eachGoal(f func(text string, kept bool)) {
 	for _, s := range scenarios() {
 		for _, x := range r.Results {
-			if s.goal == nil || x.Scenario != s.name || x.System != ours {
+			if x.Scenario != s.name || x.System != cmp.Or(s.goalsOf, ours) {
 				continue
 			}
-			values := x.values(s.goal.of)
-			if len(values) == 0 {
-				continue
+			for _, g := range s.goals {
+				g.judge(s.name, x.values(g.of), f)
 			}
-			bound := "at most"
-			if s.goal.least {
-				bound = "at least"
-			}
-			median := spread.Of(values).Median
-			text := fmt.Sprintf("%s: %.3f %s, %s %g", s.name, median, s.goal.figure, bound, s.goal.bound)
-			f(text, s.goal.kept(median))
 		}
 	}
+}
+
+// judge calls f with the values of a goal in a scenario, if there are any.
+func (g goal) judge(scenario string, values []float64, f func(text string, kept bool)) {
+	if len(values) == 0 {
+		return
+	}
+	bound := "at most"
+	if g.least {
+		bound = "at least"
+	}
+	median := spread.Of(values).Median
+	f(fmt.Sprintf("%s: %.3f %s, %s %g", scenario, median, g.figure, bound, g.bound), g.kept(median))
 }
 
 // write writes the report into a directory, called by its date.

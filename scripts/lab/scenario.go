@@ -111,8 +111,11 @@ type scenario struct {
 	// shards is the number of shards of the file, and 0 leaves it to the flag.
 	shards int64
 
-	// goal is a bound that a median of shardcast's has to keep.
-	goal *goal
+	// goals are bounds that medians of shardcast's have to keep.
+	goals []goal
+
+	// goalsOf is the system that the goals are about, and empty for [ours].
+	goalsOf string
 }
 
 func (s scenario) called() string { return s.name }
@@ -143,7 +146,7 @@ func scenarios() []scenario {
 		{name: "tree", plan: tree, sweep: true, story: "origin to middles to clients, each of which has one middle"},
 		{
 			name: "chain", plan: chain, story: "origin to three middles, one behind the other, to one client",
-			goal: &goal{"of the bound", Sample.ratio, 0.9, true},
+			goals: []goal{{"of the bound", Sample.ratio, 0.9, true}},
 		},
 		{
 			name: "fanout", plan: fanout,
@@ -170,17 +173,27 @@ func scenarios() []scenario {
 			name: "listed", plan: middlesInLine, run: listing, fresh: true,
 			story: "from the origin's listing of a small version to the last of three middles in a chain, " +
 				"twenty versions one after the other",
-			goal: &goal{"s to all nodes", all, 0.25, false},
+			goals: []goal{{"s to all nodes", all, 0.25, false}},
 		},
 		{
 			name: "readers", plan: oneMiddle, run: sharing, shards: sharedShards,
 			story: "64 readers beside a middle read the last shard of four while it arrives",
-			goal:  &goal{"copies of the shard", copies, 1.05, false},
+			goals: []goal{{"copies of the shard", copies, 1.05, false}},
 		},
 		{
 			name: "crowd", plan: oneMiddle, run: crowding, shards: crowdShards,
 			story: "64 readers beside a middle read arriving shards, each at 100 KB/s",
-			goal:  &goal{"peak of a middle, MiB", peak, 64, false},
+			goals: []goal{{"peak of a middle, MiB", peak, 64, false}},
+		},
+		{
+			name: updates, plan: star, run: updating, fresh: true,
+			story: "star of followers, which have the first version and get the second by a delta: " +
+				"1 % of its numbers of two bytes have changed; the clock starts with the listing",
+			goals: []goal{
+				{"times sooner than in full", sooner, 25, true},
+				{"deltas sent by the origin", deltas, 1.2, false},
+			},
+			goalsOf: inSwarm,
 		},
 		{
 			name: slowReaders, plan: attacked(slowReaders), run: besieged,

@@ -39,7 +39,7 @@ func systems(bin string) []system {
 			story: "shards by HTTP, middles pass on arriving shards",
 		},
 		{
-			name: "swarm", bin: bin, start: startSwarm,
+			name: inSwarm, bin: bin, start: startSwarm,
 			story: "shardcast with --swarm: nodes that fetch from the same server swap shards",
 		},
 		{
@@ -55,8 +55,11 @@ func systems(bin string) []system {
 	}
 }
 
-// ours is the system that goals are about.
-const ours = "shardcast"
+// Names of systems. Goals are about ours, unless a scenario names another one.
+const (
+	ours    = "shardcast"
+	inSwarm = "swarm"
+)
 
 // based are the systems of shardcast with the commands in the directory base, called
 // after those with others.

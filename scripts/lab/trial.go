@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/scripts/internal/file"
 	"github.com/shardcast/shardcast/scripts/internal/flags"
 	"github.com/shardcast/shardcast/scripts/internal/process"
@@ -45,6 +46,7 @@ type trial struct {
 	dir       string
 	stock     string // data directory of origins
 	shardSize flags.Bytes
+	digest    shard.Digest // of the file that nodes hold in the end
 	system    system
 	plan      plan
 	net       *network
@@ -62,7 +64,8 @@ func (l *lab) trial(ctx context.Context, s system, v variant) (sample Sample, er
 	defer cancel()
 	t := &trial{
 		lab: l, system: s, plan: p, dir: filepath.Join(l.dir, "trial"), shardSize: l.shardSize,
-		nodes: make([]*node, len(p)), times: make([]time.Duration, len(p)),
+		digest: l.file.Digest,
+		nodes:  make([]*node, len(p)), times: make([]time.Duration, len(p)),
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(t.dir)) }()
 	if err := t.stockUp(ctx, v.scenario); err != nil {
@@ -293,7 +296,7 @@ func (t *trial) check() error {
 		}
 		group.Go(func() error {
 			digest, err := file.Digest(n.output)
-			if err == nil && digest != t.lab.file.Digest {
+			if err == nil && digest != t.digest {
 				err = fmt.Errorf("the file of node %d is not the one that was sent", i)
 			}
 			return err
