@@ -42,7 +42,7 @@ bench-check: build ## Measure all, and fail if a figure is worse than in the new
 lab: build ## Measure over shaped links, beside nginx, aria2c and BitTorrent (Linux, root; ARGS='-nodes 4 -base OLD/bin', -help)
 	go run ./scripts/lab $(ARGS)
 
-killloop: build ## Kill 100 clients, 100 middles and 100 clients of a directory in 1 GiB; they go on (SIZE, KILLS, SEED, BIN, BASE, DIR)
+killloop: build ## Kill clients, middles, clients of a directory and a follower of deltas, 100 times each; they go on (SIZE, KILLS, SEED, BIN, BASE, DIR)
 	go run ./scripts/killloop
 
 lint: ## Lint, with the versions in tools/go.mod

@@ -2,12 +2,13 @@
 // download, through two proxies that stall, reset and corrupt answers, and starts them
 // again, until they are done. Each time the file must be right, and the proxies must have
 // sent less than 1.1 times its size. A directory of 30 files must be absent or whole after
-// each kill of its client.
+// each kill of its client. A follower gets versions of a quarter of the size, each by a delta
+// from the one before, of which it must be sent less than a quarter.
 //
 // Environment variables set it: SIZE of the file, and of the directory (1GiB), KILLS of each role (100), SEED of
 // all random choices (1), BIN, the directory of the commands (bin), BASE, one with other
 // commands to compare with, each kill by kill, and DIR to work in (that for temporary
-// files), with room for six times SIZE.
+// files), with room for twelve times SIZE.
 package main
 
 import (
@@ -64,6 +65,8 @@ type loop struct {
 	size     int64
 	digest   shard.Digest // of the file, v1
 	tree     shard.Digest // of the directory's stream, v2
+	reach    int64        // bytes that are sent to a node that is not killed, about
+	most     float64      // of the size are too much to be sent
 	kills    int
 	random   *rand.Rand
 	proxies  []*faulty
@@ -77,7 +80,7 @@ func fromEnvironment() (l *loop, seed uint64, err error) {
 			return nil, 0, err
 		}
 	}
-	l = &loop{size: int64(size)}
+	l = &loop{size: int64(size), reach: int64(size), most: most}
 	if l.kills, err = strconv.Atoi(cmp.Or(os.Getenv("KILLS"), "100")); err == nil && l.kills < 1 {
 		err = errors.New("KILLS: want 1 or more")
 	}
@@ -143,7 +146,10 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	l.bins = l.bins[:1] // others may not know directories
-	return l.rounds(ctx, "directory", l.client(target{"v2", "out", l.checkTree}))
+	if err := l.rounds(ctx, "directory", l.client(target{"v2", "out", l.checkTree})); err != nil {
+		return err
+	}
+	return l.followUpdates(ctx, seed)
 }
 
 // start starts one of the commands.
@@ -173,10 +179,10 @@ type moment struct {
 
 // moment draws one: at any byte, and now and then after the last.
 func (l *loop) moment() moment {
-	m := moment{bytes: l.random.Int64N(l.size + l.size/20)}
-	if m.bytes >= l.size {
+	m := moment{bytes: l.random.Int64N(l.reach + l.reach/20 + 1)}
+	if m.bytes >= l.reach {
 		m.delay = time.Duration(l.random.Int64N(int64(tail)))
-		m.bytes = l.size
+		m.bytes = l.reach
 	}
 	return m
 }
@@ -240,7 +246,7 @@ func (l *loop) rounds(ctx context.Context, role string, round func(context.Conte
 		b.Add(role+", sent by size", all[1].ratios, now.ratios, 3, false)
 		fmt.Println(b.String())
 	}
-	if worst := slices.Max(all[0].ratios); worst >= most {
+	if worst := slices.Max(all[0].ratios); worst >= l.most {
 		return fmt.Errorf("%s: %.3f times the size was sent", role, worst)
 	}
 	return nil
@@ -264,7 +270,7 @@ func (l *loop) kill(ctx context.Context, t *tally, m moment, round func(context.
 	ratio, took := float64(l.sent()-before)/float64(l.size), time.Since(start).Seconds()
 	t.ratios, t.times = append(t.ratios, ratio), append(t.times, took)
 	fmt.Printf("%s %3d: killed after %5.1f%% and %3d ms, sent %.3f times the size in %.1f s\n",
-		t.role, number, 100*float64(m.bytes)/float64(l.size), m.delay.Milliseconds(), ratio, took)
+		t.role, number, 100*float64(m.bytes)/float64(l.reach), m.delay.Milliseconds(), ratio, took)
 	return nil
 }
 
