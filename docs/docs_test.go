@@ -167,3 +167,21 @@ func TestGuaranteesNameTheirTests(t *testing.T) {
 		}
 	}
 }
+
+// The worked example of a delta is the one that the codec is tested with.
+func TestDeltaExampleIsThatOfThePackage(t *testing.T) {
+	t.Chdir("..")
+	bytesOf := func(path, before string) (lines []string) {
+		data, err := os.ReadFile(path)
+		require.NoError(t, err)
+		pattern := regexp.MustCompile(`(?m)^` + before + `((?:[0-9a-f]{2} )+) +\S`)
+		_, text, _ := strings.Cut(string(data), "abddefgh!")
+		for _, m := range pattern.FindAllStringSubmatch(text, -1) {
+			lines = append(lines, strings.TrimSpace(m[1]))
+		}
+		return lines
+	}
+	documented := bytesOf(filepath.Join("internal", "delta", "doc.go"), "//\t")
+	require.Len(t, documented, 9)
+	assert.Equal(t, documented, bytesOf(filepath.Join("docs", "protocol.md"), ""))
+}
