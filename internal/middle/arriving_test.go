@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/middle"
 	"github.com/shardcast/shardcast/internal/relay"
 )
 
@@ -77,7 +79,8 @@ func TestMiddlesPassAShardOnWhileItArrives(t *testing.T) {
 	var nodes []*node
 	upstream := s.site.URL
 	for range 3 {
-		n := run(t, t.TempDir(), upstream)
+		one := fetch.Options{Concurrency: 1} // no worker is idle and takes over the end, which would be a Range
+		n := runBy(t, middle.Options{}, one, t.TempDir(), upstream)
 		n.log.await(t, "msg=arriving", "version=v1")
 		nodes = append(nodes, n)
 		upstream = n.url
