@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -60,6 +61,8 @@ type rebuilding struct {
 	*rebuild.Rebuild
 
 	to     Rebuilder
+	logger *slog.Logger
+	line   shard.Delta
 	cancel context.CancelFunc
 	group  sync.WaitGroup
 	err    error // once the group has ended
@@ -70,7 +73,6 @@ type rebuilding struct {
 func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, to Rebuilder) *rebuilding {
 	logger := f.pool.opts.Logger.With("version", m.Entry.Version.String())
 	ctx, cancel := context.WithCancel(ctx)
-	r := &rebuilding{to: to, cancel: cancel}
 	line, base, there, err := chosen(ctx, m.Stated, to)
 	if base == nil {
 		if err != nil && ctx.Err() == nil {
@@ -80,13 +82,13 @@ func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, to Rebuilder)
 		cancel()
 		return nil
 	}
-	r.Rebuild = rebuild.New(m.Stated, there)
+	r := &rebuilding{Rebuild: rebuild.New(m.Stated, there), to: to, logger: logger, line: line, cancel: cancel}
 	r.group.Go(func() {
 		defer base.Close()
 		r.err = f.apply(ctx, m, line, base, r)
 		r.Abandon()
 		if r.err != nil && ctx.Err() == nil {
-			logger.Warn("delta given up, the rest is fetched", "base", line.Base.String(), "err", r.err)
+			r.warn(r.err)
 		}
 		to.EndDelta(r.err)
 	})
@@ -103,6 +105,17 @@ func (r *rebuilding) end(whole bool) {
 	}
 	r.group.Wait()
 	r.cancel()
+	switch shards, err := r.Disagreed(); {
+	case r.err != nil || shards == 0: // it is said
+	case err != nil:
+		r.warn(err)
+	default:
+		r.logger.Warn("delta used in part", "base", r.line.Base.String(), "shards", shards, "err", rebuild.ErrDisagrees)
+	}
+}
+
+func (r *rebuilding) warn(err error) {
+	r.logger.Warn("delta given up, the rest is fetched", "base", r.line.Base.String(), "err", err)
 }
 
 // giver returns r for a transfer.

@@ -180,3 +180,14 @@ func (r *Rebuild) Wrong(int) {
 		r.changed.Raise()
 	}
 }
+
+// Disagreed returns how many shards that were made disagreed with their digests, and [ErrDisagrees] if these were so
+// many that nothing that was made is used any more.
+func (r *Rebuild) Disagreed() (shards int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed {
+		err = ErrDisagrees
+	}
+	return r.wrong, err
+}
