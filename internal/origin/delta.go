@@ -164,7 +164,7 @@ func (d differ) files(v shard.Version, m shard.Manifest) ([]match.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", v, err)
 	}
-	var files []match.File
+	files := make([]match.File, 0, len(t.Files()))
 	for _, f := range t.Files() {
 		if !f.Directory {
 			files = append(files, match.File{Path: f.Path, Offset: f.Offset, Size: f.Size, Digest: string(f.Digest[:])})

@@ -203,6 +203,7 @@ func (o *Origin) deltas(
 		return nil, nil
 	}
 	t.compare()
+	src.forget()
 	return o.addDeltas(ctx, draft, m, bases)
 }
 

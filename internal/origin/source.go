@@ -168,6 +168,14 @@ func (s *source) end() (*tree.Tree, error) {
 	return nil, err
 }
 
+// forget gives back the memory of a directory that has been read: lists of 100,000 files need much.
+func (s *source) forget() {
+	if s.tree != nil {
+		_ = s.tree.Close()
+		s.Reader, s.tree, s.signed = nil, nil, nil
+	}
+}
+
 // close ends the reading.
 func (s *source) close() {
 	switch {
