@@ -139,6 +139,7 @@ func (p *Pool) Fetch(ctx context.Context, t Task) (shard.Manifest, Progress, err
 	group.Wait()
 	end := f.tally.End(err == nil)
 	p.opts.Metrics.Wasted(end.Wasted)
+	p.opts.Metrics.Saved(end.Rebuilt - end.Delta)
 	if err != nil {
 		return shard.Manifest{}, end, fmt.Errorf("fetch %s: %w", t.Entry.Version, offers.Named(err))
 	}

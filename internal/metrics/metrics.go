@@ -117,6 +117,7 @@ type Metrics struct {
 	fromPeers, toPeers prometheus.Counter
 	peerFailures       [reasons]prometheus.Counter
 	wasted             prometheus.Counter
+	saved              prometheus.Counter
 	verified, mistaken prometheus.Counter
 	shardSeconds       prometheus.Histogram
 	versionSeconds     prometheus.Histogram
@@ -211,6 +212,8 @@ func (m *Metrics) Follow(names []string, measure func() []Upstream) {
 		"Shards, fetched or held at the start, with a wrong digest.")
 	m.wasted = counter("wasted_bytes_total",
 		"Received bytes of shards without use: wrong, or here already.")
+	m.saved = counter("delta_saved_bytes_total",
+		"Bytes of versions that were made by deltas, less those of the deltas.")
 	m.shardSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: namespace, Name: "shard_fetch_duration_seconds",
 		Help:    "Time from the first request for a shard until it is verified and on the disk.",
@@ -231,7 +234,7 @@ func (m *Metrics) Follow(names []string, measure func() []Upstream) {
 	}
 	m.registry.MustRegister(
 		received, failures, m.fromPeers, peerFailures,
-		m.verified, m.mistaken, m.wasted, m.shardSeconds, m.versionSeconds,
+		m.verified, m.mistaken, m.wasted, m.saved, m.shardSeconds, m.versionSeconds,
 		&upstreamCollector{measure: measure, names: labels},
 	)
 }
@@ -374,6 +377,13 @@ func (m *Metrics) Received(upstream int, bytes int64) {
 func (m *Metrics) Wasted(bytes int64) {
 	if m != nil {
 		m.wasted.Add(float64(max(bytes, 0))) // a negative one would panic
+	}
+}
+
+// Saved counts bytes that did not come because of a delta.
+func (m *Metrics) Saved(bytes int64) {
+	if m != nil {
+		m.saved.Add(float64(max(bytes, 0))) // a negative one would panic
 	}
 }
 
