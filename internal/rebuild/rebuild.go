@@ -36,12 +36,12 @@ type Rebuild struct {
 	manifest shard.Manifest
 	there    []disk.Range
 
-	mu      sync.Mutex // guards what follows
-	end     int64      // all bytes before it are in their places
-	awaited int64      // the end of the furthest shard that was waited for
-	wrong   int        // shards that disagree
-	over    bool       // nothing is written any more
-	failed  bool       // what was made is not to be used
+	mu      sync.Mutex   // guards what follows
+	end     int64        // all bytes before it are in their places
+	awaited int64        // the end of the furthest shard that was waited for
+	wrong   map[int]bool // numbers of shards that disagree
+	over    bool         // nothing is written any more
+	failed  bool         // what was made is not to be used
 	stop    context.CancelCauseFunc
 
 	changed signal.Signal // of all these
@@ -50,7 +50,7 @@ type Rebuild struct {
 // New returns the making of the version that m describes, of which the ranges there, ascending, need not be made.
 // It is over when [Rebuild.Run] has returned.
 func New(m shard.Manifest, there []disk.Range) *Rebuild {
-	return &Rebuild{manifest: m, there: there, stop: func(error) {}}
+	return &Rebuild{manifest: m, there: there, wrong: make(map[int]bool), stop: func(error) {}}
 }
 
 // A Base is the stream from which a version is made.
@@ -125,7 +125,7 @@ func (r *Rebuild) done(ctx context.Context, end int64) {
 }
 
 // Await waits until shard number is made, or no more is, and returns the ranges of it that were made, ascending. It
-// reports whether what is there is better not used: other shards disagreed. The error is the cause of ctx's end.
+// reports whether what is there is better not used: it disagreed, or three other shards did. The error is the cause of ctx's end.
 func (r *Rebuild) Await(ctx context.Context, number int) (made []disk.Range, doubtful bool, err error) {
 	s := r.manifest.Shard(number)
 	for {
@@ -137,7 +137,7 @@ func (r *Rebuild) Await(ctx context.Context, number int) (made []disk.Range, dou
 		changed, over := r.changed.Wait(), r.over
 		ready := over || r.end >= s.Offset+s.Size && !r.failed
 		made = r.made(s)
-		doubtful = r.failed && len(made) > 0
+		doubtful = (r.failed || r.wrong[number]) && len(made) > 0
 		r.mu.Unlock()
 		switch {
 		case ready && doubtful:
@@ -171,10 +171,11 @@ func (r *Rebuild) made(s shard.Shard) (made []disk.Range) {
 }
 
 // Wrong says that shard number disagrees with its digest.
-func (r *Rebuild) Wrong(int) {
+func (r *Rebuild) Wrong(number int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.wrong++; r.wrong == mostWrong {
+	r.wrong[number] = true
+	if len(r.wrong) >= mostWrong && !r.failed {
 		r.failed = true
 		r.stop(ErrDisagrees)
 		r.changed.Raise()
@@ -189,5 +190,5 @@ func (r *Rebuild) Disagreed() (shards int, err error) {
 	if r.failed {
 		err = ErrDisagrees
 	}
-	return r.wrong, err
+	return len(r.wrong), err
 }

@@ -90,6 +90,22 @@ func TestAfterThreeWrongShardsNothingThatWasMadeIsUsed(t *testing.T) {
 	require.ErrorIs(t, err, rebuild.ErrDisagrees)
 }
 
+func TestAWrongShardIsNotUsedAgain(t *testing.T) {
+	m, base, target, text := version(t)
+	r := rebuild.New(m, nil)
+	require.NoError(t, r.Run(t.Context(), reader(text), stream(base), make(buffer, len(target))))
+	for range 3 { // a swarm may open a shard again
+		r.Wrong(2)
+	}
+	_, doubtful, err := r.Await(t.Context(), 2)
+	require.NoError(t, err)
+	assert.True(t, doubtful)
+	made, doubtful, err := r.Await(t.Context(), 3)
+	require.NoError(t, err)
+	assert.False(t, doubtful, "one shard is counted thrice")
+	assert.NotEmpty(t, made)
+}
+
 func TestThreeWrongShardsEndADeltaThatIsStillComing(t *testing.T) {
 	m, base, target, text := version(t)
 	r := rebuild.New(m, nil)
