@@ -125,7 +125,8 @@ func (r *Rebuild) done(ctx context.Context, end int64) {
 }
 
 // Await waits until shard number is made, or no more is, and returns the ranges of it that were made, ascending. It
-// reports whether what is there is better not used: it disagreed, or three other shards did. The error is the cause of ctx's end.
+// reports whether what is there is better not used: it disagreed, or three other shards did. The error is the cause
+// of ctx's end.
 func (r *Rebuild) Await(ctx context.Context, number int) (made []disk.Range, doubtful bool, err error) {
 	s := r.manifest.Shard(number)
 	for {
