@@ -28,9 +28,9 @@ e2e: ## Run the stories of the commands, with nginx, curl and others (from Debia
 	scripts/others
 	go test -count=1 ./cmd
 
-soak: ## Send 500 small versions through a middle, and kill all three commands 100 times meanwhile (VERSIONS, KILLS, SEED)
+soak: ## Measure the memory for 100,000 files; send 500 small versions, and kill all three commands 100 times meanwhile (VERSIONS, KILLS, SEED)
 	SOAK_VERSIONS=$${VERSIONS:-500} SOAK_KILLS=$${KILLS:-100} SOAK_SEED=$${SEED:-1} \
-		go test -count=1 -timeout 1h -run 'TestScripts/soak$$' ./cmd
+		go test -count=1 -timeout 1h -run 'TestScripts/(soak|tree_memory)$$' ./cmd
 
 fuzz: ## Run every fuzz target with FUZZTIME inputs (5000x)
 	scripts/fuzz $(FUZZTIME)
