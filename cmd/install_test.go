@@ -37,9 +37,11 @@ const installed = `
 -rw-r--r-- share/man/man1/shardcast-origin-broadcast.1
 -rw-r--r-- share/man/man1/shardcast-origin-config.1
 -rw-r--r-- share/man/man1/shardcast-origin-export.1
+-rw-r--r-- share/man/man1/shardcast-origin-keygen.1
 -rw-r--r-- share/man/man1/shardcast-origin-list.1
 -rw-r--r-- share/man/man1/shardcast-origin-pin.1
 -rw-r--r-- share/man/man1/shardcast-origin-republish.1
+-rw-r--r-- share/man/man1/shardcast-origin-sign.1
 -rw-r--r-- share/man/man1/shardcast-origin-unpin.1
 -rw-r--r-- share/man/man1/shardcast-origin-verify.1
 -rw-r--r-- share/man/man1/shardcast-origin-version.1

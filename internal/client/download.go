@@ -137,9 +137,8 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 		size = went.Size
 	}
 	c.logger.Info("downloaded", "version", d.Entry.Version.String(), "file", d.Path, "bytes", size,
-		"verified", c.Verified(d), "resumed", went.Resumed, "rebuilt", went.Rebuilt,
-		"delta", went.Delta, "wasted", went.Wasted, "peers", went.Peers,
-		"dur", time.Since(start))
+		"verified", c.Verified(d), "resumed", went.Resumed, "wasted", went.Wasted, "peers", went.Peers,
+		"rebuilt", went.Rebuilt, "delta", went.Delta, "dur", time.Since(start))
 	return m, went, nil
 }
 

@@ -72,8 +72,8 @@ func (f *fetcher) fetch(ctx context.Context, e distfile.Entry, headway *fetch.He
 		f.metrics.Completed(dur)
 	}
 	f.logger.Info("fetched", "version", e.Version.String(), "bytes", manifest.Size, "shards", len(manifest.Shards),
-		"resumed", went.Resumed, "rebuilt", went.Rebuilt,
-		"delta", went.Delta, "wasted", went.Wasted, "peers", went.Peers, "dur", time.Since(start))
+		"resumed", went.Resumed, "wasted", went.Wasted, "peers", went.Peers,
+		"rebuilt", went.Rebuilt, "delta", went.Delta, "dur", time.Since(start))
 	return nil
 }
 
