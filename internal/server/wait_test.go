@@ -66,7 +66,7 @@ func FuzzIfNoneMatch(f *testing.F) {
 		tag, "W/" + tag, `"a",W/"b",` + tag + ",", " ,\t, " + tag, "", "*", "* , " + tag, `"a"`, tag[1:],
 		tag[:len(tag)-1], "w/" + tag, "a, " + tag, `"` + tag, tag + tag, "W/W/" + tag, `W/`, `"`,
 		strings.Repeat(`"",`, 1000) + tag,
-		"\x00" + tag, `"\"", ` + tag,
+		"\x00" + tag, `"\"", ` + tag, "\n" + tag,
 	} {
 		f.Add(list)
 	}
@@ -75,6 +75,9 @@ func FuzzIfNoneMatch(f *testing.F) {
 		require.Equal(t, listed, listsTag(`"a", W/"b" ,`+list, digest.String()), "tags before it do not matter")
 		if listed {
 			require.Contains(t, list, tag)
+		}
+		if strings.ContainsAny(list, "\r\n") {
+			return // no line of a header has them, and net/http skips them
 		}
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
 		r.Header.Set("If-None-Match", list)
