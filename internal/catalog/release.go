@@ -22,7 +22,7 @@ type Release struct {
 	parse func() (release.Signed, error)
 }
 
-// List returns what the text says. Nobody has verified it here. The error matches
+// List returns what the text says. It is not verified here. The error matches
 // [release.ErrForm].
 func (r Release) List() (release.Release, error) {
 	signed, err := r.parse()

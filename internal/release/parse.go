@@ -20,7 +20,7 @@ const (
 )
 
 // Parse reads the bytes of release.txt, which it keeps. It checks the form alone: of a release
-// that nobody has verified nothing may be used, see [Signed.Verify]. Errors match [ErrForm] and
+// that is not verified nothing may be used, see [Signed.Verify]. Errors match [ErrForm] and
 // name the line.
 func Parse(file []byte) (Signed, error) {
 	if len(file) > MaxSize {

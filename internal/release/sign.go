@@ -41,7 +41,7 @@ func newSigned(r Release, file []byte, size int, keyID uint64) Signed {
 	}
 }
 
-// Bytes returns the whole file, which nobody may change.
+// Bytes returns the whole file, which the caller may not change.
 func (s Signed) Bytes() []byte { return s.file }
 
 // Digest returns the digest of the whole file.

@@ -3,8 +3,6 @@ package server
 import (
 	"net/http"
 	"time"
-
-	"github.com/shardcast/shardcast/internal/bucket"
 )
 
 // deltaWait is how long a reader waits for the manifest of a delta that may be about to arrive. It is less than
@@ -38,13 +36,5 @@ func (f *files) deltaShard(w http.ResponseWriter, r *http.Request, t target) err
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	if err := pin(w, r, s.Digest, f.keep); err != nil {
-		return err
-	}
-	if s.File == nil {
-		return f.arrivingShard(w, r, t, s)
-	}
-	serve(w, r, binary, s.Digest, bucket.Throttle(r.Context(), s.File, t.buckets))
-	return nil
+	return f.send(w, r, t, s)
 }

@@ -23,7 +23,7 @@ import (
 // release. It must be called before any other method.
 func (s *Store) SignBy(opts signing.Options) { s.signing = &opts }
 
-// Released returns the release of the directory, whose signature nobody has verified. The error
+// Released returns the release of the directory, whose signature is not verified. The error
 // matches [fs.ErrNotExist] if there is none.
 func (s *Store) Released() (release.Signed, error) {
 	text, err := disk.ReadFile(s.root, release.FileName, release.MaxSize)

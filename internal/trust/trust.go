@@ -11,7 +11,7 @@
 //     there is one file, the newest release that it has signed: it speaks for itself, so nothing
 //     can fall out of step, and minisign checks it. Several processes may share the directory.
 //   - The releases of a key that is no longer pinned do not count, neither now nor as the past.
-//   - Whoever can write to the state directory can take the memory of a node away, or put an older
+//   - An account that can write to the state directory can take the memory of a node away, or put an older
 //     one in its place, and cannot make it believe anything that no pinned key has signed.
 //
 // The time of a node is the later of its clock and the time at which the newest release of each

@@ -2,7 +2,7 @@ package verify
 
 import "context"
 
-// some waits for a part of the shards, or for all of a file whose digest nobody needs. They are
+// some waits for a part of the shards, or for all of a file whose digest is not needed. They are
 // checked one by one.
 type some struct {
 	count int
