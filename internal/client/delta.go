@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
@@ -23,7 +22,7 @@ type rebuilder struct {
 	of     Download
 
 	digests map[string]base // of the seeds that were read, by their paths
-	bytes   *os.File        // of the delta, or nil
+	delta   *output         // where the delta arrives, or nil
 }
 
 // base is what is known of a seed.
@@ -173,55 +172,27 @@ type baseStream struct {
 // Size is that of the stream, in bytes.
 func (b baseStream) Size() int64 { return b.size }
 
-// deltaName is added to the name of the output, for that of the file that its delta arrives in.
-const deltaName = ".delta"
+// deltaSuffix is added to the name of an output for that of its delta, whose partial file is all that there is of it.
+const deltaSuffix = ".delta"
 
-// Delta opens a file without a name, for the bytes of the delta. From now on the output has bytes.
+// Delta opens a hidden file for the bytes of the delta, beside that of the version, with what an earlier process has
+// left of it. From now on the output has bytes.
 func (r *rebuilder) Delta(
-	_ shard.Delta, _ shard.DeltaManifest, _ []byte, _ int,
+	ctx context.Context, _ shard.Delta, m shard.DeltaManifest, _ []byte, _ int,
 ) (fetch.Sink, fetch.Audience, error) {
-	name := partName(r.out.base + deltaName)
-	_ = r.out.dir.Remove(name) // of a process that was killed; the output is locked
-	f, err := r.out.dir.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	limited, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	content, resumed, err := openFile(limited, r.out.dir, r.out.base+deltaSuffix, m.Content(), false)
 	if err != nil {
 		return nil, nil, err
 	}
-	r.bytes = f
-	if runtime.GOOS != "windows" {
-		err = r.out.dir.Remove(name)
-	}
-	return deltaSink{f}, nil, err
+	r.delta = &output{content: content, size: m.Size, resumed: resumed}
+	return r.delta, nil, nil
 }
 
-// EndDelta removes the file.
-func (r *rebuilder) EndDelta(error) {
-	if r.bytes != nil {
-		_ = r.bytes.Close() // nothing of it is of use any more
-		if runtime.GOOS == "windows" {
-			_ = r.out.dir.Remove(partName(r.out.base + deltaName))
-		}
+// EndDelta closes the file. What has come is of use to the next download, if this one ends before its end.
+func (r *rebuilder) EndDelta(err error) {
+	if r.delta != nil {
+		_ = r.delta.content.end(err != nil) // nothing of it is of use to this download any more
 	}
 }
-
-// deltaSink has the shards of a delta, one after the other in a file.
-type deltaSink struct{ file *os.File }
-
-// Open returns the place of s, without bytes.
-func (d deltaSink) Open(s shard.Shard) (fetch.Place, error) {
-	return deltaPlace{io.NewSectionReader(d.file, s.Offset, s.Size), io.NewOffsetWriter(d.file, s.Offset)}, nil
-}
-
-// deltaPlace is the place of one of them.
-type deltaPlace struct {
-	io.ReaderAt
-	io.WriterAt
-}
-
-// Written returns nothing.
-func (deltaPlace) Written() ([]disk.Range, error) { return nil, nil }
-
-// Commit does nothing: the file is for this process alone.
-func (deltaPlace) Commit() error { return nil }
-
-// Close does nothing: the file is closed at the end.
-func (deltaPlace) Close() error { return nil }

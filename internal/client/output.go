@@ -98,8 +98,13 @@ func copyTo(ctx context.Context, w io.Writer, r io.Reader) (bytes int64, err err
 }
 
 // close ends the use of the content. If it has no final name, it is kept for a later download
-// if keep is set, and removed otherwise.
-func (o *output) close(keep bool) error { return errors.Join(o.content.end(keep), o.dir.Close()) }
+// if keep is set, with what has come of a delta, and removed otherwise.
+func (o *output) close(keep bool) error {
+	if !keep {
+		_ = o.dir.Remove(partName(o.base + deltaSuffix)) // in most cases there is none
+	}
+	return errors.Join(o.content.end(keep), o.dir.Close())
+}
 
 // Open opens the place of s.
 func (o *output) Open(s shard.Shard) (fetch.Place, error) {

@@ -136,12 +136,13 @@ func lastWritten(dir *os.Root, name string, info fs.FileInfo) time.Time {
 // RemovePartial removes the partial file or directory of a download to the name base in dir,
 // if there is one that a download has made. It fails while a download uses it.
 func RemovePartial(dir *os.Root, base string) error {
-	name := partName(base)
-	if _, err := dir.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err := removeUnused(dir, name); !errors.Is(err, disk.ErrForeign) {
-		return err
+	for _, name := range []string{partName(base), partName(base + deltaSuffix)} {
+		if _, err := dir.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := removeUnused(dir, name); err != nil && !errors.Is(err, disk.ErrForeign) {
+			return err
+		}
 	}
 	return nil
 }

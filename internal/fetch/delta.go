@@ -39,7 +39,7 @@ type Rebuilder interface {
 
 	// Delta opens the place for a delta's shards: what a line of the manifest says, and the manifest of the
 	// delta, as it is written, too. It is called at most once.
-	Delta(line shard.Delta, m shard.DeltaManifest, text []byte, tier int) (Sink, Audience, error)
+	Delta(ctx context.Context, line shard.Delta, m shard.DeltaManifest, text []byte, tier int) (Sink, Audience, error)
 
 	// EndDelta says that no more of a delta comes, nor is written: none was taken, or it ended with err.
 	EndDelta(err error)
@@ -167,7 +167,7 @@ func (f *fetching) apply(ctx context.Context, m offers.Manifest, line shard.Delt
 	if err != nil {
 		return fmt.Errorf("fetch its manifest: %w", offers.Named(err))
 	}
-	sink, audience, err := r.to.Delta(line, dm, text, tier)
+	sink, audience, err := r.to.Delta(ctx, line, dm, text, tier)
 	if err != nil {
 		return err
 	}

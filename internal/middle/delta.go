@@ -117,7 +117,7 @@ func (r *rebuilder) WriteAt(p []byte, offset int64) (n int, err error) {
 
 // Delta begins the draft of the delta, beside that of its version, and lists it for readers.
 func (r *rebuilder) Delta(
-	line shard.Delta, m shard.DeltaManifest, text []byte, tier int,
+	_ context.Context, line shard.Delta, m shard.DeltaManifest, text []byte, tier int,
 ) (fetch.Sink, fetch.Audience, error) {
 	bytes, err := r.to.draft.Delta(line.Base)
 	if err != nil {

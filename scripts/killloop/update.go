@@ -18,9 +18,10 @@ const (
 	// changed is the fraction of the numbers of two bytes in which a version differs from the one before.
 	changed = 0.01
 
-	// deltaPart is the part of a version that its delta is at most, with what is fetched again: a version in
-	// full is far more.
-	deltaPart = 0.25
+	// sentOfDelta is how much may be sent to a killed follower, in deltas: what a proxy spoils is sent again, but not
+	// what had come. Beyond that there is what onTheWay bounds in bytes, which a kill loses.
+	sentOfDelta = 1.5
+	onTheWay    = 1 << 20
 
 	// smaller is how many times smaller the file of these versions is, since all of them are in the origin.
 	smaller = 4
@@ -55,7 +56,7 @@ func (l *loop) followUpdates(ctx context.Context, seed uint64) (err error) {
 	if l.reach, err = u.deltaSize(); err != nil {
 		return err
 	}
-	l.most = deltaPart
+	l.most = (sentOfDelta*float64(l.reach) + onTheWay) / float64(l.size)
 	return l.rounds(ctx, "follower", u.round)
 }
 
