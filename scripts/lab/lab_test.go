@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/sha256"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
@@ -59,6 +60,31 @@ func TestBoundIsWhatTheWiresAllow(t *testing.T) {
 			assert.Equal(t, tc.receivers, tc.plan.receivers())
 		})
 	}
+}
+
+func TestACableDelaysAndLosesFramesAndHoldsFewBack(t *testing.T) {
+	now := time.Now()
+	l := lane{rate: 8_000_000, delay: 25 * time.Millisecond} // a byte a microsecond
+	at, ok := l.admit(now, 1000)
+	require.True(t, ok)
+	assert.Equal(t, 26*time.Millisecond, at.Sub(now))
+	for range 49 {
+		at, ok = l.admit(now, 1000)
+		require.True(t, ok)
+	}
+	assert.Equal(t, 75*time.Millisecond, at.Sub(now), "each after those before it")
+	_, ok = l.admit(now, 1000)
+	assert.False(t, ok, "there is no more room than for 50 ms")
+	_, ok = l.admit(now.Add(time.Millisecond), 1000)
+	assert.True(t, ok, "one has passed")
+	l = lane{rate: 1_000_000_000, loss: 0.1, draw: rand.New(rand.NewPCG(1, 0))}
+	lost := 0
+	for i := range 10_000 {
+		if _, ok := l.admit(now.Add(time.Duration(i)*time.Millisecond), 1000); !ok {
+			lost++
+		}
+	}
+	assert.InDelta(t, 1000, lost, 100)
 }
 
 func TestALiarAnnouncesAllShardsAndSendsZeros(t *testing.T) {

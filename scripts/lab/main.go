@@ -131,6 +131,7 @@ type lab struct {
 	congestion         string
 	nodes              flags.Numbers
 	rate               rate
+	path               path
 	size, shardSize    flags.Bytes
 	middles, rounds    int
 	seed               uint64
@@ -150,6 +151,9 @@ func run(ctx context.Context) (err error) {
 	flag.Var(&l.nodes, "nodes",
 		"`NUMBERS` of clients, separated by commas: each for star and tree, the largest for all else")
 	flag.Var(&l.rate, "rate", "`RATE` of each link in either direction, in kbit, mbit or gbit per second")
+	flag.DurationVar(&l.path.trip, "trip", 0,
+		"round-trip `TIME` between two nodes, such as 100ms; the lab joins them itself, which costs processor time")
+	flag.Float64Var(&l.path.loss, "loss", 0, "`SHARE` of the packets to each node that are lost, such as 0.01")
 	flag.Var(&l.size, "size", "`BYTES` of the file")
 	flag.Var(&l.shardSize, "shard-size", "`BYTES` of a shard")
 	flag.IntVar(&l.middles, "middles", 2, "`NUMBER` of middles in tree and fanout")
@@ -170,6 +174,9 @@ func run(ctx context.Context) (err error) {
 	flag.Parse()
 	if flag.NArg() > 0 || min(l.rounds, l.middles) < 1 || min(l.size, l.shardSize) < 1 {
 		return errors.New("numbers are 1 or more, and nothing but flags is taken")
+	}
+	if l.path.trip < 0 || l.path.loss < 0 || l.path.loss >= 1 {
+		return errors.New("a round trip is 0 or longer, and a loss at least 0 and less than 1")
 	}
 	if slices.Max(l.nodes) > mostNodes {
 		return fmt.Errorf("at most %d nodes", mostNodes)

@@ -35,12 +35,14 @@ const (
 // joins them.
 type network struct {
 	prefix string
+	path   path
 	made   []string // the namespaces
+	cables []*cable
 }
 
 // network builds one for a plan, and removes all of it when that fails.
 func (l *lab) network(ctx context.Context, p plan) (*network, error) {
-	n := &network{prefix: l.prefix}
+	n := &network{prefix: l.prefix, path: l.path}
 	err := n.build(ctx, p, l.congestion)
 	if err != nil {
 		return nil, errors.Join(err, n.close(ctx))
@@ -83,18 +85,27 @@ func (n *network) add(ctx context.Context, name string) error {
 }
 
 // join joins a node to the bridge by a shaped link. The node's end shapes the packets
-// from it, and the bridge's those to it.
+// from it, and the bridge's those to it. A link that delays or loses packets is a [cable].
 func (n *network) join(ctx context.Context, node int, s spec, congestion string) error {
 	ns, port := n.namespace(node), "port"+strconv.Itoa(node)
-	commands := [][]string{
-		{"ip", "-n", n.hub(), "link", "add", port, "type", "veth", "peer", "name", link, "netns", ns},
+	var commands [][]string
+	if n.path.isLong() {
+		if err := n.cable(node, port, s); err != nil {
+			return err
+		}
+	} else {
+		commands = [][]string{
+			{"ip", "-n", n.hub(), "link", "add", port, "type", "veth", "peer", "name", link, "netns", ns},
+			append([]string{"tc", "-n", ns, "qdisc", "add", "dev", link}, shaper(s.up)...),
+			append([]string{"tc", "-n", n.hub(), "qdisc", "add", "dev", port}, shaper(s.down)...),
+		}
+	}
+	commands = append(commands, [][]string{
 		{"ip", "-n", n.hub(), "link", "set", port, "master", "hub", "up"},
 		{"ip", "-n", ns, "link", "set", "lo", "up"},
 		{"ip", "-n", ns, "link", "set", link, "up"},
 		{"ip", "-n", ns, "address", "add", address(node) + "/16", "dev", link},
-		append([]string{"tc", "-n", ns, "qdisc", "add", "dev", link}, shaper(s.up)...),
-		append([]string{"tc", "-n", n.hub(), "qdisc", "add", "dev", port}, shaper(s.down)...),
-	}
+	}...)
 	if congestion != "" {
 		// By the route, because a namespace may choose for itself only from the algorithms
 		// that are allowed to every user of the machine.
@@ -108,6 +119,20 @@ func (n *network) join(ctx context.Context, node int, s spec, congestion string)
 			return err
 		}
 	}
+	return nil
+}
+
+// cable joins a node to the bridge by one.
+func (n *network) cable(node int, port string, s spec) error {
+	near, err := tap(n.namespace(node), link)
+	if err != nil {
+		return err
+	}
+	far, err := tap(n.hub(), port)
+	if err != nil {
+		return errors.Join(err, near.Close())
+	}
+	n.cables = append(n.cables, newCable(near, far, s, n.path, uint64(node)))
 	return nil
 }
 
@@ -177,6 +202,9 @@ func (n *network) close(ctx context.Context) (err error) {
 			}
 			err = errors.Join(err, last)
 		}
+	}
+	for _, w := range n.cables {
+		err = errors.Join(err, w.close())
 	}
 	return err
 }

@@ -33,6 +33,7 @@ type Report struct {
 	LeftOut    []string        `json:"left_out,omitempty"`
 
 	rate        rate
+	path        path
 	size, shard flags.Bytes
 }
 
@@ -88,7 +89,7 @@ func (l *lab) newReport(ctx context.Context, leftOut []string) *Report {
 			[]string{"aria2c", "--version"}, []string{"ip", "-V"}),
 		Congestion: l.congestion, LeftOut: leftOut,
 		Rate: int64(l.rate), Size: int64(l.size), ShardSize: int64(l.shardSize),
-		rate: l.rate, size: l.size, shard: l.shardSize,
+		rate: l.rate, path: l.path, size: l.size, shard: l.shardSize,
 	}
 }
 
@@ -191,10 +192,15 @@ func idle(s Sample) float64 {
 func (r *Report) Markdown() string {
 	w := new(strings.Builder)
 	fmt.Fprintf(w, "# Lab of %s\n\n%s\n", r.Date, r.Machine)
+	links := fmt.Sprintf("tc tbf, burst %d bytes, latency %s, no delay", burst(r.rate), latency)
+	if r.path.isLong() {
+		links = fmt.Sprintf("TAP devices joined by the lab, latency %s, round trip %s, %g %% of packets lost", latency,
+			r.path.trip, 100*r.path.loss)
+	}
 	fmt.Fprintf(w, "A namespace for each node, each with an up- and a downlink of %s "+
-		"(tc tbf, burst %d bytes, latency %s, no delay); congestion control %s. A file of %s in shards of %s; "+
+		"(%s); congestion control %s. A file of %s in shards of %s; "+
 		"counted rounds: %d, in turn, %s in all: medians (least to greatest).\n",
-		r.rate.String(), burst(r.rate), latency, r.Congestion, r.size.String(), r.shard.String(), r.Rounds, r.Took)
+		r.rate.String(), links, r.Congestion, r.size.String(), r.shard.String(), r.Rounds, r.Took)
 	fmt.Fprint(w, "\nThe clock starts when the origin is up and holds the file, and nothing else runs, "+
 		"unless the scenario has another one. "+
 		"Seconds until all nodes hold the file verified, beside the bound of the wires: "+
