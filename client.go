@@ -85,6 +85,9 @@ type ClientOptions struct {
 	// [Client.Serve] runs. Fetch.LimitRate bounds the throughput to peers separately.
 	Swarm SwarmOptions
 
+	// Congestion is the congestion control of the connections to peers, see [OriginOptions].
+	Congestion string
+
 	// Downloads call Progress a few times a second, and once at their end; the calls of a
 	// download do not overlap. Nil means a line in the log every ten seconds.
 	Progress func(Progress)
@@ -213,6 +216,8 @@ type Client struct {
 	board     *relay.Board     // the arriving shards, for peers; nil without a swarm
 	given     *metrics.Metrics // counts the shards that peers receive
 	limitRate int64            // bounds them, in bytes per second
+
+	congestion string // of the connections to peers
 }
 
 // NewClient returns a Client. It sends no request yet. Errors match [ErrOptions]. The
@@ -222,6 +227,10 @@ func NewClient(opts ClientOptions) (*Client, error) {
 		return nil, fmt.Errorf("%w: Wait: %v is negative", ErrOptions, opts.Wait)
 	}
 	if err := opts.Swarm.check(); err != nil {
+		return nil, err
+	}
+	congestion, err := controlOf(opts.Congestion)
+	if err != nil {
 		return nil, err
 	}
 	logger := loggerOr(opts.Logger)
@@ -239,6 +248,7 @@ func NewClient(opts ClientOptions) (*Client, error) {
 		pool: pool, keeper: keeper, client: client.New(pool, logger),
 		outputDir: cmp.Or(opts.OutputDir, DefaultOutputDir),
 		wait:      opts.Wait, noResume: opts.NoResume, replace: opts.Replace, files: opts.Files, logger: logger,
+		congestion: congestion,
 	}
 	for _, path := range opts.Seeds {
 		c.seeds = append(c.seeds, client.Seed{Path: path})
@@ -263,7 +273,7 @@ func (c *Client) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	serving := server.Options{
 		Catalog: catalog.New(nil, c.board), Metrics: c.given,
-		Limits: slots.Limits{Rate: c.limitRate}, Logger: c.logger,
+		Limits: slots.Limits{Rate: c.limitRate}, Congestion: c.congestion, Logger: c.logger,
 	}
 	plain, secure := ln.Addr(), net.Addr(nil)
 	if node := c.pool.Node(); node != nil { // what came over TLS does not leave in the clear

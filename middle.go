@@ -72,6 +72,9 @@ type MiddleOptions struct {
 	Limits ServerLimits
 	Swarm  SwarmOptions
 
+	// Congestion is the congestion control of the connections to readers, see [OriginOptions].
+	Congestion string
+
 	// Web says which web pages may read from the server.
 	Web WebOptions
 
@@ -115,7 +118,7 @@ func NewMiddle(opts MiddleOptions) (*Middle, error) {
 	if err := checkServer(opts.Port, opts.MaxVersions); err != nil {
 		return nil, err
 	}
-	serving, err := opts.Limits.serving(opts.Dialect, opts.Host, opts.Web)
+	serving, err := opts.Limits.serving(opts.Dialect, opts.Host, opts.Congestion, opts.Web)
 	if err != nil {
 		return nil, err
 	}

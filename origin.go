@@ -59,6 +59,13 @@ type OriginOptions struct {
 	Limits ServerLimits
 	Swarm  SwarmOptions
 
+	// Congestion is the congestion control of the connections to readers: "auto",
+	// "system", which leaves them to the kernel, or a name of the kernel's, such as "bbr" (see tcp(7)). With
+	// auto a connection on which packets are lost although none wait in a queue, over a way with
+	// a round trip of 20 ms or more, gets BBR, where the kernel allows it. Empty means auto.
+	// It has no effect on other systems than Linux, where a name is an error.
+	Congestion string
+
 	// [Origin.Serve] calls Ready when it holds the data directory, before it takes
 	// connections. Nil is allowed.
 	Ready func()
@@ -192,7 +199,7 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 	if err := checkServer(opts.Port, opts.MaxVersions); err != nil {
 		return nil, err
 	}
-	serving, err := opts.Limits.serving(opts.Dialect, opts.Host, opts.Web)
+	serving, err := opts.Limits.serving(opts.Dialect, opts.Host, opts.Congestion, opts.Web)
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/conns"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/follow"
@@ -264,13 +265,17 @@ func (o WebOptions) check() error {
 	return nil
 }
 
-// serving returns the options of a server on host with these limits that speaks dialect.
-func (l ServerLimits) serving(dialect, host string, web WebOptions) (server.Options, error) {
+// serving returns the options of a server on host with these limits that speaks dialect, by the
+// congestion control.
+func (l ServerLimits) serving(dialect, host, congestion string, web WebOptions) (server.Options, error) {
 	spoken, err := server.ParseDialect(dialect)
 	if err != nil {
 		return server.Options{}, fmt.Errorf("%w: Dialect: %w", ErrOptions, err)
 	}
 	if err := web.check(); err != nil {
+		return server.Options{}, err
+	}
+	if congestion, err = controlOf(congestion); err != nil {
 		return server.Options{}, err
 	}
 	if l.LimitRate < 0 || l.LimitRatePerClient < 0 || l.MaxConnections < 0 || l.MaxConnectionsPerClient < 0 {
@@ -279,7 +284,7 @@ func (l ServerLimits) serving(dialect, host string, web WebOptions) (server.Opti
 				ErrOptions, l.LimitRate, l.LimitRatePerClient, l.MaxConnections, l.MaxConnectionsPerClient)
 	}
 	return server.Options{
-		Dialect: spoken,
+		Dialect: spoken, Congestion: congestion,
 		Web: server.Web{
 			Names: wire.Names{
 				Allowed: append([]string{host}, web.AllowHosts...), Machine: sync.OnceValue(server.MachineNames),
@@ -291,6 +296,15 @@ func (l ServerLimits) serving(dialect, host string, web WebOptions) (server.Opti
 			Connections: l.MaxConnections, ConnectionsPerClient: l.MaxConnectionsPerClient,
 		},
 	}, nil
+}
+
+// controlOf returns the congestion control of an option, or an error that matches ErrOptions.
+func controlOf(option string) (string, error) {
+	name := cmp.Or(option, conns.Auto)
+	if err := conns.CheckCongestion(name); err != nil {
+		return "", fmt.Errorf("%w: Congestion: %w", ErrOptions, err)
+	}
+	return name, nil
 }
 
 // SwarmOptions say whether nodes of the same server swap shards, so that the server sends

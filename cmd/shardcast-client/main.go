@@ -129,7 +129,7 @@ func (d *download) addShared(flags *pflag.FlagSet) {
 	cli.TransferFlags(flags, &d.opts.Fetch)
 	cli.RateFlag(flags, &d.opts.Fetch.LimitRate, "fetching, and for sending to peers")
 	cli.Under(flags, cli.Network)
-	d.peers.add(flags, &d.opts.Swarm)
+	d.peers.add(flags, &d.opts)
 	cli.Under(flags, cli.Swarm)
 	cli.RetryFlags(flags, &d.opts.Fetch)
 	cli.Under(flags, cli.Expert)

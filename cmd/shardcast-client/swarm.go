@@ -20,11 +20,12 @@ type peering struct {
 	seedFor time.Duration
 }
 
-func (p *peering) add(flags *pflag.FlagSet, o *shardcast.SwarmOptions) {
-	cli.SwarmFlags(flags, o, "swap shards with peers, where the servers have --swarm", "peers")
+func (p *peering) add(flags *pflag.FlagSet, o *shardcast.ClientOptions) {
+	cli.SwarmFlags(flags, &o.Swarm, "swap shards with peers, where the servers have --swarm", "peers")
 	flags.StringVar(&p.host, "host", "",
 		"with --swarm: `NAME` or address of the interface to serve peers on (default all)")
 	flags.Var(&p.port, "port", "with --swarm: TCP port to serve peers on (0: any free port)")
+	cli.CongestionFlag(flags, &o.Congestion, "peers, with --swarm")
 	cli.Env(flags, "port", "SHARDCAST_PORT") // SHARDCAST_HTTP_PORT is the servers' here
 }
 

@@ -60,6 +60,7 @@ started again, it continues with its partial files.`,
 	cli.WebFlags(flags, &opts.Web)
 	cli.TransferFlags(flags, &opts.Fetch)
 	cli.LimitFlags(flags, &opts.Limits, "sending, and for fetching")
+	cli.CongestionFlag(flags, &opts.Congestion, "readers")
 	cli.Under(flags, cli.Network)
 	cli.SwarmFlags(flags, &opts.Swarm, "swap shards with peers, and list nodes to one another", "nodes and peers")
 	flags.Var((*cli.Port)(&opts.Swarm.Port), "swarm-port",

@@ -96,6 +96,7 @@ publishes each file that appears complete in a directory, or each directory.`,
 	cli.AccessFlags(flags, &c.opts.Access)
 	cli.WebFlags(flags, &c.opts.Web)
 	cli.LimitFlags(flags, &c.opts.Limits, "sending")
+	cli.CongestionFlag(flags, &c.opts.Congestion, "readers")
 	cli.Under(flags, cli.Network)
 	cli.SwarmFlags(flags, &c.opts.Swarm, "list nodes to one another so that they swap shards", "nodes")
 	cli.Under(flags, cli.Swarm)

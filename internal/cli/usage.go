@@ -41,7 +41,7 @@ var optionFlags = map[string]string{
 	"Watch.Dir": "watch", "Watch.Glob": "watch-glob", "Watch.Marker": "watch-marker", "Watch.Depth": "watch-depth",
 	"Watch.LinksBelow": "links-below", "Watch.Labels": "label", "TLS.CertFile": "tls-cert", "TLS.KeyFile": "tls-key",
 	"Access.TokensFile": "read-tokens", "Access.AdminAddr": "admin-addr", "Web.CORS": "cors",
-	"Web.AllowHosts": "allow-host", "Sign.Feed": "feed", "Sign.Expires": "expires",
+	"Web.AllowHosts": "allow-host", "Congestion": "congestion", "Sign.Feed": "feed", "Sign.Expires": "expires",
 	"Sign.PreviousKeys": "previous-key", "Key": "key", "Interval": "every",
 	"Trust.Keys": "key", "Trust.Feed": "feed", "Trust.StateDir": "state-dir",
 	"Fetch.CertFile": "cert", "Fetch.KeyFile": "key-pem", "Fetch.TokenFile": "token-file", "Swarm.Port": "swarm-port",

@@ -41,11 +41,13 @@ type connections struct {
 	most    int // 0 for no bound
 	metrics *metrics.Metrics
 	logger  *slog.Logger
+	control *control // nil leaves all to the kernel
 
-	mu    sync.Mutex // guards what follows
-	open  map[net.Conn]*connection
-	idle  *list.List // of *connection, the longest idle first
-	hosts map[netip.Prefix]int
+	mu      sync.Mutex // guards what follows
+	looking bool       // a look at the connections is due
+	open    map[net.Conn]*connection
+	idle    *list.List // of *connection, the longest idle first
+	hosts   map[netip.Prefix]int
 
 	warnings Occasional
 }
@@ -56,6 +58,8 @@ type connection struct {
 	host  netip.Prefix
 	begun time.Time
 	idle  *list.Element // or nil while a request is answered
+
+	way suspicion // of the control's alone
 }
 
 // newConnections returns connections for a process that may have so many descriptors; 0 is
@@ -97,6 +101,9 @@ func (c *connections) add(conn net.Conn) {
 	one.idle = c.idle.PushBack(one)
 	c.hosts[one.host]++
 	c.metrics.OpenConnections(1)
+	if c.control != nil {
+		one.way.ended = c.control.begin(conn, one.host)
+	}
 }
 
 // makeRoom closes a connection for a new one of a host, if there is one to be closed.
@@ -173,6 +180,37 @@ func (c *connections) busy(conn net.Conn) {
 	if one, ok := c.open[conn]; ok && one.idle != nil {
 		c.idle.Remove(one.idle)
 		one.idle = nil
+	}
+	c.lookSoon()
+}
+
+// lookSoon has a look at the ways of connections come, with c locked. None comes to a server
+// without requests.
+func (c *connections) lookSoon() {
+	if c.control != nil && !c.looking {
+		c.looking = true
+		time.AfterFunc(lookEvery, c.look)
+	}
+}
+
+// look looks at the ways of all connections with a request.
+func (c *connections) look() {
+	c.mu.Lock()
+	var busy []*connection
+	for _, one := range c.open {
+		if one.idle == nil {
+			busy = append(busy, one)
+		}
+	}
+	c.mu.Unlock()
+	for _, one := range busy {
+		c.control.look(one.conn, one.host, &one.way)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.looking = false
+	if len(busy) > 0 {
+		c.lookSoon()
 	}
 }
 

@@ -46,6 +46,10 @@ type Options struct {
 	// Grace is how long answers may go on after the end of the context. Zero breaks them off.
 	Grace time.Duration
 
+	// Congestion is the congestion control of the connections: [Auto], [System], or a name of
+	// the kernel's. Empty is System.
+	Congestion string
+
 	// Metrics count the connections. Nil counts nothing.
 	Metrics *metrics.Metrics
 
@@ -57,6 +61,12 @@ type Options struct {
 // Serve has handler answer the requests on ln until ctx ends. Then it accepts no more, finishes
 // answers as long as the options say, and returns nil. It closes ln.
 func Serve(ctx context.Context, ln net.Listener, handler http.Handler, opts Options) error {
+	if name := opts.Congestion; name != "" && name != Auto && name != System {
+		if err := setCongestion(ln, name); err != nil { // its connections inherit it
+			return errors.Join(fmt.Errorf("serve on %s: %w; sysctl net.ipv4.tcp_available_congestion_control "+
+				"lists those there are", ln.Addr(), err), ln.Close())
+		}
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	srv := newServer(handler, opts)
 	group.Go(func() error {
@@ -118,6 +128,9 @@ type bounded struct {
 // newServer returns a server of handler.
 func newServer(handler http.Handler, opts Options) bounded {
 	c := newConnections(descriptors(), opts.Metrics, opts.Logger)
+	if opts.Congestion == Auto {
+		c.control = newControl(opts.Logger)
+	}
 	return bounded{connections: c, opts: opts, http: &http.Server{
 		Handler:           c.handle(handler),
 		ConnState:         c.notice,

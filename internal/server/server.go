@@ -68,6 +68,9 @@ type Options struct {
 	// Limits bound the sending of shards. The zero value sets no limit.
 	Limits slots.Limits
 
+	// Congestion is the congestion control of connections, see [conns.Options].
+	Congestion string
+
 	// Web says which web pages may read. The zero value is for those of this server alone.
 	Web Web
 
@@ -143,7 +146,7 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 	}
 	group.Go(func() error {
 		return conns.Serve(ctx, ln, handler, conns.Options{
-			Over: opts.TLS.over, Grace: grace, Metrics: opts.Metrics, Logger: logger,
+			Over: opts.TLS.over, Grace: grace, Congestion: opts.Congestion, Metrics: opts.Metrics, Logger: logger,
 		})
 	})
 	if inside != nil {
@@ -210,15 +213,17 @@ func ServeBoard(ctx context.Context, ln net.Listener, opts Options) error {
 		return serveNodes(ctx, handler, opts)
 	}
 	opts.Logger.Info("sharing", "addr", ln.Addr().String())
-	return conns.Serve(ctx, ln, handler, conns.Options{Metrics: opts.Metrics, Logger: opts.Logger})
+	return conns.Serve(ctx, ln, handler,
+		conns.Options{Congestion: opts.Congestion, Metrics: opts.Metrics, Logger: opts.Logger})
 }
 
 // serveNodes serves the shards to the nodes of opts until ctx ends.
 func serveNodes(ctx context.Context, handler *handler, opts Options) error {
 	ln := opts.Nodes.Listener
 	opts.Logger.Info("sharing", "addr", ln.Addr().String(), "tls", true)
-	return conns.Serve(ctx, ln, handler.nodes,
-		conns.Options{Over: opts.Nodes.over, Metrics: opts.Metrics, Logger: opts.Logger})
+	return conns.Serve(ctx, ln, handler.nodes, conns.Options{
+		Over: opts.Nodes.over, Congestion: opts.Congestion, Metrics: opts.Metrics, Logger: opts.Logger,
+	})
 }
 
 // UnlessOver returns err, or nil if err is the cause of the end of ctx: a server whose
