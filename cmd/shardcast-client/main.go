@@ -236,7 +236,7 @@ func (d *download) begin(cmd *cobra.Command) (*session, error) {
 	opts := d.opts
 	port, err := cli.ServerPort(opts.Servers, "servers")
 	if err == nil {
-		err = cli.Requires(cmd.Flags(), "swarm", "swarm-allow", "host", "port", "seed-for")
+		err = cli.Requires(cmd.Flags(), "swarm", "swarm-allow", "host", "port", "seed-for", "ready-fd")
 	}
 	if err != nil {
 		return nil, err
@@ -245,7 +245,11 @@ func (d *download) begin(cmd *cobra.Command) (*session, error) {
 		opts.Swarm.Allow = nil // which the environment may have
 	}
 	stderr := cli.Stderr(cmd)
-	display := progress.New(d.progress, os.Stderr, stderr)
+	mode := d.progress
+	if cli.LogsJSON(cmd) {
+		mode = mode.BesideJSON()
+	}
+	display := progress.New(mode, os.Stderr, stderr)
 	opts.ServerPort, opts.Progress, opts.Logger = port, display.Update(), d.logger(stderr)
 	cli.WarnOfPasswords(cmd.Flags(), "servers", opts.Servers, opts.Logger)
 	c, err := shardcast.NewClient(opts)

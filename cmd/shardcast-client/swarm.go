@@ -18,6 +18,7 @@ type peering struct {
 	host    string
 	port    cli.Port
 	seedFor time.Duration
+	ready   *cli.Ready
 }
 
 func (p *peering) add(flags *pflag.FlagSet, o *shardcast.ClientOptions) {
@@ -27,6 +28,7 @@ func (p *peering) add(flags *pflag.FlagSet, o *shardcast.ClientOptions) {
 	flags.Var(&p.port, "port", "with --swarm: TCP port to serve peers on (0: any free port)")
 	cli.CongestionFlag(flags, &o.Congestion, "peers, with --swarm")
 	cli.Env(flags, "port", "SHARDCAST_PORT") // SHARDCAST_HTTP_PORT is the servers' here
+	p.ready = cli.ReadyFlag(flags, "client", "with --swarm, when peers are served")
 }
 
 func (p *peering) addSeed(flags *pflag.FlagSet) {
@@ -46,7 +48,7 @@ func (d *download) during(ctx context.Context, s *session, do func(context.Conte
 	group, ctx := errgroup.WithContext(ctx)
 	serving, stop := context.WithCancel(ctx)
 	group.Go(func() error {
-		if err := s.client.Serve(serving, ln); err != nil {
+		if err := s.client.Serve(serving, d.peers.ready.Listener(ln, s.logger)); err != nil {
 			s.logger.Warn("peers are no longer served", "addr", ln.Addr().String(), "err", err)
 		}
 		return nil

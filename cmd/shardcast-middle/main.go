@@ -22,6 +22,7 @@ type command struct {
 	opts      shardcast.MiddleOptions
 	accessLog func() (io.WriteCloser, error)
 	logger    func(io.Writer) *slog.Logger
+	ready     *cli.Ready
 }
 
 func newCommand() *cobra.Command {
@@ -55,6 +56,7 @@ started again, it continues with its partial files.`,
 	c.logger = cli.LogFlag(flags)
 	cli.Under(flags, cli.Show)
 	cli.ListenFlags(flags, &opts.Host, &opts.Port)
+	c.ready = cli.ReadyFlag(flags, "middle", "when the server listens")
 	cli.TLSFlags(flags, &opts.TLS)
 	cli.AccessFlags(flags, &opts.Access)
 	cli.WebFlags(flags, &opts.Web)
@@ -104,5 +106,5 @@ func (c *command) serve(cmd *cobra.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	return cli.Serve(cmd.Context(), m, opts.Logger)
+	return cli.Serve(cmd.Context(), m, c.ready, opts.Logger)
 }

@@ -31,9 +31,12 @@ It shows its progress on stderr.`,
   shardcast-origin broadcast step_1200 --sign-key publisher.key --feed llama
   shardcast-origin broadcast step_1201 --delta
   pg_dump app | shardcast-origin broadcast - --name app.sql`,
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return fmt.Errorf("broadcast takes one PATH, and %d were given", len(args))
+			}
+			if args[0] == "-" {
+				return cli.TakesStdin(cmd, "broadcast -")
 			}
 			return nil
 		},
@@ -100,7 +103,11 @@ func treeFlags(flags *pflag.FlagSet, include, exclude *[]string, followLinks *bo
 // broadcast publishes path and prints the name of its version.
 func (c *command) broadcast(cmd *cobra.Command, path string, b *broadcasting) (err error) {
 	stderr := cli.Stderr(cmd)
-	display := progress.New(b.progress, os.Stderr, stderr)
+	mode := b.progress
+	if cli.LogsJSON(cmd) {
+		mode = mode.BesideJSON()
+	}
+	display := progress.New(mode, os.Stderr, stderr)
 	logger := c.logger(stderr)
 	o, err := shardcast.NewOrigin(shardcast.OriginOptions{
 		DataDir: c.opts.DataDir, ShardSize: c.opts.ShardSize, MaxVersions: c.opts.MaxVersions, Logger: logger,

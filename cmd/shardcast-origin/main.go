@@ -28,6 +28,7 @@ type command struct {
 	signing   *cli.Signing // of the server
 	deltas    *cli.Deltas  // likewise
 	logger    func(io.Writer) *slog.Logger
+	ready     *cli.Ready
 }
 
 func newCommand() *cobra.Command {
@@ -92,6 +93,7 @@ publishes each file that appears complete in a directory, or each directory.`,
 	cli.StatusPageFlag(flags, &c.opts.NoStatusPage)
 	cli.Under(flags, cli.Show)
 	cli.ListenFlags(flags, &c.opts.Host, &c.opts.Port)
+	c.ready = cli.ReadyFlag(flags, "origin", "when the server listens")
 	cli.TLSFlags(flags, &c.opts.TLS)
 	cli.AccessFlags(flags, &c.opts.Access)
 	cli.WebFlags(flags, &c.opts.Web)
@@ -160,7 +162,7 @@ func (c *command) serve(cmd *cobra.Command) (err error) {
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
 	group, ctx := errgroup.WithContext(cmd.Context())
-	group.Go(func() error { return cli.Serve(ctx, o, opts.Logger) })
+	group.Go(func() error { return cli.Serve(ctx, o, c.ready, opts.Logger) })
 	group.Go(func() error {
 		return c.publish(ctx, o, shardcast.BroadcastOptions{Labels: labels, DeltaBases: c.deltas.Bases()}, ready)
 	})

@@ -31,19 +31,76 @@ func Stderr(cmd *cobra.Command) *logqueue.Queue {
 	return queue
 }
 
-// LogFlag adds --log-level to flags and returns a function that makes a logger to w, once
-// they are parsed. It also has the standard logger, to which package net/http writes, log
-// there, at debug level.
+// LogFlag adds --log-level and --log-format to flags and returns a function that makes a
+// logger to w, once they are parsed. It also has the standard logger, to which package
+// net/http writes, log there, at debug level.
 func LogFlag(flags *pflag.FlagSet) func(w io.Writer) *slog.Logger {
 	l := level(slog.LevelInfo)
 	flags.Var(&l, "log-level", "least level to log on stderr: DEBUG, INFO, WARNING, ERROR or CRITICAL")
 	Suggest(flags, "log-level", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+	format := textFormat
+	flags.Var(&format, logFormat, "form of the log on stderr: text, or json, one object per line")
+	Suggest(flags, logFormat, string(textFormat), string(jsonFormat))
+	Note(flags, logFormat, "With json all on stderr is such objects, also an error at the start, and --progress auto "+
+		"draws no bar.")
 	return func(w io.Writer) *slog.Logger {
-		logger := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.Level(l)}))
+		opts := &slog.HandlerOptions{Level: slog.Level(l)}
+		var handler slog.Handler = slog.NewTextHandler(w, opts)
+		if format == jsonFormat {
+			handler = slog.NewJSONHandler(w, opts)
+		}
+		logger := slog.New(handler)
 		slog.SetLogLoggerLevel(slog.LevelDebug)
 		slog.SetDefault(logger)
 		return logger
 	}
+}
+
+// logFormat is the name of the flag.
+const logFormat = "log-format"
+
+// format is a flag's form of the log.
+type format string
+
+const (
+	textFormat format = "text"
+	jsonFormat format = "json"
+)
+
+// Set reads the flag.
+func (f *format) Set(text string) error {
+	if known := format(text); known == textFormat || known == jsonFormat {
+		*f = known
+		return nil
+	}
+	return errors.New("want text or json")
+}
+
+// String returns the form.
+func (f *format) String() string { return string(*f) }
+
+// Type stands for the value in the help.
+func (f *format) Type() string { return "FORMAT" }
+
+// LogsJSON reports whether the log of cmd is to be JSON, also where an error was met before
+// that flag.
+func LogsJSON(cmd *cobra.Command) bool {
+	flag := cmd.Flags().Lookup(logFormat)
+	switch {
+	case flag == nil: // a command without a log
+		flag = &pflag.Flag{Name: logFormat}
+	case flag.Changed:
+		return flag.Value.String() == string(jsonFormat)
+	}
+	for i, arg := range os.Args {
+		if value, ok := strings.CutPrefix(arg, "--"+logFormat+"="); ok {
+			return value == string(jsonFormat)
+		}
+		if arg == "--"+logFormat && i+1 < len(os.Args) {
+			return os.Args[i+1] == string(jsonFormat)
+		}
+	}
+	return os.Getenv(variable(flag)) == string(jsonFormat)
 }
 
 // ProgressFlag adds --progress to flags, which sets mode.

@@ -16,7 +16,7 @@ func marks(command string) (begin, end string) {
 // Reference returns the region of root in docs/reference.md: the flags of root and of the
 // commands below it. It must come before [Run], if at all.
 func Reference(root *cobra.Command) string {
-	prepare(root)
+	prepare(root, nil)
 	return region(root)
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -32,14 +33,21 @@ const (
 	exitSignal      = 128 // and the signal's number
 )
 
-// interrupted is the cause of a context's end by a signal.
-type interrupted struct{ signal syscall.Signal }
+// interrupted is the cause of a context's end by a signal, or by the end of stdin as if by one.
+type interrupted struct {
+	signal syscall.Signal
+	stdin  bool
+}
 
 func (e interrupted) Error() string {
-	if e.signal == syscall.SIGTERM {
+	switch {
+	case e.stdin:
+		return "interrupted by the end of stdin"
+	case e.signal == syscall.SIGTERM:
 		return "interrupted by SIGTERM"
+	default:
+		return "interrupted by SIGINT"
 	}
-	return "interrupted by SIGINT"
 }
 
 // sentence says that cmd was interrupted, and how to go on; and err, where it is another.
@@ -64,35 +72,47 @@ func Resume(cmd *cobra.Command, hint string) {
 	cmd.Annotations[resumeAnnotation] = hint
 }
 
-// Run runs root with the arguments of the process until it is done or SIGINT or
-// SIGTERM ends its context; a second signal ends the process at once. It prints the
-// error, if any, and returns the exit code.
+// Run runs root with the arguments of the process until it is done or SIGINT, SIGTERM or with
+// --exit-with-stdin the end of stdin ends its context; a second signal ends the process at
+// once. It prints the error, if any, and returns the exit code.
 func Run(root *cobra.Command) int {
-	ctx, stop := signals(context.Background())
-	defer stop()
+	ctx, end := signals(context.Background())
+	defer end(nil)
 	stderr := newStderr()
 	defer func() { _ = stderr.Close() }() // which never fails
 	root.SetErr(stderr)
-	prepare(root)
+	prepare(root, end)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitDone
 	}
 	var by interrupted
 	if errors.As(context.Cause(ctx), &by) {
-		fmt.Fprintf(stderr, "%s: %s\n", root.Name(), by.sentence(cmd, err))
-		return exitSignal + int(by.signal)
+		code := exitSignal + int(by.signal)
+		printEnd(cmd, by.sentence(cmd, err), code)
+		return code
 	}
 	text := err.Error()
 	if errors.Is(err, shardcast.ErrOptions) {
 		text = optionError(cmd, err)
 	}
-	fmt.Fprintf(stderr, "%s: %s\n", root.Name(), text)
 	code := exitCode(err)
+	printEnd(cmd, text, code)
+	return code
+}
+
+// printEnd prints on stderr why cmd ends with code.
+func printEnd(cmd *cobra.Command, why string, code int) {
+	stderr := cmd.ErrOrStderr()
+	if LogsJSON(cmd) {
+		logger := slog.New(slog.NewJSONHandler(stderr, nil))
+		logger.Error("ended", "command", cmd.CommandPath(), "err", why, "code", code)
+		return
+	}
+	fmt.Fprintf(stderr, "%s: %s\n", cmd.Root().Name(), why)
 	if code == ExitUsage {
 		fmt.Fprintf(stderr, "Run '%s --help' for its flags.\n", cmd.CommandPath())
 	}
-	return code
 }
 
 func exitCode(err error) int {
@@ -114,35 +134,40 @@ func exitCode(err error) int {
 	}
 }
 
-// signals returns a context that ends with the first signal, for an interrupted.
-func signals(parent context.Context) (context.Context, context.CancelFunc) {
+// signals returns a context that ends with the first signal, for an interrupted, or by end.
+func signals(parent context.Context) (_ context.Context, end context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	received := make(chan os.Signal, 1)
 	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		select {
 		case s := <-received:
-			signal.Stop(received) // the next signal has its usual effect
 			number, _ := s.(syscall.Signal)
-			cancel(interrupted{number})
+			cancel(interrupted{signal: number})
 		case <-ctx.Done():
 		}
+		signal.Stop(received) // the next signal has its usual effect
 	}()
-	return ctx, func() { cancel(nil) }
+	return ctx, cancel
 }
 
-// prepare gives root the shared behaviour, flags and commands.
-func prepare(root *cobra.Command) {
+// prepare gives root the shared behaviour, flags and commands. The end of stdin, where a flag
+// wants that, calls end.
+func prepare(root *cobra.Command, end context.CancelCauseFunc) {
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	root.AddCommand(versionCommand())
 	pprof := root.PersistentFlags().String("pprof", "",
 		"`ADDRESS` for profiles, a port of loopback or host:port (default none)")
 	Note(root.PersistentFlags(), "pprof", "They are for go tool pprof. 0 is any free port of loopback.")
+	withStdin := stdinFlag(root.PersistentFlags())
 	Under(root.PersistentFlags(), Expert)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if err := applyEnv(cmd.Flags()); err != nil {
 			return err
+		}
+		if *withStdin {
+			go awaitStdin(cmd.InOrStdin(), end)
 		}
 		if *pprof == "" {
 			return nil
@@ -150,6 +175,10 @@ func prepare(root *cobra.Command) {
 		url, err := profile.Serve(cmd.Context(), *pprof)
 		if err != nil {
 			return fmt.Errorf("--pprof: %w", err)
+		}
+		if LogsJSON(cmd) {
+			slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)).Info("profiles", "url", url)
+			return nil
 		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "profiles on %s\n", url)
 		return nil
@@ -189,13 +218,17 @@ func versionCommand() *cobra.Command {
 		Short: "Print the version of this build",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			version := "(unknown)"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				version = info.Main.Version
-			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s %s/%s\n",
-				cmd.Root().Name(), version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				cmd.Root().Name(), buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}
+}
+
+// buildVersion is the version of this build.
+func buildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "(unknown)"
 }

@@ -54,12 +54,13 @@ func BecomeServer(command string) error {
 // manager, where there is one (sd_notify(3)): READY=1 when the server listens, WATCHDOG=1
 // twice in the time that a watchdog allows, and STOPPING=1 when ctx ends. These reports
 // depend on nothing that the server does, so one that waits for its upstreams lives on.
-// SIGHUP has the server reload.
-func Serve(ctx context.Context, server Server, logger *slog.Logger) error {
+// SIGHUP has the server reload. Ready says when the server accepts connections; it may be nil.
+func Serve(ctx context.Context, server Server, ready *Ready, logger *slog.Logger) error {
 	ln, err := server.Listen()
 	if err != nil {
 		return err
 	}
+	ln = ready.Listener(ln, logger)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, ln) })
 	group.Go(func() error {

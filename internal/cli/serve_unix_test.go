@@ -61,7 +61,7 @@ func serve(t *testing.T, server cli.Server) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
-	go func() { ended <- cli.Serve(ctx, server, slog.New(slog.DiscardHandler)) }()
+	go func() { ended <- cli.Serve(ctx, server, nil, slog.New(slog.DiscardHandler)) }()
 	return func() error {
 		cancel()
 		return <-ended

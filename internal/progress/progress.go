@@ -27,6 +27,8 @@ const (
 	Plain Mode = "plain" // log lines, which the library writes
 	JSON  Mode = "json"  // one object per line
 	None  Mode = "none"
+
+	logged Mode = "logged" // log lines alone, see [Mode.BesideJSON]
 )
 
 // Set reads the flag.
@@ -41,6 +43,15 @@ func (m *Mode) Set(text string) error {
 
 // String returns the mode as the flag takes it.
 func (m *Mode) String() string { return string(*m) }
+
+// BesideJSON returns the mode where each line of the log is an object of JSON: the same, or
+// where that writes other lines, log lines alone.
+func (m Mode) BesideJSON() Mode {
+	if m == JSON || m == None {
+		return m
+	}
+	return logged
+}
 
 // Type stands for the value in the help.
 func (m *Mode) Type() string { return "MODE" }
@@ -119,7 +130,7 @@ func (d *Display) Done(r shardcast.Result, summary bool) {
 	switch d.mode {
 	case JSON:
 		d.lines.end("done", r.Progress, nil)
-	case None:
+	case None, logged:
 	default:
 		d.End()
 		if summary {
