@@ -188,6 +188,9 @@ type Result struct {
 	// [VerifiedWhole], or [VerifiedShards] for a part of a directory. It is empty for a broadcast.
 	Verified string
 
+	// Again is set for a broadcast that has published nothing, since its run had that version already.
+	Again bool
+
 	// Progress is the final progress.
 	Progress Progress
 }

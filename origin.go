@@ -130,6 +130,10 @@ type WatchOptions struct {
 	// unnecessary. Empty means none.
 	Marker string
 
+	// Run is that of each version, and Lineage says where in trees to read its number, see
+	// [BroadcastOptions]. Empty means that of the data directory, and nowhere.
+	Run, Lineage string
+
 	// Labels are names and values that each version has, and DeltaBases is from how many versions
 	// deltas are made, see [BroadcastOptions].
 	Labels     map[string]string
@@ -149,7 +153,8 @@ const (
 func (o WatchOptions) watch(data string) (*origin.Watch, error) {
 	if o.Dir == "" {
 		if o.Depth != "" || o.Glob != "" || o.Include != nil || o.Exclude != nil || o.FollowLinks ||
-			o.LinksBelow != "" || o.Marker != "" || o.Labels != nil || o.DeltaBases != 0 || o.Settle != 0 {
+			o.LinksBelow != "" || o.Marker != "" || o.Labels != nil || o.Run != "" || o.Lineage != "" ||
+			o.DeltaBases != 0 || o.Settle != 0 {
 			return nil, fmt.Errorf("%w: Watch has no effect without Watch.Dir", ErrOptions)
 		}
 		return nil, nil //nolint:nilnil // no watch, which is fine
@@ -162,8 +167,8 @@ func (o WatchOptions) watch(data string) (*origin.Watch, error) {
 	}
 	w := &origin.Watch{
 		Dir: o.Dir, Glob: cmp.Or(o.Glob, DefaultWatchGlob), Marker: o.Marker, Labels: o.Labels,
-		DeltaBases: o.DeltaBases,
-		Settle:     cmp.Or(o.Settle, DefaultWatchSettle), Trees: o.Depth == watchTrees,
+		DeltaBases: o.DeltaBases, Lineage: origin.Lineage{Run: o.Run, From: o.Lineage},
+		Settle: cmp.Or(o.Settle, DefaultWatchSettle), Trees: o.Depth == watchTrees,
 		Tree: tree.Options{
 			Include: o.Include, Exclude: o.Exclude, FollowLinks: o.FollowLinks, LinksBelow: o.LinksBelow,
 		},
@@ -252,6 +257,19 @@ type BroadcastOptions struct {
 	// a value is text of at most 255 bytes.
 	Labels map[string]string
 
+	// Run, Number and After are short for the labels run, number and after: Number is that of the version
+	// in its run, and After that of the version of the run that it needs, which has to be there. Zero means
+	// none; the Run of a version with a Number is then that of the data directory, see [Origin.NewRun].
+	// The same Number again, of equal content, is the version that is there; of other content it is
+	// refused with [ErrLineage].
+	Run           string
+	Number, After int64
+
+	// Lineage is "hf-delta" to read Number and After of a directory from the metadata of its
+	// model.safetensors.index.json: version, and base_version where there is a delta_encoding. Empty
+	// reads nothing.
+	Lineage string
+
 	// DeltaBases is from how many of the newest versions deltas are made, at most 64: what has changed, for
 	// those who have one of them. A delta that is larger than half of the version is not published. Each
 	// costs another reading of both versions. Zero means as many as the [Settings] of the data directory say, none at
@@ -296,8 +314,8 @@ func ReadOMSKey(file string) (*ecdsa.PrivateKey, error) { return oms.ReadKey(fil
 // After an error there is no new version, and no trace of one on the disk. Errors
 // match [ErrChanged] if the file, or anything in the directory, changed meanwhile, [ErrUnpublishable]
 // if the directory has a link, a device or a name that no version can have, [ErrNoSpace] if the disk has no
-// room for it and [ErrInUse] if the data directory is a middle's; of signed directories those of
-// [Origin.Sign]; others are the file system's, or the cause of ctx's end.
+// room for it, [ErrLineage] if it does not fit into its run, and [ErrInUse] if the data directory is a
+// middle's; of signed directories those of [Origin.Sign]; others are the file system's, or the cause of ctx's end.
 func (o *Origin) Broadcast(ctx context.Context, path string) (version string, err error) {
 	got, err := o.BroadcastAs(ctx, path, BroadcastOptions{})
 	return got.Version.Name, err
@@ -309,9 +327,14 @@ func (o *Origin) BroadcastAs(ctx context.Context, path string, opts BroadcastOpt
 	if err := checkDeltaBases("", opts.DeltaBases); err != nil {
 		return Result{}, err
 	}
+	of := origin.Lineage{Run: opts.Run, Number: opts.Number, After: opts.After, From: opts.Lineage}
+	if err := of.Check(opts.Labels); err != nil {
+		return Result{}, fmt.Errorf("%w: %w", ErrOptions, err)
+	}
 	as := origin.Options{
-		Name: opts.Name, Labels: opts.Labels, Input: opts.Input, OMSKey: opts.OMSKey, DeltaBases: opts.DeltaBases,
-		Tree: tree.Options{Include: opts.Include, Exclude: opts.Exclude, FollowLinks: opts.FollowLinks},
+		Name: opts.Name, Labels: opts.Labels, Lineage: of, Input: opts.Input, OMSKey: opts.OMSKey,
+		DeltaBases: opts.DeltaBases,
+		Tree:       tree.Options{Include: opts.Include, Exclude: opts.Exclude, FollowLinks: opts.FollowLinks},
 	}
 	if opts.Progress != nil {
 		as.Progress = func(p origin.Progress) { opts.Progress(broadcastProgress(p)) }
@@ -320,7 +343,9 @@ func (o *Origin) BroadcastAs(ctx context.Context, path string, opts BroadcastOpt
 	if err != nil {
 		return Result{}, feedError(err)
 	}
-	result := Result{Version: versionOf(got.Version, got.Manifest), Progress: broadcastProgress(got.Progress)}
+	result := Result{
+		Version: versionOf(got.Version, got.Manifest), Again: got.Again, Progress: broadcastProgress(got.Progress),
+	}
 	for i, d := range got.Deltas {
 		result.Version.Deltas[i].Elapsed = d.Elapsed
 	}
@@ -328,6 +353,17 @@ func (o *Origin) BroadcastAs(ctx context.Context, path string, opts BroadcastOpt
 		result.Path = path
 	}
 	return result, nil
+}
+
+// NewRun begins the run of that name in the data directory: versions of other runs are retired, but for
+// pinned ones, and none is published any more. Version numbers go on. Versions without the labels run
+// and number are of no run, and stay. Errors match [ErrOptions] if run can be no name, and else are those
+// of [Origin.Sign] for signed directories, or the file system's.
+func (o *Origin) NewRun(ctx context.Context, run string) error {
+	if err := store.CheckRun(run); err != nil {
+		return fmt.Errorf("%w: %w", ErrOptions, err)
+	}
+	return feedError(o.origin.NewRun(ctx, run))
 }
 
 // checkDeltaBases refuses deltas from more versions than a manifest may name.

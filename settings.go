@@ -31,6 +31,9 @@ type Settings struct {
 	// See [Pin].
 	Pinned []string `json:"pinned,omitempty"`
 
+	// Run is the run that [Origin.NewRun] has begun, and empty before.
+	Run string `json:"run,omitempty"`
+
 	// Feed names the signed list of the directory's versions, Epoch is its epoch, and Expires how
 	// long a signature is valid, such as "168h0m0s", or "never". They are empty and 0 where nothing is
 	// signed. See [SignOptions].
@@ -43,6 +46,7 @@ type Settings struct {
 func settingsOf(s store.Settings) Settings {
 	of := Settings{
 		MaxVersions: s.MaxVersions, MaxChain: cmp.Or(s.MaxChain, store.DefaultMaxChain), DeltaBases: s.DeltaBases,
+		Run: s.Run,
 	}
 	for _, v := range s.Pinned {
 		of.Pinned = append(of.Pinned, v.String())

@@ -101,6 +101,11 @@ var (
 	// ErrNoSpace means that the disk has no room for the file.
 	ErrNoSpace = disk.ErrNoSpace
 
+	// ErrLineage means that a version does not fit into its run: its number is taken by another content,
+	// the version that it needs is not there, the chain of those would be too long, or another run has
+	// begun.
+	ErrLineage = store.ErrLineage
+
 	// ErrInUse means that another server holds the data directory.
 	ErrInUse = store.ErrInUse
 

@@ -30,6 +30,7 @@ It shows its progress on stderr.`,
   shardcast-origin broadcast step_1200 --label step=1200 --exclude optim.pt
   shardcast-origin broadcast step_1200 --sign-key publisher.key --feed llama
   shardcast-origin broadcast step_1201 --delta
+  shardcast-origin broadcast weight_v000007 --run b --number 7 --after 6
   pg_dump app | shardcast-origin broadcast - --name app.sql`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -42,6 +43,9 @@ It shows its progress on stderr.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cli.LimitMemory()
+			if opts.Number == 0 && cli.Given(cmd.Flags(), "number") {
+				return cli.Usage(errors.New("--number 0: want a number from 1; 0 is what a run begins with"))
+			}
 			opts.Input, opts.DeltaBases = cmd.InOrStdin(), b.deltas.Bases()
 			if err := b.signing.Load(cmd); err != nil {
 				return err
@@ -58,6 +62,17 @@ It shows its progress on stderr.`,
 	flags := broadcast.Flags()
 	flags.StringVar(&opts.Name, "name", "", "`NAME` of the version (default that of PATH)")
 	flags.Var((*cli.Labels)(&opts.Labels), "label", "`NAME=VALUE` that the version has; may be repeated")
+	lineageFlags(flags, &opts.Run, &opts.Lineage)
+	flags.Var((*cli.Number)(&opts.Number), "number", "number of the version in its run, from 1 (default none)")
+	cli.Note(flags, "number", "It is the label number. The same number again is the version that is there, if its "+
+		"content is equal, and is refused otherwise.")
+	flags.Var((*cli.Number)(&opts.After), "after",
+		"number of the version of the run that this one needs (default none)")
+	cli.Note(flags, "after", "It is the label after. 0 is none. The version has to be there, and is kept as long as "+
+		"this one.")
+	for _, name := range []string{"number", "after"} {
+		cli.Env(flags, name, "") // they are of one version
+	}
 	treeFlags(flags, &opts.Include, &opts.Exclude, &opts.FollowLinks)
 	b.deltas = cli.DeltaFlags(flags, false)
 	cli.Under(flags, cli.Publish)
@@ -98,6 +113,18 @@ func treeFlags(flags *pflag.FlagSet, include, exclude *[]string, followLinks *bo
 	}
 	flags.BoolVar(followLinks, "follow-links", false,
 		"publish the files that links in the directory lead to; a link is an error otherwise")
+}
+
+// lineageFlags add --run and --lineage, which give versions a place in a run.
+func lineageFlags(flags *pflag.FlagSet, run, from *string) {
+	flags.StringVar(run, "run", "",
+		"`NAME` of the run that the version is of (default that of new-run, for a version with a number)")
+	cli.Note(flags, "run", "It is the label run.")
+	flags.StringVar(from, "lineage", "",
+		"`FORMAT` by which a directory states its number and the one that it needs, hf-delta (default none)")
+	cli.Suggest(flags, "lineage", "hf-delta")
+	cli.Note(flags, "lineage", "hf-delta reads version and base_version in the metadata of its "+
+		"model.safetensors.index.json, base_version where there is a delta_encoding.")
 }
 
 // broadcast publishes path and prints the name of its version.

@@ -67,6 +67,9 @@ func (c *command) config(cmd *cobra.Command, maxChain int, deltas *cli.Deltas, a
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "max-versions: %d\nmax-chain: %d\ndelta-bases: %d\n",
 		settings.MaxVersions, settings.MaxChain, settings.DeltaBases)
+	if err == nil && settings.Run != "" {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "run: %s\n", settings.Run)
+	}
 	if err == nil && settings.Pinned != nil {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "pinned: %s\n", strings.Join(settings.Pinned, " "))
 	}

@@ -84,6 +84,7 @@ publishes each file that appears complete in a directory, or each directory.`,
 		"time without a change that completes a file or tree, in seconds")
 	flags.Var((*cli.Labels)(&watch.Labels), "label",
 		"`NAME=VALUE` that versions of --watch and --broadcast have; may be repeated")
+	lineageFlags(flags, &watch.Run, &watch.Lineage)
 	treeFlags(flags, &watch.Include, &watch.Exclude, &watch.FollowLinks)
 	flags.StringVar(&watch.LinksBelow, "links-below", "",
 		"`DIRECTORY` below which the links of watched trees have to lead, for --follow-links (default none)")
@@ -108,8 +109,8 @@ publishes each file that appears complete in a directory, or each directory.`,
 
 	cli.ServerTerms(root)
 	root.AddCommand(c.broadcastCommand(), c.listCommand(), c.verifyCommand(), c.pinCommand(), c.unpinCommand(),
-		c.republishCommand(), c.withdrawCommand(), c.signCommand(), c.keygenCommand(), c.configCommand(),
-		c.exportCommand())
+		c.republishCommand(), c.withdrawCommand(), c.newRunCommand(), c.signCommand(), c.keygenCommand(),
+		c.configCommand(), c.exportCommand())
 	return root
 }
 
@@ -125,11 +126,13 @@ func (c *command) serve(cmd *cobra.Command) (err error) {
 		return err
 	}
 	opts := c.opts
-	labels := opts.Watch.Labels
+	as := shardcast.BroadcastOptions{
+		Labels: opts.Watch.Labels, Run: opts.Watch.Run, Lineage: opts.Watch.Lineage, DeltaBases: c.deltas.Bases(),
+	}
 	if opts.Watch.Dir == "" && c.files == nil && cli.Given(cmd.Flags(), "label") {
 		return cli.Usage(errors.New("--label has no effect without --watch or --broadcast"))
 	}
-	for _, name := range []string{"delta", "delta-bases"} {
+	for _, name := range []string{"delta", "delta-bases", "run", "lineage"} {
 		if opts.Watch.Dir == "" && c.files == nil && cli.Given(cmd.Flags(), name) {
 			return cli.Usage(fmt.Errorf("--%s has no effect without --watch or --broadcast", name))
 		}
@@ -164,7 +167,7 @@ func (c *command) serve(cmd *cobra.Command) (err error) {
 	group, ctx := errgroup.WithContext(cmd.Context())
 	group.Go(func() error { return cli.Serve(ctx, o, c.ready, opts.Logger) })
 	group.Go(func() error {
-		return c.publish(ctx, o, shardcast.BroadcastOptions{Labels: labels, DeltaBases: c.deltas.Bases()}, ready)
+		return c.publish(ctx, o, as, ready)
 	})
 	return group.Wait()
 }

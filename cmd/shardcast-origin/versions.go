@@ -259,6 +259,38 @@ is not used again.`,
 	})
 }
 
+// newRunCommand returns the command that begins a run.
+func (c *command) newRunCommand() *cobra.Command {
+	var opts shardcast.SignOptions
+	newRun := &cobra.Command{
+		Use:   "new-run NAME",
+		Short: "Begin a run, and retire the versions of other runs",
+		Long: `new-run makes NAME the run of the data directory: 'broadcast --number' without --run
+uses it, and a version of another run is refused. It retires the versions of other
+runs, but for pinned ones, of which it warns; versions without the labels run and
+number are of no run, and stay. Version numbers go on. Followers with --lineage remove
+what they have of older runs when the first version of the new one is listed. Where the
+run has begun already, new-run changes nothing.`,
+		Example: `  shardcast-origin new-run llama-2 --data-dir ./data
+  shardcast-origin broadcast weight_v000001 --data-dir ./data --number 1`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("new-run takes the NAME of a run, and %d were given", len(args))
+			}
+			return nil
+		},
+	}
+	signing := cli.SignFlags(newRun.Flags(), &opts)
+	newRun.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := signing.Load(cmd); err != nil {
+			return err
+		}
+		return c.change(cmd, opts, func(o *shardcast.Origin) error { return o.NewRun(cmd.Context(), args[0]) })
+	}
+	cli.DataTerms(newRun)
+	return newRun
+}
+
 // signedCommand completes a command that changes one version with a key by change.
 func (c *command) signedCommand(
 	cmd *cobra.Command, change func(cmd *cobra.Command, o *shardcast.Origin, version string) error,
@@ -291,10 +323,17 @@ func (c *command) versionCommand(
 // changing calls change with an origin for the data directory, which must exist, that signs by sign.
 func (c *command) changing(
 	cmd *cobra.Command, sign shardcast.SignOptions, change func(*shardcast.Origin) error,
-) (err error) {
+) error {
 	if _, err := shardcast.ReadSettings(c.opts.DataDir); err != nil {
 		return err
 	}
+	return c.change(cmd, sign, change)
+}
+
+// change is [command.changing] for a data directory that it makes if it is missing.
+func (c *command) change(
+	cmd *cobra.Command, sign shardcast.SignOptions, change func(*shardcast.Origin) error,
+) (err error) {
 	o, err := shardcast.NewOrigin(shardcast.OriginOptions{
 		DataDir: c.opts.DataDir, MaxVersions: c.opts.MaxVersions, Logger: c.logger(cli.Stderr(cmd)),
 		Sign: sign,

@@ -30,6 +30,7 @@ const (
 	ExitUnreachable = 5
 	ExitNotTrusted  = 6
 	ExitExpired     = 7
+	ExitLineage     = 8
 	exitSignal      = 128 // and the signal's number
 )
 
@@ -127,6 +128,8 @@ func exitCode(err error) int {
 		return ExitNoVersion
 	case errors.Is(err, shardcast.ErrIntegrity):
 		return ExitIntegrity
+	case errors.Is(err, shardcast.ErrLineage):
+		return ExitLineage
 	case errors.Is(err, shardcast.ErrUnreachable):
 		return ExitUnreachable
 	default:

@@ -44,6 +44,8 @@ var optionFlags = map[string]string{
 	"Web.AllowHosts": "allow-host", "Congestion": "congestion", "Sign.Feed": "feed", "Sign.Expires": "expires",
 	"Sign.PreviousKeys": "previous-key", "Key": "key", "Interval": "every",
 	"Trust.Keys": "key", "Trust.Feed": "feed", "Trust.StateDir": "state-dir",
+	"Run": "run", "Number": "number", "After": "after", "Lineage": "lineage",
+	"Watch.Run": "run", "Watch.Lineage": "lineage",
 	"Fetch.CertFile": "cert", "Fetch.KeyFile": "key-pem", "Fetch.TokenFile": "token-file", "Swarm.Port": "swarm-port",
 }
 

@@ -173,6 +173,28 @@ func (c *Count) String() string { return strconv.Itoa(int(*c)) }
 // Type stands for the value in the help.
 func (c *Count) Type() string { return "NUMBER" }
 
+// Number is a flag's number of a version in a run, which may have zeros before it.
+type Number int64
+
+// maxNumber fits 18 digits, as the numbers of versions do.
+const maxNumber = 999_999_999_999_999_999
+
+// Set reads the flag.
+func (n *Number) Set(text string) error {
+	number, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || number > maxNumber {
+		return fmt.Errorf("want a whole number up to %d", maxNumber)
+	}
+	*n = Number(number)
+	return nil
+}
+
+// String returns the number.
+func (n *Number) String() string { return strconv.FormatInt(int64(*n), 10) }
+
+// Type stands for the value in the help.
+func (n *Number) Type() string { return "NUMBER" }
+
 // Port is a flag's TCP port as the library's options have it: 0, any free port, is
 // negative there.
 type Port int

@@ -48,8 +48,9 @@ type Options struct {
 	// Name is the version's, and empty for that of the file or directory.
 	Name string
 
-	// Labels are the version's, see [shard.CheckLabel].
-	Labels map[string]string
+	// Labels are the version's, see [shard.CheckLabel], and Lineage is its place in a run.
+	Labels  map[string]string
+	Lineage Lineage
 
 	// DeltaBases is from how many of the newest versions deltas are made, [shard.MaxDeltas] at most.
 	// Zero means as many as the data directory says, and a negative number none.
@@ -76,8 +77,8 @@ type Options struct {
 // and no files.
 //
 // Errors match [shard.ErrChanged] if the file, or anything in the directory, was written to
-// meanwhile, [tree.ErrUnpublishable] if the directory has what
-// cannot be published, [disk.ErrNoSpace], [store.ErrInUse], or are the file system's.
+// meanwhile, [store.ErrLineage] if the version does not fit into its run, [tree.ErrUnpublishable] if
+// the directory has what cannot be published, [disk.ErrNoSpace], [store.ErrInUse], or are the file system's.
 func (o *Origin) Broadcast(ctx context.Context, path string) (shard.Version, error) {
 	got, err := o.BroadcastAs(ctx, path, Options{})
 	return got.Version, err
@@ -87,6 +88,7 @@ func (o *Origin) Broadcast(ctx context.Context, path string) (shard.Version, err
 type Published struct {
 	Version  shard.Version
 	Manifest shard.Manifest
+	Again    bool     // it was there already
 	Deltas   []Delta  // those that the manifest names
 	Progress Progress // at the end
 }
@@ -120,11 +122,14 @@ func (o *Origin) BroadcastAs(ctx context.Context, path string, opts Options) (Pu
 	return got, nil
 }
 
+// A recorder notes that a version is about to be published.
+type recorder func(version shard.Version, digest shard.Digest) error
+
 // broadcast publishes src from the descriptor that is open. It calls record, unless that is
 // nil, when the version is ready to be published; an error of record ends the broadcast, and
 // after nil the broadcast may still fail.
 func (o *Origin) broadcast(ctx context.Context, src *source,
-	record func(version shard.Version, digest shard.Digest) error,
+	record recorder,
 ) (got Published, err error) {
 	if err := shard.CheckSize(max(0, src.size), o.shardSizeOf(src)); err != nil {
 		return Published{}, err
@@ -143,8 +148,10 @@ func (o *Origin) broadcast(ctx context.Context, src *source,
 	if err := o.settle(ctx); err != nil {
 		return Published{}, err
 	}
-	if err := w.Admit(src.labels); err != nil {
+	if there, err := o.join(w, src); err != nil {
 		return Published{}, err
+	} else if there.Version != 0 {
+		return o.again(ctx, src, t, there, record)
 	}
 	// A draft of an interrupted broadcast is of another file.
 	none := func(shard.Version) bool { return false }
@@ -224,6 +231,28 @@ func (o *Origin) Republish(ctx context.Context, v shard.Version) (again shard.Ve
 	}
 	o.logger.Info("published again", "version", again.String(), "was", v.String())
 	return again, nil
+}
+
+// NewRun begins a run of the data directory: it retires the versions of other runs, and from then on
+// none is published. Pinned ones stay, with a warning.
+func (o *Origin) NewRun(ctx context.Context, run string) (err error) {
+	w, err := o.store.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Unlock()) }()
+	if err := o.settle(ctx); err != nil {
+		return err
+	}
+	pinned, err := w.NewRun(run)
+	if err != nil {
+		return fmt.Errorf("new run %q: %w", run, err)
+	}
+	for _, v := range pinned {
+		o.logger.Warn("version of another run is pinned, and stays", "version", v.String(), "run", run)
+	}
+	o.logger.Info("run begun", "run", run)
+	return nil
 }
 
 // Withdraw declares the version v bad: it is off the offer and off the disk at once, and servers of

@@ -18,11 +18,12 @@ import (
 type source struct {
 	io.Reader
 
-	path   string // as it was given
-	name   string
-	labels map[string]string
-	bases  int   // from which to make deltas, see [Options]
-	size   int64 // in bytes, or shard.UnknownSize
+	path    string // as it was given
+	name    string
+	labels  map[string]string
+	lineage Lineage
+	bases   int   // from which to make deltas, see [Options]
+	size    int64 // in bytes, or shard.UnknownSize
 
 	// Of these one is set, of an input none.
 	file *os.File
@@ -36,7 +37,7 @@ type source struct {
 
 // open opens the file or directory path, or the input if path is "-".
 func open(path string, opts Options) (*source, error) {
-	s := &source{path: path, name: opts.Name, labels: opts.Labels, bases: opts.DeltaBases}
+	s := &source{path: path, name: opts.Name, labels: opts.Labels, lineage: opts.Lineage, bases: opts.DeltaBases}
 	if err := shard.CheckLabels(s.labels); err != nil {
 		return nil, err
 	}

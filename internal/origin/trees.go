@@ -13,8 +13,13 @@ import (
 
 // checkTree returns an error if w.Tree contradicts itself, or links may lead anywhere.
 func (w Watch) checkTree() error {
+	if err := w.Lineage.Check(w.Labels); err != nil {
+		return err
+	}
 	chosen := w.Tree.Include != nil || w.Tree.Exclude != nil
 	switch {
+	case !w.Trees && w.Lineage.From != "":
+		return errors.New("Lineage: it is read from directories, and files are published; want Depth tree")
 	case !w.Trees && (chosen || w.Tree.FollowLinks || w.Tree.LinksBelow != ""):
 		return errors.New("Depth: patterns and links are those of directories, and files are published; want tree")
 	case w.Tree.FollowLinks != (w.Tree.LinksBelow != ""):

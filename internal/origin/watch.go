@@ -58,6 +58,9 @@ type Watch struct {
 	Labels     map[string]string
 	DeltaBases int
 
+	// Lineage is the place of each version in its run. It has no numbers, but may say where to read them.
+	Lineage Lineage
+
 	// Settle is how long a file, or all in a directory, must stay unchanged to count as complete.
 	Settle time.Duration
 
@@ -369,7 +372,7 @@ func (t *watcher) broadcast(ctx context.Context, f candidate) error {
 		return err
 	}
 	defer src.close()
-	src.labels, src.bases = t.watch.Labels, t.watch.DeltaBases
+	src.labels, src.lineage, src.bases = t.watch.Labels, t.watch.Lineage, t.watch.DeltaBases
 	recorded := false
 	_, err = t.origin.broadcast(ctx, src, func(version shard.Version, digest shard.Digest) error {
 		recorded = true

@@ -36,6 +36,7 @@ type versionObject struct {
 	Verified string          `json:"verified,omitempty"` // signed, or shards, and not the whole
 	Progress *progressObject `json:"progress,omitempty"`
 
+	Again   bool     `json:"again,omitempty"`   // of a broadcast: it was there already
 	Seconds *float64 `json:"seconds,omitempty"` // of a broadcast
 }
 
@@ -137,7 +138,7 @@ func WriteResult(w io.Writer, r shardcast.Result) error {
 // WriteBroadcast writes the broadcast r of a version to w as JSON, on one line.
 func WriteBroadcast(w io.Writer, r shardcast.Result) error {
 	object, seconds := versionOf(r.Version), milliseconds(r.Progress.Elapsed)
-	object.Seconds = &seconds
+	object.Again, object.Seconds = r.Again, &seconds
 	for i, d := range r.Version.Deltas {
 		took := milliseconds(d.Elapsed)
 		object.Deltas[i].Seconds = &took

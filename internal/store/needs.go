@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/lineage"
 )
 
 // Needs returns those of offers, which are ascending, that the newest ones and pinned ones need by
@@ -12,7 +13,7 @@ import (
 // of older ones. It is called for no version twice in one call.
 func (s Settings) Needs(
 	offers []distfile.Entry, labels func(distfile.Entry) (map[string]string, bool),
-) (needed []distfile.Entry) {
+) []distfile.Entry {
 	type answer struct {
 		labels map[string]string
 		ok     bool
@@ -27,7 +28,7 @@ func (s Settings) Needs(
 		return a.labels, a.ok
 	}
 	first := max(0, len(offers)-s.MaxVersions)
-	needs := make(map[int]bool)
+	needed := make(map[int]bool)
 	for i, e := range slices.Backward(offers) {
 		if i < first && !slices.Contains(s.Pinned, e.Version) {
 			continue
@@ -35,32 +36,34 @@ func (s Settings) Needs(
 		at := i
 		for range s.maxChain() - 1 {
 			needing, ok := of(at)
-			if !ok || needing[afterLabel] == "" {
+			need, needs := lineage.NeedOf(needing)
+			if !ok || !needs {
 				break
 			}
-			if at = before(at, place{needing[runLabel], needing[afterLabel]}, of); at < 0 {
+			if at = before(at, need, of); at < 0 {
 				break
 			}
-			needs[at] = true
+			needed[at] = true
 		}
 	}
+	var older []distfile.Entry
 	for i, e := range offers {
-		if needs[i] && i < first {
-			needed = append(needed, e)
+		if needed[i] && i < first {
+			older = append(older, e)
 		}
 	}
-	return needed
+	return older
 }
 
 // before returns the newest version before i that has the place p, and -1 if there is none, or one
 // after it has labels that are not known.
-func before(i int, p place, of func(int) (map[string]string, bool)) int {
+func before(i int, p lineage.Place, of func(int) (map[string]string, bool)) int {
 	for i--; i >= 0; i-- {
 		labels, ok := of(i)
 		if !ok {
 			return -1
 		}
-		if labels[numberLabel] != "" && (place{labels[runLabel], labels[numberLabel]}) == p {
+		if at, ok := lineage.PlaceOf(labels); ok && at == p {
 			return i
 		}
 	}

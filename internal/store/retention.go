@@ -1,27 +1,19 @@
 package store
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/lineage"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// The labels of a lineage: a version needs the newest older one of the same run whose number
-// is its after.
-const (
-	runLabel    = "run"
-	numberLabel = "number"
-	afterLabel  = "after"
-)
-
-// ErrChain means that a version would need more others than the [Settings] allow.
-var ErrChain = errors.New("the chain of versions would be too long")
+// ErrLineage means that a version does not fit into its run, by its labels: its number is taken, what it
+// needs is not there or too much, or another run has begun.
+var ErrLineage = errors.New("the version does not fit into its run")
 
 // A retention decides which versions a directory keeps: the newest, pinned ones, and those
 // that these need by their labels.
@@ -56,73 +48,80 @@ func (r *retention) keepNeeded(entries []distfile.Entry, kept []bool) {
 	// Most versions have no number, and then no manifest of the others is read.
 	needed := false
 	for i, e := range entries {
-		needed = needed || !kept[i] && r.labels(e)[numberLabel] != ""
+		_, has := lineage.PlaceOf(r.labels(e))
+		needed = needed || !kept[i] && has
 	}
 	if !needed {
 		return
 	}
-	line := r.lineage(entries)
+	run := r.places(entries)
 	for i := range slices.Clone(kept) {
 		if !kept[i] {
 			continue
 		}
-		chain := line.chain(r.labels(entries[i]), i)
+		chain := run.chain(r.labels(entries[i]), i)
 		for _, n := range chain[:min(len(chain), r.settings.maxChain()-1)] {
 			kept[n] = true
 		}
 	}
 }
 
-// check returns an error matching [ErrChain] if a version with labels, newer than all of
-// entries, would make a chain that is too long.
+// check returns an error matching [ErrLineage] if a version with labels, newer than all of
+// entries, would need one that is not there, or make a chain that is too long.
 func (r *retention) check(entries []distfile.Entry, labels map[string]string) error {
-	if labels[afterLabel] == "" {
+	need, needs := lineage.NeedOf(labels)
+	if !needs {
 		return nil
 	}
-	chain := r.lineage(entries).chain(labels, len(entries))
-	if r.err == nil && len(chain) >= r.settings.maxChain() {
+	chain := r.places(entries).chain(labels, len(entries))
+	switch {
+	case r.err != nil:
+		return r.err
+	case len(chain) == 0:
+		return fmt.Errorf("%w: by its label after it needs %s, which %s does not have; publish that first, or a full "+
+			"version, without that label", ErrLineage, need, r.store.dir)
+	case len(chain) >= r.settings.maxChain():
 		return fmt.Errorf("%w: by its label after it needs %d others, and max-chain allows %d with itself; "+
 			"publish a full version, without that label, or begin a new run",
-			ErrChain, len(chain), r.settings.maxChain())
+			ErrLineage, len(chain), r.settings.maxChain())
 	}
-	return r.err
+	return nil
 }
 
-// A lineage has the versions of a directory by their labels.
-type lineage struct {
-	labels []map[string]string // of each version, ascending
-	at     map[place][]int     // the versions that have a place, ascending
+// places has the versions of a directory by their labels.
+type places struct {
+	labels []map[string]string     // of each version, ascending
+	at     map[lineage.Place][]int // the versions that have a place, ascending
 }
 
-// place is the place of a version in its run.
-type place struct{ run, number string }
-
-func (r *retention) lineage(entries []distfile.Entry) lineage {
-	l := lineage{labels: make([]map[string]string, len(entries)), at: make(map[place][]int)}
+func (r *retention) places(entries []distfile.Entry) places {
+	p := places{labels: make([]map[string]string, len(entries)), at: make(map[lineage.Place][]int)}
 	for i, e := range entries {
-		l.labels[i] = r.labels(e)
-		if number := l.labels[i][numberLabel]; number != "" {
-			p := place{l.labels[i][runLabel], number}
-			l.at[p] = append(l.at[p], i)
+		p.labels[i] = r.labels(e)
+		if place, ok := lineage.PlaceOf(p.labels[i]); ok {
+			p.at[place] = append(p.at[place], i)
 		}
 	}
-	return l
+	return p
 }
 
 // chain returns the versions that one with labels needs, which is older than version i alone:
 // the next one first.
-func (l lineage) chain(labels map[string]string, i int) (chain []int) {
-	for labels[afterLabel] != "" {
-		older := l.at[place{labels[runLabel], labels[afterLabel]}]
+func (p places) chain(labels map[string]string, i int) (chain []int) {
+	for {
+		need, ok := lineage.NeedOf(labels)
+		if !ok {
+			return chain
+		}
+		older := p.at[need]
 		n, _ := slices.BinarySearch(older, i)
 		if n == 0 {
-			break
+			return chain
 		}
 		i = older[n-1]
 		chain = append(chain, i)
-		labels = l.labels[i]
+		labels = p.labels[i]
 	}
-	return chain
 }
 
 // labels returns those of a version on offer, and none of one without a manifest.
@@ -167,43 +166,4 @@ func (s *Store) keepLabels(e distfile.Entry, labels map[string]string) {
 		s.labels = make(map[distfile.Entry]map[string]string)
 	}
 	s.labels[e] = labels
-}
-
-// Pin has the version v, which is on offer, kept beside the newest ones. The error matches
-// [shard.ErrNoVersion] if it is not.
-func (s *Store) Pin(ctx context.Context, v shard.Version) error {
-	return s.pin(ctx, func(settings *Settings) error {
-		offered, err := s.Distribution()
-		if err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(offered, func(e distfile.Entry) bool { return e.Version == v }) {
-			return fmt.Errorf("pin %s: %w in %s", v, shard.ErrNoVersion, s.dir)
-		}
-		if at, found := slices.BinarySearch(settings.Pinned, v); !found {
-			settings.Pinned = slices.Insert(settings.Pinned, at, v)
-		}
-		return nil
-	})
-}
-
-// Unpin ends a [Store.Pin]. A version that is kept for no other reason is retired by the next
-// [Writer.Publish] or [Writer.Trim]. The error matches [shard.ErrNoVersion] if v is not
-// pinned.
-func (s *Store) Unpin(ctx context.Context, v shard.Version) error {
-	return s.pin(ctx, func(settings *Settings) error {
-		at, found := slices.BinarySearch(settings.Pinned, v)
-		if !found {
-			return fmt.Errorf("unpin %s: %w among those that are pinned in %s", v, shard.ErrNoVersion, s.dir)
-		}
-		settings.Pinned = slices.Delete(settings.Pinned, at, at+1)
-		return nil
-	})
-}
-
-// pin has edit change the pinned versions, while none is retired.
-func (s *Store) pin(ctx context.Context, edit func(*Settings) error) error {
-	var refused error
-	_, _, err := s.Change(ctx, func(settings *Settings) { refused = edit(settings) })
-	return cmp.Or(refused, err)
 }

@@ -46,14 +46,85 @@ func TestAChainIsKeptUpToItsBoundAndNoLongerOneIsAdmitted(t *testing.T) {
 	_, _, err := st.Change(t.Context(), func(s *store.Settings) { s.MaxVersions, s.MaxChain = 1, 3 })
 	require.NoError(t, err)
 	for v := shard.Version(1); v <= 5; v++ {
-		labelled(t, st, v, "a", fmt.Sprint(v), fmt.Sprint(v-1))
+		labelled(t, st, v, "a", fmt.Sprint(uint64(v)), fmt.Sprint(uint64(v-1)))
 	}
 	requireWhole(t, st, 3, 4, 5)
 	change(t, st, func(w *store.Writer) {
-		require.ErrorIs(t, w.Admit(map[string]string{"run": "a", "after": "v5"}), store.ErrChain)
-		require.NoError(t, w.Admit(map[string]string{"run": "b", "after": "v5"}))
-		require.NoError(t, w.Admit(map[string]string{"run": "a", "after": "v3"}))
+		err := w.Admit(map[string]string{"run": "a", "number": "6", "after": "5"})
+		require.ErrorIs(t, err, store.ErrLineage)
+		require.ErrorContains(t, err, "needs 3 others")
+		require.NoError(t, w.Admit(map[string]string{"run": "a", "number": "6", "after": "3"}))
 		require.NoError(t, w.Admit(nil))
+	})
+}
+
+func TestAVersionThatNeedsOneThatIsNotThereIsNotAdmitted(t *testing.T) {
+	st := open(t, t.TempDir(), store.Origin)
+	labelled(t, st, 1, "a", "1", "")
+	change(t, st, func(w *store.Writer) {
+		for _, need := range []map[string]string{
+			{"run": "a", "number": "3", "after": "2"},
+			{"run": "b", "number": "2", "after": "1"},
+			{"number": "2", "after": "1"},
+		} {
+			err := w.Admit(need)
+			require.ErrorIs(t, err, store.ErrLineage)
+			require.ErrorContains(t, err, "does not have")
+		}
+		require.NoError(t, w.Admit(map[string]string{"run": "a", "number": "2", "after": "1"}))
+	})
+}
+
+func TestTheNewestVersionOfAPlaceIsFound(t *testing.T) {
+	st := open(t, t.TempDir(), store.Origin)
+	labelled(t, st, 1, "a", "1", "")
+	labelled(t, st, 2, "b", "1", "")
+	labelled(t, st, 3, "a", "1", "")
+	labelled(t, st, 4, "", "", "")
+	change(t, st, func(w *store.Writer) {
+		for want, labels := range map[shard.Version]map[string]string{
+			3: {"run": "a", "number": "1"},
+			2: {"run": "b", "number": "1", "after": "7"},
+			0: {"run": "a", "number": "2"},
+		} {
+			e, err := w.At(labels)
+			require.NoError(t, err)
+			assert.Equal(t, want, e.Version)
+		}
+		e, err := w.At(nil)
+		require.NoError(t, err)
+		assert.Zero(t, e, "a version without a number has no place")
+	})
+}
+
+func TestANewRunRetiresTheVersionsOfOthersButForPinnedOnes(t *testing.T) {
+	st := open(t, t.TempDir(), store.Origin)
+	labelled(t, st, 1, "a", "1", "")
+	labelled(t, st, 2, "", "1", "")
+	labelled(t, st, 3, "", "", "")
+	labelled(t, st, 4, "b", "1", "")
+	labelled(t, st, 5, "a", "", "")
+	labelled(t, st, 6, "a", "2", "1")
+	require.NoError(t, st.Pin(t.Context(), 6))
+	for range 2 {
+		change(t, st, func(w *store.Writer) {
+			pinned, err := w.NewRun("b")
+			require.NoError(t, err)
+			assert.Equal(t, []shard.Version{6}, pinned)
+			require.ErrorIs(t, w.Admit(map[string]string{"run": "a"}), store.ErrLineage)
+			require.ErrorIs(t, w.Admit(map[string]string{"number": "1"}), store.ErrLineage)
+			require.NoError(t, w.Admit(map[string]string{"run": "b"}))
+			require.NoError(t, w.Admit(map[string]string{"step": "1"}))
+		})
+		assert.Equal(t, []shard.Version{3, 4, 6}, offered(t, st))
+	}
+	settings, err := st.Settings()
+	require.NoError(t, err)
+	assert.Equal(t, "b", settings.Run)
+	change(t, st, func(w *store.Writer) {
+		next, err := w.Next()
+		require.NoError(t, err)
+		assert.EqualValues(t, 7, next, "numbers go on")
 	})
 }
 

@@ -49,6 +49,9 @@ type Settings struct {
 	// its labels. Zero means [DefaultMaxChain].
 	MaxChain int `json:"max_chain,omitempty"`
 
+	// Run is the run that new versions are of, where they are of any. Empty means any run.
+	Run string `json:"run,omitempty"`
+
 	// Pinned are the versions that are kept beside the newest ones, ascending.
 	Pinned []shard.Version `json:"pinned,omitempty"`
 
@@ -87,7 +90,7 @@ func (s *Store) Validity() (time.Duration, error) {
 func (s Settings) Equal(other Settings) bool {
 	return s.MaxVersions == other.MaxVersions && s.maxChain() == other.maxChain() &&
 		slices.Equal(s.Pinned, other.Pinned) && s.Feed == other.Feed && s.Epoch == other.Epoch &&
-		s.Validity() == other.Validity() && s.DeltaBases == other.DeltaBases
+		s.Validity() == other.Validity() && s.DeltaBases == other.DeltaBases && s.Run == other.Run
 }
 
 // check refuses settings that are out of their range.
@@ -107,6 +110,8 @@ func (s Settings) check() error {
 		return errors.New("pinned has other things than the numbers of versions, ascending")
 	case s.Feed != "" && release.CheckFeed(s.Feed) != nil:
 		return fmt.Errorf("feed is %.80q, which cannot name one", s.Feed)
+	case s.Run != "" && CheckRun(s.Run) != nil:
+		return fmt.Errorf("run is %.80q, which cannot name one", s.Run)
 	case s.Epoch > release.MaxNumber:
 		return fmt.Errorf("epoch is %d, want up to %d", s.Epoch, release.MaxNumber)
 	case s.Expires < -1 || s.Expires > int64(signing.MaxExpires/time.Second):

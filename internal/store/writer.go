@@ -162,15 +162,17 @@ func (w *Writer) free(name string) (bool, error) {
 	return false, err
 }
 
-// Admit returns an error matching [ErrChain] if a new version with labels would make a chain
-// of versions that is longer than the [Settings] allow, and where there is a release one if
-// this process must not change it, see [Store.SignBy].
+// Admit returns an error matching [ErrLineage] if a new version with labels does not fit into its run,
+// and where there is a release one if this process must not change it, see [Store.SignBy].
 func (w *Writer) Admit(labels map[string]string) error {
 	if err := w.releases.authorize(false); err != nil {
 		return err
 	}
 	settings, err := w.store.Settings()
 	if err != nil {
+		return err
+	}
+	if err := w.store.checkRun(settings, labels); err != nil {
 		return err
 	}
 	held, err := w.listed()

@@ -293,6 +293,32 @@ func (s *Source) openPath(name string, link bool) (*os.File, error) {
 	return s.root.OpenFile(name, os.O_RDONLY|nonblock, 0)
 }
 
+// ReadFile returns the content of the file name, which is at most so many bytes long. Errors match
+// [fs.ErrNotExist] if the stream has no such file, and [shard.ErrChanged] if it is not what it was when the
+// directory was opened.
+func (s *Source) ReadFile(name string, most int64) ([]byte, error) {
+	i, ok := find(s.tree.files, name)
+	if !ok || s.tree.files[i].Directory {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(s.dir, name), fs.ErrNotExist)
+	}
+	if size := s.tree.files[i].Size; size > most {
+		return nil, fmt.Errorf("%s has %d bytes, at most %d are allowed", filepath.Join(s.dir, name), size, most)
+	}
+	file, err := s.openPath(name, s.looks[i].link)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err == nil && likenessOf(info, s.looks[i].link) != s.looks[i] {
+		err = fmt.Errorf("%s: %w", filepath.Join(s.dir, name), shard.ErrChanged)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(file, most))
+}
+
 // Apart returns a function that computes the digests of the files in place of Read, from all bytes
 // that Read returns, in order: another goroutine may call it beside Read. Apart is called before the
 // first Read, and Tree when the function has had all.
