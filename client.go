@@ -304,15 +304,36 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 	}
 	versions := make([]Version, len(listings))
 	for i, l := range listings {
-		versions[i] = unknown(l.Entry)
-		versions[i].Shards = cmp.Or(l.Entry.Count, -1)
-		if m := l.Manifest; m != nil {
-			versions[i] = versionOf(l.Entry.Version, *m)
-			versions[i].Shards = l.Entry.Count
-		}
-		versions[i].Signed = l.Signed
+		versions[i] = listed(l)
 	}
 	return versions, nil
+}
+
+// listed returns the version of a listing.
+func listed(l client.Listing) Version {
+	v := unknown(l.Entry)
+	v.Shards = cmp.Or(l.Entry.Count, -1)
+	if m := l.Manifest; m != nil {
+		v = versionOf(l.Entry.Version, *m)
+		v.Shards = l.Entry.Count
+	}
+	v.Signed = l.Signed
+	return v
+}
+
+// Find returns a version as [Client.List] does, by its name, [Latest] or labels, as of [Client.Download].
+// It waits for one that is not listed yet for as long as the options allow. Errors match [ErrOptions] if
+// version is no version, [ErrNoVersion] or [ErrUnreachable].
+func (c *Client) Find(ctx context.Context, version string) (Version, error) {
+	entry, err := c.find(ctx, version)
+	if err != nil {
+		return Version{}, err
+	}
+	l, err := c.client.Describe(ctx, entry)
+	if err != nil {
+		return Version{}, err
+	}
+	return listed(l), nil
 }
 
 // Download downloads a version, such as "v1" or [Latest], or the newest with labels such as

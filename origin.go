@@ -296,6 +296,11 @@ type BroadcastOptions struct {
 	// context. Nil means that "-" is a file.
 	Input io.Reader
 
+	// InputSize is the number of bytes that Input has to have: after fewer or more nothing is published,
+	// and the error matches [ErrChanged]. An Input that is cut short by its end alone looks whole otherwise.
+	// Zero means any number.
+	InputSize int64
+
 	// The broadcast calls Progress a few times a second, and once at its end; the calls do not
 	// overlap. Nil means a line in the log after a second and then every ten.
 	Progress func(Progress)
@@ -332,9 +337,9 @@ func (o *Origin) BroadcastAs(ctx context.Context, path string, opts BroadcastOpt
 		return Result{}, fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	as := origin.Options{
-		Name: opts.Name, Labels: opts.Labels, Lineage: of, Input: opts.Input, OMSKey: opts.OMSKey,
-		DeltaBases: opts.DeltaBases,
-		Tree:       tree.Options{Include: opts.Include, Exclude: opts.Exclude, FollowLinks: opts.FollowLinks},
+		Name: opts.Name, Labels: opts.Labels, Lineage: of, Input: opts.Input, InputSize: opts.InputSize,
+		OMSKey: opts.OMSKey, DeltaBases: opts.DeltaBases,
+		Tree: tree.Options{Include: opts.Include, Exclude: opts.Exclude, FollowLinks: opts.FollowLinks},
 	}
 	if opts.Progress != nil {
 		as.Progress = func(p origin.Progress) { opts.Progress(broadcastProgress(p)) }

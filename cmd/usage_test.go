@@ -87,10 +87,9 @@ var wrong = [][2]string{
 	{`middle --upstream a --netrc missing`, `--netrc "missing": open missing: no such file`},
 	{`middle --upstream a --netrc f.bin`, `--netrc "f.bin": others may read it: run chmod 600 f.bin`},
 
-	{`client`, `give either --list or --version`},
+	{`client`, `give --list, --version or both`},
 	{`client --list`, `no server to fetch from: give --servers or set IP_ADDR_LIST`},
-	{`client --servers a`, `give either --list or --version`},
-	{`client --servers a --list --version v1`, `give either --list or --version`},
+	{`client --servers a`, `give --list, --version or both`},
 	{`client --servers a --list f.bin`, `unknown command "f.bin" for "shardcast-client"`},
 	{`client --servers a --list --quorum 1`, `--quorum has no effect without --version latest`},
 	{`client --servers a --version v1 --quorum 1`, `--quorum has no effect without --version latest`},

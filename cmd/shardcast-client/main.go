@@ -60,10 +60,10 @@ not listed yet. It shows its progress on stderr.`,
 	}
 	flags := root.Flags()
 	cli.ServersFlag(flags, &d.opts.Servers, "servers", "servers")
-	flags.BoolVar(&d.list, "list", false, "list the versions")
+	flags.BoolVar(&d.list, "list", false, "list the versions, or with --version that one")
 	flags.StringVar(&d.version, "version", "",
 		"`VERSION` to download: v1, v2 and so on, latest, or labels such as step=1200")
-	cli.Note(flags, "version", "run=a,step=7 is the newest version that counts and has both labels.")
+	cli.Note(flags, "version", "With --list nothing is downloaded. run=a,step=7 is the newest version that counts and has both labels.")
 	cli.Suggest(flags, "version", shardcast.Latest)
 	for _, action := range []string{"list", "version"} {
 		cli.Env(flags, action, "")
@@ -157,8 +157,8 @@ func (d *download) takePatterns(cmd *cobra.Command, args []string) error {
 func (d *download) check(cmd *cobra.Command) error {
 	var why string
 	switch flags := cmd.Flags(); {
-	case d.list == (d.version != ""):
-		why = "give either --list or --version"
+	case !d.list && d.version == "":
+		why = "give --list, --version or both"
 	case d.list && cli.Given(flags, "swarm"):
 		why = "--swarm has no effect with --list"
 	case d.version != shardcast.Latest && cli.Given(flags, "quorum"):
@@ -268,10 +268,19 @@ func (d *download) print(out io.Writer, got shardcast.Result) error {
 	return err
 }
 
+// listed returns the version of --version, or all listed ones.
+func (d *download) listed(ctx context.Context, c *shardcast.Client) ([]shardcast.Version, error) {
+	if d.version == "" {
+		return c.List(ctx)
+	}
+	v, err := c.Find(ctx, d.version)
+	return []shardcast.Version{v}, err
+}
+
 // printList prints the listed versions, as a table or with --json as objects, and with --files
 // those that can be had of their files.
 func (d *download) printList(ctx context.Context, c *shardcast.Client, out io.Writer) error {
-	versions, err := c.List(ctx)
+	versions, err := d.listed(ctx, c)
 	if err != nil {
 		return err
 	}

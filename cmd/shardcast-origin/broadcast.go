@@ -46,6 +46,9 @@ It shows its progress on stderr.`,
 			if opts.Number == 0 && cli.Given(cmd.Flags(), "number") {
 				return cli.Usage(errors.New("--number 0: want a number from 1; 0 is what a run begins with"))
 			}
+			if args[0] != "-" && cli.Given(cmd.Flags(), "size") {
+				return cli.Usage(errors.New("--size has no effect without - as PATH"))
+			}
 			opts.Input, opts.DeltaBases = cmd.InOrStdin(), b.deltas.Bases()
 			if err := b.signing.Load(cmd); err != nil {
 				return err
@@ -74,6 +77,10 @@ It shows its progress on stderr.`,
 		cli.Env(flags, name, "") // they are of one version
 	}
 	treeFlags(flags, &opts.Include, &opts.Exclude, &opts.FollowLinks)
+	flags.Var((*cli.Size)(&opts.InputSize), "size", "`SIZE` of stdin for -, in bytes (default any)")
+	cli.Env(flags, "size", "")
+	cli.Note(flags, "size", "After fewer or more bytes nothing is published. Without it, what a program that was killed "+
+		"has written so far is published as if it were all.")
 	b.deltas = cli.DeltaFlags(flags, false)
 	cli.Under(flags, cli.Publish)
 	flags.BoolVar(&b.json, "json", false, "print the version as one JSON object")

@@ -111,6 +111,15 @@ func (c *Client) List(ctx context.Context) ([]Listing, error) {
 	return listings, nil
 }
 
+// Describe returns the listing of a version on offer.
+func (c *Client) Describe(ctx context.Context, e distfile.Entry) (Listing, error) {
+	l := Listing{Entry: e, Signed: c.pool.Signed()}
+	if !c.describe(ctx, &l) {
+		return Listing{}, context.Cause(ctx)
+	}
+	return l, nil
+}
+
 // describe completes a listing by a manifest, and reports whether there was time for it.
 func (c *Client) describe(ctx context.Context, l *Listing) bool {
 	m, err := c.pool.Manifest(ctx, l.Entry)

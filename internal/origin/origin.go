@@ -66,6 +66,9 @@ type Options struct {
 	// Input is read if the path is "-".
 	Input io.Reader
 
+	// InputSize is the number of bytes that the Input has to have. Zero means any.
+	InputSize int64
+
 	// Progress is called four times a second, and once in the end, never twice at the same
 	// time. Nil has a line logged after a second and then every ten.
 	Progress func(Progress)
@@ -116,7 +119,10 @@ func (o *Origin) BroadcastAs(ctx context.Context, path string, opts Options) (Pu
 		src.Reader = inputOf(reading, opts.Input)
 	}
 	got, err := o.broadcast(ctx, src, nil)
-	if err != nil {
+	switch {
+	case err != nil && src.info == nil && src.tree == nil && errors.Is(err, shard.ErrChanged):
+		return Published{}, fmt.Errorf("broadcast %s: the input does not have %d bytes: %w", path, src.size, err)
+	case err != nil:
 		return Published{}, fmt.Errorf("broadcast %s: %w", path, err)
 	}
 	return got, nil

@@ -43,7 +43,7 @@ func open(path string, opts Options) (*source, error) {
 	}
 	if path == "-" && opts.Input != nil {
 		s.name = cmp.Or(s.name, "stdin")
-		s.Reader, s.size = opts.Input, shard.UnknownSize
+		s.Reader, s.size = opts.Input, cmp.Or(opts.InputSize, shard.UnknownSize)
 		return s, nil
 	}
 	if s.name == "" {
