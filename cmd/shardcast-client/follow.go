@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type following struct {
 	opts     shardcast.FollowOptions
 	exec     string
 	once     bool
+	confirm  bool
+	stdin    io.Reader // has the lines of --confirm
 
 	execTimeout time.Duration
 }
@@ -88,6 +91,10 @@ given.`,
 	flags.Var((*cli.Seconds)(&f.execTimeout), "exec-timeout",
 		"longest time that the command of --exec may run, in seconds (default none)")
 	cli.Note(flags, "exec-timeout", "All its processes then get SIGTERM, and 10 seconds later SIGKILL.")
+	flags.BoolVar(&f.confirm, "confirm", false, "wait for a line on stdin after each version")
+	cli.Env(flags, "confirm", "")
+	cli.Note(flags, "confirm", "The version counts as delivered then, and the next one comes; after a crash before, "+
+		"it comes again. A program that reads the paths writes the lines. The end of stdin ends follow, as SIGTERM does.")
 	cli.Under(flags, cli.Use)
 	d.addShared(flags)
 	cli.FetchTerms(follow)
@@ -101,7 +108,11 @@ given.`,
 
 func (f *following) run(cmd *cobra.Command) (err error) {
 	cli.Endure()
+	f.stdin = cmd.InOrStdin()
 	err = cli.Requires(cmd.Flags(), "exec", "exec-timeout")
+	if err == nil && f.confirm {
+		err = cli.TakesStdin(cmd, "--confirm")
+	}
 	if err != nil {
 		return err
 	}
@@ -133,6 +144,7 @@ func (f *following) keepNewest(ctx context.Context, s *session) error {
 	// A version counts as delivered unless ctx has ended.
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	confirmed := f.confirmations(ctx, fail)
 	for got, err := range s.client.Follow(ctx, f.opts) {
 		switch {
 		case err != nil && got.Version.Name != "":
@@ -156,11 +168,42 @@ func (f *following) keepNewest(ctx context.Context, s *session) error {
 		if f.exec != "" {
 			f.execute(ctx, got, s.logger.With("version", got.Version.Name))
 		}
+		select {
+		case <-confirmed:
+		case <-ctx.Done():
+		}
 		if f.once {
 			return context.Cause(ctx) // a signal may have ended the command
 		}
 	}
 	return nil
+}
+
+// confirmations returns a channel that has a value for each line on stdin, and calls end at the
+// end of stdin; without --confirm it is closed.
+func (f *following) confirmations(ctx context.Context, end context.CancelCauseFunc) <-chan struct{} {
+	confirmed := make(chan struct{})
+	if !f.confirm {
+		close(confirmed)
+		return confirmed
+	}
+	go func() {
+		for lines := bufio.NewReader(f.stdin); ; {
+			if _, err := lines.ReadSlice('\n'); err != nil {
+				end(errors.New("stdin has ended"))
+				return
+			}
+			select {
+			case confirmed <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			if f.once {
+				return // the end of stdin comes too late
+			}
+		}
+	}()
+	return confirmed
 }
 
 // announce prints the path of a version. It waits for the reader until ctx ends.

@@ -63,7 +63,8 @@ not listed yet. It shows its progress on stderr.`,
 	flags.BoolVar(&d.list, "list", false, "list the versions, or with --version that one")
 	flags.StringVar(&d.version, "version", "",
 		"`VERSION` to download: v1, v2 and so on, latest, or labels such as step=1200")
-	cli.Note(flags, "version", "With --list nothing is downloaded. run=a,step=7 is the newest version that counts and has both labels.")
+	cli.Note(flags, "version", "With --list nothing is downloaded. "+
+		"run=a,step=7 is the newest version that counts and has both labels.")
 	cli.Suggest(flags, "version", shardcast.Latest)
 	for _, action := range []string{"list", "version"} {
 		cli.Env(flags, action, "")

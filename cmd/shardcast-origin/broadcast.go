@@ -79,8 +79,8 @@ It shows its progress on stderr.`,
 	treeFlags(flags, &opts.Include, &opts.Exclude, &opts.FollowLinks)
 	flags.Var((*cli.Size)(&opts.InputSize), "size", "`SIZE` of stdin for -, in bytes (default any)")
 	cli.Env(flags, "size", "")
-	cli.Note(flags, "size", "After fewer or more bytes nothing is published. Without it, what a program that was killed "+
-		"has written so far is published as if it were all.")
+	cli.Note(flags, "size", "After fewer or more bytes nothing is published. Without it, what a program that was "+
+		"killed has written so far is published as if it were all.")
 	b.deltas = cli.DeltaFlags(flags, false)
 	cli.Under(flags, cli.Publish)
 	flags.BoolVar(&b.json, "json", false, "print the version as one JSON object")
