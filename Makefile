@@ -66,7 +66,7 @@ man: ## Generate man pages and completions into build/share
 	rm -rf build/share
 	for command in $(COMMANDS); do \
 		SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} \
-		go run -tags pages ./cmd/$$command pages build || exit 1; done
+		CGO_ENABLED=0 go run -trimpath -tags pages ./cmd/$$command pages build || exit 1; done
 
 reference: ## Write the flags of the commands into docs/reference.md
 	for command in $(COMMANDS); do go run -tags pages ./cmd/$$command reference docs/reference.md || exit 1; done
