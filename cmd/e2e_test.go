@@ -26,9 +26,9 @@
 //	request NAME METHOD URL [FIELD:VALUE...]
 //	                            the same, waiting until the request is sent, and not for the answer
 //	answered NAME REGEXP        wait for the answer; it must match
-//	crowd ADDRESS COUNT PATH [FIELD:VALUE]
-//	                            open COUNT idle connections, and as many that ask for
-//	                            PATH and read one byte of it, until the script ends
+//	crowd [from=HOST] ADDRESS COUNT PATH [FIELD:VALUE]
+//	                            open COUNT idle connections, from another host of loopback, and as many that
+//	                            ask for PATH and read one byte of it, until the script ends
 //	metric ADDRESS NAME VALUE   wait until ADDRESS has a metric whose name with its labels, and whose
 //	                            value, match; with !, there is none now
 //	page URL REGEXP             wait until the body at the http:// URL matches; with !, it does not now

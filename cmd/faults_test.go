@@ -256,8 +256,14 @@ func answered(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func crowd(ts *testscript.TestScript, neg bool, args []string) {
+	from := ""
+	if len(args) > 0 {
+		if host, ok := strings.CutPrefix(args[0], "from="); ok {
+			from, args = host, args[1:]
+		}
+	}
 	if neg || len(args) < 3 || len(args) > 4 {
-		ts.Fatalf("usage: crowd ADDRESS COUNT PATH [FIELD:VALUE]")
+		ts.Fatalf("usage: crowd [from=HOST] ADDRESS COUNT PATH [FIELD:VALUE]")
 	}
 	field := append(args[3:], "Accept:*/*")[0]
 	count, err := strconv.Atoi(args[1])
@@ -271,6 +277,9 @@ func crowd(ts *testscript.TestScript, neg bool, args []string) {
 		})
 	}
 	dialer := net.Dialer{Control: small}
+	if from != "" {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
 	for i := range 2 * count {
 		conn, err := dialer.Dial("tcp", args[0])
 		ts.Check(err)

@@ -85,6 +85,7 @@ func TestWhatThePublisherListsExistsWhateverServersSayOfIt(t *testing.T) {
 		assert.Equal(t, []distfile.Entry{e, {Version: 2}}, count.Listed)
 		assert.EqualValues(t, 1, count.Epoch)
 		assert.EqualValues(t, 2, count.Beyond.Entry.Version, "listed, and no server has it")
+		assert.False(t, count.Beyond.Settled, "it may be on its way")
 		assert.True(t, s.Complete())
 		assert.True(t, s.Offered(e))
 		assert.True(t, s.Offered(distfile.Entry{Version: 2}), "it exists, though nobody has it")
@@ -97,6 +98,8 @@ func TestWhatThePublisherListsExistsWhateverServersSayOfIt(t *testing.T) {
 		unsigned := s.Unsigned()
 		require.Len(t, unsigned, 1)
 		assert.EqualValues(t, 7, unsigned[0].Version)
+		time.Sleep(time.Minute)
+		assert.True(t, s.Count(offers.Taker{}).Beyond.Settled, "followers are told")
 	})
 }
 
