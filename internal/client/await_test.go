@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -61,18 +62,16 @@ func TestAwaitTakesALaterOffer(t *testing.T) {
 }
 
 func TestAwaitTakesTheNewestOfAllServersThatAnswer(t *testing.T) {
-	quick := newSite(t, content(1, 1))
-	var asked atomic.Int64
-	again := make(chan struct{})
+	answered := make(chan struct{})
+	answer := sync.OnceFunc(func() { close(answered) })
+	quick := sitetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		defer answer()
+		fmt.Fprintf(w, "v1: %s\n", digestOf([]byte("one")))
+	}))
 	slow := sitetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch asked.Add(1) {
-		case 1:
-			select {
-			case <-again:
-			case <-r.Context().Done():
-			}
-		case 2:
-			close(again)
+		select {
+		case <-answered:
+		case <-r.Context().Done():
 		}
 		fmt.Fprintf(w, "v7: %s\n", digestOf([]byte("seven")))
 	}))

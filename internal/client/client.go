@@ -225,6 +225,12 @@ const PollEvery = 2 * time.Second
 func (c *Client) awaitOffer(ctx context.Context, want wish, wait time.Duration) (e distfile.Entry, ok bool) {
 	ctx, found := context.WithTimeout(ctx, wait)
 	defer found()
+	// Most versions are there, and no connection is held for the news of others then.
+	if c.pool.Refresh(ctx, fetch.Soon) == nil {
+		if e, ok := want.offered(ctx); ok {
+			return e, true
+		}
+	}
 	waiting := false
 	c.pool.Follow(ctx, PollEvery, func() {
 		// The pool's offers may be old, or those of the quickest server alone.
