@@ -278,6 +278,8 @@ type Body struct {
 	came    atomic.Int64 // bytes since the timer was set
 	bucket  *bucket.Bucket
 	step    int
+	conn    net.Conn
+	gathers gathering
 }
 
 // floor in bytes per second is the speed that counts as silence, over the time-out.
@@ -355,6 +357,7 @@ func (b *Body) trace(host string) *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GetConn: func(hostPort string) { direct = hostPort == host },
 		GotConn: func(info httptrace.GotConnInfo) {
+			b.conn = info.Conn
 			if tcp, ok := info.Conn.RemoteAddr().(*net.TCPAddr); ok && direct {
 				b.Addr = tcp.AddrPort().Addr().Unmap()
 			}
@@ -424,7 +427,13 @@ func (b *Body) fill(resp *http.Response, r Request) error {
 	case resp.StatusCode != http.StatusOK:
 		return answered(resp)
 	}
-	return b.checkContent()
+	if err := b.checkContent(); err != nil {
+		return err
+	}
+	if !r.Trickles && b.bucket == nil {
+		b.gathers = gather(b.conn, resp.ContentLength)
+	}
+	return nil
 }
 
 // Read reads on, and fails when nothing, or less than the floor, has come for the
@@ -434,6 +443,7 @@ func (b *Body) Read(buf []byte) (int, error) {
 		buf = buf[:min(len(buf), b.step)]
 	}
 	n, err := b.body.Read(buf)
+	b.gathers.read(n)
 	if n > 0 && b.bucket != nil {
 		b.timer.Stop() // this silence is ours
 		if err := b.bucket.Take(b.ctx, n); err != nil {
@@ -463,6 +473,7 @@ func (b *Body) Date() time.Time {
 // Close ends the request.
 func (b *Body) Close() error {
 	defer b.stop()
+	b.gathers.end()
 	return b.body.Close()
 }
 
