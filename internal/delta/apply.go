@@ -183,44 +183,62 @@ func (a *applying) take(block *blockDecoder) (offset int64, n int, equal bool, s
 
 // read reads the block's body, or that it is equal to the base at the shift of a.run.
 func (a *applying) read(block *blockDecoder, offset int64, n int, skip bool) (equal bool, err error) {
-	if a.run.blocks == 0 {
-		size, err := readNumber(a.in)
-		switch {
-		case err != nil:
-			return false, err
-		case size > maxBody:
-			return false, formatError(fmt.Sprintf("a block takes %d bytes, more than %d", size, maxBody))
-		case size > 0 && skip:
-			_, err := a.in.Discard(int(size))
-			return false, ends(err)
-		case size > 0:
-			return false, ends(block.fill(a.in, int(size)))
-		}
-		if err := a.readRun(); err != nil {
-			return false, err
-		}
+	size, err := a.run.read(a.in)
+	switch {
+	case err != nil:
+		return false, err
+	case size > 0 && skip:
+		_, err := a.in.Discard(size)
+		return false, ends(err)
+	case size > 0:
+		return false, ends(block.fill(a.in, size))
 	}
-	a.run.blocks--
-	from := offset + a.run.shift
-	if from < 0 || from > a.header.BaseSize || int64(n) > a.header.BaseSize-from {
-		return false, formatError("it is said to be equal to bytes beyond the base")
-	}
-	return true, nil
+	return true, a.run.check(offset, n, a.header.BaseSize)
 }
 
-func (a *applying) readRun() error {
-	blocks, err := readNumber(a.in)
+// read reads the record of the next block from in, unless the block is one more of r, and returns the size of the body
+// that follows it, or 0 if the block is one of r.
+func (r *run) read(in io.ByteReader) (body int, err error) {
+	if r.blocks == 0 {
+		size, err := readNumber(in)
+		switch {
+		case err != nil:
+			return 0, err
+		case size > maxBody:
+			return 0, formatError(fmt.Sprintf("a block takes %d bytes, more than %d", size, maxBody))
+		case size > 0:
+			return int(size), nil
+		}
+		if err := r.begin(in); err != nil {
+			return 0, err
+		}
+	}
+	r.blocks--
+	return 0, nil
+}
+
+func (r *run) begin(in io.ByteReader) error {
+	blocks, err := readNumber(in)
 	if err != nil {
 		return err
 	}
 	if blocks == 0 || blocks > maxSize {
 		return formatError(fmt.Sprintf("a run of %d blocks", blocks))
 	}
-	shift, err := readNumber(a.in)
+	shift, err := readNumber(in)
 	if err != nil {
 		return err
 	}
-	a.run = run{blocks: int64(blocks), shift: int64(shift>>1) ^ -int64(shift&1)}
+	*r = run{blocks: int64(blocks), shift: int64(shift>>1) ^ -int64(shift&1)}
+	return nil
+}
+
+// check refuses a block of n bytes at offset that would be equal to bytes beyond the base.
+func (r *run) check(offset int64, n int, baseSize int64) error {
+	from := offset + r.shift
+	if from < 0 || from > baseSize || int64(n) > baseSize-from {
+		return formatError("it is said to be equal to bytes beyond the base")
+	}
 	return nil
 }
 

@@ -225,26 +225,82 @@ func (d *blockDecoder) equal(base io.ReaderAt, offset, shift int64, n int) ([]by
 
 // decode returns the block of n bytes at offset that has the body d.body. It holds until the next call.
 func (d *blockDecoder) decode(base io.ReaderAt, baseSize, offset int64, n int) ([]byte, error) {
-	literals, width, err := d.parse(baseSize, offset, n)
+	h, err := d.head(baseSize, offset, n)
 	if err != nil {
 		return nil, err
 	}
-	predicted := n - len(literals)
-	for at, i := 0, 0; i < len(d.pieces); i++ {
-		p := d.pieces[i]
-		if err := readFull(base, d.base[at:][:p.Size], p.Base); err != nil {
-			return nil, fmt.Errorf("base: %w", err)
+	if err := d.predict(base); err != nil {
+		return nil, err
+	}
+	return d.finish(h, n)
+}
+
+// head is the beginning of a body, after which its sections follow but for the list.
+type head struct {
+	width, count, predicted int
+	sections                []byte
+}
+
+// head reads the beginning of the body, for a block of n bytes at offset, into d.pieces.
+func (d *blockDecoder) head(baseSize, offset int64, n int) (h head, err error) {
+	d.left = d.scratch
+	h.width = int(d.body[0])
+	if h.width != 1 && h.width != 2 && h.width != 4 {
+		return h, formatError(fmt.Sprintf("lanes of %d bytes", h.width))
+	}
+	pieces, rest, err := cutUvarint(d.body[1:])
+	if err != nil {
+		return h, err
+	}
+	count, rest, err := cutUvarint(rest)
+	if err != nil {
+		return h, err
+	}
+	if pieces > uint64(min(maxPieces, n)) {
+		return h, formatError("too many pieces")
+	}
+	list, rest, err := d.read(rest, int(pieces)*maxPieceSize)
+	if err != nil {
+		return h, err
+	}
+	if h.predicted, err = d.parsePieces(list, int(pieces), baseSize, offset, n); err != nil {
+		return h, err
+	}
+	if count > uint64(h.lanes()) {
+		return h, formatError("more changes than lanes")
+	}
+	h.count, h.sections = int(count), rest
+	return h, nil
+}
+
+func (h head) lanes() int { return (h.predicted + h.width - 1) / h.width }
+
+// predict reads the predictions of all pieces into d.base.
+func (d *blockDecoder) predict(base io.ReaderAt) error {
+	at, into := 0, d.base // the base may be one that uses d meanwhile
+	for _, p := range d.pieces {
+		if err := readFull(base, into[at:][:p.Size], p.Base); err != nil {
+			return fmt.Errorf("base: %w", err)
 		}
 		at += int(p.Size)
 	}
-	clear(d.base[predicted:][:maxPad])
-	if err := d.changes.apply(d.base, (predicted+width-1)/width, width); err != nil {
+	clear(into[at:][:maxPad])
+	return nil
+}
+
+// finish makes the block of n bytes of its predictions, and of what follows its head.
+func (d *blockDecoder) finish(h head, n int) ([]byte, error) {
+	literals, err := d.parse(h, n)
+	if err != nil {
 		return nil, err
 	}
-	if predicted == n {
+	if err := d.changes.apply(d.base, h.lanes(), h.width); err != nil {
+		return nil, err
+	}
+	if h.predicted == n {
 		return d.base[:n], nil
 	}
-	if predicted == 0 {
+	if h.predicted == 0 {
 		return literals, nil
 	}
 	d.out = d.out[:0]
@@ -259,61 +315,33 @@ func (d *blockDecoder) decode(base io.ReaderAt, baseSize, offset int64, n int) (
 	return d.out, nil
 }
 
-// parse reads the body into pieces and changes. All its sizes fit together afterwards.
-func (d *blockDecoder) parse(baseSize, offset int64, n int) (literals []byte, width int, err error) {
-	d.left = d.scratch
-	width = int(d.body[0])
-	if width != 1 && width != 2 && width != 4 {
-		return nil, 0, formatError(fmt.Sprintf("lanes of %d bytes", width))
-	}
-	pieces, rest, err := cutUvarint(d.body[1:])
+// parse reads what follows the head into literals and d.changes. All their sizes fit together afterwards.
+func (d *blockDecoder) parse(h head, n int) (literals []byte, err error) {
+	literals, rest, err := d.read(h.sections, n-h.predicted)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	count, rest, err := cutUvarint(rest)
+	if len(literals) != n-h.predicted {
+		return nil, formatError("the bytes of the block are not as many as it has")
+	}
+	d.changes.count = h.count
+	d.changes.gaps, rest, err = d.read(rest, h.count+h.lanes()/255)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	if pieces > uint64(min(maxPieces, n)) {
-		return nil, 0, formatError("too many pieces")
-	}
-	list, rest, err := d.read(rest, int(pieces)*maxPieceSize)
-	if err != nil {
-		return nil, 0, err
-	}
-	predicted, err := d.parsePieces(list, int(pieces), baseSize, offset, n)
-	if err != nil {
-		return nil, 0, err
-	}
-	lanes := (predicted + width - 1) / width
-	if count > uint64(lanes) {
-		return nil, 0, formatError("more changes than lanes")
-	}
-	literals, rest, err = d.read(rest, n-predicted)
-	if err != nil {
-		return nil, 0, err
-	}
-	if len(literals) != n-predicted {
-		return nil, 0, formatError("the bytes of the block are not as many as it has")
-	}
-	d.changes.count = int(count)
-	d.changes.gaps, rest, err = d.read(rest, int(count)+lanes/255)
-	if err != nil {
-		return nil, 0, err
-	}
-	for i := range width {
-		d.changes.planes[i], rest, err = d.read(rest, int(count))
+	for i := range h.width {
+		d.changes.planes[i], rest, err = d.read(rest, h.count)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
-		if len(d.changes.planes[i]) != int(count) {
-			return nil, 0, formatError("the values are not as many as the changes")
+		if len(d.changes.planes[i]) != h.count {
+			return nil, formatError("the values are not as many as the changes")
 		}
 	}
 	if len(rest) > 0 {
-		return nil, 0, formatError("a block goes on after its last section")
+		return nil, formatError("a block goes on after its last section")
 	}
-	return literals, width, nil
+	return literals, nil
 }
 
 // read reads a section of at most limit bytes. By their limits, those of one block fit into scratch.

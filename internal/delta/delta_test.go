@@ -81,6 +81,12 @@ func pair(t *rapid.T, sizes ...int) (base, target []byte, copies []delta.Copy) {
 			base[i] &= 3
 		}
 	}
+	target, copies = following(t, r, base, size)
+	return base, target, copies
+}
+
+// following draws a target of base, as pair does.
+func following(t *rapid.T, r *rand.Rand, base []byte, size *rapid.Generator[int]) (target []byte, copies []delta.Copy) {
 	for range rapid.IntRange(0, 6).Draw(t, "parts") {
 		n := min(size.Draw(t, "size"), 3*delta.BlockSize-len(target))
 		from := 0
@@ -108,7 +114,7 @@ func pair(t *rapid.T, sizes ...int) (base, target []byte, copies []delta.Copy) {
 			target = append(target, make([]byte, n)...)
 		}
 	}
-	return base, target, copies
+	return target, copies
 }
 
 func random(r *rand.Rand, size int) []byte {

@@ -365,5 +365,10 @@ func FuzzApply(f *testing.F) {
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(got, again), "each byte is written")
 		}
+		seen, failed := readTarget(bytes.NewReader(base), encoded, 4<<20)
+		require.Equal(t, err == nil, failed == nil, "%v, %v", err, failed)
+		if err == nil {
+			require.True(t, bytes.Equal(got, seen), "a target is read as it is written")
+		}
 	})
 }
