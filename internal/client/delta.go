@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -22,7 +23,7 @@ type rebuilder struct {
 	of     Download
 
 	digests map[string]base // of the seeds that were read, by their paths
-	delta   *output         // where the delta arrives, or nil
+	deltas  []*output       // where deltas arrive
 }
 
 // base is what is known of a seed.
@@ -175,24 +176,51 @@ func (b baseStream) Size() int64 { return b.size }
 // deltaSuffix is added to the name of an output for that of its delta, whose partial file is all that there is of it.
 const deltaSuffix = ".delta"
 
+// deltaName is that name, with the number of a delta that comes before, or 0.
+func deltaName(base string, number int) string {
+	if number == 0 {
+		return base + deltaSuffix
+	}
+	return fmt.Sprintf("%s%s%d", base, deltaSuffix, number)
+}
+
+// deltaParts returns the names of the partial files of deltas of base that are in dir.
+func deltaParts(dir *os.Root, base string) (names []string) {
+	for number := 0; ; number++ {
+		name := partName(deltaName(base, number))
+		if _, err := dir.Lstat(name); err == nil {
+			names = append(names, name)
+		} else if number > 0 {
+			return names
+		}
+	}
+}
+
 // Delta opens a hidden file for the bytes of the delta, beside that of the version, with what an earlier process has
 // left of it. From now on the output has bytes.
 func (r *rebuilder) Delta(
 	ctx context.Context, _ shard.Delta, m shard.DeltaManifest, _ []byte, _ int,
 ) (fetch.Sink, fetch.Audience, error) {
-	limited, cancel := context.WithTimeout(ctx, lockWait)
-	defer cancel()
-	content, resumed, err := openFile(limited, r.out.dir, r.out.base+deltaSuffix, m.Content(), false)
-	if err != nil {
-		return nil, nil, err
-	}
-	r.delta = &output{content: content, size: m.Size, resumed: resumed}
-	return r.delta, nil, nil
+	sink, err := r.Between(ctx, 0, m.Content())
+	return sink, nil, err
 }
 
-// EndDelta closes the file. What has come is of use to the next download, if this one ends before its end.
+// Between opens such a file for a delta that comes before.
+func (r *rebuilder) Between(ctx context.Context, number int, m shard.Manifest) (fetch.Sink, error) {
+	limited, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	content, resumed, err := openFile(limited, r.out.dir, deltaName(r.out.base, number), m, false)
+	if err != nil {
+		return nil, err
+	}
+	o := &output{content: content, size: m.Size, resumed: resumed}
+	r.deltas = append(r.deltas, o)
+	return o, nil
+}
+
+// EndDelta closes the files. What has come is of use to the next download, if this one ends before its end.
 func (r *rebuilder) EndDelta(err error) {
-	if r.delta != nil {
-		_ = r.delta.content.end(err != nil) // nothing of it is of use to this download any more
+	for _, o := range r.deltas {
+		_ = o.content.end(err != nil) // nothing of it is of use to this download any more
 	}
 }

@@ -101,7 +101,9 @@ func copyTo(ctx context.Context, w io.Writer, r io.Reader) (bytes int64, err err
 // if keep is set, with what has come of a delta, and removed otherwise.
 func (o *output) close(keep bool) error {
 	if !keep {
-		_ = o.dir.Remove(partName(o.base + deltaSuffix)) // in most cases there is none
+		for _, name := range deltaParts(o.dir, o.base) {
+			_ = o.dir.Remove(name) // one that stays is removed as an abandoned download
+		}
 	}
 	return errors.Join(o.content.end(keep), o.dir.Close())
 }

@@ -136,7 +136,7 @@ func lastWritten(dir *os.Root, name string, info fs.FileInfo) time.Time {
 // RemovePartial removes the partial file or directory of a download to the name base in dir,
 // if there is one that a download has made. It fails while a download uses it.
 func RemovePartial(dir *os.Root, base string) error {
-	for _, name := range []string{partName(base), partName(base + deltaSuffix)} {
+	for _, name := range append(deltaParts(dir, base), partName(base)) {
 		if _, err := dir.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -41,6 +40,10 @@ type Rebuilder interface {
 	// delta, as it is written, too. It is called at most once.
 	Delta(ctx context.Context, line shard.Delta, m shard.DeltaManifest, text []byte, tier int) (Sink, Audience, error)
 
+	// Between opens the place for the shards of a delta that comes before that one: the first, second and so on of
+	// several that lead from a base to the version, one after the other. No reader reads them meanwhile.
+	Between(ctx context.Context, number int, m shard.Manifest) (Sink, error)
+
 	// EndDelta says that no more of a delta comes, nor is written: none was taken, or it ended with err.
 	EndDelta(err error)
 }
@@ -56,25 +59,25 @@ const (
 // errSilent ends a delta that does not come.
 var errSilent = errors.New("nothing of it has come for a while")
 
-// rebuilding is a delta that is fetched and applied.
+// rebuilding is the deltas that are fetched and applied.
 type rebuilding struct {
 	*rebuild.Rebuild
 
 	to     Rebuilder
 	logger *slog.Logger
-	line   shard.Delta
+	route  route
 	cancel context.CancelFunc
 	group  sync.WaitGroup
 	err    error // once the group has ended
 }
 
-// rebuild begins to fill the place to by a delta of the version that m describes, if there is one that is
-// worth it, of a base that is here. The caller ends what it returns.
+// rebuild begins to fill the place to by deltas that lead to the version that m describes, if there are any that are
+// worth it, from a base that is here. The caller ends what it returns.
 func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, to Rebuilder) *rebuilding {
 	logger := f.pool.opts.Logger.With("version", m.Entry.Version.String())
 	ctx, cancel := context.WithCancel(ctx)
-	line, base, there, err := chosen(ctx, m.Stated, to)
-	if base == nil {
+	chosen, there, err := f.choose(ctx, m, to)
+	if chosen.base == nil {
 		if err != nil && ctx.Err() == nil {
 			logger.Warn("delta not used", "err", err)
 		}
@@ -82,10 +85,12 @@ func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, to Rebuilder)
 		cancel()
 		return nil
 	}
-	r := &rebuilding{Rebuild: rebuild.New(m.Stated, there), to: to, logger: logger, line: line, cancel: cancel}
+	r := &rebuilding{Rebuild: rebuild.New(m.Stated, there), to: to, logger: logger, route: chosen, cancel: cancel}
+	logger.Info("taking delta", "base", chosen.from().String(), "bytes", chosen.size, "size", m.Stated.Size,
+		"deltas", len(chosen.steps))
 	r.group.Go(func() {
-		defer base.Close()
-		r.err = f.apply(ctx, m, line, base, r)
+		defer chosen.base.Close()
+		r.err = f.apply(ctx, r)
 		r.Abandon()
 		if r.err != nil && ctx.Err() == nil {
 			r.warn(r.err)
@@ -110,12 +115,13 @@ func (r *rebuilding) end(whole bool) {
 	case err != nil:
 		r.warn(err)
 	default:
-		r.logger.Warn("delta used in part", "base", r.line.Base.String(), "shards", shards, "err", rebuild.ErrDisagrees)
+		r.logger.Warn("delta used in part",
+			"base", r.route.from().String(), "shards", shards, "err", rebuild.ErrDisagrees)
 	}
 }
 
 func (r *rebuilding) warn(err error) {
-	r.logger.Warn("delta given up, the rest is fetched", "base", r.line.Base.String(), "err", err)
+	r.logger.Warn("delta given up, the rest is fetched", "base", r.route.from().String(), "err", err)
 }
 
 // giver returns r for a transfer.
@@ -126,79 +132,122 @@ func (r *rebuilding) giver() transfer.Giver {
 	return r.Rebuild
 }
 
-// chosen returns the smallest delta of m that is worth it and whose base is here, or no base.
-func chosen(ctx context.Context, m shard.Manifest, to Rebuilder) (
-	line shard.Delta, base Base, there []disk.Range, err error,
+// choose returns the deltas to take to the version that m describes, without a base if there are none, and what is
+// there of the version.
+func (f *fetching) choose(ctx context.Context, m offers.Manifest, to Rebuilder) (
+	chosen route, there []disk.Range, err error,
 ) {
-	if len(m.Deltas) == 0 {
-		return line, nil, nil, nil
+	if len(m.Stated.Deltas) == 0 {
+		return route{}, nil, nil
 	}
 	if there, err = to.There(); err != nil {
-		return line, nil, nil, err
+		return route{}, nil, err
 	}
-	missing := m.Size
+	missing := m.Stated.Size
 	for _, r := range there {
 		missing -= r.To - r.From
 	}
-	lines := slices.Clone(m.Deltas)
-	slices.SortFunc(lines, func(a, b shard.Delta) int { return cmp.Compare(a.Size, b.Size) })
-	for _, line := range lines {
-		if line.Size > missing/worth {
-			break
-		}
-		found, failed := to.Base(ctx, line.BaseDigest)
-		if found != nil {
-			return line, found, there, nil
-		}
-		err = errors.Join(err, failed)
-	}
-	return line, nil, nil, err
+	w := way{most: missing / worth, base: to.Base, manifest: f.between}
+	chosen, err = w.find(ctx, m)
+	return chosen, there, err
 }
 
-// apply fetches the delta that line is about, and makes the version from base by it meanwhile.
-func (f *fetching) apply(ctx context.Context, m offers.Manifest, line shard.Delta, base Base, r *rebuilding) error {
-	p := f.pool
+// apply fetches the deltas of r, and makes the version from its base by the last one while that arrives.
+func (f *fetching) apply(ctx context.Context, r *rebuilding) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	want := p.offers.Delta(m.Entry, line)
-	bounded, cancel := context.WithTimeoutCause(ctx, deltaPatience, errSilent)
-	dm, text, tier, err := want.Manifest(bounded, m.Stated.Digest)
-	cancel()
-	if err != nil {
-		return fmt.Errorf("fetch its manifest: %w", offers.Named(err))
+	var group sync.WaitGroup
+	defer group.Wait()
+	coming, ended := context.WithCancel(ctx)
+	defer ended()
+	group.Go(func() { f.watchDelta(coming, stop) })
+	tally := f.tally.Delta()
+	from, last := rebuild.Base(r.route.base), len(r.route.steps)-1
+	for i, s := range r.route.steps[:last] {
+		target, err := f.target(ctx, s, i+1, from, r.to, tally)
+		if err != nil {
+			return fmt.Errorf("%s from %s: %w", s.to.Entry.Version, s.line.Base, err)
+		}
+		defer target.Close()
+		from = target
 	}
-	sink, audience, err := r.to.Delta(ctx, line, dm, text, tier)
+	d, err := f.delta(ctx, r.route.steps[last], tally)
 	if err != nil {
 		return err
 	}
-	content := dm.Content()
-	arriving := rebuild.NewArriving(content, sink)
-	tally := f.tally.Delta()
-	t := transfer.New(transfer.Options{
-		Version: m.Entry.Version, Manifest: content, Pinned: true, Sink: arriving, Audience: audience,
-		Verifier: verify.New(verify.Options{
-			Manifest: content, Listed: content.Digest, Signed: true, // its digest is in the version's manifest
-			Open: func(s shard.Shard) (verify.Place, error) { return sink.Open(s) },
-		}),
-		Get: want.Get, Blame: want.Refuse, Workers: p.opts.Concurrency,
-		Roster: p.roster, Tally: tally, Logger: p.opts.Logger,
-	})
-	p.opts.Logger.Info("taking delta", "version", m.Entry.Version.String(), "base", line.Base.String(),
-		"bytes", line.Size, "size", m.Stated.Size)
-	var group sync.WaitGroup
+	sink, audience, err := r.to.Delta(ctx, d.line, d.manifest, d.text, d.tier)
+	if err != nil {
+		return err
+	}
+	arriving := rebuild.NewArriving(d.manifest.Content(), sink)
 	var failed error // of the transfer
-	coming, ended := context.WithCancel(ctx)
 	group.Go(func() {
 		defer ended()
-		_, failed = t.Run(ctx, transfer.NewInOrder(t, p.opts.Timeout, tier, want.Job))
+		failed = f.bring(ctx, d, arriving, audience)
 		arriving.End(failed)
 	})
-	group.Go(func() { f.watchDelta(coming, stop) })
-	if err = r.Run(ctx, arriving.Reader, base, r.to); err != nil {
+	if err = r.Run(ctx, arriving.Reader, from, r.to); err != nil {
 		stop(err)
 	}
 	group.Wait()
 	return cmp.Or(err, failed)
+}
+
+// target fetches the delta of s, which is the one of that number and not the last, and returns what it makes of from.
+func (f *fetching) target(
+	ctx context.Context, s step, number int, from rebuild.Base, to Rebuilder, tally *transfer.Tally,
+) (*rebuild.Target, error) {
+	d, err := f.delta(ctx, s, tally)
+	if err != nil {
+		return nil, err
+	}
+	content := d.manifest.Content()
+	sink, err := to.Between(ctx, number, content)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.bring(ctx, d, sink, nil); err != nil {
+		return nil, err
+	}
+	return rebuild.NewTarget(content, sink, from, s.to.Stated.Size)
+}
+
+// coming is a delta that is about to be fetched.
+type coming struct {
+	step
+
+	want     *offers.DeltaWant
+	manifest shard.DeltaManifest
+	text     []byte // of the manifest
+	tier     int
+	tally    *transfer.Tally
+}
+
+// delta fetches the manifest of the delta of s.
+func (f *fetching) delta(ctx context.Context, s step, tally *transfer.Tally) (d coming, err error) {
+	d = coming{step: s, want: f.pool.offers.Delta(s.to.Entry, s.line), tally: tally}
+	bounded, cancel := context.WithTimeoutCause(ctx, deltaPatience, errSilent)
+	defer cancel()
+	if d.manifest, d.text, d.tier, err = d.want.Manifest(bounded, s.to.Stated.Digest); err != nil {
+		return d, fmt.Errorf("fetch its manifest: %w", offers.Named(err))
+	}
+	return d, nil
+}
+
+// bring fetches the shards of d.
+func (f *fetching) bring(ctx context.Context, d coming, to Sink, audience Audience) error {
+	p, content := f.pool, d.manifest.Content()
+	t := transfer.New(transfer.Options{
+		Version: d.to.Entry.Version, Manifest: content, Pinned: true, Sink: to, Audience: audience,
+		Verifier: verify.New(verify.Options{
+			Manifest: content, Listed: content.Digest, Signed: true, // its digest is in the version's manifest
+			Open: func(s shard.Shard) (verify.Place, error) { return to.Open(s) },
+		}),
+		Get: d.want.Get, Blame: d.want.Refuse, Workers: p.opts.Concurrency,
+		Roster: p.roster, Tally: d.tally, Logger: p.opts.Logger,
+	})
+	_, err := t.Run(ctx, transfer.NewInOrder(t, p.opts.Timeout, d.tier, d.want.Job))
+	return err
 }
 
 // watchDelta stops a delta of which nothing comes, until ctx ends.

@@ -133,6 +133,16 @@ func (r *rebuilder) Delta(
 	return arrival{draft: bytes, version: readers}, readers, nil
 }
 
+// Between begins the draft of a delta that comes before, which goes when the version is published.
+func (r *rebuilder) Between(_ context.Context, number int, m shard.Manifest) (fetch.Sink, error) {
+	bytes, err := r.to.draft.Before(number)
+	if err != nil {
+		return nil, err
+	}
+	of := distfile.Entry{Version: r.to.draft.Version(), Digest: m.Digest}
+	return arrival{draft: bytes, version: relay.NewBoard().Begin(of, m, 0, relay.Files(bytes.Read))}, nil
+}
+
 // EndDelta keeps the delta if it is whole, for the version to be published with it.
 func (r *rebuilder) EndDelta(err error) {
 	r.mu.Lock()

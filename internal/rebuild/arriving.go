@@ -83,17 +83,23 @@ func (r *reader) Read(p []byte) (int, error) {
 	if r.offset == m.Size {
 		return 0, io.EOF
 	}
-	s := m.Shard(int(r.offset/m.ShardSize) + 1)
-	if err := r.of.await(r.ctx, s.Number); err != nil {
+	if err := r.of.await(r.ctx, m.Shard(int(r.offset/m.ShardSize)+1).Number); err != nil {
 		return 0, err
 	}
-	from, err := r.of.sink.Open(s)
+	n, err := readPart(m, r.of.sink, p, r.offset)
+	r.offset += int64(n)
+	return n, err
+}
+
+// readPart reads what one shard of the delta that m describes has from offset on.
+func readPart(m shard.Manifest, in transfer.Sink, p []byte, offset int64) (int, error) {
+	s := m.Shard(int(offset/m.ShardSize) + 1)
+	from, err := in.Open(s)
 	if err != nil {
 		return 0, err
 	}
-	at := r.offset - s.Offset
+	at := offset - s.Offset
 	n, err := from.ReadAt(p[:min(int64(len(p)), s.Size-at)], at)
-	r.offset += int64(n)
 	if n > 0 && errors.Is(err, io.EOF) {
 		err = nil
 	}

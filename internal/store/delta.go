@@ -31,7 +31,16 @@ func (s *Store) DeltaShard(v, base shard.Version, number int) (f *os.File, done 
 // earlier process has put there. It is published with its version, if the manifest of that names
 // it, and only then.
 func (d *Draft) Delta(base shard.Version) (*Draft, error) {
-	delta := &Draft{store: d.store, version: d.version, base: base}
+	return d.beside(&Draft{store: d.store, version: d.version, base: base})
+}
+
+// Before returns the draft of a delta that is not of this version, but leads to the base of one that is: the first,
+// second and so on of several. It is not published.
+func (d *Draft) Before(number int) (*Draft, error) {
+	return d.beside(&Draft{store: d.store, version: d.version, before: number})
+}
+
+func (d *Draft) beside(delta *Draft) (*Draft, error) {
 	if err := d.store.root.MkdirAll(delta.path(), 0o777); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", d.store.dir, err)
 	}

@@ -17,6 +17,7 @@ type Draft struct {
 	store   *Store
 	version shard.Version
 	base    shard.Version // of a delta, or 0
+	before  int           // the number of a delta that comes before, or 0
 }
 
 // Draft returns the draft of v, with the files that an earlier process has put there.
@@ -199,7 +200,10 @@ func (d *Draft) path() string {
 
 // within is the directory of a delta in that of its version, and empty for a version.
 func (d *Draft) within() string {
-	if d.base == 0 {
+	switch {
+	case d.before > 0:
+		return fmt.Sprintf("before_%d", d.before)
+	case d.base == 0:
 		return ""
 	}
 	return shard.DeltaName(d.base)
