@@ -55,7 +55,14 @@ given.`,
   shardcast-client follow --servers 192.168.1.100 \
     --exec 'load-weights "$SHARDCAST_PATH"'
   shardcast-client follow --servers 192.168.1.100 --all --keep 5 --json`,
-		Args: cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if f.confirm {
+				if err := cli.TakesStdin(cmd, "--confirm"); err != nil {
+					return err
+				}
+			}
+			return cobra.NoArgs(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	flags, opts, d := follow.Flags(), &f.opts, &f.download
@@ -94,7 +101,7 @@ given.`,
 	flags.BoolVar(&f.confirm, "confirm", false, "wait for a line on stdin after each version")
 	cli.Env(flags, "confirm", "")
 	cli.Note(flags, "confirm", "The version counts as delivered then, and the next one comes; after a crash before, "+
-		"it comes again. A program that reads the paths writes the lines. The end of stdin ends follow, as SIGTERM does.")
+		"it comes again. A program that reads the paths writes the lines. The end of stdin ends follow like SIGTERM.")
 	cli.Under(flags, cli.Use)
 	d.addShared(flags)
 	cli.FetchTerms(follow)
@@ -110,9 +117,6 @@ func (f *following) run(cmd *cobra.Command) (err error) {
 	cli.Endure()
 	f.stdin = cmd.InOrStdin()
 	err = cli.Requires(cmd.Flags(), "exec", "exec-timeout")
-	if err == nil && f.confirm {
-		err = cli.TakesStdin(cmd, "--confirm")
-	}
 	if err != nil {
 		return err
 	}
