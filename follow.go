@@ -6,6 +6,7 @@ import (
 	"iter"
 
 	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/follow"
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -63,6 +64,12 @@ type FollowOptions struct {
 	// Link is the name, in the OutputDir, of a symbolic link to the newest version's file or
 	// directory, which Follow switches atomically. Empty means none.
 	Link string
+
+	// PassedOver is called for each version that counted since the last delivery and is left out
+	// without a fetch, before the newer one is yielded: the error matches [ErrNewer], or
+	// [ErrNoVersion] if the version was retired meanwhile. Other versions that are left out are
+	// yielded with their errors. Nil is allowed.
+	PassedOver func(Version, error)
 }
 
 // Follow keeps the newest version in the client's OutputDir, for ever: it yields each
@@ -117,6 +124,9 @@ func (c *Client) follow(opts FollowOptions) (follow.Options, error) {
 		Dir: c.outputDir, Template: opts.Template, Keep: opts.Keep, All: opts.All, SkipStale: opts.SkipStale,
 		AcceptRestart: opts.AcceptRestart, NoRollback: opts.NoRollback,
 		Marker: opts.Marker, Link: opts.Link, Afresh: c.noResume, Seeds: c.seeds, Progress: c.progress,
+	}
+	if opts.PassedOver != nil {
+		f.PassedOver = func(e distfile.Entry, why error) { opts.PassedOver(unknown(e), why) }
 	}
 	if opts.From != "" {
 		var err error

@@ -98,6 +98,9 @@ var (
 	// that the template wants, or because the label's value cannot be part of a path.
 	ErrLabel = follow.ErrLabel
 
+	// ErrNewer means that [Client.Follow] has left out a version, because a newer one came first.
+	ErrNewer = follow.ErrNewer
+
 	// ErrNoSpace means that the disk has no room for the file.
 	ErrNoSpace = disk.ErrNoSpace
 

@@ -149,7 +149,14 @@ func (f *following) keepNewest(ctx context.Context, s *session) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	confirmed := f.confirmations(ctx, fail)
-	for got, err := range s.client.Follow(ctx, f.opts) {
+	opts := f.opts
+	opts.PassedOver = func(v shardcast.Version, why error) {
+		s.logger.Debug("version left out", "version", v.Name, "err", why)
+		if err := f.tellPassedOver(ctx, s.out, v, why); err != nil {
+			fail(err)
+		}
+	}
+	for got, err := range s.client.Follow(ctx, opts) {
 		switch {
 		case err != nil && got.Version.Name != "":
 			s.display.Failed(err)
@@ -158,9 +165,13 @@ func (f *following) keepNewest(ctx context.Context, s *session) error {
 				level = slog.LevelWarn // retired, so a newer one follows, or of another kind
 			}
 			s.logger.Log(ctx, level, "version passed over", "version", got.Version.Name, "err", err)
+			if err := f.tellPassedOver(ctx, s.out, got.Version, err); err != nil {
+				fail(err)
+				return err
+			}
 			continue
 		case err != nil && ctx.Err() != nil && !f.once:
-			return nil
+			return f.ended(ctx)
 		case err != nil:
 			return err
 		}
@@ -210,15 +221,51 @@ func (f *following) confirmations(ctx context.Context, end context.CancelCauseFu
 	return confirmed
 }
 
-// announce prints the path of a version. It waits for the reader until ctx ends.
+// ended returns why following has ended with ctx: nil after a signal, and otherwise the cause.
+func (f *following) ended(ctx context.Context) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errUnprinted) {
+		return cause
+	}
+	return nil
+}
+
+// errUnprinted means that the reader of the lines is gone.
+var errUnprinted = errors.New("its line was not printed")
+
+// announce prints the path of a version, or with --json all about it.
 func (f *following) announce(ctx context.Context, out io.Writer, got shardcast.Result) error {
+	err := f.patiently(ctx, func() error {
+		if f.download.json {
+			return progress.WriteDelivered(out, got)
+		}
+		return f.download.print(out, got)
+	})
+	if errors.Is(err, errUnprinted) {
+		err = fmt.Errorf("%s is at %s, and comes again after a restart, because %w", got.Version.Name, got.Path, err)
+	}
+	return err
+}
+
+// tellPassedOver prints with --json why a version was left out.
+func (f *following) tellPassedOver(ctx context.Context, out io.Writer, v shardcast.Version, why error) error {
+	if !f.download.json {
+		return nil
+	}
+	err := f.patiently(ctx, func() error { return progress.WritePassedOver(out, v, why) })
+	if errors.Is(err, errUnprinted) {
+		err = fmt.Errorf("%s was passed over, and %w", v.Name, err)
+	}
+	return err
+}
+
+// patiently prints by do, and waits for the reader until ctx ends.
+func (f *following) patiently(ctx context.Context, do func() error) error {
 	printed := make(chan error, 1)
-	go func() { printed <- f.download.print(out, got) }()
+	go func() { printed <- do() }()
 	select {
 	case err := <-printed:
 		if err != nil {
-			return fmt.Errorf("%s is at %s, and comes again after a restart, because its line was not printed: %w",
-				got.Version.Name, got.Path, err)
+			return fmt.Errorf("%w: %w", errUnprinted, err)
 		}
 		return nil
 	case <-ctx.Done():

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 
@@ -160,7 +161,7 @@ func (c *command) broadcast(cmd *cobra.Command, path string, b *broadcasting) (e
 	}
 	display.Done(got, logger.Enabled(cmd.Context(), slog.LevelInfo))
 	if b.json {
-		err = progress.WriteBroadcast(cmd.OutOrStdout(), got)
+		err = c.printBroadcast(cmd.OutOrStdout(), got, b.signing.Key())
 	} else {
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), got.Version.Name)
 	}
@@ -168,4 +169,16 @@ func (c *command) broadcast(cmd *cobra.Command, path string, b *broadcasting) (e
 		return fmt.Errorf("%s is published as %s, and the name was not printed: %w", path, got.Version.Name, err)
 	}
 	return nil
+}
+
+// printBroadcast prints the broadcast as JSON, if it is signed with the release.
+func (c *command) printBroadcast(out io.Writer, got shardcast.Result, signed bool) error {
+	if !signed {
+		return progress.WriteBroadcast(out, got, nil)
+	}
+	release, err := shardcast.HeldRelease(c.opts.DataDir)
+	if err != nil {
+		return err
+	}
+	return progress.WriteBroadcast(out, got, &release)
 }

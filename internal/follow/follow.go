@@ -91,6 +91,11 @@ type Options struct {
 
 	// Progress is called as in [fetch.Task].
 	Progress func(fetch.Progress)
+
+	// PassedOver is called for each version that is left out without a fetch, before the newer one
+	// is yielded: the error matches [ErrNewer], or [fetch.ErrNoVersion] if it was retired
+	// meanwhile. Nil is allowed.
+	PassedOver func(distfile.Entry, error)
 }
 
 // Check returns an error if an option that the user chooses is invalid.
@@ -163,6 +168,7 @@ func Run(ctx context.Context, o Options, yield func(Delivery, error) bool) error
 	r := &run{
 		opts: o, dir: dir, template: template(o.Template), yield: yield,
 		choice: newChoice(o.From, o.All, o.Pool.Elsewhere), news: make(chan struct{}, 1),
+		passed: passed{tell: o.PassedOver},
 	}
 	var group sync.WaitGroup
 	defer group.Wait()

@@ -29,7 +29,8 @@ type run struct {
 
 	started bool             // the first choice was made
 	offers  []distfile.Entry // at the last choice
-	full    bool             // the disk, at the last attempt
+	passed  passed
+	full    bool // the disk, at the last attempt
 
 	doubted   time.Time      // when it was last said that the publisher's word does not count
 	refused   distfile.Entry // the newest version when a restart was refused last, or zero
@@ -128,6 +129,7 @@ func (r *run) next(ctx context.Context) (e distfile.Entry, wait time.Duration, e
 	if !r.started && len(count.Entries) > 0 {
 		r.started = true
 		r.choice.start(count.Entries)
+		r.passed.start(r.dir.record.Last, r.opts.From, count.Entries)
 	}
 	// A server that has not answered yet may have the versions that are missing.
 	if r.opts.Pool.Complete() {
@@ -142,6 +144,7 @@ func (r *run) next(ctx context.Context) (e distfile.Entry, wait time.Duration, e
 		return distfile.Entry{}, forever, nil
 	}
 	r.offers = count.Entries
+	r.passed.see(count.Entries)
 	e, wait = r.choice.next(&r.dir.record, count.Entries, time.Now())
 	if r.vanished {
 		wait = min(wait, askAgain)
@@ -181,6 +184,7 @@ func (r *run) lookBack(ctx context.Context, count fetch.Count) error {
 	if over && r.opts.AcceptRestart {
 		r.opts.Logger.Warn("origin has started over", "last", last.String(), "newest", newest.Version.String())
 		r.choice.startOver()
+		r.passed.startOver()
 		return r.patiently(ctx, func() error { return r.dir.startOver(offers) })
 	}
 	behind := !slices.ContainsFunc(r.opts.Pool.Offers(), func(e distfile.Entry) bool { return e.Version >= last })
@@ -207,6 +211,7 @@ func (r *run) enter(ctx context.Context, count fetch.Count) error {
 	r.opts.Logger.Warn("publisher has started over", "last", r.dir.record.Last.String(),
 		"newest", listed[len(listed)-1].Version.String(), "epoch", count.Epoch)
 	r.choice.startOver()
+	r.passed.startOver()
 	return r.patiently(ctx, func() error { return r.dir.startOver(listed) })
 }
 
@@ -266,7 +271,9 @@ func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, erro
 			downloading = false
 		case <-r.news:
 			r.choice.answered()
-			if r.opts.SkipStale && r.choice.isStale(e, r.count(&before).Entries) {
+			offers := r.count(&before).Entries
+			r.passed.see(offers)
+			if r.opts.SkipStale && r.choice.isStale(e, offers) {
 				cancel(errStale)
 			}
 		case <-look.C:
@@ -307,6 +314,7 @@ func (r *run) place(
 func (r *run) fetched(ctx context.Context, e distfile.Entry, went fetch.Progress) error {
 	r.full = false
 	r.choice.fetched(e)
+	r.passed.delivered(e, r.offers)
 	if err := r.patiently(ctx, r.dir.save); err != nil {
 		return err
 	}
@@ -374,6 +382,7 @@ func (r *run) failed(e distfile.Entry, err error) error {
 	case passedOver:
 		r.dir.abandon()
 		r.dir.tidy()
+		r.passed.failed(e)
 		if !r.yield(Delivery{Entry: e}, err) {
 			return errEnough
 		}

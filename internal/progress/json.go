@@ -3,6 +3,7 @@ package progress
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"math"
 	"strconv"
@@ -16,6 +17,8 @@ import (
 // versionObject is a version, and with a path and progress a download of it. Fields that
 // manifest.json has, too, have the same names. Unknown ones are left out.
 type versionObject struct {
+	Event string `json:"event,omitempty"` // delivered, by follow
+
 	Version    string    `json:"version"`
 	Name       string    `json:"name,omitempty"`
 	Date       time.Time `json:"date,omitzero"`
@@ -125,19 +128,67 @@ type releaseObject struct {
 	Expires string    `json:"expires"`
 }
 
-// WriteResult writes r to w as JSON, on one line.
-func WriteResult(w io.Writer, r shardcast.Result) error {
+// WriteResult writes the download r to w as JSON, on one line.
+func WriteResult(w io.Writer, r shardcast.Result) error { return writeLine(w, resultOf(r)) }
+
+// WriteDelivered writes the version r that a follower has delivered to w as JSON, on one line.
+func WriteDelivered(w io.Writer, r shardcast.Result) error {
+	object := resultOf(r)
+	object.Event = "delivered"
+	return writeLine(w, object)
+}
+
+// passedObject is a version that a follower has left out.
+type passedObject struct {
+	Event   string `json:"event"` // passed-over
+	Version string `json:"version"`
+	Digest  string `json:"digest"`
+	Why     string `json:"why"`
+	Error   string `json:"error"`
+}
+
+// WritePassedOver writes the version v that a follower has left out because of err to w as JSON, on
+// one line.
+func WritePassedOver(w io.Writer, v shardcast.Version, err error) error {
+	return writeLine(w, passedObject{"passed-over", v.Name, v.Digest, whyOf(err), err.Error()})
+}
+
+// whyOf is one word for the reason why a version was left out.
+func whyOf(err error) string {
+	for _, known := range []struct {
+		err  error
+		word string
+	}{
+		{shardcast.ErrNewer, "newer"},
+		{shardcast.ErrNoVersion, "retired"},
+		{shardcast.ErrIntegrity, "integrity"},
+		{shardcast.ErrLabel, "label"},
+		{shardcast.ErrTooLarge, "too-large"},
+		{shardcast.ErrNotTrusted, "not-trusted"},
+	} {
+		if errors.Is(err, known.err) {
+			return known.word
+		}
+	}
+	return "failed"
+}
+
+func resultOf(r shardcast.Result) versionObject {
 	object, progress := versionOf(r.Version), progressOf("done", r.Progress)
 	object.Path, object.Progress = &r.Path, &progress
 	if r.Verified != shardcast.VerifiedWhole {
 		object.Verified = r.Verified
 	}
-	return writeLine(w, object)
+	return object
 }
 
-// WriteBroadcast writes the broadcast r of a version to w as JSON, on one line.
-func WriteBroadcast(w io.Writer, r shardcast.Result) error {
+// WriteBroadcast writes the broadcast r of a version to w as JSON, on one line, with the release
+// that lists it, unless that is nil.
+func WriteBroadcast(w io.Writer, r shardcast.Result, release *shardcast.Release) error {
 	object, seconds := versionOf(r.Version), milliseconds(r.Progress.Elapsed)
+	if release != nil {
+		object.Signed, object.Release = true, releaseOf(*release)
+	}
 	object.Again, object.Seconds = r.Again, &seconds
 	for i, d := range r.Version.Deltas {
 		took := milliseconds(d.Elapsed)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strings"
@@ -135,8 +137,8 @@ func TestWriteBroadcastAddsLabelsAndSeconds(t *testing.T) {
 	p := shardcast.Progress{Elapsed: 1234567 * time.Microsecond}
 	r := shardcast.Result{Version: v7(), Path: "w.bin", Progress: p}
 	r.Version.Labels = map[string]string{"step": "1200"}
-	require.NoError(t, WriteBroadcast(&out, r))
-	require.NoError(t, WriteBroadcast(&out, shardcast.Result{Version: v7()}))
+	require.NoError(t, WriteBroadcast(&out, r, nil))
+	require.NoError(t, WriteBroadcast(&out, shardcast.Result{Version: v7()}, nil))
 	assert.Equal(t, []string{
 		`{` + v7JSON + `,"labels":{"step":"1200"},"seconds":1.235}` + "\n", `{` + v7JSON + `,"seconds":0}` + "\n",
 	}, written(&out))
@@ -240,4 +242,17 @@ func FuzzJSON(f *testing.F) {
 			require.Equal(t, string([]rune(text)), read.Name)
 		}
 	})
+}
+
+func TestWritePassedOverHasOneWordForTheReason(t *testing.T) {
+	for word, err := range map[string]error{
+		"newer": shardcast.ErrNewer, "retired": shardcast.ErrNoVersion, "integrity": shardcast.ErrIntegrity,
+		"label": shardcast.ErrLabel, "too-large": shardcast.ErrTooLarge, "not-trusted": shardcast.ErrNotTrusted,
+		"failed": io.ErrUnexpectedEOF,
+	} {
+		var out strings.Builder
+		require.NoError(t, WritePassedOver(&out, v7(), fmt.Errorf("fetch v7: %w", err)))
+		assert.JSONEq(t, fmt.Sprintf(`{"event":"passed-over","version":"v7","digest":%q,"why":%q,"error":%q}`,
+			v7().Digest, word, "fetch v7: "+err.Error()), out.String())
+	}
 }
