@@ -34,7 +34,8 @@ func stdinFlag(flags *pflag.FlagSet) *bool {
 }
 
 // TakesStdin returns an error, as of [Usage], if cmd has --exit-with-stdin: another reader of
-// stdin, which what names, would get only some of the bytes.
+// stdin, which what names, would get only some of the bytes. The Args of cmd call it, before
+// anything is read.
 func TakesStdin(cmd *cobra.Command, what string) error {
 	if Given(cmd.Flags(), exitWithStdin) {
 		return Usage(fmt.Errorf("--%s has no place with %s, which reads stdin to its end itself", exitWithStdin, what))
