@@ -205,6 +205,9 @@ func (r *rebuilder) Delta(
 	return sink, nil, err
 }
 
+// Relay returns none: a client passes nothing on that it has no use for.
+func (r *rebuilder) Relay() (line shard.Delta, ok bool) { return line, false }
+
 // Between opens such a file for a delta that comes before.
 func (r *rebuilder) Between(ctx context.Context, number int, m shard.Manifest) (fetch.Sink, error) {
 	limited, cancel := context.WithTimeout(ctx, lockWait)

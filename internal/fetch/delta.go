@@ -44,6 +44,9 @@ type Rebuilder interface {
 	// several that lead from a base to the version, one after the other. No reader reads them meanwhile.
 	Between(ctx context.Context, number int, m shard.Manifest) (Sink, error)
 
+	// Relay returns a delta that is to be fetched for readers when none is applied, if there is one.
+	Relay() (line shard.Delta, ok bool)
+
 	// EndDelta says that no more of a delta comes, nor is written: none was taken, or it ended with err.
 	EndDelta(err error)
 }
@@ -59,9 +62,9 @@ const (
 // errSilent ends a delta that does not come.
 var errSilent = errors.New("nothing of it has come for a while")
 
-// rebuilding is the deltas that are fetched and applied.
+// rebuilding is the deltas that are fetched and applied, or the one that is fetched for readers alone.
 type rebuilding struct {
-	*rebuild.Rebuild
+	*rebuild.Rebuild // nil of one for readers
 
 	to     Rebuilder
 	logger *slog.Logger
@@ -72,7 +75,7 @@ type rebuilding struct {
 }
 
 // rebuild begins to fill the place to by deltas that lead to the version that m describes, if there are any that are
-// worth it, from a base that is here. The caller ends what it returns.
+// worth it, from a base that is here, or to fetch one for readers. The caller ends what it returns.
 func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, to Rebuilder) *rebuilding {
 	logger := f.pool.opts.Logger.With("version", m.Entry.Version.String())
 	ctx, cancel := context.WithCancel(ctx)
@@ -80,6 +83,11 @@ func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, to Rebuilder)
 	if chosen.base == nil {
 		if err != nil && ctx.Err() == nil {
 			logger.Warn("delta not used", "err", err)
+		}
+		if line, ok := to.Relay(); ok && err == nil {
+			r := &rebuilding{to: to, logger: logger, route: route{}.before(m, line), cancel: cancel}
+			r.group.Go(func() { f.relay(ctx, r) })
+			return r
 		}
 		to.EndDelta(err)
 		cancel()
@@ -110,6 +118,9 @@ func (r *rebuilding) end(whole bool) {
 	}
 	r.group.Wait()
 	r.cancel()
+	if r.Rebuild == nil {
+		return
+	}
 	switch shards, err := r.Disagreed(); {
 	case r.err != nil || shards == 0: // it is said
 	case err != nil:
@@ -126,7 +137,7 @@ func (r *rebuilding) warn(err error) {
 
 // giver returns r for a transfer.
 func (r *rebuilding) giver() transfer.Giver {
-	if r == nil {
+	if r == nil || r.Rebuild == nil {
 		return nil
 	}
 	return r.Rebuild
@@ -191,6 +202,34 @@ func (f *fetching) apply(ctx context.Context, r *rebuilding) error {
 	}
 	group.Wait()
 	return cmp.Or(err, failed)
+}
+
+// relay fetches the delta of r for readers, who miss little if it does not come.
+func (f *fetching) relay(ctx context.Context, r *rebuilding) {
+	err := f.fetchRelayed(ctx, r)
+	if err != nil && ctx.Err() == nil {
+		r.logger.Info("delta not relayed", "base", r.route.from().String(), "err", err)
+	}
+	r.to.EndDelta(err)
+}
+
+func (f *fetching) fetchRelayed(ctx context.Context, r *rebuilding) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var group sync.WaitGroup
+	defer group.Wait()
+	coming, ended := context.WithCancel(ctx)
+	defer ended()
+	group.Go(func() { f.watchDelta(coming, stop) })
+	d, err := f.delta(ctx, r.route.steps[0], f.tally.Delta())
+	if err != nil {
+		return err
+	}
+	sink, audience, err := r.to.Delta(ctx, d.line, d.manifest, d.text, d.tier)
+	if err != nil {
+		return err
+	}
+	return f.bring(ctx, d, sink, audience)
 }
 
 // target fetches the delta of s, which is the one of that number and not the last, and returns what it makes of from.

@@ -33,14 +33,38 @@ func (f *fetcher) rebuilder(a arrival) fetch.Rebuilder {
 	return &rebuilder{dir: f.dir, to: a, manifest: a.version.Manifest}
 }
 
-// expect notes on arriving which deltas may come: those whose bases are held.
+// expect notes on arriving which deltas may come: those whose bases are held, or the one that is relayed.
 func (d directory) expect(arriving *relay.Version) {
 	for _, line := range arriving.Manifest.Deltas {
 		if _, ok := d.withDigest(line.BaseDigest); ok {
 			arriving.ExpectDelta(line.Base)
 		}
 	}
+	if line, ok := d.relayed(arriving.Manifest); ok {
+		arriving.ExpectDelta(line.Base)
+	}
 }
+
+// mostRelayed is how many times smaller than its version a delta has to be for readers to get it from a middle that
+// cannot apply it.
+const mostRelayed = 2
+
+// relayed returns the delta of the version that m describes which is fetched for readers alone: where no base is held,
+// that from the newest one, which most of them have.
+func (d directory) relayed(m shard.Manifest) (newest shard.Delta, ok bool) {
+	for _, line := range m.Deltas {
+		if _, held := d.withDigest(line.BaseDigest); held {
+			return shard.Delta{}, false
+		}
+		if line.Base > newest.Base && line.Size <= m.Size/mostRelayed {
+			newest, ok = line, true
+		}
+	}
+	return newest, ok
+}
+
+// Relay returns a delta whose base is not here.
+func (r *rebuilder) Relay() (line shard.Delta, ok bool) { return r.dir.relayed(r.manifest) }
 
 // withDigest returns the held version of that digest.
 func (d directory) withDigest(digest shard.Digest) (held, bool) {
