@@ -29,9 +29,9 @@ type FollowOptions struct {
 	// Empty means "{version}/{name}".
 	Template string
 
-	// Keep is the number of delivered versions to keep, the newest. Zero means 2. Follow
-	// touches no other file: where another program has put one into the directory of a
-	// version, that one stays.
+	// Keep is the number of delivered versions to keep, the newest, beside those that these need by their
+	// labels, up to 63 of each. Zero means 2. Follow touches no other file: where another program has put one
+	// into the directory of a version, that one stays.
 	Keep int
 
 	// From, such as "v7", delivers the versions from it on that are listed at the beginning,
@@ -42,6 +42,19 @@ type FollowOptions struct {
 	// All delivers every version, in order. Otherwise the newest comes next, and versions
 	// published during a download and its use are left out.
 	All bool
+
+	// Lineage delivers, with All, the versions of a run, see [BroadcastOptions]: it begins with the newest
+	// that needs no other, and then come the later ones, each only when what it needs was delivered. A
+	// version whose need is not on offer is a gap: nothing more comes of the run until that, or a newer
+	// version that needs none, is on offer. Versions without a number are left out. When a full version of
+	// another run is newer than all of this one, Follow removes what it has made of older runs, and goes on
+	// with that. Needs All, and no From.
+	Lineage bool
+
+	// OnGap is called when a version is held up, and OnRun when another run has begun, before anything of
+	// older ones is removed. They are called between two versions. Nil is allowed.
+	OnGap func(Gap)
+	OnRun func(run string)
 
 	// SkipStale breaks off a download as soon as a newer version is listed.
 	SkipStale bool
@@ -70,6 +83,13 @@ type FollowOptions struct {
 	// [ErrNoVersion] if the version was retired meanwhile. Other versions that are left out are
 	// yielded with their errors. Nil is allowed.
 	PassedOver func(Version, error)
+}
+
+// A Gap is a version that [Client.Follow] holds up, as something that it needs is not on offer.
+type Gap struct {
+	Run     string
+	Version string // such as "v9"
+	Missing string // the number in the run that is missing
 }
 
 // Follow keeps the newest version in the client's OutputDir, for ever: it yields each
@@ -122,11 +142,17 @@ func (c *Client) follow(opts FollowOptions) (follow.Options, error) {
 	f := follow.Options{
 		Pool: c.pool, Client: c.client, Logger: c.logger,
 		Dir: c.outputDir, Template: opts.Template, Keep: opts.Keep, All: opts.All, SkipStale: opts.SkipStale,
+		Lineage: opts.Lineage, OnRun: opts.OnRun,
 		AcceptRestart: opts.AcceptRestart, NoRollback: opts.NoRollback,
 		Marker: opts.Marker, Link: opts.Link, Afresh: c.noResume, Seeds: c.seeds, Progress: c.progress,
 	}
 	if opts.PassedOver != nil {
 		f.PassedOver = func(e distfile.Entry, why error) { opts.PassedOver(unknown(e), why) }
+	}
+	if opts.OnGap != nil {
+		f.OnGap = func(g follow.Gap) {
+			opts.OnGap(Gap{Run: g.Run, Version: g.Version.String(), Missing: g.Missing})
+		}
 	}
 	if opts.From != "" {
 		var err error

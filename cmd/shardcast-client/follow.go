@@ -70,6 +70,11 @@ given.`,
 	flags.StringVar(&opts.From, "from", "", "`VERSION` to begin with, such as v7 (default the newest)")
 	cli.Note(flags, "from", "The listed versions from it on come first, in order.")
 	flags.BoolVar(&opts.All, "all", false, "fetch every version, in order")
+	flags.BoolVar(&opts.Lineage, "lineage", false,
+		"with --all: fetch the versions of a run, each when what it needs is there")
+	cli.Note(flags, "lineage", "It begins with the newest version that needs no other, stops at a gap, and goes "+
+		"on with another run when that begins.")
+	cli.Env(flags, "lineage", "SHARDCAST_FOLLOW_LINEAGE") // that of the origin is a format
 	flags.BoolVar(&opts.SkipStale, "skip-stale", false, "break off a download when a newer version is listed")
 	flags.BoolVar(&opts.NoRollback, "no-rollback", false, "keep a version that was withdrawn, and do not go back")
 	cli.RestartFlag(flags, &opts.AcceptRestart)
@@ -116,7 +121,10 @@ given.`,
 func (f *following) run(cmd *cobra.Command) (err error) {
 	cli.Endure()
 	f.stdin = cmd.InOrStdin()
-	err = cli.Requires(cmd.Flags(), "exec", "exec-timeout")
+	err = errors.Join(
+		cli.Requires(cmd.Flags(), "exec", "exec-timeout"),
+		cli.Requires(cmd.Flags(), "all", "lineage"),
+	)
 	if err != nil {
 		return err
 	}
@@ -155,6 +163,12 @@ func (f *following) keepNewest(ctx context.Context, s *session) error {
 		if err := f.tellPassedOver(ctx, s.out, v, why); err != nil {
 			fail(err)
 		}
+	}
+	opts.OnGap = func(g shardcast.Gap) {
+		f.tell(ctx, fail, func() error { return progress.WriteGap(s.out, g) })
+	}
+	opts.OnRun = func(run string) {
+		f.tell(ctx, fail, func() error { return progress.WriteRun(s.out, run) })
 	}
 	for got, err := range s.client.Follow(ctx, opts) {
 		switch {
@@ -256,6 +270,16 @@ func (f *following) tellPassedOver(ctx context.Context, out io.Writer, v shardca
 		err = fmt.Errorf("%s was passed over, and %w", v.Name, err)
 	}
 	return err
+}
+
+// tell prints an event by do with --json, or has following fail.
+func (f *following) tell(ctx context.Context, fail context.CancelCauseFunc, do func() error) {
+	if !f.download.json {
+		return
+	}
+	if err := f.patiently(ctx, do); err != nil {
+		fail(err)
+	}
 }
 
 // patiently prints by do, and waits for the reader until ctx ends.

@@ -46,6 +46,7 @@ type choice struct {
 	// elsewhere reports whether a server that answers lists a version, and none of others.
 	elsewhere func(e distfile.Entry, others ...distfile.Entry) bool
 
+	descent  *descent      // decides, if it is not nil
 	from     shard.Version // no earlier version comes before the first delivery; or 0
 	all      bool          // versions come in order
 	backlog  shard.Version // versions up to this one come in order
@@ -181,6 +182,10 @@ func (c *choice) stalled(r *record, e distfile.Entry, offers []distfile.Entry) e
 // from the oldest to the newest, of which it returns the number, and then the others from the
 // newest to the oldest.
 func (c *choice) order(r *record, offers []distfile.Entry) (order []distfile.Entry, inOrder int) {
+	if c.descent != nil {
+		order = c.descent.plan(r, offers).order
+		return order, len(order)
+	}
 	first := r.Last + 1
 	if r.Last == 0 && !r.Over {
 		first = max(first, c.from)
@@ -245,6 +250,9 @@ func (c *choice) failed(e distfile.Entry, err error, now time.Time) setback {
 		if s.doubling.Failures() >= rounds {
 			s.reason, s.until = passedOver, now.Add(onceMore)
 		}
+	}
+	if c.descent != nil && s.until.IsZero() {
+		s.until = now.Add(onceMore) // others need it
 	}
 	c.setbacks[e] = s
 	return s

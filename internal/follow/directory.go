@@ -27,6 +27,7 @@ type directory struct {
 	lock   *os.File // of lockName
 	record record
 	keep   int    // versions
+	chains bool   // versions that others need keep their places
 	marker string // of each version, or empty
 	logger *slog.Logger
 }
@@ -44,7 +45,7 @@ func openDirectory(ctx context.Context, o Options) (*directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &directory{root: root, keep: o.Keep, marker: o.Marker, logger: o.Logger}
+	d := &directory{root: root, keep: o.Keep, chains: o.Lineage, marker: o.Marker, logger: o.Logger}
 	if err := d.claim(ctx); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
@@ -299,7 +300,7 @@ func (d *directory) checkPlace(ctx context.Context, f *file) error {
 	if i >= 0 && !held[i].Found {
 		old := held[i]
 		f.Marker = old.Marker
-		if old.Version != f.Version && i > len(held)-d.keep {
+		if old.Version != f.Version && d.staysBeside(i, *f) {
 			return fmt.Errorf("%w: %s is there already and is kept, at %s; put {version} or {n} in the template, "+
 				"or keep 1 version", errClash, old.Version, d.full(f.Path))
 		}
@@ -321,6 +322,16 @@ func (d *directory) checkPlace(ctx context.Context, f *file) error {
 		return errHere
 	}
 	return fmt.Errorf("%w: %s", errForeign, d.full(f.Path))
+}
+
+// staysBeside reports whether the held file i is to be kept beside f, which is about to come.
+func (d *directory) staysBeside(i int, f file) bool {
+	held := d.record.Held
+	if d.record.isWithdrawn(held[i].entry()) {
+		return false
+	}
+	with := append(slices.Clone(held), f)
+	return i > len(held)-d.keep || d.chains && needed(with, func(n int) bool { return n > len(held)-d.keep })[i]
 }
 
 // checkReplaced returns nil if the file old, which is held, may be replaced by f: it has not
@@ -414,10 +425,22 @@ func (d *directory) withParent(name string, do func(dir *os.Root, base string) e
 	return do(dir, path.Base(name))
 }
 
-// trim removes all but the last versions that are kept. It returns the cause of ctx.
+// trim removes all but the last versions that are kept, and those that these need by their labels. It
+// returns the cause of ctx.
 func (d *directory) trim(ctx context.Context) error {
-	for len(d.record.Held) > d.keep {
-		switch f := d.record.Held[0]; {
+	held := d.record.Held
+	last := func(i int) bool { return i >= len(held)-d.keep }
+	needed := needed(held, last)
+	return d.drop(ctx, func(i int) bool { return !last(i) && !needed[i] })
+}
+
+// drop removes the versions that are held and that which says, by their index. It returns the cause of ctx.
+func (d *directory) drop(ctx context.Context, which func(i int) bool) error {
+	var left []file
+	for i, f := range d.record.Held {
+		switch {
+		case !which(i):
+			left = append(left, f)
 		case f.Found:
 			d.unmark(f)
 		case f.isTree():
@@ -427,8 +450,8 @@ func (d *directory) trim(ctx context.Context) error {
 				return err
 			}
 		}
-		d.record.Held = slices.Delete(d.record.Held, 0, 1)
 	}
+	d.record.Held = left
 	if len(d.record.Leaving) > 0 {
 		if err := d.save(); err != nil {
 			return err

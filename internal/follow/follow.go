@@ -64,6 +64,19 @@ type Options struct {
 	// All makes each version come, in order, not only the newest.
 	All bool
 
+	// Lineage delivers, with All, the versions of a run by their labels, see package lineage: it begins
+	// with the newest that needs no other, and then in order, each only when what it needs was delivered.
+	// Versions without a place in a run are left out. When a full version of another run is newer than
+	// all of this one, that one has ended: Run removes what it has made of older runs, and follows it.
+	Lineage bool
+
+	// OnGap is called when a version is held up, and again when another one is, or after a restart. Nil
+	// is allowed, also below.
+	OnGap func(Gap)
+
+	// OnRun is called when another run has begun, before anything of older ones is removed.
+	OnRun func(run string)
+
 	// SkipStale ends a download when a newer version is on offer.
 	SkipStale bool
 
@@ -115,6 +128,10 @@ func (o Options) Check() error {
 	switch {
 	case o.Keep < 0:
 		return fmt.Errorf("Keep: %d versions", o.Keep)
+	case o.Lineage && !o.All:
+		return errors.New("Lineage: it delivers every version of a run, and wants All")
+	case o.Lineage && o.From != 0:
+		return errors.New("Lineage: it begins with the newest version that needs no other, which excludes From")
 	case o.All && o.SkipStale:
 		return errors.New("SkipStale: it leaves out versions, and All delivers every one")
 	case o.Marker != "" && !t.ownDir():
@@ -165,10 +182,15 @@ func Run(ctx context.Context, o Options, yield func(Delivery, error) bool) error
 	if err != nil {
 		return fmt.Errorf("follow into %s: %w", o.Dir, err)
 	}
+	choice := newChoice(o.From, o.All, o.Pool.Elsewhere)
+	if o.Lineage {
+		choice.descent = &descent{labels: make(map[distfile.Entry]map[string]string)}
+	}
 	r := &run{
 		opts: o, dir: dir, template: template(o.Template), yield: yield,
-		choice: newChoice(o.From, o.All, o.Pool.Elsewhere), news: make(chan struct{}, 1),
-		passed: passed{tell: o.PassedOver},
+		choice: choice, news: make(chan struct{}, 1),
+		descending: descending{failures: make(map[distfile.Entry]failure)},
+		passed:     passed{tell: o.PassedOver},
 	}
 	var group sync.WaitGroup
 	defer group.Wait()

@@ -46,6 +46,9 @@ type record struct {
 	// begin again in a higher one.
 	Epoch uint64 `json:"epoch,omitempty"`
 
+	// Run is the run that is followed by lineage, or nil before the first one.
+	Run *string `json:"run,omitempty"`
+
 	// Over is set once an origin has started over, so that numbers begin with 1 again.
 	Over bool `json:"over,omitempty"`
 
@@ -111,6 +114,11 @@ type file struct {
 // is reports whether f is the file that e offers.
 func (f file) is(e distfile.Entry) bool {
 	return f.Version == e.Version && (f.Manifest.Digest == e.Digest || f.Offered == e.Digest)
+}
+
+// entry is how f was on offer.
+func (f file) entry() distfile.Entry {
+	return distfile.Entry{Version: f.Version, Digest: f.Manifest.Digest}
 }
 
 // readRecord reads the record in the output directory root, or an empty one if there is none.
@@ -220,7 +228,7 @@ func (r *record) delivered(f file, offers []distfile.Entry) {
 		}
 	}
 	r.Delivered = slices.Delete(r.Delivered, 0, max(0, len(r.Delivered)-maxKnown))
-	r.Last = f.Version
+	r.Last = max(r.Last, f.Version) // one that others need may come late
 	r.learn(append(slices.Clone(offers),
 		distfile.Entry{Version: f.Version, Digest: f.Manifest.Digest},
 		distfile.Entry{Version: f.Version, Digest: f.Offered}))
@@ -240,7 +248,7 @@ func (r *record) learn(offers []distfile.Entry) {
 
 // startOver notes that numbers have begun again, with what is on offer.
 func (r *record) startOver(offers []distfile.Entry) {
-	r.Last, r.Over, r.Known, r.Delivered = 0, true, nil, nil
+	r.Last, r.Over, r.Known, r.Delivered, r.Run = 0, true, nil, nil, nil
 	for _, o := range offers {
 		if r.holds(o) {
 			r.Last = o.Version

@@ -32,11 +32,13 @@ type run struct {
 	passed  passed
 	full    bool // the disk, at the last attempt
 
-	doubted   time.Time      // when it was last said that the publisher's word does not count
-	refused   distfile.Entry // the newest version when a restart was refused last, or zero
-	refusedAt time.Time
-	vanished  bool          // no server lists the last version, and not enough say why
-	stayed    shard.Version // the last version, which was withdrawn and stays
+	doubted    time.Time      // when it was last said that the publisher's word does not count
+	refused    distfile.Entry // the newest version when a restart was refused last, or zero
+	refusedAt  time.Time
+	descending descending
+
+	vanished bool          // no server lists the last version, and not enough say why
+	stayed   shard.Version // the last version, which was withdrawn and stays
 }
 
 // errEnough ends a run whose yield returned false.
@@ -145,9 +147,15 @@ func (r *run) next(ctx context.Context) (e distfile.Entry, wait time.Duration, e
 	}
 	r.offers = count.Entries
 	r.passed.see(count.Entries)
+	if wait, err := r.descend(ctx); err != nil || wait > 0 {
+		return distfile.Entry{}, wait, err
+	}
 	e, wait = r.choice.next(&r.dir.record, count.Entries, time.Now())
 	if r.vanished {
 		wait = min(wait, askAgain)
+	}
+	if len(r.descending.failures) > 0 {
+		wait = min(wait, onceMore)
 	}
 	return e, wait, nil
 }
@@ -299,6 +307,9 @@ func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, erro
 func (r *run) place(
 	ctx context.Context, e distfile.Entry, m shard.Manifest, t *tree.Tree,
 ) (*os.Root, string, error) {
+	if err := r.sameLabels(e, m); err != nil {
+		return nil, "", err
+	}
 	name, err := r.template.file(subject{e.Version, m}, r.opts.Marker, r.opts.Link)
 	if err != nil {
 		return nil, "", err

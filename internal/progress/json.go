@@ -182,6 +182,24 @@ func resultOf(r shardcast.Result) versionObject {
 	return object
 }
 
+// eventObject is what happens to a run that is followed.
+type eventObject struct {
+	Event   string `json:"event"` // gap or new-run
+	Run     string `json:"run"`
+	Version string `json:"version,omitempty"`
+	Missing string `json:"missing,omitempty"`
+}
+
+// WriteGap writes g to w as JSON, on one line.
+func WriteGap(w io.Writer, g shardcast.Gap) error {
+	return writeLine(w, eventObject{Event: "gap", Run: g.Run, Version: g.Version, Missing: g.Missing})
+}
+
+// WriteRun writes to w as JSON, on one line, that a run has begun.
+func WriteRun(w io.Writer, run string) error {
+	return writeLine(w, eventObject{Event: "new-run", Run: run})
+}
+
 // WriteBroadcast writes the broadcast r of a version to w as JSON, on one line, with the release
 // that lists it, unless that is nil.
 func WriteBroadcast(w io.Writer, r shardcast.Result, release *shardcast.Release) error {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/lineage"
 	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/signing"
@@ -37,7 +38,7 @@ const (
 	DefaultMaxVersions = 15
 
 	// DefaultMaxChain is the length of the longest chain of a directory without settings.
-	DefaultMaxChain = 64
+	DefaultMaxChain = lineage.DefaultMaxChain
 )
 
 // Settings belong to a data directory: every process that uses the directory follows them.

@@ -1,0 +1,246 @@
+package follow
+
+import (
+	"slices"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/lineage"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// A Gap is a version that a follow by lineage does not deliver, since one that it needs is not on offer.
+type Gap struct {
+	Run     string
+	Version shard.Version // the first that is held up
+	Missing string        // the number in the run that it, or one that it needs, needs
+}
+
+// descent decides which version of a run comes next, from the labels of the versions on offer. Like a
+// [choice] it asks no server, reads no clock, and touches no file.
+type descent struct {
+	labels map[distfile.Entry]map[string]string // that are known
+}
+
+// plan is what a descent decides.
+type plan struct {
+	// unknown is a version whose labels have to be known first. Then the plan has nothing else.
+	unknown distfile.Entry
+
+	run   string         // that is followed
+	start distfile.Entry // where it begins, if the record has not begun it; zero if it cannot
+	begun bool           // the record has
+
+	order   []distfile.Entry // the next version first, and then full ones that may come instead
+	gap     Gap              // zero if there is none
+	without distfile.Entry   // one without a place in a run, or zero
+}
+
+// plan returns what comes next after the versions of the record, with offers that are ascending.
+func (d *descent) plan(r *record, offers []distfile.Entry) plan {
+	s := search{descent: d, record: r, offers: offers}
+	s.chooseRun()
+	if s.unknown == (distfile.Entry{}) && s.found {
+		s.chooseNext()
+	}
+	if s.unknown != (distfile.Entry{}) {
+		return plan{unknown: s.unknown}
+	}
+	return s.plan
+}
+
+// search makes a plan. It stops at the first version whose labels are not known.
+type search struct {
+	*descent
+	plan
+
+	record *record
+	offers []distfile.Entry
+	found  bool // a run
+}
+
+// labelsOf returns the labels of a version on offer, and false if they are not known, which it notes.
+func (s *search) labelsOf(e distfile.Entry) (map[string]string, bool) {
+	for _, f := range s.record.Held {
+		if f.is(e) {
+			return f.Manifest.Labels, true
+		}
+	}
+	labels, ok := s.labels[e]
+	if !ok {
+		s.unknown = e
+	}
+	return labels, ok
+}
+
+// chooseRun finds out which run is followed: that of the record, until a full version of another one is
+// newer than all of it. Of a new run the newest full version is the first.
+func (s *search) chooseRun() {
+	for _, e := range slices.Backward(s.offers) {
+		if s.record.Run != nil && e.Version <= s.record.Last {
+			break
+		}
+		labels, ok := s.labelsOf(e)
+		if !ok {
+			return
+		}
+		place, ok := lineage.PlaceOf(labels)
+		if !ok {
+			s.without = e
+			continue
+		}
+		if s.record.Run != nil && place.Run == *s.record.Run {
+			break
+		}
+		if !s.found && s.record.Run == nil {
+			s.run, s.found = place.Run, true // unless an older one can begin
+		}
+		if _, needs := lineage.NeedOf(labels); !needs {
+			s.run, s.start, s.found = place.Run, e, true
+			return
+		}
+	}
+	if s.record.Run != nil {
+		s.run, s.found, s.begun = *s.record.Run, true, true
+	}
+}
+
+// chooseNext finds the first version of the run that has all that it needs. Behind a gap that is the
+// newest full one.
+func (s *search) chooseNext() {
+	var full []distfile.Entry // newer ones
+	var next distfile.Entry
+	for _, e := range s.candidates() {
+		labels, known := s.labelsOf(e)
+		switch {
+		case known:
+		case next.Version != 0 && s.gap.Missing == "": // it holds up nothing
+			s.unknown = distfile.Entry{}
+			continue
+		default:
+			return
+		}
+		place, ok := lineage.PlaceOf(labels)
+		if !ok || place.Run != s.run || s.has(e, place) {
+			continue
+		}
+		if next.Version != 0 {
+			if _, needs := lineage.NeedOf(labels); !needs {
+				full = append(full, e)
+			}
+			continue
+		}
+		first, missing := s.first(e, labels, lineage.DefaultMaxChain)
+		switch {
+		case s.unknown.Version != 0:
+			return
+		case missing == "":
+			next = first
+		case s.gap.Missing == "":
+			s.gap = Gap{Run: s.run, Version: e.Version, Missing: missing}
+		}
+	}
+	if next.Version == 0 {
+		return
+	}
+	slices.Reverse(full)
+	if s.order = append([]distfile.Entry{next}, full...); s.gap.Missing != "" {
+		s.order = append(full, next)
+	}
+}
+
+// candidates are the versions that may come next.
+func (s *search) candidates() []distfile.Entry {
+	first := s.start.Version
+	if s.begun {
+		first = s.record.Last + 1
+	}
+	i, _ := slices.BinarySearchFunc(s.offers, first, func(e distfile.Entry, v shard.Version) int {
+		return int(e.Version) - int(v)
+	})
+	return s.offers[i:]
+}
+
+// has reports whether e was delivered, maybe under another version, or withdrawn.
+func (s *search) has(e distfile.Entry, place lineage.Place) bool {
+	return s.record.isWithdrawn(e) || slices.ContainsFunc(s.record.Held, func(f file) bool {
+		at, ok := lineage.PlaceOf(f.Manifest.Labels)
+		again := ok && at == place && (f.Manifest.Digest == e.Digest || f.Offered == e.Digest)
+		return f.Delivered && (f.is(e) || again)
+	})
+}
+
+// first returns the version that has to come first for e with labels: e itself if what it needs was
+// delivered. Otherwise it returns the number that is missing.
+func (s *search) first(e distfile.Entry, labels map[string]string, depth int) (first distfile.Entry, missing string) {
+	need, needs := lineage.NeedOf(labels)
+	if !needs {
+		return e, ""
+	}
+	held := shard.Version(0) // the newest one that is here
+	for _, f := range s.record.Held {
+		at, ok := lineage.PlaceOf(f.Manifest.Labels)
+		if ok && at == need && f.Delivered && f.Version < e.Version && !s.record.isWithdrawn(f.entry()) {
+			held = max(held, f.Version)
+		}
+	}
+	for _, o := range slices.Backward(s.offers) {
+		if o.Version >= e.Version {
+			continue
+		}
+		if o.Version <= held {
+			break
+		}
+		labels, ok := s.labelsOf(o)
+		if !ok {
+			return e, ""
+		}
+		switch at, ok := lineage.PlaceOf(labels); {
+		case !ok || at != need:
+		case slices.Contains(s.record.Delivered, known{o.Version, o.Digest}):
+			return e, ""
+		case depth == 0:
+			return e, need.Number
+		default:
+			return s.first(o, labels, depth-1)
+		}
+	}
+	if held == 0 {
+		return e, need.Number
+	}
+	return e, ""
+}
+
+// needed returns which of files, by their index, those that keep says need by their labels: of each the
+// newest older one, and so on.
+func needed(files []file, keep func(i int) bool) map[int]bool {
+	all := make(map[int]bool)
+	for i := range files {
+		if !keep(i) {
+			continue
+		}
+		at := i
+		for range lineage.DefaultMaxChain - 1 {
+			need, ok := lineage.NeedOf(files[at].Manifest.Labels)
+			if !ok {
+				break
+			}
+			if at = newestBefore(files, files[at].Version, need); at < 0 {
+				break
+			}
+			all[at] = true
+		}
+	}
+	return all
+}
+
+// newestBefore returns the index of the newest of files before v that has the place p, or -1.
+func newestBefore(files []file, v shard.Version, p lineage.Place) int {
+	newest := -1
+	for i, f := range files {
+		at, ok := lineage.PlaceOf(f.Manifest.Labels)
+		if ok && at == p && f.Version < v && (newest < 0 || f.Version > files[newest].Version) {
+			newest = i
+		}
+	}
+	return newest
+}

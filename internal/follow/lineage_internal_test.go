@@ -1,0 +1,153 @@
+package follow
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/shard"
+)
+
+// labelsOf reads "a7" or "a7<6", a run's letter, a number, and what that needs. "-" has no labels.
+func labelsOf(text string) map[string]string {
+	if text == "-" {
+		return nil
+	}
+	labels := map[string]string{"run": text[:1]}
+	number, after, needs := strings.Cut(text[1:], "<")
+	labels["number"] = number
+	if needs {
+		labels["after"] = after
+	}
+	return labels
+}
+
+// descentOf is a descent with the versions from 1 on that words describe. "?" is not known, and "." is not on
+// offer.
+func descentOf(words string) (*descent, []distfile.Entry) {
+	d := &descent{labels: make(map[distfile.Entry]map[string]string)}
+	var offers []distfile.Entry
+	for i, word := range strings.Fields(words) {
+		e := offer(shard.Version(i+1), byte(i+1))
+		if word != "." {
+			offers = append(offers, e)
+		}
+		if word != "?" && word != "." {
+			d.labels[e] = labelsOf(word)
+		}
+	}
+	return d, offers
+}
+
+// recordOf is the record of a follow of run, unless that is empty, that has delivered the versions from 1 on
+// that words describe, up to last. "." is not here.
+func recordOf(run string, last shard.Version, words string) *record {
+	r := &record{Last: last}
+	if run != "" {
+		r.Run = &run
+	}
+	for i, word := range strings.Fields(words) {
+		if word == "." {
+			continue
+		}
+		e := offer(shard.Version(i+1), byte(i+1))
+		r.Held = append(r.Held, file{
+			Version: e.Version, Manifest: shard.Manifest{Digest: e.Digest, Labels: labelsOf(word)}, Offered: e.Digest,
+			Path: e.Version.String(), Delivered: true,
+		})
+		r.Delivered = append(r.Delivered, known{e.Version, e.Digest})
+	}
+	return r
+}
+
+func TestALineageIsDeliveredInOrder(t *testing.T) {
+	for name, tc := range map[string]struct {
+		record  *record
+		offers  string
+		order   []int
+		start   int
+		missing string
+		unknown int
+	}{
+		"begins with the newest full one": {recordOf("", 0, ""), "a1 a2<1 a10 a11<10", []int{3}, 3, "", 0},
+		"then the next":                   {recordOf("a", 3, ". . a10"), "a1 - a10 a11<10 a12<11", []int{4}, 0, "", 0},
+		"also a full one":                 {recordOf("a", 1, "a1"), "a1 a2 a3 a4<3", []int{2, 3}, 0, "", 0},
+		"a full one in place of a failed": {recordOf("a", 1, "a1"), "a1 a2<1 a3 a4<3 a5", []int{2, 5, 3}, 0, "", 0},
+		"no other kind":                   {recordOf("", 0, ""), "- a1 - a2<1", []int{2}, 2, "", 0},
+		"nothing new":                     {recordOf("a", 2, "a1 a2<1"), "a1 a2<1 -", nil, 0, "", 0},
+		"a gap":                           {recordOf("a", 1, "a1"), "a1 . a3<2 a4<3", nil, 0, "2", 0},
+		"a gap behind a full one":         {recordOf("a", 1, "a1"), "a1 . a3<2 a4 a5<4 a6", []int{6, 4}, 0, "2", 0},
+		"nothing to begin with":           {recordOf("", 0, ""), "a2<1 a3<2", nil, 0, "1", 0},
+		"one that has come late first":    {recordOf("a", 4, "a1 . a3 a4"), "a1 a2<1 a3 a4 a5<2", []int{2}, 0, "", 0},
+		"which needs another":             {recordOf("a", 4, "a1 . . a4"), "a1 a2<1 a3<2 a4 a5<3", []int{2}, 0, "", 0},
+		"delivered, and gone since":       {recordOf("a", 2, "a1 a2<1"), ". . a3<2", []int{3}, 0, "", 0},
+		"the newest of its number":        {recordOf("a", 3, "a1 a2<1 a1"), "a1 a2<1 a1 a2<1 a3<2", []int{4}, 0, "", 0},
+		"of another run":                  {recordOf("a", 2, "a1 a2<1"), "a1 a2<1 b1 b2<1", []int{3}, 3, "", 0},
+		"the newest full one of it":       {recordOf("a", 2, "a1 a2<1"), ". . b1 b2<1 b3 b4<3", []int{5}, 5, "", 0},
+		"not while this one goes on":      {recordOf("a", 2, "a1 a2<1"), "a1 a2<1 b1 a3<2", []int{4}, 0, "", 0},
+		"not without a full one":          {recordOf("a", 2, "a1 a2<1"), "a1 a2<1 b2<1", nil, 0, "", 0},
+		"not known yet":                   {recordOf("a", 1, "a1"), "a1 ? a3<2", nil, 0, "", 2},
+		"not known, and of no matter":     {recordOf("a", 3, "a1 . a2<1"), "a1 ? a2<1 a3<2", []int{4}, 0, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, offers := descentOf(tc.offers)
+			p := d.plan(tc.record, offers)
+			assert.Equal(t, tc.order, versions(p.order))
+			assert.EqualValues(t, tc.start, p.start.Version)
+			assert.Equal(t, tc.missing, p.gap.Missing)
+			assert.EqualValues(t, tc.unknown, p.unknown.Version)
+		})
+	}
+}
+
+func TestAWithdrawnVersionIsNotWhatAnotherNeeds(t *testing.T) {
+	d, offers := descentOf("a1 . a3<2")
+	r := recordOf("a", 2, "a1 a2<1")
+	r.Known = r.Delivered
+	r.goBack(offers[0])
+	r.Last = 1
+	p := d.plan(r, offers)
+	assert.Empty(t, p.order)
+	assert.Equal(t, "2", p.gap.Missing)
+	d, offers = descentOf("a1 . . a2<1 a3<2")
+	assert.Equal(t, []int{4}, versions(d.plan(r, offers).order), "its number comes anew")
+}
+
+func TestAChainThatHasNoEndIsAGap(t *testing.T) {
+	d, offers := descentOf(strings.Repeat("a1<1 ", 200))
+	require.Len(t, offers, 200)
+	p := d.plan(recordOf("a", 199, ""), offers)
+	assert.Equal(t, "1", p.gap.Missing)
+	assert.Empty(t, p.order)
+}
+
+func TestVersionsThatKeptOnesNeedAreKept(t *testing.T) {
+	for name, tc := range map[string]struct {
+		held string
+		keep []int
+		want []int
+	}{
+		"a chain":              {"a1 a2<1 a3<2 a4 a5<4", []int{4}, []int{3}},
+		"all of it":            {"a1 a2<1 a3<2", []int{2}, []int{0, 1}},
+		"the newest older one": {"a1 a1 a2<1 a1", []int{2}, []int{1}},
+		"of its own run":       {"b1 a1 b2<1", []int{2}, []int{0}},
+		"none":                 {"- - -", []int{2}, nil},
+		"a gap":                {"a1 a3<2", []int{1}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := needed(recordOf("a", 9, tc.held).Held, func(i int) bool { return i == tc.keep[0] })
+			var got []int
+			for i := range 10 {
+				if all[i] {
+					got = append(got, i)
+				}
+			}
+			assert.Equal(t, tc.want, got)
+		})
+	}
+	long := needed(recordOf("a", 99, "a1"+strings.Repeat(" a1<1", 99)).Held, func(i int) bool { return i == 99 })
+	assert.Len(t, long, 63)
+}
