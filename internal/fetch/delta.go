@@ -51,13 +51,8 @@ type Rebuilder interface {
 	EndDelta(err error)
 }
 
-const (
-	// worth is how many times smaller a delta has to be than the bytes that are missing.
-	worth = 2
-
-	// deltaPatience is how long no byte of a delta may come before it is given up.
-	deltaPatience = 15 * time.Second
-)
+// deltaPatience is how long no byte of a delta may come before it is given up.
+const deltaPatience = 15 * time.Second
 
 // errSilent ends a delta that does not come.
 var errSilent = errors.New("nothing of it has come for a while")
@@ -158,7 +153,7 @@ func (f *fetching) choose(ctx context.Context, m offers.Manifest, to Rebuilder) 
 	for _, r := range there {
 		missing -= r.To - r.From
 	}
-	w := way{most: missing / worth, base: to.Base, manifest: f.between}
+	w := way{pays: f.pool.inFull.trade(missing).pays, base: to.Base, manifest: f.between}
 	chosen, err = w.find(ctx, m)
 	return chosen, there, err
 }

@@ -143,6 +143,7 @@ func (p *Pool) Fetch(ctx context.Context, t Task) (shard.Manifest, Progress, err
 	if err != nil {
 		return shard.Manifest{}, end, fmt.Errorf("fetch %s: %w", t.Entry.Version, offers.Named(err))
 	}
+	p.inFull.note(end)
 	return m, end, nil
 }
 

@@ -211,6 +211,7 @@ type Pool struct {
 	roster *roster.Roster
 	offers *offers.Offers
 	swarm  *peering.Swarm
+	inFull measure
 }
 
 // system is what a pool has of the machine; tests have others.

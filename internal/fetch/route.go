@@ -46,7 +46,7 @@ func (r route) before(to offers.Manifest, line shard.Delta) route {
 
 // A way looks for the route to a version.
 type way struct {
-	most     int64 // bytes of all deltas together
+	pays     func(size int64, deltas int) bool // see [trade.pays]
 	base     func(ctx context.Context, digest shard.Digest) (Base, error)
 	manifest func(ctx context.Context, e distfile.Entry) (offers.Manifest, bool)
 }
@@ -96,8 +96,8 @@ func (w way) find(ctx context.Context, m offers.Manifest) (route, error) {
 // add adds the routes that begin with a delta to what m describes, and go on by r, to open, the smallest first.
 func (w way) add(open []route, r route, m offers.Manifest) []route {
 	for _, line := range m.Stated.Deltas {
-		if line.Size <= w.most-r.size {
-			open = append(open, r.before(m, line))
+		if longer := r.before(m, line); w.pays(longer.size, len(longer.steps)) {
+			open = append(open, longer)
 		}
 	}
 	slices.SortStableFunc(open, func(a, b route) int { return cmp.Compare(a.size, b.size) })

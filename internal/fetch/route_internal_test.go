@@ -37,7 +37,7 @@ type held struct {
 func (w world) way(have shard.Version, most int64) (_ way, asked *int) {
 	asked = new(int)
 	return way{
-		most: most,
+		pays: func(size int64, _ int) bool { return size <= most },
 		base: func(_ context.Context, digest shard.Digest) (Base, error) {
 			if digest != digestOf(have) {
 				return nil, nil //nolint:nilnil // as a Rebuilder does
