@@ -157,20 +157,7 @@ func (f *following) keepNewest(ctx context.Context, s *session) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	confirmed := f.confirmations(ctx, fail)
-	opts := f.opts
-	opts.PassedOver = func(v shardcast.Version, why error) {
-		s.logger.Debug("version left out", "version", v.Name, "err", why)
-		if err := f.tellPassedOver(ctx, s.out, v, why); err != nil {
-			fail(err)
-		}
-	}
-	opts.OnGap = func(g shardcast.Gap) {
-		f.tell(ctx, fail, func() error { return progress.WriteGap(s.out, g) })
-	}
-	opts.OnRun = func(run string) {
-		f.tell(ctx, fail, func() error { return progress.WriteRun(s.out, run) })
-	}
-	for got, err := range s.client.Follow(ctx, opts) {
+	for got, err := range s.client.Follow(ctx, f.telling(ctx, fail, s)) {
 		switch {
 		case err != nil && got.Version.Name != "":
 			s.display.Failed(err)
@@ -206,6 +193,24 @@ func (f *following) keepNewest(ctx context.Context, s *session) error {
 		}
 	}
 	return nil
+}
+
+// telling returns the options of a follow that prints events, or calls fail if it cannot.
+func (f *following) telling(ctx context.Context, fail context.CancelCauseFunc, s *session) shardcast.FollowOptions {
+	opts := f.opts
+	opts.PassedOver = func(v shardcast.Version, why error) {
+		s.logger.Debug("version left out", "version", v.Name, "err", why)
+		if err := f.tellPassedOver(ctx, s.out, v, why); err != nil {
+			fail(err)
+		}
+	}
+	opts.OnGap = func(g shardcast.Gap) {
+		f.tell(ctx, fail, func() error { return progress.WriteGap(s.out, g) })
+	}
+	opts.OnRun = func(run string) {
+		f.tell(ctx, fail, func() error { return progress.WriteRun(s.out, run) })
+	}
+	return opts
 }
 
 // confirmations returns a channel that has a value for each line on stdin, and calls end at the
