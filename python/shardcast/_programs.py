@@ -9,17 +9,19 @@ children for itself: the fork neither holds their pipes open nor stops them.
 from __future__ import annotations
 
 import atexit
+import io
 import json
 import logging
 import os
 import select
 import shutil
 import subprocess
+import sys
 import sysconfig
 import threading
 import time
 from collections import deque
-from typing import IO, Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Set
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Set
 
 from .errors import NotStarted, ShardcastError, error_of
 
@@ -43,7 +45,8 @@ def find(name: str) -> str:
     where wheels put their programs, and on the PATH. Raise ShardcastError if there is none.
     """
     given = os.environ.get("SHARDCAST_BIN")
-    places: List[Optional[str]] = [given] if given else [sysconfig.get_path("scripts"), _user_scripts(), os.environ.get("PATH")]
+    usual: List[Optional[str]] = [sysconfig.get_path("scripts"), _user_scripts(), os.environ.get("PATH")]
+    places: List[Optional[str]] = [given] if given else usual
     for place in places:
         path = shutil.which(name, path=place) if place else None
         if path:
@@ -113,9 +116,9 @@ class Child:
         return self._process.pid
 
     @property
-    def stdout(self) -> IO[bytes]:
+    def stdout(self) -> io.BufferedReader:
         """What the program prints."""
-        assert self._process.stdout is not None
+        assert isinstance(self._process.stdout, io.BufferedReader)
         return self._process.stdout
 
     def __enter__(self) -> Child:
@@ -170,19 +173,20 @@ class Child:
         """
         if not self._owned:
             return
-        self.end_input()
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
+        try:
+            if self._process.poll() is None:
+                self._process.terminate()
                 self._process.wait(patience)
-            except BaseException as err:  # also a second Ctrl-C
-                self._process.kill()
-                self._process.wait()
-                if not isinstance(err, subprocess.TimeoutExpired):
-                    raise
-        if threading.current_thread() is not self._drain:
-            self._drain.join()
-        _children.discard(self)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:  # also after a second Ctrl-C
+            self._process.kill()
+            self._process.wait()
+            self.end_input()  # not before: a program that reads a file there would take that for its end
+            self.stdout.close()
+            if threading.current_thread() is not self._drain:
+                self._drain.join()
+            _children.discard(self)
 
     def _read_log(self) -> None:
         """Take the program's log, so that it never waits for a reader."""
@@ -230,10 +234,7 @@ _children: Set[Child] = set()  # that this process has started and not stopped
 
 @atexit.register
 def _stop_all() -> None:
-    children = list(_children)
-    for child in children:
-        child.end_input()  # all at once
-    for child in children:
+    for child in list(_children):
         child.stop(_EXIT_SECONDS)
 
 
@@ -301,3 +302,14 @@ class Server(Child):
         found = json.loads(line)
         assert isinstance(found, dict)
         return found
+
+
+def become(name: str, **environment: str) -> None:
+    """Run a program in the place of this process, with its arguments, and with defaults of its environment."""
+    for variable, value in environment.items():
+        os.environ.setdefault(variable, value)
+    try:
+        program = find(name)
+    except ShardcastError as err:
+        sys.exit(f"{name}: {err}")
+    os.execv(program, [name, *sys.argv[1:]])
