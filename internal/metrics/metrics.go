@@ -275,6 +275,9 @@ type Traffic struct {
 	// FromPeers counts peers of a swarm, which Received leaves out; ToPeers likewise, and
 	// Sent includes it.
 	FromPeers, ToPeers int64
+
+	// Saved counts the bytes of versions that did not come because of deltas.
+	Saved int64
 }
 
 // In sums up the bytes from upstreams and peers; nil for a server that does not fetch.
@@ -296,7 +299,7 @@ func (m *Metrics) Traffic() Traffic {
 	}
 	t := Traffic{Sent: count(m.sent[Shard]) + count(m.sent[Delta])}
 	if m.fromPeers != nil {
-		t.FromPeers = count(m.fromPeers)
+		t.FromPeers, t.Saved = count(m.fromPeers), count(m.saved)
 	}
 	t.ToPeers = count(m.toPeers)
 	for _, c := range m.received {

@@ -151,7 +151,9 @@ func TestTrafficReturnsTheCounters(t *testing.T) {
 	m.Begin(metrics.Manifest).Sent(7)
 	m.Received(1, 1000)
 	m.Received(1, 1)
-	assert.Equal(t, metrics.Traffic{Received: []int64{0, 1001}, Sent: 500}, m.Traffic())
+	m.Saved(70)
+	m.Saved(-1) // a delta that was of no use
+	assert.Equal(t, metrics.Traffic{Received: []int64{0, 1001}, Sent: 500, Saved: 70}, m.Traffic())
 }
 
 func ExampleMetrics() {

@@ -251,6 +251,7 @@ func (o *Overview) count(now time.Time, s *status.Status) {
 	marks := o.marks
 	o.mu.Unlock()
 	total := o.opts.Metrics.Traffic()
+	s.DeltaSaved = total.Saved
 	speeds := mark{at: now, traffic: total}.since(marks[max(0, len(marks)-2)]) // over five to ten seconds
 	s.Throughput = status.Throughput{Sent: speeds.Sent, Received: speeds.In(), Samples: []status.Sample{}}
 	for i := 1; i < len(marks); i++ {

@@ -100,6 +100,16 @@ func TestAVersionShowsItsDeltas(t *testing.T) {
 	assert.NotContains(t, html(t, middle()), "from v1")
 }
 
+func TestAMiddleShowsWhatDeltasHaveSaved(t *testing.T) {
+	s := middle()
+	assert.NotContains(t, text(html(t, s)), "Saved by deltas")
+	s.DeltaSaved = 12_300_000
+	assert.Contains(t, text(html(t, s)), "8.0 MB/s at most Saved by deltas 12 MB")
+	text, err := s.JSON()
+	require.NoError(t, err)
+	assert.Contains(t, string(text), `"delta_saved":12300000`)
+}
+
 func TestAnEmptyOriginShowsThatItIsEmpty(t *testing.T) {
 	got := text(html(t, status.Status{Role: "origin", Ready: true}))
 	for _, want := range []string{
