@@ -3,6 +3,9 @@
 // itself, a script has these:
 //
 //	mkfile FILE SIZE [SEED]     make a file of random bytes, the same for the same seed
+//	tensors FILE PERCENT NAME:SIZE...
+//	                            make a safetensors file of bf16 weights, those of a name always the same but for
+//	                            PERCENT of them, which a step of training has changed
 //	start NAME COMMAND ARG...   run a server on a free loopback port, wait until it listens,
 //	                            and set $NAME to its address and $NAME_port; a later start of NAME uses the same port
 //	run NAME COMMAND ARG...     run a command that is no server in the background; its log is its output,
@@ -174,6 +177,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"mkfile":      mkfile,
+			"tensors":     tensors,
 			"start":       start,
 			"run":         runClient,
 			"ended":       ended,
