@@ -256,11 +256,9 @@ func answered(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func crowd(ts *testscript.TestScript, neg bool, args []string) {
-	from := ""
-	if len(args) > 0 {
-		if host, ok := strings.CutPrefix(args[0], "from="); ok {
-			from, args = host, args[1:]
-		}
+	var from net.Addr
+	if host, ok := strings.CutPrefix(args[0], "from="); ok {
+		from, args = &net.TCPAddr{IP: net.ParseIP(host)}, args[1:]
 	}
 	if neg || len(args) < 3 || len(args) > 4 {
 		ts.Fatalf("usage: crowd [from=HOST] ADDRESS COUNT PATH [FIELD:VALUE]")
@@ -276,10 +274,7 @@ func crowd(ts *testscript.TestScript, neg bool, args []string) {
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, 1400)
 		})
 	}
-	dialer := net.Dialer{Control: small}
-	if from != "" {
-		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
-	}
+	dialer := net.Dialer{Control: small, LocalAddr: from}
 	for i := range 2 * count {
 		conn, err := dialer.Dial("tcp", args[0])
 		ts.Check(err)

@@ -118,8 +118,8 @@ func (d *download) addTrust(flags *pflag.FlagSet, state string) {
 func (d *download) addSeeds(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&d.opts.Seeds, "seed", nil,
 		"`PATH` of a file or directory whose bytes need not be fetched; may be repeated")
-	cli.Note(flags, "seed", "What of it the version has, by digest, is copied and verified. Where it is the base of a delta "+
-		"of the version, the delta is fetched. Links in it are left out.")
+	cli.Note(flags, "seed", "What of it the version has, by digest, is copied and verified. Where it is the base of a "+
+		"delta of the version, the delta is fetched. Links in it are left out.")
 }
 
 // addShared adds the flags that a download and follow have.

@@ -49,7 +49,7 @@ type Status struct {
 	Downloads     []Download `json:"downloads"`           // the fastest first
 	MoreDownloads int        `json:"more_downloads"`      // slower ones, beyond the bound
 	Throughput    Throughput `json:"throughput"`
-	DeltaSaved    int64      `json:"delta_saved,omitempty"` // bytes that did not come because of deltas, since the start
+	DeltaSaved    int64      `json:"delta_saved,omitempty"` // bytes that deltas have saved since the start
 	Disk          Disk       `json:"disk"`
 }
 
