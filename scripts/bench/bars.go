@@ -17,11 +17,13 @@ type bar struct {
 	bound          float64
 }
 
-// bars are those of deltas.
+// bars are those of deltas and of swarms.
 func bars() []bar {
 	encode1, encode2, apply1, apply2 := onCores(encoding, 1), onCores(encoding, 2),
 		onCores(applying, 1), onCores(applying, 2)
 	all := []bar{
+		{"swarm", inSwarm, openssl, CPURate, 1.0 / 8},
+		{"swarm", inSwarm, "", Waits, 60_000},
 		{"delta-bf16-1", encode1, "", Smaller, 120},
 		{"delta-bf16-1", encode1, "", OfBound, 1.25},
 		{"delta-bf16-3", encode1, "", Smaller, 45},

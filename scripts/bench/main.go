@@ -16,6 +16,7 @@
 //   - delta: encoding and applying deltas on one core and on two, of weights after a training
 //     step, of random bytes with others inserted, and with -old and -new of the files of two
 //     releases, beside xdelta3;
+//   - swarm: nodes that swap shards, beside openssl;
 //   - versions: many clients that wait for the next version;
 //   - memory: the peak of each role on a large file, whose size is -memory.
 //
@@ -161,6 +162,7 @@ func parts() []part {
 		{"small", (*bench).smallPart},
 		{"tree", (*bench).treePart},
 		{"delta", (*bench).deltaPart},
+		{"swarm", (*bench).swarmPart},
 		{"versions", (*bench).versionsPart},
 	}
 }

@@ -84,6 +84,8 @@ func (m Metric) title() string {
 		return "times smaller"
 	case OfBound:
 		return "of the bound"
+	case Waits:
+		return "waits a GB"
 	}
 	return string(m)
 }

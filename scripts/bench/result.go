@@ -23,11 +23,12 @@ const (
 	Smaller Metric = "times_smaller"     // than the version a delta is
 	Wire    Metric = "sent_mb"           // by the server, without headers
 	OfBound Metric = "of_the_bound"      // the size of a delta by the entropy of the change
+	Waits   Metric = "waits_per_gb"      // of threads for the kernel, for each GB that arrives
 )
 
 // metrics are all, in the order in which a table has them.
 func metrics() []Metric {
-	return []Metric{Wall, CPU, Rate, CPURate, Peak, Fair, Wire, Smaller, OfBound}
+	return []Metric{Wall, CPU, Rate, CPURate, Peak, Fair, Wire, Smaller, OfBound, Waits}
 }
 
 // moreIsBetter reports whether a higher value is a better one.
