@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/conns"
 	"github.com/shardcast/shardcast/internal/distfile"
@@ -173,11 +172,10 @@ var versionNames = map[string]kind{
 type target struct {
 	kind    kind
 	dialect Dialect
-	ours    bool             // the path names no dialect
-	version shard.Version    // or zero for the newest
-	base    shard.Version    // of a delta
-	number  int              // of the shard
-	buckets []*bucket.Bucket // from which the answer is taken, of a shard or probe
+	ours    bool          // the path names no dialect
+	version shard.Version // or zero for the newest
+	base    shard.Version // of a delta
+	number  int           // of the shard
 	asker   asker
 }
 

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/swarm"
@@ -121,7 +120,7 @@ func newProbe() endpoint {
 		if !t.dialect.probes() {
 			return fs.ErrNotExist
 		}
-		serve(w, r, binary, digest(), bucket.Throttle(r.Context(), bytes.NewReader(probe()), t.buckets))
+		serve(w, r, binary, digest(), bytes.NewReader(probe()))
 		return nil
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/swarm"
@@ -44,14 +43,14 @@ func (f *files) send(w http.ResponseWriter, r *http.Request, t target, s *catalo
 		return err
 	}
 	if s.File == nil {
-		return f.arrivingShard(w, r, t, s)
+		return f.arrivingShard(w, r, s)
 	}
-	serve(w, r, binary, s.Digest, bucket.Throttle(r.Context(), s.File, t.buckets))
+	serve(w, r, binary, s.Digest, s.File)
 	return nil
 }
 
 // arrivingShard answers with a shard while it arrives.
-func (f *files) arrivingShard(w http.ResponseWriter, r *http.Request, t target, s *catalog.Shard) error {
+func (f *files) arrivingShard(w http.ResponseWriter, r *http.Request, s *catalog.Shard) error {
 	if f.swarms && r.Header.Get(wire.SwarmHeader) == swarm.AsPeer && !s.Direct {
 		return fs.ErrNotExist
 	}
@@ -71,8 +70,11 @@ func (f *files) arrivingShard(w http.ResponseWriter, r *http.Request, t target, 
 		r.Header.Del("Range")
 	}
 	late := &lateStatus{ResponseWriter: w}
+	if f.swarms && r.Header.Get(wire.SwarmHeader) != "" {
+		late.step = swarmStep
+	}
 	content := &arriving{
-		ReadSeeker: bucket.Throttle(r.Context(), io.NewSectionReader(s, 0, s.Size), t.buckets),
+		ReadSeeker: io.NewSectionReader(s, 0, s.Size),
 		ready:      s.Ready,
 		await: func(offset int64) (int64, error) {
 			return s.Await(r.Context(), offset, patience)
@@ -138,6 +140,20 @@ type lateStatus struct {
 
 	status int
 	sent   bool
+	step   int // how much is read at once, in bytes, or 0 for what io.Copy reads
+}
+
+// swarmStep in bytes is read at once for a node of a swarm, of which the slots admit few. Each
+// step wakes its reader, and a timer where a rate is set.
+const swarmStep = 128 << 10
+
+// ReadFrom sends what src has.
+func (l *lateStatus) ReadFrom(src io.Reader) (int64, error) {
+	var buf []byte
+	if l.step > 0 {
+		buf = make([]byte, l.step)
+	}
+	return io.CopyBuffer(struct{ io.Writer }{l}, src, buf)
 }
 
 // WriteHeader keeps the status.

@@ -9,7 +9,6 @@ import (
 	"mime"
 	"net/http"
 
-	"github.com/shardcast/shardcast/internal/bucket"
 	"github.com/shardcast/shardcast/internal/catalog"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/wire"
@@ -63,7 +62,7 @@ func (f *files) stream(w http.ResponseWriter, r *http.Request, t target) error {
 	if m.Files != nil {
 		contentType = tarType
 	}
-	serve(w, r, contentType, m.Digest, bucket.Throttle(r.Context(), content, t.buckets))
+	serve(w, r, contentType, m.Digest, content)
 	return nil
 }
 
