@@ -47,7 +47,8 @@ type Rebuilder interface {
 	// Relay returns a delta that is to be fetched for readers when none is applied, if there is one.
 	Relay() (line shard.Delta, ok bool)
 
-	// EndDelta says that no more of a delta comes, nor is written: none was taken, or it ended with err.
+	// EndDelta says that no more of a delta comes, nor is written: none was taken, or it ended with err. That is nil
+	// if what it has made was verified, as far as that has come.
 	EndDelta(err error)
 }
 
@@ -98,7 +99,9 @@ func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, to Rebuilder)
 		if r.err != nil && ctx.Err() == nil {
 			r.warn(r.err)
 		}
-		to.EndDelta(r.err)
+		if r.err != nil {
+			to.EndDelta(r.err)
+		}
 	})
 	return r
 }
@@ -116,8 +119,13 @@ func (r *rebuilding) end(whole bool) {
 	if r.Rebuild == nil {
 		return
 	}
-	switch shards, err := r.Disagreed(); {
-	case r.err != nil || shards == 0: // it is said
+	if r.err != nil {
+		return // it is said
+	}
+	shards, err := r.Disagreed()
+	r.to.EndDelta(err)
+	switch {
+	case shards == 0:
 	case err != nil:
 		r.warn(err)
 	default:
