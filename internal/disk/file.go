@@ -34,10 +34,14 @@ type File struct {
 // left, to be committed as final with the permissions perm less the umask. Only the writers of
 // the directory of temp are to know it: a file of any kind that has this name goes.
 func Create(root *os.Root, temp, final string, perm fs.FileMode) (*File, error) {
-	if err := root.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	create := func() (*os.File, error) { return root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm) }
+	f, err := create()
+	if errors.Is(err, fs.ErrExist) {
+		if err := root.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		f, err = create()
 	}
-	f, err := root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
 		return nil, err
 	}
