@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -175,4 +176,24 @@ func TestCodecMakesTheTargetAgain(t *testing.T) {
 		assert.GreaterOrEqual(t, s[Smaller], 1.9, c.name)
 	}
 	require.Error(t, codec(t.Context(), []string{applying, insertion.target, unwritten, filepath.Join(dir, "delta")}))
+}
+
+func TestWeightsOfAModelAreItsFloats(t *testing.T) {
+	field := func(number byte, data ...byte) []byte { return append([]byte{number<<3 | 2, byte(len(data))}, data...) }
+	tensor := func(kind byte, raw ...byte) []byte {
+		return field(initializerOfGraph, append([]byte{typeOfTensor << 3, kind}, field(bytesOfTensor, raw...)...)...)
+	}
+	graph := slices.Concat(field(2, 'x'), tensor(float32s, 1, 2, 3, 4, 5, 6, 7, 8), tensor(7, 9, 9, 9, 9, 9, 9, 9, 9),
+		field(nodeOfGraph, field(attributeOfNode, tensor(float32s, 10, 11, 12, 13)...)...))
+	model := append([]byte{1 << 3, 9, 2<<3 | 5, 0, 0, 0, 0}, field(graphOfModel, graph...)...)
+	got, err := bf16Of(model)
+	require.NoError(t, err)
+	assert.Equal(t, []byte{3, 4, 7, 8, 12, 13}, got)
+	for size := range len(model) {
+		if got, err := bf16Of(model[:size]); err == nil {
+			assert.Empty(t, got, "cut to %d bytes", size)
+		}
+	}
+	_, err = bf16Of([]byte{graphOfModel<<3 | 2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
+	require.ErrorIs(t, err, errMessage)
 }

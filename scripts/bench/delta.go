@@ -67,7 +67,7 @@ func (b *bench) deltaPart(ctx context.Context) error {
 	if err := errors.Join(b.codecTable(ctx, c), c.remove()); err != nil {
 		return err
 	}
-	return b.build(ctx)
+	return errors.Join(b.model(ctx), b.build(ctx))
 }
 
 // remove removes the files.

@@ -14,8 +14,8 @@
 //   - tree: publish and fetch of a directory beside one file of that size, and of one of
 //     many small files beside tar;
 //   - delta: encoding and applying deltas on one core and on two, of weights after a training
-//     step, of random bytes with others inserted, and with -old and -new of the files of two
-//     releases, beside xdelta3;
+//     step, of random bytes with others inserted, with -model of the weights of a real model, and
+//     with -old and -new of the files of two releases, beside xdelta3;
 //   - swarm: nodes that swap shards, beside openssl;
 //   - versions: many clients that wait for the next version;
 //   - memory: the peak of each role on a large file, whose size is -memory.
@@ -71,7 +71,7 @@ type options struct {
 	levels                              flags.Numbers
 	span                                time.Duration
 	parts, rows, bin, base, dir         string
-	old, now                            string
+	model, old, now                     string
 	report, against                     string
 	seed                                uint64
 }
@@ -99,6 +99,7 @@ func parse() (options, error) {
 		"regular `EXPRESSION` for the rows to run, such as 'shardcast|curl' (default all)")
 	flag.StringVar(&o.bin, "bin", "bin", "`DIRECTORY` of the commands")
 	flag.StringVar(&o.base, "base", "", "`DIRECTORY` of other commands to compare with, in the same rounds")
+	flag.StringVar(&o.model, "model", "", "ONNX `FILE` of a real model, for a delta of its weights")
 	flag.StringVar(&o.old, "old", "", "`DIRECTORY` of the files of a release, for a delta")
 	flag.StringVar(&o.now, "new", "", "`DIRECTORY` of the files of the release after it")
 	flag.StringVar(&o.dir, "dir", "",
