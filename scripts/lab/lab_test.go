@@ -353,3 +353,10 @@ func TestTorrentHasThePiecesOfTheFile(t *testing.T) {
 	_, err = torrent(file.File{Name: name + "x"}, "")
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
+
+func TestTwoVersionsAloneNeedRoomForTwoAtEachNode(t *testing.T) {
+	l := &lab{size: 1 << 30, nodes: []int{2, 8}, middles: 2, second: true, scenarios: updates}
+	assert.EqualValues(t, 20<<30+1<<29, l.need())
+	l.scenarios = "star," + updates
+	assert.EqualValues(t, 29<<30+1<<29, l.need())
+}

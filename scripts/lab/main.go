@@ -258,10 +258,13 @@ func (l *lab) workIn(ctx context.Context) (err error) {
 
 // need in bytes is the most on the disk at a time: the file, stocks of the commands and
 // of the base with shards of three sizes, a file or shards at each node, and some for
-// everything else.
+// everything else. The scenario of two versions alone has two of each.
 func (l *lab) need() int64 {
 	files := 7 + slices.Max(l.nodes) + max(2*l.middles, chainMiddles)
-	if l.second {
+	switch {
+	case l.scenarios == updates:
+		files = 4 + 2*slices.Max(l.nodes)
+	case l.second:
 		files += 2 + slices.Max(l.nodes)
 	}
 	return int64(l.size)*int64(files) + 1<<29
