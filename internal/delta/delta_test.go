@@ -8,8 +8,10 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -333,4 +335,45 @@ func TestBlocksAreWrittenAsTheirBytesCome(t *testing.T) {
 	require.NoError(t, out.Close())
 	require.NoError(t, group.Wait())
 	require.EqualValues(t, 4*delta.BlockSize, <-done)
+}
+
+// meeting is a base and a target that wait until two goroutines are in each of them.
+type meeting struct {
+	*bytes.Reader
+
+	reading, writing chan struct{}
+}
+
+var errAlone = errors.New("a test: no second one has come")
+
+func meet(at chan struct{}) error {
+	select {
+	case at <- struct{}{}:
+	case <-at:
+	case <-time.After(20 * time.Second):
+		return errAlone
+	}
+	return nil
+}
+
+func (m meeting) ReadAt(p []byte, offset int64) (int, error) {
+	if err := meet(m.reading); err != nil {
+		return 0, err
+	}
+	return m.Reader.ReadAt(p, offset)
+}
+
+func (m meeting) WriteAt(p []byte, _ int64) (int, error) { return len(p), meet(m.writing) }
+
+func TestTwoCoresApplyTwoBlocksAtATime(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	base := random(rand.New(rand.NewPCG(1, 1)), 8*delta.BlockSize)
+	target := bytes.Clone(base)
+	for i := 7; i < 4*delta.BlockSize; i += delta.BlockSize {
+		target[i]++
+	}
+	d, err := delta.NewReader(bytes.NewReader(encode(t, base, target, identity(len(base)))))
+	require.NoError(t, err)
+	m := meeting{bytes.NewReader(base), make(chan struct{}), make(chan struct{})}
+	require.NoError(t, d.Apply(t.Context(), m, m, delta.Progress{}), "changed blocks, and equal ones")
 }
