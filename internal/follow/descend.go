@@ -18,7 +18,8 @@ import (
 
 // descending is the state of a run that follows by lineage.
 type descending struct {
-	failures map[distfile.Entry]failure // to learn its labels
+	manifest func(ctx context.Context, e distfile.Entry) (shard.Manifest, error)
+	failures map[distfile.Entry]failure // of manifest
 	gap      Gap                        // that was said last
 	without  bool                       // that versions have no place was said
 }
@@ -77,7 +78,7 @@ func (r *run) forgetLabels(now time.Time) {
 // failures e counts as one without labels for a while, since it must not hold up all others.
 func (r *run) learn(ctx context.Context, e distfile.Entry) (wait time.Duration, err error) {
 	labels, failures := r.choice.descent.labels, r.descending.failures
-	m, err := r.opts.Pool.Manifest(ctx, e)
+	m, err := r.descending.manifest(ctx, e)
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fetch.ErrNoVersion):
 		labels[e] = m.Labels

@@ -189,7 +189,7 @@ func Run(ctx context.Context, o Options, yield func(Delivery, error) bool) error
 	r := &run{
 		opts: o, dir: dir, template: template(o.Template), yield: yield,
 		choice: choice, news: make(chan struct{}, 1),
-		descending: descending{failures: make(map[distfile.Entry]failure)},
+		descending: descending{manifest: o.Pool.Manifest, failures: make(map[distfile.Entry]failure)},
 		passed:     passed{tell: o.PassedOver},
 	}
 	var group sync.WaitGroup

@@ -1,13 +1,18 @@
 package follow
 
 import (
+	"context"
+	"io/fs"
+	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -114,6 +119,93 @@ func TestAWithdrawnVersionIsNotWhatAnotherNeeds(t *testing.T) {
 	assert.Equal(t, "2", p.gap.Missing)
 	d, offers = descentOf("a1 . . a2<1 a3<2")
 	assert.Equal(t, []int{4}, versions(d.plan(r, offers).order), "its number comes anew")
+}
+
+func TestALateVersionDoesNotTakeTheFollowBack(t *testing.T) {
+	r := recordOf("a", 5, "a1 a2<1 a3 a4 a5")
+	r.delivered(r.Held[1], nil)
+	assert.EqualValues(t, 5, r.Last)
+}
+
+func TestAVersionThatOthersNeedIsTriedAgain(t *testing.T) {
+	c := newChoice(0, true, anywhere)
+	d, offers := descentOf("a1 a2<1")
+	c.descent = d
+	r, now := recordOf("a", 1, "a1"), time.Now()
+	c.failed(offers[1], fetch.ErrIntegrity, now)
+	e, wait := c.next(r, offers, now)
+	assert.Zero(t, e)
+	assert.Equal(t, onceMore, wait)
+	e, _ = c.next(r, offers, now.Add(onceMore))
+	assert.Equal(t, offers[1], e)
+}
+
+// descendingRun is a run by lineage that asks manifest, with a record and offers.
+func descendingRun(
+	r *record, offers []distfile.Entry, manifest func(context.Context, distfile.Entry) (shard.Manifest, error),
+) *run {
+	c := newChoice(0, true, anywhere)
+	c.descent = &descent{labels: make(map[distfile.Entry]map[string]string)}
+	return &run{
+		opts: Options{Logger: slog.New(slog.DiscardHandler)}, dir: &directory{record: *r}, choice: c, offers: offers,
+		descending: descending{manifest: manifest, failures: make(map[distfile.Entry]failure)},
+	}
+}
+
+func TestAManifestThatCannotBeHadDoesNotHoldUpTheOthersForLong(t *testing.T) {
+	d, offers := descentOf("a1 a2<1 a3<2")
+	asked := 0
+	r := descendingRun(recordOf("a", 1, "a1"), offers,
+		func(_ context.Context, e distfile.Entry) (shard.Manifest, error) {
+			if asked++; e.Version == 3 {
+				return shard.Manifest{}, fetch.ErrIntegrity
+			}
+			return shard.Manifest{Labels: d.labels[e]}, nil
+		})
+	for range rounds - 1 {
+		wait, err := r.descend(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, firstPause, wait)
+	}
+	wait, err := r.descend(t.Context())
+	require.NoError(t, err)
+	assert.Zero(t, wait)
+	assert.Equal(t, rounds+1, asked)
+	order, _ := r.choice.order(&r.dir.record, offers)
+	assert.Equal(t, []int{2}, versions(order))
+	_, err = r.descend(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, rounds+1, asked, "known, or left out for now")
+	r.forgetLabels(time.Now().Add(2 * onceMore))
+	assert.NotContains(t, r.choice.descent.labels, offers[2], "it is asked for once more")
+	assert.Empty(t, r.descending.failures)
+}
+
+func TestServersThatDoNotAnswerAreWaitedFor(t *testing.T) {
+	_, offers := descentOf("a1")
+	r := descendingRun(&record{}, offers, func(context.Context, distfile.Entry) (shard.Manifest, error) {
+		return shard.Manifest{}, fetch.ErrUnreachable
+	})
+	for range 2 * rounds {
+		wait, err := r.descend(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, firstPause, wait)
+	}
+	r.descending.manifest = func(context.Context, distfile.Entry) (shard.Manifest, error) {
+		return shard.Manifest{}, fs.ErrNotExist
+	}
+	wait, err := r.descend(t.Context())
+	require.NoError(t, err)
+	assert.Zero(t, wait, "a version without a manifest has no labels")
+}
+
+func TestAVersionIsPlacedByTheLabelsByWhichItWasChosen(t *testing.T) {
+	d, offers := descentOf("a1 a2<1")
+	r := descendingRun(&record{}, offers, nil)
+	r.choice.descent = d
+	require.NoError(t, r.sameLabels(offers[1], shard.Manifest{Labels: labelsOf("a2<1")}))
+	require.Error(t, r.sameLabels(offers[1], shard.Manifest{Labels: labelsOf("a2")}))
+	assert.NotContains(t, d.labels, offers[1], "they are asked for again")
 }
 
 func TestAChainThatHasNoEndIsAGap(t *testing.T) {
