@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -174,18 +175,24 @@ func (d differ) files(v shard.Version, m shard.Manifest) ([]match.File, error) {
 }
 
 const (
-	// deltaShards is how many times smaller the shards of a delta are than those that the version has by
-	// [shard.AutoSize]: nodes of a swarm are to have some to swap.
-	deltaShards = 32
+	// A delta of at most smallDelta bytes, which are held in memory, is cut into some deltaShards shards of
+	// leastDeltaShard bytes or more: nodes of a swarm are to have some to swap. The shards of a larger one are so
+	// many times smaller than those that its version has by [shard.AutoSize].
+	deltaShards     = 32
+	smallDelta      = 8 << 20
+	leastDeltaShard = 64 << 10
 
 	// deltaStep is what their size is a multiple of.
 	deltaStep = 4 << 10
 )
 
-// deltaShardSize returns the size of the shards of a delta, for a version of size bytes: the largest delta
-// that is of use has no more of them than it may have.
-func deltaShardSize(size int64) int64 {
-	least := max(shard.AutoSize(size)/deltaShards, size/worth/shard.MaxShards+1)
+// deltaShardSize returns the size of the shards of a delta of size bytes, or more if that is smallDelta, for a
+// version of whole bytes: the largest delta that is of use has no more of them than it may have.
+func deltaShardSize(size, whole int64) int64 {
+	least := max(shard.AutoSize(whole)/deltaShards, whole/worth/shard.MaxShards+1)
+	if size < smallDelta {
+		least = max(leastDeltaShard, size/deltaShards)
+	}
 	return (least + deltaStep - 1) / deltaStep * deltaStep
 }
 
@@ -201,10 +208,13 @@ func (d differ) write(
 		return err
 	})
 	group.Go(func() error {
-		var err error
-		content, err = shard.Cut(ctx, r, shard.Plan{
-			Size: shard.UnknownSize, ShardSize: deltaShardSize(d.manifest.Size), Create: out.Create,
-		})
+		first := make([]byte, smallDelta)
+		n, err := io.ReadFull(r, first)
+		if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			content, err = shard.Cut(ctx, io.MultiReader(bytes.NewReader(first[:n]), r), shard.Plan{
+				Size: shard.UnknownSize, ShardSize: deltaShardSize(int64(n), d.manifest.Size), Create: out.Create,
+			})
+		}
 		_ = r.CloseWithError(err) // likewise
 		return err
 	})

@@ -90,6 +90,18 @@ func TestABroadcastMakesADeltaFromTheNewestVersion(t *testing.T) {
 	assert.Equal(t, now, applied(t, st, 2, 1))
 }
 
+func TestASmallDeltaHasSomeShards(t *testing.T) {
+	st := open(t, t.TempDir())
+	old := content(1, 1<<20)
+	withDeltas(t, st, file(t, old), 1)
+	now := slices.Concat(old, content(2, 200_000))
+	withDeltas(t, st, file(t, now), 1)
+	assert.Equal(t, now, applied(t, st, 2, 1))
+	names, err := filepath.Glob(filepath.Join(st.Dir(), "v2", "from_v1", "shard_*.bin"))
+	require.NoError(t, err)
+	assert.Len(t, names, 4)
+}
+
 func TestDeltasAreMadeFromAsManyVersionsAsAreAskedFor(t *testing.T) {
 	st := open(t, t.TempDir())
 	state := synthetic.BF16(1, 1<<20)
