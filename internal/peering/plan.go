@@ -334,6 +334,12 @@ func (p *Plan) putBack(a *transfer.Arrival) error {
 // Tick gives up the pull from a neighbour that holds all up. For being slow alone none is:
 // all links are full.
 func (p *Plan) Tick() {
+	p.mu.Lock()
+	more := p.picker.Age()
+	p.mu.Unlock()
+	if more {
+		p.changed.Raise()
+	}
 	pulls := p.opts.Transfer.Pulls()
 	slowest, ok := p.hopeless(pulls)
 	if !ok {

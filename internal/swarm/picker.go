@@ -45,6 +45,8 @@ type Picker struct {
 	asked    []int // by readers of this node, in that order
 	needed   []int // from upstream
 	sent     set   // by upstream, to any node
+	recent   set   // that upstream sent a moment ago, so a peer may be about to list them
+	newest   set   // those of them that it sent since the last call of Age
 	fresh    set   // no peer has it, and upstream has sent it to no node
 	peers    map[int]*peer
 	order    []int    // of peers, shuffled for each pick
@@ -63,8 +65,8 @@ func (o *peer) passesOn() set { return o.arriving }
 func NewPicker(shards int, draw *rand.Rand) *Picker {
 	p := &Picker{
 		draw: draw, shards: shards, peers: make(map[int]*peer), has: make([]uint16, shards),
-		missing: newSet(shards), wanting: newSet(shards), sent: newSet(shards),
-		fresh: newSet(shards), scratch: newSet(shards),
+		missing: newSet(shards), wanting: newSet(shards), sent: newSet(shards), recent: newSet(shards),
+		newest: newSet(shards), fresh: newSet(shards), scratch: newSet(shards),
 	}
 	for i := range shards {
 		p.missing.put(i, true)
@@ -98,6 +100,10 @@ func (p *Picker) Note(n int, c Change) {
 	}
 	for i := max(c.From-1, 0); i < min(c.To, p.shards); i++ {
 		if n == Upstream {
+			if !p.sent.get(i) {
+				p.recent.put(i, true)
+				p.newest.put(i, true)
+			}
 			p.sent.put(i, true)
 			p.fresh.put(i, false)
 			continue
@@ -113,6 +119,17 @@ func (p *Picker) Note(n int, c Change) {
 		}
 		p.fresh.put(i, p.has[i] == 0 && !p.sent.get(i))
 	}
+}
+
+// Age is called four times a second, and reports whether other shards may be picked now: those
+// that upstream had sent to a node when it was called last, and that no peer has listed since.
+func (p *Picker) Age() bool {
+	more := false
+	for w := range p.recent {
+		more = more || p.recent[w] != p.newest[w]
+		p.recent[w], p.newest[w] = p.newest[w], 0
+	}
+	return more
 }
 
 // Ask has a shard picked before others, since a reader of this node waits for it.
@@ -227,16 +244,19 @@ func (p *Picker) chooseFresh() (Pick, bool) {
 	return Pick{i + 1, Upstream, AsFresh}, i >= 0
 }
 
-// chooseAny picks from upstream the first shard, which no peer has. A reader prefers shards
+// chooseAny picks from upstream the first shard, which no peer has, nor is about to list: a small
+// delta would come from upstream more than once otherwise. A reader prefers shards
 // that upstream has sent before, and leaves the others to nodes that can pass them on.
 func (p *Picker) chooseAny() (Pick, bool) {
+	may := func(i int) bool { return len(p.peers) == 0 || !p.recent.get(i) }
 	if p.Reader {
 		p.scratch.and(p.wanting, p.sent)
-		if i := p.scratch.first(nil); i >= 0 {
-			return Pick{i + 1, Upstream, AsSpare}, true
+		if p.scratch.first(nil) >= 0 {
+			i := p.scratch.first(may)
+			return Pick{i + 1, Upstream, AsSpare}, i >= 0
 		}
 	}
-	i := p.wanting.first(nil)
+	i := p.wanting.first(may)
 	return Pick{i + 1, Upstream, AsSpare}, i >= 0
 }
 

@@ -66,7 +66,14 @@ func TestTwoFreshShardsComeFromUpstream(t *testing.T) {
 	assert.Equal(t, from(0, 1), pick(t, p, anyNode), "then the shards of peers")
 	assertNothing(t, p, anyNode)
 	p.Done(a)
+	aged(p)
 	assert.Equal(t, spare(3), pick(t, p, anyNode), "then shards that upstream has sent to others")
+}
+
+// aged is half a second later.
+func aged(p *swarm.Picker) {
+	p.Age()
+	p.Age()
 }
 
 func TestAShardThatUpstreamHasSentIsNotFresh(t *testing.T) {
@@ -74,7 +81,34 @@ func TestAShardThatUpstreamHasSentIsNotFresh(t *testing.T) {
 	note(p, swarm.Upstream, "*")
 	assert.Equal(t, fresh(2), pick(t, p, anyNode))
 	note(p, swarm.Upstream, "-") // as after its restart
+	aged(p)
 	assert.Equal(t, spare(1), pick(t, p, anyNode))
+}
+
+func TestPeersHaveAMomentToListAShardThatUpstreamHasSent(t *testing.T) {
+	p := picking(2, "--")
+	note(p, swarm.Upstream, "*")
+	k := pick(t, p, anyNode)
+	require.Equal(t, fresh(2), k)
+	p.Done(k)
+	assertNothing(t, p, anyNode)
+	assert.False(t, p.Age(), "it may just have been sent")
+	note(p, swarm.Upstream, "**")
+	assertNothing(t, p, anyNode)
+	assert.True(t, p.Age())
+	assert.Equal(t, spare(1), pick(t, p, anyNode), "no peer lists it")
+	assert.True(t, p.Age(), "the second one, too")
+	assert.False(t, p.Age())
+
+	alone := picking(1)
+	note(alone, swarm.Upstream, "*")
+	assert.Equal(t, spare(1), pick(t, alone, anyNode), "there is none that could")
+	reader := picking(1, "-")
+	reader.Reader = true
+	note(reader, swarm.Upstream, "*")
+	assertNothing(t, reader, anyNode)
+	aged(reader)
+	assert.Equal(t, spare(1), pick(t, reader, anyNode))
 }
 
 func TestAShardOfAPeerIsNotFresh(t *testing.T) {
@@ -191,6 +225,7 @@ func TestAReaderTakesNothingFresh(t *testing.T) {
 	p.Reader = true
 	note(p, swarm.Upstream, "--**-")
 	assert.Equal(t, from(0, 5), pick(t, p, anyNode))
+	aged(p)
 	assert.Equal(t, spare(3), pick(t, p, anyNode), "others can pass it on")
 	assert.Equal(t, spare(4), pick(t, p, anyNode))
 	assertNothing(t, p, anyNode)

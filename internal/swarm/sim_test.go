@@ -92,7 +92,8 @@ func (s simulation) run(seed uint64) (o outcome) {
 		all = append(all, m)
 	}
 	by := func(n int) *member { return all[n+1] }
-	lines, asked := 0.0, 0.4 // seconds: when nodes list their shards next, and ask for peers
+	// Seconds: when nodes list their shards next, ask for peers, and look at what upstream has sent.
+	lines, asked, aged := 0.0, 0.4, 0.25
 	for now := 0.0; now < 100*float64(s.shards); now += step {
 		left := 0
 		for _, m := range all[1:] {
@@ -120,6 +121,12 @@ func (s simulation) run(seed uint64) (o outcome) {
 						m.picker.Note(n, swarm.Change{State: state, From: i + 1, To: i + 1})
 					}
 				}
+			}
+		}
+		if now >= aged {
+			aged += 0.25
+			for _, m := range all[1:] {
+				m.picker.Age()
 			}
 		}
 		if now >= lines {
@@ -354,6 +361,14 @@ func TestSwarmsOfAnySizeAreAboutAsFastAsTheirLinks(t *testing.T) {
 			assertSwarm(t, s, float64(c.shards)/12.5, 0.88, 0.88, 1.07)
 		})
 	}
+}
+
+// As a delta has them: nodes list them more often then.
+func TestASmallSwarmedStreamTakesLittleMoreThanItsLinksDo(t *testing.T) {
+	every := listEvery
+	listEvery = 0.025
+	defer func() { listEvery = every }()
+	assertSwarm(t, simulation{nodes: 8, shards: 32, speed: same(50)}, 32.0/50, 0.6, 0.6, 1.15)
 }
 
 // At first each node knows only the nodes that came first.
