@@ -42,9 +42,11 @@ const (
 	hearAgain    = time.Second
 	garbledAgain = time.Minute
 
-	// A node that goes on to lack the version is asked patientFor times a second apart, and
-	// then less often, down to once in mostHearAgain.
-	patientFor    = 10
+	// A node that lacks the version is asked again after hearSoon, and twice that and so on up to hearAgain: nodes
+	// learn of a version within milliseconds of one another. One that goes on to lack it is asked patientFor times,
+	// and then less often, down to once in mostHearAgain.
+	hearSoon      = 50 * time.Millisecond
+	patientFor    = 15
 	mostHearAgain = 30 * time.Second
 )
 
@@ -147,27 +149,29 @@ func (p *Plan) leave(n *neighbour) {
 // hear hears which shards a node has, again and again until ctx ends. Peer is nil for an
 // upstream.
 func (p *Plan) hear(ctx context.Context, number int, s *remote.Server, of *peer) {
+	soon := backoff.Doubling{First: hearSoon, Most: hearAgain}
 	missed := backoff.Doubling{First: hearAgain, Most: mostHearAgain}
 	for {
 		if of != nil && p.swarm.await(ctx, of) != nil {
 			return
 		}
-		wait := hearAgain
+		wait := backoff.Jitter(hearAgain)
 		err := p.hearOnce(ctx, number, s, of)
 		if !isNotNow(err) {
+			soon.Reset()
 			missed.Reset()
-		} else if pause := missed.Next(); missed.Failures() > patientFor {
-			wait = pause
+		} else if wait = soon.Next(); soon.Failures() > patientFor {
+			wait = missed.Next()
 		}
 		if err != nil && ctx.Err() == nil {
 			p.opts.Logger.Debug("list of shards unavailable",
 				"version", p.opts.Version.String(), "node", s.Name, "err", err)
 			if errors.Is(err, swarm.ErrHave) || errors.Is(err, bufio.ErrTooLong) || errors.Is(err, remote.ErrForeign) {
-				wait = garbledAgain
+				wait = backoff.Jitter(garbledAgain)
 			}
 		}
 		p.has(number, swarm.Change{State: swarm.Missing, From: 1, To: p.opts.Shards})
-		if roster.Sleep(ctx, backoff.Jitter(wait), nil) != nil {
+		if roster.Sleep(ctx, wait, nil) != nil {
 			return
 		}
 	}

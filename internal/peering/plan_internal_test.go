@@ -247,6 +247,28 @@ func TestAPeerThatDoesNotListItsShardsGivesWayToOthers(t *testing.T) {
 	})
 }
 
+func TestANodeThatLacksAVersionIsAskedAgainSoonAndThenLessOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked []time.Time
+		p, n, _ := hears(t, func(w http.ResponseWriter, _ *http.Request) {
+			asked = append(asked, time.Now())
+			w.WriteHeader(http.StatusNotFound)
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		p.hear(ctx, n.number, n.peer.server, n.peer)
+		require.Greater(t, len(asked), patientFor+4)
+		for i, want := range []time.Duration{50, 100, 200, 400, 800, 1000, 1000} {
+			want *= time.Millisecond
+			assert.InDelta(t, want, asked[i+1].Sub(asked[i]), float64(want)/4, "wait %d", i)
+		}
+		for i, want := range []time.Duration{1, 2, 4, 8} {
+			want *= time.Second
+			assert.InDelta(t, want, asked[patientFor+i+1].Sub(asked[patientFor+i]), float64(want)/4, "wait %d", i)
+		}
+	})
+}
+
 func TestTheListOfAPeerIsReadLineByLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, n, hear := hears(t, func(w http.ResponseWriter, r *http.Request) {
