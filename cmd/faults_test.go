@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/http/httputil"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -49,6 +50,7 @@ import (
 //	rate:BYTES BYTES a second, for all requests under this rule together
 //	elsewhere  a redirect to the server itself
 //	hold       the answer waits until the rules change
+//	through    no fault: request and answer go through with their headers, while they come, as a swarm needs
 type proxy struct {
 	upstream string
 	client   *http.Client
@@ -73,7 +75,7 @@ type rule struct {
 // faults are the names of all faults.
 var faults = []string{
 	"corrupt", "short", "long", "cut", "half", "reset", "hang", "missing", "busy", "later", "stall", "drip", "rate",
-	"elsewhere", "hold", "trailing", "early", "late", "page", "gzip",
+	"elsewhere", "hold", "trailing", "early", "late", "page", "gzip", "through",
 }
 
 func parseRules(ts *testscript.TestScript, args []string) []rule {
@@ -324,6 +326,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rule, changed = p.ruleOf(path)
 	}
 	switch rule.fault {
+	case "through":
+		to := &url.URL{Scheme: "http", Host: p.upstream}
+		through := httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}
+		through.ServeHTTP(w, r)
 	case "hang":
 		<-r.Context().Done()
 	case "missing":

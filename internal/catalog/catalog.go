@@ -153,12 +153,18 @@ func (c *Catalog) Files(v *Version) (*os.File, error) {
 	return c.store.Files(v.Number)
 }
 
+// An Extent is how much there is of a shard.
+type Extent = relay.Extent
+
 // Extents yields how much there is of each shard, from the first to the last.
-func (v *Version) Extents() iter.Seq[relay.Extent] {
-	if v.arriving != nil {
-		return v.arriving.Extents()
+func (v *Version) Extents() iter.Seq[Extent] { return extents(v.arriving, v.Manifest) }
+
+// extents yields those of an arriving stream, or if that is nil, of a held one.
+func extents(arriving *relay.Version, m shard.Manifest) iter.Seq[Extent] {
+	if arriving != nil {
+		return arriving.Extents()
 	}
-	return slices.Values(slices.Repeat([]relay.Extent{{Verified: true}}, len(v.Manifest.Shards)))
+	return slices.Values(slices.Repeat([]Extent{{Verified: true}}, len(m.Shards)))
 }
 
 // Close gives back what [Catalog.Find] has opened.

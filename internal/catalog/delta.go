@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"time"
 
@@ -16,8 +17,11 @@ import (
 
 // A Delta is one that is held or arriving, of a version that is here.
 type Delta struct {
-	file     *os.File // its manifest
-	content  manifest
+	// Manifest describes the delta as if it were a version.
+	Manifest shard.Manifest
+
+	file     *os.File       // the manifest of one that is held
+	tag      shard.Digest   // likewise
 	arriving *relay.Version // nil if it is held
 }
 
@@ -41,7 +45,7 @@ func (c *Catalog) Delta(ctx context.Context, v, base shard.Version, patience tim
 		delta, expected, changed := arriving.Delta(base)
 		switch {
 		case delta != nil:
-			return &Delta{arriving: delta}, nil
+			return &Delta{Manifest: delta.Manifest, arriving: delta}, nil
 		case !expected:
 			return nil, fs.ErrNotExist
 		}
@@ -66,7 +70,7 @@ func (c *Catalog) heldDelta(v, base shard.Version) (*Delta, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &Delta{file: f, content: m}, nil
+	return &Delta{Manifest: m.content, file: f, tag: m.tag}, nil
 }
 
 // Arriving returns the number of servers on the way here of a delta that is arriving, and whether it is.
@@ -84,8 +88,11 @@ func (d *Delta) Text() (text io.ReadSeeker, tag shard.Digest, err error) {
 		return bytes.NewReader(written), sha256.Sum256(written), err
 	}
 	_, err = d.file.Seek(0, io.SeekStart) // it may have been parsed
-	return d.file, d.content.tag, err
+	return d.file, d.tag, err
 }
+
+// Extents yields how much there is of each shard, from the first to the last.
+func (d *Delta) Extents() iter.Seq[Extent] { return extents(d.arriving, d.Manifest) }
 
 // Close gives back what [Catalog.Delta] has opened.
 func (d *Delta) Close() {
@@ -109,14 +116,14 @@ func (c *Catalog) DeltaShard(ctx context.Context, v, base shard.Version, number 
 		}
 		return s, err
 	}
-	if number > len(d.content.content.Shards) {
+	if number > len(d.Manifest.Shards) {
 		return nil, fs.ErrNotExist
 	}
 	f, done, err := c.store.DeltaShard(v, base, number)
 	if err != nil {
 		return nil, err
 	}
-	return &Shard{Digest: d.content.content.Shards[number-1], File: f, close: func() error {
+	return &Shard{Digest: d.Manifest.Shards[number-1], File: f, close: func() error {
 		defer done()
 		return f.Close()
 	}}, nil

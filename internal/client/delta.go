@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 
 	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/reuse"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/tree"
@@ -24,6 +26,8 @@ type rebuilder struct {
 
 	digests map[string]base // of the seeds that were read, by their paths
 	deltas  []*output       // where deltas arrive
+	last    *output         // the one of them that the output is made by, if peers read it, or nil
+	shared  reader          // of its bytes, for them
 }
 
 // base is what is known of a seed.
@@ -197,12 +201,23 @@ func deltaParts(dir *os.Root, base string) (names []string) {
 }
 
 // Delta opens a hidden file for the bytes of the delta, beside that of the version, with what an earlier process has
-// left of it. From now on the output has bytes.
+// left of it, and shares it if the output is shared. From now on the output has bytes.
 func (r *rebuilder) Delta(
-	ctx context.Context, _ shard.Delta, m shard.DeltaManifest, _ []byte, _ int,
+	ctx context.Context, line shard.Delta, m shard.DeltaManifest, _ []byte, tier int,
 ) (fetch.Sink, fetch.Audience, error) {
-	sink, err := r.Between(ctx, 0, m.Content())
-	return sink, nil, err
+	content := m.Content()
+	o, err := r.open(ctx, 0, content)
+	if err != nil || r.out.shared == nil {
+		return o, nil, err
+	}
+	if r.shared, err = o.content.share(); err != nil {
+		return nil, nil, err
+	}
+	e := distfile.Entry{Version: r.of.Entry.Version, Digest: m.Digest}
+	o.shared = relay.NewBoard().Begin(e, content, tier, partsOf(r.shared, content))
+	r.out.shared.BringDelta(line.Base, o.shared)
+	r.last = o
+	return o, o.shared, nil
 }
 
 // Relay returns none: a client passes nothing on that it has no use for.
@@ -210,6 +225,10 @@ func (r *rebuilder) Relay() (line shard.Delta, ok bool) { return line, false }
 
 // Between opens such a file for a delta that comes before.
 func (r *rebuilder) Between(ctx context.Context, number int, m shard.Manifest) (fetch.Sink, error) {
+	return r.open(ctx, number, m)
+}
+
+func (r *rebuilder) open(ctx context.Context, number int, m shard.Manifest) (*output, error) {
 	limited, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	content, resumed, err := openFile(limited, r.out.dir, deltaName(r.out.base, number), m, false)
@@ -221,8 +240,14 @@ func (r *rebuilder) Between(ctx context.Context, number int, m shard.Manifest) (
 	return o, nil
 }
 
-// EndDelta closes the files. What has come is of use to the next download, if this one ends before its end.
+// EndDelta closes the files, and leaves the bytes of a whole delta to peers for as long as they can read the output.
+// What has come is of use to the next download, if this one ends before its end.
 func (r *rebuilder) EndDelta(err error) {
+	if r.last != nil && (err != nil || !r.client.sharing.keep(r.out.shared, r.shared)) {
+		r.out.shared.NoDelta()
+		r.last.shared.End()
+		_ = r.shared.Close() // that was for reading
+	}
 	for _, o := range r.deltas {
 		_ = o.content.end(err != nil) // nothing of it is of use to this download any more
 	}

@@ -36,10 +36,11 @@ type sharing struct {
 	all []shared   // the newest last
 }
 
-// shared is one of these, with its bytes, which may get another name meanwhile.
+// shared is one of these, with its bytes, which may get another name meanwhile, and those of its delta.
 type shared struct {
 	version *relay.Version
 	bytes   reader
+	delta   reader // or nil
 }
 
 // begin puts the download to out on the board, and takes the oldest one off.
@@ -49,21 +50,34 @@ func (s *sharing) begin(out *output, v shard.Version, m shard.Manifest, tier int
 		return nil, err
 	}
 	e := distfile.Entry{Version: v, Digest: m.Digest}
-	version := s.board.Begin(e, m, tier, func(number int) (relay.File, error) {
-		of := m.Shard(number)
-		return part{io.NewSectionReader(bytes, of.Offset, of.Size)}, nil
-	})
+	version := s.board.Begin(e, m, tier, partsOf(bytes, m))
 	s.board.List(e)
 	s.mu.Lock()
-	s.all = append(s.all, shared{version, bytes})
+	s.all = append(s.all, shared{version: version, bytes: bytes})
 	s.mu.Unlock()
 	return version, s.end(mostShared)
+}
+
+// keep has the bytes of v's delta closed when v is taken off the board. It reports whether v is on it.
+func (s *sharing) keep(v *relay.Version, delta reader) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.index(v)
+	if i >= 0 {
+		s.all[i].delta = delta
+	}
+	return i >= 0
+}
+
+// index returns the place of v, or -1, with s locked.
+func (s *sharing) index(v *relay.Version) int {
+	return slices.IndexFunc(s.all, func(o shared) bool { return o.version == v })
 }
 
 // failed takes v off the board, because its download has failed.
 func (s *sharing) failed(v *relay.Version) error {
 	s.mu.Lock()
-	i := slices.IndexFunc(s.all, func(o shared) bool { return o.version == v })
+	i := s.index(v)
 	if i < 0 {
 		s.mu.Unlock()
 		return nil
@@ -94,10 +108,23 @@ func (o shared) end(board *relay.Board) error {
 		board.Unlist(number)
 	}
 	o.version.End()
-	if err := o.bytes.Close(); err != nil {
+	err := o.bytes.Close()
+	if o.delta != nil {
+		o.version.NoDelta()
+		err = errors.Join(err, o.delta.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("stop sharing %s: %w", number, err)
 	}
 	return nil
+}
+
+// partsOf opens the shards of the stream in bytes, which m describes.
+func partsOf(bytes reader, m shard.Manifest) func(number int) (relay.File, error) {
+	return func(number int) (relay.File, error) {
+		of := m.Shard(number)
+		return part{io.NewSectionReader(bytes, of.Offset, of.Size)}, nil
+	}
 }
 
 // part is a shard in the file.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/offers"
+	"github.com/shardcast/shardcast/internal/peering"
 	"github.com/shardcast/shardcast/internal/rebuild"
 	"github.com/shardcast/shardcast/internal/roster"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -62,6 +63,7 @@ var errSilent = errors.New("nothing of it has come for a while")
 type rebuilding struct {
 	*rebuild.Rebuild // nil of one for readers
 
+	want   *offers.Want // of the version
 	to     Rebuilder
 	logger *slog.Logger
 	route  route
@@ -72,7 +74,7 @@ type rebuilding struct {
 
 // rebuild begins to fill the place to by deltas that lead to the version that m describes, if there are any that are
 // worth it, from a base that is here, or to fetch one for readers. The caller ends what it returns.
-func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, to Rebuilder) *rebuilding {
+func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, want *offers.Want, to Rebuilder) *rebuilding {
 	logger := f.pool.opts.Logger.With("version", m.Entry.Version.String())
 	ctx, cancel := context.WithCancel(ctx)
 	chosen, there, err := f.choose(ctx, m, to)
@@ -81,7 +83,7 @@ func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, to Rebuilder)
 			logger.Warn("delta not used", "err", err)
 		}
 		if line, ok := to.Relay(); ok && err == nil {
-			r := &rebuilding{to: to, logger: logger, route: route{}.before(m, line), cancel: cancel}
+			r := &rebuilding{want: want, to: to, logger: logger, route: route{}.before(m, line), cancel: cancel}
 			r.group.Go(func() { f.relay(ctx, r) })
 			return r
 		}
@@ -89,7 +91,9 @@ func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, to Rebuilder)
 		cancel()
 		return nil
 	}
-	r := &rebuilding{Rebuild: rebuild.New(m.Stated, there), to: to, logger: logger, route: chosen, cancel: cancel}
+	r := &rebuilding{
+		Rebuild: rebuild.New(m.Stated, there), want: want, to: to, logger: logger, route: chosen, cancel: cancel,
+	}
 	logger.Info("taking delta", "base", chosen.from().String(), "bytes", chosen.size, "size", m.Stated.Size,
 		"deltas", len(chosen.steps))
 	r.group.Go(func() {
@@ -185,7 +189,7 @@ func (f *fetching) apply(ctx context.Context, r *rebuilding) error {
 		defer target.Close()
 		from = target
 	}
-	d, err := f.delta(ctx, r.route.steps[last], tally)
+	d, err := f.delta(ctx, r.route.steps[last], r.want, tally)
 	if err != nil {
 		return err
 	}
@@ -224,7 +228,7 @@ func (f *fetching) fetchRelayed(ctx context.Context, r *rebuilding) error {
 	coming, ended := context.WithCancel(ctx)
 	defer ended()
 	group.Go(func() { f.watchDelta(coming, stop) })
-	d, err := f.delta(ctx, r.route.steps[0], f.tally.Delta())
+	d, err := f.delta(ctx, r.route.steps[0], r.want, f.tally.Delta())
 	if err != nil {
 		return err
 	}
@@ -239,7 +243,7 @@ func (f *fetching) fetchRelayed(ctx context.Context, r *rebuilding) error {
 func (f *fetching) target(
 	ctx context.Context, s step, number int, from rebuild.Base, to Rebuilder, tally *transfer.Tally,
 ) (*rebuild.Target, error) {
-	d, err := f.delta(ctx, s, tally)
+	d, err := f.delta(ctx, s, f.pool.offers.Want(s.to.Entry), tally)
 	if err != nil {
 		return nil, err
 	}
@@ -265,9 +269,9 @@ type coming struct {
 	tally    *transfer.Tally
 }
 
-// delta fetches the manifest of the delta of s.
-func (f *fetching) delta(ctx context.Context, s step, tally *transfer.Tally) (d coming, err error) {
-	d = coming{step: s, want: f.pool.offers.Delta(s.to.Entry, s.line), tally: tally}
+// delta fetches the manifest of the delta of s, to the version that want is of.
+func (f *fetching) delta(ctx context.Context, s step, want *offers.Want, tally *transfer.Tally) (d coming, err error) {
+	d = coming{step: s, want: want.Delta(s.line), tally: tally}
 	bounded, cancel := context.WithTimeoutCause(ctx, deltaPatience, errSilent)
 	defer cancel()
 	if d.manifest, d.text, d.tier, err = d.want.Manifest(bounded, s.to.Stated.Digest); err != nil {
@@ -276,19 +280,23 @@ func (f *fetching) delta(ctx context.Context, s step, tally *transfer.Tally) (d 
 	return d, nil
 }
 
-// bring fetches the shards of d.
+// bring fetches the shards of d, in the swarm if they have an audience.
 func (f *fetching) bring(ctx context.Context, d coming, to Sink, audience Audience) error {
 	p, content := f.pool, d.manifest.Content()
+	verifier := verify.New(verify.Options{
+		Manifest: content, Listed: content.Digest, Signed: true, // its digest is in the version's manifest
+		Open: func(s shard.Shard) (verify.Place, error) { return to.Open(s) },
+	})
 	t := transfer.New(transfer.Options{
 		Version: d.to.Entry.Version, Manifest: content, Pinned: true, Sink: to, Audience: audience,
-		Verifier: verify.New(verify.Options{
-			Manifest: content, Listed: content.Digest, Signed: true, // its digest is in the version's manifest
-			Open: func(s shard.Shard) (verify.Place, error) { return to.Open(s) },
-		}),
-		Get: d.want.Get, Blame: d.want.Refuse, Workers: p.opts.Concurrency,
+		Verifier: verifier, Get: d.want.Get, Blame: d.want.Refuse, Workers: p.opts.Concurrency,
 		Roster: p.roster, Tally: d.tally, Logger: p.opts.Logger,
 	})
-	_, err := t.Run(ctx, transfer.NewInOrder(t, p.opts.Timeout, d.tier, d.want.Job))
+	_, err := p.run(ctx, t, peering.PlanOptions{
+		Version: d.to.Entry.Version, Base: d.line.Base,
+		Digest: content.Digest, Tier: d.tier, Shards: len(content.Shards),
+		Want: d.want, Verifier: verifier, Audience: audience, Tally: d.tally,
+	})
 	return err
 }
 

@@ -279,7 +279,7 @@ func (f *fetching) transfer(
 	var delta *rebuilding
 	if f.task.Rebuild != nil && part == nil && !plain {
 		if to := f.task.Rebuild(); to != nil {
-			delta = f.rebuild(ctx, m, to)
+			delta = f.rebuild(ctx, m, want, to)
 		}
 	}
 	whole := false
@@ -302,16 +302,24 @@ func (f *fetching) transfer(
 		Roster: p.roster, Tally: f.tally, Metrics: p.opts.Metrics, Logger: p.opts.Logger,
 	})
 	if !inSwarm {
-		got, err := t.Run(ctx, transfer.NewInOrder(t, p.opts.Timeout, m.Tier, want.Job))
-		whole = err == nil
-		return got, t, err
+		audience = nil
 	}
-	plan := p.swarm.Plan(peering.PlanOptions{
+	got, err := p.run(ctx, t, peering.PlanOptions{
 		Version: want.Entry.Version, Digest: m.Stated.Digest, Tier: m.Tier, Shards: len(m.Stated.Shards),
-		Want: want, Verifier: verifier, Audience: audience, Transfer: t, Tally: f.tally,
-		Timeout: p.opts.Timeout, Attempts: p.opts.Attempts, Waits: p.opts.waits(),
-		Workers: p.opts.Concurrency, Logger: p.opts.Logger,
+		Want: want, Verifier: verifier, Audience: audience, Tally: f.tally,
 	})
+	whole = err == nil
+	return got, t, err
+}
+
+// run runs t in the swarm, or in order if there is none, or no audience that peers are in.
+func (p *Pool) run(ctx context.Context, t *transfer.Transfer, of peering.PlanOptions) (shard.Manifest, error) {
+	if !p.opts.Swarm || of.Audience == nil {
+		return t.Run(ctx, transfer.NewInOrder(t, p.opts.Timeout, of.Tier, of.Want.Job))
+	}
+	of.Transfer, of.Timeout, of.Workers, of.Logger = t, p.opts.Timeout, p.opts.Concurrency, p.opts.Logger
+	of.Attempts, of.Waits = p.opts.Attempts, p.opts.waits()
+	plan := p.swarm.Plan(of)
 	defer plan.Close()
 	listening, stop := context.WithCancel(ctx)
 	var group sync.WaitGroup
@@ -319,8 +327,7 @@ func (f *fetching) transfer(
 	got, err := t.Run(ctx, plan)
 	stop()
 	group.Wait()
-	whole = err == nil
-	return got, t, err
+	return got, err
 }
 
 // states returns how the servers are that may send something.

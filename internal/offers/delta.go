@@ -2,6 +2,7 @@ package offers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -10,14 +11,13 @@ import (
 	"io/fs"
 	"sync"
 
-	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/remote"
 	"github.com/shardcast/shardcast/internal/roster"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
 // A DeltaWant is a delta of a version as one fetch wants it. A server that lacks it, or has another one, is not
-// asked for it again, and may still send the version.
+// asked for it again, and may still send the version. A peer whose bytes are wrong may not.
 type DeltaWant struct {
 	want *Want
 	line shard.Delta
@@ -26,28 +26,37 @@ type DeltaWant struct {
 	refused map[*remote.Server]error
 }
 
-// Delta returns a DeltaWant of the delta that line is about, of e.
-func (o *Offers) Delta(e distfile.Entry, line shard.Delta) *DeltaWant {
-	return &DeltaWant{want: o.Want(e), line: line, refused: make(map[*remote.Server]error)}
+// Delta returns a DeltaWant of the delta that line is about, of the version that w wants.
+func (w *Want) Delta(line shard.Delta) *DeltaWant {
+	return &DeltaWant{want: w, line: line, refused: make(map[*remote.Server]error)}
 }
 
 // Job is that of a [Want].
 func (w *DeltaWant) Job(do func(*remote.Server) error) roster.Job {
 	j := w.want.Job(do)
 	j.May = func(s *remote.Server) bool {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return w.refused[s] == nil && w.want.May(s)
+		return w.Refused(s) == nil && w.want.May(s)
 	}
 	j.Refuse, j.Failed = w.Refuse, w.failed
 	return j
 }
 
-// Refuse has s not asked again for the delta because of err.
-func (w *DeltaWant) Refuse(_ context.Context, s *remote.Server, err error) {
+// Refuse has s not asked again for the delta because of err, nor a peer for its version.
+func (w *DeltaWant) Refuse(ctx context.Context, s *remote.Server, err error) {
+	if !w.want.offers.opts.Roster.Has(s) {
+		w.want.Refuse(ctx, s, err)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.refused[s] = err
+}
+
+// Refused returns why s is not asked again for the delta, or nil.
+func (w *DeltaWant) Refused(s *remote.Server) error {
+	w.mu.Lock()
+	err := w.refused[s]
+	w.mu.Unlock()
+	return cmp.Or(err, w.want.Refused(s))
 }
 
 // failed returns the error for a delta that no server gives.

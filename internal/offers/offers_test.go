@@ -240,6 +240,28 @@ func TestAWantIsOfTheServersThatListItAndWereNotRefused(t *testing.T) {
 	})
 }
 
+func TestAServerWithoutADeltaMayHaveItsVersionAndAPeerWithAWrongOneMayNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSites(t, "a", "b")
+		version := s.Want(s.list(t, sha256.Sum256(data), "a", "b"))
+		w := version.Delta(shard.Delta{Base: 1})
+		may := w.Job(func(*remote.Server) error { return nil }).May
+		wrong := roster.Wrong(errors.New("wrong bytes"))
+		w.Refuse(t.Context(), s.servers[0], wrong)
+		assert.False(t, may(s.servers[0]))
+		assert.True(t, may(s.servers[1]))
+		require.ErrorIs(t, w.Refused(s.servers[0]), wrong)
+		require.NoError(t, version.Refused(s.servers[0]))
+
+		peer := remote.NewServer(&url.URL{Scheme: "http", Host: "peer"})
+		w.Refuse(t.Context(), peer, wrong)
+		require.ErrorIs(t, w.Refused(peer), wrong)
+		require.ErrorIs(t, version.Refused(peer), wrong)
+		version.Refuse(t.Context(), s.servers[1], wrong)
+		require.ErrorIs(t, w.Refused(s.servers[1]), wrong, "of the version")
+	})
+}
+
 func TestAVersionThatNoServerListsAnyMoreIsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSites(t, "a")

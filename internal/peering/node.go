@@ -190,7 +190,7 @@ func (p *Plan) hearOnce(ctx context.Context, number int, s *remote.Server, of *p
 		header = p.swarm.show(of, header)
 	}
 	body, err := p.swarm.opts.Remote.Get(ctx, s, remote.Request{
-		Path: []string{p.opts.Version.String(), wire.HaveName}, Digest: p.opts.Digest, Header: header,
+		Path: p.opts.path(), Digest: p.opts.Digest, Header: header,
 		Timeout: wire.HaveSilence, Trickles: true,
 	})
 	if of != nil && ctx.Err() == nil {
@@ -235,6 +235,9 @@ func (p *Plan) has(number int, changes ...swarm.Change) {
 // fromPeer brings the rest of a span from a neighbour. The error is a dropped if another
 // node may have it.
 func (p *Plan) fromPeer(ctx context.Context, s *transfer.Span, pick swarm.Pick, n *neighbour, buf []byte) error {
+	if err := p.opts.Want.Refused(n.peer.server); err != nil {
+		return dropped{err} // since it was picked, or with another plan of the version
+	}
 	start := time.Now()
 	p.swarm.change(func() { n.peer.transfers++ })
 	err := p.opts.Transfer.Pull(ctx, s, n.peer.server, transfer.How{

@@ -222,6 +222,18 @@ func TestAPeerThatAnswers(t *testing.T) {
 	}
 }
 
+// Such as for the delta of the version.
+func TestAPeerThatWasRefusedMeanwhileIsNotAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := swap(t, func(*swapping, http.ResponseWriter, *http.Request) { assert.Fail(t, "it is asked") })
+		s.want.Refuse(t.Context(), s.node.peer.server, shard.ErrDigest)
+		again, err := s.bring(t, false)
+		assert.True(t, again)
+		require.ErrorIs(t, err, shard.ErrDigest)
+		assert.Nil(t, s.nodes[s.node.number])
+	})
+}
+
 func TestAPeerThatIsBusyAgainAndAgainIsNotSound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := swap(t, func(_ *swapping, w http.ResponseWriter, _ *http.Request) {

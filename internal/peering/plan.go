@@ -44,11 +44,12 @@ const (
 	peersPatience = 10 * time.Second
 )
 
-// PlanOptions configure a [Plan].
+// PlanOptions configure a [Plan] for a version, or for a delta of it.
 type PlanOptions struct {
 	Version  shard.Version
-	Digest   shard.Digest // of the file, in its manifest
-	Tier     int          // how many servers the version comes through
+	Base     shard.Version // of the delta, or 0
+	Digest   shard.Digest  // of the stream, in its manifest
+	Tier     int           // how many servers the stream comes through
 	Shards   int
 	Want     Want
 	Verifier *verify.Verifier
@@ -68,7 +69,15 @@ type PlanOptions struct {
 	Logger *slog.Logger
 }
 
-// A Want is the version as the fetch wants it, see package offers.
+// path is that of the list of shards at a server.
+func (o PlanOptions) path() []string {
+	if o.Base != 0 {
+		return []string{o.Version.String(), shard.DeltaName(o.Base), wire.HaveName}
+	}
+	return []string{o.Version.String(), wire.HaveName}
+}
+
+// A Want is the version or delta as the fetch wants it, see package offers.
 type Want interface {
 	Job(do func(*remote.Server) error) roster.Job
 	Refuse(ctx context.Context, s *remote.Server, err error)

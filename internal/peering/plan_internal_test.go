@@ -269,6 +269,21 @@ func TestANodeThatLacksAVersionIsAskedAgainSoonAndThenLessOften(t *testing.T) {
 	})
 }
 
+func TestTheListOfADeltaIsInItsDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, n, hear := hears(t, func(w http.ResponseWriter, r *http.Request) {
+			assert.Equal(t, "/v1/from_v7/have", r.URL.Path)
+			_, _ = w.Write([]byte("+1-2\n"))
+		})
+		p.opts.Base = 7
+		require.NoError(t, hear())
+		n.sound = true
+		p.up.later = time.Now().Add(time.Hour)
+		_, from, _ := p.choose()
+		assert.Equal(t, n, from)
+	})
+}
+
 func TestTheListOfAPeerIsReadLineByLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, n, hear := hears(t, func(w http.ResponseWriter, r *http.Request) {

@@ -47,14 +47,16 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 	health := health{catalog: c, ready: opts.Ready, over: over}
 	var endpoints [kinds]endpoint
 	var swarming *swarming
-	send := files.shard
+	send, sendDelta := files.shard, files.deltaShard
 	if opts.Members != nil || opts.Nodes != nil || !c.HasDirectory() {
 		files.swarms = true
 		swarming = newSwarming(c, over)
-		send = swarming.admit(files.shard)
+		send, sendDelta = swarming.admit(files.shard), swarming.admit(files.deltaShard)
 		endpoints[kindHave] = swarming.have
+		endpoints[kindDeltaHave] = swarming.have
 	}
 	endpoints[kindShard] = stays(limit(h.gate, send))
+	endpoints[kindDeltaShard] = stays(limit(h.gate, sendDelta))
 	endpoints[kindHealth] = health.healthy
 	if c.HasDirectory() {
 		endpoints[kindDistribution] = h.listings.distribution
@@ -63,7 +65,6 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 		endpoints[kindSums] = files.sums
 		endpoints[kindFiles] = files.list
 		endpoints[kindDelta] = files.delta
-		endpoints[kindDeltaShard] = stays(limit(h.gate, files.deltaShard))
 		endpoints[kindStream] = stays(limit(h.gate, files.stream))
 		endpoints[kindReady] = health.readiness
 		endpoints[kindProbe] = stays(limit(h.gate, newProbe()))
@@ -81,7 +82,7 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 	chain := newChain(opts, h.overview, swarming != nil)
 	if opts.Nodes != nil {
 		var shared [kinds]endpoint
-		for _, k := range []kind{kindHealth, kindHave, kindShard} {
+		for _, k := range []kind{kindHealth, kindHave, kindShard, kindDeltaHave, kindDeltaShard} {
 			shared[k] = endpoints[k]
 		}
 		h.nodes = chain(shared, nil, opts.Nodes.Tickets)
@@ -141,6 +142,7 @@ const (
 	kindHave
 	kindShard
 	kindDelta
+	kindDeltaHave
 	kindDeltaShard
 	kindProbe
 	kindHealth
@@ -255,10 +257,15 @@ func (t *target) delta(directory, file string) {
 		return
 	}
 	t.base = base
-	if file == shard.ManifestName {
+	switch file {
+	case shard.ManifestName:
 		t.kind = kindDelta
-	} else if number, err := shard.ParseFileName(file); err == nil {
-		t.kind, t.number = kindDeltaShard, number
+	case wire.HaveName:
+		t.kind = kindDeltaHave
+	default:
+		if number, err := shard.ParseFileName(file); err == nil {
+			t.kind, t.number = kindDeltaShard, number
+		}
 	}
 }
 

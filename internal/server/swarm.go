@@ -1,9 +1,11 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
+	"iter"
 	"net/http"
 	"slices"
 	"time"
@@ -54,11 +56,9 @@ func (s *swarming) admit(next endpoint) endpoint {
 			return next(w, r, t)
 		}
 		if as == swarm.AsFresh { // without having waited for a slot
-			if v, err := s.catalog.Find(t.version); err == nil {
-				_ = v.Close() // its manifest stays
-				if !s.sent.IsFresh(t.version, t.number, v.Manifest) {
-					return slots.ErrSent
-				}
+			of, err := s.find(r.Context(), t)
+			if err == nil && !s.sent.IsFresh(of.stream, t.number, of.manifest) {
+				return slots.ErrSent
 			}
 		}
 		conns.HoldLittle(r) // a slot is taken until all is sent, and not until all is written
@@ -70,12 +70,11 @@ func (s *swarming) admit(next endpoint) endpoint {
 		if as == swarm.AsPeer {
 			return next(w, r, t)
 		}
-		v, err := s.catalog.Find(t.version)
+		of, err := s.find(r.Context(), t)
 		if err != nil {
 			return next(w, r, t) // without a manifest nothing is noted
 		}
-		_ = v.Close() // its manifest stays
-		ended, err := s.sent.Begin(t.version, t.number, v.Manifest, as == swarm.AsFresh)
+		ended, err := s.sent.Begin(of.stream, t.number, of.manifest, as == swarm.AsFresh)
 		if err != nil {
 			return err
 		}
@@ -110,14 +109,14 @@ func (c *tallied) ReadFrom(src io.Reader) (int64, error) {
 	return n, err
 }
 
-// have answers with the states of a version's shards, a line at a time as they change, see
+// have answers with the states of the shards of a version, or of a delta, a line at a time as they change, see
 // package swarm, until the version is retired or replaced.
 func (s *swarming) have(w http.ResponseWriter, r *http.Request, t target) error {
 	digest, err := shard.ParseDigest(r.URL.Query().Get(wire.DigestQuery))
 	if err != nil {
 		return fs.ErrNotExist
 	}
-	now, err := s.states(t.version, digest)
+	now, err := s.states(r.Context(), t, digest)
 	if err != nil {
 		return err
 	}
@@ -132,7 +131,11 @@ func (s *swarming) have(w http.ResponseWriter, r *http.Request, t target) error 
 	}
 	defer leave()
 	out := http.NewResponseController(w)
-	ticker := time.NewTicker(max(wire.HaveEvery, wire.HaveEveryShard*time.Duration(len(now))))
+	every := wire.HaveEvery
+	if t.base != 0 {
+		every = wire.HaveEveryDelta
+	}
+	ticker := time.NewTicker(max(every, wire.HaveEveryShard*time.Duration(len(now))))
 	defer ticker.Stop()
 	var before []swarm.State
 	var line []byte
@@ -152,25 +155,24 @@ func (s *swarming) have(w http.ResponseWriter, r *http.Request, t target) error 
 		case <-s.over:
 			return nil
 		}
-		if now, err = s.states(t.version, digest); err != nil {
+		if now, err = s.states(r.Context(), t, digest); err != nil {
 			return nil //nolint:nilerr // the version is retired, or replaced
 		}
 	}
 }
 
-// states returns the state of each shard of a version. The error matches [fs.ErrNotExist]
-// if the version is not here, or not of the file digest.
-func (s *swarming) states(version shard.Version, digest shard.Digest) ([]swarm.State, error) {
-	v, err := s.catalog.Find(version)
+// states returns the state of each shard of a version, or of a delta. The error matches [fs.ErrNotExist]
+// if that is not here, or not of that digest.
+func (s *swarming) states(ctx context.Context, t target, digest shard.Digest) ([]swarm.State, error) {
+	of, err := s.find(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	defer v.Close()
-	if v.Manifest.Digest != digest {
+	if of.manifest.Digest != digest {
 		return nil, fs.ErrNotExist
 	}
-	states := make([]swarm.State, 0, len(v.Manifest.Shards))
-	for e := range v.Extents() {
+	states := make([]swarm.State, 0, len(of.manifest.Shards))
+	for e := range of.extents {
 		switch {
 		case e.Verified:
 			states = append(states, swarm.Held)
@@ -180,8 +182,36 @@ func (s *swarming) states(version shard.Version, digest shard.Digest) ([]swarm.S
 			states = append(states, swarm.Missing)
 		}
 	}
-	for _, number := range s.sent.Sent(version, v.Manifest) {
+	for _, number := range s.sent.Sent(of.stream, of.manifest) {
 		states[number-1] = swarm.Sent
 	}
 	return states, nil
+}
+
+// swapped is a stream whose shards nodes swap, as it is here now.
+type swapped struct {
+	stream   slots.Stream
+	manifest shard.Manifest
+	extents  iter.Seq[catalog.Extent]
+}
+
+// find returns the version of t, or the delta. Errors are those of [catalog.Catalog.Find] and
+// [catalog.Catalog.Delta].
+func (s *swarming) find(ctx context.Context, t target) (swapped, error) {
+	of := swapped{stream: slots.Stream{Version: t.version, Base: t.base}}
+	if t.base != 0 {
+		d, err := s.catalog.Delta(ctx, t.version, t.base, 0)
+		if err != nil {
+			return of, err
+		}
+		of.manifest, of.extents = d.Manifest, d.Extents()
+		d.Close()
+		return of, nil
+	}
+	v, err := s.catalog.Find(t.version)
+	if err != nil {
+		return of, err
+	}
+	of.manifest, of.extents = v.Manifest, v.Extents()
+	return of, v.Close()
 }

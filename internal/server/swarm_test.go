@@ -3,10 +3,12 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/catalog"
+	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -25,10 +28,16 @@ type having struct{ *bufio.Scanner }
 // have asks what there is of version 1, whose file has the digest.
 func (s site) have(t *testing.T, digest shard.Digest) having {
 	t.Helper()
+	return s.haveOf(t, "/v1", digest)
+}
+
+// haveOf asks what there is of the stream of that digest in a directory.
+func (s site) haveOf(t *testing.T, directory string, digest shard.Digest) having {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/v1/have?digest=%s", s.url, digest),
-		http.NoBody)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		fmt.Sprintf("%s%s/have?digest=%s", s.url, directory, digest), http.NoBody)
 	require.NoError(t, err)
 	resp, err := s.client.Do(r)
 	require.NoError(t, err)
@@ -99,6 +108,57 @@ func TestAFreshShardIsSentOnce(t *testing.T) {
 	retire(t, st, 1)
 	publish(t, st, 1, strings.ToUpper(text))
 	assert.Equal(t, http.StatusOK, s.get(t, shardPath, asked("fresh")...).status, "another file has that number")
+}
+
+func TestASwarmSwapsTheShardsOfADelta(t *testing.T) {
+	t.Parallel()
+	st := open(t, t.TempDir())
+	publishDelta(t, st, 2, 1)
+	s := swarmed(t, st, nil)
+	of := shard.Digest(sha256.Sum256([]byte("changes!")))
+	have := s.haveOf(t, "/v2/from_v1", of)
+	assert.Equal(t, "+1-2", have.next(t))
+	assert.Equal(t, "changes", s.get(t, "/v2/from_v1/shard_001.bin", asked("fresh")...).body)
+	assert.Equal(t, http.StatusConflict, s.get(t, "/v2/from_v1/shard_001.bin", asked("fresh")...).status)
+	assert.Equal(t, "*1", have.next(t))
+	assert.Equal(t, http.StatusOK, s.get(t, "/v2/from_v1/shard_001.bin", asked("peer")...).status)
+	assert.Equal(t, http.StatusOK, s.get(t, "/v2/shard_001.bin", asked("fresh")...).status, "it is the version's own")
+	for _, path := range []string{
+		"/v2/from_v1/have", "/v2/from_v1/have?digest=" + shard.Digest{1}.String(),
+		"/v2/from_v3/have?digest=" + of.String(), "/v1/from_v2/have?digest=" + of.String(),
+		"/py03/v2/from_v1/have?digest=" + of.String(),
+	} {
+		assert.Equal(t, http.StatusNotFound, s.get(t, path).status, path)
+	}
+	assert.Equal(t, http.StatusNotFound, newSite(t, st).get(t, "/v2/from_v1/have?digest="+of.String()).status,
+		"without a swarm")
+}
+
+func TestPeersGetTheShardsOfAnArrivingDelta(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t, feedSize)
+	f.site = newSiteAs(t, server.Options{Catalog: catalog.New(nil, f.board)})
+	m := f.version.Manifest
+	path := "/v1/from_v7/have?digest=" + m.Digest.String()
+	assert.Equal(t, http.StatusNotFound, f.get(t, path).status)
+	delta := relay.NewBoard().Begin(f.version.Entry, m, feedTier, func(int) (relay.File, error) {
+		return os.Open(f.file.Name())
+	})
+	f.version.BringDelta(7, delta)
+	have := f.haveOf(t, "/v1/from_v7", m.Digest)
+	require.True(t, have.Scan())
+	assert.Empty(t, have.Text(), "there is nothing for them")
+	f.write(t, 0, feedSize)
+	delta.Shard(1).From(true)
+	assert.Equal(t, "~1", have.next(t))
+	delta.Shard(1).Verify()
+	assert.Equal(t, "+1", have.next(t))
+	assert.Equal(t, string(f.data), f.get(t, "/v1/from_v7/shard_001.bin", asked("peer")...).body)
+	assert.Equal(t, http.StatusNotFound, f.get(t, "/v1/from_v7/manifest.json").status, "that is an upstream's")
+	assert.Equal(t, http.StatusNotFound, f.get(t, shardPath, asked("peer")...).status, "of the version")
+	f.version.NoDelta()
+	assert.False(t, have.Scan() && have.Text() != "", "it is over")
+	assert.Equal(t, http.StatusNotFound, f.get(t, path).status)
 }
 
 func TestNodesOfASwarmHaveEightSlotsAndOtherClientsNoBound(t *testing.T) {

@@ -86,6 +86,9 @@ const (
 	HaveEvery      = 100 * time.Millisecond
 	HaveEveryShard = 50 * time.Microsecond
 
+	// HaveEveryDelta is HaveEvery for a delta: a small one has come in a few tenths of a second.
+	HaveEveryDelta = 25 * time.Millisecond
+
 	// HavePause is the least time between two lines that a client reads, and HavePauseShard
 	// the same for each shard: both below the server's, or the client falls behind.
 	HavePause      = 20 * time.Millisecond
