@@ -30,7 +30,7 @@ type FollowOptions struct {
 	Template string
 
 	// Keep is the number of delivered versions to keep, the newest, beside those that these need by their
-	// labels, up to 63 of each. Zero means 2. Follow touches no other file: where another program has put one
+	// labels. Zero means 2. Follow touches no other file: where another program has put one
 	// into the directory of a version, that one stays.
 	Keep int
 

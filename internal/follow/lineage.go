@@ -60,16 +60,16 @@ type search struct {
 
 // labelsOf returns the labels of a version on offer, and false if they are not known, which it notes.
 func (s *search) labelsOf(e distfile.Entry) (map[string]string, bool) {
+	if labels, ok := s.labels[e]; ok {
+		return labels, true
+	}
 	for _, f := range s.record.Held {
 		if f.is(e) {
 			return f.Manifest.Labels, true
 		}
 	}
-	labels, ok := s.labels[e]
-	if !ok {
-		s.unknown = e
-	}
-	return labels, ok
+	s.unknown = e
+	return nil, false
 }
 
 // chooseRun finds out which run is followed: that of the record, until a full version of another one is
@@ -120,16 +120,15 @@ func (s *search) chooseNext() {
 			return
 		}
 		place, ok := lineage.PlaceOf(labels)
-		if !ok || place.Run != s.run || s.has(e, place) {
+		_, needs := lineage.NeedOf(labels)
+		if !ok || place.Run != s.run || next.Version != 0 && needs || s.has(e, place) {
 			continue
 		}
 		if next.Version != 0 {
-			if _, needs := lineage.NeedOf(labels); !needs {
-				full = append(full, e)
-			}
+			full = append(full, e)
 			continue
 		}
-		first, missing := s.first(e, labels, lineage.DefaultMaxChain)
+		first, missing := s.first(e, labels)
 		switch {
 		case s.unknown.Version != 0:
 			return
@@ -170,8 +169,8 @@ func (s *search) has(e distfile.Entry, place lineage.Place) bool {
 }
 
 // first returns the version that has to come first for e with labels: e itself if what it needs was
-// delivered. Otherwise it returns the number that is missing.
-func (s *search) first(e distfile.Entry, labels map[string]string, depth int) (first distfile.Entry, missing string) {
+// delivered. Otherwise it returns the number that is missing. The publisher bounds how long a chain is.
+func (s *search) first(e distfile.Entry, labels map[string]string) (first distfile.Entry, missing string) {
 	need, needs := lineage.NeedOf(labels)
 	if !needs {
 		return e, ""
@@ -198,10 +197,8 @@ func (s *search) first(e distfile.Entry, labels map[string]string, depth int) (f
 		case !ok || at != need:
 		case slices.Contains(s.record.Delivered, known{o.Version, o.Digest}):
 			return e, ""
-		case depth == 0:
-			return e, need.Number
 		default:
-			return s.first(o, labels, depth-1)
+			return s.first(o, labels)
 		}
 	}
 	if held == 0 {
@@ -213,32 +210,37 @@ func (s *search) first(e distfile.Entry, labels map[string]string, depth int) (f
 // needed returns which of files, by their index, those that keep says need by their labels: of each the
 // newest older one, and so on.
 func needed(files []file, keep func(i int) bool) map[int]bool {
+	at := make(map[lineage.Place][]int)
+	for i, f := range files {
+		if p, ok := lineage.PlaceOf(f.Manifest.Labels); ok {
+			at[p] = append(at[p], i)
+		}
+	}
 	all := make(map[int]bool)
 	for i := range files {
 		if !keep(i) {
 			continue
 		}
-		at := i
-		for range lineage.DefaultMaxChain - 1 {
-			need, ok := lineage.NeedOf(files[at].Manifest.Labels)
+		n := i
+		for {
+			need, ok := lineage.NeedOf(files[n].Manifest.Labels)
 			if !ok {
 				break
 			}
-			if at = newestBefore(files, files[at].Version, need); at < 0 {
-				break
+			if n = newestBefore(files, files[n].Version, at[need]); n < 0 || all[n] {
+				break // without it, or with what it needs
 			}
-			all[at] = true
+			all[n] = true
 		}
 	}
 	return all
 }
 
-// newestBefore returns the index of the newest of files before v that has the place p, or -1.
-func newestBefore(files []file, v shard.Version, p lineage.Place) int {
+// newestBefore returns which of candidates, by their index in files, is the newest before v, or -1.
+func newestBefore(files []file, v shard.Version, candidates []int) int {
 	newest := -1
-	for i, f := range files {
-		at, ok := lineage.PlaceOf(f.Manifest.Labels)
-		if ok && at == p && f.Version < v && (newest < 0 || f.Version > files[newest].Version) {
+	for _, i := range candidates {
+		if files[i].Version < v && (newest < 0 || files[i].Version > files[newest].Version) {
 			newest = i
 		}
 	}

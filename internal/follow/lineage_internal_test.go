@@ -2,6 +2,7 @@ package follow
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"strings"
@@ -240,6 +241,16 @@ func TestVersionsThatKeptOnesNeedAreKept(t *testing.T) {
 			assert.Equal(t, tc.want, got)
 		})
 	}
-	long := needed(recordOf("a", 99, "a1"+strings.Repeat(" a1<1", 99)).Held, func(i int) bool { return i == 99 })
-	assert.Len(t, long, 63)
+}
+
+func TestAChainIsAsLongAsItsPublisherMakesIt(t *testing.T) {
+	words := []string{"a1"}
+	for n := 2; n <= 1000; n++ {
+		words = append(words, fmt.Sprintf("a%d<%d", n, n-1))
+	}
+	all := strings.Join(words, " ")
+	assert.Len(t, needed(recordOf("a", 1000, all).Held, func(i int) bool { return i == 999 }), 999)
+	d, offers := descentOf(all)
+	r := recordOf("a", 999, "")
+	assert.Equal(t, []int{1}, versions(d.plan(r, offers).order))
 }

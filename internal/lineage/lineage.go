@@ -22,10 +22,6 @@ const (
 	After  = "after"
 )
 
-// DefaultMaxChain is how many versions a chain may have where nothing else is said: one, and those that
-// it needs.
-const DefaultMaxChain = 64
-
 // A Place is that of a version in its run. The zero Number is none.
 type Place struct{ Run, Number string }
 

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/distfile"
-	"github.com/shardcast/shardcast/internal/lineage"
 	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/signing"
@@ -38,7 +37,7 @@ const (
 	DefaultMaxVersions = 15
 
 	// DefaultMaxChain is the length of the longest chain of a directory without settings.
-	DefaultMaxChain = lineage.DefaultMaxChain
+	DefaultMaxChain = 64
 )
 
 // Settings belong to a data directory: every process that uses the directory follows them.
