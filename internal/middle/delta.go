@@ -40,31 +40,28 @@ func (d directory) expect(arriving *relay.Version) {
 			arriving.ExpectDelta(line.Base)
 		}
 	}
-	if line, ok := d.relayed(arriving.Manifest); ok {
+	if line, ok := relayed(arriving.Manifest); ok {
 		arriving.ExpectDelta(line.Base)
 	}
 }
 
-// mostRelayed is how many times smaller than its version a delta has to be for readers to get it from a middle that
-// cannot apply it.
-const mostRelayed = 2
+// leastRelayed is how many times smaller than its version a delta has to be for readers to get it from a middle that
+// does not apply it.
+const leastRelayed = 2
 
-// relayed returns the delta of the version that m describes which is fetched for readers alone: where no base is held,
-// that from the newest one, which most of them have.
-func (d directory) relayed(m shard.Manifest) (newest shard.Delta, ok bool) {
+// relayed returns the delta of the version that m describes which is fetched for readers alone when none is applied:
+// that from the newest base, which most of them have.
+func relayed(m shard.Manifest) (newest shard.Delta, ok bool) {
 	for _, line := range m.Deltas {
-		if _, held := d.withDigest(line.BaseDigest); held {
-			return shard.Delta{}, false
-		}
-		if line.Base > newest.Base && line.Size <= m.Size/mostRelayed {
+		if line.Base > newest.Base && line.Size <= m.Size/leastRelayed {
 			newest, ok = line, true
 		}
 	}
 	return newest, ok
 }
 
-// Relay returns a delta whose base is not here.
-func (r *rebuilder) Relay() (line shard.Delta, ok bool) { return r.dir.relayed(r.manifest) }
+// Relay returns the delta that readers get: they may lack the base that is missing here, or be behind a slower link.
+func (r *rebuilder) Relay() (line shard.Delta, ok bool) { return relayed(r.manifest) }
 
 // withDigest returns the held version of that digest.
 func (d directory) withDigest(digest shard.Digest) (held, bool) {
