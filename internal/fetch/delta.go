@@ -120,10 +120,7 @@ func (r *rebuilding) end(whole bool) {
 	}
 	r.group.Wait()
 	r.cancel()
-	if r.Rebuild == nil {
-		return
-	}
-	if r.err != nil {
+	if r.Rebuild == nil || r.err != nil {
 		return // it is said
 	}
 	shards, err := r.Disagreed()
