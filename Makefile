@@ -10,7 +10,7 @@ PLAIN     = other_|delta_[^cf]|follow_[bglnoptuw]|fewer|fresh|idle|inter|many|mo
 PREFIX   ?= /usr/local
 COMMANDS  = shardcast-origin shardcast-middle shardcast-client
 
-.PHONY: help build test race e2e soak fuzz bench bench-check lab killloop lint vet fmt check demo man reference install dist clean
+.PHONY: help build test race e2e soak fuzz bench bench-check lab killloop lint vet fmt check demo man reference install dist wheels python clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,7 +60,10 @@ fmt: ## Format
 demo: build ## Show all of it on loopback: origin, two middles in a chain, client
 	scripts/demo
 
-check: lint vet build demo fuzz test race ## Run all that CI runs
+check: lint vet build demo fuzz python test race ## Run all that CI runs
+
+python: build ## Test the Python package, and check its types (PYTHONS, such as 'python3.9 python3.13')
+	scripts/python
 
 man: ## Generate man pages and completions into build/share
 	rm -rf build/share
@@ -77,8 +80,11 @@ install: build man ## Install commands, man pages and completions below PREFIX (
 	cd build && find share -type f | while read -r file; do \
 		install -d "$(DESTDIR)$(PREFIX)/$${file%/*}" && install -m 644 "$$file" "$(DESTDIR)$(PREFIX)/$$file" || exit 1; done
 
-dist: ## Build the archives of a release into dist, and their SHA256SUMS (ARGS, such as '-targets linux/amd64')
+dist: ## Build the archives and wheels of a release into dist, and their SHA256SUMS (ARGS, such as '-targets linux/amd64')
 	go run ./scripts/dist $(ARGS)
+
+wheels: ## Build the wheels of the Python package alone into dist (ARGS, as for dist)
+	go run ./scripts/dist -kinds wheels $(ARGS)
 
 clean: ## Remove what was built
 	rm -rf bin build dist

@@ -31,9 +31,12 @@ class Scratch:
         _sweep(parent)
         while True:
             self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
-            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                continue  # swept before it was locked
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-            if os.path.isdir(self.path):  # and not swept before it was locked
+            if os.path.isdir(self.path):
                 return
             os.close(self._lock)
 

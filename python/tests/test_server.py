@@ -161,6 +161,7 @@ class Living(Case):
     def test_ctrl_c_leaves_the_server_to_python(self) -> None:
         script = (
             "import sys, signal, os, shardcast\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which a background job ignores
             "origin = shardcast.Origin(sys.argv[1], host='127.0.0.1', port=0)\n"
             "try:\n"
             "    os.killpg(0, signal.SIGINT)\n"
