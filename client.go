@@ -461,8 +461,9 @@ func (c *Client) Files(ctx context.Context, v Version) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := make([]File, len(t.Files()))
-	for i, f := range t.Files() {
+	files := make([]File, t.Len())
+	for i := range files {
+		f := t.File(i)
 		files[i] = File{Path: f.Path, Directory: f.Directory, Executable: f.Executable, Size: f.Size}
 		if !f.Directory {
 			files[i].Digest = f.Digest.String()

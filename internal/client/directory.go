@@ -351,11 +351,11 @@ func checkTreePlace(dir *os.Root, base string, insisted bool) (replace bool, err
 		return false, err
 	}
 	defer there.Close()
-	entries, err := fs.ReadDir(there.FS(), ".")
+	empty, err := disk.IsEmpty(there)
 	if err != nil {
 		return false, err
 	}
-	if len(entries) > 0 && !insisted && !disk.IsMarked(there) {
+	if !empty && !insisted && !disk.IsMarked(there) {
 		return false, errors.New("it is a directory that no download has put there; " +
 			"name another path, or use --replace to have it replaced with all that is in it")
 	}

@@ -98,11 +98,10 @@ const abandoned = 24 * time.Hour
 // sweep removes abandoned partial files and directories from dir, except that of base. What
 // cannot be removed stays.
 func (c *Client) sweep(dir *os.Root, base string) {
-	entries, err := fs.ReadDir(dir.FS(), ".")
-	if err != nil {
-		return
-	}
-	for _, entry := range entries {
+	for entry, err := range disk.Entries(dir, ".") {
+		if err != nil {
+			return
+		}
 		name := entry.Name()
 		info, err := entry.Info()
 		if err != nil || name == partName(base) || name[0] != '.' || !strings.HasSuffix(name, PartSuffix) ||
@@ -121,7 +120,7 @@ func lastWritten(dir *os.Root, name string, info fs.FileInfo) time.Time {
 	if !info.IsDir() {
 		return last
 	}
-	_ = fs.WalkDir(dir.FS(), name, func(_ string, entry fs.DirEntry, err error) error {
+	_ = disk.Walk(dir, name, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return nil //nolint:nilerr // it counts as old
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/reuse"
@@ -42,25 +41,23 @@ func (c *Client) sources(ctx context.Context, d Download, m shard.Manifest, t *t
 			}
 			continue
 		}
-		if err := seed.recall(sources, t, &room); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := seed.recall(sources, &room); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			logger.Warn("seed not used", "path", seed.Path, "err", err)
 		}
 	}
 	return sources, nil
 }
 
-// recall adds what the record of s says to the sources of the tree of, or of a file if that is nil.
-// A tree whose files have no room any more, in all seeds together, is left out for memory, unless it
-// is the first: the newest.
-func (s Seed) recall(sources *reuse.Sources, of *tree.Tree, room *int) error {
+// recall adds what the record of s says to the sources. A tree whose files have no room any more, in all
+// seeds together, is left out for memory, unless it is the first: the newest.
+func (s Seed) recall(sources *reuse.Sources, room *int) error {
 	m, t, err := readRecord(s.Record, *room)
 	switch {
 	case err != nil:
 		return err
 	case t != nil:
-		*room -= len(t.Files())
-		t.SharePaths(of)
-		sources.Version(m, slices.Values(t.Files()), reuse.Tree(s.Path, t))
+		*room -= t.Len()
+		sources.Version(m, t.Files(), reuse.Tree(s.Path, t))
 	case m.Files == nil:
 		sources.Version(m, nil, reuse.File(s.Path))
 	}

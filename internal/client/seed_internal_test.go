@@ -29,7 +29,7 @@ func TestARecordOfMoreFilesThanHaveRoomIsNotRead(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, shard.FilesName), text, 0o600))
 	_, read, err := readRecord(dir, 2)
 	require.NoError(t, err)
-	assert.Len(t, read.Files(), 2)
+	assert.Equal(t, 2, read.Len())
 	_, read, err = readRecord(dir, 1)
 	require.NoError(t, err)
 	assert.Nil(t, read)

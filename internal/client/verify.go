@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -93,39 +95,51 @@ func (c *Client) verifyFile(ctx context.Context, m shard.Manifest, full string) 
 }
 
 // verifyTree compares the directory full with t, several files at the same time.
-func verifyTree(ctx context.Context, t *tree.Tree, full string) ([]Difference, error) {
+func verifyTree(ctx context.Context, t *tree.Tree, full string) (differences []Difference, err error) {
 	dir, err := os.OpenRoot(full)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	what := make([]string, len(t.Files()))
+	var next atomic.Int64
+	var mu sync.Mutex // guards differences
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i, f := range t.Files() {
-		group.Go(func() (err error) {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
+	for range runtime.GOMAXPROCS(0) {
+		group.Go(func() error {
+			buf := make([]byte, verifyBuffer)
+			for i := next.Add(1) - 1; i < int64(t.Len()); i = next.Add(1) - 1 {
+				f := t.File(int(i))
+				what, err := differs(ctx, dir, f, buf)
+				if err != nil {
+					return err
+				}
+				if what != "" {
+					mu.Lock()
+					differences = append(differences, Difference{f.Path, what})
+					mu.Unlock()
+				}
 			}
-			what[i], err = differs(ctx, dir, f)
-			return err
+			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	differences, err := others(dir, t)
-	for i, f := range t.Files() {
-		if what[i] != "" {
-			differences = append(differences, Difference{f.Path, what[i]})
-		}
-	}
+	more, err := others(dir, t)
+	differences = append(differences, more...)
 	slices.SortFunc(differences, func(a, b Difference) int { return cmp.Compare(a.Path, b.Path) })
 	return differences, err
 }
 
-// differs says in words how the file f in dir differs, and nothing if it does not.
-func differs(ctx context.Context, dir *os.Root, f tree.File) (string, error) {
+// verifyBuffer in bytes is read at a time.
+const verifyBuffer = 128 << 10
+
+// differs says in words how the file f in dir, which it reads through buf, differs, and nothing if it does not.
+// It returns the cause of ctx's end.
+func differs(ctx context.Context, dir *os.Root, f tree.File, buf []byte) (string, error) {
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
 	name := filepath.FromSlash(f.Path)
 	info, err := dir.Lstat(name)
 	switch {
@@ -148,7 +162,7 @@ func differs(ctx context.Context, dir *os.Root, f tree.File) (string, error) {
 	stop := context.AfterFunc(ctx, func() { _ = content.Close() })
 	defer stop()
 	sum := sha256.New()
-	if _, err := io.Copy(sum, content); err != nil {
+	if _, err := io.CopyBuffer(sum, struct{ io.Reader }{content}, buf); err != nil {
 		return "", errors.Join(err, context.Cause(ctx))
 	}
 	switch executable := info.Mode()&0o100 != 0; {
@@ -164,15 +178,18 @@ func differs(ctx context.Context, dir *os.Root, f tree.File) (string, error) {
 
 // others returns what is in dir and not in t.
 func others(dir *os.Root, t *tree.Tree) (differences []Difference, err error) {
-	listed := make(map[string]bool)
-	for _, f := range t.Files() {
-		for name := f.Path; name != "." && !listed[name]; name = path.Dir(name) {
-			listed[name] = true
+	parents := make(map[string]bool)
+	for f := range t.Files() {
+		for name := path.Dir(f.Path); name != "." && !parents[name]; name = path.Dir(name) {
+			parents[name] = true
 		}
 	}
-	err = fs.WalkDir(dir.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || name == "." || listed[name] {
+	err = disk.Walk(dir, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || parents[name] {
 			return err
+		}
+		if _, listed := t.Find(name); listed {
+			return nil
 		}
 		differences = append(differences, Difference{name, "it is not of the version"})
 		if entry.IsDir() {

@@ -175,7 +175,7 @@ func IsFull(err error) bool {
 // AllocatedBelow returns the disk space of the files below root, in bytes, as far as they can
 // be seen.
 func AllocatedBelow(root *os.Root) (size int64) {
-	_ = fs.WalkDir(root.FS(), ".", func(_ string, entry fs.DirEntry, err error) error {
+	_ = Walk(root, ".", func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return nil //nolint:nilerr // it counts as nothing
 		}

@@ -19,8 +19,7 @@ func RemoveAll(root *os.Root, name string) error {
 		if info, err := root.Lstat(dir); err != nil || !info.IsDir() || root.Chmod(dir, 0o700) != nil {
 			continue
 		}
-		entries, err := fs.ReadDir(root.FS(), dir)
-		for _, entry := range entries {
+		for entry, err := range Entries(root, dir) {
 			if err == nil && entry.IsDir() {
 				dirs = append(dirs, dir+"/"+entry.Name())
 			}

@@ -10,7 +10,7 @@ import (
 
 // SyncTree makes all files and names below root last.
 func SyncTree(root *os.Root) error {
-	return fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
+	err := Walk(root, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -23,4 +23,5 @@ func SyncTree(root *os.Root) error {
 		}
 		return errors.Join(f.Sync(), f.Close())
 	})
+	return errors.Join(err, SyncDir(root, "."))
 }

@@ -371,8 +371,8 @@ func (d *directory) isEmpty(name string) bool {
 		return false
 	}
 	defer dir.Close()
-	entries, err := fs.ReadDir(dir.FS(), ".")
-	return err == nil && len(entries) == 0
+	empty, err := disk.IsEmpty(dir)
+	return err == nil && empty
 }
 
 func (d *directory) isMissing(name string) bool {

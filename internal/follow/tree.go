@@ -48,8 +48,9 @@ type listed struct {
 
 // listOf lists the files of t.
 func listOf(t *tree.Tree) []listed {
-	list := make([]listed, len(t.Files()))
-	for i, f := range t.Files() {
+	list := make([]listed, t.Len())
+	for i := range list {
+		f := t.File(i)
 		list[i] = listed{
 			Path: f.Path, Directory: f.Directory, Executable: f.Executable, Size: f.Size, Digest: f.Digest,
 		}
@@ -220,8 +221,8 @@ func (d *directory) verifyTree(ctx context.Context, f *file) (bool, error) {
 func foreignIn(root *os.Root, list []listed) (string, error) {
 	parents := directoriesOf(list)
 	found := ""
-	err := fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
-		if err != nil || name == "." || parents[name] {
+	err := disk.Walk(root, ".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil || parents[name] {
 			return err
 		}
 		if _, ok := slices.BinarySearchFunc(list, name, func(l listed, name string) int {
@@ -429,8 +430,8 @@ func removeFrom(ctx context.Context, root *os.Root, list []listed) (rest string,
 			_ = root.Remove(dir) // fails unless it is empty
 		}
 	}
-	err = fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
-		if err == nil && name != "." {
+	err = disk.Walk(root, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err == nil {
 			rest = name
 			if !entry.IsDir() {
 				return fs.SkipAll

@@ -165,8 +165,8 @@ func (d differ) files(v shard.Version, m shard.Manifest) ([]match.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", v, err)
 	}
-	files := make([]match.File, 0, len(t.Files()))
-	for _, f := range t.Files() {
+	files := make([]match.File, 0, t.Len())
+	for f := range t.Files() {
 		if !f.Directory {
 			files = append(files, match.File{Path: f.Path, Offset: f.Offset, Size: f.Size, Digest: string(f.Digest[:])})
 		}

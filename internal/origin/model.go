@@ -36,7 +36,7 @@ func (s *source) sign(ctx context.Context, opts Options) error {
 		return err
 	}
 	var files []oms.File
-	for _, f := range s.signed.Files() {
+	for f := range s.signed.Files() {
 		if !f.Directory {
 			files = append(files, oms.File{Path: f.Path, Digest: f.Digest})
 		}
@@ -59,10 +59,10 @@ func (s *source) asSigned(t *tree.Tree) error {
 		return nil
 	}
 	digests := make(map[string]shard.Digest)
-	for _, f := range s.signed.Files() {
+	for f := range s.signed.Files() {
 		digests[f.Path] = f.Digest
 	}
-	for _, f := range t.Files() {
+	for f := range t.Files() {
 		if digest, ok := digests[f.Path]; f.Path != oms.FileName && (!ok || digest != f.Digest) {
 			return fmt.Errorf("%w: %s", shard.ErrChanged, f.Path)
 		}

@@ -107,7 +107,7 @@ const treeSuffix = ".tar"
 
 // read has s read the directory t, which it closes if there is nothing in it.
 func (s *source) read(t *tree.Source) error {
-	if len(t.Files()) == 0 {
+	if t.Len() == 0 {
 		return errors.Join(fmt.Errorf("%w: there is no file in it", tree.ErrUnpublishable), t.Close())
 	}
 	s.name += treeSuffix
@@ -140,8 +140,8 @@ func (s *source) keepsOut(data string) error {
 		return nil //nolint:nilerr // that is, data is not below it
 	}
 	below = filepath.ToSlash(below)
-	for _, f := range s.tree.Files() {
-		if below == "." || f.Path == below || strings.HasPrefix(f.Path, below+"/") {
+	for name := range s.tree.Paths() {
+		if below == "." || name == below || strings.HasPrefix(name, below+"/") {
 			return fmt.Errorf("%w: the data directory %s lies in it; exclude it, or keep the data elsewhere",
 				tree.ErrUnpublishable, data)
 		}

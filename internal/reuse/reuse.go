@@ -72,7 +72,7 @@ func New(m shard.Manifest, t *tree.Tree, logger *slog.Logger) *Sources {
 	s := &Sources{manifest: m, tree: t, logger: logger, filled: make(map[int]bool)}
 	count := 1 + len(m.Shards)
 	if t != nil {
-		count += len(t.Files())
+		count += t.Len()
 	}
 	s.places, s.order = make([]place, count), make([]int32, 0, count)
 	for i := range count {
@@ -97,7 +97,7 @@ func (s *Sources) content(number int32) content {
 		sh := s.manifest.Shard(i)
 		return content{sh.Digest, sh.Size}
 	}
-	f := &s.tree.Files()[i-1-len(s.manifest.Shards)]
+	f := s.tree.File(i - 1 - len(s.manifest.Shards))
 	return content{f.Digest, f.Size}
 }
 
@@ -163,7 +163,7 @@ func (s *Sources) Fill(sh shard.Shard, there []disk.Range, to Target) ([]disk.Ra
 	if s == nil || s.isFilled(sh.Number) {
 		return there, nil
 	}
-	for _, run := range s.runs(sh) {
+	for run := range s.runs(sh) {
 		if covers(there, run.Range) || !worthwhile(run.Range, sh.Size) {
 			continue
 		}
@@ -190,7 +190,7 @@ func (s *Sources) Known() (known []disk.Range) {
 		if s.wasFilled(sh.Number) {
 			continue
 		}
-		for _, run := range s.runs(sh) {
+		for run := range s.runs(sh) {
 			if worthwhile(run.Range, sh.Size) {
 				known = append(known, disk.Range{From: sh.Offset + run.From, To: sh.Offset + run.To})
 			}
@@ -224,36 +224,44 @@ type run struct {
 	at place
 }
 
-// runs returns the ranges of sh that are known, ascending, none of which borders on another.
-func (s *Sources) runs(sh shard.Shard) []run {
-	if at := s.place(content{sh.Digest, sh.Size}); at.in != nil {
-		return []run{{disk.Range{To: sh.Size}, at}}
-	}
-	if at := s.place(content{s.manifest.Digest, s.manifest.Size}); at.in != nil {
-		at.offset += sh.Offset
-		return []run{{disk.Range{To: sh.Size}, at}}
-	}
-	if s.tree == nil {
-		return nil
-	}
-	var runs []run
-	for part := range s.tree.Pieces(sh.Offset, sh.Size) {
-		if part.File >= 0 && s.placeOf(part).in == nil {
-			continue
+// runs yields the ranges of sh that are known, ascending, none of which borders on another.
+func (s *Sources) runs(sh shard.Shard) iter.Seq[run] {
+	return func(yield func(run) bool) {
+		if at := s.place(content{sh.Digest, sh.Size}); at.in != nil {
+			yield(run{disk.Range{To: sh.Size}, at})
+			return
 		}
-		from := part.Offset - sh.Offset
-		if last := len(runs) - 1; last >= 0 && runs[last].To == from {
-			runs[last].To += part.Size
-		} else {
-			runs = append(runs, run{Range: disk.Range{From: from, To: from + part.Size}})
+		if at := s.place(content{s.manifest.Digest, s.manifest.Size}); at.in != nil {
+			at.offset += sh.Offset
+			yield(run{disk.Range{To: sh.Size}, at})
+			return
+		}
+		if s.tree == nil {
+			return
+		}
+		var last run
+		for part := range s.tree.Pieces(sh.Offset, sh.Size) {
+			if part.Size == 0 || part.File >= 0 && s.placeOf(part).in == nil {
+				continue
+			}
+			from := part.Offset - sh.Offset
+			if last.To < from || last.To == 0 {
+				if last.To > 0 && !yield(last) {
+					return
+				}
+				last.From = from
+			}
+			last.To = from + part.Size
+		}
+		if last.To > 0 {
+			yield(last)
 		}
 	}
-	return runs
 }
 
 // placeOf returns the place of a part of a file.
 func (s *Sources) placeOf(part tree.Piece) place {
-	f := &s.tree.Files()[part.File]
+	f := s.tree.File(part.File)
 	at := s.place(content{f.Digest, f.Size})
 	at.offset += part.At
 	return at

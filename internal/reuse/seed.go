@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -25,9 +27,12 @@ func (s *Sources) Path(ctx context.Context, path string) error {
 	group, hashing := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	found := seed{path: path, sources: s, sizes: s.sizes()}
+	buffers := sync.Pool{New: func() any { b := make([]byte, hashBuffer); return &b }}
 	found.begin = func(p span) error {
 		group.Go(func() error {
-			if err := p.hash(hashing, s); err != nil && hashing.Err() == nil {
+			buffer, _ := buffers.Get().(*[]byte)
+			defer buffers.Put(buffer)
+			if err := p.hash(hashing, s, *buffer); err != nil && hashing.Err() == nil {
 				found.leave(p.path(), err)
 			}
 			return context.Cause(hashing)
@@ -51,7 +56,7 @@ func (s *Sources) Path(ctx context.Context, path string) error {
 func (s *Sources) sizes() map[int64]bool {
 	sizes := make(map[int64]bool)
 	if s.tree != nil {
-		for _, f := range s.tree.Files() {
+		for f := range s.tree.Files() {
 			sizes[f.Size] = f.Size > 0
 		}
 	}
@@ -105,25 +110,28 @@ func (s *seed) look() error {
 	case !info.IsDir():
 		return errIrregular
 	}
-	return filepath.WalkDir(real, func(path string, entry fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(real)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return disk.Walk(root, ".", func(name string, entry fs.DirEntry, err error) error {
+		name = filepath.FromSlash(name)
 		switch {
 		case err != nil:
-			s.leave(path, err)
-			if entry != nil && entry.IsDir() {
-				return fs.SkipDir
-			}
+			s.leave(filepath.Join(real, name), err)
 		case strings.HasSuffix(entry.Name(), arriving):
 			if entry.IsDir() {
 				return fs.SkipDir
 			}
 		case entry.IsDir():
 		case !entry.Type().IsRegular():
-			s.leave(path, errIrregular)
+			s.leave(filepath.Join(real, name), errIrregular)
 		default:
 			if info, err := entry.Info(); err != nil {
-				s.leave(path, err)
+				s.leave(filepath.Join(real, name), err)
 			} else {
-				return s.add(real, path[len(real):], info.Size(), s.sources.tree == nil)
+				return s.add(real, name, info.Size(), s.sources.tree == nil)
 			}
 		}
 		return nil
@@ -157,8 +165,11 @@ func (s *seed) add(dir, name string, size int64, cut bool) error {
 	return nil
 }
 
-// hash computes the digest of the span, and notes it if it is wanted.
-func (p span) hash(ctx context.Context, s *Sources) error {
+// hashBuffer in bytes is read at a time.
+const hashBuffer = 128 << 10
+
+// hash computes the digest of the span, which it reads through buf, and notes it if it is wanted.
+func (p span) hash(ctx context.Context, s *Sources, buf []byte) error {
 	f, err := open(p.path())
 	if err != nil {
 		return err
@@ -167,7 +178,7 @@ func (p span) hash(ctx context.Context, s *Sources) error {
 	stop := context.AfterFunc(ctx, func() { _ = f.Close() })
 	defer stop()
 	digest := sha256.New()
-	n, err := io.Copy(digest, struct{ io.Reader }{io.NewSectionReader(f, p.offset, p.size)})
+	n, err := io.CopyBuffer(digest, struct{ io.Reader }{io.NewSectionReader(f, p.offset, p.size)}, buf)
 	if err != nil {
 		return err
 	}
@@ -183,11 +194,11 @@ func (s *Sources) stream(p span) Stream {
 	if p.dir == "" {
 		return file(p.name)
 	}
-	name := strings.TrimPrefix(p.name, string(filepath.Separator))
+	name := filepath.ToSlash(p.name)
 	if s.tree != nil {
-		if same, ok := s.tree.Find(filepath.ToSlash(name)); ok {
-			return below{p.dir, same.Path}
+		if i, ok := s.tree.Find(name); ok {
+			name = s.tree.File(i).Path
 		}
 	}
-	return below{p.dir, strings.Clone(name)}
+	return below{p.dir, name}
 }

@@ -77,7 +77,7 @@ func (d directory) part(piece tree.Piece, yield func(Part, error) bool) bool {
 		return yield(Part{}, err)
 	}
 	defer dir.Close()
-	f, err := disk.OpenRegular(dir, path.Clean(d.tree.Files()[piece.File].Path))
+	f, err := disk.OpenRegular(dir, path.Clean(d.tree.File(piece.File).Path))
 	if err != nil {
 		return yield(Part{}, err)
 	}

@@ -3,7 +3,6 @@ package tree
 import (
 	"fmt"
 	"slices"
-	"sort"
 
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -18,15 +17,24 @@ type added struct {
 // anything is read. The error matches [ErrUnpublishable] if the tree has a file of that path, or
 // cannot have one.
 func (s *Source) Add(path string, content []byte) error {
-	if _, there := find(s.tree.files, path); there {
+	at, there := s.tree.Find(path)
+	if there {
 		return fmt.Errorf("%w: it has %s already; leave that out with --exclude", ErrUnpublishable, path)
 	}
-	if len(s.tree.files) == shard.MaxFiles {
+	if s.tree.Len() == shard.MaxFiles {
 		return fmt.Errorf("%w: with %s, %s has more than %d files", ErrUnpublishable, path, s.dir, shard.MaxFiles)
 	}
-	at := sort.Search(len(s.tree.files), func(i int) bool { return s.tree.files[i].Path >= path })
-	files := slices.Insert(slices.Clone(s.tree.files), at, File{Path: path, Size: int64(len(content))})
-	t, err := Lay(files)
+	t, err := lay(s.tree.Len()+1, func(yield func(File) bool) {
+		more := true
+		for i := 0; more && i <= s.tree.Len(); i++ {
+			if i == at {
+				more = yield(File{Path: path, Size: int64(len(content))})
+			}
+			if more && i < s.tree.Len() {
+				more = yield(s.tree.File(i))
+			}
+		}
+	})
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrUnpublishable, path, err)
 	}
@@ -42,7 +50,7 @@ func (s *Source) addedContent(p []byte, part Piece) int {
 	}
 	s.sum.Write(p[:n])
 	if int64(n) == part.Size {
-		s.sum.Sum(s.tree.files[part.File].Digest[:0])
+		s.sum.Sum(s.tree.digests[part.File][:0])
 		s.sum.Reset()
 	}
 	return n

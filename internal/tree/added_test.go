@@ -61,7 +61,7 @@ func TestAFileIsAddedToATreeAtItsPlace(t *testing.T) {
 		}
 		assert.Equal(t, []string{"a", "model.sig", "z/z"}, names)
 		assert.Equal(t, map[string]string{"a": "a", "model.sig": text, "z/z": "z/z"}, found)
-		for _, f := range read.Files() {
+		for f := range read.Files() {
 			assert.Equal(t, shard.Digest(sha256.Sum256([]byte(found[f.Path]))), f.Digest, f.Path)
 		}
 	}

@@ -32,7 +32,7 @@ func BenchmarkManySmallFiles(b *testing.B) {
 	for b.Loop() {
 		root, err := os.OpenRoot(b.TempDir())
 		require.NoError(b, err)
-		parsed, err := tree.Parse(bytes.NewReader(text), described(len(laid.Files()), text))
+		parsed, err := tree.Parse(bytes.NewReader(text), described(laid.Len(), text))
 		require.NoError(b, err)
 		dir, err := tree.NewDir(root, parsed)
 		require.NoError(b, err)

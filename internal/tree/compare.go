@@ -20,7 +20,7 @@ type Comparison struct {
 // Compare returns a comparison for a stream.
 func (t *Tree) Compare() *Comparison {
 	c := &Comparison{tree: t, sum: sha256.New()}
-	for _, f := range t.files {
+	for f := range t.Files() {
 		if !f.Directory && f.Size == 0 && f.Digest != shard.EmptyDigest() {
 			c.differs(fmt.Errorf("%s: %w", f.Path, shard.ErrDigest))
 		}
@@ -48,7 +48,7 @@ func (c *Comparison) compare(part Piece, p []byte) {
 		}
 		return
 	}
-	f := c.tree.files[part.File]
+	f := c.tree.File(part.File)
 	if part.At == 0 {
 		c.sum.Reset()
 	}

@@ -69,14 +69,14 @@ func NewDir(root *os.Root, t *Tree) (*Dir, error) { return newDir(root, t, nil) 
 func newDir(root *os.Root, t *Tree, rest *remainder) (*Dir, error) {
 	d := &Dir{
 		root: root, tree: t, rest: rest, began: rest != nil && rest.began,
-		made: make([]bool, len(t.files)), there: map[string]bool{".": true}, differs: make(map[int64]byte),
+		made: make([]bool, t.Len()), there: map[string]bool{".": true}, differs: make(map[int64]byte),
 		open: make(map[int]*file), dirs: parents{root: root},
 	}
-	err := fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
-		d.began = d.began || name != "."
+	err := disk.Walk(root, ".", func(name string, entry fs.DirEntry, err error) error {
+		d.began = true
 		if err == nil && entry.IsDir() {
 			d.there[name] = true
-		} else if i, ok := find(t.files, name); ok {
+		} else if i, ok := t.Find(name); ok {
 			d.made[i] = true
 		}
 		return err
@@ -84,10 +84,11 @@ func newDir(root *os.Root, t *Tree, rest *remainder) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, f := range t.files {
+	for i := range t.Len() {
 		if !d.wants(i) {
 			continue
 		}
+		f := t.File(i)
 		parent := path.Dir(f.Path)
 		if f.Directory {
 			parent = f.Path
@@ -131,9 +132,9 @@ func (d *Dir) makeAlike() error {
 		hash uint64
 		file int
 	}
-	all := make([]folded, 0, len(d.tree.files))
-	for i, f := range d.tree.files {
-		if !f.Directory && d.wants(i) {
+	all := make([]folded, 0, d.tree.Len())
+	for i := range d.tree.Len() {
+		if f := d.tree.File(i); !f.Directory && d.wants(i) {
 			all = append(all, folded{maphash.String(seed, strings.ToLower(f.Path)), i})
 		}
 	}
@@ -191,7 +192,7 @@ func (d *Dir) names() iter.Seq[string] {
 			}
 		}
 		for i, made := range d.made {
-			if made && !yield(d.tree.files[i].Path) {
+			if made && !yield(d.tree.paths.at(i)) {
 				return
 			}
 		}
@@ -227,7 +228,7 @@ func (d *Dir) acquire(i int, create bool) (*file, error) {
 
 // openFile opens file i.
 func (d *Dir) openFile(i int, create bool) (*os.File, error) {
-	f := d.tree.files[i]
+	f := d.tree.File(i)
 	flag := os.O_RDWR | nonblock
 	switch {
 	case d.reads:
@@ -488,8 +489,8 @@ func (d *Dir) writtenOf(part Piece) ([]disk.Range, error) {
 // Finish makes the files that have no content, removes whatever is in the directory beside
 // the tree, and syncs all to the disk. Everything must have been written.
 func (d *Dir) Finish() error {
-	for i, f := range d.tree.files {
-		if !f.Directory && f.Size == 0 && d.wants(i) {
+	for i := range d.tree.Len() {
+		if f := d.tree.File(i); !f.Directory && f.Size == 0 && d.wants(i) {
 			at, err := d.acquire(i, true)
 			if err != nil {
 				return err
@@ -508,11 +509,11 @@ func (d *Dir) check() error {
 	if !d.began {
 		return nil // all that is there was made here, exclusively
 	}
-	return fs.WalkDir(d.root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || name == "." || entry.IsDir() {
+	return disk.Walk(d.root, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
 			return err
 		}
-		i, ok := find(d.tree.files, name)
+		i, ok := d.tree.Find(name)
 		if !ok || !d.wants(i) {
 			return fmt.Errorf("%s is not of the version; remove it", filepath.Join(d.root.Name(), name))
 		}
@@ -520,7 +521,7 @@ func (d *Dir) check() error {
 		if err != nil {
 			return err
 		}
-		if f := d.tree.files[i]; !info.Mode().IsRegular() || info.Size() != f.Size {
+		if f := d.tree.File(i); !info.Mode().IsRegular() || info.Size() != f.Size {
 			return fmt.Errorf("%s is not the file that was written: %s, %d bytes instead of %d",
 				filepath.Join(d.root.Name(), name), info.Mode(), info.Size(), f.Size)
 		}

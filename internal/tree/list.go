@@ -30,10 +30,10 @@ func (t *Tree) Encode() []byte {
 // Write writes the text of files.jsonl to w, and returns its description for a manifest. Errors
 // are those of w.
 func (t *Tree) Write(w io.Writer) (*shard.Files, error) {
-	described := &shard.Files{Count: len(t.files)}
+	described := &shard.Files{Count: t.Len()}
 	digest := sha256.New()
 	var line bytes.Buffer
-	for _, f := range t.files {
+	for f := range t.Files() {
 		line.Reset()
 		f.encode(&line)
 		described.Size += int64(line.Len())
@@ -72,13 +72,13 @@ func quote(text *bytes.Buffer, s string) {
 }
 
 // Parse reads the text of files.jsonl from r, line by line, and checks it against its
-// description, of a valid manifest, and by the rules of [New]. It reads at most one byte more
+// description, of a valid manifest, and by the rules of a tree. It reads at most one byte more
 // than described. Errors match [ErrTree], and also [shard.ErrDigest] if the text is not the
 // one that is described, or are those of r.
 func Parse(r io.Reader, want shard.Files) (*Tree, error) {
 	digest := sha256.New()
 	counted := &counter{r: io.LimitReader(io.TeeReader(r, digest), want.Size+1)}
-	files, err := parseLines(counted, want.Count)
+	t, err := parseLines(counted, want.Count)
 	if err == nil || errors.Is(err, ErrTree) {
 		// Another text is another server's fault than a bad one that is described.
 		if _, failed := io.Copy(io.Discard, counted); failed != nil {
@@ -94,25 +94,27 @@ func Parse(r io.Reader, want shard.Files) (*Tree, error) {
 		return nil, fmt.Errorf("%w: %w: not the manifest's, %s", ErrTree, shard.ErrDigest, want.Digest)
 	case err != nil:
 		return nil, err
-	case len(files) != want.Count:
-		return nil, fmt.Errorf("%w: %d lines instead of %d", ErrTree, len(files), want.Count)
+	case t.Len() != want.Count:
+		return nil, fmt.Errorf("%w: %d lines instead of %d", ErrTree, t.Len(), want.Count)
 	}
-	return New(files)
+	return t, nil
 }
 
 // parseLines reads lines, of which there are at most count.
-func parseLines(r io.Reader, count int) ([]File, error) {
-	files := make([]File, 0, max(0, min(count, shard.MaxFiles)))
+func parseLines(r io.Reader, count int) (*Tree, error) {
+	t := newTree(max(0, min(count, shard.MaxFiles)))
 	for f, err := range Lines(r) {
 		if err != nil {
 			return nil, err
 		}
-		if len(files) == count {
+		if t.Len() == count {
 			return nil, fmt.Errorf("%w: more than %d lines", ErrTree, count)
 		}
-		files = append(files, f)
+		if err := t.add(f); err != nil {
+			return nil, err
+		}
 	}
-	return files, nil
+	return t, nil
 }
 
 // Lines yields the files of the text of a files.jsonl, which nothing vouches for: neither their order

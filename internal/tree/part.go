@@ -3,6 +3,7 @@ package tree
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 
 	"github.com/shardcast/shardcast/internal/shard"
@@ -22,18 +23,30 @@ func (t *Tree) Part(patterns []string) (*Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Part{tree: t, wanted: make([]bool, len(t.files))}
-	var files []File
-	for i, f := range t.files {
-		if p.wanted[i] = !f.Directory && chosen.takes(f.Path); p.wanted[i] {
-			files = append(files, f)
+	p := &Part{tree: t, wanted: make([]bool, t.Len())}
+	count := 0
+	for i := range p.wanted {
+		if f := t.File(i); !f.Directory && chosen.takes(f.Path) {
+			p.wanted[i] = true
+			count++
 		}
 	}
-	if files == nil {
-		return nil, fmt.Errorf("none of its %d files matches %q", len(t.files), patterns)
+	if count == 0 {
+		return nil, fmt.Errorf("none of its %d files matches %q", t.Len(), patterns)
 	}
-	p.alone, err = Lay(files)
+	p.alone, err = lay(count, p.files())
 	return p, err
+}
+
+// files yields the files.
+func (p *Part) files() iter.Seq[File] {
+	return func(yield func(File) bool) {
+		for i, wanted := range p.wanted {
+			if wanted && !yield(p.tree.File(i)) {
+				return
+			}
+		}
+	}
 }
 
 // Tree returns the tree of these files alone, and of no directory.
@@ -43,8 +56,8 @@ func (p *Part) Tree() *Tree { return p.alone }
 // files.
 func (p *Part) Shards(m shard.Manifest) map[int]bool {
 	numbers := make(map[int]bool)
-	for i, f := range p.tree.files {
-		if !p.wanted[i] || f.Size == 0 {
+	for f := range p.files() {
+		if f.Size == 0 {
 			continue
 		}
 		for at := f.Offset / m.ShardSize; at <= (f.Offset+f.Size-1)/m.ShardSize; at++ {

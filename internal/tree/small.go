@@ -13,7 +13,7 @@ const smallFile = 64 << 10
 
 // isSmall reports whether part is all of a small file that is in the directory.
 func (d *Dir) isSmall(part Piece) bool {
-	return part.Size <= smallFile && part.Size == d.tree.files[part.File].Size && d.wants(part.File)
+	return part.Size <= smallFile && part.Size == d.tree.size(part.File) && d.wants(part.File)
 }
 
 // claim reports whether file i has not been made, and notes that it is from now on.
@@ -27,7 +27,7 @@ func (d *Dir) claim(i int) bool {
 
 // createSmall makes file i, which was claimed, with all of its content.
 func (d *Dir) createSmall(i int, content []byte) error {
-	f := d.tree.files[i]
+	f := d.tree.File(i)
 	in, base, err := d.dirs.acquire(f.Path)
 	made := false
 	if err == nil {
@@ -52,7 +52,7 @@ func (d *Dir) readSmall(i int, into []byte) (there bool, err error) {
 	if open {
 		return false, nil
 	}
-	f := d.tree.files[i]
+	f := d.tree.File(i)
 	in, base, err := d.dirs.acquire(f.Path)
 	if err != nil {
 		return false, err

@@ -8,11 +8,11 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -46,7 +46,7 @@ type Source struct {
 	opts  Options
 	root  *os.Root
 	tree  *Tree      // without digests until all has been read
-	looks []likeness // of its files, when the directory was looked at
+	looks []likeness // of each file, when the directory was looked at
 	added *added     // or nil
 
 	entry int     // which is being read
@@ -55,14 +55,7 @@ type Source struct {
 	sum   hash.Hash // of the file; nil if Apart computes the digests
 }
 
-// found is a file of a directory.
-type found struct {
-	File
-
-	looks likeness
-}
-
-// likeness tells a file from one that was written to, or took its name. A directory has none.
+// likeness tells a file from one that was written to, or took its name. Of a directory it has the mode alone.
 type likeness struct {
 	inode   uint64
 	size    int64
@@ -73,6 +66,14 @@ type likeness struct {
 
 func likenessOf(info fs.FileInfo, link bool) likeness {
 	return likeness{disk.Inode(info), info.Size(), info.ModTime().UnixNano(), info.Mode(), link}
+}
+
+// file returns the file name that looks so.
+func (l likeness) file(name string) File {
+	if l.mode.IsDir() {
+		return File{Path: name, Directory: true}
+	}
+	return File{Path: name, Size: l.size, Executable: l.mode&0o100 != 0}
 }
 
 // Open looks at the directory dir, and returns its stream. Close gives it back. Errors name
@@ -97,10 +98,11 @@ func OpenIn(root *os.Root, dir string, opts Options) (*Source, error) {
 
 // begin looks at the directory.
 func (s *Source) begin() error {
-	var all byPath
-	err := s.look(func(f found) error {
-		all.files, all.looks = append(all.files, f.File), append(all.looks, f.looks)
-		if len(all.files) > shard.MaxFiles {
+	var found names
+	var looks []likeness
+	err := s.look(func(name string, looksLike likeness) error {
+		found.add(name)
+		if looks = append(looks, looksLike); len(looks) > shard.MaxFiles {
 			return fmt.Errorf("%w: %s has more than %d files", ErrUnpublishable, s.dir, shard.MaxFiles)
 		}
 		return nil
@@ -108,33 +110,38 @@ func (s *Source) begin() error {
 	if err != nil {
 		return err
 	}
-	sort.Sort(all)
-	s.looks = all.looks
-	s.tree, err = Lay(all.files)
+	order := make([]int32, len(looks))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return strings.Compare(found.at(int(a)), found.at(int(b))) })
+	s.looks = make([]likeness, len(looks))
+	for i, n := range order {
+		s.looks[i] = looks[n]
+	}
+	s.tree, err = lay(len(order), func(yield func(File) bool) {
+		for i, n := range order {
+			if !yield(s.looks[i].file(found.at(int(n)))) {
+				return
+			}
+		}
+	})
 	return err
 }
 
-// byPath sorts files by their paths, and with them what they look like.
-type byPath struct {
-	files []File
-	looks []likeness
-}
-
 // Len is the number of files.
-func (b byPath) Len() int { return len(b.files) }
+func (s *Source) Len() int { return len(s.looks) }
 
-// Less compares two paths.
-func (b byPath) Less(i, j int) bool { return b.files[i].Path < b.files[j].Path }
-
-// Swap exchanges two files.
-func (b byPath) Swap(i, j int) {
-	b.files[i], b.files[j] = b.files[j], b.files[i]
-	b.looks[i], b.looks[j] = b.looks[j], b.looks[i]
+// Paths yields the paths of the files.
+func (s *Source) Paths() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range s.looks {
+			if !yield(s.tree.paths.at(i)) {
+				return
+			}
+		}
+	}
 }
-
-// Files returns the files, without digests until all of the stream has been read. The caller
-// must not change them.
-func (s *Source) Files() []File { return s.tree.files }
 
 // Size is the stream's, in bytes.
 func (s *Source) Size() int64 { return s.tree.Size() }
@@ -143,7 +150,8 @@ func (s *Source) Size() int64 { return s.tree.Size() }
 // sizes, times and inodes, not of their content.
 func (s *Source) Looks() (digest shard.Digest) {
 	sum := sha256.New()
-	for i, f := range s.tree.files {
+	for i := range s.looks {
+		f := s.tree.File(i)
 		fmt.Fprintf(sum, "%q %t %t", f.Path, f.Directory, f.Executable)
 		if !f.Directory {
 			fmt.Fprintf(sum, " %d %d %d", s.looks[i].size, s.looks[i].changed, s.looks[i].inode)
@@ -156,8 +164,8 @@ func (s *Source) Looks() (digest shard.Digest) {
 
 // Newest is the latest time of a file when the directory was opened.
 func (s *Source) Newest() (newest time.Time) {
-	for i, f := range s.tree.files {
-		if changed := time.Unix(0, s.looks[i].changed); !f.Directory && changed.After(newest) {
+	for _, l := range s.looks {
+		if changed := time.Unix(0, l.changed); !l.mode.IsDir() && changed.After(newest) {
 			newest = changed
 		}
 	}
@@ -167,11 +175,12 @@ func (s *Source) Newest() (newest time.Time) {
 // BeingWritten returns the path of a file that a process has open for writing, as far as
 // [disk.BeingWritten] knows, or nothing. Errors are the file system's.
 func (s *Source) BeingWritten() (string, error) {
-	for i, f := range s.tree.files {
-		if f.Directory {
+	for i, l := range s.looks {
+		if l.mode.IsDir() {
 			continue
 		}
-		file, err := s.openPath(f.Path, s.looks[i].link)
+		name := s.tree.paths.at(i)
+		file, err := s.openPath(name, l.link)
 		if err != nil {
 			return "", err
 		}
@@ -180,7 +189,7 @@ func (s *Source) BeingWritten() (string, error) {
 			return "", err
 		}
 		if written {
-			return f.Path, nil
+			return name, nil
 		}
 	}
 	return "", nil
@@ -218,7 +227,7 @@ func (s *Source) next(p []byte) (n int, err error) {
 	if part.File < 0 {
 		s.tree.make(*part, p[:n])
 	} else if n, err = s.content(p[:n], *part); err != nil {
-		return n, fmt.Errorf("%s: %w", filepath.Join(s.dir, s.tree.files[part.File].Path), err)
+		return n, fmt.Errorf("%s: %w", filepath.Join(s.dir, s.tree.paths.at(part.File)), err)
 	}
 	if *part = part.cut(int64(n), part.Size); part.Size == 0 {
 		s.parts = s.parts[1:]
@@ -232,8 +241,8 @@ func (s *Source) content(p []byte, part Piece) (int, error) {
 	if s.added != nil && s.added.at == part.File {
 		return s.addedContent(p, part), nil
 	}
-	f := s.tree.files[part.File]
-	if s.file == nil && !f.Directory {
+	directory := s.looks[part.File].mode.IsDir()
+	if s.file == nil && !directory {
 		if err := s.open(part.File); err != nil {
 			return 0, err
 		}
@@ -250,11 +259,11 @@ func (s *Source) content(p []byte, part Piece) (int, error) {
 	if s.sum != nil {
 		s.sum.Write(p[:n])
 	}
-	if int64(n) < part.Size || f.Directory {
+	if int64(n) < part.Size || directory {
 		return n, nil
 	}
 	if s.sum != nil {
-		s.sum.Sum(s.tree.files[part.File].Digest[:0])
+		s.sum.Sum(s.tree.digests[part.File][:0])
 		s.sum.Reset()
 	}
 	info, err := s.file.Stat()
@@ -268,7 +277,7 @@ func (s *Source) content(p []byte, part Piece) (int, error) {
 
 // open opens file i, which must be the one that was found.
 func (s *Source) open(i int) error {
-	file, err := s.openPath(s.tree.files[i].Path, s.looks[i].link)
+	file, err := s.openPath(s.tree.paths.at(i), s.looks[i].link)
 	if err != nil {
 		return err
 	}
@@ -297,11 +306,11 @@ func (s *Source) openPath(name string, link bool) (*os.File, error) {
 // [fs.ErrNotExist] if the stream has no such file, and [shard.ErrChanged] if it is not what it was when the
 // directory was opened.
 func (s *Source) ReadFile(name string, most int64) ([]byte, error) {
-	i, ok := find(s.tree.files, name)
-	if !ok || s.tree.files[i].Directory {
+	i, ok := s.tree.Find(name)
+	if !ok || s.looks[i].mode.IsDir() {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(s.dir, name), fs.ErrNotExist)
 	}
-	if size := s.tree.files[i].Size; size > most {
+	if size := s.looks[i].size; size > most {
 		return nil, fmt.Errorf("%s has %d bytes, at most %d are allowed", filepath.Join(s.dir, name), size, most)
 	}
 	file, err := s.openPath(name, s.looks[i].link)
@@ -325,9 +334,9 @@ func (s *Source) ReadFile(name string, most int64) ([]byte, error) {
 func (s *Source) Apart() func(p []byte) {
 	sum, offset := s.sum, int64(0)
 	s.sum = nil
-	for i := range s.tree.files {
-		if f := &s.tree.files[i]; !f.Directory && f.Size == 0 {
-			f.Digest = shard.EmptyDigest()
+	for i := range s.tree.digests {
+		if f := s.tree.File(i); !f.Directory && f.Size == 0 {
+			s.tree.digests[i] = shard.EmptyDigest()
 		}
 	}
 	return func(p []byte) {
@@ -335,8 +344,8 @@ func (s *Source) Apart() func(p []byte) {
 			if part.File >= 0 {
 				from := part.Offset - offset
 				_, _ = sum.Write(p[from : from+part.Size]) // a hash takes all
-				if f := &s.tree.files[part.File]; part.At+part.Size == f.Size {
-					sum.Sum(f.Digest[:0])
+				if part.At+part.Size == s.tree.size(part.File) {
+					sum.Sum(s.tree.digests[part.File][:0])
 					sum.Reset()
 				}
 			}
@@ -356,10 +365,9 @@ func (s *Source) Tree() (*Tree, error) {
 	if s.added != nil {
 		left--
 	}
-	err := s.look(func(now found) error {
-		i, ok := find(s.tree.files, now.Path)
-		if !ok || now.Directory != s.tree.files[i].Directory || now.looks != s.looks[i] {
-			return errors.New(filepath.Join(s.dir, now.Path))
+	err := s.look(func(name string, now likeness) error {
+		if i, ok := s.tree.Find(name); !ok || now != s.looks[i] {
+			return errors.New(filepath.Join(s.dir, name))
 		}
 		left--
 		return nil
@@ -373,9 +381,12 @@ func (s *Source) Tree() (*Tree, error) {
 	return s.tree, nil
 }
 
+// finder is called with the path of a file, and what it looks like.
+type finder func(name string, looks likeness) error
+
 // look calls visit for the files of the directory, and its empty directories, in any order. An
 // error of visit ends it.
-func (s *Source) look(visit func(found) error) error {
+func (s *Source) look(visit finder) error {
 	chosen, err := newChoice(s.opts)
 	if err != nil {
 		return err
@@ -383,40 +394,26 @@ func (s *Source) look(visit func(found) error) error {
 	return s.walk(".", chosen, visit)
 }
 
-// readAtOnce is how many entries of a directory are in memory at once.
-const readAtOnce = 1000
-
 // walk is look for the directory name, and those in it.
-func (s *Source) walk(name string, chosen choice, visit func(found) error) error {
-	dir, err := s.root.Open(filepath.FromSlash(name))
-	if err != nil {
-		return err
-	}
+func (s *Source) walk(name string, chosen choice, visit finder) error {
 	within, empty := []string(nil), true
-	for err == nil {
-		var entries []fs.DirEntry
-		entries, err = dir.ReadDir(readAtOnce)
-		empty = empty && len(entries) == 0
-		for _, entry := range entries {
-			below := path.Join(name, entry.Name())
-			if chosen.leavesOut(below, entry.IsDir()) {
-				continue
-			}
-			if entry.IsDir() {
-				within = append(within, below)
-			} else if failed := s.visit(below, entry, chosen, visit); failed != nil {
-				return errors.Join(failed, dir.Close())
-			}
+	for entry, err := range disk.Entries(s.root, name) {
+		if err != nil {
+			return err
+		}
+		empty = false
+		below := path.Join(name, entry.Name())
+		if chosen.leavesOut(below, entry.IsDir()) {
+			continue
+		}
+		if entry.IsDir() {
+			within = append(within, below)
+		} else if err := s.visit(below, entry, chosen, visit); err != nil {
+			return err
 		}
 	}
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	if err = errors.Join(err, dir.Close()); err != nil {
-		return err
-	}
 	if empty && name != "." && chosen.emptyDirectories() {
-		return visit(found{File: File{Path: name, Directory: true}})
+		return visit(name, likeness{mode: fs.ModeDir})
 	}
 	for _, below := range within {
 		if err := s.walk(below, chosen, visit); err != nil {
@@ -427,7 +424,7 @@ func (s *Source) walk(name string, chosen choice, visit func(found) error) error
 }
 
 // visit calls visit for the entry with the path name, which is no directory.
-func (s *Source) visit(name string, entry fs.DirEntry, chosen choice, visit func(found) error) error {
+func (s *Source) visit(name string, entry fs.DirEntry, chosen choice, visit finder) error {
 	if !chosen.takes(name) {
 		return nil
 	}
@@ -445,8 +442,7 @@ func (s *Source) visit(name string, entry fs.DirEntry, chosen choice, visit func
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrUnpublishable, filepath.Join(s.dir, name), err)
 	}
-	f := File{Path: name, Size: info.Size(), Executable: info.Mode()&0o100 != 0}
-	return visit(found{f, likenessOf(info, link)})
+	return visit(name, likenessOf(info, link))
 }
 
 // carried returns nil if a tree can have files of that mode.

@@ -289,7 +289,7 @@ func streamTo(dir, name string) (err error) {
 		return err
 	}
 	var files []match.File
-	for _, f := range made.Files() {
+	for f := range made.Files() {
 		if !f.Directory {
 			files = append(files, match.File{
 				Path: f.Path, Offset: f.Offset, Size: f.Size, Digest: hex.EncodeToString(f.Digest[:]),
