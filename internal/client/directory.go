@@ -12,7 +12,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/reuse"
@@ -26,6 +25,7 @@ import (
 //	version    which version it is of, as the footer of a partial file says it, and by which list
 //	tree/      the files, which gets the final name
 //	rest       of a part of a tree, the bytes of other files that its shards have
+//	replaced   which directory is replaced in steps, see [replacedName]
 type treeContent struct {
 	dir     *os.Root
 	base    string       // the final name
@@ -57,7 +57,8 @@ func openTree(
 		return nil, true, err
 	}
 	var resumed bool
-	err := c.settle()
+	restored, err := settle(c.dir, partName(c.base), c.part)
+	c.replace = c.replace || restored
 	if err == nil {
 		resumed, err = c.prepare(m, to.part, afresh)
 	}
@@ -228,56 +229,6 @@ func (c *treeContent) exchange(from string) error {
 	return err
 }
 
-// replaceInSteps gives the directory from the final name, and moves the one that has it
-// aside, whose name [RestoreReplaced] gives back if this process dies in between.
-func (c *treeContent) replaceInSteps(from string) error {
-	old := oldName(c.base)
-	if err := disk.RemoveAll(c.dir, old); err != nil {
-		return err
-	}
-	if err := c.dir.Rename(c.base, old); err != nil {
-		return err
-	}
-	if err := c.dir.Rename(from, c.base); err != nil {
-		return errors.Join(err, c.dir.Rename(old, c.base))
-	}
-	_ = disk.RemoveAll(c.dir, old) // the next download removes it otherwise
-	return nil
-}
-
-// oldSuffix ends the hidden name of a directory that is being replaced by a new one.
-const oldSuffix = ".shardcast-old"
-
-// oldName is the hidden name of the directory base while it is being replaced.
-func oldName(base string) string { return strings.TrimSuffix(partName(base), PartSuffix) + oldSuffix }
-
-// settle ends the replacement during which an earlier download was killed: the old directory
-// goes if a new one has its name, and has that again otherwise, to be replaced now.
-func (c *treeContent) settle() error {
-	if _, err := c.dir.Lstat(c.base); err == nil {
-		_ = disk.RemoveAll(c.dir, oldName(c.base))
-		return nil
-	}
-	if err := RestoreReplaced(c.dir, c.base); err != nil {
-		return err
-	}
-	_, missing := c.dir.Lstat(c.base)
-	c.replace = c.replace || missing == nil
-	return nil
-}
-
-// RestoreReplaced gives the directory base in dir back its name, if a download ended while it
-// replaced the directory.
-func RestoreReplaced(dir *os.Root, base string) error {
-	if _, err := dir.Lstat(base); !errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err := dir.Rename(oldName(base), base); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
 func (c *treeContent) end(keep bool) error {
 	var err error
 	if c.files != nil {
@@ -299,11 +250,12 @@ func (c *treeContent) end(keep bool) error {
 // lock.
 func removePart(dir *os.Root, name string, part *os.Root, lock *os.File) error {
 	// The lock goes last, so that no other download finds half of it.
-	if err := errors.Join(disk.RemoveAll(part, treeName), part.RemoveAll(versionName)); err != nil {
+	_, err := settle(dir, name, part)
+	if err = errors.Join(err, disk.RemoveAll(part, treeName), part.RemoveAll(versionName)); err != nil {
 		return errors.Join(err, lock.Close(), part.Close())
 	}
 	failed := dir.RemoveAll(name)
-	err := errors.Join(lock.Close(), part.Close())
+	err = errors.Join(lock.Close(), part.Close())
 	if errors.Is(failed, fs.ErrExist) { // it is not empty
 		// NFS and FUSE keep a file that is removed while it is open, as the lock is, under another
 		// name until it is closed. If another download has begun meanwhile, the directory stays.

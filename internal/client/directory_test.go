@@ -16,6 +16,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/client/sitetest"
+	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
 )
 
@@ -135,26 +136,68 @@ func TestADirectoryHasThePermissionsOfTheOneThatItReplaces(t *testing.T) {
 	}
 }
 
+// replacing leaves what a download does that is killed while it replaces the directory old in steps.
+func replacing(t *testing.T, old string) {
+	t.Helper()
+	part := filepath.Join(filepath.Dir(old), ".model.shardcast-part")
+	require.NoError(t, os.Mkdir(part, 0o700))
+	info, err := os.Stat(old)
+	require.NoError(t, err)
+	note := fmt.Sprintf("%d model", disk.Inode(info))
+	require.NoError(t, os.WriteFile(filepath.Join(part, "replaced"), []byte(note), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(part, "lock"), nil, 0o600))
+}
+
 // Where a file system cannot exchange two names, a directory is replaced in two steps.
 func TestAReplacementThatWasCutShortIsEnded(t *testing.T) {
-	for name, has := range map[string]bool{"before the new one had its name": false, "after that": true} {
+	for name, tc := range map[string]struct {
+		has  bool // the new one its name
+		next int  // the version that is fetched then
+	}{
+		"before the new one had its name":     {false, 1},
+		"after that":                          {true, 1},
+		"after that, when the new one is all": {true, 0},
+	} {
 		t.Run(name, func(t *testing.T) {
-			first, second, dir := model(t, "1"), model(t, "2"), t.TempDir()
-			s := sitetest.Of(t, first, second)
+			versions, dir := []string{model(t, "1"), model(t, "2")}, t.TempDir()
+			s := sitetest.Of(t, versions...)
 			c := newClient(t, s)
 			find(t, c)
 			_, _, err := c.Download(t.Context(), client.Download{Entry: offered(t, s)[0], Dir: dir})
 			require.NoError(t, err)
 			out, old := filepath.Join(dir, "model"), filepath.Join(dir, ".model.shardcast-old")
-			if has {
+			if tc.has {
 				require.NoError(t, os.CopyFS(old, os.DirFS(out)))
 			} else {
 				require.NoError(t, os.Rename(out, old))
 			}
-			_, _, err = c.Download(t.Context(), client.Download{Entry: offered(t, s)[1], Dir: dir})
+			replacing(t, old)
+			_, _, err = c.Download(t.Context(), client.Download{Entry: offered(t, s)[tc.next], Dir: dir})
 			require.NoError(t, err)
-			assert.Equal(t, read(t, second), read(t, out))
+			assert.Equal(t, read(t, versions[tc.next]), read(t, out))
 			assert.Equal(t, []string{"model"}, names(t, dir))
+		})
+	}
+}
+
+// A hidden directory that has the name of one that is replaced, and is another one, stays.
+func TestWhatNoDownloadHasReplacedStays(t *testing.T) {
+	for name, noted := range map[string]bool{"without a note": false, "with that of another directory": true} {
+		t.Run(name, func(t *testing.T) {
+			s, dir := sitetest.Of(t, model(t, "1")), t.TempDir()
+			old := filepath.Join(dir, ".model.shardcast-old")
+			require.NoError(t, os.MkdirAll(filepath.Join(old, "mine"), 0o700))
+			if noted {
+				replacing(t, dir)
+				require.NoError(t, os.Rename(filepath.Join(filepath.Dir(dir), ".model.shardcast-part"),
+					filepath.Join(dir, ".model.shardcast-part")))
+			}
+			c := newClient(t, s)
+			find(t, c)
+			_, _, err := c.Download(t.Context(), client.Download{Entry: offered(t, s)[0], Dir: dir})
+			require.NoError(t, err)
+			assert.Equal(t, []string{".model.shardcast-old", "model"}, names(t, dir))
+			assert.DirExists(t, filepath.Join(old, "mine"))
 		})
 	}
 }

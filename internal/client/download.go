@@ -32,10 +32,10 @@ type Download struct {
 	// Nil is allowed.
 	Named func(path string)
 
-	// Place chooses the output in Path's stead, once the manifest, and the list of a tree's
-	// files, are known: base in dir, which the download closes. It is called again when a second
+	// Place chooses the output in Path's stead, once the manifest is known, and of a tree the list
+	// of its files is in Record: base in dir, which the download closes. It is called again when a second
 	// manifest replaces the first one. Nil means Path.
-	Place func(shard.Manifest, *tree.Tree) (dir *os.Root, base string, err error)
+	Place func(shard.Manifest) (dir *os.Root, base string, err error)
 
 	// MayReplace is asked right before a directory is replaced, which its error prevents. Nil
 	// allows it.
@@ -283,7 +283,7 @@ func (c *Client) open(ctx context.Context, d Download, of fetch.Manifest) (*outp
 			return nil, local{err}
 		}
 	}
-	at, err := c.place(ctx, d, m, t)
+	at, err := c.place(ctx, d, m)
 	if err != nil {
 		return nil, local{fmt.Errorf("write %s: %w", d.Path, err)}
 	}
@@ -364,12 +364,11 @@ type at struct {
 	part       *tree.Part   // which of its files, or nil for all
 }
 
-// place returns the place of the output for m, and its tree t, where it may get its name in
-// the end.
-func (c *Client) place(ctx context.Context, d Download, m shard.Manifest, t *tree.Tree) (to at, err error) {
+// place returns the place of the output for m, where it may get its name in the end.
+func (c *Client) place(ctx context.Context, d Download, m shard.Manifest) (to at, err error) {
 	to.mayReplace, to.part = d.MayReplace, d.part
 	if d.Place != nil {
-		to.dir, to.base, err = d.Place(m, t)
+		to.dir, to.base, err = d.Place(m)
 	} else {
 		if m.Files != nil {
 			d.Path = strings.TrimRight(d.Path, string(filepath.Separator))
@@ -380,7 +379,9 @@ func (c *Client) place(ctx context.Context, d Download, m shard.Manifest, t *tre
 		return to, err
 	}
 	if m.Files != nil {
-		to.replace, err = checkTreePlace(to.dir, to.base, d.Replace)
+		if err = Settle(to.dir, to.base); err == nil {
+			to.replace, err = checkTreePlace(to.dir, to.base, d.Replace)
+		}
 	} else {
 		err = disk.CheckPlace(to.dir, to.base)
 	}

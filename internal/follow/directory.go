@@ -18,7 +18,6 @@ import (
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
-	"github.com/shardcast/shardcast/internal/tree"
 )
 
 // directory is the output directory: the files, markers and link that are ours by the record.
@@ -61,8 +60,10 @@ const lockWait = time.Second
 
 // claim locks the directory against other follows.
 func (d *directory) claim(ctx context.Context) (err error) {
-	if err := disk.MakePrivate(d.root, hidden); err != nil {
-		return err
+	for _, name := range []string{hidden, describedName} {
+		if err := disk.MakePrivate(d.root, name); err != nil {
+			return err
+		}
 	}
 	limited, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
@@ -91,6 +92,9 @@ func (d *directory) full(name string) string {
 
 // recover compares the record with the disk, and drops the files that are not there any more.
 func (d *directory) recover(ctx context.Context) error {
+	if err := d.takeOver(); err != nil {
+		return err
+	}
 	if err := d.removeLeaving(ctx); err != nil {
 		return err
 	}
@@ -119,6 +123,7 @@ func (d *directory) recover(ctx context.Context) error {
 	}
 	r.Held = left
 	d.tidy()
+	d.forget()
 	return d.save()
 }
 
@@ -130,7 +135,7 @@ func (d *directory) recoverBegun(ctx context.Context) error {
 		return nil
 	}
 	if b.isTree() {
-		if err := d.withParent(b.Path, client.RestoreReplaced); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := d.withParent(b.Path, client.Settle); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			d.logger.Warn("file cannot be read now", "version", b.Version.String(), "err", err)
 		}
 	}
@@ -198,18 +203,19 @@ var (
 	errClash = errors.New("two versions have one place")
 )
 
-// begin records f, which is the tree t unless that is nil, makes the directories on the way to
-// its path, and opens the last of them.
+// begin records f, makes the directories on the way to its path, and opens the last of them.
 // A file that was begun for another path is abandoned. Errors match errHere if f itself is at
 // the path, errForeign if a foreign file is, and errClash if a version is that is kept.
-func (d *directory) begin(ctx context.Context, f file, t *tree.Tree) (*os.Root, error) {
+func (d *directory) begin(ctx context.Context, f file) (*os.Root, error) {
 	r := &d.record
 	if r.Begun != nil && (r.Begun.Path != f.Path || r.Begun.isTree() != f.isTree()) {
 		d.abandon()
 	}
-	if t != nil {
-		if err := d.writeList(f, listOf(t)); err != nil {
-			return nil, err
+	if f.isTree() { // whose list has to last as long as the record
+		for _, name := range []string{f.described(), describedName} {
+			if err := disk.SyncDir(d.root, name); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if err := d.checkWay(f); err != nil {
@@ -485,9 +491,8 @@ func (d *directory) removeFile(ctx context.Context, f file) error {
 }
 
 // tidy removes the directories that we made and that are empty, and forgets those that hold
-// only foreign files. It removes the lists of trees that are not here any more.
+// only foreign files.
 func (d *directory) tidy() {
-	d.dropLists()
 	r := &d.record
 	// A directory comes after those within it.
 	slices.SortFunc(r.Dirs, func(a, b string) int { return len(b) - len(a) })

@@ -15,7 +15,6 @@ import (
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/shard"
-	"github.com/shardcast/shardcast/internal/tree"
 )
 
 // run is one call of [Run]: it takes one version after the other.
@@ -263,13 +262,13 @@ func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, erro
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	ended := make(chan struct{})
-	seeds, record := append(r.dir.seeds(), r.opts.Seeds...), r.dir.describe(e.Version)
+	seeds, record := append(r.dir.seeds(), r.opts.Seeds...), r.dir.full(described(e.Version, e.Digest))
 	go func() {
 		defer close(ended)
 		m, went, err = r.opts.Client.Download(ctx, client.Download{
 			Entry: e, Path: r.opts.Dir, Headway: &headway, Afresh: r.opts.Afresh, Progress: r.opts.Progress,
 			Seeds: seeds, Record: record,
-			Place:   func(m shard.Manifest, t *tree.Tree) (*os.Root, string, error) { return r.place(ctx, e, m, t) },
+			Place:   func(m shard.Manifest) (*os.Root, string, error) { return r.place(ctx, e, m) },
 			Replace: true, MayReplace: func() error { return r.dir.mayReplace(ctx) },
 		})
 	}()
@@ -302,11 +301,8 @@ func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, erro
 	return went, r.dir.complete(m)
 }
 
-// place records e, whose manifest is m, and which is the tree t unless that is nil, and returns
-// its place.
-func (r *run) place(
-	ctx context.Context, e distfile.Entry, m shard.Manifest, t *tree.Tree,
-) (*os.Root, string, error) {
+// place records e, whose manifest is m, and returns its place.
+func (r *run) place(ctx context.Context, e distfile.Entry, m shard.Manifest) (*os.Root, string, error) {
 	if err := r.sameLabels(e, m); err != nil {
 		return nil, "", err
 	}
@@ -317,7 +313,7 @@ func (r *run) place(
 	f := file{Version: e.Version, Manifest: m, Shards: len(m.Shards), Offered: e.Digest, Path: name}
 	f.Manifest.Shards = nil
 	f.Manifest.Digest = cmp.Or(m.Digest, e.Digest)
-	dir, err := r.dir.begin(ctx, f, t)
+	dir, err := r.dir.begin(ctx, f)
 	return dir, path.Base(f.Path), err
 }
 
@@ -393,6 +389,7 @@ func (r *run) failed(e distfile.Entry, err error) error {
 	case passedOver:
 		r.dir.abandon()
 		r.dir.tidy()
+		r.dir.forget()
 		r.passed.failed(e)
 		if !r.yield(Delivery{Entry: e}, err) {
 			return errEnough

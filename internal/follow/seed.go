@@ -16,20 +16,20 @@ const describedName = hidden + "/versions"
 // the memory for their digests.
 const mostSeeds = 3
 
-// describe returns the path of the directory for the description of v, by which its bytes are
-// known to later downloads.
-func (d *directory) describe(v shard.Version) string {
-	if err := d.root.Mkdir(describedName, 0o700); err != nil && d.isMissing(describedName) {
-		return "" // the next version is fetched as a whole
-	}
-	return d.full(path.Join(describedName, v.String()))
+// described is the directory of the description of f: its manifest and, of a tree, the list of its files,
+// as they came, and the times of the files. By it the bytes of f are known to later downloads.
+func (f file) described() string { return described(f.Version, f.Offered) }
+
+// described is the directory of the description of v, on offer under that digest: numbers may begin again.
+func described(v shard.Version, offered shard.Digest) string {
+	return path.Join(describedName, v.String()+"-"+offered.String()[:16])
 }
 
 // seeds returns the versions here that a new one may have bytes of, the newest first.
 func (d *directory) seeds() (seeds []client.Seed) {
 	for _, f := range slices.Backward(d.record.Held) {
 		if seeds = append(seeds, client.Seed{
-			Path: d.full(f.Path), Record: d.full(path.Join(describedName, f.Version.String())),
+			Path: d.full(f.Path), Record: d.full(f.described()),
 		}); len(seeds) == mostSeeds {
 			break
 		}
@@ -37,18 +37,23 @@ func (d *directory) seeds() (seeds []client.Seed) {
 	return seeds
 }
 
-// forget removes the descriptions of versions that are neither here nor begun.
+// forget removes the descriptions of versions that are neither here nor begun, and the lists of trees that
+// earlier releases wrote.
 func (d *directory) forget() {
-	entries, err := fs.ReadDir(d.root.FS(), describedName)
-	if err != nil {
-		return // there is none
+	used := make(map[string]bool)
+	for _, f := range d.record.files() {
+		used[f.described()] = true
 	}
-	for _, entry := range entries {
-		v, err := shard.ParseVersion(entry.Name())
-		begun := d.record.Begun != nil && d.record.Begun.Version == v
-		if err != nil || begun || slices.ContainsFunc(d.record.Held, func(f file) bool { return f.Version == v }) {
-			continue
+	for _, dir := range []string{describedName, hidden} {
+		entries, err := fs.ReadDir(d.root.FS(), dir)
+		if err != nil {
+			return // they are small, and go next time
 		}
-		_ = d.root.RemoveAll(path.Join(describedName, entry.Name())) // one that stays is of no use, and of no harm
+		for _, entry := range entries {
+			name := path.Join(dir, entry.Name())
+			if dir == describedName && !used[name] || path.Ext(name) == earlierSuffix {
+				_ = d.root.RemoveAll(name) // one that stays is of no use, and of no harm
+			}
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package follow
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"io/fs"
@@ -183,44 +182,6 @@ func FuzzRecord(f *testing.F) {
 		r.learn([]distfile.Entry{{Version: 1}})
 		require.LessOrEqual(t, len(r.Known), maxKnown)
 	})
-}
-
-// A list that is accepted names files below the tree's directory alone.
-func FuzzList(f *testing.F) {
-	for _, text := range []string{
-		"", "{}", "[]", `{"path":"../x"}`, `{"path":"a"}{"path":"a"}`, `{"path":"b"}{"path":"a"}`, `{"path":"a"`,
-		`{"path":"a","size":3,"digest":"00"}`, `{"path":"/a"}`,
-		`{"path":"a","directory":true}{"path":"b","modified":-1}`,
-	} {
-		f.Add([]byte(text))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		list, err := parseList(bytes.NewReader(text))
-		for i, l := range list {
-			require.True(t, filepath.IsLocal(l.Path) && filepath.Clean(l.Path) == l.Path && l.Path != ".", l.Path)
-			require.True(t, i == 0 || list[i-1].Path < l.Path, l.Path)
-		}
-		if err != nil {
-			return
-		}
-		var written bytes.Buffer
-		lines := json.NewEncoder(&written)
-		for _, l := range list {
-			require.NoError(t, lines.Encode(l))
-		}
-		again, err := parseList(&written)
-		require.NoError(t, err)
-		require.Equal(t, list, again)
-	})
-}
-
-func TestABadListIsRefused(t *testing.T) {
-	for _, text := range []string{
-		"{", `{"path":"../x"}`, `{"path":""}`, `{"path":"b"} {"path":"a"}`, `{"path":"a"} {"path":"a"}`, "[]", `"a"`,
-	} {
-		_, err := parseList(strings.NewReader(text))
-		assert.Error(t, err, text)
-	}
 }
 
 func TestAHarmlessPublishedNameIsTaken(t *testing.T) {

@@ -96,7 +96,7 @@ func TestATreeIsDeliveredAndRemovedWhole(t *testing.T) {
 	assert.Equal(t, modelOf("2"), found(t, deliver(t, s, f, 1)[0]))
 	assertFiles(t, f.Dir, map[string][]byte{".shardcast-follow": nil, "v2": nil, "latest": nil})
 	assertFiles(t, filepath.Join(f.Dir, "v2"), map[string][]byte{"model": nil, "stable": {}})
-	lists, err := filepath.Glob(filepath.Join(f.Dir, ".shardcast-follow", "*.files"))
+	lists, err := filepath.Glob(filepath.Join(f.Dir, ".shardcast-follow", "versions", "*", "files.jsonl"))
 	require.NoError(t, err)
 	assert.Len(t, lists, 1)
 }
