@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -127,4 +129,20 @@ func TestAnErrorOfTheBaseEndsTheSearch(t *testing.T) {
 	_, err := w.find(t.Context(), in.manifest(8))
 	require.ErrorIs(t, err, broken)
 	assert.Zero(t, *asked)
+}
+
+func TestTheSearchForARouteHoldsUpNoVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := world{8: {7: 10, 6: 20}, 7: {6: 10}}
+		w, _ := in.way(5, 1000)
+		w.manifest = func(ctx context.Context, _ distfile.Entry) (offers.Manifest, bool) {
+			<-ctx.Done() // a server that does not answer
+			return offers.Manifest{}, false
+		}
+		start := time.Now()
+		got, err := w.find(t.Context(), in.manifest(8))
+		require.NoError(t, err)
+		assert.Nil(t, got.base)
+		assert.Equal(t, routePatience, time.Since(start))
+	})
 }
