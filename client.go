@@ -124,6 +124,10 @@ type Version struct {
 	// stream, a tar.
 	Digest string
 
+	// BLAKE3 is the file's, by which programs of the Python package 0.3 know it, or empty where it
+	// is not known.
+	BLAKE3 string
+
 	// Labels are the names and values that the publisher has given the version. They come
 	// from the network.
 	Labels map[string]string
@@ -539,6 +543,9 @@ func versionOf(v shard.Version, m shard.Manifest) Version {
 	}
 	if m.Files != nil {
 		of.FileCount = m.Files.Count
+	}
+	if m.BLAKE3 != (shard.Digest{}) {
+		of.BLAKE3 = m.BLAKE3.String()
 	}
 	for _, d := range m.Deltas {
 		of.Deltas = append(of.Deltas, Delta{Base: d.Base.String(), BaseDigest: d.BaseDigest.String(), Size: d.Size})

@@ -60,6 +60,7 @@ func HeldVersions(dir string) ([]HeldVersion, error) {
 		if err = errors.Join(err, f.Close()); err != nil {
 			return nil, fmt.Errorf("%s: %w", e.Version, err)
 		}
+		m.BLAKE3, _ = st.BLAKE3(e.Version) // where it is known
 		held[i].Version = versionOf(e.Version, m)
 	}
 	return held, nil

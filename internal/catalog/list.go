@@ -60,7 +60,7 @@ type Offer struct {
 	// SHA256 is the file's, which the manifest states.
 	SHA256 shard.Digest
 
-	// BLAKE3 is the file's, or zero if the manifest does not state it.
+	// BLAKE3 is the file's, or zero if it is not known.
 	BLAKE3 shard.Digest
 
 	// Count is the number of shards.
@@ -135,11 +135,17 @@ func (c *Catalog) describeHeld(e distfile.Entry, before description) (descriptio
 		return description{}, err
 	}
 	if before.file != nil && isSame(before.file, info) {
+		if before.digest != (shard.Digest{}) && before.blake3 == (shard.Digest{}) { // it may come later
+			before.blake3, _ = c.store.BLAKE3(e.Version)
+		}
 		return before, nil
 	}
 	m, err := shard.ParseManifest(f)
 	if err != nil && !errors.Is(err, shard.ErrManifest) {
 		return description{}, err
+	}
+	if err == nil {
+		m.BLAKE3, _ = c.store.BLAKE3(e.Version)
 	}
 	d := descriptionOf(m) // nothing, from a bad one
 	d.file = info
@@ -163,6 +169,7 @@ func (c *Catalog) describeArriving(e distfile.Entry, before description) (descri
 			if errors.Is(err, shard.ErrManifest) {
 				err = nil
 			}
+			m.BLAKE3, _ = d.BLAKE3()
 			return descriptionOf(m), err
 		}
 	}

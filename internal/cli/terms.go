@@ -32,6 +32,7 @@ func DataTerms(cmd *cobra.Command) {
 		"DIRECTORY/v1/manifest.json", "Sizes and digests of version v1.",
 		"DIRECTORY/v1/shard_001.bin", "Its first shard.",
 		"DIRECTORY/v1/SHA256SUMS", "The digests of its shards, for sha256sum -c.",
+		"DIRECTORY/v1/BLAKE3", "The BLAKE3 of the version, where it is known.",
 		"DIRECTORY/.shardcast", "Locks, the version counter and arriving shards, which are never served.")
 }
 

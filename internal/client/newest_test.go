@@ -145,17 +145,18 @@ func TestTheLatestVersionIsThatOfTheFirstServerOrOfMost(t *testing.T) {
 	})
 }
 
-// The manifest's SHA-256 is that of the file which is there, and its BLAKE3 the listed one.
+// The manifest's SHA-256 is that of the file which is there, and the BLAKE3 beside it the listed one.
 func TestAManifestCannotPassOffAnOlderFileAsTheListedOne(t *testing.T) {
 	data, old := content(1, 3*shardSize), content(2, 3*shardSize)
 	listed := shard.Digest(blake3.Sum256(data))
 	text, err := json.Marshal(map[string]any{
 		"name": "w.bin", "size": len(old), "shard_size": len(old), "digest": digestOf(old),
-		"blake3": listed, "shards": []shard.Digest{digestOf(old)},
+		"shards": []shard.Digest{digestOf(old)},
 	})
 	require.NoError(t, err)
 	s := sitetest.Serve(t, newSite(t, data).WithText(map[string]string{
 		"/distribution.txt": "v1: " + listed.String() + "\n", "/v1/manifest.json": string(text),
+		"/v1/BLAKE3": listed.String() + "\n",
 	}))
 	path := filepath.Join(t.TempDir(), "w.bin")
 	require.NoError(t, os.WriteFile(path, old, 0o600))

@@ -334,6 +334,11 @@ func (p *Pool) Signed() bool { return p.offers.Signed() }
 // Heard is [offers.Offers.Heard].
 func (p *Pool) Heard() bool { return p.offers.Heard() }
 
+// BLAKE3 is [offers.Offers.BLAKE3].
+func (p *Pool) BLAKE3(ctx context.Context, m Manifest) (shard.Digest, error) {
+	return p.offers.BLAKE3(ctx, m)
+}
+
 // Know is [offers.Offers.Know].
 func (p *Pool) Know(v shard.Version, m shard.Manifest) { p.offers.Know(v, m) }
 

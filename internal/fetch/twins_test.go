@@ -40,6 +40,7 @@ func TestFetchTakesAFileThatIsKnownByItsBLAKE3(t *testing.T) {
 			data := content(1, size)
 			s := newSite(t, data)
 			_, want := newest(t, newPool(t, fetch.Options{}, s))
+			want.BLAKE3 = blake3.Sum256(data)
 			var got memory
 			m, err := manifestOf(t, fetch.Options{}, &got, byBLAKE3(s, data))
 			require.NoError(t, err)
@@ -50,6 +51,12 @@ func TestFetchTakesAFileThatIsKnownByItsBLAKE3(t *testing.T) {
 			require.NoError(t, m.Validate())
 		})
 	}
+}
+
+// stating makes s state digest as the BLAKE3 of v1.
+func stating(s *site, digest shard.Digest) *site {
+	s.spoilPath("/v1/BLAKE3", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(shard.BLAKE3Text(digest)) })
+	return s
 }
 
 func TestFetchRefusesAFileWithAnotherBLAKE3(t *testing.T) {
@@ -63,11 +70,12 @@ func TestFetchTakesAManifestThatStatesBothDigests(t *testing.T) {
 	data := content(1, 8*shardSize)
 	for order := range 2 {
 		t.Run(fmt.Sprint(order), func(t *testing.T) {
-			without, with := byBLAKE3(newSite(t, data), data), newSite(t, data)
+			without, with := byBLAKE3(newSite(t, data), data), stating(newSite(t, data), blake3.Sum256(data))
 			_, want := newest(t, newPool(t, fetch.Options{}, with))
-			sites := []*site{without, with}
-			if order == 1 {
-				sites = []*site{with, without}
+			sites := []*site{with, without}
+			if order == 0 {
+				sites = []*site{without, with}
+				want.BLAKE3 = blake3.Sum256(data) // by which the version is listed
 			}
 			pool := newPool(t, fetch.Options{FastWait: never}, sites...)
 			require.NoError(t, pool.Refresh(t.Context(), fetch.All))
@@ -99,14 +107,8 @@ func TestAManifestOfAnotherFileReplacesNoneThatMostServersList(t *testing.T) {
 		for lie, blake3 := range map[string]shard.Digest{"": {}, ", and the BLAKE3 is a lie": blake3.Sum256(data)} {
 			t.Run(name+lie, func(t *testing.T) {
 				liar := newSite(t, other)
-				_, m := newest(t, newPool(t, fetch.Options{}, liar))
 				if lie != "" {
-					m.BLAKE3 = blake3
-					text, err := m.Encode()
-					require.NoError(t, err)
-					liar.spoilPath("/v1/manifest.json", func(w http.ResponseWriter, _ *http.Request) {
-						_, _ = w.Write(text)
-					})
+					stating(liar, blake3)
 				}
 				sites := []*site{liar, honest(newSite(t, data)), honest(newSite(t, data))}
 				pool := newPool(t, fetch.Options{FastWait: never}, sites...)
@@ -137,21 +139,22 @@ func TestFetchTakesTheFirstDigestWhereNoServerHasAManifest(t *testing.T) {
 	assert.Equal(t, first, got.bytes())
 }
 
-func TestARelayFindsOutThatTheBLAKE3OfAManifestIsWrong(t *testing.T) {
+func TestAWrongBLAKE3OfAServerDecidesNothing(t *testing.T) {
 	data := content(1, 2*shardSize)
-	s := newSite(t, data)
-	e, m := newest(t, newPool(t, fetch.Options{}, s))
-	m.BLAKE3 = shard.Digest{1}
-	text, err := m.Encode()
-	require.NoError(t, err)
-	s.spoilPath("/v1/manifest.json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) })
+	s := stating(newSite(t, data), shard.Digest{1})
+	e, _ := newest(t, newPool(t, fetch.Options{}, s))
 	pool := newPool(t, fetch.Options{FastWait: never}, s)
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
-	_, _, err = pool.Fetch(t.Context(), fetch.Task{
+	m, _, err := pool.Fetch(t.Context(), fetch.Task{
 		Entry: e, Audience: new(memory).readers, BLAKE3: true,
-		Open: func(context.Context, fetch.Manifest) (fetch.Sink, error) { return new(memory), nil },
+		Open: func(ctx context.Context, m fetch.Manifest) (fetch.Sink, error) {
+			stated, err := pool.BLAKE3(ctx, m)
+			assert.Equal(t, shard.Digest{1}, stated)
+			return new(memory), err
+		},
 	})
-	require.ErrorIs(t, err, fetch.ErrIntegrity)
+	require.NoError(t, err)
+	assert.Equal(t, shard.Digest(blake3.Sum256(data)), m.BLAKE3)
 }
 
 func TestAFileWithTwoDigestsIsOfferedByOne(t *testing.T) {
@@ -160,6 +163,7 @@ func TestAFileWithTwoDigestsIsOfferedByOne(t *testing.T) {
 	pool := newPool(t, fetch.Options{}, old, ours)
 	require.NoError(t, pool.Refresh(t.Context(), fetch.All))
 	_, m := newest(t, newPool(t, fetch.Options{}, ours))
+	m.BLAKE3 = blake3.Sum256(data)
 	by := func(d shard.Digest) distfile.Entry { return distfile.Entry{Version: 1, Digest: d} }
 	assert.True(t, pool.Offers()[0].Same(by(m.BLAKE3)), "the first one counts")
 	pool.Know(1, m)

@@ -72,7 +72,11 @@ func (r *run) recover(ctx context.Context) error {
 		return err
 	}
 	for _, f := range r.dir.record.Held {
-		r.opts.Pool.Know(f.Version, f.Manifest)
+		known := f.Manifest
+		if f.Offered != known.Digest {
+			known.BLAKE3 = f.Offered
+		}
+		r.opts.Pool.Know(f.Version, known)
 	}
 	for {
 		f, ok := r.dir.record.undelivered()

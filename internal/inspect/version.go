@@ -72,6 +72,11 @@ func (v *verification) begin() error {
 	if err != nil {
 		return v.note(shard.ManifestName, err)
 	}
+	if m.BLAKE3, err = v.store.BLAKE3(v.entry.Version); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := v.note(shard.BLAKE3Name, err); err != nil {
+			return err
+		}
+	}
 	v.manifest, v.count = m, len(m.Shards)
 	if v.entry.Digest != m.Digest && v.entry.Digest != m.BLAKE3 {
 		err := fmt.Errorf("%w: %s instead of %s in %s", shard.ErrDigest, m.Digest, v.entry.Digest, distfile.FileName)
@@ -167,7 +172,7 @@ func (v *verification) end() {
 		_ = v.note(shard.ManifestName, fmt.Errorf("the whole has a %w: %s instead of %s", shard.ErrDigest, got, want))
 	}
 	if want := v.manifest.BLAKE3; want != (shard.Digest{}) && want != blake3 {
-		_ = v.note(shard.ManifestName, fmt.Errorf("the whole has a %w by BLAKE3: %s instead of %s",
+		_ = v.note(shard.BLAKE3Name, fmt.Errorf("the whole has a %w by BLAKE3: %s instead of %s",
 			shard.ErrDigest, blake3, want))
 	}
 }

@@ -35,7 +35,8 @@ func (f *fetcher) fetch(ctx context.Context, e distfile.Entry, headway *fetch.He
 	var written fetch.Manifest // likewise
 	defer func() { to.end() }()
 	manifest, went, err := f.pool.Fetch(ctx, fetch.Task{
-		Entry: e, BLAKE3: true, Headway: headway, Audience: func() fetch.Audience { return to.version },
+		Entry: e, BLAKE3: f.dir.store.WantsBLAKE3(), Headway: headway,
+		Audience: func() fetch.Audience { return to.version },
 		Rebuild: func() fetch.Rebuilder { return f.rebuilder(to) },
 		Open: func(ctx context.Context, m fetch.Manifest) (fetch.Sink, error) {
 			before := to
@@ -54,7 +55,9 @@ func (f *fetcher) fetch(ctx context.Context, e distfile.Entry, headway *fetch.He
 	}
 	f.pool.Know(e.Version, manifest)
 	if written.Text != nil {
+		computed := manifest.BLAKE3
 		manifest = written.Stated // whose bytes are in the draft, and stay as they are
+		manifest.BLAKE3 = computed
 	}
 	publish := func(w *store.Writer) error {
 		if f.dir.store.Holds(e.Version) {
@@ -97,6 +100,9 @@ func (f *fetcher) open(ctx context.Context, v shard.Version, m fetch.Manifest) (
 			return arrival{}, err
 		}
 	}
+	if manifest.BLAKE3, err = f.blake3(ctx, m, draft); err != nil {
+		return arrival{}, local{err}
+	}
 	board := f.board
 	if isPlain(manifest) || f.dir.store.Holds(v) { // readers get the file that is held until this one is here
 		board = relay.NewBoard() // without readers
@@ -122,6 +128,25 @@ func (f *fetcher) open(ctx context.Context, v shard.Version, m fetch.Manifest) (
 	return arrival{
 		draft: draft, tree: files, version: arriving, known: f.sources(v, manifest, files, known),
 	}, nil
+}
+
+// blake3Patience is how long the arrival of a version waits for its BLAKE3.
+const blake3Patience = 2 * time.Second
+
+// blake3 returns the BLAKE3 that the server of m states, and keeps it in the draft, where readers want
+// one: they can list the version then while it comes. The bytes decide in the end.
+func (f *fetcher) blake3(ctx context.Context, m fetch.Manifest, draft *store.Draft) (shard.Digest, error) {
+	if isPlain(m.Stated) || !f.dir.store.WantsBLAKE3() {
+		return shard.Digest{}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, blake3Patience)
+	defer cancel()
+	digest, err := f.pool.BLAKE3(ctx, m)
+	if err != nil {
+		f.logger.Debug("BLAKE3 not known upstream", "version", m.Entry.Version.String(), "err", err)
+		return shard.Digest{}, nil
+	}
+	return digest, draft.Write(shard.BLAKE3Name, shard.BLAKE3Text(digest))
 }
 
 // draft returns the draft of v, with the shards that known versions have. A draft of another

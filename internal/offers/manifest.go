@@ -276,6 +276,9 @@ func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e, wanted dis
 	if err == nil { // white space may follow, which belongs to what was signed
 		_, err = io.Copy(&text, io.LimitReader(body, mostAfter))
 	}
+	if err == nil && !o.isOf(stated, wanted) { // which may be by its BLAKE3
+		stated.BLAKE3, _ = o.blake3At(ctx, s, e.Version)
+	}
 	m := Manifest{Entry: e, Stated: stated, Text: text.Bytes(), Source: s, Tier: tierOf(body) + 1}
 	if err == nil {
 		err = o.authority.judge(m)
@@ -292,13 +295,29 @@ func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e, wanted dis
 	return m, nil
 }
 
+// BLAKE3 returns that of the version of m as the server of m states it: a hint, which its bytes have
+// to confirm. The error matches [fs.ErrNotExist] if the server does not know it.
+func (o *Offers) BLAKE3(ctx context.Context, m Manifest) (shard.Digest, error) {
+	return o.blake3At(ctx, m.Source, m.Entry.Version)
+}
+
+func (o *Offers) blake3At(ctx context.Context, s *remote.Server, v shard.Version) (shard.Digest, error) {
+	body, err := o.opts.Remote.Get(ctx, s, remote.Request{Path: []string{v.String(), shard.BLAKE3Name}})
+	if err != nil {
+		return shard.Digest{}, err
+	}
+	defer body.Close()
+	return shard.ParseBLAKE3(body)
+}
+
 // tierOf is the number of servers that what the server has is still on its way through.
 func tierOf(body *remote.Body) int {
 	passed, _ := strconv.ParseUint(body.Header.Get(wire.TierHeader), 10, 16)
 	return int(passed)
 }
 
-// isOf reports whether m states a digest of e.
+// isOf reports whether m states a digest of e. A BLAKE3 from a server decides nothing: the bytes have
+// to have the digest that is listed.
 func (o *Offers) isOf(m shard.Manifest, e distfile.Entry) bool {
 	return m.Digest == e.Digest || m.BLAKE3 == e.Digest || m.Digest == o.listings.canonical(e).Digest
 }

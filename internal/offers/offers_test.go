@@ -344,10 +344,10 @@ func TestAManifestThatStatesBothDigestsIsChosen(t *testing.T) {
 		c = s.Choose(plain)
 		_, err = c.Next(t.Context())
 		require.ErrorIs(t, err, offers.ErrPlain, "it may be of another file")
-		of.BLAKE3 = plain.Digest
 		text, err := of.Encode()
 		require.NoError(t, err)
 		s.put("d", "/v1/manifest.json", string(text))
+		s.put("d", "/v1/BLAKE3", string(shard.BLAKE3Text(plain.Digest)))
 		c = s.Choose(plain)
 		m, err := c.Next(t.Context())
 		require.NoError(t, err)

@@ -366,7 +366,8 @@ func (o *Origin) cut(ctx context.Context, src *source, t *tally, draft *store.Dr
 		also = src.tree.Apart()
 	}
 	m, err := shard.Cut(ctx, t, shard.Plan{
-		Also: also, Size: src.size, ShardSize: o.shardSizeOf(src), Create: draft.Create, Has: o.equalsFor(draft).has,
+		Also: also, BLAKE3: o.store.WantsBLAKE3(), Size: src.size, ShardSize: o.shardSizeOf(src),
+		Create: draft.Create, Has: o.equalsFor(draft).has,
 	})
 	if err != nil {
 		return shard.Manifest{}, err

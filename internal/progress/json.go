@@ -26,6 +26,7 @@ type versionObject struct {
 	ShardSize  *int64    `json:"shard_size,omitempty"`
 	ShardCount *int64    `json:"shard_count,omitempty"`
 	Digest     string    `json:"digest"`
+	BLAKE3     string    `json:"blake3,omitempty"`
 
 	Labels    map[string]string `json:"labels,omitempty"`
 	FileCount *int64            `json:"file_count,omitempty"` // of a directory
@@ -221,7 +222,7 @@ func versionOf(v shardcast.Version) versionObject {
 		date = time.Time{} // what one version says must not hide the others
 	}
 	object := versionObject{
-		Version: v.Name, Name: v.File, Date: date, Digest: v.Digest, Labels: v.Labels,
+		Version: v.Name, Name: v.File, Date: date, Digest: v.Digest, BLAKE3: v.BLAKE3, Labels: v.Labels,
 		Size: known(v.Size), ShardSize: known(v.ShardSize), ShardCount: known(int64(v.Shards)),
 		Signed: v.Signed,
 	}

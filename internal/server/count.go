@@ -23,7 +23,7 @@ const countedStep = 256 << 10
 var metricKinds = [kinds]metrics.Kind{
 	kindOther: metrics.Other, kindDistribution: metrics.Distribution, kindManifest: metrics.Manifest,
 	kindRelease: metrics.Release, kindSums: metrics.Sums, kindFiles: metrics.Files, kindStream: metrics.Stream,
-	kindHave: metrics.Have, kindShard: metrics.Shard, kindProbe: metrics.Probe,
+	kindBLAKE3: metrics.Sums, kindHave: metrics.Have, kindShard: metrics.Shard, kindProbe: metrics.Probe,
 	kindDelta: metrics.DeltaManifest, kindDeltaShard: metrics.Delta, kindDeltaHave: metrics.Have,
 	kindHealth: metrics.Health, kindReady: metrics.Ready, kindMetrics: metrics.Scrape, kindPeers: metrics.Peers,
 	kindStatus: metrics.Status,

@@ -77,7 +77,7 @@ func (d Dialect) besideRelease(c *catalog.Catalog) (offer, error) {
 }
 
 // text returns the distribution in the dialect. A Python dialect omits versions without a
-// manifest, whose number of shards is not known, and Dialect03 those without a known BLAKE3.
+// manifest, whose number of shards is not known, and Dialect03 those whose BLAKE3 is not known yet.
 // A version of another program without a manifest is listed in all of them as that program
 // lists it.
 func (d Dialect) text(c *catalog.Catalog) ([]byte, error) {

@@ -32,6 +32,7 @@ type handler struct {
 	gate     *slots.Gate
 	nodes    http.Handler // of the address for peers by TLS, or nil
 	listings *listings
+	hashing  *hashing
 	overview *overview.Overview // nil for none
 }
 
@@ -39,7 +40,8 @@ type handler struct {
 // is nil.
 func newHandler(opts Options, over <-chan struct{}) *handler {
 	c := opts.Catalog
-	h := &handler{gate: slots.NewGate(opts.Limits), listings: newListings(opts, over)}
+	h := &handler{gate: slots.NewGate(opts.Limits), listings: newListings(opts, over), hashing: newHashing(opts, over)}
+	h.listings.hashing = h.hashing
 	files := files{catalog: c, withdrawn: opts.Withdrawn, keep: immutable}
 	if opts.Tokens != nil || opts.TLS.isMutual() {
 		files.keep = immutableHere
@@ -63,6 +65,7 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 		endpoints[kindRelease] = h.listings.signed
 		endpoints[kindManifest] = files.manifest
 		endpoints[kindSums] = files.sums
+		endpoints[kindBLAKE3] = h.hashing.blake3
 		endpoints[kindFiles] = files.list
 		endpoints[kindDelta] = files.delta
 		endpoints[kindStream] = stays(limit(h.gate, files.stream))
@@ -137,6 +140,7 @@ const (
 	kindRelease
 	kindManifest
 	kindSums
+	kindBLAKE3
 	kindFiles
 	kindStream
 	kindHave
@@ -167,7 +171,8 @@ var names = map[string]kind{
 // versionNames are the kinds of files of a version, but for its shards.
 var versionNames = map[string]kind{
 	shard.ManifestName: kindManifest, shard.SumsName: kindSums, shard.FilesName: kindFiles,
-	wire.StreamName: kindStream, wire.HaveName: kindHave,
+	shard.BLAKE3Name: kindBLAKE3,
+	wire.StreamName:  kindStream, wire.HaveName: kindHave,
 }
 
 // A target is what a request is for, and the rate at which it may be answered.

@@ -24,6 +24,7 @@ type listings struct {
 	root     *listing   // of distribution.txt, where the path names no dialect
 	dialects []*listing // where it names one, by dialect
 	release  *listing
+	hashing  *hashing
 	over     <-chan struct{}
 	logger   *slog.Logger
 }
@@ -41,6 +42,9 @@ func newListings(opts Options, over <-chan struct{}) *listings {
 
 // distribution answers with the distribution.
 func (ls *listings) distribution(w http.ResponseWriter, r *http.Request, t target) error {
+	if t.dialect == Dialect03 {
+		ls.hashing.await(r.Context())
+	}
 	if t.ours {
 		return ls.answer(w, r, ls.root)
 	}

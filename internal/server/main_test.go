@@ -61,7 +61,7 @@ func publishIn(t *testing.T, st *store.Store, v shard.Version, text string, shar
 	d, err := st.Draft(v)
 	require.NoError(t, err)
 	m, err := shard.Cut(t.Context(), strings.NewReader(text),
-		shard.Plan{Size: int64(len(text)), ShardSize: shardSize, Create: d.Create})
+		shard.Plan{Size: int64(len(text)), ShardSize: shardSize, BLAKE3: true, Create: d.Create})
 	require.NoError(t, err)
 	m.Name, m.Date = "file.bin", time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	require.NoError(t, st.Keep(t.Context(), 100))

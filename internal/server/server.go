@@ -6,6 +6,7 @@
 //	GET /distribution.txt       the versions on offer
 //	GET /v1/manifest.json       the manifest of version 1
 //	GET /v1/SHA256SUMS          the digests of its shards, for sha256sum -c
+//	GET /v1/BLAKE3              its BLAKE3, where that is known
 //	GET /v1/have?digest=...     which shards are here, line by line; see package swarm
 //	GET /v1/shard_001.bin       one shard, also as shard_00001.bin
 //	GET /healthz                200 while the server runs
@@ -159,6 +160,13 @@ func Serve(ctx context.Context, ln net.Listener, opts Options) error {
 	}
 	if opts.Nodes != nil {
 		group.Go(func() error { return serveNodes(ctx, handler, opts) })
+	}
+	group.Go(func() error {
+		handler.hashing.follow(ctx, handler.listings.Look)
+		return nil
+	})
+	if opts.Dialect == Dialect03 {
+		handler.hashing.want() // before the first broadcast
 	}
 	group.Go(func() error {
 		opts.Tokens.follow(ctx)

@@ -54,6 +54,9 @@ type Plan struct {
 	// Also takes all bytes of the file, in order, beside the digests. Nil takes nothing.
 	Also func(p []byte)
 
+	// BLAKE3 has that of the file computed.
+	BLAKE3 bool
+
 	// Has reports whether a shard of that digest is there already, and puts it in its place:
 	// then its writer is closed without Commit. It is called for several shards at the same
 	// time. Nil means that none is.
@@ -62,7 +65,7 @@ type Plan struct {
 
 // Cut reads plan.Size bytes from src, which must end there, or all bytes up to the end of src
 // if that is not known, and writes them as shards to the writers of plan.Create. It returns a
-// manifest without name and date. It makes one pass: the file's two digests, the shards'
+// manifest without name and date. It makes one pass: the file's digests, the shards'
 // digests, plan.Also and the writing run beside one another, and shards are committed while later ones
 // are cut.
 //
@@ -92,15 +95,17 @@ func Cut(ctx context.Context, src io.Reader, plan Plan) (Manifest, error) {
 		m.Size, err = c.read(ctx, src)
 		return err
 	})
-	group.Go(func() error {
-		blake3 := NewBLAKE3()
-		for p := range c.toBLAKE3 {
-			_, _ = blake3.Write(p.data)
-			c.release(p)
-		}
-		m.BLAKE3 = sum(blake3)
-		return nil
-	})
+	if plan.BLAKE3 {
+		group.Go(func() error {
+			blake3 := NewBLAKE3()
+			for p := range c.toBLAKE3 {
+				_, _ = blake3.Write(p.data)
+				c.release(p)
+			}
+			m.BLAKE3 = sum(blake3)
+			return nil
+		})
+	}
 	group.Go(func() error {
 		sums := NewSums(c.plan.ShardSize)
 		for p := range c.toSums {
@@ -137,7 +142,7 @@ func sum(h hash.Hash) (d Digest) {
 	return d
 }
 
-// cut is one run of [Cut]: every buffer goes from the reader to three users, or four, and back
+// cut is one run of [Cut]: every buffer goes from the reader to two users, up to four, and back
 // to the free ones.
 type cut struct {
 	plan Plan
@@ -185,15 +190,20 @@ func (c *cut) read(ctx context.Context, src io.Reader) (size int64, err error) {
 		if len(p.data) == 0 && !p.last {
 			break // the file has ended with the shard before
 		}
-		users := int32(3)
+		users := int32(2)
 		if c.plan.Also != nil {
+			users++
+		}
+		if c.plan.BLAKE3 {
 			users++
 		}
 		p.users.Store(users)
 		if c.plan.Also != nil {
 			c.toAlso <- p
 		}
-		c.toBLAKE3 <- p
+		if c.plan.BLAKE3 {
+			c.toBLAKE3 <- p
+		}
 		c.toSums <- p
 		c.toDisk <- p
 	}

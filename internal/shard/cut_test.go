@@ -107,7 +107,8 @@ func cut(ctx context.Context, src io.Reader, plan shard.Plan) (digest shard.Dige
 // checkCut fails t unless a cut of whole does what slicing and hashing it does.
 func checkCut(ctx context.Context, t require.TestingT, src io.Reader, whole []byte, shardSize int) {
 	var s shelf
-	m, err := shard.Cut(ctx, src, shard.Plan{Size: int64(len(whole)), ShardSize: int64(shardSize), Create: s.create})
+	plan := shard.Plan{Size: int64(len(whole)), ShardSize: int64(shardSize), BLAKE3: true, Create: s.create}
+	m, err := shard.Cut(ctx, src, plan)
 	require.NoError(t, err)
 	require.Equal(t, shard.Digest(sha256.Sum256(whole)), m.Digest)
 	require.Equal(t, shard.Digest(blake3.Sum256(whole)), m.BLAKE3)

@@ -11,7 +11,7 @@
 //	delta   = "from_" version            by its base, see [Delta]
 //
 // A manifest is a JSON object (RFC 8259); times are RFC 3339, digests are
-// SHA-256 (FIPS 180-4) in lower-case hex, but for blake3, which may be missing:
+// SHA-256 (FIPS 180-4) in lower-case hex:
 //
 //	{
 //	  "name": "weights.safetensors",
@@ -19,7 +19,6 @@
 //	  "size": 120000000,
 //	  "shard_size": 50000000,
 //	  "digest": "<digest of the whole file>",
-//	  "blake3": "<BLAKE3 of the whole file>",
 //	  "shards": ["<digest of shard 1>", "<digest of shard 2>", "<digest of shard 3>"]
 //	}
 //

@@ -46,8 +46,8 @@ type Manifest struct {
 	Digest Digest `json:"digest"`
 
 	// BLAKE3 is the whole file's BLAKE3, by which other programs know it, or zero if it is
-	// unknown.
-	BLAKE3 Digest `json:"blake3,omitzero"`
+	// unknown. It stands in a file of its own, see [BLAKE3Text], which may come later.
+	BLAKE3 Digest `json:"-"`
 
 	// Shards holds the digest of shard i at index i-1.
 	Shards []Digest `json:"shards"`
@@ -135,10 +135,10 @@ func CheckLabels(labels map[string]string) error {
 	return nil
 }
 
-// Same reports whether two manifests state the same of the version.
+// Same reports whether the texts of two manifests state the same of the version.
 func (m Manifest) Same(other Manifest) bool {
 	return m.Name == other.Name && m.Date.Equal(other.Date) && m.Size == other.Size &&
-		m.ShardSize == other.ShardSize && m.Digest == other.Digest && m.BLAKE3 == other.BLAKE3 &&
+		m.ShardSize == other.ShardSize && m.Digest == other.Digest &&
 		slices.Equal(m.Shards, other.Shards) && maps.Equal(m.Labels, other.Labels) &&
 		(m.Files == nil) == (other.Files == nil) && (m.Files == nil || *m.Files == *other.Files) &&
 		slices.Equal(m.Deltas, other.Deltas)
@@ -166,7 +166,7 @@ func ParseManifest(r io.Reader) (Manifest, error) {
 	var m Manifest
 	err := parseObject(r, map[string]any{
 		"name": &m.Name, "date": &m.Date, "size": &m.Size, "shard_size": &m.ShardSize, "digest": &m.Digest,
-		"blake3": &m.BLAKE3, "shards": (*digests)(&m.Shards), "labels": (*labels)(&m.Labels), "files": &m.Files,
+		"shards": (*digests)(&m.Shards), "labels": (*labels)(&m.Labels), "files": &m.Files,
 		"deltas": (*deltas)(&m.Deltas),
 	})
 	if err != nil {

@@ -173,18 +173,35 @@ func TestEncodeWritesTheDocumentedForm(t *testing.T) {
 `, string(encoded))
 }
 
-func TestManifestKeepsTheFilesBLAKE3(t *testing.T) {
-	m, err := shard.Cut(t.Context(), strings.NewReader(""), shard.Plan{ShardSize: 10})
+func TestTheTextOfAManifestHasNoBLAKE3(t *testing.T) {
+	m, err := shard.Cut(t.Context(), strings.NewReader(""), shard.Plan{ShardSize: 10, BLAKE3: true})
 	require.NoError(t, err)
 	m.Name = "empty"
 	require.Equal(t, shard.EmptyBLAKE3(), m.BLAKE3)
 	encoded, err := m.Encode()
 	require.NoError(t, err)
+	assert.NotContains(t, string(encoded), m.BLAKE3.String())
 	again, err := shard.ParseManifest(bytes.NewReader(encoded))
 	require.NoError(t, err)
-	assert.Equal(t, m.BLAKE3, again.BLAKE3)
+	assert.True(t, again.Same(m), "it may come later")
 	m.BLAKE3 = shard.Digest{1}
 	require.ErrorIs(t, m.Validate(), shard.ErrManifest, "no bytes have that one")
+}
+
+func TestTheTextOfABLAKE3HasItsDigitsAndNothingElse(t *testing.T) {
+	digest := shard.EmptyBLAKE3()
+	text := string(shard.BLAKE3Text(digest))
+	assert.Equal(t, digest.String()+"\n", text)
+	got, err := shard.ParseBLAKE3(strings.NewReader(text))
+	require.NoError(t, err)
+	assert.Equal(t, digest, got)
+	for _, bad := range []string{
+		"", "\n", digest.String(), text + "\n", text + text, " " + text, strings.ToUpper(text), text[1:],
+		digest.String() + "\r\n", strings.Repeat("0", 1<<20),
+	} {
+		_, err := shard.ParseBLAKE3(strings.NewReader(bad))
+		require.ErrorIs(t, err, shard.ErrDigest, "%.80q", bad)
+	}
 }
 
 func TestEncodeWritesAnArrayOfShardsForAnEmptyFile(t *testing.T) {

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 )
@@ -38,6 +39,30 @@ func SHA256SUMS(digests []Digest) []byte {
 		text = fmt.Appendf(text, "%s  %s\n", d, FileName(i+1))
 	}
 	return text
+}
+
+// BLAKE3Name is the name of the file with the text of [BLAKE3Text].
+const BLAKE3Name = "BLAKE3"
+
+// BLAKE3Text returns the text of a file's BLAKE3: 64 hex digits and a line feed.
+func BLAKE3Text(digest Digest) []byte { return []byte(digest.String() + "\n") }
+
+// ParseBLAKE3 reads the text that [BLAKE3Text] writes, and nothing else. The error matches
+// [ErrDigest], but for those of r.
+func ParseBLAKE3(r io.Reader) (Digest, error) {
+	text, err := io.ReadAll(io.LimitReader(r, int64(len(Digest{})*2+2)))
+	if err != nil {
+		return Digest{}, err
+	}
+	digits, ok := strings.CutSuffix(string(text), "\n")
+	if !ok {
+		return Digest{}, fmt.Errorf("%w: it is not 64 hex digits and a line feed", ErrDigest)
+	}
+	digest, err := ParseDigest(digits)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrDigest, err)
+	}
+	return digest, err
 }
 
 // MaxShards bounds the shards of a version, and with them the memory of a manifest from the

@@ -151,6 +151,12 @@ func (d *Draft) finish(m shard.Manifest) error {
 		return err
 	}
 	wanted := map[string]bool{shard.ManifestName: true, shard.SumsName: true}
+	if m.BLAKE3 != (shard.Digest{}) {
+		if err := d.Write(shard.BLAKE3Name, shard.BLAKE3Text(m.BLAKE3)); err != nil {
+			return err
+		}
+		wanted[shard.BLAKE3Name] = true
+	}
 	if m.Files != nil {
 		wanted[shard.FilesName] = true
 	}

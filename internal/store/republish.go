@@ -39,6 +39,7 @@ func (w *Writer) Republish(v shard.Version) (shard.Version, error) {
 	if err != nil {
 		return 0, err
 	}
+	m.BLAKE3, _ = w.store.BLAKE3(v) // where it is known
 	if err = d.fill(v, m); err == nil {
 		err = w.Publish(d, m)
 	}

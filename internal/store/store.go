@@ -5,6 +5,7 @@
 //	release.txt            their signed list, where there is one, see package release
 //	v1/manifest.json       see package shard
 //	v1/SHA256SUMS          the digests of the shards, for sha256sum -c
+//	v1/BLAKE3              the BLAKE3 of the version, where it is known
 //	v1/shard_001.bin
 //	v2/from_v1/            a delta, with a manifest.json and shards of its own, see [shard.DeltaManifest]
 //	.shardcast/            private, never served
