@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -267,8 +268,8 @@ class PostWriteTest(HooksTest):
         path = self.trainer.write()
         file = path / "model-00000-of-00002.safetensors"
         whole = file.read_bytes()
-        for size in (len(whole) - 1, len(whole) // 2, 100, 7, 0):
-            file.write_bytes(whole[:size])
+        for part in (whole[:-1], whole[: len(whole) // 2], whole[:100], whole[:7], b"", b"\xff" * 100):
+            file.write_bytes(part)
             self.refused(path, "model-00000-of-00002.safetensors has ")
         file.write_bytes(whole)
         self.post_write(path)
@@ -407,6 +408,8 @@ class PreReadTest(HooksTest):
     def test_no_server_is_an_error(self) -> None:
         self.stop_origin()
         self.refused(1, "connection refused")
+        with mock.patch.object(hooks, "_PATIENCE", 0.0):
+            self.refused(1, "connection refused", timeout="60")
 
     def test_a_version_that_is_never_published_is_an_error(self) -> None:
         self.refused(4, "the newest version that servers list is weight_v000003 of run 'run-")
@@ -426,6 +429,24 @@ class PreReadTest(HooksTest):
         self.pre_read(1)
         with mock.patch.object(hooks, "_PATIENCE", 0.0):
             self.refused(3, "v3 needs number 2 of run 'run-[^']*', and no server has that", timeout="60")
+
+    def test_a_version_that_servers_have_no_more_is_an_error(self) -> None:
+        self.publish(full=True)
+        _programs.run("shardcast-origin", ["withdraw", "v3", "--data-dir", str(self.data)])
+        self.refused(3, "weight_v000004 came in its place, and servers do not have it any more", timeout="60")
+
+    def test_a_rank_that_hangs_does_not_hold_up_others_for_ever(self) -> None:
+        self.source.mkdir()
+        with (self.source / ".shardcast-pre-read").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self.refused(3, "another process has held .*/.shardcast-pre-read all the time")
+            fcntl.flock(file, fcntl.LOCK_UN)
+            self.pre_read(3)
+
+    def test_a_follower_that_fails_is_an_error(self) -> None:
+        self.source.mkdir()
+        (self.source / ".shardcast-follow").symlink_to(self.root)
+        self.refused(3, ".shardcast-follow", timeout="60")
 
     def test_a_directory_that_was_removed_is_an_error(self) -> None:
         self.pre_read(3)
