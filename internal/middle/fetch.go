@@ -37,7 +37,7 @@ func (f *fetcher) fetch(ctx context.Context, e distfile.Entry, headway *fetch.He
 	manifest, went, err := f.pool.Fetch(ctx, fetch.Task{
 		Entry: e, BLAKE3: f.dir.store.WantsBLAKE3(), Headway: headway,
 		Audience: func() fetch.Audience { return to.version },
-		Rebuild: func() fetch.Rebuilder { return f.rebuilder(to) },
+		Rebuild:  func() fetch.Rebuilder { return f.rebuilder(to) },
 		Open: func(ctx context.Context, m fetch.Manifest) (fetch.Sink, error) {
 			before := to
 			var err error
