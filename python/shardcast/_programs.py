@@ -34,6 +34,7 @@ _LOG_LINES = 20  # kept for an exception
 _START_SECONDS = 60.0  # until a server has to listen
 _STOP_SECONDS = 35.0  # a server finishes its answers within 30
 _EXIT_SECONDS = 5.0  # the same when Python ends
+_DRAIN_SECONDS = 5.0  # for the last of the log, which a command of --exec may hold open
 
 _levels = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
 
@@ -147,7 +148,7 @@ class Child:
     def finish(self) -> None:
         """Wait for the end of the program. Raise an error unless its exit code is 0."""
         code = self._process.wait()
-        self._drain.join()
+        self._drain.join(_DRAIN_SECONDS)
         self.stop()
         if self._raised is not None:
             raise self._raised
@@ -185,7 +186,7 @@ class Child:
             self.end_input()  # not before: a program that reads a file there would take that for its end
             self.stdout.close()
             if threading.current_thread() is not self._drain:
-                self._drain.join()
+                self._drain.join(_DRAIN_SECONDS)
             _children.discard(self)
 
     def _read_log(self) -> None:
@@ -295,7 +296,7 @@ class Server(Child):
                     continue
                 self._process.wait()
             if self._process.poll() is not None:
-                self._drain.join()
+                self._drain.join(_DRAIN_SECONDS)
                 raise NotStarted(self.failure(), self._process.returncode, list(self.log))
             if time.monotonic() > end:
                 raise NotStarted(f"{self.name} does not listen after {_START_SECONDS:.0f} s", None, list(self.log))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -235,6 +236,19 @@ class Following(Case):
             break
         del follow
         self.gone(pid)
+
+    def test_a_command_that_runs_on_holds_nothing_up(self) -> None:
+        self.source.broadcast(b"one")
+        pid = self.path("pid")
+        command = f"test -e {pid} || {{ sleep 60 3>&- & echo $! >{pid}; }}"
+        with mock.patch.object(shardcast._programs, "_DRAIN_SECONDS", 0.1):
+            with self.reader.follow(self.path("w"), options={"exec": command}) as follow:
+                next(follow)
+                self.soon(lambda: os.path.exists(pid) and self.read(pid))
+                self.source.broadcast(b"two")
+                next(follow)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(self.read(pid)), signal.SIGKILL)
 
     def test_versions_that_do_not_come_are_told(self) -> None:
         events: List[Dict[str, Any]] = []
