@@ -151,8 +151,8 @@ class Client:
         *,
         template: Optional[str] = None,
         keep: Optional[int] = None,
-        start: Optional[str] = None,
-        every: bool = False,
+        from_: Optional[str] = None,
+        all: bool = False,
         marker: Optional[str] = None,
         link: Optional[str] = None,
         on_event: Optional[Callable[[Dict[str, Any]], None]] = None,
@@ -167,7 +167,7 @@ class Client:
 
         ``template`` is the path of a version in the directory, such as
         ``"step_{n}/model.safetensors"`` (``{version}/{name}``), ``keep`` the number of versions to keep
-        (2), ``start`` the version to begin with, such as ``v7``. ``every`` delivers all versions in
+        (2), ``from_`` the version to begin with, such as ``v7``. ``all`` delivers all versions in
         order; otherwise the newest comes next. ``marker`` is the name of an empty file beside each
         version, ``link`` that of a symbolic link to the newest. ``on_event`` is called with dictionaries
         of what else happens, such as ``passed-over`` for a version that does not come, with ``version``
@@ -181,8 +181,8 @@ class Client:
             output_dir=self._output_dir if directory is None else directory,
             output_template=template,
             keep=keep,
-            from_=start,
-            all=every,
+            from_=from_,
+            all=all,
             marker=marker,
             link=link,
         )

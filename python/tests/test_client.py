@@ -209,7 +209,7 @@ class Following(Case):
 
     def test_each_version_stays_until_the_next_is_asked_for(self) -> None:
         self.source.broadcast(b"one", name="w")
-        with self.reader.follow(self.path("w"), keep=1, marker="stable", every=True) as follow:
+        with self.reader.follow(self.path("w"), keep=1, marker="stable", all=True) as follow:
             first = next(follow)
             assert first.path is not None
             self.assertEqual((first.version.name, first.path), ("v1", self.path("w", "v1", "w")))
@@ -282,7 +282,7 @@ class Following(Case):
                 await self.source.broadcast_async(b"two")
 
         async def cancelled() -> int:
-            follow = self.reader.follow(self.path("w"), start="v3")
+            follow = self.reader.follow(self.path("w"), from_="v3")
             assert follow._child is not None
             pid = follow._child.pid
 
