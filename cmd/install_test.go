@@ -39,6 +39,7 @@ const installed = `
 -rw-r--r-- share/man/man1/shardcast-origin-export.1
 -rw-r--r-- share/man/man1/shardcast-origin-keygen.1
 -rw-r--r-- share/man/man1/shardcast-origin-list.1
+-rw-r--r-- share/man/man1/shardcast-origin-new-run.1
 -rw-r--r-- share/man/man1/shardcast-origin-pin.1
 -rw-r--r-- share/man/man1/shardcast-origin-republish.1
 -rw-r--r-- share/man/man1/shardcast-origin-sign.1
