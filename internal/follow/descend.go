@@ -62,15 +62,17 @@ func (r *run) descend(ctx context.Context) (wait time.Duration, err error) {
 // and may be by now.
 func (r *run) forgetLabels(now time.Time) {
 	labels, failures := r.choice.descent.labels, r.descending.failures
-	maps.DeleteFunc(labels, func(e distfile.Entry, _ map[string]string) bool {
-		return !slices.ContainsFunc(r.offers, e.Same)
-	})
+	offered := make(map[distfile.Entry]bool, len(r.offers))
+	for _, e := range r.offers {
+		offered[e] = true
+	}
+	maps.DeleteFunc(labels, func(e distfile.Entry, _ map[string]string) bool { return !offered[e] })
 	maps.DeleteFunc(failures, func(e distfile.Entry, f failure) bool {
 		over := !f.until.IsZero() && now.After(f.until)
 		if over {
 			delete(labels, e)
 		}
-		return over || !slices.ContainsFunc(r.offers, e.Same)
+		return over || !offered[e]
 	})
 }
 
@@ -81,7 +83,7 @@ func (r *run) learn(ctx context.Context, e distfile.Entry) (wait time.Duration, 
 	m, err := r.descending.manifest(ctx, e)
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fetch.ErrNoVersion):
-		labels[e] = m.Labels
+		labels[e] = lineage.Labels(m.Labels)
 		return 0, nil
 	case ctx.Err() != nil:
 		return 0, context.Cause(ctx)
@@ -156,7 +158,7 @@ func (r *run) sameLabels(e distfile.Entry, m shard.Manifest) error {
 	if r.choice.descent == nil {
 		return nil
 	}
-	if labels, ok := r.choice.descent.labels[e]; ok && !maps.Equal(labels, m.Labels) {
+	if labels, ok := r.choice.descent.labels[e]; ok && !maps.Equal(labels, lineage.Labels(m.Labels)) {
 		delete(r.choice.descent.labels, e)
 		return fmt.Errorf("%s: a server states other labels than another one", e.Version)
 	}

@@ -18,7 +18,7 @@ type Gap struct {
 // descent decides which version of a run comes next, from the labels of the versions on offer. Like a
 // [choice] it asks no server, reads no clock, and touches no file.
 type descent struct {
-	labels map[distfile.Entry]map[string]string // that are known
+	labels map[distfile.Entry]map[string]string // those of a place in a run that are known
 }
 
 // plan is what a descent decides.
@@ -56,6 +56,17 @@ type search struct {
 	record *record
 	offers []distfile.Entry
 	found  bool // a run
+
+	at     map[lineage.Place][]int           // offers that have a place, by their index, or nil before they are indexed
+	dark   []int                             // those whose labels are not known, likewise
+	held   map[lineage.Place][]shard.Version // those that are here and may be what another needs
+	firsts map[int]lead                      // what [search.first] has found, of offers by their index
+}
+
+// lead is what has to come first for a version: it, or one that it needs. Or a number is missing.
+type lead struct {
+	entry   distfile.Entry
+	missing string
 }
 
 // labelsOf returns the labels of a version on offer, and false if they are not known, which it notes.
@@ -109,7 +120,8 @@ func (s *search) chooseRun() {
 func (s *search) chooseNext() {
 	var full []distfile.Entry // newer ones
 	var next distfile.Entry
-	for _, e := range s.candidates() {
+	for i := s.candidate(); i < len(s.offers); i++ {
+		e := s.offers[i]
 		labels, known := s.labelsOf(e)
 		switch {
 		case known:
@@ -128,14 +140,14 @@ func (s *search) chooseNext() {
 			full = append(full, e)
 			continue
 		}
-		first, missing := s.first(e, labels)
+		f := s.first(i, labels)
 		switch {
 		case s.unknown.Version != 0:
 			return
-		case missing == "":
-			next = first
+		case f.missing == "":
+			next = f.entry
 		case s.gap.Missing == "":
-			s.gap = Gap{Run: s.run, Version: e.Version, Missing: missing}
+			s.gap = Gap{Run: s.run, Version: e.Version, Missing: f.missing}
 		}
 	}
 	if next.Version == 0 {
@@ -147,8 +159,8 @@ func (s *search) chooseNext() {
 	}
 }
 
-// candidates are the versions that may come next.
-func (s *search) candidates() []distfile.Entry {
+// candidate is the index of the first version that may come next.
+func (s *search) candidate() int {
 	first := s.start.Version
 	if s.begun {
 		first = s.record.Last + 1
@@ -156,7 +168,7 @@ func (s *search) candidates() []distfile.Entry {
 	i, _ := slices.BinarySearchFunc(s.offers, first, func(e distfile.Entry, v shard.Version) int {
 		return int(e.Version) - int(v)
 	})
-	return s.offers[i:]
+	return i
 }
 
 // has reports whether e was delivered, maybe under another version, or withdrawn.
@@ -168,43 +180,75 @@ func (s *search) has(e distfile.Entry, place lineage.Place) bool {
 	})
 }
 
-// first returns the version that has to come first for e with labels: e itself if what it needs was
-// delivered. Otherwise it returns the number that is missing. The publisher bounds how long a chain is.
-func (s *search) first(e distfile.Entry, labels map[string]string) (first distfile.Entry, missing string) {
-	need, needs := lineage.NeedOf(labels)
-	if !needs {
-		return e, ""
-	}
-	held := shard.Version(0) // the newest one that is here
+// index finds the places of the offers, and of what is here.
+func (s *search) index() {
+	s.at, s.firsts = make(map[lineage.Place][]int), make(map[int]lead)
+	s.held = make(map[lineage.Place][]shard.Version)
 	for _, f := range s.record.Held {
 		at, ok := lineage.PlaceOf(f.Manifest.Labels)
-		if ok && at == need && f.Delivered && f.Version < e.Version && !s.record.isWithdrawn(f.entry()) {
-			held = max(held, f.Version)
+		if ok && f.Delivered && !s.record.isWithdrawn(f.entry()) {
+			s.held[at] = append(s.held[at], f.Version)
 		}
 	}
-	for _, o := range slices.Backward(s.offers) {
-		if o.Version >= e.Version {
-			continue
-		}
-		if o.Version <= held {
-			break
-		}
-		labels, ok := s.labelsOf(o)
-		if !ok {
-			return e, ""
-		}
-		switch at, ok := lineage.PlaceOf(labels); {
-		case !ok || at != need:
-		case slices.Contains(s.record.Delivered, known{o.Version, o.Digest}):
-			return e, ""
-		default:
-			return s.first(o, labels)
+	for i, o := range s.offers {
+		labels, known := s.labelsOf(o)
+		if !known {
+			s.dark = append(s.dark, i)
+		} else if at, ok := lineage.PlaceOf(labels); ok {
+			s.at[at] = append(s.at[at], i)
 		}
 	}
-	if held == 0 {
-		return e, need.Number
+	s.unknown = distfile.Entry{}
+}
+
+// first finds what has to come first for the offer i with labels: itself if what it needs was delivered. The
+// publisher bounds how long a chain is.
+func (s *search) first(i int, labels map[string]string) lead {
+	e := s.offers[i]
+	need, needs := lineage.NeedOf(labels)
+	if !needs {
+		return lead{entry: e}
 	}
-	return e, ""
+	if s.at == nil {
+		s.index()
+	}
+	if f, ok := s.firsts[i]; ok {
+		return f
+	}
+	held := shard.Version(0) // the newest one that is here
+	for _, v := range s.held[need] {
+		if v < e.Version {
+			held = max(held, v)
+		}
+	}
+	newest, unknown := lastBefore(s.at[need], i), lastBefore(s.dark, i)
+	if unknown > newest && s.offers[unknown].Version > held {
+		s.unknown = s.offers[unknown]
+		return lead{entry: e}
+	}
+	f := lead{entry: e}
+	switch {
+	case newest >= 0 && s.offers[newest].Version > held:
+		if o := s.offers[newest]; !slices.Contains(s.record.Delivered, known{o.Version, o.Digest}) {
+			labels, _ := s.labelsOf(o)
+			f = s.first(newest, labels)
+		}
+	case held == 0:
+		f.missing = need.Number
+	}
+	if s.unknown == (distfile.Entry{}) {
+		s.firsts[i] = f
+	}
+	return f
+}
+
+// lastBefore returns the last of ascending that is below i, or -1.
+func lastBefore(ascending []int, i int) int {
+	n, _ := slices.BinarySearch(ascending, i)
+	if n == 0 {
+		return -1
+	}
+	return ascending[n-1]
 }
 
 // needed returns which of files, by their index, those that keep says need by their labels: of each the

@@ -254,3 +254,15 @@ func TestAChainIsAsLongAsItsPublisherMakesIt(t *testing.T) {
 	r := recordOf("a", 999, "")
 	assert.Equal(t, []int{1}, versions(d.plan(r, offers).order))
 }
+
+func TestAGapBeforeThousandsOfVersionsIsFoundAtOnce(t *testing.T) {
+	d := &descent{labels: make(map[distfile.Entry]map[string]string)}
+	var offers []distfile.Entry
+	for i := 1; i <= distfile.MaxEntries; i++ { // to look at all before each, for each, would take hours
+		offers = append(offers, offer(shard.Version(i), byte(i)))
+		d.labels[offers[i-1]] = labelsOf(fmt.Sprintf("a%d<%d", i+1, i))
+	}
+	p := d.plan(recordOf("a", 0, ""), offers)
+	assert.Empty(t, p.order)
+	assert.Equal(t, Gap{Run: "a", Version: 1, Missing: "1"}, p.gap)
+}

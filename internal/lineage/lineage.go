@@ -45,6 +45,20 @@ func NeedOf(labels map[string]string) (p Place, ok bool) {
 	return p, p.Number != ""
 }
 
+// Labels returns those of labels that make a place in a run, and nil if there are none.
+func Labels(labels map[string]string) (place map[string]string) {
+	for _, name := range []string{Run, Number, After} {
+		value, ok := labels[name]
+		if ok && place == nil {
+			place = make(map[string]string)
+		}
+		if ok {
+			place[name] = value
+		}
+	}
+	return place
+}
+
 // HasRun reports whether a version with labels is of a run, maybe of the one without a name.
 func HasRun(labels map[string]string) bool { return labels[Run] != "" || labels[Number] != "" }
 

@@ -60,3 +60,9 @@ func TestNumbersMayBePadded(t *testing.T) {
 		require.Error(t, err, text)
 	}
 }
+
+func TestOtherLabelsMakeNoPlace(t *testing.T) {
+	all := map[string]string{"run": "a", "number": "7", "after": "6", "step": "1200"}
+	assert.Equal(t, map[string]string{"run": "a", "number": "7", "after": "6"}, lineage.Labels(all))
+	assert.Nil(t, lineage.Labels(map[string]string{"step": "1200"}))
+}
