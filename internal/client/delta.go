@@ -188,16 +188,16 @@ func deltaName(base string, number int) string {
 	return fmt.Sprintf("%s%s%d", base, deltaSuffix, number)
 }
 
-// deltaParts returns the names of the partial files of deltas of base that are in dir.
+// deltaParts returns the names of the partial files of deltas of base that are in dir. A process that was killed may
+// have left any of them.
 func deltaParts(dir *os.Root, base string) (names []string) {
-	for number := 0; ; number++ {
+	for number := range fetch.MostSteps {
 		name := partName(deltaName(base, number))
 		if _, err := dir.Lstat(name); err == nil {
 			names = append(names, name)
-		} else if number > 0 {
-			return names
 		}
 	}
+	return names
 }
 
 // Delta opens a hidden file for the bytes of the delta, beside that of the version, with what an earlier process has

@@ -102,7 +102,7 @@ func copyTo(ctx context.Context, w io.Writer, r io.Reader) (bytes int64, err err
 func (o *output) close(keep bool) error {
 	if !keep {
 		for _, name := range deltaParts(o.dir, o.base) {
-			_ = o.dir.Remove(name) // one that stays is removed as an abandoned download
+			_ = removeUnused(o.dir, name) // one in use is that of a file with such a name; others are abandoned
 		}
 	}
 	return errors.Join(o.content.end(keep), o.dir.Close())

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// mostSteps is how many deltas may lead to a version, one after the other. Each takes memory while the version is
+	// MostSteps is how many deltas may lead to a version, one after the other. Each takes memory while the version is
 	// made, and makes all of a version that is not kept.
-	mostSteps = 8
+	MostSteps = 8
 
 	// mostBetween is how many manifests of versions in between are asked for, and routePatience for how long: the
 	// version itself waits meanwhile.
@@ -82,7 +82,7 @@ func (w way) find(ctx context.Context, m offers.Manifest) (route, error) {
 			r.base = found
 			return r, nil
 		}
-		if len(r.steps) == mostSteps {
+		if len(r.steps) == MostSteps {
 			continue
 		}
 		asked++
