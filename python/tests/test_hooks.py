@@ -453,6 +453,14 @@ class PreReadTest(HooksTest):
         shutil.rmtree(self.source / "weight_v000002")
         self.refused(3, "weight_v000002, which it needs, was removed; empty the directory")
 
+    def test_an_origin_is_started_once_and_again_when_it_has_ended(self) -> None:
+        started = hooks._servers[str(self.data)]
+        with mock.patch.object(_programs, "Server", side_effect=AssertionError("another one is started")):
+            self.publish()
+        started.stop()
+        self.publish()
+        self.assertIsNone(hooks._servers[str(self.data)].poll())
+
     def test_another_process_may_follow(self) -> None:
         self.host.environment["SHARDCAST_FOLLOW"] = "0"
         self.refused(3, "it has not come in time")
