@@ -226,19 +226,24 @@ type run struct {
 
 // runs yields the ranges of sh that are known, ascending, none of which borders on another.
 func (s *Sources) runs(sh shard.Shard) iter.Seq[run] {
-	return func(yield func(run) bool) {
-		if at := s.place(content{sh.Digest, sh.Size}); at.in != nil {
-			yield(run{disk.Range{To: sh.Size}, at})
-			return
-		}
-		if at := s.place(content{s.manifest.Digest, s.manifest.Size}); at.in != nil {
+	at := s.place(content{sh.Digest, sh.Size})
+	if at.in == nil {
+		if at = s.place(content{s.manifest.Digest, s.manifest.Size}); at.in != nil {
 			at.offset += sh.Offset
-			yield(run{disk.Range{To: sh.Size}, at})
-			return
 		}
-		if s.tree == nil {
-			return
-		}
+	}
+	switch {
+	case at.in != nil:
+		return func(yield func(run) bool) { yield(run{disk.Range{To: sh.Size}, at}) }
+	case s.tree == nil:
+		return func(func(run) bool) {}
+	}
+	return s.filesOf(sh)
+}
+
+// filesOf yields the ranges of sh whose files are known, with what is between them.
+func (s *Sources) filesOf(sh shard.Shard) iter.Seq[run] {
+	return func(yield func(run) bool) {
 		var last run
 		for part := range s.tree.Pieces(sh.Offset, sh.Size) {
 			if part.Size == 0 || part.File >= 0 && s.placeOf(part).in == nil {

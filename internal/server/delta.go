@@ -36,5 +36,5 @@ func (f *files) deltaShard(w http.ResponseWriter, r *http.Request, t target) err
 	if err != nil {
 		return err
 	}
-	return f.send(w, r, t, s)
+	return f.send(w, r, s)
 }

@@ -33,11 +33,11 @@ func (f *files) shard(w http.ResponseWriter, r *http.Request, t target) error {
 	if err != nil {
 		return err
 	}
-	return f.send(w, r, t, s)
+	return f.send(w, r, s)
 }
 
 // send answers with s, a shard of a version or of a delta, and closes it.
-func (f *files) send(w http.ResponseWriter, r *http.Request, t target, s *catalog.Shard) error {
+func (f *files) send(w http.ResponseWriter, r *http.Request, s *catalog.Shard) error {
 	defer s.Close()
 	if err := pin(w, r, s.Digest, f.keep); err != nil {
 		return err
