@@ -186,7 +186,7 @@ func (s *search) index() {
 	s.held = make(map[lineage.Place][]shard.Version)
 	for _, f := range s.record.Held {
 		at, ok := lineage.PlaceOf(f.Manifest.Labels)
-		if ok && f.Delivered && !s.record.isWithdrawn(f.entry()) {
+		if ok && f.Delivered && !f.Before && !s.record.isWithdrawn(f.entry()) {
 			s.held[at] = append(s.held[at], f.Version)
 		}
 	}
@@ -271,7 +271,7 @@ func needed(files []file, keep func(i int) bool) map[int]bool {
 			if !ok {
 				break
 			}
-			if n = newestBefore(files, files[n].Version, at[need]); n < 0 || all[n] {
+			if n = newestBefore(files, files[n], at[need]); n < 0 || all[n] {
 				break // without it, or with what it needs
 			}
 			all[n] = true
@@ -280,11 +280,15 @@ func needed(files []file, keep func(i int) bool) map[int]bool {
 	return all
 }
 
-// newestBefore returns which of candidates, by their index in files, is the newest before v, or -1.
-func newestBefore(files []file, v shard.Version, candidates []int) int {
+// newestBefore returns which of candidates, by their index in files, is the newest before one that needs it, or -1.
+func newestBefore(files []file, needs file, candidates []int) int {
 	newest := -1
 	for _, i := range candidates {
-		if files[i].Version < v && (newest < 0 || files[i].Version > files[newest].Version) {
+		f := files[i]
+		if f.Version >= needs.Version || f.Before && !needs.Before {
+			continue
+		}
+		if newest < 0 || f.Version > files[newest].Version {
 			newest = i
 		}
 	}

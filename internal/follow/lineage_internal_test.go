@@ -266,3 +266,21 @@ func TestAGapBeforeThousandsOfVersionsIsFoundAtOnce(t *testing.T) {
 	assert.Empty(t, p.order)
 	assert.Equal(t, Gap{Run: "a", Version: 1, Missing: "1"}, p.gap)
 }
+
+func TestWhatIsHereFromBeforeNumbersBeganAgainIsNotNeeded(t *testing.T) {
+	d := &descent{labels: make(map[distfile.Entry]map[string]string)}
+	offers := []distfile.Entry{offer(1, 1), offer(3, 103)} // the first is the same as before
+	d.labels[offers[0]], d.labels[offers[1]] = labelsOf("a1"), labelsOf("a3<2")
+	r := recordOf("a", 5, "a1 a2<1 . a4 a5<4")
+	r.startOver(offers)
+	r.Run = new("a")
+	p := d.plan(r, offers)
+	assert.Empty(t, p.order)
+	assert.Equal(t, "2", p.gap.Missing, "another version has that number since")
+	r.Held = append(r.Held, file{Version: 6, Manifest: shard.Manifest{Labels: labelsOf("a6<5")}})
+	last := len(r.Held) - 1
+	assert.Empty(t, needed(r.Held, func(i int) bool { return i == last }))
+	offers[1] = offer(3, 104)
+	d.labels[offers[1]] = labelsOf("a3<1")
+	assert.Equal(t, []int{3}, versions(d.plan(r, offers).order))
+}

@@ -109,6 +109,9 @@ type file struct {
 
 	// Delivered is set once the caller has received it.
 	Delivered bool `json:"delivered"`
+
+	// Before is set if numbers have begun again since, and it was not on offer then: no version from then on needs it.
+	Before bool `json:"before,omitempty"`
 }
 
 // is reports whether f is the file that e offers.
@@ -253,6 +256,10 @@ func (r *record) startOver(offers []distfile.Entry) {
 		if r.holds(o) {
 			r.Last = o.Version
 		}
+	}
+	for i := range r.Held {
+		f := &r.Held[i]
+		f.Before = f.Before || !slices.ContainsFunc(offers, f.is)
 	}
 	r.learn(offers)
 }
