@@ -156,7 +156,7 @@ func (f *following) keepNewest(ctx context.Context, s *session) error {
 	// A version counts as delivered unless ctx has ended.
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	confirmed := f.confirmations(ctx, fail)
+	confirmed := f.confirmations(fail)
 	for got, err := range s.client.Follow(ctx, f.telling(ctx, fail, s)) {
 		switch {
 		case err != nil && got.Version.Name != "":
@@ -213,24 +213,30 @@ func (f *following) telling(ctx context.Context, fail context.CancelCauseFunc, s
 	return opts
 }
 
+// mostLines are as many lines of --confirm as are kept for versions to come.
+const mostLines = 1024
+
 // confirmations returns a channel that has a value for each line on stdin, and calls end at the
-// end of stdin; without --confirm it is closed.
-func (f *following) confirmations(ctx context.Context, end context.CancelCauseFunc) <-chan struct{} {
-	confirmed := make(chan struct{})
+// end of stdin, however many lines no version has had; without --confirm it is closed.
+func (f *following) confirmations(end context.CancelCauseFunc) <-chan struct{} {
+	confirmed := make(chan struct{}, mostLines)
 	if !f.confirm {
 		close(confirmed)
 		return confirmed
 	}
 	go func() {
 		for lines := bufio.NewReader(f.stdin); ; {
-			if _, err := lines.ReadSlice('\n'); err != nil {
+			_, err := lines.ReadSlice('\n')
+			if errors.Is(err, bufio.ErrBufferFull) {
+				continue // the line goes on
+			}
+			if err != nil {
 				end(errors.New("stdin has ended"))
 				return
 			}
 			select {
 			case confirmed <- struct{}{}:
-			case <-ctx.Done():
-				return
+			default: // more than there will be versions
 			}
 			if f.once {
 				return // the end of stdin comes too late
