@@ -1,12 +1,16 @@
 package swarm_test
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/swarm"
 )
@@ -31,6 +35,13 @@ type simulation struct {
 	speed  func(node int) float64 // of both links, in shards a second; node -1 is the origin
 	dies   func(node int) float64 // when, or 0
 
+	// middles is how many of the nodes are middles of the origin. Each of the others is a client
+	// of one of them. Zero is for clients of the origin.
+	middles int
+
+	// heard is to how many nodes the origin lists its shards; zero means to all.
+	heard int
+
 	// first returns the nodes that the origin lists to each node at first; nil lists any. Later
 	// requests list any.
 	first func(draw *rand.Rand) []int
@@ -40,9 +51,11 @@ type simulation struct {
 type member struct {
 	number  int
 	speed   float64
+	from    *member // its upstream
 	picker  *swarm.Picker
 	peers   []int
 	have    []swarm.State
+	sent    []bool        // to a node that asked m as its upstream
 	listed  []swarm.State // in its last line
 	got     []float64     // of each shard
 	bring   []*flow
@@ -54,6 +67,8 @@ type member struct {
 	full    float64 // when it last refused a request for a shard that is not spare
 	done    float64 // when it had all shards
 	gone    bool
+
+	up, down *link
 }
 
 // flow is an arriving shard.
@@ -61,6 +76,8 @@ type flow struct {
 	pick     swarm.Pick
 	from, to *member
 	relayed  bool
+	links    []*link
+	rate     float64 // in shards a second
 }
 
 // outcome is the result of a simulation.
@@ -73,6 +90,7 @@ func (s simulation) run(seed uint64) (o outcome) {
 	draw := rand.New(rand.NewPCG(seed, 1))
 	origin := &member{
 		number: swarm.Upstream, speed: s.speed(-1), have: make([]swarm.State, s.shards), got: make([]float64, s.shards),
+		sent: make([]bool, s.shards),
 	}
 	for i := range s.shards {
 		origin.have[i], origin.got[i] = swarm.Held, 1
@@ -80,7 +98,8 @@ func (s simulation) run(seed uint64) (o outcome) {
 	all := []*member{origin}
 	for i := range s.nodes {
 		m := &member{
-			number: i, speed: s.speed(i), picker: swarm.NewPicker(s.shards, draw), got: make([]float64, s.shards),
+			number: i, from: all[s.upstream(i)+1], speed: s.speed(i), picker: swarm.NewPicker(s.shards, draw),
+			got: make([]float64, s.shards), sent: make([]bool, s.shards),
 			have: slices.Repeat([]swarm.State{swarm.Missing}, s.shards),
 			busy: make(map[int]float64), pausing: make([]float64, workers),
 		}
@@ -88,7 +107,7 @@ func (s simulation) run(seed uint64) (o outcome) {
 		if s.first != nil {
 			first = s.first(draw)
 		}
-		m.meet(first)
+		m.meet(s.siblings(i, first))
 		all = append(all, m)
 	}
 	by := func(n int) *member { return all[n+1] }
@@ -116,7 +135,7 @@ func (s simulation) run(seed uint64) (o outcome) {
 		if s.first != nil && now >= asked {
 			asked += min(asked, 5)
 			for _, m := range all[1:] {
-				for _, n := range m.meet(draw.Perm(s.nodes)) {
+				for _, n := range m.meet(s.siblings(m.number, draw.Perm(s.nodes))) {
 					for i, state := range by(n).listed {
 						m.picker.Note(n, swarm.Change{State: state, From: i + 1, To: i + 1})
 					}
@@ -132,37 +151,31 @@ func (s simulation) run(seed uint64) (o outcome) {
 		if now >= lines {
 			lines += listEvery
 			for _, m := range all {
-				for i, state := range m.have {
-					if m.listed != nil && m.listed[i] == state {
-						continue
-					}
-					for _, other := range all[1:] {
-						if other != m && !m.gone {
-							other.picker.Note(m.number, swarm.Change{State: state, From: i + 1, To: i + 1})
-						}
-					}
-				}
-				m.listed = slices.Clone(m.have)
+				m.list(s.followers(m, all))
 			}
 		}
 		for _, i := range draw.Perm(s.nodes) {
 			m := by(i)
+			m.hearReaders()
 			for !m.gone && m.done == 0 && len(m.bring)+m.paused(now) < workers {
 				pick, ok := m.picker.Next(func(n int) bool { return m.busy[n] <= now })
 				if !ok {
 					break
 				}
-				m.ask(by(pick.Node), pick, now, draw)
+				from := m.from
+				if pick.Node != swarm.Upstream {
+					from = by(pick.Node)
+				}
+				m.ask(from, pick, now, draw)
 			}
 		}
-		rates := share(all)
+		share(all)
 		for _, m := range all {
 			for _, f := range m.sends {
-				rate := rates[f]
-				most := m.got[f.pick.Shard-1]
-				f.to.got[f.pick.Shard-1] = min(f.to.got[f.pick.Shard-1]+rate*step, max(most, f.to.got[f.pick.Shard-1]))
+				i := f.pick.Shard - 1
+				f.to.got[i] = min(f.to.got[i]+f.rate*step, max(m.got[i], f.to.got[i]))
 				if m == origin {
-					o.origin += rate * step / float64(s.shards)
+					o.origin += f.rate * step / float64(s.shards)
 				}
 			}
 		}
@@ -176,7 +189,7 @@ func (s simulation) run(seed uint64) (o outcome) {
 					if !slices.ContainsFunc(m.have, func(s swarm.State) bool { return s != swarm.Held }) {
 						m.done = now + step
 					}
-				case f.relayed && f.from.have[i] == swarm.Missing:
+				case f.relayed && f.pick.Node != swarm.Upstream && f.from.have[i] == swarm.Missing:
 					f.end(now, draw)
 				}
 			}
@@ -191,47 +204,58 @@ func (s simulation) run(seed uint64) (o outcome) {
 	return o
 }
 
-// share returns the speed of each flow, in shards a second: links are filled, and the flows
-// through a full one share it evenly.
-func share(all []*member) map[*flow]float64 {
-	rates := make(map[*flow]float64)
-	type link struct {
-		left  float64
-		flows []*flow
+// upstream returns the number of a node's upstream.
+func (s simulation) upstream(node int) int {
+	if node < s.middles || s.middles == 0 {
+		return swarm.Upstream
 	}
-	each := func(l *link) float64 { return l.left / float64(len(l.flows)) }
-	var links []*link
-	ups, downs := make(map[*member]*link), make(map[*member]*link)
-	for _, m := range all {
-		ups[m], downs[m] = &link{left: m.speed}, &link{left: m.speed}
-		links = append(links, ups[m], downs[m])
-	}
-	open := 0
-	for _, m := range all {
-		for _, f := range m.sends {
-			ups[m].flows = append(ups[m].flows, f)
-			downs[f.to].flows = append(downs[f.to].flows, f)
-			open++
+	return node % s.middles
+}
+
+// siblings returns those of nodes that have the upstream of a node.
+func (s simulation) siblings(node int, nodes []int) []int {
+	return slices.DeleteFunc(nodes, func(n int) bool { return s.upstream(n) != s.upstream(node) })
+}
+
+// followers returns the nodes to which m lists its shards.
+func (s simulation) followers(m *member, all []*member) (followers []*member) {
+	for _, o := range all[1:] {
+		hears := o.from == m && (s.heard == 0 || o.number < s.heard)
+		if o != m && !m.gone && (hears || slices.Contains(o.peers, m.number)) {
+			followers = append(followers, o)
 		}
 	}
-	for open > 0 {
-		var tight *link
-		for _, l := range links {
-			if len(l.flows) > 0 && (tight == nil || each(l) < each(tight)) {
-				tight = l
+	return followers
+}
+
+// list lists to followers what has changed at m.
+func (m *member) list(followers []*member) {
+	before := m.listed
+	m.listed = slices.Clone(m.have)
+	for i, state := range m.have {
+		if m.sent[i] && state == swarm.Held {
+			m.listed[i] = swarm.Sent
+		}
+		if before != nil && before[i] == m.listed[i] {
+			continue
+		}
+		for _, o := range followers {
+			from := m.number
+			if o.from == m {
+				from = swarm.Upstream
 			}
-		}
-		rate := each(tight)
-		for _, f := range slices.Clone(tight.flows) {
-			rates[f] = rate
-			open--
-			for _, l := range []*link{ups[f.from], downs[f.to]} {
-				l.left -= rate
-				l.flows = slices.DeleteFunc(l.flows, func(o *flow) bool { return o == f })
-			}
+			o.picker.Note(from, swarm.Change{State: m.listed[i], From: i + 1, To: i + 1})
 		}
 	}
-	return rates
+}
+
+// hearReaders has m bring next the shards for which its readers wait.
+func (m *member) hearReaders() {
+	for _, f := range m.sends {
+		if i := f.pick.Shard; f.pick.Node == swarm.Upstream && m.have[i-1] == swarm.Missing {
+			m.picker.Ask(i)
+		}
+	}
 }
 
 // meet gives m the first 16 of others as an upstream lists them, and returns its new peers.
@@ -271,16 +295,16 @@ func (m *member) paused(now float64) (n int) {
 // ask has m ask for its pick.
 func (m *member) ask(from *member, pick swarm.Pick, now float64, draw *rand.Rand) {
 	i := pick.Shard - 1
-	f := &flow{pick: pick, from: from, to: m, relayed: from.have[i] == swarm.Arriving}
+	f := &flow{pick: pick, from: from, to: m, relayed: from.have[i] != swarm.Held}
 	m.bring = append(m.bring, f)
 	switch {
 	case pick.As == swarm.AsSpare && (len(from.sends) == slots || now < from.full+spareAfter):
 		f.end(now, draw)
-	case pick.As == swarm.AsFresh && from.have[i] == swarm.Sent:
+	case pick.As == swarm.AsFresh && from.sent[i]:
 		f.end(now, draw)
 		m.picker.Note(swarm.Upstream, swarm.Change{State: swarm.Sent, From: pick.Shard, To: pick.Shard})
 		m.busy[swarm.Upstream] = now + step
-	case from.have[i] == swarm.Missing || from.gone:
+	case pick.Node != swarm.Upstream && from.have[i] == swarm.Missing || from.gone:
 		f.end(now, draw)
 	case len(from.sends) < slots:
 		f.start()
@@ -298,9 +322,7 @@ func (f *flow) start() {
 	f.from.sends = append(f.from.sends, f)
 	if f.pick.Node == swarm.Upstream {
 		f.to.refused = 0
-	}
-	if f.from.number == swarm.Upstream {
-		f.from.have[i] = swarm.Sent
+		f.from.sent[i] = true
 	}
 	if !f.relayed {
 		f.to.have[i] = swarm.Arriving
@@ -377,6 +399,13 @@ func TestNodesThatComeLastGiveAsMuchAsOthers(t *testing.T) {
 	assertSwarm(t, simulation{nodes: 24, shards: 256, speed: same(12.5), first: first}, 256/12.5, 0.85, 0.85, 1.1)
 }
 
+// A server lists its shards to a bounded number of nodes at a time, those that came first.
+func TestNodesToWhichTheOriginListsNoShardsAreAsFastAsOthers(t *testing.T) {
+	first := func(draw *rand.Rand) []int { return draw.Perm(swarm.MaxPeers + 1) }
+	s := simulation{nodes: 24, shards: 256, speed: same(12.5), first: first, heard: 6}
+	assertSwarm(t, s, 256/12.5, 0.85, 0.85, 1.1)
+}
+
 func TestSwarmGoesOnWhenNodesDie(t *testing.T) {
 	dies := func(n int) float64 { return map[int]float64{2: 9, 5: 11}[n] }
 	s := simulation{nodes: 8, shards: 256, speed: same(12.5), dies: dies}
@@ -391,4 +420,31 @@ func TestSlowNodesOfASwarmDoNotHoldUpOthers(t *testing.T) {
 		return 12.5
 	}}
 	assertSwarm(t, s, 256/12.5, 0, 0.75, 1.3)
+}
+
+// It takes minutes: SIM_NODES=1024 go test -run ThousandsOfNodes -v ./internal/swarm.
+func TestASwarmOfThousandsOfNodesIsAboutAsFastAsItsLinks(t *testing.T) {
+	nodes, err := strconv.Atoi(cmp.Or(os.Getenv("SIM_NODES"), "0"))
+	require.NoError(t, err)
+	if nodes == 0 {
+		t.Skip("SIM_NODES is the number of nodes")
+	}
+	first := func(draw *rand.Rand) []int { return draw.Perm(min(nodes, swarm.MaxPeers+1)) }
+	for name, s := range map[string]simulation{
+		"all hear the origin": {nodes: nodes, shards: 512, speed: same(12.5)},
+		"256 hear the origin": {nodes: nodes, shards: 512, speed: same(12.5), heard: 256, first: first},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assertSwarm(t, s, 512/12.5, 0.85, 0.85, 1.1)
+		})
+	}
+}
+
+// Two middles are a swarm, and so are the clients of each. A middle sends all to its clients, and to the
+// other middle what the origin does not send to both: if the origin sends f files, that takes 2 - f/2 times as
+// long as one file, so that the least time is 4/3 of that, with f = 4/3.
+func TestTwoTiersOfSwarmsAreNotFarFromWhatTheirLinksAllow(t *testing.T) {
+	s := simulation{nodes: 10, middles: 2, shards: 128, speed: same(12.5)}
+	assertSwarm(t, s, 4.0/3*128/12.5, 0.8, 0.85, 1.3)
 }
