@@ -39,7 +39,7 @@ func connectTo(ctx context.Context, s *server) (*connection, error) {
 	if err := over.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return &connection{over, bufio.NewReaderSize(over, 4<<10)}, nil
+	return newConnection(over), nil
 }
 
 // connect connects to a server until ctx ends.
@@ -48,9 +48,13 @@ func connect(ctx context.Context, address string) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &connection{conn, bufio.NewReaderSize(conn, 4<<10)}
+	c := newConnection(conn)
 	context.AfterFunc(ctx, c.hangUp)
 	return c, nil
+}
+
+func newConnection(conn net.Conn) *connection {
+	return &connection{conn, bufio.NewReaderSize(conn, 4<<10)}
 }
 
 // hangUp closes it.

@@ -18,6 +18,7 @@
 //     with -old and -new of the files of two releases, beside xdelta3;
 //   - swarm: nodes that swap shards, beside openssl;
 //   - versions: many clients that wait for the next version;
+//   - followers: what the nodes of a swarm cost their upstream beside the shards that it sends;
 //   - memory: the peak of each role on a large file, whose size is -memory.
 //
 // Each round measures all rows of a table in turn, so that all other work of the machine
@@ -67,6 +68,7 @@ func main() {
 type options struct {
 	size, shardSize, smallShard, memory flags.Bytes
 	rounds, idle, waiting, versions     int
+	followers                           int
 	smallShards, files                  int
 	levels                              flags.Numbers
 	span                                time.Duration
@@ -90,6 +92,7 @@ func parse() (options, error) {
 	flag.Var(&o.smallShard, "small-size", "`BYTES` of a small shard")
 	flag.IntVar(&o.files, "files", 50_000, "`NUMBER` of small files of a directory, up to 100000")
 	flag.IntVar(&o.waiting, "waiting", 1000, "`NUMBER` of clients that wait for a version")
+	flag.IntVar(&o.followers, "followers", 2000, "`NUMBER` of nodes of a swarm, up to 4000")
 	flag.IntVar(&o.versions, "versions", 15, "`NUMBER` of versions that a server lists then")
 	flag.Var(&o.memory, "memory",
 		"`BYTES` of the file for the memory of each role, such as 8GiB, in four times as much room; 0 leaves it out")
@@ -109,8 +112,8 @@ func parse() (options, error) {
 		"report in JSON to compare with, or a `DIRECTORY` with the newest; exit with 1 if something became worse")
 	flag.Uint64Var(&o.seed, "seed", 1, "`SEED` of the files' bytes")
 	flag.Parse()
-	if flag.NArg() > 0 || min(o.rounds, o.idle, o.smallShards, o.files, o.waiting, o.versions) < 1 ||
-		min(o.size, o.shardSize, o.smallShard) < 1 || o.span <= 0 {
+	if flag.NArg() > 0 || min(o.rounds, o.idle, o.smallShards, o.files, o.waiting, o.versions, o.followers) < 1 ||
+		o.followers > mostFollowers || min(o.size, o.shardSize, o.smallShard) < 1 || o.span <= 0 {
 		return o, errors.New("numbers are 1 or more, and nothing but flags is taken")
 	}
 	return o, nil
@@ -165,6 +168,7 @@ func parts() []part {
 		{"delta", (*bench).deltaPart},
 		{"swarm", (*bench).swarmPart},
 		{"versions", (*bench).versionsPart},
+		{"followers", (*bench).followersPart},
 	}
 }
 

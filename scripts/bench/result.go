@@ -21,7 +21,7 @@ const (
 	Peak    Metric = "peak_mib"          // resident, of the largest process
 	Fair    Metric = "slowest_to_median" // of readers that read at the same time
 	Smaller Metric = "times_smaller"     // than the version a delta is
-	Wire    Metric = "sent_mb"           // by the server, without headers
+	Wire    Metric = "sent_mb"           // by the server; with headers where followers count it
 	OfBound Metric = "of_the_bound"      // the size of a delta by the entropy of the change
 	Waits   Metric = "waits_per_gb"      // of threads for the kernel, for each GB that arrives
 )

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shardcast/shardcast/scripts/internal/flags"
@@ -295,6 +296,7 @@ func (w waiting) run(ctx context.Context) (Sample, error) {
 	if err != nil {
 		return nil, err
 	}
+	var received atomic.Int64
 	answered := make([]time.Time, w.clients)
 	failed := make([]error, w.clients)
 	var group sync.WaitGroup
@@ -306,6 +308,7 @@ func (w waiting) run(ctx context.Context) (Sample, error) {
 		if err != nil {
 			return nil, err
 		}
+		conn = newConnection(counted{conn.Conn, &received})
 		group.Go(func() { answered[i], failed[i] = w.wait(conn, tag, before) })
 	}
 	select {
@@ -335,7 +338,10 @@ func (w waiting) run(ctx context.Context) (Sample, error) {
 	if first.Before(begin) { // an answer came before the look at the disk
 		begin = first
 	}
-	return Sample{Wall: last.Sub(begin).Seconds(), CPU: cpuAfter - cpuBefore, Peak: w.server.process.Peak()}, nil
+	return Sample{
+		Wall: last.Sub(begin).Seconds(), CPU: cpuAfter - cpuBefore, Peak: w.server.process.Peak(),
+		Wire: float64(received.Load()) / 1e6,
+	}, nil
 }
 
 // tag is the ETag of the served list.
