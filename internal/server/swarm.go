@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/shardcast/shardcast/internal/catalog"
@@ -23,6 +24,11 @@ const (
 	// and swarmQueue that of requests that may wait for a slot.
 	swarmSlots = 8
 	swarmQueue = 2
+
+	// sharedFor is for how much of the time between two lines the nodes that follow a stream share a look
+	// at its shards: a quarter. Up to mostLooks are remembered.
+	sharedFor = 4
+	mostLooks = 32
 )
 
 // errNoSlot means that as many shards are being sent to nodes of swarms as may be.
@@ -35,12 +41,22 @@ type swarming struct {
 	slots     *slots.Slots
 	sent      *slots.Ledger
 	followers *slots.Followers
+
+	mu    sync.Mutex // guards what follows
+	looks map[slots.Stream]look
+}
+
+// look is the states of the shards of a stream of a digest, as they were.
+type look struct {
+	digest shard.Digest
+	at     time.Time
+	states []swarm.State
 }
 
 func newSwarming(c *catalog.Catalog, over <-chan struct{}) *swarming {
 	return &swarming{
 		catalog: c, over: over, slots: slots.New(swarmSlots, swarmQueue),
-		sent: slots.NewLedger(), followers: slots.NewFollowers(),
+		sent: slots.NewLedger(), followers: slots.NewFollowers(), looks: make(map[slots.Stream]look),
 	}
 }
 
@@ -135,7 +151,8 @@ func (s *swarming) have(w http.ResponseWriter, r *http.Request, t target) error 
 	if t.base != 0 {
 		every = wire.HaveEveryDelta
 	}
-	ticker := time.NewTicker(max(every, wire.HaveEveryShard*time.Duration(len(now))))
+	every = max(every, wire.HaveEveryShard*time.Duration(len(now)))
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	var before []swarm.State
 	var line []byte
@@ -155,10 +172,39 @@ func (s *swarming) have(w http.ResponseWriter, r *http.Request, t target) error 
 		case <-s.over:
 			return nil
 		}
-		if now, err = s.states(r.Context(), t, digest); err != nil {
+		if now, err = s.shared(r.Context(), t, digest, every/sharedFor); err != nil {
 			return nil //nolint:nilerr // the version is retired, or replaced
 		}
 	}
+}
+
+// shared returns the states of the last look at a stream, or those of a new one if that was longer ago. The caller does
+// not change them. Errors are those of states.
+func (s *swarming) shared(
+	ctx context.Context, t target, digest shard.Digest, ago time.Duration,
+) ([]swarm.State, error) {
+	stream := slots.Stream{Version: t.version, Base: t.base}
+	s.mu.Lock()
+	last := s.looks[stream]
+	s.mu.Unlock()
+	if last.digest == digest && time.Since(last.at) < ago {
+		return last.states, nil
+	}
+	at := time.Now()
+	states, err := s.states(ctx, t, digest)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for other := range s.looks {
+		if len(s.looks) < mostLooks {
+			break
+		}
+		delete(s.looks, other) // at worst its followers look once more
+	}
+	s.looks[stream] = look{digest, at, states}
+	return states, nil
 }
 
 // states returns the state of each shard of a version, or of a delta. The error matches [fs.ErrNotExist]
