@@ -252,7 +252,7 @@ func (f *fetching) target(
 	if err := f.bring(ctx, d, sink, nil); err != nil {
 		return nil, err
 	}
-	return rebuild.NewTarget(content, sink, from, s.to.Stated.Size)
+	return rebuild.NewTarget(ctx, content, sink, from, s.to.Stated.Size)
 }
 
 // coming is a delta that is about to be fetched.

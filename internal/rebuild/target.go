@@ -1,6 +1,7 @@
 package rebuild
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -13,9 +14,10 @@ import (
 type Target = delta.Target
 
 // NewTarget returns the version of size bytes that a delta makes of base. The delta is the one that m describes, whose
-// shards are all in the sink, and right. The caller closes the target.
-func NewTarget(m shard.Manifest, in transfer.Sink, base Base, size int64) (*Target, error) {
-	t, err := delta.NewTarget(whole{m, in}, base)
+// shards are all in the sink, and right. The caller closes the target. It makes nothing more when ctx has ended: a
+// delta that was made to be slow has many blocks made for one that is read.
+func NewTarget(ctx context.Context, m shard.Manifest, in transfer.Sink, base Base, size int64) (*Target, error) {
+	t, err := delta.NewTarget(whole{ctx, m, in}, base)
 	if err != nil {
 		return nil, err
 	}
@@ -26,8 +28,9 @@ func NewTarget(m shard.Manifest, in transfer.Sink, base Base, size int64) (*Targ
 	return t, nil
 }
 
-// whole is a delta whose shards are all in a sink.
+// whole is a delta whose shards are all in a sink, until ctx ends.
 type whole struct {
+	ctx      context.Context //nolint:containedctx // io.ReaderAt has none
 	manifest shard.Manifest
 	in       transfer.Sink
 }
@@ -37,6 +40,9 @@ func (w whole) Size() int64 { return w.manifest.Size }
 
 // ReadAt reads from the shards.
 func (w whole) ReadAt(p []byte, offset int64) (n int, err error) {
+	if w.ctx.Err() != nil {
+		return 0, context.Cause(w.ctx)
+	}
 	for n < len(p) && err == nil {
 		if offset >= w.manifest.Size {
 			return n, io.EOF

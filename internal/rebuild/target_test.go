@@ -2,6 +2,7 @@ package rebuild_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"io"
 	"testing"
@@ -33,15 +34,28 @@ func TestAVersionBetweenIsReadFromTheShardsOfADelta(t *testing.T) {
 	_, base, target, text := version(t)
 	content := shard.Manifest{Size: int64(len(text)), ShardSize: 10, Digest: sha256.Sum256(text)}
 	content.Shards = make([]shard.Digest, (len(text)+9)/10)
-	between, err := rebuild.NewTarget(content, arrived(text), stream(base), int64(len(target)))
+	between, err := rebuild.NewTarget(t.Context(), content, arrived(text), stream(base), int64(len(target)))
 	require.NoError(t, err)
 	defer between.Close()
 	got, err := io.ReadAll(io.NewSectionReader(between, 0, between.Size()))
 	require.NoError(t, err)
 	assert.True(t, bytes.Equal(target, got))
 
-	_, err = rebuild.NewTarget(content, arrived(text), stream(base), int64(len(target))+1)
+	_, err = rebuild.NewTarget(t.Context(), content, arrived(text), stream(base), int64(len(target))+1)
 	require.ErrorContains(t, err, "and the version has")
-	_, err = rebuild.NewTarget(content, arrived(text), stream(base[1:]), int64(len(target)))
+	_, err = rebuild.NewTarget(t.Context(), content, arrived(text), stream(base[1:]), int64(len(target)))
 	require.ErrorContains(t, err, "it is for a base of")
+}
+
+// TestAVersionBetweenEndsWithItsFetch has a fetch that ends while one read makes block after block.
+func TestAVersionBetweenEndsWithItsFetch(t *testing.T) {
+	_, base, target, text := version(t)
+	content := shard.Manifest{Size: int64(len(text)), ShardSize: int64(len(text)), Shards: make([]shard.Digest, 1)}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	between, err := rebuild.NewTarget(ctx, content, arrived(text), stream(base), int64(len(target)))
+	require.NoError(t, err)
+	defer between.Close()
+	cancel(io.ErrClosedPipe)
+	_, err = between.ReadAt(make([]byte, len(target)), 0)
+	require.ErrorIs(t, err, io.ErrClosedPipe)
 }
