@@ -25,7 +25,7 @@ const (
 
 // A step is one delta of a route: what it makes, and what the manifest of that says of it.
 type step struct {
-	to   offers.Manifest // Entry and Stated
+	to   offers.Manifest // Entry and Stated, without its lists: those of many versions are some megabytes each
 	line shard.Delta
 }
 
@@ -41,6 +41,7 @@ func (r route) from() shard.Version { return r.steps[0].line.Base }
 
 // before is the route that begins with one more delta.
 func (r route) before(to offers.Manifest, line shard.Delta) route {
+	to.Stated.Shards, to.Stated.Labels, to.Stated.Deltas = nil, nil, nil
 	return route{steps: append([]step{{to, line}}, r.steps...), size: r.size + line.Size}
 }
 

@@ -146,3 +146,19 @@ func TestTheSearchForARouteHoldsUpNoVersion(t *testing.T) {
 		assert.Equal(t, routePatience, time.Since(start))
 	})
 }
+
+func TestARouteKeepsNoListsOfVersions(t *testing.T) {
+	in := world{8: {7: 10}, 7: {6: 10}}
+	w, _ := in.way(6, 100)
+	ask := w.manifest
+	w.manifest = func(ctx context.Context, e distfile.Entry) (offers.Manifest, bool) {
+		m, ok := ask(ctx, e)
+		m.Stated.Shards, m.Stated.Size = make([]shard.Digest, shard.MaxShards), 7000
+		return m, ok
+	}
+	got, err := w.find(t.Context(), in.manifest(8))
+	require.NoError(t, err)
+	require.Len(t, got.steps, 2)
+	stated := got.steps[0].to.Stated
+	assert.Equal(t, shard.Manifest{Size: 7000, Digest: digestOf(7)}, stated)
+}
