@@ -20,6 +20,13 @@ type content interface {
 	// CopyAt is WriteAt with size bytes of src from the offset from on, see [disk.Copy].
 	CopyAt(src *os.File, from, offset, size int64) error
 
+	// begin makes the content ready for its bytes. The error matches [disk.ErrNoSpace] if there is no
+	// room for those that are not there, less the shared ones, which take none.
+	begin(shared int64) error
+
+	// shared returns how many of the bytes that CopyAt copies take no room, see [disk.Shared].
+	shared(src *os.File, from, offset, size int64) int64
+
 	// written returns the parts between two offsets that an earlier download may have
 	// written, counted from the first one.
 	written(from, to int64) ([]disk.Range, error)
@@ -55,6 +62,8 @@ type fileContent struct {
 	file *disk.File // locked
 	size int64
 
+	footer string // behind the bytes, until all are there
+
 	// writing is held for each write: file systems let one write to a file at a time, and
 	// the others spin on a processor until their turn.
 	writing sync.Mutex
@@ -69,12 +78,31 @@ func openFile(
 	if err != nil {
 		return nil, false, err
 	}
-	resumed, err := prepare(file, dir.Name(), m, afresh)
-	f := &fileContent{dir: dir, base: base, file: file, size: m.Size}
+	resumed, err := prepare(file, m, afresh)
+	f := &fileContent{dir: dir, base: base, file: file, size: m.Size, footer: footerOf(m.Digest)}
 	if err != nil {
 		return nil, resumed, errors.Join(err, f.end(resumed))
 	}
 	return f, resumed, nil
+}
+
+func (f *fileContent) begin(shared int64) error {
+	info, err := f.file.Stat()
+	if err != nil {
+		return err
+	}
+	if err := disk.Need(f.dir.Name(), f.size-disk.Allocated(info)-shared); err != nil {
+		return err
+	}
+	if err := f.file.Truncate(f.size); err != nil {
+		return err
+	}
+	_, err = f.file.WriteAt([]byte(f.footer), footerAt(f.size))
+	return err
+}
+
+func (f *fileContent) shared(src *os.File, from, offset, size int64) int64 {
+	return disk.Shared(f.dir, offset, src, from, size)
 }
 
 // ReadAt reads from the file.

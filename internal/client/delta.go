@@ -232,6 +232,11 @@ func (r *rebuilder) open(ctx context.Context, number int, m shard.Manifest) (*ou
 	limited, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	content, resumed, err := openFile(limited, r.out.dir, deltaName(r.out.base, number), m, false)
+	if err == nil {
+		if err = content.begin(0); err != nil {
+			err = errors.Join(err, content.end(resumed))
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,7 @@ type treeContent struct {
 	within  *os.Root // tree/
 	rest    *os.File // of a part, or nil
 	files   *tree.Dir
+	size    int64 // of the shards that it needs
 	placed  bool
 }
 
@@ -120,9 +121,9 @@ func (c *treeContent) tryClaim(ctx context.Context) (gone bool, err error) {
 func (c *treeContent) prepare(m shard.Manifest, part *tree.Part, afresh bool) (resumed bool, err error) {
 	// By another list, files of other paths may be there.
 	want := []byte(footerOf(m.Digest) + m.Files.Digest.String() + "\n")
-	need := m.Size
+	c.size = m.Size
 	if part != nil {
-		need = partSize(m, part)
+		c.size = partSize(m, part)
 		want = append(want, shard.Digest(sha256.Sum256(part.Tree().Encode())).String()+"\n"...)
 	}
 	if !afresh {
@@ -149,7 +150,7 @@ func (c *treeContent) prepare(m shard.Manifest, part *tree.Part, afresh bool) (r
 	if c.within, err = c.part.OpenRoot(treeName); err != nil {
 		return resumed, err
 	}
-	return resumed, disk.Need(c.dir.Name(), need-disk.AllocatedBelow(c.within))
+	return resumed, nil
 }
 
 // partSize is the size of the shards of m that part needs, in bytes.
@@ -158,6 +159,14 @@ func partSize(m shard.Manifest, part *tree.Part) (size int64) {
 		size += m.Shard(number).Size
 	}
 	return size
+}
+
+func (c *treeContent) begin(shared int64) error {
+	return disk.Need(c.dir.Name(), c.size-disk.AllocatedBelow(c.within)-shared)
+}
+
+func (c *treeContent) shared(src *os.File, from, offset, size int64) int64 {
+	return c.files.Shared(src, from, offset, size)
 }
 
 // ReadAt reads from the files.

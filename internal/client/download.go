@@ -298,8 +298,7 @@ func (c *Client) open(ctx context.Context, d Download, of fetch.Manifest) (*outp
 	if at.replace && !d.Afresh { // by a version that may have changed a little
 		d.Seeds = append(slices.Clip(d.Seeds), Seed{Path: out.path()})
 	}
-	out.seeds = d.Seeds
-	if out.known, err = c.sources(ctx, d, m, t); err != nil {
+	if err := c.begin(ctx, d, m, t, out); err != nil {
 		return nil, errors.Join(err, c.discard(out, out.resumed))
 	}
 	if c.sharing == nil {

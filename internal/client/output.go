@@ -23,6 +23,7 @@ type output struct {
 	base    string // the final name
 	content content
 	size    int64
+	short   error          // why not all bytes have room, or nil
 	resumed bool           // an earlier download's bytes may be in it
 	seeds   []Seed         // that may be the base of a delta
 	known   *reuse.Sources // bytes that need not be fetched; nil for none
@@ -41,8 +42,9 @@ var errInUse = errors.New("another download to it is under way")
 
 // create opens the partial file or directory at to for m, which is the tree t unless
 // that is nil, and locks it against other downloads to the same path. Bytes of an earlier
-// download of the same version stay in it, unless afresh is set. The output closes the
-// directory of to, and so does an error.
+// download of the same version stay in it, unless afresh is set. Where these and all others have no
+// room, the output says so, and is of use only after [Client.begin]. The output closes the directory of
+// to, and so does an error.
 func create(
 	ctx context.Context, to at, m shard.Manifest, t *tree.Tree, afresh bool,
 ) (out *output, err error) {
@@ -60,6 +62,7 @@ func create(
 	if err != nil {
 		return nil, errors.Join(err, to.dir.Close())
 	}
+	out.short = out.content.begin(0)
 	return out, nil
 }
 

@@ -34,35 +34,22 @@ func partName(base string) string {
 	return "." + base + PartSuffix
 }
 
-// prepare makes the partial file, in the directory dir, ready for m, and reports whether some
-// of m's bytes may be in it already, also with an error.
-func prepare(file *disk.File, dir string, m shard.Manifest, afresh bool) (resumed bool, err error) {
+// prepare empties the partial file unless it is of m, and reports whether some of m's bytes may be in
+// it already, also with an error.
+func prepare(file *disk.File, m shard.Manifest, afresh bool) (resumed bool, err error) {
 	info, err := file.Stat()
 	if err != nil {
 		return true, err
 	}
-	footer := footerOf(m.Digest)
 	if !afresh {
-		if resumed, err = isOf(file, info.Size(), m, footer); err != nil {
+		if resumed, err = isOf(file, info.Size(), m, footerOf(m.Digest)); err != nil {
 			return true, err // a file that cannot be read now may be right
 		}
 	}
 	if !resumed {
-		if err := file.Truncate(0); err != nil {
-			return false, err
-		}
-		if info, err = file.Stat(); err != nil {
-			return false, err
-		}
+		return false, file.Truncate(0)
 	}
-	if err := disk.Need(dir, m.Size-disk.Allocated(info)); err != nil {
-		return resumed, err
-	}
-	if err := file.Truncate(m.Size); err != nil {
-		return resumed, err
-	}
-	_, err = file.WriteAt([]byte(footer), footerAt(m.Size))
-	return resumed, err
+	return true, nil
 }
 
 // footerOf is the text behind the bytes of a partial file. It names the version by its

@@ -14,12 +14,7 @@ func Copy(dst *os.File, to int64, src *os.File, from, size int64) error {
 	if err != nil {
 		return err
 	}
-	unit := blockSize(info)
-	before, whole := size, int64(0)
-	if (to-from)%unit == 0 {
-		before = min(size, (unit-to%unit)%unit)
-		whole = (size - before) / unit * unit
-	}
+	before, whole := blocksOf(blockSize(info), to, from, size)
 	if err := copyBytes(dst, to, src, from, before); err != nil {
 		return err
 	}

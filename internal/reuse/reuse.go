@@ -163,6 +163,18 @@ func (s *Sources) Fill(sh shard.Shard, there []disk.Range, to Target) ([]disk.Ra
 	if s == nil || s.isFilled(sh.Number) {
 		return there, nil
 	}
+	return s.fill(sh, there, to)
+}
+
+// Rehearse is [Sources.Fill] with a target that only counts: a call of that copies later.
+func (s *Sources) Rehearse(sh shard.Shard, there []disk.Range, to Target) ([]disk.Range, error) {
+	if s == nil {
+		return there, nil
+	}
+	return s.fill(sh, there, to)
+}
+
+func (s *Sources) fill(sh shard.Shard, there []disk.Range, to Target) ([]disk.Range, error) {
 	for run := range s.runs(sh) {
 		if covers(there, run.Range) || !worthwhile(run.Range, sh.Size) {
 			continue

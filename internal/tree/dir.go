@@ -314,6 +314,21 @@ func (d *Dir) CopyAt(src *os.File, from, offset, size int64) error {
 	return nil
 }
 
+// Shared returns how many of the bytes that CopyAt copies take no room, see [disk.Shared].
+func (d *Dir) Shared(src *os.File, from, offset, size int64) (shared int64) {
+	for part := range d.tree.Pieces(offset, size) {
+		if part.File < 0 {
+			continue
+		}
+		at := part.At
+		if !d.wants(part.File) {
+			at = part.Offset
+		}
+		shared += disk.Shared(d.root, at, src, from+part.Offset-offset, part.Size)
+	}
+	return shared
+}
+
 func (d *Dir) write(part Piece, p []byte) error {
 	if d.isSmall(part) && d.claim(part.File) {
 		return d.createSmall(part.File, p)
