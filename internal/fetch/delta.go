@@ -59,6 +59,9 @@ const deltaPatience = 15 * time.Second
 // errSilent ends a delta that does not come.
 var errSilent = errors.New("nothing of it has come for a while")
 
+// errSlow ends one that would come later than the version.
+var errSlow = errors.New("it takes longer than the version does in full")
+
 // rebuilding is the deltas that are fetched and applied, or the one that is fetched for readers alone.
 type rebuilding struct {
 	*rebuild.Rebuild // nil of one for readers
@@ -67,6 +70,7 @@ type rebuilding struct {
 	to     Rebuilder
 	logger *slog.Logger
 	route  route
+	most   time.Duration // for the deltas to come, see [trade.patience]
 	cancel context.CancelFunc
 	group  sync.WaitGroup
 	err    error // once the group has ended
@@ -77,13 +81,15 @@ type rebuilding struct {
 func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, want *offers.Want, to Rebuilder) *rebuilding {
 	logger := f.pool.opts.Logger.With("version", m.Entry.Version.String())
 	ctx, cancel := context.WithCancel(ctx)
-	chosen, there, err := f.choose(ctx, m, to)
+	chosen, there, most, err := f.choose(ctx, m, to)
 	if chosen.base == nil {
 		if err != nil && ctx.Err() == nil {
 			logger.Warn("delta not used", "err", err)
 		}
 		if line, ok := to.Relay(); ok && err == nil {
-			r := &rebuilding{want: want, to: to, logger: logger, route: route{}.before(m, line), cancel: cancel}
+			r := &rebuilding{
+				want: want, to: to, logger: logger, route: route{}.before(m, line), most: most, cancel: cancel,
+			}
 			r.group.Go(func() { f.relay(ctx, r) })
 			return r
 		}
@@ -92,7 +98,8 @@ func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, want *offers.
 		return nil
 	}
 	r := &rebuilding{
-		Rebuild: rebuild.New(m.Stated, there), want: want, to: to, logger: logger, route: chosen, cancel: cancel,
+		Rebuild: rebuild.New(m.Stated, there), want: want, to: to, logger: logger, route: chosen, most: most,
+		cancel: cancel,
 	}
 	logger.Info("taking delta", "base", chosen.from().String(), "bytes", chosen.size, "size", m.Stated.Size,
 		"deltas", len(chosen.steps))
@@ -147,24 +154,25 @@ func (r *rebuilding) giver() transfer.Giver {
 	return r.Rebuild
 }
 
-// choose returns the deltas to take to the version that m describes, without a base if there are none, and what is
-// there of the version.
+// choose returns the deltas to take to the version that m describes, without a base if there are none, what is there
+// of the version, and how long the deltas may take.
 func (f *fetching) choose(ctx context.Context, m offers.Manifest, to Rebuilder) (
-	chosen route, there []disk.Range, err error,
+	chosen route, there []disk.Range, most time.Duration, err error,
 ) {
 	if len(m.Stated.Deltas) == 0 {
-		return route{}, nil, nil
+		return route{}, nil, 0, nil
 	}
 	if there, err = to.There(); err != nil {
-		return route{}, nil, err
+		return route{}, nil, 0, err
 	}
 	missing := m.Stated.Size
 	for _, r := range there {
 		missing -= r.To - r.From
 	}
-	w := way{pays: f.pool.inFull.trade(missing).pays, base: to.Base, manifest: f.between}
+	t := f.pool.inFull.trade(missing)
+	w := way{pays: t.pays, base: to.Base, manifest: f.between}
 	chosen, err = w.find(ctx, m)
-	return chosen, there, err
+	return chosen, there, t.patience(), err
 }
 
 // apply fetches the deltas of r, and makes the version from its base by the last one while that arrives.
@@ -175,7 +183,7 @@ func (f *fetching) apply(ctx context.Context, r *rebuilding) error {
 	defer group.Wait()
 	coming, ended := context.WithCancel(ctx)
 	defer ended()
-	group.Go(func() { f.watchDelta(coming, stop) })
+	group.Go(func() { watchDelta(coming, f.tally.Received, r.most, stop) })
 	tally := f.tally.Delta()
 	from, last := rebuild.Base(r.route.base), len(r.route.steps)-1
 	for i, s := range r.route.steps[:last] {
@@ -224,7 +232,7 @@ func (f *fetching) fetchRelayed(ctx context.Context, r *rebuilding) error {
 	defer group.Wait()
 	coming, ended := context.WithCancel(ctx)
 	defer ended()
-	group.Go(func() { f.watchDelta(coming, stop) })
+	group.Go(func() { watchDelta(coming, f.tally.Received, r.most, stop) })
 	d, err := f.delta(ctx, r.route.steps[0], r.want, f.tally.Delta())
 	if err != nil {
 		return err
@@ -297,12 +305,18 @@ func (f *fetching) bring(ctx context.Context, d coming, to Sink, audience Audien
 	return err
 }
 
-// watchDelta stops a delta of which nothing comes, until ctx ends.
-func (f *fetching) watchDelta(ctx context.Context, stop context.CancelCauseFunc) {
+// watchDelta stops a delta of which nothing comes, or that takes more than most if that is not negative, until ctx
+// ends.
+func watchDelta(ctx context.Context, received func() int64, most time.Duration, stop context.CancelCauseFunc) {
+	begun := time.Now()
 	for was := int64(-1); ; {
-		now := f.tally.Received()
-		if now == was {
+		now := received()
+		switch {
+		case now == was:
 			stop(errSilent)
+			return
+		case most >= 0 && time.Since(begun) > most:
+			stop(errSlow)
 			return
 		}
 		was = now

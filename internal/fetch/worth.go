@@ -4,6 +4,7 @@ import (
 	"math"
 	"runtime"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -44,6 +45,15 @@ func (t trade) pays(size int64, deltas int) bool {
 	missing := float64(t.missing)
 	making := missing/(appliedPerCore*float64(min(t.cores, mostCores))) + float64(deltas-1)*missing/madeBetween
 	return max(float64(size)/t.speed, making) < missing/t.speed
+}
+
+// patience is how long deltas may take to come: twice as long as the missing bytes would, and the time that a silent
+// one has. It is -1 if that is not known.
+func (t trade) patience() time.Duration {
+	if t.speed <= 0 {
+		return -1
+	}
+	return deltaPatience + time.Duration(2*float64(t.missing)/t.speed*float64(time.Second))
 }
 
 // A measure is how fast versions come in full. Its methods may be called from any goroutine.

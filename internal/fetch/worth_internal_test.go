@@ -1,10 +1,13 @@
 package fetch
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestDeltasAreWorthIt(t *testing.T) {
@@ -31,6 +34,36 @@ func TestDeltasAreWorthIt(t *testing.T) {
 		"a small rest, over a fast network": {trade{0.1 * gb, 3 * gb, 2}, 1, 1, false},
 	} {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, tc.want, tc.trade.pays(tc.size, tc.deltas)) })
+	}
+}
+
+func TestADeltaMayTakeTwiceAsLongAsTheVersion(t *testing.T) {
+	assert.Equal(t, deltaPatience+20*time.Second, trade{10e9, 1e9, 2}.patience())
+	assert.Negative(t, trade{10e9, 0, 2}.patience(), "it is not known how long that is")
+}
+
+func TestADeltaThatDripsOrIsSilentIsGivenUp(t *testing.T) {
+	for name, tc := range map[string]struct {
+		each  int64 // bytes between two looks
+		most  time.Duration
+		cause error
+		after time.Duration
+	}{
+		"silent":                   {0, time.Hour, errSilent, deltaPatience},
+		"drips, and it is known":   {1, time.Minute, errSlow, time.Minute + deltaPatience},
+		"drips, and it is unknown": {1, -1, context.DeadlineExceeded, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				ctx, stop := context.WithCancelCause(ctx)
+				begun, came := time.Now(), int64(0)
+				watchDelta(ctx, func() int64 { came += tc.each; return came }, tc.most, stop)
+				require.ErrorIs(t, context.Cause(ctx), tc.cause)
+				assert.Equal(t, tc.after, time.Since(begun))
+			})
+		})
 	}
 }
 
