@@ -8,6 +8,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/lineage"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
@@ -96,7 +97,7 @@ func (n *needs) needed(ctx context.Context) []distfile.Entry {
 		if len(n.known) >= mostLabels {
 			clear(n.known)
 		}
-		n.known[e] = m.Labels // of a version without a manifest none
-		return m.Labels, true
+		n.known[e] = lineage.Labels(m.Labels) // of a version without a manifest none
+		return n.known[e], true
 	})
 }
