@@ -26,6 +26,8 @@ func command(ctx context.Context, t *testing.T, name string, args ...string) *ex
 var wrong = [][2]string{
 	{`origin --nonsense`, `unknown flag: --nonsense`},
 	{`origin --data-dirr x`, `unknown flag: --data-dirr; did you mean --data-dir?`},
+	{`origin --version`, `unknown flag: --version; run 'shardcast-origin version'`},
+	{`origin broadcast f.bin --withdraw`, `unknown flag: --withdraw; run 'shardcast-origin withdraw'`},
 	{`origin -x`, `unknown shorthand flag: 'x' in -x`},
 	{`origin nonsense`, `unknown command "nonsense" for "shardcast-origin"`},
 	{`origin brodcast f.bin`, `unknown command "brodcast" for "shardcast-origin"; did you mean broadcast?`},
@@ -70,6 +72,7 @@ var wrong = [][2]string{
 	{`origin --data-dir f.bin --port 0`, `1 data directory`},
 
 	{`middle`, `no server to fetch from: give --upstream or set IP_ADDR_LIST`},
+	{`middle --version`, `unknown flag: --version; run 'shardcast-middle version'`},
 	{`middle x`, `unknown command "x" for "shardcast-middle"`},
 	{`middle --servers a`, `unknown flag: --servers; did you mean --upstream?`},
 	{`middle --upstream ftp://x`, `--upstream: "ftp://x" is not the address of a server: the scheme is not http or`},

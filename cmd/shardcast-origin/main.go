@@ -67,7 +67,7 @@ publishes each file that appears complete in a directory, or each directory.`,
 	cli.Note(flags, "watch",
 		"The origin publishes each file once, in the order of their times, and later those that it missed.")
 	flags.StringVar(&watch.Depth, "watch-depth", "file",
-		"one version for each: file, or tree, a directory in DIRECTORY")
+		"`DEPTH` of what is one version: file, or tree, a directory in DIRECTORY")
 	cli.Suggest(flags, "watch-depth", "file", "tree")
 	cli.Note(flags, "watch-depth",
 		"With tree the origin publishes no single files, and a directory when all in it is complete.")

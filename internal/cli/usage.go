@@ -77,7 +77,7 @@ var synonyms = map[string][]string{
 	"log-level":   {"verbose", "debug", "quiet"},
 }
 
-// otherFlags says which flag of cmd may be meant by name, or which other command has it.
+// otherFlags says which flag of cmd may be meant by name, which other command has it or has this name.
 func otherFlags(cmd *cobra.Command, name string) string {
 	similar := cobra.Command{SuggestionsMinimumDistance: 2}
 	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
@@ -87,6 +87,11 @@ func otherFlags(cmd *cobra.Command, name string) string {
 			})
 		}
 	})
+	for _, other := range cmd.Root().Commands() {
+		if other.Name() == name {
+			return fmt.Sprintf("; run '%s'", other.CommandPath())
+		}
+	}
 	if all := similar.SuggestionsFor(name); len(all) > 0 {
 		return meant("--", all)
 	}
