@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/origin"
@@ -103,8 +102,12 @@ func ChangeSettings(ctx context.Context, dir string, to Settings) (before Settin
 // openExisting opens the data directory dir. The error matches [fs.ErrNotExist] if there is no
 // such directory: to make one for a mistyped name would hide the mistake.
 func openExisting(dir string) (*store.Store, error) {
-	if _, err := os.Stat(dir); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
+	there, err := store.Read(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := there.Close(); err != nil {
+		return nil, err
 	}
 	return store.Open(dir, store.Origin)
 }

@@ -20,7 +20,7 @@ import (
 const maxSize = 4 << 10
 
 // ErrNoTerminal means that there is no terminal to ask for a password.
-var ErrNoTerminal = errors.New("its password is missing, and there is no terminal to ask for it")
+var ErrNoTerminal = errors.New("the password of the key is missing, and there is no terminal to ask for it")
 
 // FromFile returns the first line of a file, which must not be empty, and of at most 4 KiB.
 func FromFile(name string) (string, error) {

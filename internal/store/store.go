@@ -163,6 +163,9 @@ func Open(dir string, role Role) (*Store, error) {
 // [fs.ErrNotExist] if there is no such directory.
 func Read(dir string) (*Store, error) {
 	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("data directory: %w; name another one, or publish into this one first", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}

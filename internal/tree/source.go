@@ -451,7 +451,7 @@ func carried(mode fs.FileMode) error {
 	case mode.IsRegular():
 		return nil
 	case mode.IsDir():
-		return errors.New("it is a link to a directory, which a tree cannot have")
+		return errors.New("it is a link to a directory, which a tree cannot have; exclude it, or copy the directory")
 	default:
 		return errors.New("it is neither a file nor a directory")
 	}
