@@ -52,9 +52,9 @@ def find(name: str) -> str:
         path = shutil.which(name, path=place) if place else None
         if path:
             return path
-    where = f"$SHARDCAST_BIN ({given})" if given else "the scripts of this Python and the PATH"
+    where = f"not in $SHARDCAST_BIN ({given})" if given else "neither among the scripts of this Python nor on the PATH"
     raise ShardcastError(
-        f"the program {name} is not in {where}: install a wheel of shardcast-go for this system, "
+        f"the program {name} is {where}: install a wheel of shardcast-go for this system, "
         "which has the programs, or build them with 'make build' and set SHARDCAST_BIN to their directory"
     )
 

@@ -18,7 +18,7 @@ class Finding(unittest.TestCase):
                 with self.assertRaisesRegex(ShardcastError, "shardcast-client is not in .*wheel.*SHARDCAST_BIN"):
                     _programs.find("shardcast-client")
             with mock.patch.dict(os.environ, SHARDCAST_BIN="", PATH=empty):
-                with self.assertRaisesRegex(ShardcastError, "the scripts of this Python and the PATH"):
+                with self.assertRaisesRegex(ShardcastError, "neither among the scripts of this Python nor on the PATH"):
                     _programs.find("shardcast-nonesuch")
 
 
