@@ -231,18 +231,16 @@ func (c *Client) awaitOffer(ctx context.Context, want wish, wait time.Duration) 
 			return e, true
 		}
 	}
-	waiting := false
+	if ctx.Err() == nil {
+		c.logger.Info("waiting for the version", "version", want.name, "dur", wait)
+	}
 	c.pool.Follow(ctx, PollEvery, func() {
 		// The pool's offers may be old, or those of the quickest server alone.
 		if _, known := want.offered(ctx); known && c.pool.Refresh(ctx, fetch.Soon) == nil {
 			e, ok = want.offered(ctx)
 		}
-		switch {
-		case ok:
+		if ok {
 			found()
-		case !waiting:
-			waiting = true
-			c.logger.Info("waiting for the version", "version", want.name, "dur", wait)
 		}
 	})
 	return e, ok
