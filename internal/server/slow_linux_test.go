@@ -39,11 +39,8 @@ func readFrom(t *testing.T, addr, from, path, as string, dial ...dialing) (*http
 	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
 	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n%s: %s\r\n\r\n", path, wire.SwarmHeader, as)
 	require.NoError(t, err)
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err == nil {
-		t.Cleanup(func() { _ = resp.Body.Close() })
-	}
-	return resp, err
+	// To close the body would read all that comes, for ever.
+	return http.ReadResponse(bufio.NewReader(conn), nil)
 }
 
 func TestReadersThatTakeNothingLoseTheirSlots(t *testing.T) {
