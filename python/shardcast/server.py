@@ -98,6 +98,9 @@ class Origin:
         *,
         name: Optional[str] = None,
         labels: Optional[Mapping[str, object]] = None,
+        run: Optional[str] = None,
+        number: Optional[int] = None,
+        after: Optional[int] = None,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         follow_links: bool = False,
@@ -110,11 +113,14 @@ class Origin:
 
         ``source`` is the path of a file or directory, bytes, a memoryview, or a file that is open
         for reading bytes. ``name`` is the published name, by default that of the file. ``labels``
-        stay with the version, such as ``{"step": 1200}``. ``include`` and ``exclude`` choose the
-        files of a directory by patterns as in .gitignore; ``follow_links`` publishes what its links
-        lead to. ``delta`` also publishes what has changed since the version before, or not; by
-        default as the data directory is configured. ``progress`` is called with dictionaries, from
-        another thread; an exception of it ends the broadcast. ``options`` are further flags.
+        stay with the version, such as ``{"step": 1200}``. ``run`` names a lineage, by default that of
+        the data directory; ``number`` is the place in it, and ``after`` the number that the version
+        needs: the same run, number and content again is the version that is there, and other content
+        an error. ``include`` and ``exclude`` choose the files of a directory by patterns as in
+        .gitignore; ``follow_links`` publishes what its links lead to. ``delta`` also publishes what
+        has changed since the version before, or not; by default as the data directory is configured.
+        ``progress`` is called with dictionaries, from another thread; an exception of it ends the
+        broadcast. ``options`` are further flags.
 
         After an error nothing is published. Raise FileNotFoundError if there is no file at the
         path, and ShardcastError for all else.
@@ -122,6 +128,9 @@ class Origin:
         chosen = flags(
             shard_size=shard_size if shard_size is not None else self._shard_size,
             label=dict(labels or {}),
+            run=run,
+            number=number,
+            after=after,
             include=list(include),
             exclude=list(exclude),
             follow_links=follow_links,

@@ -41,6 +41,16 @@ class Publishing(Case):
         self.assertEqual(origin.broadcast(b"").size, 0)
         self.assertEqual([v.name for v in origin.list()], [f"v{n}" for n in range(1, 9)])
 
+    def test_a_number_of_a_run_is_one_version(self) -> None:
+        origin = self.origin(port=None)
+        first = origin.broadcast(b"full", name="w", run="a", number=6)
+        second = origin.broadcast(b"delta", name="w", run="a", number=7, after=6)
+        self.assertEqual(second.labels, {"run": "a", "number": "7", "after": "6"})
+        self.assertEqual(origin.broadcast(b"delta", name="w", run="a", number=7, after=6).name, second.name)
+        with self.assertRaises(shardcast.ShardcastError):
+            origin.broadcast(b"other", name="w", run="a", number=7, after=6)
+        self.assertEqual([v.name for v in origin.list()], [first.name, second.name])
+
     def test_a_file_of_unknown_size_is_a_version(self) -> None:
         origin = self.origin(port=None)
         self.assertEqual(origin.address, "")
