@@ -5,7 +5,7 @@ FUZZTIME ?= 200x
 PACKAGES ?= ./...
 RACED    ?= . ./cmd/... ./internal/...
 # Without the race detector: what it makes slow, and stories in which nothing happens at the same time.
-SLOW      = ^TestInstall|^TestStoriesOnOtherFileSystems|^TestMinisignUsesOurKeys|^TestDeltaIsNearTheBound|^TestMemoryIsBounded|^TestMemoryOfManyTargets|^TestListOfVeryManyVersions|^TestAManifestOfUnknownMembers|^TestParseManifestReadsEight|^TestSwarmsOfAnySize|^TestNodesT(oWhich|hatComeLast)|^TestSlowNodesOfASwarm|^TestTwoTiersOfSwarms|^TestADownloadEndsAlsoWhenMostPeers|^TestFetchKeepsToItsRate|^TestFetchIsAsFastAs|^TestOpenPlacesAre|^TestFollowDoesNotHammer|^TestWhatIsEncodedIsDecoded
+SLOW      = ^TestInstall|^TestStoriesOnOtherFileSystems|^TestMinisignUsesOurKeys|^TestDeltaIsNearTheBound|^TestMemoryIsBounded|^TestMemoryOfManyTargets|^TestListOfVeryManyVersions|^TestAManifestOfUnknownMembers|^TestParseManifestReadsEight|^TestSwarmsOfAnySize|^TestNodesT(oWhich|hatComeLast)|^TestSlowNodesOfASwarm|^TestTwoTiersOfSwarms|^TestADownloadEndsAlsoWhenMostPeers|^TestFetchKeepsToItsRate|^TestFetchIsAsFastAs|^TestOpenPlacesAre|^TestFollowDoesNotHammer
 PLAIN     = other_|as_a_|blake|lineage|log_|replaced|sixty|status|missing|one_|hangup|loop|delta_[^cf]|follow_[bglnoptuw]|fewer|fresh|idle|inter|many|moved|reuse|two_|whole|access|bad_|bogus|broad|by_|case|corrupt|deploy|empty|env|first|foreign|full|help|hostile|hugging|ip_|key_[^m]|labels|left|limits|list|lying|max|metrics|needed|no_|odd|output|part|pinned|planted|python|pprof|progress|ready|recipes|reflink|release|repub|retention|sign|sixteen|socket|strange|sub_|sudo|systemd|tls|tokens|tree|verify|watch_[^k]|withd|without|wrong_s
 PREFIX   ?= /usr/local
 COMMANDS  = shardcast-origin shardcast-middle shardcast-client
