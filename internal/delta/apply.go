@@ -269,6 +269,9 @@ func ends(err error) error {
 	return err
 }
 
+// numberTooLong is said of a number that ends with a byte of 0. Each number has one form, so a header has one length.
+const numberTooLong = "a number takes more bytes than it needs"
+
 // readNumber reads an unsigned number of at most 64 bits.
 func readNumber(r io.ByteReader) (uint64, error) {
 	v := uint64(0)
@@ -279,6 +282,9 @@ func readNumber(r io.ByteReader) (uint64, error) {
 		}
 		if shift == 63 && b > 1 {
 			return 0, formatError("a number is too large")
+		}
+		if shift > 0 && b == 0 {
+			return 0, formatError(numberTooLong)
 		}
 		v |= uint64(b&0x7f) << shift
 		if b < 0x80 {

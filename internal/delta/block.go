@@ -366,6 +366,9 @@ func (d *blockDecoder) parsePieces(list []byte, pieces int, baseSize, offset int
 		if k <= 0 {
 			return 0, formatError("a number that ends too late")
 		}
+		if k > 1 && rest[k-1] == 0 {
+			return 0, formatError(numberTooLong)
+		}
 		list = rest[k:]
 		if gap > uint64(n-end) || size == 0 || size > uint64(n-end)-gap {
 			return 0, formatError("a piece goes beyond its block")

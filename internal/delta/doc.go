@@ -8,8 +8,8 @@
 // # Format
 //
 // A uvarint is a number in groups of 7 bits, the lowest first, of which all but the last byte have the highest bit
-// set; it has at most 10 bytes and 64 bits. A varint is a signed number n as the uvarint of 2n, or of -2n-1 if it
-// is negative.
+// set; it has at most 10 bytes and 64 bits, and no more bytes than the number needs. A varint is a signed number n as
+// the uvarint of 2n, or of -2n-1 if it is negative.
 //
 //	delta   = "shardcast delta 1" LF, uvarint(base size), uvarint(target size), records
 //	records = run / block, until there is one for each 1 MiB of the target, and nothing after them

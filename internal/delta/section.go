@@ -171,5 +171,8 @@ func cutUvarint(body []byte) (uint64, []byte, error) {
 	if n <= 0 || v > math.MaxInt64/2 {
 		return 0, nil, formatError("a number that ends too late")
 	}
+	if n > 1 && body[n-1] == 0 {
+		return 0, nil, formatError(numberTooLong)
+	}
 	return v, body[n:], nil
 }
