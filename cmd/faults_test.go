@@ -43,6 +43,7 @@ import (
 //	reset      the connection is reset before an answer
 //	hang       no answer ever comes
 //	missing    404
+//	broken     500
 //	busy       503
 //	later      503, with Retry-After: 1
 //	stall      all but a hundredth of the body comes, and then nothing
@@ -74,8 +75,8 @@ type rule struct {
 
 // faults are the names of all faults.
 var faults = []string{
-	"corrupt", "short", "long", "cut", "half", "reset", "hang", "missing", "busy", "later", "stall", "drip", "rate",
-	"elsewhere", "hold", "trailing", "early", "late", "page", "gzip", "through",
+	"corrupt", "short", "long", "cut", "half", "reset", "hang", "missing", "broken", "busy", "later", "stall", "drip",
+	"rate", "elsewhere", "hold", "trailing", "early", "late", "page", "gzip", "through",
 }
 
 func parseRules(ts *testscript.TestScript, args []string) []rule {
@@ -334,6 +335,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 	case "missing":
 		http.NotFound(w, r)
+	case "broken":
+		http.Error(w, "broken", http.StatusInternalServerError)
 	case "busy":
 		http.Error(w, "busy", http.StatusServiceUnavailable)
 	case "later":

@@ -371,8 +371,10 @@ func (c *Client) open(b *Body, s *Server, target *url.URL, r Request) error {
 		r.Want = disk.Range{}
 	}
 	err := c.exchange(b, s, target, r)
-	if errors.Is(err, errUseless) && b.ctx.Err() == nil {
-		s.whole.Store(true)
+	useless := errors.Is(err, errUseless)
+	broken := r.Want.To > 0 && errors.Is(err, Status(http.StatusInternalServerError)) // which may not last
+	if (useless || broken) && b.ctx.Err() == nil {
+		s.whole.Store(s.whole.Load() || useless)
 		r.Want = disk.Range{}
 		err = c.exchange(b, s, target, r)
 	}

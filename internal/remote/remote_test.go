@@ -372,6 +372,27 @@ func TestRangesOfAnswers(t *testing.T) {
 	}
 }
 
+// Its fault may not last, so the next range is requested as usual.
+func TestAServerWhoseAnswerToARangeIsAnErrorIsAskedForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ranges []string
+		client, server := serve(t, remote.Options{}, func(w http.ResponseWriter, r *http.Request) {
+			if ranges = append(ranges, r.Header.Get("Range")); ranges[len(ranges)-1] != "" {
+				w.WriteHeader(http.StatusInternalServerError)
+				return
+			}
+			_, _ = io.WriteString(w, "0123456789")
+		})
+		for range 2 {
+			body, err := client.Get(t.Context(), server, remote.Request{Want: disk.Range{From: 5, To: 10}, Size: 10})
+			require.NoError(t, err)
+			assert.Zero(t, body.From)
+			require.NoError(t, body.Close())
+		}
+		assert.Equal(t, []string{"bytes=5-9", "", "bytes=5-9", ""}, ranges)
+	})
+}
+
 func TestARangeBehindTheEndIsNotSatisfiable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := serve(t, remote.Options{}, func(w http.ResponseWriter, r *http.Request) {
