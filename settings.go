@@ -19,7 +19,7 @@ type Settings struct {
 
 	// MaxChain is how many versions a chain may have, from 1 to 10,000: a version, and those
 	// that it needs by its labels run, number and after, which are kept as long as it is. A
-	// directory without settings allows 64.
+	// directory without settings allows 64, and one of a middle as many as upstreams list.
 	MaxChain int `json:"max_chain"`
 
 	// DeltaBases is from how many of the newest versions deltas are made of a new one, from 1 to 64.

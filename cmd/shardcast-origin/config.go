@@ -32,7 +32,8 @@ the server has no key.`,
 	}
 	config.Flags().Var((*cli.Count)(&maxChain), "max-chain",
 		"most versions of a chain by the label after, up to 10000 (default as before, 64 at first)")
-	cli.Note(config.Flags(), "max-chain", "Versions that a kept one needs are kept, too; a longer chain is refused.")
+	cli.Note(config.Flags(), "max-chain", "Versions that a kept one needs are kept, too; a longer chain is refused. "+
+		"Without it a middle keeps chains as long as those of its upstreams.")
 	deltas = cli.DeltaFlags(config.Flags(), true)
 	cli.Under(config.Flags(), cli.Publish)
 	config.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")

@@ -34,7 +34,7 @@ func (s Settings) Needs(
 			continue
 		}
 		at := i
-		for range s.maxChain() - 1 {
+		for range s.keptChain() - 1 {
 			needing, ok := of(at)
 			need, needs := lineage.NeedOf(needing)
 			if !ok || !needs {

@@ -60,7 +60,7 @@ func (r *retention) keepNeeded(entries []distfile.Entry, kept []bool) {
 			continue
 		}
 		chain := run.chain(r.labels(entries[i]), i)
-		for _, n := range chain[:min(len(chain), r.settings.maxChain()-1)] {
+		for _, n := range chain[:min(len(chain), r.settings.keptChain()-1)] {
 			kept[n] = true
 		}
 	}
@@ -81,9 +81,9 @@ func (r *retention) check(entries []distfile.Entry, labels map[string]string) er
 		return fmt.Errorf("%w: by its label after it needs %s, which %s does not have; publish that first, or a full "+
 			"version, without that label", ErrLineage, need, r.store.dir)
 	case len(chain) >= r.settings.maxChain():
-		return fmt.Errorf("%w: by its label after it needs %d others, and max-chain allows %d with itself; "+
+		return fmt.Errorf("%w: by its label after it is number %d of a chain, and max-chain allows %d; "+
 			"publish a full version, without that label, or begin a new run",
-			ErrLineage, len(chain), r.settings.maxChain())
+			ErrLineage, len(chain)+1, r.settings.maxChain())
 	}
 	return nil
 }

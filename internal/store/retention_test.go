@@ -52,10 +52,31 @@ func TestAChainIsKeptUpToItsBoundAndNoLongerOneIsAdmitted(t *testing.T) {
 	change(t, st, func(w *store.Writer) {
 		err := w.Admit(map[string]string{"run": "a", "number": "6", "after": "5"})
 		require.ErrorIs(t, err, store.ErrLineage)
-		require.ErrorContains(t, err, "needs 3 others")
+		require.ErrorContains(t, err, "number 4 of a chain, and max-chain allows 3;")
 		require.NoError(t, w.Admit(map[string]string{"run": "a", "number": "6", "after": "3"}))
 		require.NoError(t, w.Admit(nil))
 	})
+}
+
+// A middle learns from no setting how long a chain its publisher has admitted.
+func TestWithoutASettingALongChainIsKeptAndNotAdmitted(t *testing.T) {
+	const length = store.DefaultMaxChain + 6
+	st := open(t, t.TempDir(), store.Middle)
+	keeping(t, st, 1)
+	var entries []distfile.Entry
+	label := func(v shard.Version) map[string]string {
+		return map[string]string{"run": "a", "number": fmt.Sprint(uint64(v)), "after": fmt.Sprint(uint64(v - 1))}
+	}
+	for v := shard.Version(1); v <= length; v++ {
+		labelled(t, st, v, "a", fmt.Sprint(uint64(v)), fmt.Sprint(uint64(v-1)))
+		entries = append(entries, distfile.Entry{Version: v})
+	}
+	assert.Len(t, offered(t, st), length)
+	needed := store.Settings{MaxVersions: 1}.Needs(entries, func(e distfile.Entry) (map[string]string, bool) {
+		return label(e.Version), true
+	})
+	assert.Equal(t, entries[:length-1], needed)
+	change(t, st, func(w *store.Writer) { require.ErrorIs(t, w.Admit(label(length+1)), store.ErrLineage) })
 }
 
 func TestAVersionThatNeedsOneThatIsNotThereIsNotAdmitted(t *testing.T) {

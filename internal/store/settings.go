@@ -46,7 +46,7 @@ type Settings struct {
 	MaxVersions int `json:"max_versions"`
 
 	// MaxChain is how many versions a chain may have: a version, and those that it needs by
-	// its labels. Zero means [DefaultMaxChain].
+	// its labels. Zero means that [DefaultMaxChain] are admitted, and that longer chains are kept.
 	MaxChain int `json:"max_chain,omitempty"`
 
 	// Run is the run that new versions are of, where they are of any. Empty means any run.
@@ -77,6 +77,10 @@ func (s Settings) Validity() time.Duration {
 // maxChain returns the length of the longest chain.
 func (s Settings) maxChain() int { return cmp.Or(s.MaxChain, DefaultMaxChain) }
 
+// keptChain is how many versions of a chain are kept. Without a setting they are as many as the publisher
+// has admitted, so that a middle needs none.
+func (s Settings) keptChain() int { return cmp.Or(s.MaxChain, distfile.MaxEntries) }
+
 // Validity returns how long the next release of the directory is valid, or [signing.NeverExpires].
 func (s *Store) Validity() (time.Duration, error) {
 	settings, err := s.Settings()
@@ -103,8 +107,8 @@ func (s Settings) check() error {
 	case s.DeltaBases < 0 || s.DeltaBases > shard.MaxDeltas:
 		return fmt.Errorf("delta_bases is %d, want 0 to %d", s.DeltaBases, shard.MaxDeltas)
 	case s.MaxVersions+len(s.Pinned) > distfile.MaxEntries:
-		return fmt.Errorf("%d versions are pinned beside %d to keep, and together at most %d are allowed",
-			len(s.Pinned), s.MaxVersions, distfile.MaxEntries)
+		return fmt.Errorf("max_versions is %d, which with the pinned versions (%d) is more than %d",
+			s.MaxVersions, len(s.Pinned), distfile.MaxEntries)
 	case slices.ContainsFunc(s.Pinned, func(v shard.Version) bool { return v < 1 || v > shard.MaxVersion }) ||
 		!slices.IsSorted(s.Pinned):
 		return errors.New("pinned has other things than the numbers of versions, ascending")
