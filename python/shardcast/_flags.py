@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import List, Mapping, Optional, Sequence, Union
+import re
+from typing import Dict, List, Mapping, Optional, Sequence, Union
 
 # A file or directory.
 Path = Union[str, "os.PathLike[str]"]
@@ -21,7 +22,24 @@ def flags(**values: object) -> List[str]:
     None and False leave a flag out, True gives it without a value, a sequence repeats it, and a
     mapping gives NAME=VALUE for each of its items.
     """
-    return further({name.rstrip("_").replace("_", "-"): value for name, value in values.items()})
+    named = {name.rstrip("_").replace("_", "-"): name for name in values}
+    _arguments.update({flag: name for flag, name in named.items() if flag not in _arguments})
+    return further({flag: values[name] for flag, name in named.items()})
+
+
+# The arguments by their flags, of those that calls have had.
+_arguments: Dict[str, str] = {
+    "label": "labels",
+    "output-file": "into",
+    "output-template": "template",
+    "upstream": "upstreams",
+    "wait": "timeout",
+}
+
+
+def in_python(text: str) -> str:
+    """Return an error of a program with the names of arguments in place of their flags."""
+    return re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda flag: _arguments.get(flag[1], flag[0]), text)
 
 
 def further(options: Optional[Options]) -> List[str]:

@@ -23,6 +23,7 @@ import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Set
 
+from ._flags import in_python
 from .errors import NotStarted, ShardcastError, error_of
 
 logger = logging.getLogger("shardcast")
@@ -215,7 +216,7 @@ class Child:
             return
         self.log.append(line)
         if record.get("msg") == "ended" and "err" in record:
-            self._error = str(record["err"])
+            self._error = in_python(str(record["err"]))
             return  # the exception says it
         level = _levels.get(str(record.get("level")), logging.INFO)
         if logger.isEnabledFor(level):

@@ -200,8 +200,11 @@ def _read_lineage(path: str) -> List[str]:
         if there != {"model.safetensors"}:  # a model of one file needs no index
             raise ShardcastError(f"{_INDEX} is not there, so engines would take this for a full version") from None
         named, lineage = there, []
-    except (ValueError, KeyError, AttributeError, TypeError) as err:
-        raise ShardcastError(f"{_INDEX} is not an index of tensors: {err!r}") from None
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise ShardcastError(
+            f"{_INDEX} is not an index of tensors, which has the file of each in its weight_map; "
+            "it may not have been written to its end"
+        ) from None
     if missing := named - there:
         raise ShardcastError(f"{min(missing)} is not there, and {_INDEX} names it; do all ranks write to this host?")
     for name in sorted(there):
@@ -217,12 +220,14 @@ def _safetensors_size(path: str) -> int:
         with open(path, "rb") as file:
             (size,) = struct.unpack("<Q", file.read(8))
             if size > _MAX_HEADER:
-                raise ValueError(f"{size} bytes of header")
+                raise ValueError("the header is too large")
             header = json.loads(file.read(size))
         header.pop("__metadata__", None)
         return 8 + int(size) + max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
-    except (struct.error, ValueError, KeyError, AttributeError, TypeError, IndexError) as err:
-        raise ShardcastError(f"{os.path.basename(path)} has no whole header of tensors: {err!r}") from None
+    except (struct.error, ValueError, KeyError, AttributeError, TypeError, IndexError):
+        raise ShardcastError(
+            f"{os.path.basename(path)} has no whole header of tensors; it may not have been written to its end"
+        ) from None
 
 
 # An engine's host.

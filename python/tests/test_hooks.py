@@ -270,7 +270,11 @@ class PostWriteTest(HooksTest):
         whole = file.read_bytes()
         for part in (whole[:-1], whole[: len(whole) // 2], whole[:100], whole[:7], b"", b"\xff" * 100):
             file.write_bytes(part)
-            self.refused(path, "model-00000-of-00002.safetensors has ")
+            self.refused(
+                path,
+                r"model-00000-of-00002.safetensors has (\d+ bytes, and by its header \d+; it was not|"
+                "no whole header of tensors; it may not have been) written to its end$",
+            )
         file.write_bytes(whole)
         self.post_write(path)
         self.assertEqual(self.listed(), [1, 2])
@@ -281,7 +285,7 @@ class PostWriteTest(HooksTest):
         aside = index.rename(self.root / "aside")
         self.refused(path, "model.safetensors.index.json is not there, so engines would take this for a full version")
         index.write_text(aside.read_text()[:-20])
-        self.refused(path, "model.safetensors.index.json is not an index of tensors")
+        self.refused(path, "model.safetensors.index.json is not an index of tensors, which .*written to its end$")
         aside.rename(index)
         self.post_write(path)
         self.assertEqual(self.listed(), [1, 2])
@@ -347,7 +351,7 @@ class PostWriteTest(HooksTest):
         config = _programs.run("shardcast-origin", ["config", "--data-dir", str(self.data)])
         self.assertIn("max-chain: 10000\n", config)
         self.trainer_host.environment["SHARDCAST_MAX_CHAIN"] = "4"
-        with self.assertRaisesRegex(ShardcastError, "max-chain allows 4 with itself"):
+        with self.assertRaisesRegex(ShardcastError, "max-chain allows 4;"):
             self.post_write(self.trainer.write())
 
     def test_a_version_after_one_that_was_never_published_is_refused(self) -> None:

@@ -127,7 +127,7 @@ class Living(Case):
         with self.assertRaisesRegex(OSError, "address already in use") as caught:
             self.origin(data_dir=self.path("other"), port=origin.port)
         self.assertIsInstance(caught.exception, shardcast.NotStarted)
-        with self.assertRaisesRegex(shardcast.NotStarted, "--max-versions"):
+        with self.assertRaisesRegex(shardcast.NotStarted, "max_versions"):
             self.origin(data_dir=self.path("other"), max_versions=20_000)
 
     def test_a_middle_relays(self) -> None:
