@@ -350,8 +350,8 @@ func (c *Client) Find(ctx context.Context, version string) (Version, error) {
 // version's digest stays, and nothing is fetched, unless the options have NoResume or a swarm.
 // When it returns nil, the whole published file is on the disk, with the permissions of the
 // file that it replaces. After an error the
-// file at path is as it was before, and the partial file stays beside it; the next
-// Download of the same file to the same path continues there. Download waits for a
+// file at path is as it was before. Where the error matches [ErrPartial], a partial file stays beside it, and the
+// next Download of the same file to the same path continues there. Download waits for a
 // version that is not listed yet for as long as the options allow.
 //
 // Errors match [ErrOptions] if version is no version, [ErrNoVersion], [ErrIntegrity],

@@ -34,6 +34,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/conns"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
@@ -77,6 +78,9 @@ const maxPort = 65_535
 var (
 	// ErrNoVersion means that no server offers the version, or no longer does.
 	ErrNoVersion = fetch.ErrNoVersion
+
+	// ErrPartial means that the partial file of a failed download stays: the same download continues it.
+	ErrPartial = client.ErrPartial
 
 	// ErrIntegrity means that no server has the right bytes.
 	ErrIntegrity = fetch.ErrIntegrity
@@ -163,6 +167,10 @@ type FetchOptions struct {
 	// trusts.
 	RootCAs *x509.CertPool
 
+	// CAFile has such certificates in PEM, in place of RootCAs. It is read again when it changes;
+	// connections are made by what it has then. Empty means RootCAs.
+	CAFile string
+
 	// CertFile and KeyFile are a certificate of this node, and its private key, in PEM, for
 	// servers that ask for one. The files are read again when they change. Empty means none.
 	CertFile, KeyFile string
@@ -203,8 +211,11 @@ func (o FetchOptions) pool(servers []string, port int, others fetch.Options) (*f
 		o.FastAttempts
 	others.FastWait, others.SlowWait, others.Concurrency, others.LimitRate = o.FastWait, o.SlowWait, o.Concurrency,
 		o.LimitRate
-	others.RootCAs, others.MaxSize, others.VerifyStream = o.RootCAs, o.MaxSize, o.VerifyStream
+	others.MaxSize, others.VerifyStream = o.MaxSize, o.VerifyStream
 	var err error
+	if others.RootCAs, err = o.authorities(others.Logger); err != nil {
+		return nil, err
+	}
 	if others.Identity, err = o.identity(upstreams, others.Logger); err != nil {
 		return nil, err
 	}

@@ -1,8 +1,12 @@
 package shardcast
 
 import (
+	"cmp"
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 
@@ -38,9 +42,44 @@ func (o TLSOptions) serving(logger *slog.Logger) (*server.TLS, error) {
 	}
 	t, err := server.NewTLS(server.TLSFiles{Cert: o.CertFile, Key: o.KeyFile, ClientCA: o.ClientCAFile}, logger)
 	if err != nil {
-		return nil, fmt.Errorf("%w: TLS.CertFile: %w", ErrOptions, err)
+		of := map[string]string{o.KeyFile: "TLS.KeyFile", o.ClientCAFile: "TLS.ClientCAFile"}
+		return nil, fmt.Errorf("%w: %s: %w", ErrOptions, fileOption(err, of, "TLS.CertFile"), err)
 	}
 	return t, nil
+}
+
+// fileOption returns the option, of those that have a file each, of the file that err is about, or otherwise.
+func fileOption(err error, of map[string]string, otherwise string) string {
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		return cmp.Or(of[file.Path], otherwise)
+	}
+	return otherwise
+}
+
+// authorities returns those that sign the certificates of servers, or nil for those of the
+// system. The error matches ErrOptions.
+func (o FetchOptions) authorities(logger *slog.Logger) (func() *x509.CertPool, error) {
+	switch {
+	case o.CAFile != "":
+	case o.RootCAs != nil:
+		return func() *x509.CertPool { return o.RootCAs }, nil
+	default:
+		return nil, nil //nolint:nilnil // the system's
+	}
+	source, err := credential.NewSource([]string{o.CAFile}, func(texts [][]byte) (*x509.CertPool, error) {
+		return credential.ParseAuthorities(o.CAFile, texts[0])
+	}, func(_ *x509.CertPool, err error) {
+		if err != nil {
+			logger.Warn("new authorities are of no use, and the ones before stay", "file", o.CAFile, "err", err)
+			return
+		}
+		logger.Info("authorities reloaded", "file", o.CAFile)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: Fetch.CAFile: %w", ErrOptions, err)
+	}
+	return source.Value, nil
 }
 
 // identity returns what upstreams know the node by. The error matches ErrOptions.
@@ -62,7 +101,8 @@ func (o FetchOptions) identity(upstreams []*url.URL, logger *slog.Logger) (remot
 			}
 		})
 		if err != nil {
-			return i, fmt.Errorf("%w: Fetch.CertFile: %w", ErrOptions, err)
+			of := map[string]string{o.KeyFile: "Fetch.KeyFile"}
+			return i, fmt.Errorf("%w: %s: %w", ErrOptions, fileOption(err, of, "Fetch.CertFile"), err)
 		}
 		i.Certificate = own.Value
 	}

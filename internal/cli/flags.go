@@ -92,8 +92,9 @@ func TransferFlags(flags *pflag.FlagSet, o *shardcast.FetchOptions) {
 	flags.Var((*Count)(&o.Concurrency), "concurrency", "shards to fetch at the same time")
 	flags.Var((*Size)(&o.MaxSize), "max-size", "largest version to fetch, in bytes (default no limit)")
 	Note(flags, "max-size", "A larger one is refused before its first byte.")
-	flags.Var(NewRoots(&o.RootCAs), "ca-file",
+	flags.StringVar(&o.CAFile, "ca-file", "",
 		"PEM `FILE` of certificates to verify https:// servers by (default the system's)")
+	Note(flags, "ca-file", "FILE is read again when it changes, like those of --cert and --key-pem.")
 	flags.StringVar(&o.CertFile, "cert", "",
 		"PEM `FILE` of a certificate of this node, for https:// servers that ask for one (default none)")
 	flags.StringVar(&o.KeyFile, "key-pem", "", "PEM `FILE` of the private key for --cert (default none)")

@@ -3,7 +3,6 @@
 package cli_test
 
 import (
-	"crypto/x509"
 	"net/url"
 	"path/filepath"
 	"syscall"
@@ -17,13 +16,6 @@ import (
 func TestAFlagsFileThatIsAPipeIsNotWaitedFor(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
-	var roots *x509.CertPool
-	require.ErrorContains(t, cli.NewRoots(&roots).Set(pipe), "want a file with certificates")
 	var credentials map[string]*url.Userinfo
 	require.ErrorContains(t, cli.NewNetrc(&credentials).Set(pipe), "it is not a regular file")
-}
-
-func TestCertificatesWithoutEndAreRefused(t *testing.T) {
-	var roots *x509.CertPool
-	require.ErrorContains(t, cli.NewRoots(&roots).Set("/dev/zero"), "want a file with certificates")
 }

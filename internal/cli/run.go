@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -102,9 +103,10 @@ func Run(root *cobra.Command) int {
 	return code
 }
 
-// printEnd prints on stderr why cmd ends with code.
+// printEnd prints on stderr, in one line, why cmd ends with code.
 func printEnd(cmd *cobra.Command, why string, code int) {
 	stderr := cmd.ErrOrStderr()
+	why = strings.ReplaceAll(why, "\n", "; ") // between errors that were joined
 	if LogsJSON(cmd) {
 		logger := slog.New(slog.NewJSONHandler(stderr, nil))
 		logger.Error("ended", "command", cmd.CommandPath(), "err", why, "code", code)
@@ -189,10 +191,22 @@ func prepare(root *cobra.Command, end context.CancelCauseFunc) {
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageFunc(usage)
 	root.InitDefaultHelpCmd()
+	knowTopics(root)
 	root.InitDefaultCompletionCmd()
 	addPages(root)
 	adopt(root)
 	complete(root)
+}
+
+// knowTopics has the help command of root refuse what is no command.
+func knowTopics(root *cobra.Command) {
+	help, _, _ := root.Find([]string{"help"})
+	help.Args = func(_ *cobra.Command, topic []string) error {
+		if of, rest, _ := root.Find(topic); len(rest) > 0 {
+			return argumentsError(of, rest, fmt.Errorf("unknown command %q for %q", rest[0], of.CommandPath()))
+		}
+		return nil
+	}
 }
 
 // adopt gives cmd and the commands below it a help flag like the others, flags in the order

@@ -3,6 +3,9 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -40,13 +43,14 @@ var optionFlags = map[string]string{
 	"DeltaBases": "delta-bases", "Watch.DeltaBases": "delta-bases",
 	"Watch.Dir": "watch", "Watch.Glob": "watch-glob", "Watch.Marker": "watch-marker", "Watch.Depth": "watch-depth",
 	"Watch.LinksBelow": "links-below", "Watch.Labels": "label", "TLS.CertFile": "tls-cert", "TLS.KeyFile": "tls-key",
-	"Access.TokensFile": "read-tokens", "Access.AdminAddr": "admin-addr", "Web.CORS": "cors",
-	"Web.AllowHosts": "allow-host", "Congestion": "congestion", "Sign.Feed": "feed", "Sign.Expires": "expires",
+	"TLS.ClientCAFile": "client-ca", "Access.TokensFile": "read-tokens", "Access.AdminAddr": "admin-addr",
+	"Web.CORS": "cors", "Web.AllowHosts": "allow-host", "Congestion": "congestion", "Sign.Feed": "feed", "Sign.Expires": "expires",
 	"Sign.PreviousKeys": "previous-key", "Key": "key", "Interval": "every",
 	"Trust.Keys": "key", "Trust.Feed": "feed", "Trust.StateDir": "state-dir",
 	"Run": "run", "Number": "number", "After": "after", "Lineage": "lineage",
 	"Watch.Run": "run", "Watch.Lineage": "lineage",
-	"Fetch.CertFile": "cert", "Fetch.KeyFile": "key-pem", "Fetch.TokenFile": "token-file", "Swarm.Port": "swarm-port",
+	"Fetch.CAFile": "ca-file", "Fetch.CertFile": "cert", "Fetch.KeyFile": "key-pem", "Fetch.TokenFile": "token-file",
+	"Swarm.Port": "swarm-port",
 }
 
 // optionError has err, an error of the library's options, name the flag of cmd in place of the
@@ -93,7 +97,7 @@ func otherFlags(cmd *cobra.Command, name string) string {
 		}
 	}
 	if all := similar.SuggestionsFor(name); len(all) > 0 {
-		return meant("--", all)
+		return meant("--", slices.Compact(all)) // one may be similar, and a synonym
 	}
 	for _, other := range append([]*cobra.Command{cmd.Root()}, cmd.Root().Commands()...) {
 		if other.Flags().Lookup(name) != nil {
@@ -111,12 +115,39 @@ func argumentsError(cmd *cobra.Command, given []string, err error) error {
 	}
 	if !cmd.HasAvailableSubCommands() {
 		if cmd.Use == cmd.Name() {
-			err = fmt.Errorf("unexpected argument %.80q: '%s' takes none", given[0], cmd.CommandPath())
+			err = fmt.Errorf("unexpected argument %.80q: '%s' takes none%s", given[0], cmd.CommandPath(),
+				place(cmd, given[0]))
 		}
 		return Usage(err)
 	}
 	cmd.SuggestionsMinimumDistance = 2
-	return Usage(fmt.Errorf("%w%s", err, meant("", cmd.SuggestionsFor(given[0]))))
+	if similar := cmd.SuggestionsFor(given[0]); len(similar) > 0 {
+		return Usage(fmt.Errorf("%w%s", err, meant("", similar)))
+	}
+	return Usage(fmt.Errorf("%w%s", err, place(cmd, given[0])))
+}
+
+// isVersion matches v3, latest, and labels.
+var isVersion = regexp.MustCompile(`^(v\d+|latest|.+=.*)$`)
+
+// place asks whether word, which no command of cmd has as its name, belongs behind one of its flags,
+// or behind broadcast.
+func place(cmd *cobra.Command, word string) string {
+	has := func(flag string) bool { return cmd.Flags().Lookup(flag) != nil }
+	_, missing := os.Stat(word)
+	broadcast, _, _ := cmd.Find([]string{"broadcast"})
+	isServer := missing != nil && strings.ContainsAny(word, ".:")
+	switch {
+	case has("version") && isVersion.MatchString(word):
+		return meant("--version ", []string{word})
+	case has("servers") && isServer:
+		return meant("--servers ", []string{word})
+	case has("upstream") && isServer:
+		return meant("--upstream ", []string{word})
+	case broadcast != cmd && missing == nil:
+		return meant(broadcast.CommandPath()+" ", []string{word})
+	}
+	return ""
 }
 
 // meant asks whether one of names, each after mark, is meant.

@@ -1,18 +1,14 @@
 package cli
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 	"unicode"
 
@@ -238,43 +234,6 @@ func (d *Dialect) String() string { return string(*d) }
 // Type stands for the value in the help.
 func (d *Dialect) Type() string { return "RELEASE" }
 
-// maxRoots bounds a file of certificates in bytes. Those of systems have a quarter of a megabyte.
-const maxRoots = 16 << 20
-
-// Roots is a flag's file of certificates, in PEM (RFC 7468), that sign those of servers.
-type Roots struct {
-	pool **x509.CertPool // receives the certificates
-	file string
-}
-
-// NewRoots returns a flag that sets pool.
-func NewRoots(pool **x509.CertPool) *Roots { return &Roots{pool: pool} }
-
-// Set reads the file.
-func (r *Roots) Set(file string) error {
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // waits for no writer of a pipe
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxRoots))
-	if err != nil {
-		return err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return errors.New("want a file with certificates in PEM")
-	}
-	*r.pool, r.file = pool, file
-	return nil
-}
-
-// String returns the file's name.
-func (r *Roots) String() string { return r.file }
-
-// Type stands for the value in the help.
-func (r *Roots) Type() string { return "FILE" }
-
 // Prefixes is a flag's list of IP prefixes in CIDR notation (RFC 4632, section 3.1),
 // separated by commas. Repeating the flag adds to the list.
 type Prefixes []netip.Prefix
@@ -361,7 +320,7 @@ type Labels map[string]string
 func (l *Labels) Set(text string) error {
 	name, value, ok := strings.Cut(text, "=")
 	if !ok || name == "" {
-		return fmt.Errorf("%.80q: want NAME=VALUE", text)
+		return errors.New("want NAME=VALUE")
 	}
 	if *l == nil {
 		*l = make(Labels)

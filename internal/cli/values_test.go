@@ -1,14 +1,7 @@
 package cli_test
 
 import (
-	"crypto/x509"
-	"encoding/pem"
-	"io/fs"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -449,25 +442,4 @@ func TestDialectIsThatOfARelease(t *testing.T) {
 	})
 	require.NoError(t, d.Set("0.1"))
 	assert.Equal(t, cli.Dialect("0.1"), d)
-}
-
-func TestRootsReadsAFileOfCertificates(t *testing.T) {
-	srv := httptest.NewTLSServer(http.NotFoundHandler())
-	defer srv.Close()
-	name := filepath.Join(t.TempDir(), "ca.pem")
-	var pool *x509.CertPool
-	r := cli.NewRoots(&pool)
-	require.ErrorIs(t, r.Set(name), fs.ErrNotExist)
-	require.NoError(t, os.WriteFile(name, []byte("no certificate"), 0o600))
-	require.ErrorContains(t, r.Set(name), "PEM")
-	assert.Nil(t, pool)
-	certificate := srv.Certificate()
-	require.NoError(
-		t,
-		os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}), 0o600),
-	)
-	require.NoError(t, r.Set(name))
-	_, err := certificate.Verify(x509.VerifyOptions{Roots: pool, DNSName: "example.com"})
-	require.NoError(t, err)
-	assert.Equal(t, name, r.String())
 }

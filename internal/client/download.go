@@ -86,8 +86,8 @@ const Writing = "writing"
 // Download downloads a version into a file, and returns its manifest and how the fetch went.
 // An output file at Path that has the version's digest already is left as it is. On any error the
 // previous file at the path stays as it was, and the partial file is kept for the next download
-// of the same version to it, unless no server has the version any more.
-// Errors are those of [fetch.Pool.Fetch] and of the file system.
+// of the same version to it, unless no server has the version any more; the error matches [ErrPartial] then.
+// Others are those of [fetch.Pool.Fetch] and of the file system.
 func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetch.Progress, error) {
 	start := time.Now()
 	made := d.missingDirectory()
@@ -125,7 +125,7 @@ func (c *Client) Download(ctx context.Context, d Download) (shard.Manifest, fetc
 	}
 	switch {
 	case d.To != nil:
-		d.Path = "-"
+		d.Path = "stdout"
 	case d.Path == "": // its name is not known yet
 		d.Path = d.Dir
 	}
@@ -234,12 +234,26 @@ func (c *Client) end(d Download, out *output, went fetch.Progress, err error) er
 	}
 	keep := !out.placed && !errors.Is(err, fetch.ErrNoVersion) && (out.resumed || went.Done > 0)
 	err = errors.Join(err, c.discard(out, keep))
-	if keep {
-		c.logger.Info("partial download kept", "version", d.Entry.Version.String(), "file", out.partial(),
-			"bytes", went.Done)
+	if !keep {
+		return err
 	}
-	return err
+	c.logger.Info("partial download kept", "version", d.Entry.Version.String(), "file", out.partial(),
+		"bytes", went.Done)
+	return partial{err}
 }
+
+// ErrPartial means that the partial file of a download stays, for the next one of the version to
+// the same path.
+var ErrPartial = errors.New("partial file kept")
+
+// partial matches [ErrPartial] beside its error.
+type partial struct{ error }
+
+// Unwrap returns the error that carries the text.
+func (p partial) Unwrap() error { return p.error }
+
+// Is reports whether target is ErrPartial.
+func (partial) Is(target error) bool { return target == ErrPartial }
 
 // checkTar warns if out, the file that m describes, is the tar of a directory: servers of before
 // there were trees strip that from manifests, so the file is not the directory that was published.

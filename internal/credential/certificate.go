@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"strings"
 	"time"
@@ -45,7 +46,7 @@ func CheckTime(cert tls.Certificate, now time.Time) error {
 func ParseAuthorities(file string, text []byte) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s has no certificates in PEM", file)
+		return nil, &fs.PathError{Op: "read", Path: file, Err: errors.New("it has no certificates in PEM")}
 	}
 	return pool, nil
 }

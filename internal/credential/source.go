@@ -8,10 +8,12 @@ package credential
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -119,17 +121,16 @@ func (s *Source[T]) look(final bool) T {
 	return now
 }
 
-// read returns the texts, of which those that cannot be read are empty, and why.
-func (s *Source[T]) read() ([][]byte, error) {
-	texts := make([][]byte, len(s.files))
-	var errs []error
+// read returns the texts, of which those that cannot be read are empty, and why the first of
+// these cannot.
+func (s *Source[T]) read() (texts [][]byte, first error) {
+	texts = make([][]byte, len(s.files))
 	for i, name := range s.files {
 		var err error
-		if texts[i], err = readFile(name); err != nil {
-			errs = append(errs, err)
-		}
+		texts[i], err = readFile(name)
+		first = cmp.Or(first, err)
 	}
-	return texts, errors.Join(errs...)
+	return texts, first
 }
 
 func readFile(name string) ([]byte, error) {
@@ -142,11 +143,11 @@ func readFile(name string) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file", name)
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("it is not a regular file")}
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(text) > maxFile {
-		err = fmt.Errorf("%s has more than %d bytes", name, maxFile)
+		err = &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("it has more than %d bytes", maxFile)}
 	}
 	return text, err
 }

@@ -141,9 +141,8 @@ type Options struct {
 	// Releases has upstreams asked for their releases, see [Pool.Release].
 	Releases bool
 
-	// RootCAs sign the certificates of https:// upstreams. Nil means those that the system
-	// trusts.
-	RootCAs *x509.CertPool
+	// RootCAs is that of [remote.Options].
+	RootCAs func() *x509.CertPool
 
 	// Identity is shown to upstreams, and to them alone.
 	Identity remote.Identity

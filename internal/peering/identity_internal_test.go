@@ -44,7 +44,7 @@ func TestATicketIsForThePeersOfItsUpstream(t *testing.T) {
 	defer secure.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(secure.Certificate())
-	client := remote.New(remote.Options{Timeout: time.Minute, RootCAs: roots})
+	client := remote.New(remote.Options{Timeout: time.Minute, RootCAs: func() *x509.CertPool { return roots }})
 	defer client.Close()
 	urlOf := func(s *httptest.Server) *url.URL {
 		u, err := url.Parse(s.URL)
@@ -83,7 +83,7 @@ func TestEachUpstreamLearnsOfThePortForIt(t *testing.T) {
 	defer srv.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(srv.Certificate())
-	client := remote.New(remote.Options{Timeout: time.Minute, RootCAs: roots})
+	client := remote.New(remote.Options{Timeout: time.Minute, RootCAs: func() *x509.CertPool { return roots }})
 	defer client.Close()
 	u, err := url.Parse(srv.URL)
 	require.NoError(t, err)

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -40,13 +41,55 @@ func (i Identity) tokenFor(s *Server, target *url.URL) string {
 	return i.Token()
 }
 
-// upstreamTLS is how upstreams are spoken to, whose certificate has a name, or for an empty
-// one that of their URL.
-func upstreamTLS(opts Options, name string) *tls.Config {
-	c := &tls.Config{RootCAs: opts.RootCAs, MinVersion: tls.VersionTLS12, ServerName: name}
-	if of := opts.Identity.Certificate; of != nil {
+// upstreams makes connections to upstreams whose certificate has a name, or for an empty one that
+// of their URL.
+func upstreams(opts Options, name string) http.RoundTripper {
+	open := func(roots *x509.CertPool) *http.Transport {
+		return newTransport(opts, proxyFor, upstreamTLS(opts.Identity, name, roots))
+	}
+	if opts.RootCAs == nil {
+		return open(nil)
+	}
+	return &byAuthority{roots: opts.RootCAs, open: open}
+}
+
+// byAuthority makes its connections by the authorities at the time, and keeps none of those
+// before for further requests.
+type byAuthority struct {
+	roots func() *x509.CertPool
+	open  func(roots *x509.CertPool) *http.Transport
+
+	mu  sync.Mutex // guards what follows
+	by  *x509.CertPool
+	now *http.Transport
+}
+
+// RoundTrip sends a request.
+func (a *byAuthority) RoundTrip(r *http.Request) (*http.Response, error) {
+	return a.transport().RoundTrip(r)
+}
+
+func (a *byAuthority) transport() *http.Transport {
+	roots := a.roots()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.now == nil || a.by != roots {
+		if a.now != nil {
+			a.now.CloseIdleConnections()
+		}
+		a.by, a.now = roots, a.open(roots)
+	}
+	return a.now
+}
+
+// CloseIdleConnections closes the connections that are kept for later requests.
+func (a *byAuthority) CloseIdleConnections() { a.transport().CloseIdleConnections() }
+
+func upstreamTLS(own Identity, name string, roots *x509.CertPool) *tls.Config {
+	c := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ServerName: name}
+	if own.Certificate != nil {
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			own := of()
+			own := own.Certificate()
 			return &own, nil
 		}
 	}
@@ -64,10 +107,10 @@ type onlyFor struct {
 func (c *Client) clientFor(s *Server) *http.Client {
 	switch {
 	case s.key != nil:
-		s.own.once.Do(func() { c.add(s, newClient(c.opts, nil, credential.Pinned(*s.key, c.opts.Node))) })
+		s.own.once.Do(func() { c.add(s, newClient(newTransport(c.opts, nil, credential.Pinned(*s.key, c.opts.Node)))) })
 		return s.own.http
 	case s.as != "":
-		s.own.once.Do(func() { c.add(s, newClient(c.opts, proxyFor, upstreamTLS(c.opts, s.as))) })
+		s.own.once.Do(func() { c.add(s, newClient(upstreams(c.opts, s.as))) })
 		return s.own.http
 	case s.direct:
 		return c.direct

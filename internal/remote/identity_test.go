@@ -85,7 +85,8 @@ func TestATokenGoesOverTLSOrToThisMachineAlone(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AddCert(pair.Leaf)
 	c := remote.New(remote.Options{
-		Timeout: time.Minute, RootCAs: roots, Identity: remote.Identity{Token: func() string { return "s3same" }},
+		Timeout: time.Minute, RootCAs: func() *x509.CertPool { return roots },
+		Identity: remote.Identity{Token: func() string { return "s3same" }},
 	})
 	defer c.Close()
 	_, err := c.Get(t.Context(), remote.NewServer(u), remote.Request{})

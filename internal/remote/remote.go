@@ -122,9 +122,9 @@ type Options struct {
 	// Logger receives a record when a server is asked at another port. Nil discards.
 	Logger *slog.Logger
 
-	// RootCAs sign the certificates of https servers. Nil means those that the system
-	// trusts.
-	RootCAs *x509.CertPool
+	// RootCAs returns the authorities that sign the certificates of https servers, for each new
+	// connection; while they are the same, it is the same pool. Nil means those that the system trusts.
+	RootCAs func() *x509.CertPool
 
 	// Identity is shown to upstreams. The zero value shows none.
 	Identity Identity
@@ -155,8 +155,8 @@ func New(opts Options) *Client {
 		opts:   opts,
 		owns:   make(map[*Server]*http.Client),
 		bucket: bucket.New(opts.LimitRate),
-		http:   newClient(opts, proxyFor, upstreamTLS(opts, "")),
-		direct: newClient(opts, nil, nil),
+		http:   newClient(upstreams(opts, "")),
+		direct: newClient(newTransport(opts, nil, nil)),
 	}
 	if c.bucket != nil {
 		// Each connection has its turn twice a second, or it would seem to stall.
@@ -175,10 +175,10 @@ func proxyFor(r *http.Request) (*url.URL, error) {
 	return proxy, nil
 }
 
-// newClient has no time limits of its own but for connecting: [Client.Get] watches the
+// newTransport has no time limits of its own but for connecting: [Client.Get] watches the
 // whole of a request for silence. With a dialer and a TLS configuration of ours it speaks
 // HTTP/1.1 alone: HTTP/2, whose transfers share a connection, was slower by a fifth.
-func newClient(opts Options, proxy func(*http.Request) (*url.URL, error), over *tls.Config) *http.Client {
+func newTransport(opts Options, proxy func(*http.Request) (*url.URL, error), over *tls.Config) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  proxy,
 		TLSClientConfig:        over,
@@ -192,8 +192,12 @@ func newClient(opts Options, proxy func(*http.Request) (*url.URL, error), over *
 	if opts.Dial != nil {
 		t.DialContext, t.Proxy = opts.Dial, nil
 	}
+	return t
+}
+
+func newClient(by http.RoundTripper) *http.Client {
 	return &http.Client{
-		Transport:     t,
+		Transport:     by,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

@@ -10,9 +10,6 @@ import (
 	"github.com/shardcast/shardcast/internal/credential"
 )
 
-// tlsEvery is the interval between two looks at the files of a certificate.
-const tlsEvery = time.Second
-
 // http1 is the one protocol above TLS (RFC 7301, section 6). With HTTP/2 the shards that a
 // client takes at the same time would share a connection, and its window.
 const http1 = "http/1.1"
@@ -111,17 +108,7 @@ func (t *TLS) over(ln net.Listener) net.Listener {
 // follow looks at the files until ctx ends, so that a warning does not wait for a client. A
 // nil receiver is allowed.
 func (t *TLS) follow(ctx context.Context) {
-	if t == nil {
-		return
-	}
-	ticker := time.NewTicker(tlsEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			t.source.Value()
-		}
+	if t != nil {
+		t.source.Follow(ctx)
 	}
 }
