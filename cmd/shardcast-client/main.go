@@ -192,15 +192,13 @@ func (d *download) run(cmd *cobra.Command) (err error) {
 	if d.list {
 		return d.printList(cmd.Context(), s.client, s.out)
 	}
-	hint := "run the same command again to go on with the partial file"
-	if d.opts.NoResume {
-		hint = "run the command without --no-resume to go on with the partial file"
-	}
-	cli.Resume(cmd, hint)
 	return d.during(cmd.Context(), s, func(ctx context.Context) error {
 		got, err := d.fetch(ctx, s)
 		if err != nil {
 			s.display.Failed(err)
+			if errors.Is(err, shardcast.ErrPartial) {
+				cli.Resume(cmd, d.hint())
+			}
 			return err
 		}
 		s.display.Done(got, s.logger.Enabled(ctx, slog.LevelInfo))
@@ -212,6 +210,14 @@ func (d *download) run(cmd *cobra.Command) (err error) {
 		cli.Resume(cmd, "the download was complete")
 		return d.peers.seed(ctx, s)
 	})
+}
+
+// hint says how to go on with the partial file.
+func (d *download) hint() string {
+	if d.opts.NoResume {
+		return "run the command without --no-resume to go on with the partial file"
+	}
+	return "run the same command again to go on with the partial file"
 }
 
 // stdout is the --output-file that stands for it.

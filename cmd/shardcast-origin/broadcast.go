@@ -159,6 +159,7 @@ func (c *command) broadcast(cmd *cobra.Command, path string, b *broadcasting) (e
 		display.Failed(err)
 		return err
 	}
+	cli.Resume(cmd, "")
 	display.Done(got, logger.Enabled(cmd.Context(), slog.LevelInfo))
 	if b.json {
 		err = c.printBroadcast(cmd.OutOrStdout(), got, b.signing.Key())

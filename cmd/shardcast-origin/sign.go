@@ -105,7 +105,7 @@ it prints the flags for those that read: with --feed both that belong together.`
 					return fmt.Errorf("%w; or --no-password", err)
 				}
 			}
-			return keygen(cmd, file, password, feed)
+			return c.keygen(cmd, file, password, feed)
 		},
 	}
 	flags := keygen.Flags()
@@ -118,12 +118,16 @@ it prints the flags for those that read: with --feed both that belong together.`
 }
 
 // keygen makes the keys and prints the flags of readers.
-func keygen(cmd *cobra.Command, file, password, feed string) error {
+func (c *command) keygen(cmd *cobra.Command, file, password, feed string) error {
 	key, public, err := shardcast.GenerateSignKey(file, password)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "private key, which is yours alone: %s\npublic key: %s\n", file, public)
+	if cli.LogsJSON(cmd) {
+		c.logger(cli.Stderr(cmd)).Info("keys made", "private", file, "public", public)
+	} else {
+		fmt.Fprintf(cmd.ErrOrStderr(), "private key, which is yours alone: %s\npublic key: %s\n", file, public)
+	}
 	line := "--key " + key.Public()
 	if feed != "" {
 		line += " --feed " + feed

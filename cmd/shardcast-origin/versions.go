@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/shardcast/shardcast"
@@ -69,8 +70,11 @@ changes nothing, and may run beside a server.`,
 		Example: `  shardcast-origin verify v3 --data-dir ./data
   shardcast-origin verify --all --data-dir ./data --key publisher.pub`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 || v.all && len(args) > 0 {
-				return fmt.Errorf("verify takes one VERSION, such as v3, or --all, and %d were given", len(args))
+			switch {
+			case v.all && len(args) > 0:
+				return fmt.Errorf("verify takes --all or a VERSION, and both were given: %q", args[0])
+			case len(args) > 1:
+				return fmt.Errorf("verify takes one VERSION, such as v3, and %d were given", len(args))
 			}
 			return nil
 		},
@@ -182,10 +186,10 @@ func printVerified(cmd *cobra.Command, wrong []error, right string) error {
 func right(v shardcast.Version) string {
 	text := v.Name + " is right"
 	if v.Size >= 0 {
-		text += fmt.Sprintf(": %s, %d shards", humanize.Bytes(uint64(v.Size)), v.Shards)
+		text += ": " + humanize.Bytes(uint64(v.Size)) + ", " + english.Plural(v.Shards, "shard", "")
 	}
 	if v.Directory {
-		text += fmt.Sprintf(", %d files", v.FileCount)
+		text += ", " + english.Plural(v.FileCount, "file", "")
 	}
 	return text
 }
@@ -195,8 +199,8 @@ func rightRelease(r shardcast.Release) string {
 	if r.Feed == "" {
 		return ""
 	}
-	return fmt.Sprintf("the signed list is right: feed %s, epoch %d, %d versions, key %s", r.Feed, r.Epoch,
-		len(r.Versions), r.KeyID)
+	return fmt.Sprintf("the signed list is right: feed %s, epoch %d, %s, key %s", r.Feed, r.Epoch,
+		english.Plural(len(r.Versions), "version", ""), r.KeyID)
 }
 
 // pinCommand returns the command that keeps a version.

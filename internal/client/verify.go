@@ -85,7 +85,7 @@ func (c *Client) verifyFile(ctx context.Context, m shard.Manifest, full string) 
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && m.Size >= 0 && info.Size() != m.Size {
-		return []Difference{{What: fmt.Sprintf("it has %d bytes instead of %d", info.Size(), m.Size)}}, nil
+		return []Difference{{What: fmt.Sprintf("its size is %d instead of %d bytes", info.Size(), m.Size)}}, nil
 	}
 	equal, err := Comparison{Dir: dir, Name: filepath.Base(full), Manifest: m, Logger: c.logger}.Run(ctx)
 	if err != nil || equal != nil {
@@ -152,7 +152,7 @@ func differs(ctx context.Context, dir *os.Root, f tree.File, buf []byte) (string
 	case !info.Mode().IsRegular():
 		return "it is no regular file", nil
 	case info.Size() != f.Size:
-		return fmt.Sprintf("it has %d bytes instead of %d", info.Size(), f.Size), nil
+		return fmt.Sprintf("its size is %d instead of %d bytes", info.Size(), f.Size), nil
 	}
 	content, err := disk.OpenRegular(dir, name)
 	if err != nil {

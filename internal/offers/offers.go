@@ -212,10 +212,12 @@ func (o *Offers) Reach(ctx context.Context) error {
 			wait = busy.Wait
 		} else {
 			wait = backoff.Jitter(wait)
-			o.opts.Logger.Debug("trying again", "attempt", attempt, "wait", wait, "err", err)
-			if attempt == 1 {
-				o.opts.Logger.Info("no versions from any server yet, trying again", "attempts", o.opts.Attempts)
-			}
+		}
+		logger := o.opts.Logger.With("attempt", attempt, "attempts", o.opts.Attempts, "wait", wait, "err", err)
+		if attempt == 1 {
+			logger.Warn("no versions from any server yet, trying again")
+		} else {
+			logger.Debug("trying again")
 		}
 		if err := roster.Sleep(ctx, wait, nil); err != nil {
 			return err

@@ -81,7 +81,7 @@ func TestABroadcastThatTakesLongIsLoggedEveryTenSeconds(t *testing.T) {
 		data := bytes.NewReader(content(1, 1000))
 		lines := broadcast(slow{data, 2100 * time.Millisecond}) // 23.1 s in all
 		require.Len(t, lines, 3, "after 1, 11 and 21 seconds")
-		assert.Contains(t, lines[0], "version=v1 file=- phase=cutting bytes=0 ")
+		assert.Contains(t, lines[0], "version=v1 file=stdin phase=cutting bytes=0 ")
 		assert.Contains(t, lines[1], "bytes=500 ")
 		assert.Empty(t, broadcast(iotest.OneByteReader(strings.NewReader("quick"))))
 	})

@@ -18,7 +18,7 @@ import (
 type source struct {
 	io.Reader
 
-	path    string // as it was given
+	path    string // as it was given, or stdin
 	name    string
 	labels  map[string]string
 	lineage Lineage
@@ -42,7 +42,7 @@ func open(path string, opts Options) (*source, error) {
 		return nil, err
 	}
 	if path == "-" && opts.Input != nil {
-		s.name = cmp.Or(s.name, "stdin")
+		s.path, s.name = "stdin", cmp.Or(s.name, "stdin")
 		s.Reader, s.size = opts.Input, cmp.Or(opts.InputSize, shard.UnknownSize)
 		return s, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"github.com/shardcast/shardcast"
 )
@@ -70,12 +71,8 @@ func upstreamRow(p *shardcast.Progress, i, width, height int) string {
 func summarize(r shardcast.Result) string {
 	var b strings.Builder
 	p := r.Progress
-	plural := "s"
-	if r.Version.Shards == 1 {
-		plural = ""
-	}
-	fmt.Fprintf(&b, "%s: %s in %s, %s, %d shard%s", escape(r.Version.Name), size(r.Version.Size), seconds(p.Elapsed),
-		throughput(p.Speed), r.Version.Shards, plural)
+	fmt.Fprintf(&b, "%s: %s in %s, %s, %s", escape(r.Version.Name), size(r.Version.Size), seconds(p.Elapsed),
+		throughput(p.Speed), english.Plural(r.Version.Shards, "shard", ""))
 	var extra []string
 	if p.Resumed > 0 {
 		extra = append(extra, "resumed "+size(p.Resumed))

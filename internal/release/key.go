@@ -48,7 +48,11 @@ func ReadPublicKey(value string) (PublicKey, error) {
 	}
 	k, err := ParsePublicKey(string(text))
 	if err != nil {
-		return PublicKey{}, fmt.Errorf("the public key in %s: %w", value, err)
+		hint := "want RW and 54 letters and digits, or a .pub file"
+		if bytes.Contains(text, []byte("secret key")) { // as minisign comments one
+			hint = "it is the private key; name the .pub file beside it"
+		}
+		return PublicKey{}, fmt.Errorf("%s is %w for readers: %s", value, ErrKey, hint)
 	}
 	return k, nil
 }

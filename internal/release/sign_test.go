@@ -167,6 +167,9 @@ func TestKeysAreWrittenOnce(t *testing.T) {
 	signed, err := example().Sign(again)
 	require.NoError(t, err)
 	require.NoError(t, signed.Verify(pub))
+	_, err = release.ReadPublicKey(name)
+	require.EqualError(t, err,
+		name+" is not a key of minisign for readers: it is the private key; name the .pub file beside it")
 
 	before, err := os.ReadFile(name)
 	require.NoError(t, err)

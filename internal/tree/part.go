@@ -32,7 +32,7 @@ func (t *Tree) Part(patterns []string) (*Part, error) {
 		}
 	}
 	if count == 0 {
-		return nil, fmt.Errorf("none of its %d files matches %q", t.Len(), patterns)
+		return nil, fmt.Errorf("no file of it matches %q", patterns)
 	}
 	p.alone, err = lay(count, p.files())
 	return p, err

@@ -373,7 +373,7 @@ func (s *Source) Tree() (*Tree, error) {
 		return nil
 	})
 	if err == nil && left > 0 {
-		err = fmt.Errorf("%d of its files are gone", left)
+		err = fmt.Errorf("files of it that are gone: %d", left)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", shard.ErrChanged, err)
