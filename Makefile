@@ -1,12 +1,16 @@
 # Two commands are enough on a machine with Go and make: make demo, make test.
 
+# The same for all, so that one step finds what another has compiled.
+export CGO_ENABLED = 0
+export GOFLAGS    := $(strip $(GOFLAGS) -trimpath)
+
 TOOL      = go tool -modfile=tools/go.mod
 FUZZTIME ?= 200x
 PACKAGES ?= ./...
 RACED    ?= . ./cmd/... ./internal/...
-# Without the race detector: what it makes slow, and stories in which nothing happens at the same time.
+# The race detector sees all tests but those that it makes slow, and of the stories those in which much happens at once.
 SLOW      = ^TestInstall|^TestStoriesOnOtherFileSystems|^TestMinisignUsesOurKeys|^TestDeltaIsNearTheBound|^TestMemoryIsBounded|^TestMemoryOfManyTargets|^TestListOfVeryManyVersions|^TestAManifestOfUnknownMembers|^TestParseManifestReadsEight|^TestSwarmsOfAnySize|^TestNodesT(oWhich|hatComeLast)|^TestSlowNodesOfASwarm|^TestTwoTiersOfSwarms|^TestADownloadEndsAlsoWhenMostPeers|^TestFetchKeepsToItsRate|^TestFetchIsAsFastAs|^TestOpenPlacesAre|^TestFollowDoesNotHammer
-PLAIN     = other_|as_a_|blake|lineage|log_|replaced|sixty|status|missing|one_|hangup|loop|delta_[^cf]|follow_[bglnoptuw]|fewer|fresh|idle|inter|many|moved|reuse|two_|whole|access|bad_|bogus|broad|by_|case|corrupt|deploy|empty|env|first|foreign|full|help|hostile|hugging|ip_|key_[^m]|labels|left|limits|list|lying|max|metrics|needed|no_|odd|output|part|pinned|planted|python|pprof|progress|ready|recipes|reflink|release|repub|retention|sign|sixteen|socket|strange|sub_|sudo|systemd|tls|tokens|tree|verify|watch_[^k]|withd|without|wrong_s
+TOGETHER  = arriving|asked|blame|busy|chain|crowd|delta_[cf]|follow$$|follow_([ckms]|e.ec|full)|key_m|kill|misbe|push|resta|resume|retired|slow|swarm|thr|upstream|wait|watch$$|watch_k|wiped|wrong_w
 PREFIX   ?= /usr/local
 COMMANDS  = shardcast-origin shardcast-middle shardcast-client
 
@@ -16,13 +20,16 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the three commands into bin/, without C
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+	go build -o bin/ ./cmd/...
 
 test: ## Run all tests but the soak
 	go test -count=1 $(PACKAGES)
 
 race: ## Run the tests with the race detector (needs a C compiler), and list the failures
-	$(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 -skip '$(SLOW)|^TestScripts/^($(PLAIN))' $(RACED)
+	$(TOOL) gotestsum --format pkgname-and-test-fails --raw-command -- env CGO_ENABLED=1 \
+		go test -json -race -count=1 -skip '$(SLOW)|^TestScripts$$' $(RACED)
+	$(TOOL) gotestsum --format pkgname-and-test-fails --raw-command -- env CGO_ENABLED=1 \
+		go test -json -race -count=1 -run '^TestScripts$$/^($(TOGETHER))' ./cmd
 
 e2e: ## Run the stories of the commands, with nginx, curl and others (from Debian, as root)
 	scripts/others
@@ -51,8 +58,8 @@ lint: ## Lint, with the versions in tools/go.mod
 	$(TOOL) golangci-lint run
 	go mod tidy -diff
 
-vet: ## Vet for the other system that we build for; lint does for this one
-	GOOS=darwin go vet ./...
+vet: ## Check the types for the other system that we build for; lint does for this one
+	go -C tools run ./typecheck darwin
 
 fmt: ## Format
 	$(TOOL) golangci-lint fmt
@@ -69,7 +76,7 @@ man: ## Generate man pages and completions into build/share
 	rm -rf build/share
 	for command in $(COMMANDS); do \
 		SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} \
-		CGO_ENABLED=0 go run -trimpath -tags pages ./cmd/$$command pages build || exit 1; done
+		go run -tags pages ./cmd/$$command pages build || exit 1; done
 
 reference: ## Write the flags of the commands into docs/reference.md
 	for command in $(COMMANDS); do go run -tags pages ./cmd/$$command reference docs/reference.md || exit 1; done
