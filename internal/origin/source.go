@@ -108,7 +108,8 @@ const treeSuffix = ".tar"
 // read has s read the directory t, which it closes if there is nothing in it.
 func (s *source) read(t *tree.Source) error {
 	if t.Len() == 0 {
-		return errors.Join(fmt.Errorf("%w: there is no file in it", tree.ErrUnpublishable), t.Close())
+		err := fmt.Errorf("%w: there is no file in it, or patterns leave all out", tree.ErrUnpublishable)
+		return errors.Join(err, t.Close())
 	}
 	s.name += treeSuffix
 	s.Reader, s.tree, s.size = t, t, t.Size()
