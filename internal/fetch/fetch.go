@@ -288,13 +288,14 @@ func (f *fetching) transfer(
 	verifier := verify.New(verify.Options{
 		Manifest: m.Stated, Listed: f.task.Entry.Digest, Plain: plain, Part: part,
 		Signed: p.offers.Signed() && !p.opts.VerifyStream,
-		Each:   audience != nil && !inSwarm, BLAKE3: f.task.BLAKE3,
-		Open: func(s shard.Shard) (verify.Place, error) { return sink.Open(s) },
+		BLAKE3: f.task.BLAKE3,
+		Open:   func(s shard.Shard) (verify.Place, error) { return sink.Open(s) },
 	})
 	t := transfer.New(transfer.Options{
 		Version: want.Entry.Version, Manifest: m.Stated, Pinned: !plain, Only: part,
 		Patient: plain && f.task.Patient, Afresh: only != nil,
-		Sink: sink, Audience: audience, Giver: delta.giver(), Verifier: verifier,
+		Prompt: audience != nil && !inSwarm,
+		Sink:   sink, Audience: audience, Giver: delta.giver(), Verifier: verifier,
 		Get: func(ctx context.Context, s *remote.Server, number int, r remote.Request) (*remote.Body, error) {
 			return p.offers.GetShard(ctx, s, want.Entry, number, r)
 		},

@@ -13,6 +13,7 @@ import (
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/middle"
 	"github.com/shardcast/shardcast/internal/relay"
+	"github.com/shardcast/shardcast/internal/shard"
 )
 
 // slowSite is a site of one version with one shard, which it sends piece by piece.
@@ -101,4 +102,31 @@ func TestMiddlesPassAShardOnWhileItArrives(t *testing.T) {
 		n.assertServes(t, "v1", s.data)
 	}
 	assert.Len(t, s.site.asked("/v1/shard_"), 1)
+}
+
+func TestTheFirstShardHoldsUpNoReaderOfOthers(t *testing.T) {
+	t.Parallel()
+	data := content(9, 4*bigShard)
+	s := newSiteOf(t, bigShard, data)
+	late := make(chan struct{})
+	s.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.URL.Path == "/v1/shard_001.bin" {
+			select {
+			case <-late:
+			case <-r.Context().Done():
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+	n := run(t, t.TempDir(), s.URL)
+	n.log.await(t, "msg=arriving", "version=v1")
+	for _, number := range []int{3, 2, 4} {
+		status, got := n.get(t, "/v1/"+shard.FileName(number))
+		require.Equal(t, http.StatusOK, status)
+		assert.True(t, bytes.Equal(data[(number-1)*bigShard:number*bigShard], got), "shard %d", number)
+	}
+	close(late)
+	n.log.await(t, "msg=fetched", "version=v1")
+	n.assertServes(t, "v1", data)
 }

@@ -53,6 +53,9 @@ func (f *fetcher) fetch(ctx context.Context, e distfile.Entry, headway *fetch.He
 	if err != nil {
 		return err
 	}
+	if err := to.synced(); err != nil {
+		return local{err}
+	}
 	f.pool.Know(e.Version, manifest)
 	if written.Text != nil {
 		computed := manifest.BLAKE3
@@ -126,7 +129,7 @@ func (f *fetcher) open(ctx context.Context, v shard.Version, m fetch.Manifest) (
 	f.logger.Info("arriving", "version", v.String(), "bytes", manifest.Size,
 		"shards", len(manifest.Shards), "tier", m.Tier)
 	return arrival{
-		draft: draft, tree: files, version: arriving, known: f.sources(v, manifest, files, known),
+		draft: draft, tree: files, version: arriving, syncs: newSyncs(), known: f.sources(v, manifest, files, known),
 	}, nil
 }
 

@@ -1,6 +1,7 @@
 package middle
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -26,7 +27,8 @@ func TestDraftIsAPlaceForShards(t *testing.T) {
 			require.NoError(t, err)
 			entry := distfile.Entry{Version: 1, Digest: m.Digest}
 			version := relay.NewBoard().Begin(entry, m, 1, relay.Files(draft.Read))
-			return arrival{draft: draft, version: version}, func() { assert.NoError(t, st.Close()) }
+			a := arrival{draft: draft, version: version, syncs: newSyncs()}
+			return a, func() { assert.NoError(t, errors.Join(a.synced(), st.Close())) }
 		},
 		File: func(dir string, s shard.Shard) (string, int64) {
 			return filepath.Join(dir, ".shardcast", "drafts", "v1", shard.FileName(s.Number)), 0
@@ -118,4 +120,17 @@ func TestReadersLoseAWrongShardAndGetARightOneWhole(t *testing.T) {
 	require.ErrorIs(t, err, relay.ErrBroken)
 	require.NoError(t, p.Commit())
 	assert.EqualValues(t, 100+relay.HeldBack, a.version.Shard(1).Reader().Ready(0))
+}
+
+func TestAShardThatIsNotOnTheDiskFailsItsVersion(t *testing.T) {
+	a, _ := arrivalOf(t, 100, nil)
+	a.syncs = newSyncs()
+	s := a.version.Manifest.Shard(1)
+	f, err := a.draft.Open(s.Number, s.Size)
+	require.NoError(t, err)
+	p := &place{Part: f, shard: s, of: a}
+	require.NoError(t, p.Commit())
+	require.NoError(t, f.Close()) // so that it cannot be synced
+	require.NoError(t, p.Close(), "no worker waits")
+	assert.ErrorIs(t, a.synced(), os.ErrClosed)
 }

@@ -387,6 +387,7 @@ type once struct{ job transfer.Job }
 
 func (o once) Next(context.Context) (transfer.Job, error) { return o.job, nil }
 func (once) Tick()                                        {}
+func (once) Lost([]*transfer.Arrival) error               { return nil }
 
 func TestAWrongShardStaysOpenForTheServersToBlame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -174,11 +174,11 @@ func (p *Plan) update(change func()) {
 // checkWaiting checks shards that wait for their turn, once peers may want them at once.
 func (p *Plan) checkWaiting(ctx context.Context) error {
 	wrong, err := p.opts.Transfer.CheckWaiting(ctx)
-	return errors.Join(err, p.lost(wrong))
+	return errors.Join(err, p.Lost(wrong))
 }
 
-// lost leaves shards, which the picker believes to be there, to be picked again.
-func (p *Plan) lost(wrong []*transfer.Arrival) error {
+// Lost leaves shards, which the picker believes to be there, to be picked again.
+func (p *Plan) Lost(wrong []*transfer.Arrival) error {
 	for _, a := range wrong {
 		if err := p.putBack(a); err != nil {
 			return err
@@ -297,7 +297,7 @@ func (p *Plan) ended(a *transfer.Arrival, pick swarm.Pick, from *neighbour, r tr
 		if wrong == a {
 			err = errors.Join(err, p.putBack(a))
 		} else {
-			err = errors.Join(err, p.lost([]*transfer.Arrival{wrong}))
+			err = errors.Join(err, p.Lost([]*transfer.Arrival{wrong}))
 		}
 	}
 	asked := p.opts.Audience.Asked(pick.Shard)

@@ -186,9 +186,9 @@ func TestTheFirstNeighbourHasShardsCheckedOneByOne(t *testing.T) {
 	for _, err := range p.opts.Verifier.Came(t.Context(), c, make([]byte, 10)) {
 		require.Fail(t, "it is not its turn", "%v", err)
 	}
-	require.Nil(t, p.opts.Verifier.Waiting())
+	require.Nil(t, p.opts.Verifier.Waiting(nil))
 	met(p, 1)
-	assert.Equal(t, c, p.opts.Verifier.Waiting())
+	assert.Equal(t, c, p.opts.Verifier.Waiting(nil))
 }
 
 func TestAPeerThatFailsIsLeftAloneForTwiceAsLongEachTime(t *testing.T) {

@@ -97,7 +97,7 @@ func land(data []byte, servers int, there *slate) (*landing, error) {
 	m := shard.Manifest{Size: size, ShardSize: size, Digest: digest, Shards: []shard.Digest{digest}}
 	l.Transfer = New(Options{
 		Version: 1, Manifest: m, Sink: there, Roster: r, Workers: 1, Logger: slog.New(slog.DiscardHandler),
-		Verifier: verify.New(verify.Options{Manifest: m, Listed: digest, Each: true}),
+		Verifier: verify.New(verify.Options{Manifest: m, Listed: digest, BLAKE3: true}),
 		Tally:    NewTally(1, r, nil, func() []State { return nil }, func(Progress) {}),
 		Blame:    func(_ context.Context, s *remote.Server, _ error) { l.blamed[s.Name] = true },
 	})

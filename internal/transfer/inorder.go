@@ -230,9 +230,15 @@ func (p *InOrder) bring(first *remote.Server) func(context.Context, *Span, []byt
 // ended has shards that are wrong brought again.
 func (p *InOrder) ended(_ context.Context, r Result) error {
 	if len(r.Wrong) > 0 {
-		p.leave(true, r.Wrong...)
+		_ = p.Lost(r.Wrong)
 	}
 	return r.Err
+}
+
+// Lost has shards brought again, before others.
+func (p *InOrder) Lost(wrong []*Arrival) error {
+	p.leave(true, wrong...)
+	return nil
 }
 
 // help finds something for a worker without work: the end of the rest of the pull that takes

@@ -343,7 +343,7 @@ func newFile(shards, workers int, audience Audience) *file {
 	f.Transfer = New(Options{
 		Version: 1, Manifest: m, Sink: f.sink, Audience: audience, Roster: f.roster, Workers: workers,
 		Logger:   slog.New(slog.DiscardHandler),
-		Verifier: verify.New(verify.Options{Manifest: m, Listed: m.Digest, Each: true, Open: open}),
+		Verifier: verify.New(verify.Options{Manifest: m, Listed: m.Digest, BLAKE3: true, Open: open}),
 		Tally:    NewTally(1, f.roster, nil, func() []State { return nil }, func(Progress) {}),
 		Blame:    func(context.Context, *remote.Server, error) {},
 	})

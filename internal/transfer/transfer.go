@@ -70,6 +70,9 @@ type Options struct {
 	// Afresh has the data that an earlier fetch has left fetched again.
 	Afresh bool
 
+	// Prompt has a shard that a reader waits for checked before its turn.
+	Prompt bool
+
 	// Sink is where shards go, and Audience reads them meanwhile. Nil means that no reader
 	// does.
 	Sink     Sink
@@ -122,6 +125,9 @@ type Plan interface {
 
 	// Tick is called four times a second, when the paces of all pulls have been updated.
 	Tick()
+
+	// Lost has shards come again that were wrong before their turn, and of which no job says so.
+	Lost(wrong []*Arrival) error
 }
 
 // A Job is to bring spans of a shard.
@@ -204,7 +210,12 @@ func (t *Transfer) Run(ctx context.Context, plan Plan) (m shard.Manifest, err er
 		group.Go(func() error { return t.work(ctx, plan) })
 	}
 	m = t.opts.Manifest
+	over := make(chan struct{})
+	if t.opts.Prompt {
+		group.Go(func() error { return t.checkAsked(ctx, plan, over) })
+	}
 	group.Go(func() error {
+		defer close(over)
 		sha256, blake3, err := t.opts.Verifier.Whole(ctx)
 		if m.Digest = sha256; blake3 != (shard.Digest{}) {
 			m.BLAKE3 = blake3
@@ -292,6 +303,11 @@ func (t *Transfer) finish(ctx context.Context, a *Arrival, buf []byte) (r Result
 		return Result{}
 	}
 	r.Wrong, r.Err = t.check(ctx, a.check, buf)
+	if t.opts.Prompt && r.Err == nil {
+		var wrong []*Arrival
+		wrong, r.Err = t.checkWaiting(ctx, t.audience.Asked)
+		r.Wrong = append(r.Wrong, wrong...)
+	}
 	r.Whole = r.Err == nil && !slices.Contains(r.Wrong, a)
 	return r
 }
@@ -299,8 +315,37 @@ func (t *Transfer) finish(ctx context.Context, a *Arrival, buf []byte) (r Result
 // CheckWaiting checks shards that wait for their turn although shards are checked one by
 // one, and returns those that are wrong.
 func (t *Transfer) CheckWaiting(ctx context.Context) (wrong []*Arrival, err error) {
+	return t.checkWaiting(ctx, nil)
+}
+
+// checkAsked checks shards that readers wait for and whose turn has not come, until ctx ends or all
+// is over: a reader may come to the end of one long after the shard has.
+func (t *Transfer) checkAsked(ctx context.Context, plan Plan, over <-chan struct{}) error {
+	for {
+		changed := t.Changed() // at each tick, too
+		wrong, err := t.checkWaiting(ctx, t.audience.Asked)
+		if err == nil && len(wrong) > 0 {
+			err = plan.Lost(wrong)
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-over:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// checkWaiting is CheckWaiting, also for shards of which early reports true, see [verify.Verifier.Waiting].
+func (t *Transfer) checkWaiting(
+	ctx context.Context, early func(number int) bool,
+) (wrong []*Arrival, err error) {
 	for err == nil {
-		c := t.opts.Verifier.Waiting()
+		c := t.opts.Verifier.Waiting(early)
 		if c == nil {
 			break
 		}

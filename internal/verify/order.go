@@ -67,17 +67,40 @@ func (o *order) came(ctx context.Context, c *Check, buf []byte, yield func(Verdi
 	}
 }
 
-// waiting returns a shard whose turn is yet to come, and that was not checked.
-func (o *order) waiting() *Check {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for number, c := range o.arrived {
-		if !c.each {
-			delete(o.arrived, number)
+// waiting returns a shard whose turn is yet to come, that was not checked, and is to be now: any if
+// each is set, and see [Verifier.Waiting] for the others.
+func (o *order) waiting(each bool, early func(number int) bool) *Check {
+	for _, number := range o.candidates(each) {
+		if !each && (early == nil || !early(number)) {
+			continue
+		}
+		o.mu.Lock()
+		c := o.arrived[number]
+		delete(o.arrived, number)
+		o.mu.Unlock()
+		if c != nil { // its turn has not come meanwhile
+			c.each = true
 			return c
 		}
 	}
 	return nil
+}
+
+// candidates returns the numbers of the shards that were not checked. Those whose turn comes before
+// any other shard does are not among them, unless each is set.
+func (o *order) candidates(each bool) (numbers []int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	missing := o.next // the first that has not come
+	for o.arrived[missing] != nil || missing == o.next && o.busy {
+		missing++
+	}
+	for number, c := range o.arrived {
+		if !c.each && (each || number > missing) {
+			numbers = append(numbers, number)
+		}
+	}
+	return numbers
 }
 
 // prove checks c by itself if nothing right has come yet of a server that sent it: a server

@@ -9,13 +9,13 @@
 //
 // # Ways of checking
 //
-// Shards that others read while they arrive, and those of a file that needs digests of
-// other kinds, are checked one by one as soon as they have come, and the file's digests
-// are computed behind. All others are checked in their order, in the one pass that the
-// file's digest takes anyhow: that costs half as much. A wrong shard is found then when
-// all before it have come; so the first shard from each server is verified at once, and a
-// server that sends only bad data costs one shard. Checking one by one may begin later,
-// see [Verifier.Each], and never ends.
+// Shards of a file that needs digests of other kinds are checked one by one as soon as they
+// have come, and the file's digests are computed behind. All others are checked in their
+// order, in the one pass that the file's digest takes anyhow: that costs half as much. A
+// wrong shard is found then when all before it have come; so the first shard from each
+// server is verified at once, and a server that sends only bad data costs one shard. One
+// that is wanted before its turn can be checked by itself, see [Verifier.Waiting]. Checking
+// one by one may begin later, see [Verifier.Each], and never ends.
 //
 // Where the publisher has signed the manifest, each shard is checked by itself, while it comes, by
 // the worker that receives it: as many are hashed at the same time as there are cores, and no
@@ -59,9 +59,6 @@ type Options struct {
 	// Nil means all.
 	Part map[int]bool
 
-	// Each has shards checked one by one.
-	Each bool
-
 	// BLAKE3 has that of the file computed, also where nothing depends on it.
 	BLAKE3 bool
 
@@ -92,7 +89,7 @@ func New(opts Options) *Verifier {
 	if opts.Part != nil || opts.Signed && !opts.BLAKE3 {
 		v.each.Store(true)
 		v.some = newSome(opts)
-	} else if opts.Each || opts.BLAKE3 || opts.Plain || opts.Manifest.Digest != opts.Listed {
+	} else if opts.BLAKE3 || opts.Plain || opts.Manifest.Digest != opts.Listed {
 		v.each.Store(true)
 		v.behind = newBehind(opts)
 	} else {
@@ -105,13 +102,15 @@ func New(opts Options) *Verifier {
 // wait for their turn, are returned by [Verifier.Waiting].
 func (v *Verifier) Each() { v.each.Store(true) }
 
-// Waiting returns a shard that waits for its turn although shards are checked one by one,
-// or nil. The caller passes it to [Verifier.Came] again.
-func (v *Verifier) Waiting() *Check {
-	if v.order == nil || !v.each.Load() {
+// Waiting returns a shard that waits for its turn although shards are checked one by one, or
+// whose turn depends on shards that have yet to come and of which early reports true. Otherwise
+// it returns nil. Early may be nil. The caller passes the shard to [Verifier.Came] again, which
+// checks it by itself.
+func (v *Verifier) Waiting(early func(number int) bool) *Check {
+	if v.order == nil {
 		return nil
 	}
-	return v.order.waiting()
+	return v.order.waiting(v.each.Load(), early)
 }
 
 // Began returns the checking of s, which is written to a place that can be read at the

@@ -78,7 +78,7 @@ func newFile(shards int, change func(f *file, opts *verify.Options)) *file {
 }
 
 // eachByItself has shards checked one by one.
-func eachByItself(_ *file, opts *verify.Options) { opts.Each = true }
+func eachByItself(_ *file, opts *verify.Options) { opts.BLAKE3 = true }
 
 // right returns the bytes of a shard.
 func (f *file) right(number int) []byte {
@@ -250,9 +250,62 @@ func TestShardsOfAServerThatIsBeingProvenWait(t *testing.T) {
 	})
 }
 
+func TestAShardThatIsWantedIsCheckedBeforeItsTurn(t *testing.T) {
+	f := newFile(6, nil)
+	wanted := func(number int) bool { return number > 3 }
+	for _, number := range []int{5, 3, 2} {
+		results, _ := f.bring(t, number, "A", f.right(number))
+		require.Empty(t, results)
+	}
+	results, _ := f.bring(t, 6, "A", f.wrong(6))
+	require.Empty(t, results)
+	got := make(map[result]bool)
+	for range 2 {
+		c := f.Waiting(wanted)
+		require.NotNil(t, c)
+		results, _ := f.came(t.Context(), t, c)
+		require.Len(t, results, 1)
+		got[results[0]] = true
+	}
+	assert.Equal(t, map[result]bool{{5, true}: true, {6, false}: true}, got)
+	assert.Nil(t, f.Waiting(wanted), "the others are not wanted")
+	results, _ = f.bring(t, 6, "B", f.right(6))
+	assert.Equal(t, []result{{6, true}}, results, "it is wanted still")
+	results, _ = f.bring(t, 1, "A", f.right(1))
+	assert.Equal(t, []result{{1, true}, {2, true}, {3, true}}, results)
+	results, _ = f.bring(t, 4, "A", f.right(4))
+	assert.Equal(t, []result{{4, true}}, results)
+	f.whole(t)
+}
+
+func TestAShardWhoseTurnIsNearIsNotCheckedTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(4, nil)
+		all := func(int) bool { return true }
+		slow := &gate{place{data: f.places[0].data}, make(chan struct{})}
+		_, _ = f.bring(t, 4, "A", f.right(4)) // which proves the server
+		f.checks[0] = f.Began(f.manifest.Shard(1), slow, 0)
+		first := f.send(t, 1, verify.Sender{Name: "A"}, 0, f.right(1))
+		var group sync.WaitGroup
+		group.Go(func() {
+			results, _ := f.came(t.Context(), t, first)
+			assert.Equal(t, []result{{1, true}, {2, true}}, results)
+		})
+		synctest.Wait()
+		results, _ := f.bring(t, 2, "A", f.right(2))
+		assert.Empty(t, results)
+		c := f.Waiting(all)
+		require.NotNil(t, c)
+		assert.Equal(t, 4, c.Shard.Number, "the second is next, and the third has not come")
+		assert.Nil(t, f.Waiting(all))
+		close(slow.open)
+		group.Wait()
+	})
+}
+
 func TestEachBeginsLaterAndNeverEnds(t *testing.T) {
 	f := newFile(6, nil)
-	assert.Nil(t, f.Waiting())
+	assert.Nil(t, f.Waiting(nil))
 	for _, number := range []int{2, 4} {
 		results, _ := f.bring(t, number, "A", f.right(number))
 		require.Empty(t, results)
@@ -260,13 +313,13 @@ func TestEachBeginsLaterAndNeverEnds(t *testing.T) {
 	begun := f.send(t, 5, verify.Sender{Name: "A"}, 0, f.right(5))
 	results, _ := f.bring(t, 3, "A", f.wrong(3))
 	require.Empty(t, results)
-	assert.Nil(t, f.Waiting(), "they wait for their turn")
+	assert.Nil(t, f.Waiting(nil), "they wait for their turn")
 	f.Each()
 	results, _ = f.came(t.Context(), t, begun)
 	assert.Equal(t, []result{{5, true}}, results, "a shard that had begun before")
 	got := make(map[result]bool)
 	for range 3 {
-		c := f.Waiting()
+		c := f.Waiting(nil)
 		require.NotNil(t, c)
 		results, _ := f.came(t.Context(), t, c)
 		require.Len(t, results, 1)
@@ -279,7 +332,7 @@ func TestEachBeginsLaterAndNeverEnds(t *testing.T) {
 	assert.Equal(t, []result{{1, true}}, results)
 	results, _ = f.bring(t, 3, "B", f.right(3))
 	assert.Equal(t, []result{{3, true}}, results)
-	assert.Nil(t, f.Waiting(), "all have their verdicts")
+	assert.Nil(t, f.Waiting(nil), "all have their verdicts")
 	f.whole(t)
 }
 
@@ -431,8 +484,7 @@ func TestWhole(t *testing.T) {
 		err    string
 		blake3 bool
 	}{
-		"right":             {nil, "", false},
-		"right, one by one": {eachByItself, "", false},
+		"right": {nil, "", false},
 		"another digest is listed": {func(_ *file, opts *verify.Options) {
 			opts.Listed = other
 		}, "although all its shards are there", true},
@@ -603,7 +655,7 @@ func TestShardsAreRightInTheEndAndNoServerIsBlamedWithoutCause(t *testing.T) {
 			if rapid.IntRange(0, 9).Draw(t, "each") == 0 {
 				f.Each()
 			}
-			for c, turns := f.Waiting(), 0; c != nil; c = f.Waiting() {
+			for c, turns := f.Waiting(nil), 0; c != nil; c = f.Waiting(nil) {
 				if turns++; turns > shards {
 					require.Fail(t, "a shard waits again and again")
 				}

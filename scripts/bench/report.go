@@ -211,8 +211,10 @@ func goals() []goal {
 		{"publish", broadcast, "", 1},
 		{"fetch", fromOwn, "", 0.85},
 		{"fetch", fromOwn, limit, 1.3},
-		{"serve-10", "shardcast-origin", "", 1.1},
-		{"serve-100", "shardcast-origin", "", 1.1},
+		{"serve-10", "shardcast-origin", "", 1.15},
+		{"serve-100", "shardcast-origin", "", 1.15},
+		{"relay", relayed, openssl, 2.6},
+		{"relay", relayed, cached, 1.4},
 	}
 }
 

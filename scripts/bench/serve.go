@@ -86,6 +86,12 @@ func reading(name string, role Role, l load, s *server) tool {
 // fetched is the line of a middle that holds a version.
 const fetched = `msg=fetched version=v1`
 
+// Rows of a relay that one reader reads from.
+const (
+	relayed = "shardcast-middle, read by one"
+	cached  = "nginx proxy_cache, read by one"
+)
+
 // relayPart measures the cost of relaying.
 func (b *bench) relayPart(ctx context.Context) error {
 	v, err := b.version(ctx)
@@ -93,7 +99,7 @@ func (b *bench) relayPart(ctx context.Context) error {
 		return err
 	}
 	t := &Table{
-		Name: "relay", Key: CPURate,
+		Name: "relay", Key: CPURate, Limit: openssl,
 		Title: fmt.Sprintf("%s in shards of %s, what the relay takes",
 			v.file.Size.String(), b.flags.shardSize.String()),
 	}
@@ -112,12 +118,14 @@ func (b *bench) relayPart(ctx context.Context) error {
 			}
 		}
 		tools = append(tools, tool{side.of + "shardcast-middle", Ours, nil, through(nil)},
-			tool{side.of + "shardcast-middle, read by one", Ours, nil, through(v.paths)})
+			tool{side.of + relayed, Ours, nil, through(v.paths)})
 	}
 	cache := func(ctx context.Context, dir string) (Sample, error) {
 		return b.throughNginx(ctx, dir, origins[0].address, v.paths)
 	}
-	return b.table(ctx, t, append(tools, tool{"nginx proxy_cache, read by one", Part, []string{"nginx"}, cache}))
+	once := b.shell(openssl, Part, v.file.Size, []string{"FILE=" + v.file.Name}, v.file.Digest.String(),
+		`exec openssl dgst -sha256 "$FILE"`, "openssl")
+	return b.table(ctx, t, append(tools, tool{cached, Part, []string{"nginx"}, cache}, once))
 }
 
 // throughMiddle has a new middle fetch a version, and a reader read paths from it as
