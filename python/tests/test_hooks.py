@@ -393,10 +393,12 @@ class PreReadTest(HooksTest):
             hooks.pre_read(str(self.source), target)
 
     def refused(self, target: int, why: str, timeout: str = "0.5") -> None:
+        enough = self.host.environment["SHARDCAST_HOOK_TIMEOUT"]
         self.host.environment["SHARDCAST_HOOK_TIMEOUT"] = timeout
         where = f"weight_v{target:06d} into {self.source}"
         with self.assertRaisesRegex(ShardcastError, f"^shardcast.hooks.pre_read of {where}: .*{why}"):
             self.pre_read(target)
+        self.host.environment["SHARDCAST_HOOK_TIMEOUT"] = enough
 
     def test_version_0_is_the_engines_own(self) -> None:
         self.host.environment["IP_ADDR_LIST"] = ""
@@ -468,7 +470,6 @@ class PreReadTest(HooksTest):
     def test_another_process_may_follow(self) -> None:
         self.host.environment["SHARDCAST_FOLLOW"] = "0"
         self.refused(3, "it has not come in time")
-        self.host.environment["SHARDCAST_HOOK_TIMEOUT"] = "60"
         arguments = ["follow", "--servers", self.address, "--all", "--lineage", "--output-dir", str(self.source)]
         with _programs.Child("shardcast-client", [*arguments, "--output-template", "weight_v{label.number:06}"]):
             self.pre_read(3)
