@@ -59,6 +59,13 @@ func Resume(ctx context.Context, root *os.Root, temp, final string) (*File, erro
 	return &File{File: f, root: root, temp: temp, final: final, perm: 0o666}, nil
 }
 
+// Flush has the system begin to write the file to the disk, so that Commit need not wait for all of
+// it. Where the system has no such request, Flush does nothing.
+func (f *File) Flush() error {
+	_ = Flush(f.File, 0, 0) // that is, to its end
+	return nil
+}
+
 // Commit writes the file through to the disk and gives it its final name, in place of another
 // file of that name, whose permissions it takes, and whose owner as far as this process may. Then
 // it closes the file. After an error the file is as before, for another Commit, [File.Leave] or

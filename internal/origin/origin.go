@@ -356,16 +356,23 @@ func (o *Origin) shardSizeOf(src *source) int64 {
 
 // cut cuts src, counted by t, into draft, and returns the manifest. What is read must be the
 // same afterwards as when it was opened.
-func (o *Origin) cut(ctx context.Context, src *source, t *tally, draft *store.Draft) (shard.Manifest, error) {
+func (o *Origin) cut(
+	ctx context.Context, src *source, t *tally, draft *store.Draft,
+) (m shard.Manifest, err error) {
 	if err := draft.Need(src.size); err != nil {
 		return shard.Manifest{}, err
 	}
+	release, err := draft.Hold()
+	if err != nil {
+		return shard.Manifest{}, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	date := time.Now().UTC().Truncate(time.Second)
 	var also func([]byte)
 	if src.tree != nil {
 		also = src.tree.Apart()
 	}
-	m, err := shard.Cut(ctx, t, shard.Plan{
+	m, err = shard.Cut(ctx, t, shard.Plan{
 		Also: also, BLAKE3: o.store.WantsBLAKE3(), Size: src.size, ShardSize: o.shardSizeOf(src),
 		Create: draft.Create, Has: o.equalsFor(draft).has,
 	})

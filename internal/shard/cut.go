@@ -20,10 +20,11 @@ const (
 	// writing may run apart.
 	cutBuffers = 16
 
-	// commitsBehind bounds the shards that are being synced while later ones are cut, so
+	// commitsBehind bounds the shards that are whole and not yet synced while later ones are cut, so
 	// that a disk that is slower than the cut slows it down rather than filling memory with
-	// unwritten pages.
-	commitsBehind = 4
+	// unwritten pages. Of small ones as many may be as have bytesBehind bytes, up to
+	// mostBehind: one sync of a journal serves all that were written before it.
+	commitsBehind, bytesBehind, mostBehind = 4, 8 << 20, 64
 )
 
 // ErrChanged means that a file's size is not the announced one.
@@ -36,6 +37,10 @@ type Writer interface {
 	io.WriteCloser
 	Commit() error
 }
+
+// A Flusher is a [Writer] that begins, when it is asked to, to make its bytes last, without waiting for
+// that: then its Commit takes less time. [Cut] calls Flush once, before Commit.
+type Flusher interface{ Flush() error }
 
 // UnknownSize in place of a size means that it is not known before the end.
 const UnknownSize = -1
@@ -149,6 +154,7 @@ type cut struct {
 
 	free                             chan *buffer
 	toBLAKE3, toSums, toDisk, toAlso chan *buffer
+	looking, committing              chan struct{} // have room for those that do so at the same time
 }
 
 // buffer holds a part of one shard, never of two.
@@ -249,7 +255,8 @@ func (c *cut) fill(p *buffer, src io.Reader, offset int64) (ended bool, err erro
 // write writes buffers to their shards, and has group commit each that is whole. When it
 // returns an error the reader goes on: the channels have room for all buffers.
 func (c *cut) write(group *errgroup.Group) (err error) {
-	committing := make(chan struct{}, commitsBehind)
+	behind := make(chan struct{}, min(max(commitsBehind, bytesBehind/c.plan.ShardSize), mostBehind))
+	c.looking, c.committing = make(chan struct{}, commitsBehind), make(chan struct{}, commitsBehind)
 	var out Writer
 	defer func() {
 		if out != nil {
@@ -268,16 +275,33 @@ func (c *cut) write(group *errgroup.Group) (err error) {
 		if p.last {
 			whole, number, digest := out, p.shard, p.digest
 			out = nil
-			committing <- struct{}{}
+			behind <- struct{}{}
 			group.Go(func() error {
-				defer func() { <-committing }()
-				if c.plan.Has != nil && c.plan.Has(number, <-digest) {
-					return whole.Close()
-				}
-				return errors.Join(whole.Commit(), whole.Close())
+				defer func() { <-behind }()
+				return errors.Join(c.commit(whole, number, digest), whole.Close())
 			})
 		}
 		c.release(p)
 	}
 	return nil
+}
+
+// commit makes a shard last, unless one of that digest is there.
+func (c *cut) commit(whole Writer, number int, digest <-chan Digest) error {
+	if c.plan.Has != nil {
+		c.looking <- struct{}{}
+		has := c.plan.Has(number, <-digest)
+		<-c.looking
+		if has {
+			return nil
+		}
+	}
+	if early, ok := whole.(Flusher); ok {
+		if err := early.Flush(); err != nil {
+			return err
+		}
+	}
+	c.committing <- struct{}{}
+	defer func() { <-c.committing }()
+	return whole.Commit()
 }

@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -398,12 +399,51 @@ func TestCutWaitsForASlowDisk(t *testing.T) {
 			ended <- err
 		}()
 		synctest.Wait()
-		assert.Less(t, len(s.files), 20, "memory would fill with unwritten bytes")
+		assert.Less(t, len(s.files), 100, "memory would fill with unwritten bytes")
 		close(synced)
 		require.NoError(t, <-ended)
 		s.tidy(t, whole, 1)
 		assert.Len(t, s.files, count)
 	})
+}
+
+func TestCutHasSmallShardsBeginToBeWrittenBeforeTheyAreSynced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		synced := make(chan struct{})
+		s := &shelf{onCommit: func(int) { <-synced }}
+		var flushed sync.Map
+		create := func(number int) (shard.Writer, error) {
+			w, err := s.create(number)
+			return flushing{w, func() { flushed.Store(number, true) }}, err
+		}
+		has := func(number int, _ shard.Digest) bool { return number == 2 }
+		ended := make(chan error, 1)
+		go func() {
+			_, _, err := cut(t.Context(), bytes.NewReader(noise(30)),
+				shard.Plan{Size: 30, ShardSize: 1, Create: create, Has: has})
+			ended <- err
+		}()
+		synctest.Wait()
+		for number := 1; number <= 30; number++ {
+			_, ok := flushed.Load(number)
+			assert.Equal(t, number != 2, ok, "shard %d of 30, of which 4 are synced at a time, and the second is there",
+				number)
+		}
+		close(synced)
+		require.NoError(t, <-ended)
+	})
+}
+
+// flushing is a shard that notes when it is to begin to be written.
+type flushing struct {
+	shard.Writer
+
+	flush func()
+}
+
+func (f flushing) Flush() error {
+	f.flush()
+	return nil
 }
 
 func TestCutReturnsOnlyWhenAllIsCommitted(t *testing.T) {

@@ -71,6 +71,23 @@ func TestDraftHoldsAShardOnlyWhenItIsCommitted(t *testing.T) {
 	}
 }
 
+func TestAHeldDraftIsNotLookedForAgain(t *testing.T) {
+	dir := t.TempDir()
+	d, err := open(t, dir, store.Origin).Draft(1)
+	require.NoError(t, err)
+	release, err := d.Hold()
+	require.NoError(t, err)
+	elsewhere := filepath.Join(dir, "elsewhere")
+	require.NoError(t, os.Rename(filepath.Join(dir, ".shardcast/drafts/v1"), elsewhere))
+	w, err := d.Create(1)
+	require.NoError(t, err)
+	require.NoError(t, w.Commit())
+	require.FileExists(t, filepath.Join(elsewhere, "shard_001.bin"))
+	require.NoError(t, release())
+	_, err = d.Create(2)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
 func TestDraftManifest(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir, store.Middle)
