@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"regexp"
@@ -36,10 +37,11 @@ const (
 	// queue: a fifth. What is lost from a full queue is for the control to notice.
 	queued = 5
 
-	// signs are as many looks with losses and no queue, within suspectFor, make a way lossy. One
-	// may come from the beginning of a connection, which fills the queue faster than a look sees.
-	signs      = 2
-	suspectFor = 10 * time.Second
+	// signs are as many losses without a queue, within suspectFor and at least twice as many as those in a
+	// queue, as make the way to a host lossy; half of them do for one connection. A sign is a connection with
+	// losses in a look. A few come from the beginning of connections, which fill the queue faster than a look sees.
+	signs      = 4
+	suspectFor = 5 * time.Second
 
 	// rememberFor is how long further connections of a host begin with BBR, and maxLossy how many
 	// hosts are remembered.
@@ -65,76 +67,117 @@ type reading struct {
 	resent      uint32        // segments so far
 }
 
-// A suspicion is what a connection's readings have shown so far. The zero value is for a new one.
+// A suspicion is what the readings of a host's connections have shown so far. The zero value is for a new host.
 type suspicion struct {
-	last  reading
-	signs int
-	since time.Time // of the first sign
-	ended bool      // the way is known, or the control is another one
+	since        time.Time // the first of these
+	free, queued int       // connections with losses in a look, without a queue and with one
 }
 
-// add takes the next reading, and reports whether the way is long and loses packets that no
-// queue does.
-func (s *suspicion) add(r reading, now time.Time) bool {
-	lost, before := r.resent != s.last.resent, s.last.trip
-	s.last = r
-	if !lost || r.least < longTrip || max(r.trip, before) > r.least+r.least/queued {
-		return false
+// add takes the readings of a look, each with the one before, and reports whether the way is long and loses
+// packets that no queue does.
+func (s *suspicion) add(now time.Time, steps []step) bool {
+	if now.Sub(s.since) > suspectFor {
+		*s = suspicion{since: now}
 	}
-	if s.signs == 0 || now.Sub(s.since) > suspectFor {
-		s.signs, s.since = 0, now
+	for _, at := range steps {
+		least := at.now.least
+		switch {
+		case at.now.resent == at.before.resent || least < longTrip:
+		case max(at.now.trip, at.before.trip) > least+least/queued:
+			s.queued++
+		default:
+			s.free++
+		}
 	}
-	s.signs++
-	return s.signs >= signs
+	return s.free >= signs/2*min(2, len(steps)) && s.free >= 2*s.queued
 }
+
+// A step is from one reading of a connection to the next.
+type step struct{ before, now reading }
 
 // A control chooses the congestion control of connections where [Auto] is asked for.
 type control struct {
 	logger *slog.Logger
 
-	mu    sync.Mutex // guards what follows
-	lossy map[netip.Prefix]time.Time
-	deaf  bool // the kernel does not let us
+	mu    sync.Mutex                 // guards what follows
+	lossy map[netip.Prefix]time.Time // until when further connections of the host begin with BBR
+	deaf  bool                       // the kernel does not let us
+
+	hosts map[netip.Prefix]*suspicion // of looks alone, which come one after the other
 }
 
 // newControl returns one that knows of no host.
 func newControl(logger *slog.Logger) *control {
-	return &control{logger: logger, lossy: make(map[netip.Prefix]time.Time)}
+	return &control{
+		logger: logger, lossy: make(map[netip.Prefix]time.Time), hosts: make(map[netip.Prefix]*suspicion),
+	}
 }
 
-// begin has a new connection of a host that is known begin with BBR, and reports whether it does.
-func (c *control) begin(conn net.Conn, host netip.Prefix) bool {
+// begin has a new connection of a host that is known begin with BBR.
+func (c *control) begin(conn net.Conn, host netip.Prefix) {
 	c.mu.Lock()
 	until, known := c.lossy[host]
 	known = known && !c.deaf && time.Now().Before(until)
 	c.mu.Unlock()
-	return known && c.change(conn)
+	if known {
+		c.change(conn)
+	}
 }
 
-// look takes a reading of a connection.
-func (c *control) look(conn net.Conn, host netip.Prefix, s *suspicion) {
-	if s.ended {
-		return
-	}
-	r, ok := read(conn)
-	if !ok {
-		s.ended = true
-		return
-	}
-	c.take(conn, host, s, r)
+// A way is what looks know of a connection. The zero value is for a new one.
+type way struct {
+	last  reading
+	ended bool // there is nothing to change, or to read
 }
 
-// take takes the next reading of a connection, which may get another control for it.
-func (c *control) take(conn net.Conn, host netip.Prefix, s *suspicion, r reading) {
-	if !s.add(r, time.Now()) {
+// A sight is a connection that a look sees.
+type sight struct {
+	conn net.Conn
+	way  *way
+}
+
+// look takes a reading of each connection with a request, by host. Those of a host have the same way: all of them
+// get another control when it is lossy, or each would have to lose packets first, beside others that take its room.
+func (c *control) look(busy map[netip.Prefix][]sight) {
+	maps.DeleteFunc(c.hosts, func(_ netip.Prefix, of *suspicion) bool { return time.Since(of.since) > suspectFor })
+	for host, sights := range busy {
+		var seen []sight
+		var steps []step
+		for _, s := range sights {
+			r, ok := reading{}, false
+			if !s.way.ended {
+				r, ok = read(s.conn)
+			}
+			if s.way.ended = !ok; ok {
+				seen, steps = append(seen, s), append(steps, step{s.way.last, r})
+				s.way.last = r
+			}
+		}
+		if steps != nil {
+			c.take(host, seen, steps)
+		}
+	}
+}
+
+// take takes the readings of the connections of a host, which may get another control for them.
+func (c *control) take(host netip.Prefix, seen []sight, steps []step) {
+	of := c.hosts[host]
+	if of == nil {
+		of = new(suspicion)
+		c.hosts[host] = of
+	}
+	if !of.add(time.Now(), steps) {
 		return
 	}
-	s.ended = true
-	if !c.change(conn) {
-		return
+	delete(c.hosts, host)
+	for _, s := range seen {
+		s.way.ended = true
+		if !c.change(s.conn) {
+			return
+		}
 	}
-	c.logger.Debug("a long way loses packets", "peer", conn.RemoteAddr().String(), "round_trip", r.least,
-		"resent", r.resent, "congestion", lossyControl)
+	c.logger.Debug("a long way loses packets", "host", host.Addr().String(), "round_trip", steps[0].now.least,
+		"connections", len(seen), "congestion", lossyControl)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.lossy) >= maxLossy {
@@ -147,7 +190,7 @@ func (c *control) take(conn net.Conn, host netip.Prefix, s *suspicion, r reading
 func (c *control) change(conn net.Conn) bool {
 	err := setCongestion(conn, lossyControl)
 	if err == nil || errors.Is(err, net.ErrClosed) {
-		return err == nil
+		return true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -43,25 +43,28 @@ func connected(t *testing.T) net.Conn {
 }
 
 func TestALossyWayGetsBBRAndItsHostIsRemembered(t *testing.T) {
-	first := connected(t)
+	first, beside := connected(t), connected(t)
 	if err := setCongestion(connected(t), lossyControl); err != nil {
 		t.Skip(err)
 	}
 	c := newControl(slog.New(slog.DiscardHandler))
-	host := netip.MustParsePrefix("192.0.2.1/32")
-	assert.False(t, c.begin(first, host))
-	var way suspicion
-	c.look(first, host, &way)
+	host, other := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.2/32")
+	ways := make([]way, 3)
+	seen := []sight{{first, &ways[0]}, {beside, &ways[1]}}
+	c.look(map[netip.Prefix][]sight{host: seen})
 	assert.Equal(t, "reno", controlled(t, first), "loopback loses nothing")
-	for n := range uint32(signs + 1) {
-		c.take(first, host, &way, trips(longTrip*5, n))
+	for n := range uint32(signs) {
+		lost := step{trips(longTrip*5, n), trips(longTrip*5, n+1)}
+		whole := step{trips(longTrip*5, 0), trips(longTrip*5, 0)}
+		c.take(host, seen, []step{lost, whole})
 	}
 	assert.Equal(t, lossyControl, controlled(t, first))
-	second := connected(t)
-	require.True(t, c.begin(second, host))
-	assert.Equal(t, lossyControl, controlled(t, second))
-	assert.False(t, c.begin(connected(t), netip.MustParsePrefix("192.0.2.2/32")), "another host")
-	way = suspicion{}
-	c.look(second, host, &way)
-	assert.True(t, way.ended, "there is nothing to change any more")
+	assert.Equal(t, lossyControl, controlled(t, beside), "it has the same way, and has lost nothing yet")
+	next, foreign := connected(t), connected(t)
+	c.begin(next, host)
+	assert.Equal(t, lossyControl, controlled(t, next))
+	c.begin(foreign, other)
+	assert.Equal(t, "reno", controlled(t, foreign), "another host")
+	c.look(map[netip.Prefix][]sight{host: {{next, &ways[2]}}})
+	assert.True(t, ways[2].ended, "there is nothing to change any more")
 }

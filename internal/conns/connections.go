@@ -59,7 +59,7 @@ type connection struct {
 	begun time.Time
 	idle  *list.Element // or nil while a request is answered
 
-	way suspicion // of the control's alone
+	way way // of the control's looks alone
 }
 
 // newConnections returns connections for a process that may have so many descriptors; 0 is
@@ -102,7 +102,7 @@ func (c *connections) add(conn net.Conn) {
 	c.hosts[one.host]++
 	c.metrics.OpenConnections(1)
 	if c.control != nil {
-		one.way.ended = c.control.begin(conn, one.host)
+		c.control.begin(conn, one.host)
 	}
 }
 
@@ -196,16 +196,14 @@ func (c *connections) lookSoon() {
 // look looks at the ways of all connections with a request.
 func (c *connections) look() {
 	c.mu.Lock()
-	var busy []*connection
+	busy := make(map[netip.Prefix][]sight)
 	for _, one := range c.open {
 		if one.idle == nil {
-			busy = append(busy, one)
+			busy[one.host] = append(busy[one.host], sight{one.conn, &one.way})
 		}
 	}
 	c.mu.Unlock()
-	for _, one := range busy {
-		c.control.look(one.conn, one.host, &one.way)
-	}
+	c.control.look(busy)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.looking = false
