@@ -75,6 +75,30 @@ func (n *network) build(ctx context.Context, p plan, congestion string) error {
 			return err
 		}
 	}
+	if n.path.isLong() {
+		return n.introduce(ctx, len(p))
+	}
+	return nil
+}
+
+// hardware is the address of a node's device.
+func hardware(node int) string { return fmt.Sprintf("02:00:00:00:%02x:%02x", node>>8, node&0xff) }
+
+// introduce tells each node the devices of all others. To ask for one (ARP, RFC 826) would take a round trip, which
+// no long way outside has: there the next router is near.
+func (n *network) introduce(ctx context.Context, nodes int) error {
+	for i := range nodes {
+		for j := range nodes {
+			if i == j {
+				continue
+			}
+			err := ip(ctx, "-n", n.namespace(i), "neighbour", "add", address(j), "lladdr", hardware(j),
+				"dev", link, "nud", "permanent")
+			if err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -103,7 +127,7 @@ func (n *network) join(ctx context.Context, node int, s spec, congestion string)
 	commands = append(commands, [][]string{
 		{"ip", "-n", n.hub(), "link", "set", port, "master", "hub", "up"},
 		{"ip", "-n", ns, "link", "set", "lo", "up"},
-		{"ip", "-n", ns, "link", "set", link, "up"},
+		{"ip", "-n", ns, "link", "set", link, "address", hardware(node), "up"},
 		{"ip", "-n", ns, "address", "add", address(node) + "/16", "dev", link},
 	}...)
 	if congestion != "" {
