@@ -372,6 +372,11 @@ func (c *Client) DownloadTo(ctx context.Context, version string, w io.Writer) (R
 
 // download is Download to d.Path, or to d.To.
 func (c *Client) download(ctx context.Context, version string, d client.Download) (Result, error) {
+	expected, err := shard.ParseVersion(version)
+	if err != nil {
+		expected = 0
+	}
+	c.pool.Expect(expected)
 	entry, err := c.find(ctx, version)
 	if err != nil {
 		return Result{}, err

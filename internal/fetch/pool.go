@@ -285,6 +285,15 @@ func (p *Pool) Refresh(ctx context.Context, patience time.Duration) error {
 	return p.offers.Refresh(ctx, patience)
 }
 
+// Expect prepares a fetch of v, or for 0 of a version that is not known yet, before anything is asked: over a long
+// way connections are opened ahead, and the manifest of v is asked for beside the versions.
+func (p *Pool) Expect(v shard.Version) {
+	p.remote.Expect()
+	if v != 0 {
+		p.offers.Expect(v)
+	}
+}
+
 // Reach is [offers.Offers.Reach].
 func (p *Pool) Reach(ctx context.Context) error { return p.offers.Reach(ctx) }
 

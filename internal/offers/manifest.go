@@ -163,7 +163,7 @@ func (c *Choice) one(ctx context.Context) (Manifest, error) {
 const relayAgain = 2 * time.Second
 
 func (c *Choice) next(ctx context.Context) (m Manifest, err error) {
-	err = c.offers.opts.Roster.Try(ctx, c.want.Job(func(s *remote.Server) (err error) {
+	job := c.want.Job(func(s *remote.Server) (err error) {
 		if m, err = c.offers.manifestAt(ctx, s, c.want.Entry, c.entry); err != nil {
 			return err
 		}
@@ -174,7 +174,9 @@ func (c *Choice) next(ctx context.Context) (m Manifest, err error) {
 			return &remote.Busy{Err: err, Wait: relayAgain}
 		}
 		return roster.Wrong(err)
-	}))
+	})
+	job.First = c.offers.first(c.want)
+	err = c.offers.opts.Roster.Try(ctx, job)
 	return m, err
 }
 
@@ -257,10 +259,16 @@ func alreadyTried(tried []shard.Manifest, m shard.Manifest) bool {
 // mostAfter bounds the white space after a manifest in bytes.
 const mostAfter = 4 << 10
 
-// manifestAt gets the manifest of e from s, which must be of wanted, too: the other digest
-// of the file, or the same.
-func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e, wanted distfile.Entry) (Manifest, error) {
-	body, err := o.opts.Remote.Get(ctx, s, remote.Request{Path: []string{e.Version.String(), shard.ManifestName}})
+// A text is a manifest as a server has sent it.
+type text struct {
+	stated shard.Manifest
+	bytes  []byte
+	tier   int
+}
+
+// manifestText gets the manifest of v from s.
+func (o *Offers) manifestText(ctx context.Context, s *remote.Server, v shard.Version) (t text, err error) {
+	body, err := o.opts.Remote.Get(ctx, s, remote.Request{Path: []string{v.String(), shard.ManifestName}})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = &roster.Setback{Err: err, What: roster.Never}
@@ -268,27 +276,95 @@ func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e, wanted dis
 		err = roster.Wrong(err)
 	}
 	if err != nil {
-		return Manifest{}, err
+		return t, err
 	}
 	defer body.Close()
-	var text bytes.Buffer
-	stated, err := shard.ParseManifest(io.TeeReader(body, &text))
+	var all bytes.Buffer
+	t.stated, err = shard.ParseManifest(io.TeeReader(body, &all))
 	if err == nil { // white space may follow, which belongs to what was signed
-		_, err = io.Copy(&text, io.LimitReader(body, mostAfter))
+		_, err = io.Copy(&all, io.LimitReader(body, mostAfter))
 	}
-	if err == nil && !o.isOf(stated, wanted) { // which may be by its BLAKE3
-		stated.BLAKE3, _ = o.blake3At(ctx, s, e.Version)
+	t.bytes, t.tier = all.Bytes(), tierOf(body)
+	switch {
+	case errors.Is(err, shard.ErrManifest):
+		return t, roster.Wrong(fmt.Errorf("%s: %w", s.Name, err))
+	case err != nil:
+		return t, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	m := Manifest{Entry: e, Stated: stated, Text: text.Bytes(), Source: s, Tier: tierOf(body) + 1}
-	if err == nil {
-		err = o.authority.judge(m)
+	return t, nil
+}
+
+// expected is a manifest that a server was asked for before it was known to list the version.
+type expected struct {
+	server  *remote.Server
+	version shard.Version
+	came    chan struct{} // closed when what follows is known
+
+	text text
+	err  error
+}
+
+// Expect asks the first server for the manifest of v while it is asked for its versions: over a long way that saves
+// a round trip. The answer counts like one to a later question, and for the next of these alone; a failure does not.
+func (o *Offers) Expect(v shard.Version) {
+	servers := o.opts.Roster.Servers()
+	if len(servers) == 0 {
+		return // names are not resolved yet
 	}
+	e := &expected{server: servers[0], version: v, came: make(chan struct{})}
+	if !o.expected.CompareAndSwap(nil, e) {
+		return
+	}
+	o.expecting.Go(func() {
+		defer close(e.came)
+		ctx, cancel := context.WithTimeout(o.life, o.opts.Timeout)
+		defer cancel()
+		e.text, e.err = o.manifestText(ctx, e.server, v)
+	})
+}
+
+// early returns the manifest of v that s was asked for by [Offers.Expect].
+func (o *Offers) early(ctx context.Context, s *remote.Server, v shard.Version) (t text, ok bool) {
+	e := o.expected.Load()
+	if e == nil || e.server != s || e.version != v || !o.expected.CompareAndSwap(e, nil) {
+		return t, false
+	}
+	select {
+	case <-e.came:
+		return e.text, e.err == nil
+	case <-ctx.Done():
+		return t, false
+	}
+}
+
+// first returns the server that the manifest of e is expected from, if it lists that, or nil.
+func (o *Offers) first(w *Want) *remote.Server {
+	if e := o.expected.Load(); e != nil && e.version == w.Entry.Version && w.May(e.server) {
+		return e.server
+	}
+	return nil
+}
+
+// manifestAt gets the manifest of e from s, which must be of wanted, too: the other digest
+// of the file, or the same.
+func (o *Offers) manifestAt(ctx context.Context, s *remote.Server, e, wanted distfile.Entry) (m Manifest, err error) {
+	t, ok := o.early(ctx, s, e.Version)
+	if !ok {
+		if t, err = o.manifestText(ctx, s, e.Version); err != nil {
+			return Manifest{}, err
+		}
+	}
+	if !o.isOf(t.stated, wanted) { // which may be by its BLAKE3
+		t.stated.BLAKE3, _ = o.blake3At(ctx, s, e.Version)
+	}
+	m = Manifest{Entry: e, Stated: t.stated, Text: t.bytes, Source: s, Tier: t.tier + 1}
+	err = o.authority.judge(m)
 	switch {
 	case errors.Is(err, shard.ErrManifest):
 		return Manifest{}, roster.Wrong(fmt.Errorf("%s: %w", s.Name, err))
 	case err != nil:
 		return Manifest{}, fmt.Errorf("%s: %w", s.Name, err)
-	case !o.isOf(stated, wanted):
+	case !o.isOf(t.stated, wanted):
 		err := fmt.Errorf("%s: %w: its manifest does not state the digest %s", s.Name, fs.ErrNotExist, wanted.Digest)
 		return Manifest{}, &roster.Setback{Err: err, What: roster.Never}
 	}

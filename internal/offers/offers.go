@@ -55,6 +55,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -119,6 +120,9 @@ type Offers struct {
 	end    context.CancelFunc
 	news   signal.Signal // what servers list has changed
 
+	expected  atomic.Pointer[expected] // that no question has had yet, or nil
+	expecting sync.WaitGroup
+
 	listings  *listings
 	authority authority
 	began     time.Time
@@ -142,6 +146,7 @@ func New(opts Options) *Offers {
 // Close ends the questions that no caller waits for any more.
 func (o *Offers) Close() {
 	o.end()
+	o.expecting.Wait()
 	for _, s := range o.opts.Roster.Ever() {
 		_, _, _ = o.asking.Do(s.Name, func() (any, error) { return nil, nil }) //nolint:nilnil // only to wait
 	}

@@ -359,6 +359,68 @@ func TestAManifestThatStatesBothDigestsIsChosen(t *testing.T) {
 	})
 }
 
+func TestAManifestIsAskedForBeforeItsVersionIsKnown(t *testing.T) {
+	choose := func(t *testing.T, s *sites, e distfile.Entry) offers.Manifest {
+		t.Helper()
+		m, err := s.Choose(e).Next(t.Context())
+		require.NoError(t, err)
+		return m
+	}
+	bubble(t, "it is used once", func(t *testing.T) {
+		s := newSites(t, "a")
+		want := s.manifest(t, "a", data, 5, 0)
+		s.Expect(1)
+		s.Expect(1)
+		synctest.Wait()
+		assert.Equal(t, 1, s.asks("a/v1/manifest.json"), "before the versions")
+		e := s.list(t, sha256.Sum256(data), "a")
+		m := choose(t, s, e)
+		assert.Equal(t, want.Shards, m.Stated.Shards)
+		assert.Equal(t, s.servers[0], m.Source)
+		assert.Equal(t, 1, s.asks("a/v1/manifest.json"))
+		_ = choose(t, s, e)
+		assert.Equal(t, 2, s.asks("a/v1/manifest.json"))
+	})
+	bubble(t, "a failure is asked again", func(t *testing.T) {
+		s := newSites(t, "a")
+		s.Expect(1)
+		synctest.Wait()
+		s.manifest(t, "a", data, 5, 0)
+		_ = choose(t, s, s.list(t, sha256.Sum256(data), "a"))
+		assert.Equal(t, 2, s.asks("a/v1/manifest.json"))
+	})
+	bubble(t, "it is of another file", func(t *testing.T) {
+		s := newSites(t, "a", "b")
+		s.manifest(t, "a", []byte("something else"), 5, 0)
+		right := s.manifest(t, "b", data, 5, 0)
+		s.Expect(1)
+		m := choose(t, s, s.list(t, sha256.Sum256(data), "a", "b"))
+		assert.Equal(t, right.Digest, m.Stated.Digest)
+		assert.Equal(t, s.servers[1], m.Source)
+	})
+	bubble(t, "its server is asked first", func(t *testing.T) {
+		s := newSites(t, "a", "b")
+		s.roster.Delivered(s.servers[1], 1<<30, time.Second) // so that b would be
+		for _, host := range []string{"a", "b"} {
+			s.manifest(t, host, data, 5, 0)
+		}
+		s.Expect(1)
+		m := choose(t, s, s.list(t, sha256.Sum256(data), "a", "b"))
+		assert.Equal(t, s.servers[0], m.Source)
+		assert.Zero(t, s.asks("b/v1/manifest.json"))
+	})
+	bubble(t, "its server lacks the version", func(t *testing.T) {
+		s := newSites(t, "a", "b")
+		for _, host := range []string{"a", "b"} {
+			s.manifest(t, host, data, 5, 0)
+		}
+		s.Expect(1)
+		s.put("a", "/distribution.txt", "v2: "+strings.Repeat("0", 64)+"\n")
+		m := choose(t, s, s.list(t, sha256.Sum256(data), "b"))
+		assert.Equal(t, s.servers[1], m.Source)
+	})
+}
+
 func TestAManifestOfAnotherFileIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSites(t, "a")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 )
 
@@ -15,6 +16,13 @@ const (
 
 	// mostAddresses of a name are tried.
 	mostAddresses = 16
+
+	// far is how long it takes to connect to a server over a long way.
+	far = 20 * time.Millisecond
+
+	// spareFor is how long connections are kept for requests to come. Servers wait for the header of a
+	// request at least twice as long.
+	spareFor = 5 * time.Second
 )
 
 // dialer connects to names. All addresses of a name are tried, one more every [stagger] or
@@ -24,17 +32,121 @@ type dialer struct {
 	timeout time.Duration
 	lookUp  func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	connect func(ctx context.Context, network, address string) (net.Conn, error)
+
+	life    context.Context //nolint:containedctx // that of connections for requests to come
+	end     context.CancelFunc
+	opening sync.WaitGroup // such connections
+
+	mu     sync.Mutex // guards what follows
+	ahead  int        // as many such connections are opened to the next server that is far
+	spares map[string]*spares
+}
+
+// spares are connections to one address for requests to come.
+type spares struct {
+	left  int           // not taken; guarded by the dialer's mu
+	conns chan net.Conn // nil for each that failed
 }
 
 // newDialer returns the system's, which gives up after a timeout.
 func newDialer(timeout time.Duration) *dialer {
-	return &dialer{
+	d := &dialer{
 		timeout: timeout, lookUp: net.DefaultResolver.LookupNetIP, connect: new(net.Dialer).DialContext,
+		spares: make(map[string]*spares),
+	}
+	d.life, d.end = context.WithCancel(context.Background())
+	return d
+}
+
+// close closes the connections for requests to come.
+func (d *dialer) close() {
+	d.end()
+	d.opening.Wait()
+}
+
+// expect has so many connections opened to the next server that is far, once it is known to be: requests to
+// come then find them, and need not wait for a round trip each.
+func (d *dialer) expect(connections int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ahead = connections
+}
+
+// dial connects to an address, whose host may be a name, or returns a connection that was opened ahead.
+func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if conn := d.spare(ctx, address); conn != nil {
+		return conn, nil
+	}
+	began := time.Now()
+	conn, err := d.dialNow(ctx, network, address)
+	if err == nil && time.Since(began) >= far {
+		d.openSpares(network, address)
+	}
+	return conn, err
+}
+
+// spare returns a connection that was opened ahead, or nil.
+func (d *dialer) spare(ctx context.Context, address string) net.Conn {
+	d.mu.Lock()
+	s := d.spares[address]
+	if s == nil || s.left == 0 {
+		d.mu.Unlock()
+		return nil
+	}
+	s.left--
+	d.mu.Unlock()
+	select {
+	case conn := <-s.conns:
+		return conn
+	case <-ctx.Done():
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		s.left++
+		return nil
 	}
 }
 
-// dial connects to an address, whose host may be a name.
-func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+// openSpares opens connections ahead, if these are expected, and closes after a while those that no request has
+// taken.
+func (d *dialer) openSpares(network, address string) {
+	d.mu.Lock()
+	n := d.ahead
+	if d.ahead = 0; n == 0 {
+		d.mu.Unlock()
+		return
+	}
+	s := &spares{left: n, conns: make(chan net.Conn, n)}
+	d.spares[address] = s
+	d.mu.Unlock()
+	for range n {
+		d.opening.Go(func() {
+			conn, err := d.dialNow(d.life, network, address)
+			if err != nil {
+				conn = nil
+			}
+			s.conns <- conn
+		})
+	}
+	d.opening.Go(func() {
+		select {
+		case <-time.After(spareFor):
+		case <-d.life.Done():
+		}
+		d.mu.Lock()
+		delete(d.spares, address)
+		left := s.left
+		s.left = 0
+		d.mu.Unlock()
+		for range left {
+			if conn := <-s.conns; conn != nil {
+				_ = conn.Close()
+			}
+		}
+	})
+}
+
+// dialNow connects to an address, whose host may be a name.
+func (d *dialer) dialNow(ctx context.Context, network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, d.timeout, fmt.Errorf("no connection within %v", d.timeout))
 	defer cancel()
 	host, port, err := net.SplitHostPort(address)

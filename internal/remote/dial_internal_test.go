@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,15 +54,100 @@ func (c tested) Close() error { return errors.Join(c.Conn.Close(), c.other.Close
 
 // dialerOf returns a dialer in n that finds the addresses for any name.
 func dialerOf(n network, addresses ...string) *dialer {
-	return &dialer{
-		timeout: 30 * time.Second, connect: n.connect,
-		lookUp: func(context.Context, string, string) (found []netip.Addr, err error) {
-			for _, a := range addresses {
-				found = append(found, netip.MustParseAddr(a))
-			}
-			return found, nil
-		},
+	d := newDialer(30 * time.Second)
+	d.connect = n.connect
+	d.lookUp = func(context.Context, string, string) (found []netip.Addr, err error) {
+		for _, a := range addresses {
+			found = append(found, netip.MustParseAddr(a))
+		}
+		return found, nil
 	}
+	return d
+}
+
+func TestConnectionsAreOpenedAheadToAServerThatIsFar(t *testing.T) {
+	const trip, at = 100 * time.Millisecond, "10.0.0.1:80"
+	for name, tc := range map[string]struct {
+		after    time.Duration // to connect
+		expected int
+		took     []time.Duration // by each further connection
+	}{
+		"two":              {trip, 2, []time.Duration{trip, 0, trip}},
+		"none is expected": {trip, 0, []time.Duration{trip, trip}},
+		"it is near":       {far - 1, 2, []time.Duration{far - 1, far - 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := dialerOf(network{at: {after: tc.after}})
+				defer d.close()
+				d.expect(tc.expected)
+				for i, want := range append([]time.Duration{tc.after}, tc.took...) {
+					start := time.Now()
+					conn, err := d.dial(t.Context(), "tcp", at)
+					require.NoError(t, err)
+					defer func() { _ = conn.Close() }()
+					assert.Equal(t, want, time.Since(start), i)
+				}
+			})
+		})
+	}
+}
+
+// closes is a connection that notes its end.
+type closes struct {
+	net.Conn
+
+	n *atomic.Int32
+}
+
+func (c closes) Close() error {
+	c.n.Add(1)
+	return c.Conn.Close()
+}
+
+func TestConnectionsThatWereOpenedAheadAreClosed(t *testing.T) {
+	const at = "10.0.0.1:80"
+	synctest.Test(t, func(t *testing.T) {
+		var closed atomic.Int32
+		begin := func() *dialer {
+			closed.Store(0)
+			n := network{at: {after: far}}
+			d := dialerOf(n)
+			d.connect = func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := n.connect(ctx, network, address)
+				return closes{conn, &closed}, err
+			}
+			d.expect(3)
+			conn, err := d.dial(t.Context(), "tcp", at)
+			require.NoError(t, err)
+			require.NoError(t, conn.Close())
+			conn, err = d.dial(t.Context(), "tcp", at)
+			require.NoError(t, err)
+			require.NoError(t, conn.Close())
+			return d
+		}
+		d := begin()
+		time.Sleep(spareFor)
+		synctest.Wait()
+		assert.EqualValues(t, 4, closed.Load(), "no request has come for two")
+		start := time.Now()
+		conn, err := d.dial(t.Context(), "tcp", at)
+		require.NoError(t, err)
+		require.NoError(t, conn.Close())
+		assert.Equal(t, far, time.Since(start))
+		d.close()
+		d = begin()
+		synctest.Wait()
+		d.close()
+		assert.EqualValues(t, 4, closed.Load(), "the client is closed")
+		d = begin()
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err = d.dial(gone, "tcp", at)
+		require.Error(t, err)
+		d.close()
+		assert.EqualValues(t, 4, closed.Load(), "one that was asked for in vain is not lost")
+	})
 }
 
 func TestANameIsReachedAtAnyOfItsAddresses(t *testing.T) {

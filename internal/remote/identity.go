@@ -43,9 +43,9 @@ func (i Identity) tokenFor(s *Server, target *url.URL) string {
 
 // upstreams makes connections to upstreams whose certificate has a name, or for an empty one that
 // of their URL.
-func upstreams(opts Options, name string) http.RoundTripper {
+func upstreams(opts Options, d *dialer, name string) http.RoundTripper {
 	open := func(roots *x509.CertPool) *http.Transport {
-		return newTransport(opts, proxyFor, upstreamTLS(opts.Identity, name, roots))
+		return newTransport(opts, d, proxyFor, upstreamTLS(opts.Identity, name, roots))
 	}
 	if opts.RootCAs == nil {
 		return open(nil)
@@ -107,10 +107,12 @@ type onlyFor struct {
 func (c *Client) clientFor(s *Server) *http.Client {
 	switch {
 	case s.key != nil:
-		s.own.once.Do(func() { c.add(s, newClient(newTransport(c.opts, nil, credential.Pinned(*s.key, c.opts.Node)))) })
+		s.own.once.Do(func() {
+			c.add(s, newClient(newTransport(c.opts, c.dialer, nil, credential.Pinned(*s.key, c.opts.Node))))
+		})
 		return s.own.http
 	case s.as != "":
-		s.own.once.Do(func() { c.add(s, newClient(upstreams(c.opts, s.as))) })
+		s.own.once.Do(func() { c.add(s, newClient(upstreams(c.opts, c.dialer, s.as))) })
 		return s.own.http
 	case s.direct:
 		return c.direct

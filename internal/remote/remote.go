@@ -142,6 +142,7 @@ type Client struct {
 	http   *http.Client // for upstreams
 	direct *http.Client // for peers
 	opts   Options
+	dialer *dialer
 	bucket *bucket.Bucket // of limited requests, or nil
 	step   int            // in bytes, the most that is read at once then
 
@@ -155,9 +156,10 @@ func New(opts Options) *Client {
 		opts:   opts,
 		owns:   make(map[*Server]*http.Client),
 		bucket: bucket.New(opts.LimitRate),
-		http:   newClient(upstreams(opts, "")),
-		direct: newClient(newTransport(opts, nil, nil)),
+		dialer: newDialer(opts.Timeout),
 	}
+	c.http = newClient(upstreams(opts, c.dialer, ""))
+	c.direct = newClient(newTransport(opts, c.dialer, nil, nil))
 	if c.bucket != nil {
 		// Each connection has its turn twice a second, or it would seem to stall.
 		c.step = min(c.bucket.Burst(), int(max(1, opts.LimitRate/int64(2*max(1, opts.Connections)))))
@@ -178,11 +180,13 @@ func proxyFor(r *http.Request) (*url.URL, error) {
 // newTransport has no time limits of its own but for connecting: [Client.Get] watches the
 // whole of a request for silence. With a dialer and a TLS configuration of ours it speaks
 // HTTP/1.1 alone: HTTP/2, whose transfers share a connection, was slower by a fifth.
-func newTransport(opts Options, proxy func(*http.Request) (*url.URL, error), over *tls.Config) *http.Transport {
+func newTransport(
+	opts Options, d *dialer, proxy func(*http.Request) (*url.URL, error), over *tls.Config,
+) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  proxy,
 		TLSClientConfig:        over,
-		DialContext:            newDialer(opts.Timeout).dial,
+		DialContext:            d.dial,
 		TLSHandshakeTimeout:    opts.Timeout,
 		MaxIdleConnsPerHost:    opts.Connections,
 		IdleConnTimeout:        wire.ClientIdle,
@@ -202,8 +206,13 @@ func newClient(by http.RoundTripper) *http.Client {
 	}
 }
 
+// Expect has a connection for each of the options' opened beside the first requests to an upstream that is far,
+// less the two for which these have theirs: many requests follow at once.
+func (c *Client) Expect() { c.dialer.expect(max(0, c.opts.Connections-2)) }
+
 // Close closes the connections that are kept for later requests.
 func (c *Client) Close() {
+	c.dialer.close()
 	c.http.CloseIdleConnections()
 	c.direct.CloseIdleConnections()
 	c.mu.Lock()
