@@ -3,10 +3,13 @@ package delta_test
 import (
 	"bytes"
 	"io"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/delta"
@@ -23,6 +26,16 @@ func cpu(b *testing.B) time.Duration {
 type nowhere struct{}
 
 func (nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+
+// held is data in a file, as streams of versions are.
+func held(b *testing.B, name string, data []byte) *io.SectionReader {
+	path := filepath.Join(b.TempDir(), name)
+	require.NoError(b, os.WriteFile(path, data, 0o600))
+	f, err := os.Open(path)
+	require.NoError(b, err)
+	b.Cleanup(func() { assert.NoError(b, f.Close()) })
+	return io.NewSectionReader(f, 0, int64(len(data)))
+}
 
 func identity(size int) []delta.Copy { return []delta.Copy{{Size: int64(size)}} }
 
@@ -48,14 +61,14 @@ func BenchmarkEncode(b *testing.B) {
 	for name, model := range models() {
 		b.Run(name, func(b *testing.B) {
 			base, target, bound := model(64 << 20)
+			from, to := held(b, "base", base), held(b, "target", target)
 			b.SetBytes(int64(len(target)))
 			b.ReportAllocs()
 			var stats delta.Stats
 			before := cpu(b)
 			for b.Loop() {
 				var err error
-				stats, err = delta.Encode(b.Context(), io.Discard, bytes.NewReader(base), bytes.NewReader(target),
-					identity(len(target)))
+				stats, err = delta.Encode(b.Context(), io.Discard, from, to, identity(len(target)))
 				require.NoError(b, err)
 			}
 			report(b, cpu(b)-before, len(target), stats.Size)
@@ -77,13 +90,14 @@ func BenchmarkApply(b *testing.B) {
 			stats, err := delta.Encode(b.Context(), &d, bytes.NewReader(base), bytes.NewReader(target),
 				identity(len(target)))
 			require.NoError(b, err)
+			from := held(b, "base", base)
 			b.SetBytes(int64(len(target)))
 			b.ReportAllocs()
 			before := cpu(b)
 			for b.Loop() {
 				r, err := delta.NewReader(bytes.NewReader(d.Bytes()))
 				require.NoError(b, err)
-				require.NoError(b, r.Apply(b.Context(), bytes.NewReader(base), nowhere{}, delta.Progress{}))
+				require.NoError(b, r.Apply(b.Context(), from, nowhere{}, delta.Progress{}))
 			}
 			report(b, cpu(b)-before, len(target), stats.Size)
 		})

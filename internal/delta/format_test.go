@@ -173,7 +173,10 @@ func TestWrongDeltaIsRefused(t *testing.T) {
 			"shardcast delta 1\n\x00" + strings.Repeat("\xff", 9) + "\x02",
 		},
 		{"an endless size", "a number is too large", "shardcast delta 1\n\x00" + strings.Repeat("\x80", 100)},
-		{"a size of 80 in two bytes", "a number takes more bytes than it needs", "shardcast delta 1\n\xd0\x0f\xd0\x00\x01\x00"},
+		{
+			"a size of 80 in two bytes", "a number takes more bytes than it needs",
+			"shardcast delta 1\n\xd0\x0f\xd0\x00\x01\x00",
+		},
 		{
 			"no change, in two bytes", "a number takes more bytes than it needs",
 			block("\x01\x00\x80\x00\x00", whole, "\x00\x00"),

@@ -36,7 +36,7 @@ type squeezer struct {
 func newSqueezer() (*squeezer, error) {
 	// Sections are at most a block, so a window of a block is all of one.
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(BlockSize),
-		zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
+		zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
 	return &squeezer{zstd: encoder}, err
 }
 
