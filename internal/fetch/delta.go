@@ -56,8 +56,14 @@ type Rebuilder interface {
 // deltaPatience is how long no byte of a delta may come before it is given up.
 const deltaPatience = 15 * time.Second
 
+// relayPatience is how long a version that is whole waits for the delta that is fetched for readers alone.
+const relayPatience = 5 * time.Second
+
 // errSilent ends a delta that does not come.
 var errSilent = errors.New("nothing of it has come for a while")
+
+// errLate ends one for readers that comes after the version.
+var errLate = errors.New("the version is here before it")
 
 // errSlow ends one that would come later than the version.
 var errSlow = errors.New("it takes longer than the version does in full")
@@ -105,7 +111,7 @@ func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, want *offers.
 		"deltas", len(chosen.steps))
 	r.group.Go(func() {
 		defer chosen.base.Close()
-		r.err = f.apply(ctx, r)
+		r.err = f.watched(ctx, r, f.apply)
 		r.Abandon()
 		if r.err != nil && ctx.Err() == nil {
 			r.warn(r.err)
@@ -117,13 +123,20 @@ func (f *fetching) rebuild(ctx context.Context, m offers.Manifest, want *offers.
 	return r
 }
 
-// end ends r, which may be nil: when all of it is done if the version is whole, and at once otherwise.
+// end ends r, which may be nil: when all of it is done if the version is whole, or soon if it is for readers alone, and
+// at once otherwise.
 func (r *rebuilding) end(whole bool) {
 	if r == nil {
 		return
 	}
-	if !whole {
+	switch {
+	case !whole:
 		r.cancel()
+	case r.Rebuild == nil:
+		defer time.AfterFunc(relayPatience, func() {
+			r.notRelayed(errLate)
+			r.cancel()
+		}).Stop()
 	}
 	r.group.Wait()
 	r.cancel()
@@ -144,6 +157,10 @@ func (r *rebuilding) end(whole bool) {
 
 func (r *rebuilding) warn(err error) {
 	r.logger.Warn("delta given up, the rest is fetched", "base", r.route.from().String(), "err", err)
+}
+
+func (r *rebuilding) notRelayed(err error) {
+	r.logger.Info("delta not relayed", "base", r.route.from().String(), "err", err)
 }
 
 // giver returns r for a transfer.
@@ -175,15 +192,25 @@ func (f *fetching) choose(ctx context.Context, m offers.Manifest, to Rebuilder) 
 	return chosen, there, t.patience(), err
 }
 
-// apply fetches the deltas of r, and makes the version from its base by the last one while that arrives.
-func (f *fetching) apply(ctx context.Context, r *rebuilding) error {
+// watched fetches deltas of r by do, whose context ends when nothing of them comes, or when they take too long, until
+// do calls came.
+func (f *fetching) watched(
+	ctx context.Context, r *rebuilding, do func(ctx context.Context, r *rebuilding, came func()) error,
+) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	var group sync.WaitGroup
-	defer group.Wait()
-	coming, ended := context.WithCancel(ctx)
-	defer ended()
-	group.Go(func() { watchDelta(coming, f.tally.Received, r.most, stop) })
+	coming, came := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer came()
+	watching.Go(func() { watchDelta(coming, f.tally.Received, r.most, stop) })
+	return do(ctx, r, came)
+}
+
+// apply fetches the deltas of r, and makes the version from its base by the last one while that arrives.
+func (f *fetching) apply(ctx context.Context, r *rebuilding, came func()) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	tally := f.tally.Delta()
 	from, last := rebuild.Base(r.route.base), len(r.route.steps)-1
 	for i, s := range r.route.steps[:last] {
@@ -203,9 +230,10 @@ func (f *fetching) apply(ctx context.Context, r *rebuilding) error {
 		return err
 	}
 	arriving := rebuild.NewArriving(d.manifest.Content(), sink)
+	var group sync.WaitGroup
 	var failed error // of the transfer
 	group.Go(func() {
-		defer ended()
+		defer came()
 		failed = f.bring(ctx, d, arriving, audience)
 		arriving.End(failed)
 	})
@@ -218,21 +246,14 @@ func (f *fetching) apply(ctx context.Context, r *rebuilding) error {
 
 // relay fetches the delta of r for readers, who miss little if it does not come.
 func (f *fetching) relay(ctx context.Context, r *rebuilding) {
-	err := f.fetchRelayed(ctx, r)
+	err := f.watched(ctx, r, f.fetchRelayed)
 	if err != nil && ctx.Err() == nil {
-		r.logger.Info("delta not relayed", "base", r.route.from().String(), "err", err)
+		r.notRelayed(err)
 	}
 	r.to.EndDelta(err)
 }
 
-func (f *fetching) fetchRelayed(ctx context.Context, r *rebuilding) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	var group sync.WaitGroup
-	defer group.Wait()
-	coming, ended := context.WithCancel(ctx)
-	defer ended()
-	group.Go(func() { watchDelta(coming, f.tally.Received, r.most, stop) })
+func (f *fetching) fetchRelayed(ctx context.Context, r *rebuilding, _ func()) error {
 	d, err := f.delta(ctx, r.route.steps[0], r.want, f.tally.Delta())
 	if err != nil {
 		return err
