@@ -8,20 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxUnsent in bytes bounds the unsent bytes in the kernel, of an answer to a node of a swarm
-// and of all answers in a crowd. Without it they are up to 4 MB. In a swarm the bound has a
-// slot end when its shard is all but sent, so that the slots bound the shards under way:
-// that was worth 5 % of the time of 24 nodes. In a crowd a thousand readers that stand still
-// would have the kernel hold 2 GB, at which Linux slows down every connection of the machine
-// to some 100 kB/s (tcp_mem, see tcp(7)). Other answers have no such bound: with ten and
-// with a hundred readers it doubles the processor time of a byte.
-const maxUnsent = 16 << 10
-
-// hold bounds the unsent bytes of a connection by [maxUnsent] from now on:
-// TCP_NOTSENT_LOWAT, see tcp(7).
-func hold(conn net.Conn) {
-	setOption(conn, unix.TCP_NOTSENT_LOWAT, maxUnsent)
-}
+// hold bounds the unsent bytes of a connection from now on: TCP_NOTSENT_LOWAT, see tcp(7).
+func hold(conn net.Conn, unsent int) { setOption(conn, unix.TCP_NOTSENT_LOWAT, unsent) }
 
 // setOption sets an option of TCP for a connection. An error means that the client has gone
 // already, which the server will find out.

@@ -8,7 +8,7 @@ import (
 )
 
 // hold does nothing: this system has no option for it.
-func hold(net.Conn) {}
+func hold(net.Conn, int) {}
 
 // listener leaves stalled connections to TCP's own retransmission and
 // keep-alive limits: this system has no option for it.

@@ -92,10 +92,11 @@ func Of(r *http.Request) net.Conn {
 }
 
 // HoldLittle bounds the unsent bytes in the kernel of the answer to r, and of all others on its
-// connection from now on, where the system has that: to 16 KiB.
-func HoldLittle(r *http.Request) {
+// connection from now on, where the system has that. Without it they are up to 4 MB. Where readers are
+// few it costs processor time: a bound of 16 KiB twice that of a byte, with a hundred readers.
+func HoldLittle(r *http.Request, unsent int) {
 	if conn := Of(r); conn != nil {
-		hold(conn)
+		hold(conn, unsent)
 	}
 }
 

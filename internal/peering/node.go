@@ -207,15 +207,18 @@ func (p *Plan) hearOnce(ctx context.Context, number int, s *remote.Server, of *p
 	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, swarm.MaxLine(p.opts.Shards))
 	pause := max(wire.HavePause, wire.HavePauseShard*time.Duration(p.opts.Shards))
-	for lines.Scan() {
+	var last time.Time
+	for ; lines.Scan(); last = time.Now() {
+		if early := pause - time.Since(last); early > 0 { // which a node that lists them as it should is not
+			if err := roster.Sleep(ctx, early, nil); err != nil {
+				return err
+			}
+		}
 		changes, err := swarm.ParseLine(lines.Text(), p.opts.Shards)
 		if err != nil {
 			return err
 		}
 		p.has(number, changes...)
-		if err := roster.Sleep(ctx, pause, nil); err != nil {
-			return err
-		}
 	}
 	return lines.Err()
 }

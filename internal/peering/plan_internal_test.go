@@ -22,6 +22,7 @@ import (
 	"github.com/shardcast/shardcast/internal/swarm"
 	"github.com/shardcast/shardcast/internal/transfer"
 	"github.com/shardcast/shardcast/internal/verify"
+	"github.com/shardcast/shardcast/internal/wire"
 )
 
 const (
@@ -308,6 +309,17 @@ func TestTheListOfAPeerIsReadLineByLine(t *testing.T) {
 		assert.Equal(t, map[int]bool{2: true, 5: true}, got)
 		pick, _, _ := p.choose()
 		assert.Zero(t, pick.Shard)
+	})
+}
+
+func TestAPeerWithManyLinesIsReadSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, _, hear := hears(t, func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte("\n\n\n"))
+		})
+		start := time.Now()
+		require.NoError(t, hear())
+		assert.Equal(t, 2*wire.HavePause, time.Since(start))
 	})
 }
 

@@ -30,7 +30,7 @@ func limit(g *slots.Gate, next endpoint) endpoint {
 		}
 		defer a.Leave()
 		if a.Crowded {
-			conns.HoldLittle(r)
+			conns.HoldLittle(r, unsentInCrowd)
 		}
 		if len(a.Buckets) > 0 {
 			w = &paced{ResponseWriter: w, ctx: r.Context(), buckets: a.Buckets}
@@ -38,6 +38,11 @@ func limit(g *slots.Gate, next endpoint) endpoint {
 		return next(w, r, t)
 	}
 }
+
+// unsentInCrowd in bytes bounds what the kernel has not sent of an answer in a crowd. A thousand readers that stand
+// still would have it hold 2 GB, at which Linux slows down every connection of the machine to some 100 kB/s
+// (tcp_mem, see tcp(7)).
+const unsentInCrowd = 16 << 10
 
 // mostAtOnce in bytes is what is sent of a file before its reader waits for the next turn: each
 // turn costs the processor some wake-ups.

@@ -145,7 +145,7 @@ type lateStatus struct {
 
 // swarmStep in bytes is read at once for a node of a swarm, of which the slots admit few. Each
 // step wakes its reader, and a timer where a rate is set.
-const swarmStep = 128 << 10
+const swarmStep = mostAtOnce
 
 // ReadFrom sends what src has.
 func (l *lateStatus) ReadFrom(src io.Reader) (int64, error) {

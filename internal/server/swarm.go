@@ -25,6 +25,11 @@ const (
 	swarmSlots = 8
 	swarmQueue = 2
 
+	// unsentInSwarm in bytes bounds what the kernel has not sent of an answer to a node: a slot is taken until
+	// all but that is sent, and not until all is written. That was worth 5 % of the time of 24 nodes. With a
+	// quarter of it a sender wakes up more often, for a tenth of the processor time of a byte.
+	unsentInSwarm = 64 << 10
+
 	// sharedFor is for how much of the time between two lines the nodes that follow a stream share a look
 	// at its shards: a quarter. Up to mostLooks are remembered.
 	sharedFor = 4
@@ -77,7 +82,7 @@ func (s *swarming) admit(next endpoint) endpoint {
 				return slots.ErrSent
 			}
 		}
-		conns.HoldLittle(r) // a slot is taken until all is sent, and not until all is written
+		conns.HoldLittle(r, unsentInSwarm)
 		leave, ok := s.slots.Enter(r.Context(), readerOf(r), as == swarm.AsSpare)
 		if !ok {
 			return errNoSlot

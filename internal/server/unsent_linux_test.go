@@ -54,7 +54,6 @@ func TestTheKernelHoldsLittleForNodesOfASwarmAndInACrowd(t *testing.T) {
 		end()
 		require.NoError(t, <-ended)
 	}()
-	const maxUnsent = 16 << 10
 	ask := func(as string) (unsent int) {
 		t.Helper()
 		reader, err := net.Dial("tcp", ln.Addr().String())
@@ -76,10 +75,10 @@ func TestTheKernelHoldsLittleForNodesOfASwarmAndInACrowd(t *testing.T) {
 		require.NoError(t, err)
 		return unsent
 	}
-	assert.Equal(t, maxUnsent, ask(swarm.AsPeer))
-	assert.Equal(t, maxUnsent, ask(swarm.AsSpare))
+	assert.Equal(t, unsentInSwarm, ask(swarm.AsPeer))
+	assert.Equal(t, unsentInSwarm, ask(swarm.AsSpare))
 	for range slots.Crowd - 2 {
-		assert.NotEqual(t, maxUnsent, ask(""), "they are few")
+		assert.NotEqual(t, unsentInCrowd, ask(""), "they are few")
 	}
-	assert.Equal(t, maxUnsent, ask(""), "they are many")
+	assert.Equal(t, unsentInCrowd, ask(""), "they are many")
 }
