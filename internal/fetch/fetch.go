@@ -299,7 +299,7 @@ func (f *fetching) transfer(
 		Get: func(ctx context.Context, s *remote.Server, number int, r remote.Request) (*remote.Body, error) {
 			return p.offers.GetShard(ctx, s, want.Entry, number, r)
 		},
-		Blame: want.Refuse, Workers: p.opts.Concurrency,
+		Blame: want.Refuse, Workers: p.opts.Concurrency, Far: p.remote.IsFar(),
 		Roster: p.roster, Tally: f.tally, Metrics: p.opts.Metrics, Logger: p.opts.Logger,
 	})
 	if !inSwarm {

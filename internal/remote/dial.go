@@ -37,9 +37,10 @@ type dialer struct {
 	end     context.CancelFunc
 	opening sync.WaitGroup // such connections
 
-	mu     sync.Mutex // guards what follows
-	ahead  int        // as many such connections are opened to the next server that is far
-	spares map[string]*spares
+	mu      sync.Mutex // guards what follows
+	ahead   int        // as many such connections are opened to the next server that is far
+	distant bool       // a server was far
+	spares  map[string]*spares
 }
 
 // spares are connections to one address for requests to come.
@@ -70,6 +71,13 @@ func (d *dialer) expect(connections int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.ahead = connections
+}
+
+// hasFar reports whether a server was far.
+func (d *dialer) hasFar() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.distant
 }
 
 // dial connects to an address, whose host may be a name, or returns a connection that was opened ahead.
@@ -106,10 +114,11 @@ func (d *dialer) spare(ctx context.Context, address string) net.Conn {
 	}
 }
 
-// openSpares opens connections ahead, if these are expected, and closes after a while those that no request has
-// taken.
+// openSpares notes that a server is far, opens connections ahead, if these are expected, and closes after a while
+// those that no request has taken.
 func (d *dialer) openSpares(network, address string) {
 	d.mu.Lock()
+	d.distant = true
 	n := d.ahead
 	if d.ahead = 0; n == 0 {
 		d.mu.Unlock()

@@ -88,6 +88,7 @@ func TestConnectionsAreOpenedAheadToAServerThatIsFar(t *testing.T) {
 					defer func() { _ = conn.Close() }()
 					assert.Equal(t, want, time.Since(start), i)
 				}
+				assert.Equal(t, tc.after >= far, d.hasFar())
 			})
 		})
 	}
@@ -121,32 +122,36 @@ func TestConnectionsThatWereOpenedAheadAreClosed(t *testing.T) {
 			conn, err := d.dial(t.Context(), "tcp", at)
 			require.NoError(t, err)
 			require.NoError(t, conn.Close())
-			conn, err = d.dial(t.Context(), "tcp", at)
-			require.NoError(t, err)
-			require.NoError(t, conn.Close())
 			return d
 		}
+		take := func(d *dialer) {
+			conn, err := d.dial(t.Context(), "tcp", at)
+			require.NoError(t, err)
+			require.NoError(t, conn.Close())
+		}
 		d := begin()
+		take(d)
 		time.Sleep(spareFor)
 		synctest.Wait()
 		assert.EqualValues(t, 4, closed.Load(), "no request has come for two")
 		start := time.Now()
-		conn, err := d.dial(t.Context(), "tcp", at)
-		require.NoError(t, err)
-		require.NoError(t, conn.Close())
+		take(d)
 		assert.Equal(t, far, time.Since(start))
 		d.close()
 		d = begin()
+		take(d)
 		synctest.Wait()
 		d.close()
 		assert.EqualValues(t, 4, closed.Load(), "the client is closed")
 		d = begin()
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err = d.dial(gone, "tcp", at)
+		_, err := d.dial(gone, "tcp", at)
 		require.Error(t, err)
-		d.close()
+		time.Sleep(spareFor)
+		synctest.Wait()
 		assert.EqualValues(t, 4, closed.Load(), "one that was asked for in vain is not lost")
+		d.close()
 	})
 }
 

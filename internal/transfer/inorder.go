@@ -35,6 +35,14 @@ const (
 	// time, while readers wait for others.
 	mostUnasked = 2
 
+	// fitted is the part of all that is left that is requested at once over a long way: half of what the worker
+	// brings meanwhile. begins is the part of a worker that has brought nothing yet, of what comes to each.
+	fitted = 2
+	begins = 4
+
+	// minBegin in bytes is the least that such a worker requests.
+	minBegin = 512 << 10
+
 	// spreadAfter is the number of ticks after which a pull may be moved to a server that is
 	// idle, if it takes as long again.
 	spreadAfter = 8
@@ -47,10 +55,12 @@ type InOrder struct {
 	roster   *roster.Roster
 	job      func(do func(*remote.Server) error) roster.Job
 	header   map[string]string
+	fits     bool         // see [InOrder.fit]
 	raced    atomic.Int64 // bytes that races may have brought twice
 
 	mu      sync.Mutex // guards what follows
 	begun   []bool     // by shard
+	ahead   int64      // bytes of shards that have not begun
 	wanted  []int      // numbers of shards that readers wait for
 	cursor  int        // those of begun before it are true
 	resting int        // workers without work
@@ -74,6 +84,12 @@ func NewInOrder(
 			p.begun[i] = !t.opts.Only[i+1]
 		}
 	}
+	for i, begun := range p.begun {
+		if !begun {
+			p.ahead += t.opts.Manifest.Shard(i + 1).Size
+		}
+	}
+	p.fits = t.opts.Far && tier == 1
 	p.header = Header(timeout)
 	if t.opts.Audience != nil {
 		// A server that has the version from us must not make us wait for it.
@@ -149,7 +165,7 @@ func (p *InOrder) first() (j Job, ok bool) {
 		return Job{}, false
 	}
 	w := &p.waiting[0]
-	j = Job{Shard: w.arrival, Bring: p.bring(nil), Ended: p.ended}
+	j = Job{Shard: w.arrival, Fit: p.fit, Bring: p.bring(nil), Ended: p.ended}
 	if len(w.spans) > 0 {
 		j.Spans, w.spans = w.spans[:1], w.spans[1:]
 	}
@@ -157,6 +173,61 @@ func (p *InOrder) first() (j Job, ok bool) {
 		p.waiting = p.waiting[1:]
 	}
 	return j, true
+}
+
+// fit leaves to the workers, where servers are far, the end of a span for which its worker, which is that fast, takes
+// more than half as long as the rest of the transfer takes. So all workers end at about the same time, and no answer
+// is broken off for that. Over a long way this would cost its connection, with all that is under way on it and the
+// rate that it has come to, while one more request costs a round trip of one of many connections.
+func (p *InOrder) fit(s *Span, speed float64) {
+	if !p.fits {
+		return
+	}
+	all, known := speed, 1
+	for _, o := range p.transfer.Pulls() {
+		if o.Ticks >= KnownAfter {
+			all += o.Speed
+			known++
+		}
+	}
+	workers := p.transfer.opts.Workers
+	rest := float64(p.left())
+	part, least := rest/float64(begins*workers), float64(minBegin)
+	if speed > 0 {
+		all *= float64(workers) / float64(known)
+		part, least = speed*rest/all/fitted, speed*rank.Tick.Seconds()
+	}
+	part = max(part, least, minSplit)
+	p.cut(s, int64(part), int64(max(least, minSplit)))
+}
+
+// cut leaves the end of a span beyond so many bytes to the workers, if it has enough.
+func (p *InOrder) cut(s *Span, keep, enough int64) {
+	end := s.split(func(left int64) int64 {
+		if left-keep < enough {
+			return math.MinInt64
+		}
+		return left - keep
+	})
+	if end == nil {
+		return
+	}
+	p.mu.Lock()
+	p.waiting = slices.Insert(p.waiting, 0, work{end.arrival, []*Span{end}})
+	p.mu.Unlock()
+	p.transfer.changed.Raise()
+}
+
+// left returns how many bytes are still to come.
+func (p *InOrder) left() (bytes int64) {
+	for _, a := range p.transfer.arrivals() {
+		for _, s := range a.Missing() {
+			bytes += s.left()
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return bytes + p.ahead
 }
 
 // fresh returns the shard to begin: the first that a reader waits for, or else that is
@@ -180,6 +251,7 @@ func (p *InOrder) fresh() int {
 	}
 	if number > 0 {
 		p.begun[number-1] = true
+		p.ahead -= p.transfer.opts.Manifest.Shard(number).Size
 	}
 	return number
 }

@@ -2,12 +2,14 @@ package transfer
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -17,6 +19,7 @@ import (
 	"github.com/shardcast/shardcast/internal/rank"
 	"github.com/shardcast/shardcast/internal/remote"
 	"github.com/shardcast/shardcast/internal/roster"
+	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/verify"
 )
 
@@ -342,6 +345,81 @@ func TestHelpGoesToThePullThatTakesLongest(t *testing.T) {
 	j := r.plan.help()
 	require.Len(t, j.Spans, 1)
 	assert.Equal(t, longer.to, j.Spans[0].at)
+}
+
+func TestOverALongWayASpanIsFittedToTheRest(t *testing.T) {
+	const mega = 1 << 20
+	for name, tc := range map[string]struct {
+		span, beside int64 // bytes that are left
+		speed        float64
+		near         bool
+		paces        []rank.Pace // of pulls that are under way, of which each worker has one
+		want         int64       // bytes that stay
+	}{
+		"half of its part":        {16 * mega, 16 * mega, mega, false, []rank.Pace{paced(20, 3*mega/4)}, 4 * mega},
+		"much is left besides":    {4 * mega, 64 * mega, mega, false, []rank.Pace{paced(20, mega/4)}, 4 * mega},
+		"one is unknown":          {16 * mega, 16 * mega, mega, false, []rank.Pace{paced(KnownAfter-1, mega)}, 8 * mega},
+		"a tick's bytes at least": {16 * mega, 0, 16 * mega, false, []rank.Pace{paced(20, 400*mega)}, 4 * mega},
+		"or 64 Ki":                {mega, 0, 1, false, []rank.Pace{paced(20, mega)}, minSplit},
+		"the end is too little":   {6 * mega, 0, 16 * mega, false, []rank.Pace{paced(20, 400*mega)}, 6 * mega},
+		"nothing has come":        {32 * mega, 32 * mega, 0, false, []rank.Pace{paced(20, mega)}, 8 * mega},
+		"and little is left":      {2 * mega, 0, 0, false, []rank.Pace{paced(20, mega)}, minBegin},
+		"a near server sends it":  {16 * mega, 16 * mega, mega, true, []rank.Pace{paced(20, 3*mega/4)}, 16 * mega},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := run(t, 1, rank.Pace{})
+			r.pulls.remove(r.pull, time.Second, r.opts.Roster)
+			r.plan.fits, r.opts.Workers = !tc.near, 1+len(tc.paces)
+			for _, p := range tc.paces {
+				r.beside(r.servers[0], p)
+			}
+			whole := r.arrival.spans[0]
+			whole.pulls, whole.to = nil, tc.span
+			if tc.beside > 0 {
+				r.arrival.add(0, tc.beside)
+			}
+			r.open[1] = r.arrival
+			r.plan.ahead = 0
+			r.plan.fit(whole, tc.speed)
+			assert.Equal(t, tc.want, whole.to)
+			if tc.want == tc.span {
+				assert.Empty(t, r.plan.waiting)
+				return
+			}
+			require.Len(t, r.plan.waiting, 1)
+			require.Len(t, r.plan.waiting[0].spans, 1)
+			end := r.plan.waiting[0].spans[0]
+			assert.Equal(t, tc.want, end.at)
+			assert.Equal(t, tc.span, end.to)
+		})
+	}
+}
+
+func TestOverALongWayAWorkerTakesLessAndLessAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(1, 1, nil)
+		f.data = noise(3, 8*minBegin)
+		f.opts.Far, f.opts.Manifest.Size, f.opts.Manifest.ShardSize = true, 8*minBegin, 8*minBegin
+		f.opts.Manifest.Digest = sha256.Sum256(f.data)
+		f.digests[0] = f.opts.Manifest.Digest
+		f.sink.places[0].data = make([]byte, len(f.data))
+		open := func(s shard.Shard) (verify.Place, error) { return f.sink.places[s.Number-1], nil }
+		f.opts.Verifier = verify.New(verify.Options{
+			Manifest: f.opts.Manifest, Listed: f.opts.Manifest.Digest, Open: open,
+		})
+		var ranges []string
+		answer(t, f.Transfer, func(w http.ResponseWriter, r *http.Request) {
+			ranges = append(ranges, r.Header.Get("Range"))
+			time.Sleep(2 * time.Second)
+			send(w, r, f.data)
+		})
+		require.NoError(t, f.run(t.Context(), 1))
+		assert.Equal(t, f.data, f.sink.places[0].data)
+		assert.Equal(t, []string{
+			"bytes=0-1048575", "bytes=1048576-2621439", "bytes=2621440-3407871", "bytes=3407872-3801087",
+			"bytes=3801088-3997695", "bytes=3997696-4095999", "bytes=4096000-4194303",
+		}, ranges)
+	})
 }
 
 // A server that is idle gets a pull of one that has several, unless that would be for

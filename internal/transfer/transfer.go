@@ -28,7 +28,8 @@
 // takes longest, of a server that has several, is moved to it. When all shards are begun,
 // a worker without work helps the pull that takes longest: it takes over the end of its
 // span, as much as makes both end at the same time. Where that is too little, it asks for
-// all of the rest too, if it is expected to be twice as fast.
+// all of the rest too, if it is expected to be twice as fast. Over a long way a worker
+// requests no more at once than what it brings in half the time of the rest.
 package transfer
 
 import (
@@ -92,6 +93,9 @@ type Options struct {
 	// Workers bounds the shards in flight.
 	Workers int
 
+	// Far says that the servers are: the time of a round trip counts.
+	Far bool
+
 	Roster  *roster.Roster
 	Tally   *Tally
 	Metrics *metrics.Metrics
@@ -134,6 +138,10 @@ type Plan interface {
 type Job struct {
 	Shard *Arrival
 	Spans []*Span
+
+	// Fit is called before that with each span, and how fast the worker has brought its last one, in bytes per
+	// second, or 0. It may leave the end of the span to others. Nil leaves all spans as they are.
+	Fit func(s *Span, speed float64)
 
 	// Bring brings one of the spans, as [Transfer.Pull] does.
 	Bring func(ctx context.Context, s *Span, buf []byte) error
@@ -277,6 +285,7 @@ func (t *Transfer) close() error {
 func (t *Transfer) work(ctx context.Context, plan Plan) error {
 	buf, _ := t.buffers.Get().(*[]byte)
 	defer t.buffers.Put(buf)
+	speed := 0.
 	for {
 		j, err := plan.Next(ctx)
 		if j.Shard == nil || err != nil {
@@ -284,9 +293,14 @@ func (t *Transfer) work(ctx context.Context, plan Plan) error {
 		}
 		var r Result
 		for _, s := range j.Spans {
+			if j.Fit != nil {
+				j.Fit(s, speed)
+			}
+			began, left := time.Now(), s.left()
 			if r.Err = j.Bring(ctx, s, *buf); r.Err != nil {
 				break
 			}
+			speed = rank.Speed(left-s.left(), time.Since(began))
 		}
 		if r.Err == nil {
 			r = t.finish(ctx, j.Shard, *buf)
@@ -469,6 +483,19 @@ func (t *Transfer) arrival(number int) *Arrival {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.open[number]
+}
+
+// arrivals returns the shards that have begun.
+func (t *Transfer) arrivals() []*Arrival {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []*Arrival
+	for _, a := range t.open {
+		if a != nil {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // unasked returns how many shards have begun and are not there, and how many of these no
