@@ -356,9 +356,11 @@ func TestOverALongWayASpanIsFittedToTheRest(t *testing.T) {
 		paces        []rank.Pace // of pulls that are under way, of which each worker has one
 		want         int64       // bytes that stay
 	}{
-		"half of its part":        {16 * mega, 16 * mega, mega, false, []rank.Pace{paced(20, 3*mega/4)}, 4 * mega},
-		"much is left besides":    {4 * mega, 64 * mega, mega, false, []rank.Pace{paced(20, mega/4)}, 4 * mega},
-		"one is unknown":          {16 * mega, 16 * mega, mega, false, []rank.Pace{paced(KnownAfter-1, mega)}, 8 * mega},
+		"half of its part":     {16 * mega, 16 * mega, mega, false, []rank.Pace{paced(20, 3*mega/4)}, 4 * mega},
+		"much is left besides": {4 * mega, 64 * mega, mega, false, []rank.Pace{paced(20, mega/4)}, 4 * mega},
+		"one is new": {
+			16 * mega, 16 * mega, mega, false, []rank.Pace{paced(KnownAfter-1, mega)}, 8 * mega,
+		},
 		"a tick's bytes at least": {16 * mega, 0, 16 * mega, false, []rank.Pace{paced(20, 400*mega)}, 4 * mega},
 		"or 64 Ki":                {mega, 0, 1, false, []rank.Pace{paced(20, mega)}, minSplit},
 		"the end is too little":   {6 * mega, 0, 16 * mega, false, []rank.Pace{paced(20, 400*mega)}, 6 * mega},
