@@ -185,9 +185,9 @@ func CongestionFlag(flags *pflag.FlagSet, name *string, of string) {
 	flags.StringVar(name, "congestion", "auto",
 		"congestion `CONTROL` of the connections to "+of+": auto, system, or a name of the kernel's, such as bbr")
 	Suggest(flags, "congestion", "auto", "system", "bbr", "cubic")
-	Note(flags, "congestion", "auto gives BBR to a connection on which packets are lost although none wait in "+
-		"a queue, over a way with a round trip of 20 ms or more, if the kernel allows it, and leaves the others "+
-		"to the kernel, as system does. It takes Linux.")
+	Note(flags, "congestion", "auto gives BBR to all connections of a host to which packets are lost although none "+
+		"wait in a queue, over a way with a round trip of 20 ms or more, if the kernel allows it, and leaves the "+
+		"others to the kernel, as system does. It takes Linux.")
 }
 
 // DialectFlag adds --dialect.
