@@ -122,6 +122,20 @@ type result struct {
 	right  bool
 }
 
+// early has so many shards checked that wait for their turn, and returns the results of all.
+func (f *file) early(t *testing.T, shards int, wanted func(number int) bool) map[result]bool {
+	t.Helper()
+	got := make(map[result]bool)
+	for range shards {
+		c := f.Waiting(wanted)
+		require.NotNil(t, c)
+		results, _ := f.came(t.Context(), t, c)
+		require.Len(t, results, 1)
+		got[results[0]] = true
+	}
+	return got
+}
+
 // came returns the verdicts when all of a shard has come, and has the wrong ones come again.
 func (f *file) came(ctx context.Context, t require.TestingT, c *verify.Check) (results []result, last verify.Verdict) {
 	for v, err := range f.Came(ctx, c, make([]byte, 64)) {
@@ -259,14 +273,7 @@ func TestAShardThatIsWantedIsCheckedBeforeItsTurn(t *testing.T) {
 	}
 	results, _ := f.bring(t, 6, "A", f.wrong(6))
 	require.Empty(t, results)
-	got := make(map[result]bool)
-	for range 2 {
-		c := f.Waiting(wanted)
-		require.NotNil(t, c)
-		results, _ := f.came(t.Context(), t, c)
-		require.Len(t, results, 1)
-		got[results[0]] = true
-	}
+	got := f.early(t, 2, wanted)
 	assert.Equal(t, map[result]bool{{5, true}: true, {6, false}: true}, got)
 	assert.Nil(t, f.Waiting(wanted), "the others are not wanted")
 	results, _ = f.bring(t, 6, "B", f.right(6))
@@ -317,14 +324,7 @@ func TestEachBeginsLaterAndNeverEnds(t *testing.T) {
 	f.Each()
 	results, _ = f.came(t.Context(), t, begun)
 	assert.Equal(t, []result{{5, true}}, results, "a shard that had begun before")
-	got := make(map[result]bool)
-	for range 3 {
-		c := f.Waiting(nil)
-		require.NotNil(t, c)
-		results, _ := f.came(t.Context(), t, c)
-		require.Len(t, results, 1)
-		got[results[0]] = true
-	}
+	got := f.early(t, 3, nil)
 	assert.Equal(t, map[result]bool{{2, true}: true, {3, false}: true, {4, true}: true}, got)
 	results, _ = f.bring(t, 6, "A", f.right(6))
 	assert.Equal(t, []result{{6, true}}, results)
