@@ -5,12 +5,14 @@ export CGO_ENABLED = 0
 export GOFLAGS    := $(strip $(GOFLAGS) -trimpath)
 
 TOOL      = go tool -modfile=tools/go.mod
-FUZZTIME ?= 200x
+FUZZTIME ?= 2000x
 PACKAGES ?= ./...
-RACED    ?= . ./cmd/... ./internal/...
-# The race detector sees all tests but those that it makes slow, and of the stories those in which much happens at once.
-SLOW      = ^TestInstall|^TestStoriesOnOtherFileSystems|^TestMinisignUsesOurKeys|^TestDeltaIsNearTheBound|^TestMemoryIsBounded|^TestMemoryOfManyTargets|^TestListOfVeryManyVersions|^TestAManifestOfUnknownMembers|^TestParseManifestReadsEight|^TestSwarmsOfAnySize|^TestNodesT(oWhich|hatComeLast)|^TestSlowNodesOfASwarm|^TestTwoTiersOfSwarms|^TestADownloadEndsAlsoWhenMostPeers|^TestFetchKeepsToItsRate|^TestFetchIsAsFastAs|^TestOpenPlacesAre|^TestFollowDoesNotHammer
-TOGETHER  = arriving|asked|blame|busy|chain|crowd|delta_[cf]|follow$$|follow_([ckms]|e.ec|full)|key_m|kill|misbe|push|resta|resume|retired|slow|swarm|thr|upstream|wait|watch$$|watch_k|wiped|wrong_w
+# The race detector sees the packages in which goroutines share most, without the tests that it makes slow, and of the
+# stories those in which much happens at once.
+RACED    ?= . $(addprefix ./internal/,client conns delta fetch follow middle offers origin peering relay remote roster server \
+	slots store transfer verify)
+SLOW      = ^TestCrashIsUndone|^TestDeltaIsNearTheBound|^TestMemoryIsBounded|^TestMemoryOfManyTargets|^TestListOfVeryManyVersions|^TestSwarmsOfAnySize|^TestNodesT(oWhich|hatComeLast)|^TestSlowNodesOfASwarm|^TestTwoTiersOfSwarms|^TestADownloadEndsAlsoWhenMostPeers|^TestFetchKeepsToItsRate|^TestFetchIsAsFastAs|^TestOpenPlacesAre|^TestFollowDoesNotHammer
+TOGETHER  = arriving|blame|busy|chain|crowd|delta_[cf]|follow$$|follow_([cm]|exec|full$$|killed)|key_m|kill_m|killed|push|resta|resume|retired|slow|swarm$$|swarm_[fkt]|thr|upstream|watch$$|watch_k|wiped|wrong_w
 PREFIX   ?= /usr/local
 COMMANDS  = shardcast-origin shardcast-middle shardcast-client
 
@@ -22,14 +24,15 @@ help: ## List the targets
 build: ## Build the three commands into bin/, without C
 	go build -o bin/ ./cmd/...
 
+# Many tests wait, so that two cores test four packages at a time.
 test: ## Run all tests but the soak
-	go test -count=1 $(PACKAGES)
+	go test -p 4 -count=1 $(PACKAGES)
 
-race: ## Run the tests with the race detector (needs a C compiler), and list the failures
+race: ## Run the tests in which much happens at once with the race detector (needs a C compiler), and list the failures
 	$(TOOL) gotestsum --format pkgname-and-test-fails --raw-command -- env CGO_ENABLED=1 \
-		go test -json -race -count=1 -skip '$(SLOW)|^TestScripts$$' $(RACED)
+		go test -p 4 -vet=off -json -race -count=1 -skip '$(SLOW)' $(RACED)
 	$(TOOL) gotestsum --format pkgname-and-test-fails --raw-command -- env CGO_ENABLED=1 \
-		go test -json -race -count=1 -run '^TestScripts$$/^($(TOGETHER))' ./cmd
+		go test -vet=off -json -race -count=1 -run '^TestScripts$$/^($(TOGETHER))' ./cmd
 
 e2e: ## Run the stories of the commands, with nginx, curl and others (from Debian, as root)
 	scripts/others
@@ -39,7 +42,7 @@ soak: ## Measure the memory for 100,000 files; send 500 small versions, and kill
 	SOAK_VERSIONS=$${VERSIONS:-500} SOAK_KILLS=$${KILLS:-100} SOAK_SEED=$${SEED:-1} \
 		go test -count=1 -timeout 1h -run 'TestScripts/(soak|tree_memory)$$' ./cmd
 
-fuzz: ## Run every fuzz target with FUZZTIME inputs (200x)
+fuzz: ## Run every fuzz target with FUZZTIME inputs (2000x)
 	scripts/fuzz $(FUZZTIME)
 
 bench: build ## Measure all beside openssl, curl, nginx and others (ARGS='-base OLD/bin -memory 8GiB', -help)
