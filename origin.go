@@ -35,7 +35,7 @@ type OriginOptions struct {
 	Port int
 
 	// ShardSize is the size of every shard but the last, in bytes. Zero means 50,000,000,
-	// and [AutoShardSize] a thousandth of the file, from 8,000,000 to 64,000,000. A file
+	// and [AutoShardSize] a thousandth of the file, from 500,000 to 64,000,000. A file
 	// may have 65,536 shards.
 	ShardSize int64
 

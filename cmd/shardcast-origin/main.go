@@ -54,7 +54,7 @@ publishes each file that appears complete in a directory, or each directory.`,
 	c.opts.ShardSize = shardcast.DefaultShardSize
 	shared.Var((*cli.ShardSize)(&c.opts.ShardSize), "shard-size", "size of a shard in bytes, such as 64MiB, or auto")
 	cli.Suggest(shared, "shard-size", "auto", "50MB", "64MiB")
-	cli.Note(shared, "shard-size", "auto is a thousandth of the file, from 8 MB to 64 MB, which suits swarms.")
+	cli.Note(shared, "shard-size", "auto is a thousandth of the file, from 500 kB to 64 MB, which suits swarms.")
 	cli.Under(shared, cli.Publish)
 	c.logger = cli.LogFlag(shared)
 	cli.Under(shared, cli.Show)

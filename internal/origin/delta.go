@@ -176,8 +176,9 @@ func (d differ) files(v shard.Version, m shard.Manifest) ([]match.File, error) {
 
 const (
 	// A delta of at most smallDelta bytes, which are held in memory, is cut into some deltaShards shards of
-	// leastDeltaShard bytes or more: nodes of a swarm are to have some to swap. The shards of a larger one are so
-	// many times smaller than those that its version has by [shard.AutoSize].
+	// leastDeltaShard bytes or more: nodes of a swarm are to have some to swap. The shards of a larger one have
+	// smallDelta/deltaShards bytes, or more where those of its version by [shard.AutoSize] are more than so many
+	// times larger.
 	deltaShards     = 32
 	smallDelta      = 8 << 20
 	leastDeltaShard = 64 << 10
@@ -189,7 +190,7 @@ const (
 // deltaShardSize returns the size of the shards of a delta of size bytes, or more if that is smallDelta, for a
 // version of whole bytes: the largest delta that is of use has no more of them than it may have.
 func deltaShardSize(size, whole int64) int64 {
-	least := max(shard.AutoSize(whole)/deltaShards, whole/worth/shard.MaxShards+1)
+	least := max(smallDelta/deltaShards, shard.AutoSize(whole)/deltaShards, whole/worth/shard.MaxShards+1)
 	if size < smallDelta {
 		least = max(leastDeltaShard, size/deltaShards)
 	}

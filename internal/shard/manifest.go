@@ -274,12 +274,12 @@ func CheckSize(size, shardSize int64) error {
 
 // Bounds of [AutoSize], in bytes.
 const (
-	MinAutoSize = 8_000_000
+	MinAutoSize = 500_000
 	MaxAutoSize = 64_000_000
 )
 
 // AutoSize returns the shard size that makes about 1,000 shards of a file of size bytes,
-// within bounds: nodes that swap shards are fastest with some hundreds.
+// within bounds: nodes that swap shards are fastest with hundreds of them, of half a megabyte or more.
 func AutoSize(size int64) int64 {
 	auto := min(max(countShards(size, 1000), MinAutoSize), MaxAutoSize)
 	return max(auto, countShards(size, MaxShards)) // for a file of which that would make too many

@@ -452,7 +452,7 @@ func TestParseManifestReturnsTheErrorOfItsReader(t *testing.T) {
 
 func TestAutoSizeMakesAboutAThousandShardsWithinBounds(t *testing.T) {
 	for size, want := range map[int64]int64{
-		0: 8_000_000, 1: 8_000_000, 8_000_000_000: 8_000_000, 8_000_000_001: 8_000_001, 20_000_000_000: 20_000_000,
+		0: 500_000, 1: 500_000, 500_000_000: 500_000, 500_000_001: 500_001, 20_000_000_000: 20_000_000,
 		64_000_000_000: 64_000_000, 1_000_000_000_000: 64_000_000,
 		64_000_000 * shard.MaxShards: 64_000_000, 64_000_000*shard.MaxShards + 1: 64_000_001,
 		math.MaxInt64: math.MaxInt64/shard.MaxShards + 1,
