@@ -23,8 +23,9 @@
 //     too long;
 //   - unless two shards are arriving from upstream: one of the first fresh shards, which no
 //     peer has and upstream has sent to no node; upstream refuses one that it has sent since;
-//   - from the first peer in a random order that has a missing shard: of the first 24 such
-//     shards the one that the fewest peers have;
+//   - from the first peer that has a missing shard, in the order of how few are arriving from
+//     each, which is random where these are equal: of the first 24 such shards the one that the
+//     fewest peers have;
 //   - a shard that is arriving at a peer which may pass it on;
 //   - any shard from upstream, if fewer than two are arriving from there, and if upstream has
 //     time to spare: requests for fresh shards come first.

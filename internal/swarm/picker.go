@@ -56,7 +56,10 @@ type Picker struct {
 }
 
 // peer is the shards of one peer.
-type peer struct{ held, arriving set }
+type peer struct {
+	held, arriving set
+	under          int // shards that arrive from it
+}
 
 func (o *peer) holds() set    { return o.held }
 func (o *peer) passesOn() set { return o.arriving }
@@ -161,9 +164,7 @@ func (p *Picker) Next(may func(n int) bool) (Pick, bool) {
 	pick, ok := p.choose(may)
 	if ok {
 		p.wanting.put(pick.Shard-1, false)
-		if pick.Node == Upstream {
-			p.upstream++
-		}
+		p.count(pick, 1)
 	}
 	return pick, ok
 }
@@ -188,9 +189,14 @@ func (p *Picker) Drop(k Pick) {
 	p.wanting.put(k.Shard-1, true)
 }
 
-func (p *Picker) end(k Pick) {
+func (p *Picker) end(k Pick) { p.count(k, -1) }
+
+// count adds n to the shards that arrive from the node of k.
+func (p *Picker) count(k Pick, n int) {
 	if k.Node == Upstream {
-		p.upstream--
+		p.upstream += n
+	} else if o := p.peers[k.Node]; o != nil {
+		o.under += n
 	}
 }
 
@@ -203,6 +209,7 @@ func (p *Picker) choose(may func(n int) bool) (Pick, bool) {
 			peers = append(peers, n)
 		}
 	}
+	slices.SortStableFunc(peers, func(a, b int) int { return p.peers[a].under - p.peers[b].under })
 	if pick, ok := p.chooseAsked(peers, upstream); ok {
 		return pick, true
 	}

@@ -241,3 +241,26 @@ func TestElsewhereCountsMissingShardsOfPeers(t *testing.T) {
 	p.Done(k)
 	assert.False(t, p.Elsewhere())
 }
+
+func TestNextAsksThePeerFromWhichTheFewestShardsArrive(t *testing.T) {
+	p := swarm.NewPicker(30, rand.New(rand.NewPCG(1, 2)))
+	for n := range 3 {
+		p.Join(n)
+		p.Note(n, swarm.Change{State: swarm.Held, From: 1, To: 30})
+	}
+	peers := func(n int) bool { return n != swarm.Upstream }
+	arriving := make(map[int]int)
+	var last swarm.Pick
+	for range 12 {
+		var ok bool
+		last, ok = p.Next(peers)
+		require.True(t, ok)
+		arriving[last.Node]++
+	}
+	assert.Equal(t, map[int]int{0: 4, 1: 4, 2: 4}, arriving)
+
+	p.Done(last)
+	next, ok := p.Next(peers)
+	require.True(t, ok)
+	assert.Equal(t, last.Node, next.Node, "one that has delivered")
+}
