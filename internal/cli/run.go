@@ -145,13 +145,13 @@ func signals(parent context.Context) (_ context.Context, end context.CancelCause
 	received := make(chan os.Signal, 1)
 	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		defer signal.Stop(received)
 		select {
 		case s := <-received:
 			signal.Stop(received) // the next signal has its usual effect, from before anybody sees that this one came
 			number, _ := s.(syscall.Signal)
 			cancel(interrupted{signal: number})
 		case <-ctx.Done():
+			signal.Stop(received)
 		}
 	}()
 	return ctx, cancel

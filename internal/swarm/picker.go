@@ -177,7 +177,7 @@ func (p *Picker) Lost(shard int) {
 
 // Done notes that a picked shard is here.
 func (p *Picker) Done(k Pick) {
-	p.end(k)
+	p.count(k, -1)
 	p.missing.put(k.Shard-1, false)
 	is := func(shard int) bool { return shard == k.Shard }
 	p.asked, p.needed = slices.DeleteFunc(p.asked, is), slices.DeleteFunc(p.needed, is)
@@ -185,11 +185,9 @@ func (p *Picker) Done(k Pick) {
 
 // Drop notes that a picked shard did not arrive, or not all of it.
 func (p *Picker) Drop(k Pick) {
-	p.end(k)
+	p.count(k, -1)
 	p.wanting.put(k.Shard-1, true)
 }
-
-func (p *Picker) end(k Pick) { p.count(k, -1) }
 
 // count adds n to the shards that arrive from the node of k.
 func (p *Picker) count(k Pick, n int) {
