@@ -57,7 +57,6 @@ type neighbour struct {
 	stop   context.CancelFunc // hearing it
 
 	// What follows changes, under the mu of the plan.
-	under  int  // shards that it is asked for
 	sound  bool // it has done what it was asked last, unless it was busy
 	busy   int  // how often it was in a row
 	broken int  // how often it has broken off what it was passing on
@@ -67,11 +66,11 @@ type neighbour struct {
 }
 
 // trials returns how many shards neighbours are asked for that have not done what they
-// were asked last.
-func trials(nodes map[int]*neighbour) (shards int) {
-	for _, n := range nodes {
+// were asked last. The caller holds mu.
+func (p *Plan) trials() (shards int) {
+	for _, n := range p.nodes {
 		if !n.sound {
-			shards += n.under
+			shards += p.picker.Under(n.number)
 		}
 	}
 	return shards

@@ -199,7 +199,7 @@ func TestAPeerThatAnswers(t *testing.T) {
 				assert.Equal(t, tc.busy, s.node.busy)
 				assert.Equal(t, tc.refused, s.want.Refused(s.node.peer.server) != nil)
 				assert.Equal(t, tc.refused, s.nodes[s.node.number] == nil, "a refused one is no neighbour")
-				assert.Zero(t, s.node.under)
+				assert.Zero(t, s.picker.Under(s.node.number))
 				assert.Zero(t, s.under)
 				if !again || tc.refused {
 					return

@@ -207,12 +207,12 @@ func (p *Plan) choose() (pick swarm.Pick, from *neighbour, next time.Time) {
 	if p.under >= workers {
 		return pick, nil, next
 	}
-	mayTry := trials(p.nodes) < max(1, workers-swarm.UpstreamAtOnce)
+	mayTry := p.trials() < max(1, workers-swarm.UpstreamAtOnce)
 	pick, ok := p.picker.Next(func(number int) bool {
 		later := p.up.later
 		if number != swarm.Upstream {
 			n := p.nodes[number]
-			if !n.sound && (n.under > 0 || !mayTry) {
+			if !n.sound && (p.picker.Under(number) > 0 || !mayTry) {
 				return false
 			}
 			later = n.later
@@ -234,7 +234,6 @@ func (p *Plan) choose() (pick swarm.Pick, from *neighbour, next time.Time) {
 	p.under++
 	if pick.Node != swarm.Upstream {
 		from = p.nodes[pick.Node]
-		from.under++
 		if p.since[pick.Shard].IsZero() {
 			p.since[pick.Shard] = now
 		}
@@ -303,9 +302,6 @@ func (p *Plan) ended(a *transfer.Arrival, pick swarm.Pick, from *neighbour, r tr
 	asked := p.opts.Audience.Asked(pick.Shard)
 	p.update(func() {
 		p.under--
-		if from != nil {
-			from.under--
-		}
 		if r.Whole {
 			p.picker.Done(pick)
 			delete(p.since, pick.Shard)

@@ -125,7 +125,7 @@ func TestAPeerThatIsNotSoundIsAskedForOneShard(t *testing.T) {
 	}
 	assert.Equal(t, workers-swarm.UpstreamAtOnce, taken(p), "the other workers are left for upstream")
 	for _, n := range nodes {
-		assert.LessOrEqual(t, n.under, 1)
+		assert.LessOrEqual(t, p.picker.Under(n.number), 1)
 	}
 	nodes[0].sound = true
 	assert.Equal(t, swarm.UpstreamAtOnce, taken(p), "a sound one is asked for many")

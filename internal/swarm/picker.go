@@ -175,6 +175,14 @@ func (p *Picker) Lost(shard int) {
 	p.wanting.put(shard-1, true)
 }
 
+// Under returns how many shards are arriving from the peer n, and 0 if it is none.
+func (p *Picker) Under(n int) int {
+	if o := p.peers[n]; o != nil {
+		return o.under
+	}
+	return 0
+}
+
 // Done notes that a picked shard is here.
 func (p *Picker) Done(k Pick) {
 	p.count(k, -1)
