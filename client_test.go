@@ -226,6 +226,8 @@ func TestAClientCountsAndLimitsItsTrafficToPeers(t *testing.T) {
 	assert.Len(t, got, size)
 	assert.GreaterOrEqual(t, time.Since(began), 200*time.Millisecond, "after what is sent at once it keeps to the rate")
 	http.DefaultClient.CloseIdleConnections()
+	// The last bytes count once they are sent; a client that ends does not wait for those who read.
+	require.Eventually(t, func() bool { return c.Given() == size }, 10*time.Second, time.Millisecond)
 	stop()
 	require.NoError(t, <-ended)
 	assert.EqualValues(t, size, c.Given())
