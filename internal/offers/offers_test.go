@@ -33,14 +33,18 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // pipes is a listener of connections that are no sockets, so that tests can have a clock of
 // their own.
-type pipes struct{ conns chan net.Conn }
+type pipes struct {
+	conns chan net.Conn
+	over  chan struct{} // closed when none is accepted any more
+}
 
 func (p pipes) Accept() (net.Conn, error) {
-	conn, ok := <-p.conns
-	if !ok {
+	select {
+	case conn := <-p.conns:
+		return conn, nil
+	case <-p.over:
 		return nil, net.ErrClosed
 	}
-	return conn, nil
 }
 
 func (p pipes) Close() error   { return nil }
@@ -91,7 +95,7 @@ func newSites(t *testing.T, hosts ...string) *sites {
 func newSitesBy(t *testing.T, keeper *trust.Keeper, hosts ...string) *sites {
 	t.Helper()
 	s := &sites{files: make(map[string]map[string][]byte), tier: make(map[string]string)}
-	p := pipes{make(chan net.Conn)}
+	p := pipes{conns: make(chan net.Conn), over: make(chan struct{})}
 	server := &http.Server{Handler: s, ReadHeaderTimeout: time.Hour}
 	served := make(chan struct{})
 	go func() {
@@ -100,8 +104,12 @@ func newSitesBy(t *testing.T, keeper *trust.Keeper, hosts ...string) *sites {
 	}()
 	dial := func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
-		p.conns <- theirs
-		return ours, nil
+		select {
+		case p.conns <- theirs:
+			return ours, nil
+		case <-p.over: // a connection that was opened ahead comes late
+			return nil, net.ErrClosed
+		}
 	}
 	client := remote.New(remote.Options{Timeout: time.Minute, Dial: dial, Connections: 10})
 	logger := slog.New(slog.NewTextHandler(&s.log, nil))
@@ -123,7 +131,7 @@ func newSitesBy(t *testing.T, keeper *trust.Keeper, hosts ...string) *sites {
 		s.Close()
 		s.roster.Close()
 		client.Close()
-		close(p.conns)
+		close(p.over)
 		<-served
 		assert.NoError(t, server.Close())
 	})
