@@ -150,8 +150,9 @@ func (p *Plan) leave(n *neighbour) {
 func (p *Plan) hear(ctx context.Context, number int, s *remote.Server, of *peer) {
 	soon := backoff.Doubling{First: hearSoon, Most: hearAgain}
 	missed := backoff.Doubling{First: hearAgain, Most: mostHearAgain}
+	deaf := func() { p.update(func() { p.picker.Deaf(number) }) }
 	for {
-		if of != nil && p.swarm.await(ctx, of) != nil {
+		if of != nil && p.swarm.await(ctx, of, deaf) != nil {
 			return
 		}
 		wait := backoff.Jitter(hearAgain)
@@ -163,6 +164,9 @@ func (p *Plan) hear(ctx context.Context, number int, s *remote.Server, of *peer)
 			wait = missed.Next()
 		}
 		if err != nil && ctx.Err() == nil {
+			if !isNotNow(err) {
+				deaf()
+			}
 			p.opts.Logger.Debug("list of shards unavailable",
 				"version", p.opts.Version.String(), "node", s.Name, "err", err)
 			if errors.Is(err, swarm.ErrHave) || errors.Is(err, bufio.ErrTooLong) || errors.Is(err, remote.ErrForeign) {

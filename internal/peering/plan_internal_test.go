@@ -248,6 +248,40 @@ func TestAPeerThatDoesNotListItsShardsGivesWayToOthers(t *testing.T) {
 	})
 }
 
+func TestAShardIsNotKeptWaitingForAPeerThatDoesNotAnswer(t *testing.T) {
+	for name, c := range map[string]struct {
+		code int
+		left bool // alone, as another one at its host did not answer
+		want bool
+	}{
+		"it lacks the version": {http.StatusNotFound, false, false},
+		"it lists none yet":    {http.StatusOK, false, false},
+		"it fails":             {http.StatusInternalServerError, false, true},
+		"its host has failed":  {http.StatusNotFound, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, n, _ := hears(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(c.code) })
+				if c.left {
+					p.swarm.tried(n.peer, time.Now(), errors.New("refused"))
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					p.hear(ctx, n.number, n.peer.server, n.peer)
+				}()
+				synctest.Wait()
+				p.has(swarm.Upstream, swarm.Change{State: swarm.Sent, From: 1, To: shards})
+				pick, _, _ := p.choose()
+				assert.Equal(t, c.want, pick.Shard > 0, "it comes from upstream now")
+				cancel()
+				<-ended
+			})
+		})
+	}
+}
+
 func TestANodeThatLacksAVersionIsAskedAgainSoonAndThenLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked []time.Time

@@ -132,13 +132,14 @@ func (w *Swarm) pause(p *peer) time.Duration {
 	return 0
 }
 
-// await waits until the host of a peer may be tried.
-func (w *Swarm) await(ctx context.Context, p *peer) error {
+// await waits until the host of a peer may be tried. It calls left if that is not now.
+func (w *Swarm) await(ctx context.Context, p *peer, left func()) error {
 	for {
 		pause := w.pause(p)
 		if pause == 0 {
 			return nil
 		}
+		left()
 		if err := roster.Sleep(ctx, pause, nil); err != nil {
 			return err
 		}

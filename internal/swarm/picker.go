@@ -58,7 +58,8 @@ type Picker struct {
 // peer is the shards of one peer.
 type peer struct {
 	held, arriving set
-	under          int // shards that arrive from it
+	under          int  // shards that arrive from it
+	deaf           bool // it does not answer
 }
 
 func (o *peer) holds() set    { return o.held }
@@ -111,6 +112,7 @@ func (p *Picker) Note(n int, c Change) {
 			p.fresh.put(i, false)
 			continue
 		}
+		o.deaf = o.deaf && c.State == Missing
 		before := o.held.get(i) || o.arriving.get(i)
 		o.held.put(i, c.State == Held || c.State == Sent)
 		o.arriving.put(i, c.State == Arriving)
@@ -122,6 +124,24 @@ func (p *Picker) Note(n int, c Change) {
 		}
 		p.fresh.put(i, p.has[i] == 0 && !p.sent.get(i))
 	}
+}
+
+// Deaf notes that a peer does not answer. Nothing is kept waiting for what it may list, until it
+// lists a shard.
+func (p *Picker) Deaf(n int) {
+	if o := p.peers[n]; o != nil {
+		o.deaf = true
+	}
+}
+
+// isAlone reports whether no peer answers.
+func (p *Picker) isAlone() bool {
+	for _, o := range p.peers {
+		if !o.deaf {
+			return false
+		}
+	}
+	return true
 }
 
 // Age is called four times a second, and reports whether other shards may be picked now: those
@@ -207,7 +227,7 @@ func (p *Picker) count(k Pick, n int) {
 }
 
 func (p *Picker) choose(may func(n int) bool) (Pick, bool) {
-	upstream := (len(p.peers) == 0 || p.upstream < UpstreamAtOnce) && may(Upstream)
+	upstream := (p.upstream < UpstreamAtOnce || p.isAlone()) && may(Upstream)
 	p.draw.Shuffle(len(p.order), func(i, j int) { p.order[i], p.order[j] = p.order[j], p.order[i] })
 	peers := make([]int, 0, len(p.order))
 	for _, n := range p.order {
@@ -251,7 +271,7 @@ func (p *Picker) chooseFresh() (Pick, bool) {
 	}
 	p.scratch.and(p.wanting, p.fresh)
 	i := p.scratch.first(nil)
-	if len(p.peers) > 0 {
+	if !p.isAlone() {
 		i = p.random(p.scratch)
 	}
 	return Pick{i + 1, Upstream, AsFresh}, i >= 0
@@ -261,7 +281,8 @@ func (p *Picker) chooseFresh() (Pick, bool) {
 // delta would come from upstream more than once otherwise. A reader prefers shards
 // that upstream has sent before, and leaves the others to nodes that can pass them on.
 func (p *Picker) chooseAny() (Pick, bool) {
-	may := func(i int) bool { return len(p.peers) == 0 || !p.recent.get(i) }
+	alone := p.isAlone()
+	may := func(i int) bool { return alone || !p.recent.get(i) }
 	if p.Reader {
 		p.scratch.and(p.wanting, p.sent)
 		if p.scratch.first(nil) >= 0 {
