@@ -294,8 +294,7 @@ func (f *fetching) transfer(
 	t := transfer.New(transfer.Options{
 		Version: want.Entry.Version, Manifest: m.Stated, Pinned: !plain, Only: part,
 		Patient: plain && f.task.Patient, Afresh: only != nil,
-		Prompt: audience != nil && !inSwarm,
-		Sink:   sink, Audience: audience, Giver: delta.giver(), Verifier: verifier,
+		Sink: sink, Audience: audience, Giver: delta.giver(), Verifier: verifier,
 		Get: func(ctx context.Context, s *remote.Server, number int, r remote.Request) (*remote.Body, error) {
 			return p.offers.GetShard(ctx, s, want.Entry, number, r)
 		},

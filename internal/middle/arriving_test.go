@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -106,27 +107,34 @@ func TestMiddlesPassAShardOnWhileItArrives(t *testing.T) {
 
 func TestTheFirstShardHoldsUpNoReaderOfOthers(t *testing.T) {
 	t.Parallel()
-	data := content(9, 4*bigShard)
-	s := newSiteOf(t, bigShard, data)
-	late := make(chan struct{})
-	s.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		if r.URL.Path == "/v1/shard_001.bin" {
-			select {
-			case <-late:
-			case <-r.Context().Done():
-				return
+	for name, by := range map[string]fetch.Options{"alone": {}, "in a swarm without peers": {Swarm: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data := content(9, 4*bigShard)
+			s := newSiteOf(t, bigShard, data)
+			late := make(chan struct{})
+			s.spoilWith(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				if r.URL.Path == "/v1/shard_001.bin" {
+					select {
+					case <-late:
+					case <-r.Context().Done():
+						return
+					}
+				}
+				next.ServeHTTP(w, r)
+			})
+			n := runBy(t, middle.Options{}, by, t.TempDir(), s.URL)
+			n.log.await(t, "msg=arriving", "version=v1")
+			tooLate := time.AfterFunc(5*time.Second, func() { close(late) })
+			for _, number := range []int{3, 2, 4} {
+				status, got := n.get(t, "/v1/"+shard.FileName(number))
+				require.Equal(t, http.StatusOK, status)
+				assert.True(t, bytes.Equal(data[(number-1)*bigShard:number*bigShard], got), "shard %d", number)
 			}
-		}
-		next.ServeHTTP(w, r)
-	})
-	n := run(t, t.TempDir(), s.URL)
-	n.log.await(t, "msg=arriving", "version=v1")
-	for _, number := range []int{3, 2, 4} {
-		status, got := n.get(t, "/v1/"+shard.FileName(number))
-		require.Equal(t, http.StatusOK, status)
-		assert.True(t, bytes.Equal(data[(number-1)*bigShard:number*bigShard], got), "shard %d", number)
+			require.True(t, tooLate.Stop(), "a reader has waited for the first shard")
+			close(late)
+			n.log.await(t, "msg=fetched", "version=v1")
+			n.assertServes(t, "v1", data)
+		})
 	}
-	close(late)
-	n.log.await(t, "msg=fetched", "version=v1")
-	n.assertServes(t, "v1", data)
 }

@@ -137,9 +137,6 @@ func (p *Plan) Next(ctx context.Context) (transfer.Job, error) {
 		return transfer.Job{}, context.Cause(ctx)
 	}
 	for {
-		if err := p.checkWaiting(ctx); err != nil {
-			return transfer.Job{}, err
-		}
 		changed := p.changed.Wait()
 		pick, from, next := p.choose()
 		if pick.Shard > 0 {
@@ -169,12 +166,6 @@ func (p *Plan) update(change func()) {
 	change()
 	p.mu.Unlock()
 	p.changed.Raise()
-}
-
-// checkWaiting checks shards that wait for their turn, once peers may want them at once.
-func (p *Plan) checkWaiting(ctx context.Context) error {
-	wrong, err := p.opts.Transfer.CheckWaiting(ctx)
-	return errors.Join(err, p.Lost(wrong))
 }
 
 // Lost leaves shards, which the picker believes to be there, to be picked again.

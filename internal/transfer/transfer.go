@@ -71,11 +71,8 @@ type Options struct {
 	// Afresh has the data that an earlier fetch has left fetched again.
 	Afresh bool
 
-	// Prompt has a shard that a reader waits for checked before its turn.
-	Prompt bool
-
-	// Sink is where shards go, and Audience reads them meanwhile. Nil means that no reader
-	// does.
+	// Sink is where shards go, and Audience reads them meanwhile: a shard that a reader waits for is
+	// checked before its turn. Nil means that no reader does.
 	Sink     Sink
 	Audience Audience
 
@@ -219,7 +216,7 @@ func (t *Transfer) Run(ctx context.Context, plan Plan) (m shard.Manifest, err er
 	}
 	m = t.opts.Manifest
 	over := make(chan struct{})
-	if t.opts.Prompt {
+	if t.opts.Audience != nil {
 		group.Go(func() error { return t.checkAsked(ctx, plan, over) })
 	}
 	group.Go(func() error {
@@ -317,19 +314,13 @@ func (t *Transfer) finish(ctx context.Context, a *Arrival, buf []byte) (r Result
 		return Result{}
 	}
 	r.Wrong, r.Err = t.check(ctx, a.check, buf)
-	if t.opts.Prompt && r.Err == nil {
+	if t.opts.Audience != nil && r.Err == nil {
 		var wrong []*Arrival
-		wrong, r.Err = t.checkWaiting(ctx, t.audience.Asked)
+		wrong, r.Err = t.checkWaiting(ctx)
 		r.Wrong = append(r.Wrong, wrong...)
 	}
 	r.Whole = r.Err == nil && !slices.Contains(r.Wrong, a)
 	return r
-}
-
-// CheckWaiting checks shards that wait for their turn although shards are checked one by
-// one, and returns those that are wrong.
-func (t *Transfer) CheckWaiting(ctx context.Context) (wrong []*Arrival, err error) {
-	return t.checkWaiting(ctx, nil)
 }
 
 // checkAsked checks shards that readers wait for and whose turn has not come, until ctx ends or all
@@ -337,7 +328,7 @@ func (t *Transfer) CheckWaiting(ctx context.Context) (wrong []*Arrival, err erro
 func (t *Transfer) checkAsked(ctx context.Context, plan Plan, over <-chan struct{}) error {
 	for {
 		changed := t.Changed() // at each tick, too
-		wrong, err := t.checkWaiting(ctx, t.audience.Asked)
+		wrong, err := t.checkWaiting(ctx)
 		if err == nil && len(wrong) > 0 {
 			err = plan.Lost(wrong)
 		}
@@ -354,12 +345,11 @@ func (t *Transfer) checkAsked(ctx context.Context, plan Plan, over <-chan struct
 	}
 }
 
-// checkWaiting is CheckWaiting, also for shards of which early reports true, see [verify.Verifier.Waiting].
-func (t *Transfer) checkWaiting(
-	ctx context.Context, early func(number int) bool,
-) (wrong []*Arrival, err error) {
+// checkWaiting checks shards that wait for their turn although readers wait for them, or all are checked
+// one by one, and returns those that are wrong.
+func (t *Transfer) checkWaiting(ctx context.Context) (wrong []*Arrival, err error) {
 	for err == nil {
-		c := t.opts.Verifier.Waiting(early)
+		c := t.opts.Verifier.Waiting(t.audience.Asked)
 		if c == nil {
 			break
 		}
