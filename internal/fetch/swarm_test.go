@@ -110,7 +110,7 @@ func TestUpstreamSendsShardsOfPeersOnlyIfItCanSpareThem(t *testing.T) {
 		assert.Equal(t, upTo(64), slices.Compact(peer.numbers()), "not all shards came from the peer")
 		asked := len(origin.answered(http.StatusServiceUnavailable))
 		assert.Positive(t, asked)
-		assert.Less(t, asked, 7*int(later/time.Second), "it asks upstream less and less often")
+		assert.Less(t, asked, 14*int(later/time.Second), "it asks upstream less and less often")
 		assert.Less(t, got.took, later+10*time.Second)
 	})
 }
@@ -226,7 +226,7 @@ func TestNeighboursCountFromTheBegin(t *testing.T) {
 		peer := n.peer(1, quick).answer("/v1/have", silence)
 		origin := n.host("origin", quick).lists("listed", peer)
 		n.swarm(t, origin)
-		assert.Equal(t, 2, origin.atOnce())
+		assert.Equal(t, 4, origin.atOnce(), "half of nine")
 	})
 }
 

@@ -194,11 +194,15 @@ func (p *Plan) choose() (pick swarm.Pick, from *neighbour, next time.Time) {
 	now := time.Now()
 	next = now.Add(time.Second)
 	p.picker.Reader = reader && len(p.nodes) > 0
+	until := p.swarm.youngUntil(len(p.nodes) > 0)
+	if p.picker.Young = now.Before(until); p.picker.Young {
+		next = until
+	}
 	workers := workersOf(p.opts.Workers, p.picker.Reader, behind)
 	if p.under >= workers {
 		return pick, nil, next
 	}
-	mayTry := p.trials() < max(1, workers-swarm.UpstreamAtOnce)
+	mayTry := p.trials() < max(1, workers-p.picker.UpstreamAtOnce())
 	pick, ok := p.picker.Next(func(number int) bool {
 		later := p.up.later
 		if number != swarm.Upstream {

@@ -100,6 +100,35 @@ func TestANewerVersionComesFirst(t *testing.T) {
 	assert.Empty(t, w.under)
 }
 
+func TestANodeThatMayNotKnowItsPeersTakesOneShardAtATime(t *testing.T) {
+	for name, c := range map[string]struct {
+		peers int
+		young time.Duration
+		then  int
+	}{
+		"alone":           {0, firstPeers, workers},
+		"with a peer":     {1, mostPeers, 4},
+		"with many peers": {16, mostPeers, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, _ := swarmOf(t, Options{}, at("a:80"))
+				w.began = time.Now()
+				p := planOf(w, 1)
+				defer p.Close()
+				met(p, c.peers)
+				pick, _, next := p.choose()
+				assert.Equal(t, swarm.AsFresh, pick.As)
+				_, _, next = p.choose()
+				assert.Zero(t, taken(p))
+				assert.Equal(t, c.young, time.Until(next), "when it looks again")
+				time.Sleep(time.Until(next))
+				assert.Equal(t, c.then-1, taken(p))
+			})
+		})
+	}
+}
+
 func TestANodeThatNoPeerReachesTakesLessWhileItHasNeighbours(t *testing.T) {
 	w, upstreams := swarmOf(t, Options{}, at("a:80"))
 	w.meet(upstreams[0], nil, swarm.Unreachable)
@@ -123,12 +152,12 @@ func TestAPeerThatIsNotSoundIsAskedForOneShard(t *testing.T) {
 	for _, n := range nodes {
 		p.has(n.number, swarm.Change{State: swarm.Held, From: 1, To: shards})
 	}
-	assert.Equal(t, workers-swarm.UpstreamAtOnce, taken(p), "the other workers are left for upstream")
+	assert.Equal(t, workers-1, taken(p), "one worker is left for upstream")
 	for _, n := range nodes {
 		assert.LessOrEqual(t, p.picker.Under(n.number), 1)
 	}
 	nodes[0].sound = true
-	assert.Equal(t, swarm.UpstreamAtOnce, taken(p), "a sound one is asked for many")
+	assert.Equal(t, 1, taken(p), "a sound one is asked for many")
 }
 
 func TestAPeerThatWasPutOffIsNotAskedBefore(t *testing.T) {

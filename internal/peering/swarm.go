@@ -37,6 +37,11 @@ const (
 	// wire.JoinEvery: at first peers join at the same time.
 	joinFirst = 100 * time.Millisecond
 
+	// A node that has begun to ask for peers knows some within firstPeers, if there are any, and most
+	// within mostPeers.
+	firstPeers = 300 * time.Millisecond
+	mostPeers  = time.Second
+
 	// mostKnown is how many peers are remembered.
 	mostKnown = 256
 
@@ -70,6 +75,7 @@ type Options struct {
 // called from any goroutine.
 type Swarm struct {
 	opts    Options
+	began   time.Time
 	changed signal.Signal // upstreams name other peers
 
 	mu       sync.Mutex // guards what follows
@@ -101,7 +107,7 @@ type peer struct {
 // New returns a Swarm without peers.
 func New(opts Options) *Swarm {
 	return &Swarm{
-		opts: opts, named: make(map[*remote.Server][]*peer), standing: make(map[*remote.Server]swarm.Standing),
+		opts: opts, began: time.Now(), named: make(map[*remote.Server][]*peer), standing: make(map[*remote.Server]swarm.Standing),
 		tickets: make(map[*remote.Server]string), pauses: make(map[netip.Prefix]*hostPause),
 	}
 }
@@ -275,6 +281,14 @@ func (w *Swarm) peer(one swarm.Peer) *peer {
 		w.known = append(w.known, p)
 	}
 	return p
+}
+
+// youngUntil returns until when the node may have peers that it does not know, where it knows some or none.
+func (w *Swarm) youngUntil(some bool) time.Time {
+	if some {
+		return w.began.Add(mostPeers)
+	}
+	return w.began.Add(firstPeers)
 }
 
 // isReader reports whether no peer can reach this node: upstreams say so, and none lists

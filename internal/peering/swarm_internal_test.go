@@ -52,7 +52,7 @@ func at(format string, args ...any) *url.URL {
 	return &url.URL{Scheme: "http", Host: fmt.Sprintf(format, args...)}
 }
 
-// swarmOf returns a swarm of upstreams.
+// swarmOf returns a swarm of upstreams that is not young.
 func swarmOf(t *testing.T, opts Options, upstreams ...*url.URL) (*Swarm, []*remote.Server) {
 	t.Helper()
 	opts.Logger = slog.New(slog.DiscardHandler)
@@ -64,7 +64,9 @@ func swarmOf(t *testing.T, opts Options, upstreams ...*url.URL) (*Swarm, []*remo
 		opts.Remote = remote.New(remote.Options{Timeout: time.Minute})
 		t.Cleanup(opts.Remote.Close)
 	}
-	return New(opts), opts.Roster.Servers()
+	w := New(opts)
+	w.began = time.Now().Add(-mostPeers)
+	return w, opts.Roster.Servers()
 }
 
 var waits = roster.Waits{FastAttempts: 3, FastWait: 2 * time.Second, SlowWait: 15 * time.Second}

@@ -19,15 +19,15 @@
 //
 //   - a shard that a reader of this node waits for, from any peer that has it, or else from
 //     upstream;
-//   - unless two shards are arriving from upstream: a shard that peers failed to deliver for
+//   - unless its part of shards is arriving from upstream: a shard that peers failed to deliver for
 //     too long;
-//   - unless two shards are arriving from upstream: one of the first fresh shards, which no
+//   - unless its part is arriving from upstream: one of the first fresh shards, which no
 //     peer has and upstream has sent to no node; upstream refuses one that it has sent since;
 //   - from the first peer that has a missing shard, in the order of how few are arriving from
 //     each, which is random where these are equal: of the first 24 such shards the one that the
 //     fewest peers have;
 //   - a shard that is arriving at a peer which may pass it on;
-//   - any shard from upstream, if fewer than two are arriving from there, and if upstream has
+//   - any shard from upstream, if less than its part is arriving from there, and if upstream has
 //     time to spare: requests for fresh shards come first.
 //
 // A node without peers takes all shards from upstream in ascending order. A node that peers

@@ -7,9 +7,12 @@ import (
 )
 
 const (
-	// UpstreamAtOnce is the number of shards that a node with peers takes from upstream at
-	// the same time.
-	UpstreamAtOnce = 2
+	// together is the number of shards that nodes which know one another take from upstream at the
+	// same time: one more than a server of ours has slots for them.
+	together = 9
+
+	// readerUpstream bounds that for a node that gives nothing back.
+	readerUpstream = 2
 
 	// sampled is the number of a peer's shards among which a node looks for the rarest, and
 	// drawn the number of fresh shards of which it draws one, so that peers draw others. Both
@@ -36,6 +39,10 @@ type Picker struct {
 	// Reader is for a node that peers cannot reach. It takes no fresh shard, as upstream
 	// would have to send that once more.
 	Reader bool
+
+	// Young is for a node that may not know its peers yet. It takes one shard at a time from upstream,
+	// as the slots there are for all.
+	Young bool
 
 	draw   *rand.Rand
 	shards int
@@ -135,13 +142,32 @@ func (p *Picker) Deaf(n int) {
 }
 
 // isAlone reports whether no peer answers.
-func (p *Picker) isAlone() bool {
+func (p *Picker) isAlone() bool { return p.answering() == 0 }
+
+// answering returns how many peers answer.
+func (p *Picker) answering() (n int) {
 	for _, o := range p.peers {
 		if !o.deaf {
-			return false
+			n++
 		}
 	}
-	return true
+	return n
+}
+
+// UpstreamAtOnce returns how many shards the node takes from upstream at the same time: its part of those that
+// nodes take together, so that each has as much to pass on as others, and at least one. A node without peers takes
+// all.
+func (p *Picker) UpstreamAtOnce() int {
+	n := p.answering()
+	switch {
+	case p.Young:
+		return 1
+	case n == 0:
+		return p.shards
+	case p.Reader:
+		return min(readerUpstream, max(1, together/(n+1)))
+	}
+	return max(1, together/(n+1))
 }
 
 // Age is called four times a second, and reports whether other shards may be picked now: those
@@ -227,7 +253,7 @@ func (p *Picker) count(k Pick, n int) {
 }
 
 func (p *Picker) choose(may func(n int) bool) (Pick, bool) {
-	upstream := (p.upstream < UpstreamAtOnce || p.isAlone()) && may(Upstream)
+	upstream := p.upstream < p.UpstreamAtOnce() && may(Upstream)
 	p.draw.Shuffle(len(p.order), func(i, j int) { p.order[i], p.order[j] = p.order[j], p.order[i] })
 	peers := make([]int, 0, len(p.order))
 	for _, n := range p.order {

@@ -70,6 +70,28 @@ func TestTwoFreshShardsComeFromUpstream(t *testing.T) {
 	assert.Equal(t, spare(3), pick(t, p, anyNode), "then shards that upstream has sent to others")
 }
 
+func TestNodesTakeTheirPartOfNineShardsFromUpstream(t *testing.T) {
+	const shards = 20
+	peers := func(n int) *swarm.Picker { return picking(shards, make([]string, n)...) }
+	for n, want := range map[int]int{0: shards, 1: 4, 2: 3, 3: 2, 4: 1, 7: 1, 16: 1} {
+		p := peers(n)
+		assert.Equal(t, want, p.UpstreamAtOnce(), "%d peers", n)
+		for range want {
+			assert.Equal(t, swarm.Upstream, pick(t, p, anyNode).Node)
+		}
+		assertNothing(t, p, anyNode)
+		p.Young = true
+		assert.Equal(t, 1, p.UpstreamAtOnce(), "there may be more peers")
+	}
+	reader := peers(1)
+	reader.Reader = true
+	assert.Equal(t, 2, reader.UpstreamAtOnce())
+	left := peers(4)
+	left.Deaf(1)
+	left.Deaf(3)
+	assert.Equal(t, 3, left.UpstreamAtOnce(), "two do not answer")
+}
+
 // aged is half a second later.
 func aged(p *swarm.Picker) {
 	p.Age()
