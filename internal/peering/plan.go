@@ -192,12 +192,7 @@ func (p *Plan) choose() (pick swarm.Pick, from *neighbour, next time.Time) {
 		p.picker.Ask(number)
 	}
 	now := time.Now()
-	next = now.Add(time.Second)
-	p.picker.Reader = reader && len(p.nodes) > 0
-	until := p.swarm.youngUntil(len(p.nodes) > 0)
-	if p.picker.Young = now.Before(until); p.picker.Young {
-		next = until
-	}
+	next = p.describe(now, reader)
 	workers := workersOf(p.opts.Workers, p.picker.Reader, behind)
 	if p.under >= workers {
 		return pick, nil, next
@@ -234,6 +229,18 @@ func (p *Plan) choose() (pick swarm.Pick, from *neighbour, next time.Time) {
 		}
 	}
 	return pick, from, next
+}
+
+// describe tells the picker what kind of node this is, and returns when it may be another, in a second at the latest.
+// Reader says that no peer can reach it. The caller holds mu.
+func (p *Plan) describe(now time.Time, reader bool) time.Time {
+	p.picker.Reader = reader && len(p.nodes) > 0
+	until := p.swarm.youngUntil(len(p.nodes) > 0)
+	p.picker.Young = now.Before(until)
+	if p.picker.Young {
+		return until
+	}
+	return now.Add(time.Second)
 }
 
 // workersOf returns how many workers bring shards at the same time.

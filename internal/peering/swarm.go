@@ -107,7 +107,8 @@ type peer struct {
 // New returns a Swarm without peers.
 func New(opts Options) *Swarm {
 	return &Swarm{
-		opts: opts, began: time.Now(), named: make(map[*remote.Server][]*peer), standing: make(map[*remote.Server]swarm.Standing),
+		opts: opts, began: time.Now(),
+		named: make(map[*remote.Server][]*peer), standing: make(map[*remote.Server]swarm.Standing),
 		tickets: make(map[*remote.Server]string), pauses: make(map[netip.Prefix]*hostPause),
 	}
 }
