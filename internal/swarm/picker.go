@@ -164,10 +164,12 @@ func (p *Picker) UpstreamAtOnce() int {
 		return 1
 	case n == 0:
 		return p.shards
-	case p.Reader:
-		return min(readerUpstream, max(1, together/(n+1)))
 	}
-	return max(1, together/(n+1))
+	part := max(1, together/(n+1))
+	if p.Reader {
+		part = min(part, readerUpstream)
+	}
+	return part
 }
 
 // Age is called four times a second, and reports whether other shards may be picked now: those

@@ -217,7 +217,7 @@ func (t *Transfer) Run(ctx context.Context, plan Plan) (m shard.Manifest, err er
 	m = t.opts.Manifest
 	over := make(chan struct{})
 	if t.opts.Audience != nil {
-		group.Go(func() error { return t.checkAsked(ctx, plan, over) })
+		group.Go(func() error { return t.checkEarly(ctx, plan, over) })
 	}
 	group.Go(func() error {
 		defer close(over)
@@ -323,9 +323,9 @@ func (t *Transfer) finish(ctx context.Context, a *Arrival, buf []byte) (r Result
 	return r
 }
 
-// checkAsked checks shards that readers wait for and whose turn has not come, until ctx ends or all
-// is over: a reader may come to the end of one long after the shard has.
-func (t *Transfer) checkAsked(ctx context.Context, plan Plan, over <-chan struct{}) error {
+// checkEarly does what [Transfer.checkWaiting] does at each tick, until ctx ends or all is over: a reader may
+// come to the end of a shard, or a first peer, long after the shard has come.
+func (t *Transfer) checkEarly(ctx context.Context, plan Plan, over <-chan struct{}) error {
 	for {
 		changed := t.Changed() // at each tick, too
 		wrong, err := t.checkWaiting(ctx)

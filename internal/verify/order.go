@@ -71,7 +71,7 @@ func (o *order) came(ctx context.Context, c *Check, buf []byte, yield func(Verdi
 // each is set, and see [Verifier.Waiting] for the others.
 func (o *order) waiting(each bool, early func(number int) bool) *Check {
 	for _, number := range o.candidates(each) {
-		if !each && (early == nil || !early(number)) {
+		if !each && !early(number) {
 			continue
 		}
 		o.mu.Lock()

@@ -104,8 +104,7 @@ func (v *Verifier) Each() { v.each.Store(true) }
 
 // Waiting returns a shard that waits for its turn although shards are checked one by one, or
 // whose turn depends on shards that have yet to come and of which early reports true. Otherwise
-// it returns nil. Early may be nil. The caller passes the shard to [Verifier.Came] again, which
-// checks it by itself.
+// it returns nil. The caller passes the shard to [Verifier.Came] again, which checks it by itself.
 func (v *Verifier) Waiting(early func(number int) bool) *Check {
 	if v.order == nil {
 		return nil

@@ -22,6 +22,9 @@ import (
 	"github.com/shardcast/shardcast/internal/verify"
 )
 
+// noneEarly says that no reader waits for a shard.
+func noneEarly(int) bool { return false }
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // place is where a shard lies, in memory.
@@ -312,7 +315,7 @@ func TestAShardWhoseTurnIsNearIsNotCheckedTwice(t *testing.T) {
 
 func TestEachBeginsLaterAndNeverEnds(t *testing.T) {
 	f := newFile(6, nil)
-	assert.Nil(t, f.Waiting(nil))
+	assert.Nil(t, f.Waiting(noneEarly))
 	for _, number := range []int{2, 4} {
 		results, _ := f.bring(t, number, "A", f.right(number))
 		require.Empty(t, results)
@@ -320,7 +323,7 @@ func TestEachBeginsLaterAndNeverEnds(t *testing.T) {
 	begun := f.send(t, 5, verify.Sender{Name: "A"}, 0, f.right(5))
 	results, _ := f.bring(t, 3, "A", f.wrong(3))
 	require.Empty(t, results)
-	assert.Nil(t, f.Waiting(nil), "they wait for their turn")
+	assert.Nil(t, f.Waiting(noneEarly), "they wait for their turn")
 	f.Each()
 	results, _ = f.came(t.Context(), t, begun)
 	assert.Equal(t, []result{{5, true}}, results, "a shard that had begun before")
@@ -332,7 +335,7 @@ func TestEachBeginsLaterAndNeverEnds(t *testing.T) {
 	assert.Equal(t, []result{{1, true}}, results)
 	results, _ = f.bring(t, 3, "B", f.right(3))
 	assert.Equal(t, []result{{3, true}}, results)
-	assert.Nil(t, f.Waiting(nil), "all have their verdicts")
+	assert.Nil(t, f.Waiting(noneEarly), "all have their verdicts")
 	f.whole(t)
 }
 
@@ -655,7 +658,7 @@ func TestShardsAreRightInTheEndAndNoServerIsBlamedWithoutCause(t *testing.T) {
 			if rapid.IntRange(0, 9).Draw(t, "each") == 0 {
 				f.Each()
 			}
-			for c, turns := f.Waiting(nil), 0; c != nil; c = f.Waiting(nil) {
+			for c, turns := f.Waiting(noneEarly), 0; c != nil; c = f.Waiting(noneEarly) {
 				if turns++; turns > shards {
 					require.Fail(t, "a shard waits again and again")
 				}
