@@ -6,9 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -321,54 +319,4 @@ func checkTreePlace(dir *os.Root, base string, insisted bool) (replace bool, err
 			"name another path, or use --replace to have it replaced with all that is in it")
 	}
 	return true, disk.CheckDirectory(dir, base)
-}
-
-// isSamePart reports whether the directory base in dir has the files of part and no others. It
-// logs before it reads the files.
-func isSamePart(ctx context.Context, dir *os.Root, base string, part *tree.Part, logger *slog.Logger) bool {
-	full := filepath.Join(dir.Name(), base)
-	source, err := tree.Open(full, tree.Options{})
-	if err != nil {
-		return false
-	}
-	defer source.Close()
-	want := part.Tree()
-	if source.Size() != want.Size() {
-		return false
-	}
-	logger.Info("verifying directory", "path", full)
-	for ctx.Err() == nil {
-		if _, err := io.CopyN(io.Discard, source, copyChunk); errors.Is(err, io.EOF) {
-			there, err := source.Tree()
-			return err == nil && bytes.Equal(there.Encode(), want.Encode())
-		} else if err != nil {
-			return false
-		}
-	}
-	return false
-}
-
-// isSameTree reports whether the directory base in dir is the tree of m. It logs before it
-// reads the files.
-func isSameTree(ctx context.Context, dir *os.Root, base string, m shard.Manifest, logger *slog.Logger) bool {
-	full := filepath.Join(dir.Name(), base)
-	source, err := tree.Open(full, tree.Options{})
-	if err != nil {
-		return false
-	}
-	defer source.Close()
-	if source.Size() != m.Size {
-		return false
-	}
-	logger.Info("verifying directory", "path", full)
-	digest := sha256.New()
-	for ctx.Err() == nil {
-		if _, err := io.CopyN(digest, source, copyChunk); errors.Is(err, io.EOF) {
-			_, err = source.Tree()
-			return err == nil && shard.Digest(digest.Sum(nil)) == m.Digest
-		} else if err != nil {
-			return false
-		}
-	}
-	return false
 }

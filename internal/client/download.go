@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shardcast/shardcast/internal/compare"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
@@ -414,15 +415,16 @@ func (c *Client) place(ctx context.Context, d Download, m shard.Manifest) (to at
 func (c *Client) isComplete(ctx context.Context, d Download, m shard.Manifest, dir *os.Root, base string) error {
 	logger := c.logger.With("version", d.Entry.Version.String())
 	if m.Files != nil {
-		same := d.part == nil && m.Digest == d.Entry.Digest && isSameTree(ctx, dir, base, m, logger) ||
-			d.part != nil && isSamePart(ctx, dir, base, d.part, logger)
+		full := filepath.Join(dir.Name(), base)
+		same := d.part == nil && m.Digest == d.Entry.Digest && compare.IsTree(ctx, full, m, logger) ||
+			d.part != nil && compare.IsPart(ctx, full, d.part, logger)
 		if same {
 			return complete{m}
 		}
 		return context.Cause(ctx)
 	}
 	m.Digest = d.Entry.Digest // by which the file is right, whatever other digest the manifest states
-	same, err := Comparison{Dir: dir, Name: base, Manifest: m, Logger: logger}.Run(ctx)
+	same, err := compare.File{Dir: dir, Name: base, Manifest: m, Logger: logger}.Run(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

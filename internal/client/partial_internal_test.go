@@ -2,9 +2,6 @@ package client
 
 import (
 	"bytes"
-	"context"
-	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -30,31 +27,6 @@ func TestAPartialFileThatCannotBeReadNowIsNotOfAnotherVersion(t *testing.T) {
 	same, err := isOf(bytes.NewReader(nil), 0, m, footer)
 	require.NoError(t, err)
 	assert.False(t, same, "one that ends before is another")
-}
-
-func TestOnlyWhatMayPassIsAnErrorOfAFileThatIsCompared(t *testing.T) {
-	for err, want := range map[error]bool{
-		syscall.EMFILE: true, syscall.ENFILE: true, syscall.EIO: true, syscall.EINTR: true,
-		syscall.ENOENT: false, syscall.ENOTDIR: false, syscall.EACCES: false, syscall.ELOOP: false,
-	} {
-		assert.Equal(t, want, passing(&fs.PathError{Op: "open", Path: "file", Err: err}) != nil, err)
-	}
-	escapes := &fs.PathError{Op: "open", Path: "file", Err: os.ErrInvalid}
-	assert.NoError(t, passing(escapes), "the name leads out of the directory")
-}
-
-func TestAComparisonEndsWithItsContext(t *testing.T) {
-	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "out"), make([]byte, 10), 0o600))
-	root, err := os.OpenRoot(dir)
-	require.NoError(t, err)
-	defer root.Close()
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err = Comparison{
-		Dir: root, Name: "out", Manifest: shard.Manifest{Size: 10}, Logger: slog.New(slog.DiscardHandler),
-	}.Run(ended)
-	require.ErrorIs(t, err, context.Canceled)
 }
 
 // openOutput opens an output named base in a directory.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/compare"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -182,7 +183,7 @@ func (d *directory) verify(ctx context.Context, f *file) (bool, error) {
 	}
 	m := f.Manifest
 	m.Digest = cmp.Or(f.Offered, m.Digest) // by which it is right, whatever else the manifest states
-	same, err := client.Comparison{
+	same, err := compare.File{
 		Dir: d.root, Name: f.Path, Manifest: m, Logger: d.logger.With("version", f.Version.String()),
 	}.Run(ctx)
 	if err != nil || same == nil {

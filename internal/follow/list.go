@@ -12,7 +12,7 @@ import (
 	"path"
 	"strconv"
 
-	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/compare"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/tree"
@@ -112,7 +112,7 @@ func (l list) isIn(ctx context.Context, root *os.Root, i int) (bool, error) {
 	if err == nil && info.Mode().IsRegular() && info.Size() == f.Size && info.ModTime().UnixNano() == l.modified[i] {
 		return true, nil
 	}
-	same, err := client.Comparison{
+	same, err := compare.File{
 		Dir: root, Name: f.Path, Manifest: shard.Manifest{Size: f.Size, Digest: f.Digest},
 		Logger: slog.New(slog.DiscardHandler),
 	}.Run(ctx)

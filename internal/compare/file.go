@@ -1,4 +1,4 @@
-package client
+package compare
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// A Comparison compares the file Name in Dir with the one that Manifest describes.
-type Comparison struct {
+// A File is compared: the one of that Name in Dir with the one that Manifest describes.
+type File struct {
 	Dir      *os.Root
 	Name     string
 	Manifest shard.Manifest // its digest is SHA-256 or BLAKE3, its size may be unknown
@@ -32,20 +32,20 @@ type Equal struct {
 // Run returns the file if it is a regular one of the manifest's size and digest, and nil if it is
 // another one, or missing, or not for this user to read. It returns an error if the file cannot be
 // read now, and the cause of ctx's end.
-func (c Comparison) Run(ctx context.Context) (*Equal, error) {
-	info, err := c.Dir.Lstat(c.Name)
+func (f File) Run(ctx context.Context) (*Equal, error) {
+	info, err := f.Dir.Lstat(f.Name)
 	if err != nil {
 		return nil, passing(err)
 	}
-	if !info.Mode().IsRegular() || c.Manifest.Size >= 0 && info.Size() != c.Manifest.Size {
+	if !info.Mode().IsRegular() || f.Manifest.Size >= 0 && info.Size() != f.Manifest.Size {
 		return nil, nil
 	}
-	content, err := disk.OpenRegular(c.Dir, c.Name)
+	content, err := disk.OpenRegular(f.Dir, f.Name)
 	if err != nil {
 		return nil, passing(err)
 	}
 	defer content.Close()
-	c.Logger.Info("verifying file", "file", filepath.Join(c.Dir.Name(), c.Name))
+	f.Logger.Info("verifying file", "file", filepath.Join(f.Dir.Name(), f.Name))
 	sums, blake3 := sha256.New(), shard.NewBLAKE3()
 	stop := context.AfterFunc(ctx, func() { _ = content.Close() })
 	defer stop()
@@ -55,7 +55,7 @@ func (c Comparison) Run(ctx context.Context) (*Equal, error) {
 		return nil, err
 	}
 	digest := shard.Digest(sums.Sum(nil))
-	if digest != c.Manifest.Digest && shard.Digest(blake3.Sum(nil)) != c.Manifest.Digest {
+	if digest != f.Manifest.Digest && shard.Digest(blake3.Sum(nil)) != f.Manifest.Digest {
 		return nil, nil
 	}
 	return &Equal{Info: info, Digest: digest}, nil
