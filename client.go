@@ -17,6 +17,7 @@ import (
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/lookup"
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/server"
@@ -211,6 +212,7 @@ const (
 type Client struct {
 	pool      *fetch.Pool
 	keeper    *trust.Keeper // or nil
+	finder    *lookup.Finder
 	client    *client.Client
 	outputDir string
 	wait      time.Duration
@@ -252,7 +254,7 @@ func NewClient(opts ClientOptions) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		pool: pool, keeper: keeper, client: client.New(pool, logger),
+		pool: pool, keeper: keeper, finder: lookup.New(pool, logger), client: client.New(pool, logger),
 		outputDir: cmp.Or(opts.OutputDir, DefaultOutputDir),
 		wait:      opts.Wait, noResume: opts.NoResume, replace: opts.Replace, files: opts.Files, logger: logger,
 		congestion: congestion,
@@ -302,7 +304,7 @@ func (c *Client) Given() int64 { return c.given.Traffic().ToPeers }
 // List returns the listed versions in ascending order. It asks each server once. The
 // error matches [ErrUnreachable] if no server answers.
 func (c *Client) List(ctx context.Context) ([]Version, error) {
-	listings, err := c.client.List(ctx)
+	listings, err := c.finder.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -314,7 +316,7 @@ func (c *Client) List(ctx context.Context) ([]Version, error) {
 }
 
 // listed returns the version of a listing.
-func listed(l client.Listing) Version {
+func listed(l lookup.Listing) Version {
 	v := unknown(l.Entry)
 	v.Shards = cmp.Or(l.Entry.Count, -1)
 	if m := l.Manifest; m != nil {
@@ -333,7 +335,7 @@ func (c *Client) Find(ctx context.Context, version string) (Version, error) {
 	if err != nil {
 		return Version{}, err
 	}
-	l, err := c.client.Describe(ctx, entry)
+	l, err := c.finder.Describe(ctx, entry)
 	if err != nil {
 		return Version{}, err
 	}
@@ -416,21 +418,21 @@ func (c *Client) download(ctx context.Context, version string, d client.Download
 // labels that version has as NAME=VALUE, separated by commas.
 func (c *Client) find(ctx context.Context, version string) (distfile.Entry, error) {
 	if version == Latest {
-		return c.client.Await(ctx, 0, c.wait)
+		return c.finder.Await(ctx, 0, c.wait)
 	}
 	if strings.Contains(version, "=") {
 		labels, err := parseLabels(version)
 		if err != nil {
 			return distfile.Entry{}, fmt.Errorf("%w: Version: %w", ErrOptions, err)
 		}
-		return c.client.Select(ctx, labels, c.wait)
+		return c.finder.Select(ctx, labels, c.wait)
 	}
 	number, err := shard.ParseVersion(version)
 	if err != nil {
 		return distfile.Entry{}, fmt.Errorf("%w: Version: %w, or %s, or labels such as step=1200",
 			ErrOptions, err, Latest)
 	}
-	return c.client.Await(ctx, number, c.wait)
+	return c.finder.Await(ctx, number, c.wait)
 }
 
 // parseLabels reads labels as NAME=VALUE, separated by commas.
@@ -466,7 +468,7 @@ func (c *Client) Files(ctx context.Context, v Version) ([]File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: Version: %w", ErrOptions, err)
 	}
-	t, err := c.client.Tree(ctx, distfile.Entry{Version: number, Digest: digest})
+	t, err := c.finder.Tree(ctx, distfile.Entry{Version: number, Digest: digest})
 	if err != nil {
 		return nil, err
 	}

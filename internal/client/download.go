@@ -21,7 +21,7 @@ import (
 
 // A Download describes one download. Entry is required, and Path or Place.
 type Download struct {
-	// Entry is the version, see [Client.Find].
+	// Entry is the version, see package lookup.
 	Entry distfile.Entry
 
 	// Path is the output file, or directory of a tree, or a symbolic link to it. Missing

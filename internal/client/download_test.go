@@ -215,7 +215,7 @@ func TestDownloadIsKeptWhenItsNameIsTakenMeanwhile(t *testing.T) {
 		_, _ = w.Write(data)
 	})
 	var log strings.Builder
-	c := client.New(sitetest.Pool(t, s), slog.New(slog.NewTextHandler(&log, nil)))
+	c := nodeOf(sitetest.Pool(t, s), slog.New(slog.NewTextHandler(&log, nil)))
 	_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Path: path})
 	require.Error(t, err)
 	assertFiles(t, dir, map[string][]byte{"out.bin": nil, part: data})

@@ -12,6 +12,8 @@ import (
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/client/sitetest"
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/lookup"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -38,14 +40,25 @@ func retire(ctx context.Context, s *site, version shard.Version) error {
 	return errors.Join(w.Retire("a test", version), w.Unlock())
 }
 
+// node downloads what it finds.
+type node struct {
+	*client.Client
+	*lookup.Finder
+}
+
 // newClient returns a client of sites that gives up after two attempts.
-func newClient(t *testing.T, sites ...*site) *client.Client {
+func newClient(t *testing.T, sites ...*site) *node {
 	t.Helper()
-	return client.New(sitetest.Pool(t, sites...), silent)
+	return nodeOf(sitetest.Pool(t, sites...), silent)
+}
+
+// nodeOf returns a node with that pool.
+func nodeOf(pool *fetch.Pool, logger *slog.Logger) *node {
+	return &node{client.New(pool, logger), lookup.New(pool, logger)}
 }
 
 // find returns the newest offer.
-func find(t *testing.T, c *client.Client) distfile.Entry {
+func find(t *testing.T, c *node) distfile.Entry {
 	t.Helper()
 	e, err := c.Find(t.Context(), 0)
 	require.NoError(t, err)

@@ -97,7 +97,7 @@ func TestAListOfFilesThatLiesIsNotTheOneOfAnotherServer(t *testing.T) {
 			honest := sitetest.Of(t, from)
 			liar := sitetest.Lying(t, honest, tc.change)
 			var log bytes.Buffer
-			c := client.New(sitetest.Pool(t, liar, honest), slog.New(slog.NewTextHandler(&log, nil)))
+			c := nodeOf(sitetest.Pool(t, liar, honest), slog.New(slog.NewTextHandler(&log, nil)))
 			dir := t.TempDir()
 			_, _, err := c.Download(t.Context(), client.Download{Entry: find(t, c), Dir: dir})
 			require.NoError(t, err)

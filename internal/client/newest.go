@@ -63,7 +63,7 @@ func (c *Client) Newest(
 // first of those that a server without e has.
 func (c *Client) older(e distfile.Entry) (distfile.Entry, bool) {
 	for _, others := range [][]distfile.Entry{{e}, nil} {
-		for _, o := range slices.Backward(c.count().Entries) {
+		for _, o := range slices.Backward(c.pool.Count(fetch.Taker{Once: true}).Entries) {
 			if o.Version < e.Version && c.pool.Elsewhere(o, others...) {
 				return o, true
 			}

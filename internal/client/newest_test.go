@@ -48,9 +48,8 @@ func newest(t *testing.T, sites ...*site) (v shard.Version, data []byte, err err
 	pool, err := fetch.New(opts)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	c := client.New(pool, silent)
-	e, err := c.Find(t.Context(), 0)
-	require.NoError(t, err)
+	c := nodeOf(pool, silent)
+	e := find(t, c)
 	path := filepath.Join(t.TempDir(), "out.bin")
 	got, _, _, err := c.Newest(t.Context(), e, func(e distfile.Entry) client.Download {
 		return client.Download{Entry: e, Path: path}
@@ -101,47 +100,6 @@ func TestTheNewestVersionThatCanBeHadIsTaken(t *testing.T) {
 		_, _, err := newest(t, of("/v", garbage))
 		require.ErrorIs(t, err, fetch.ErrIntegrity)
 		assert.ErrorContains(t, err, "v2", "the error is not that of the newest version")
-	})
-}
-
-func TestTheLatestVersionIsThatOfTheFirstServerOrOfMost(t *testing.T) {
-	t.Parallel()
-	one, two, three := content(1, 1), content(2, 1), content(3, 1)
-	short, long := newSite(t, one), newSite(t, one, two)
-	liar := sitetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte("v999999999999999999: " + digestOf(three).String() + "\n"))
-	}))
-	for name, tc := range map[string]struct {
-		sites []*site
-		want  shard.Version
-	}{
-		"the second of two lies": {[]*site{long, liar}, 2},
-		"the second is ahead":    {[]*site{short, long}, 1},
-		"one of three lies":      {[]*site{liar, long, long}, 2},
-		"one of three is ahead":  {[]*site{long, short, liar}, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var at []*site
-			for _, s := range tc.sites { // each upstream has an address of its own
-				at = append(at, sitetest.Serve(t, s.Config.Handler))
-			}
-			assert.Equal(t, tc.want, find(t, newClient(t, at...)).Version)
-		})
-	}
-	t.Run("by its number it is found anywhere", func(t *testing.T) {
-		t.Parallel()
-		c := newClient(t, newSite(t, one), sitetest.Serve(t, liar.Config.Handler))
-		e, err := c.Find(t.Context(), shard.MaxVersion)
-		require.NoError(t, err)
-		assert.Equal(t, digestOf(three), e.Digest)
-	})
-	t.Run("all of three lie", func(t *testing.T) {
-		t.Parallel()
-		other := newSite(t, three)
-		_, err := newClient(t, liar, other, newSite(t)).Find(t.Context(), 0)
-		require.ErrorIs(t, err, fetch.ErrNoVersion)
-		assert.ErrorContains(t, err, "v999999999999999999 is listed by "+liar.URL)
 	})
 }
 

@@ -27,7 +27,7 @@ const (
 )
 
 // partial leaves in dir the partial file of a download of e that came to its last shard.
-func partial(t *testing.T, s *site, c *client.Client, e distfile.Entry, dir string) {
+func partial(t *testing.T, s *site, c *node, e distfile.Entry, dir string) {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("had enough")
@@ -51,7 +51,7 @@ func partial(t *testing.T, s *site, c *client.Client, e distfile.Entry, dir stri
 
 // download downloads d into dir, and returns how that went and which shards were requested.
 func download(
-	t *testing.T, s *site, c *client.Client, d client.Download, dir string, want []byte,
+	t *testing.T, s *site, c *node, d client.Download, dir string, want []byte,
 ) (went fetch.Progress, asked []string) {
 	t.Helper()
 	s.ShardsAsked()

@@ -34,7 +34,7 @@ func TestWhatIsNoFileOfASeedIsLeftOutWithOneLine(t *testing.T) {
 		left++
 	}
 	var log bytes.Buffer
-	c := client.New(sitetest.Pool(t, s), slog.New(slog.NewTextHandler(&log, nil)))
+	c := nodeOf(sitetest.Pool(t, s), slog.New(slog.NewTextHandler(&log, nil)))
 	d := client.Download{
 		Entry: find(t, c), Path: filepath.Join(t.TempDir(), "out"),
 		Seeds: []client.Seed{{Path: seed}, {Path: filepath.Join(seed, "none")}},

@@ -34,6 +34,7 @@ import (
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/lookup"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -197,7 +198,7 @@ func Run(ctx context.Context, o Options, yield func(Delivery, error) bool) error
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
 	group.Go(func() {
-		o.Pool.Follow(asking, client.PollEvery, func() {
+		o.Pool.Follow(asking, lookup.PollEvery, func() {
 			select {
 			case r.news <- struct{}{}:
 			default: // earlier news waits to be looked at

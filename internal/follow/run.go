@@ -14,6 +14,7 @@ import (
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/lookup"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -123,7 +124,7 @@ func (r *run) next(ctx context.Context) (e distfile.Entry, wait time.Duration, e
 	// The first choice waits for the other servers, which may have more than the quickest one.
 	if len(count.Entries) > 0 && !r.started && !r.opts.Pool.Heard() {
 		if r.opts.Pool.Refresh(ctx, fetch.Soon) != nil {
-			return distfile.Entry{}, client.PollEvery, nil
+			return distfile.Entry{}, lookup.PollEvery, nil
 		}
 		count = r.count(&r.dir.record)
 	}

@@ -1,4 +1,4 @@
-package client_test
+package lookup_test
 
 import (
 	"context"
@@ -54,7 +54,7 @@ func TestAwaitTakesALaterOffer(t *testing.T) {
 		"also by its name":  {3, 3, 2, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, err := newClient(t, growing(t, tc.old, tc.grown)).Await(t.Context(), tc.version, long)
+			e, err := newFinder(t, growing(t, tc.old, tc.grown)).Await(t.Context(), tc.version, long)
 			require.NoError(t, err)
 			assert.Equal(t, tc.want, e.Version)
 		})
@@ -75,18 +75,18 @@ func TestAwaitTakesTheNewestOfAllServersThatAnswer(t *testing.T) {
 		}
 		fmt.Fprintf(w, "v7: %s\n", digestOf([]byte("seven")))
 	}))
-	e, err := newClient(t, slow, quick).Await(t.Context(), 0, long)
+	e, err := newFinder(t, slow, quick).Await(t.Context(), 0, long)
 	require.NoError(t, err)
 	assert.Equal(t, shard.Version(7), e.Version)
 }
 
 func TestAwaitDoesNotTakeAnOfferThatNoServerConfirms(t *testing.T) {
 	s := newSite(t, content(1, 1))
-	c := newClient(t, s)
-	_, err := c.Find(t.Context(), 0)
+	f := newFinder(t, s)
+	_, err := f.Find(t.Context(), 0)
 	require.NoError(t, err)
 	s.Close()
-	_, err = c.Await(t.Context(), 0, 50*time.Millisecond)
+	_, err = f.Await(t.Context(), 0, 50*time.Millisecond)
 	assert.ErrorIs(t, err, fetch.ErrUnreachable)
 }
 
@@ -102,10 +102,10 @@ func TestAwaitFailsAsFindWhenTheTimeIsOver(t *testing.T) {
 		"no answer":         {down, fetch.ErrUnreachable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, without := newClient(t, tc.site).Find(t.Context(), 4)
+			_, without := newFinder(t, tc.site).Find(t.Context(), 4)
 			require.ErrorIs(t, without, tc.want)
 			for _, wait := range []time.Duration{0, 10 * time.Millisecond} {
-				_, err := newClient(t, tc.site).Await(t.Context(), 4, wait)
+				_, err := newFinder(t, tc.site).Await(t.Context(), 4, wait)
 				require.ErrorIs(t, err, tc.want)
 				assert.EqualError(t, err, without.Error(), "%v", wait)
 			}
@@ -117,6 +117,6 @@ func TestAwaitEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("had enough")
 	s := sitetest.Serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { cancel(enough) }))
-	_, err := newClient(t, s).Await(ctx, 4, long)
+	_, err := newFinder(t, s).Await(ctx, 4, long)
 	assert.ErrorIs(t, err, enough)
 }

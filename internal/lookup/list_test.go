@@ -1,4 +1,4 @@
-package client_test
+package lookup_test
 
 import (
 	"fmt"
@@ -19,7 +19,7 @@ import (
 
 func TestListHasTheManifests(t *testing.T) {
 	files := [][]byte{content(1, 3*shardSize), nil, content(3, 1)}
-	got, err := newClient(t, newSite(t, files...)).List(t.Context())
+	got, err := newFinder(t, newSite(t, files...)).List(t.Context())
 	require.NoError(t, err)
 	require.Len(t, got, len(files))
 	for i, data := range files {
@@ -39,7 +39,7 @@ func TestListLeavesOutManifestsThatNoServerHas(t *testing.T) {
 		"distribution.txt": fmt.Sprintf("v1: %s|1\nv2: %s\n", one, two),
 		"v1/shard_001.bin": "one", "v2/shard_001.bin": "two",
 	})
-	got, err := newClient(t, s).List(t.Context())
+	got, err := newFinder(t, s).List(t.Context())
 	require.NoError(t, err)
 	require.Len(t, got, 2)
 	assert.Equal(t, distfile.Entry{Version: 1, Digest: one, Count: 1}, got[0].Entry)
@@ -53,7 +53,7 @@ func TestListLeavesOutManifestsThatAreWrong(t *testing.T) {
 	s := sitetest.Plain(t, map[string]string{
 		"distribution.txt": fmt.Sprintf("v1: %s\n", one), "v1/manifest.json": "<html>",
 	})
-	got, err := newClient(t, s).List(t.Context())
+	got, err := newFinder(t, s).List(t.Context())
 	require.NoError(t, err)
 	require.Len(t, got, 1)
 	assert.Nil(t, got[0].Manifest)
@@ -62,30 +62,30 @@ func TestListLeavesOutManifestsThatAreWrong(t *testing.T) {
 func TestListNeedsOneServer(t *testing.T) {
 	down := newSite(t)
 	down.Close()
-	got, err := newClient(t, down, newSite(t, content(1, 10))).List(t.Context())
+	got, err := newFinder(t, down, newSite(t, content(1, 10))).List(t.Context())
 	require.NoError(t, err)
 	assert.Len(t, got, 1)
-	_, err = newClient(t, down).List(t.Context())
+	_, err = newFinder(t, down).List(t.Context())
 	assert.ErrorIs(t, err, fetch.ErrUnreachable)
 }
 
 func TestListOfNothing(t *testing.T) {
-	got, err := newClient(t, newSite(t)).List(t.Context())
+	got, err := newFinder(t, newSite(t)).List(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, got)
 }
 
 func TestFindTakesAVersionOrTheNewest(t *testing.T) {
-	c := newClient(t, newSite(t, content(1, 1), content(2, 2), content(3, 3)))
+	f := newFinder(t, newSite(t, content(1, 1), content(2, 2), content(3, 3)))
 	for want, asked := range map[shard.Version]shard.Version{3: 0, 1: 1, 2: 2} {
-		e, err := c.Find(t.Context(), asked)
+		e, err := f.Find(t.Context(), asked)
 		require.NoError(t, err)
 		assert.Equal(t, want, e.Version)
 	}
-	_, err := c.Find(t.Context(), 4)
+	_, err := f.Find(t.Context(), 4)
 	require.ErrorIs(t, err, fetch.ErrNoVersion)
 	require.ErrorContains(t, err, "v4 is not among the 3 on offer, from v1 to v3")
-	_, err = newClient(t, newSite(t)).Find(t.Context(), 0)
+	_, err = newFinder(t, newSite(t)).Find(t.Context(), 0)
 	require.ErrorIs(t, err, fetch.ErrNoVersion)
 }
 
@@ -101,7 +101,7 @@ func TestFindWaitsForASlowServerBeforeItFails(t *testing.T) {
 		<-answer
 		fmt.Fprintf(w, "v7: %s\n", digestOf([]byte("seven")))
 	}))
-	e, err := newClient(t, slow, quick).Find(t.Context(), 7)
+	e, err := newFinder(t, slow, quick).Find(t.Context(), 7)
 	require.NoError(t, err)
 	assert.Equal(t, shard.Version(7), e.Version)
 }
@@ -124,7 +124,7 @@ func TestListOfVeryManyVersionsAsksForTheManifestsOfTheNewest(t *testing.T) {
 		assert.Greater(t, number, versions-1000)
 		http.NotFound(w, r)
 	}))
-	got, err := newClient(t, s).List(t.Context())
+	got, err := newFinder(t, s).List(t.Context())
 	require.NoError(t, err)
 	assert.Len(t, got, versions)
 	assert.LessOrEqual(t, asked.Load(), int64(1000))

@@ -1,4 +1,4 @@
-package client
+package lookup
 
 import (
 	"context"
@@ -16,20 +16,20 @@ import (
 )
 
 // Select returns the offer of the newest version that counts, see package offers, and has all
-// of labels, as far back as [Client.List] describes versions. It waits up to a time until
-// there is one. Errors are those of [Client.Await].
-func (c *Client) Select(ctx context.Context, labels map[string]string, wait time.Duration) (distfile.Entry, error) {
+// of labels, as far back as [Finder.List] describes versions. It waits up to a time until
+// there is one. Errors are those of [Finder.Await].
+func (f *Finder) Select(ctx context.Context, labels map[string]string, wait time.Duration) (distfile.Entry, error) {
 	words := make([]string, 0, len(labels))
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
 		words = append(words, name+"="+labels[name])
 	}
 	name := strings.Join(words, ",")
-	s := &selection{client: c, labels: labels, has: make(map[distfile.Entry]bool)}
-	return c.await(ctx, wish{
+	s := &selection{finder: f, labels: labels, has: make(map[distfile.Entry]bool)}
+	return f.await(ctx, wish{
 		name: name, offered: s.newest,
 		missing: func(offers []distfile.Entry) error {
-			if len(offers) == 0 || c.count().Err != nil {
-				return c.noLatest(offers)
+			if len(offers) == 0 || f.count().Err != nil {
+				return f.noLatest(offers)
 			}
 			return fmt.Errorf("%w: none of the %d on offer has the labels %s", fetch.ErrNoVersion, len(offers), name)
 		},
@@ -38,14 +38,14 @@ func (c *Client) Select(ctx context.Context, labels map[string]string, wait time
 
 // A selection looks for the newest version with labels. One goroutine uses it.
 type selection struct {
-	client *Client
+	finder *Finder
 	labels map[string]string
 	has    map[distfile.Entry]bool // whether a version has them, as far as that is known
 }
 
 // newest returns the newest version that counts and has the labels.
 func (s *selection) newest(ctx context.Context) (distfile.Entry, bool) {
-	count := s.client.count()
+	count := s.finder.count()
 	if count.Err != nil {
 		return distfile.Entry{}, false
 	}
@@ -73,7 +73,7 @@ func (s *selection) learn(ctx context.Context, entries []distfile.Entry) {
 	var group errgroup.Group
 	for i, e := range asked {
 		group.Go(func() error {
-			m, err := s.client.pool.Manifest(ctx, e)
+			m, err := s.finder.pool.Manifest(ctx, e)
 			if err == nil {
 				found[i] = m.Labels
 				if found[i] == nil {
@@ -103,13 +103,13 @@ func (s *selection) match(labels map[string]string) bool {
 
 // Tree returns the files of a version that is a tree, as its manifest describes them. Errors
 // are those of [fetch.Pool.Manifest] and [fetch.Pool.Files].
-func (c *Client) Tree(ctx context.Context, e distfile.Entry) (*tree.Tree, error) {
-	m, err := c.pool.Manifest(ctx, e)
+func (f *Finder) Tree(ctx context.Context, e distfile.Entry) (*tree.Tree, error) {
+	m, err := f.pool.Manifest(ctx, e)
 	if err != nil {
 		return nil, err
 	}
 	if m.Files == nil {
 		return nil, fmt.Errorf("%w: %s is a file now", fetch.ErrNoVersion, e.Version)
 	}
-	return c.pool.Files(ctx, fetch.Manifest{Entry: e, Stated: m}, nil)
+	return f.pool.Files(ctx, fetch.Manifest{Entry: e, Stated: m}, nil)
 }
