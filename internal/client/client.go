@@ -1,16 +1,9 @@
 // Package client downloads a version that upstreams offer into a file or directory.
 // It knows nothing of flags, nor of how bytes travel: package fetch does; package lookup finds the version.
 //
-// A download writes each byte once, at its place in a partial file beside the output file.
-// The partial file takes the output file's name once the digest of the whole agrees and all
-// of it is on the disk; until then the previous file of that name stays as it was.
-//
-// The partial file of a download that failed or was killed stays, and the next download of
-// the same version to the same path continues it. Progress is read from the holes in the
-// partial (sparse) file, so no state file can fall out of step, and no byte found there is
-// used before its digest agrees. A download of another version to that path replaces it. A
-// partial file that no download has continued for a day is removed by the next download into
-// its directory.
+// A download arrives in a partial file or directory beside the output, see package partial, which takes the
+// output's name once the digest of the whole agrees. The next download of the same version to the same path continues
+// one that has failed; no byte found there is used before its digest agrees.
 //
 // With a keeper of releases in the pool, the publisher's signature vouches for all bytes, also for those
 // of a part and of a pipe, see [Client.Verified]; without one, for parts and pipes it is the word of most servers.

@@ -12,6 +12,7 @@ import (
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/partial"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/reuse"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -27,7 +28,7 @@ type rebuilder struct {
 	digests map[string]base // of the seeds that were read, by their paths
 	deltas  []*output       // where deltas arrive
 	last    *output         // the one of them that the output is made by, if peers read it, or nil
-	shared  reader          // of its bytes, for them
+	shared  partial.Reader  // of its bytes, for them
 }
 
 // base is what is known of a seed.
@@ -55,7 +56,7 @@ func (r *rebuilder) WriteAt(p []byte, offset int64) (int, error) {
 // There returns what an earlier download may have written, and what the seeds have.
 func (r *rebuilder) There() (there []disk.Range, err error) {
 	if r.out.resumed {
-		there, err = r.out.content.written(0, r.out.size)
+		there, err = r.out.content.Written(0, r.out.size)
 	}
 	for _, known := range r.out.known.Known() {
 		there = reuse.Union(there, known)
@@ -162,9 +163,19 @@ func (b base) open(path string) (fetch.Base, error) {
 	if err != nil {
 		return nil, err
 	}
-	shared := sharedTree{tree.NewReader(root, b.tree), root}
-	return baseStream{shared, shared, b.size}, nil
+	files := baseTree{tree.NewReader(root, b.tree), root}
+	return baseStream{files, files, b.size}, nil
 }
+
+// baseTree reads the files of a base that is a tree.
+type baseTree struct {
+	*tree.Dir
+
+	within *os.Root
+}
+
+// Close closes the files.
+func (t baseTree) Close() error { return errors.Join(t.Dir.Close(), t.within.Close()) }
 
 // baseStream is a base that is open.
 type baseStream struct {
@@ -188,16 +199,15 @@ func deltaName(base string, number int) string {
 	return fmt.Sprintf("%s%s%d", base, deltaSuffix, number)
 }
 
-// deltaParts returns the names of the partial files of deltas of base that are in dir. A process that was killed may
-// have left any of them.
-func deltaParts(dir *os.Root, base string) (names []string) {
+// RemovePartial removes the partial files of a download to the name base in dir, if there are any that a
+// download has made. It fails while a download uses one.
+func RemovePartial(dir *os.Root, base string) error {
 	for number := range fetch.MostSteps {
-		name := partName(deltaName(base, number))
-		if _, err := dir.Lstat(name); err == nil {
-			names = append(names, name)
+		if err := partial.Remove(dir, deltaName(base, number)); err != nil {
+			return err
 		}
 	}
-	return names
+	return partial.Remove(dir, base)
 }
 
 // Delta opens a hidden file for the bytes of the delta, beside that of the version, with what an earlier process has
@@ -210,7 +220,7 @@ func (r *rebuilder) Delta(
 	if err != nil || r.out.shared == nil {
 		return o, nil, err
 	}
-	if r.shared, err = o.content.share(); err != nil {
+	if r.shared, err = o.content.Share(); err != nil {
 		return nil, nil, err
 	}
 	e := distfile.Entry{Version: r.of.Entry.Version, Digest: m.Digest}
@@ -229,12 +239,11 @@ func (r *rebuilder) Between(ctx context.Context, number int, m shard.Manifest) (
 }
 
 func (r *rebuilder) open(ctx context.Context, number int, m shard.Manifest) (*output, error) {
-	limited, cancel := context.WithTimeout(ctx, lockWait)
-	defer cancel()
-	content, resumed, err := openFile(limited, r.out.dir, deltaName(r.out.base, number), m, false)
+	to := partial.Target{Dir: r.out.dir, Base: deltaName(r.out.base, number)}
+	content, resumed, err := partial.Open(ctx, to, m, nil, false)
 	if err == nil {
-		if err = content.begin(0); err != nil {
-			err = errors.Join(err, content.end(resumed))
+		if err = content.Begin(0); err != nil {
+			err = errors.Join(err, content.End(resumed))
 		}
 	}
 	if err != nil {
@@ -254,6 +263,6 @@ func (r *rebuilder) EndDelta(err error) {
 		_ = r.shared.Close() // that was for reading
 	}
 	for _, o := range r.deltas {
-		_ = o.content.end(err != nil) // nothing of it is of use to this download any more
+		_ = o.content.End(err != nil) // nothing of it is of use to this download any more
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/partial"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/tree"
 )
@@ -240,21 +241,21 @@ func (c *Client) end(d Download, out *output, went fetch.Progress, err error) er
 	}
 	c.logger.Info("partial download kept", "version", d.Entry.Version.String(), "file", out.partial(),
 		"bytes", went.Done)
-	return partial{err}
+	return kept{err}
 }
 
 // ErrPartial means that the partial file of a download stays, for the next one of the version to
 // the same path.
 var ErrPartial = errors.New("partial file kept")
 
-// partial matches [ErrPartial] beside its error.
-type partial struct{ error }
+// kept matches [ErrPartial] beside its error.
+type kept struct{ error }
 
 // Unwrap returns the error that carries the text.
-func (p partial) Unwrap() error { return p.error }
+func (k kept) Unwrap() error { return k.error }
 
 // Is reports whether target is ErrPartial.
-func (partial) Is(target error) bool { return target == ErrPartial }
+func (kept) Is(target error) bool { return target == ErrPartial }
 
 // checkTar warns if out, the file that m describes, is the tar of a directory: servers of before
 // there were trees strip that from manifests, so the file is not the directory that was published.
@@ -302,7 +303,7 @@ func (c *Client) open(ctx context.Context, d Download, of fetch.Manifest) (*outp
 	if err != nil {
 		return nil, local{fmt.Errorf("write %s: %w", d.Path, err)}
 	}
-	c.sweep(at.dir, at.base)
+	partial.Sweep(at.Dir, at.Base, c.logger)
 	out, err := create(ctx, at, m, t, d.Afresh)
 	if err != nil {
 		return nil, local{fmt.Errorf("write %s: %w", d.Path, err)}
@@ -310,7 +311,7 @@ func (c *Client) open(ctx context.Context, d Download, of fetch.Manifest) (*outp
 	if d.part != nil {
 		out.needed = d.part.Shards(m)
 	}
-	if at.replace && !d.Afresh { // by a version that may have changed a little
+	if at.Replace && !d.Afresh { // by a version that may have changed a little
 		d.Seeds = append(slices.Clip(d.Seeds), Seed{Path: out.path()})
 	}
 	if err := c.begin(ctx, d, m, t, out); err != nil {
@@ -369,43 +370,34 @@ func (d Download) missingDirectory() string {
 	return dir
 }
 
-// at is where an output gets its final name.
-type at struct {
-	dir        *os.Root
-	base       string
-	replace    bool         // a directory of that name
-	mayReplace func() error // or nil
-	part       *tree.Part   // which of its files, or nil for all
-}
-
 // place returns the place of the output for m, where it may get its name in the end.
-func (c *Client) place(ctx context.Context, d Download, m shard.Manifest) (to at, err error) {
-	to.mayReplace, to.part = d.MayReplace, d.part
+func (c *Client) place(ctx context.Context, d Download, m shard.Manifest) (to partial.Target, err error) {
+	to.MayReplace, to.Part = d.MayReplace, d.part
 	if d.Place != nil {
-		to.dir, to.base, err = d.Place(m)
+		to.Dir, to.Base, err = d.Place(m)
 	} else {
 		if m.Files != nil {
 			d.Path = strings.TrimRight(d.Path, string(filepath.Separator))
 		}
-		to.dir, to.base, err = openPlace(d.Path)
+		to.Dir, to.Base, err = openPlace(d.Path)
 	}
 	if err != nil || d.To != nil {
 		return to, err
 	}
 	if m.Files != nil {
-		if err = Settle(to.dir, to.base); err == nil {
-			to.replace, err = checkTreePlace(to.dir, to.base, d.Replace)
+		if err = partial.Settle(to.Dir, to.Base); err == nil {
+			to.Replace, err = partial.CheckTree(to.Dir, to.Base, d.Replace)
 		}
 	} else {
-		err = disk.CheckPlace(to.dir, to.base)
+		err = disk.CheckPlace(to.Dir, to.Base)
 	}
 	if d.Place == nil && !d.Afresh && c.sharing == nil {
-		if same := c.isComplete(ctx, d, m, to.dir, to.base); same != nil {
+		if same := c.isComplete(ctx, d, m, to.Dir, to.Base); same != nil {
 			err = same // also where it may not be replaced
 		}
 	}
 	if err != nil {
-		return at{}, errors.Join(err, to.dir.Close())
+		return partial.Target{}, errors.Join(err, to.Dir.Close())
 	}
 	return to, nil
 }

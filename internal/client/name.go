@@ -7,6 +7,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/partial"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -14,7 +16,7 @@ import (
 // leaves: without a directory, of printable characters, and not that of a partial file.
 func CheckName(name string) error {
 	if name == "." || name == ".." || strings.ContainsAny(name, `/\`) || !filepath.IsLocal(name) ||
-		!IsPrintable(name) || strings.HasSuffix(name, PartSuffix) || len(name) > MaxName {
+		!IsPrintable(name) || strings.HasSuffix(name, partial.Suffix) || len(name) > disk.MaxName {
 		return fmt.Errorf("%q: want the name of a file, without a directory", name)
 	}
 	return nil

@@ -7,10 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/partial"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/reuse"
 	"github.com/shardcast/shardcast/internal/shard"
@@ -21,7 +21,7 @@ import (
 type output struct {
 	dir     *os.Root
 	base    string // the final name
-	content content
+	content partial.Content
 	size    int64
 	short   error          // why not all bytes have room, or nil
 	resumed bool           // an earlier download's bytes may be in it
@@ -33,10 +33,6 @@ type output struct {
 	needed  map[int]bool   // the numbers of the shards that a part of a tree needs, or nil for all
 }
 
-// lockWait is how long a download waits for another one to the same path. The process
-// of that one may have been killed and not have ended yet.
-const lockWait = time.Second
-
 // errInUse is the error for a second download to one path.
 var errInUse = errors.New("another download to it is under way")
 
@@ -46,23 +42,17 @@ var errInUse = errors.New("another download to it is under way")
 // room, the output says so, and is of use only after [Client.begin]. The output closes the directory of
 // to, and so does an error.
 func create(
-	ctx context.Context, to at, m shard.Manifest, t *tree.Tree, afresh bool,
+	ctx context.Context, to partial.Target, m shard.Manifest, t *tree.Tree, afresh bool,
 ) (out *output, err error) {
-	limited, cancel := context.WithTimeout(ctx, lockWait)
-	defer cancel()
-	out = &output{dir: to.dir, base: to.base, size: m.Size}
-	if t != nil {
-		out.content, out.resumed, err = openTree(limited, to, m, t, afresh)
-	} else {
-		out.content, out.resumed, err = openFile(limited, to.dir, to.base, m, afresh)
-	}
+	out = &output{dir: to.Dir, base: to.Base, size: m.Size}
+	out.content, out.resumed, err = partial.Open(ctx, to, m, t, afresh)
 	if errors.Is(err, disk.ErrLocked) {
 		err = errInUse
 	}
 	if err != nil {
-		return nil, errors.Join(err, to.dir.Close())
+		return nil, errors.Join(err, to.Dir.Close())
 	}
-	out.short = out.content.begin(0)
+	out.short = out.content.Begin(0)
 	return out, nil
 }
 
@@ -70,11 +60,11 @@ func create(
 func (o *output) path() string { return filepath.Join(o.dir.Name(), o.base) }
 
 // partial is the path of the partial file.
-func (o *output) partial() string { return filepath.Join(o.dir.Name(), partName(o.base)) }
+func (o *output) partial() string { return filepath.Join(o.dir.Name(), partial.Name(o.base)) }
 
 // commit gives the content its final name.
 func (o *output) commit() error {
-	if err := o.content.place(); err != nil {
+	if err := o.content.Place(); err != nil {
 		return err
 	}
 	o.placed = true
@@ -104,11 +94,12 @@ func copyTo(ctx context.Context, w io.Writer, r io.Reader) (bytes int64, err err
 // if keep is set, with what has come of a delta, and removed otherwise.
 func (o *output) close(keep bool) error {
 	if !keep {
-		for _, name := range deltaParts(o.dir, o.base) {
-			_ = removeUnused(o.dir, name) // one in use is that of a file with such a name; others are abandoned
+		for number := range fetch.MostSteps {
+			// One in use is that of a file with such a name; others are abandoned.
+			_ = partial.Remove(o.dir, deltaName(o.base, number))
 		}
 	}
-	return errors.Join(o.content.end(keep), o.dir.Close())
+	return errors.Join(o.content.End(keep), o.dir.Close())
 }
 
 // Open opens the place of s.
@@ -132,7 +123,7 @@ type place struct {
 // copies from where they are known to be.
 func (p place) Written() (there []disk.Range, err error) {
 	if p.out.resumed {
-		there, err = p.out.content.written(p.shard.Offset, p.shard.Offset+p.shard.Size)
+		there, err = p.out.content.Written(p.shard.Offset, p.shard.Offset+p.shard.Size)
 	}
 	if err != nil {
 		return nil, err
@@ -153,10 +144,10 @@ func (p place) WriteAt(data []byte, offset int64) (int, error) {
 // Commit has the system begin to write the rest of the shard to the disk. The error matches
 // [shard.ErrIntegrity] if the list of a tree's files is none of the shard.
 func (p place) Commit() error {
-	if err := p.out.content.check(p.shard.Offset, p.shard.Size); err != nil {
+	if err := p.out.content.Check(p.shard.Offset, p.shard.Size); err != nil {
 		return err
 	}
-	p.out.content.flush(p.shard.Offset, p.shard.Size)
+	p.out.content.Flush(p.shard.Offset, p.shard.Size)
 	if p.out.pipe != nil {
 		p.out.pipe.right <- p.shard.Number
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/partial"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/transfer"
@@ -23,7 +24,7 @@ func TestOutputIsAPlaceForShards(t *testing.T) {
 					t.Helper()
 					root, err := os.OpenRoot(dir)
 					require.NoError(t, err)
-					out, err := create(t.Context(), at{dir: root, base: "weights.bin"}, m, nil, false)
+					out, err := create(t.Context(), partial.Target{Dir: root, Base: "weights.bin"}, m, nil, false)
 					require.NoError(t, err)
 					if shared {
 						none := func(int) (relay.File, error) { return nil, os.ErrNotExist }
@@ -32,7 +33,7 @@ func TestOutputIsAPlaceForShards(t *testing.T) {
 					return out, func() { assert.NoError(t, out.close(true)) }
 				},
 				File: func(dir string, s shard.Shard) (string, int64) {
-					return filepath.Join(dir, partName("weights.bin")), s.Offset
+					return filepath.Join(dir, partial.Name("weights.bin")), s.Offset
 				},
 			})
 		})

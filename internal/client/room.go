@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/partial"
 	"github.com/shardcast/shardcast/internal/reuse"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/tree"
@@ -23,7 +24,7 @@ func (c *Client) begin(ctx context.Context, d Download, m shard.Manifest, t *tre
 			return err
 		}
 		if out.short != nil {
-			out.short = out.content.begin(out.shareable(m))
+			out.short = out.content.Begin(out.shareable(m))
 		}
 	}
 	if out.short != nil {
@@ -48,7 +49,7 @@ func (o *output) shareableOf(s shard.Shard) int64 {
 	var there []disk.Range
 	if o.resumed {
 		var err error
-		if there, err = o.content.written(s.Offset, s.Offset+s.Size); err != nil {
+		if there, err = o.content.Written(s.Offset, s.Offset+s.Size); err != nil {
 			return 0
 		}
 	}
@@ -72,7 +73,7 @@ func sizeOf(ranges []disk.Range) (size int64) {
 
 // counting is a [reuse.Target] for one shard that counts bytes, and copies none.
 type counting struct {
-	content        content
+	content        partial.Content
 	shard          shard.Shard
 	copied, shared int64
 }
@@ -88,6 +89,6 @@ func (c *counting) WriteAt(p []byte, _ int64) (int, error) {
 // CopyAt counts the bytes.
 func (c *counting) CopyAt(src *os.File, from, offset, size int64) error {
 	c.copied += size
-	c.shared += c.content.shared(src, from, c.shard.Offset+offset, size)
+	c.shared += c.content.Shared(src, from, c.shard.Offset+offset, size)
 	return nil
 }

@@ -13,14 +13,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/partial"
 	"github.com/shardcast/shardcast/internal/reuse"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
 // reflinked is a file on a file system where files share all blocks, which no test can count on.
-type reflinked struct{ *fileContent }
+type reflinked struct{ partial.Content }
 
-func (reflinked) shared(_ *os.File, _, _, size int64) int64 { return size }
+func (reflinked) Shared(_ *os.File, _, _, size int64) int64 { return size }
 
 func TestBytesOfASeedThatAreThereAreNotCountedAsShared(t *testing.T) {
 	const size, resumed = 1 << 20, 1 << 19
@@ -36,7 +37,7 @@ func TestBytesOfASeedThatAreThereAreNotCountedAsShared(t *testing.T) {
 	open := func() *output {
 		root, err := os.OpenRoot(dir)
 		require.NoError(t, err)
-		out, err := create(t.Context(), at{dir: root, base: "out"}, m, nil, false)
+		out, err := create(t.Context(), partial.Target{Dir: root, Base: "out"}, m, nil, false)
 		require.NoError(t, err)
 		return out
 	}
@@ -46,9 +47,7 @@ func TestBytesOfASeedThatAreThereAreNotCountedAsShared(t *testing.T) {
 	require.NoError(t, out.close(true))
 	out = open()
 	defer func() { require.NoError(t, out.close(false)) }()
-	file, ok := out.content.(*fileContent)
-	require.True(t, ok)
-	out.content = reflinked{file}
+	out.content = reflinked{out.content}
 	out.known = reuse.New(m, nil, slog.New(slog.DiscardHandler))
 	out.known.Version(m, nil, reuse.File(seed))
 	assert.InDelta(t, size-resumed+size, out.shareable(m), 64<<10, "the last block that is there may be in part")

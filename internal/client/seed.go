@@ -121,16 +121,16 @@ func (d Download) record(m shard.Manifest) (list func() (shard.Writer, error), e
 		if err != nil {
 			return nil, errors.Join(err, root.Close())
 		}
-		return kept{f, root}, nil
+		return keptFile{f, root}, nil
 	}, nil
 }
 
-// kept is a file in a directory that it closes.
-type kept struct {
+// keptFile is a file in a directory that it closes.
+type keptFile struct {
 	*disk.File
 
 	root *os.Root
 }
 
 // Close closes the file and its directory.
-func (k kept) Close() error { return errors.Join(k.File.Close(), k.root.Close()) }
+func (k keptFile) Close() error { return errors.Join(k.File.Close(), k.root.Close()) }

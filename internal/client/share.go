@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/partial"
 	"github.com/shardcast/shardcast/internal/relay"
 	"github.com/shardcast/shardcast/internal/shard"
 )
@@ -39,13 +40,13 @@ type sharing struct {
 // shared is one of these, with its bytes, which may get another name meanwhile, and those of its delta.
 type shared struct {
 	version *relay.Version
-	bytes   reader
-	delta   reader // or nil
+	bytes   partial.Reader
+	delta   partial.Reader // or nil
 }
 
 // begin puts the download to out on the board, and takes the oldest one off.
 func (s *sharing) begin(out *output, v shard.Version, m shard.Manifest, tier int) (*relay.Version, error) {
-	bytes, err := out.content.share()
+	bytes, err := out.content.Share()
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func (s *sharing) begin(out *output, v shard.Version, m shard.Manifest, tier int
 }
 
 // keep has the bytes of v's delta closed when v is taken off the board. It reports whether v is on it.
-func (s *sharing) keep(v *relay.Version, delta reader) bool {
+func (s *sharing) keep(v *relay.Version, delta partial.Reader) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := s.index(v)
@@ -120,7 +121,7 @@ func (o shared) end(board *relay.Board) error {
 }
 
 // partsOf opens the shards of the stream in bytes, which m describes.
-func partsOf(bytes reader, m shard.Manifest) func(number int) (relay.File, error) {
+func partsOf(bytes partial.Reader, m shard.Manifest) func(number int) (relay.File, error) {
 	return func(number int) (relay.File, error) {
 		of := m.Shard(number)
 		return part{io.NewSectionReader(bytes, of.Offset, of.Size)}, nil

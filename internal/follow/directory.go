@@ -18,6 +18,7 @@ import (
 	"github.com/shardcast/shardcast/internal/compare"
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/partial"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -136,7 +137,7 @@ func (d *directory) recoverBegun(ctx context.Context) error {
 		return nil
 	}
 	if b.isTree() {
-		if err := d.withParent(b.Path, client.Settle); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := d.withParent(b.Path, partial.Settle); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			d.logger.Warn("file cannot be read now", "version", b.Version.String(), "err", err)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/shardcast/shardcast/internal/client"
+	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/partial"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -58,7 +60,7 @@ func parseTemplate(text string) (template, error) {
 // isOurs reports whether a path is that of a file of ours, which is not to stay.
 func isOurs(file string) bool {
 	first, _, _ := strings.Cut(file, "/")
-	return first == hidden || strings.HasSuffix(file, client.PartSuffix) || strings.HasSuffix(file, goneSuffix)
+	return first == hidden || strings.HasSuffix(file, partial.Suffix) || strings.HasSuffix(file, goneSuffix)
 }
 
 // subject is the version that a template is filled in for. The manifest, which comes from the
@@ -131,8 +133,8 @@ func (s subject) label(name string, width int) (string, error) {
 func checkPath(file, marker, link string) error {
 	elements := strings.Split(file, "/")
 	for _, element := range elements {
-		if len(element) > client.MaxName {
-			return fmt.Errorf("%.40q... is longer than %d bytes", element, client.MaxName)
+		if len(element) > disk.MaxName {
+			return fmt.Errorf("%.40q... is longer than %d bytes", element, disk.MaxName)
 		}
 	}
 	switch last := elements[len(elements)-1]; {
@@ -173,7 +175,7 @@ const versionRoom = 64
 // is a name, not hidden, and not that of the marker, and otherwise that of a single download.
 func (s subject) name(marker string) string {
 	published := client.PublishedName(s.manifest)
-	if checkName(published) != nil || published[0] == '.' || len(published) > client.MaxName-versionRoom ||
+	if checkName(published) != nil || published[0] == '.' || len(published) > disk.MaxName-versionRoom ||
 		strings.EqualFold(published, marker) {
 		return s.plainName()
 	}

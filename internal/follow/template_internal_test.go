@@ -15,6 +15,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/partial"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -61,7 +62,7 @@ func TestATreeHasItsNameWithoutTheTar(t *testing.T) {
 func TestATemplateThatLeadsElsewhereIsRefused(t *testing.T) {
 	for _, text := range []string{
 		"", ".", "{version", "version}", "{Version}/{n}", "{n}/{{name}}", "/{n}", "../{n}", "{n}/../..",
-		"{n}/..", "{n}/", "a//{n}", "./{n}", `a\{n}`, "{n}\n", hidden + "/{n}", "{n}" + client.PartSuffix, "{n}\xa0",
+		"{n}/..", "{n}/", "a//{n}", "./{n}", `a\{n}`, "{n}\n", hidden + "/{n}", "{n}" + partial.Suffix, "{n}\xa0",
 		"{n:6}", "{n:0}", "{n:019}", "{version:06}", "{name:06}", "{label}", "{label.}", "{label.1}", "{label.a:b}",
 		".{version}" + goneSuffix,
 	} {
@@ -73,7 +74,7 @@ func TestATemplateThatLeadsElsewhereIsRefused(t *testing.T) {
 func TestLabelsThatMakeNoPathAreRefused(t *testing.T) {
 	for _, value := range []string{
 		"", ".", "..", "../x", "/etc/passwd", "a/b", `a\b`, ".hidden", "a\nb", "a\x1b[2J", "a\u202eb", "\xff",
-		"x" + client.PartSuffix, "x" + goneSuffix, strings.Repeat("x", 255), "Stable",
+		"x" + partial.Suffix, "x" + goneSuffix, strings.Repeat("x", 255), "Stable",
 	} {
 		_, err := template("{n}/x-{label.x}").file(of(7, "w", map[string]string{"x": value}), "x-stable", "")
 		require.ErrorIs(t, err, ErrLabel, value)
@@ -190,7 +191,7 @@ func TestAHarmlessPublishedNameIsTaken(t *testing.T) {
 	}
 	for _, name := range []string{
 		"", ".", "..", "../x", "/etc/passwd", `..\x`, "a/b", ".hidden", "stable", "Stable", "a\x00b", "a\nb",
-		"a\x1b[2J", "x" + client.PartSuffix, strings.Repeat("x", 250), "a\u202eb",
+		"a\x1b[2J", "x" + partial.Suffix, strings.Repeat("x", 250), "a\u202eb",
 	} {
 		got := of(7, name, nil).name("stable")
 		assert.Equal(t, "download_v7.bin", got, "%q", name)

@@ -1,4 +1,4 @@
-package client
+package partial
 
 import (
 	"context"
@@ -21,12 +21,12 @@ const replacedName = "replaced"
 const oldSuffix = ".shardcast-old"
 
 // oldName is the hidden name of a directory while it is being replaced, by that of the partial directory.
-func oldName(part string) string { return strings.TrimSuffix(part, PartSuffix) + oldSuffix }
+func oldName(part string) string { return strings.TrimSuffix(part, Suffix) + oldSuffix }
 
 // replaceInSteps gives the directory from the final name, and moves the one that has it aside. If this process
 // dies in between, [settle] ends it.
-func (c *treeContent) replaceInSteps(from string) error {
-	old := oldName(partName(c.base))
+func (c *directory) replaceInSteps(from string) error {
+	old := oldName(Name(c.base))
 	if _, err := c.dir.Lstat(old); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(err, fmt.Errorf("%s is in the way; move it elsewhere", filepath.Join(c.dir.Name(), old)))
 	}
@@ -62,7 +62,7 @@ func settle(dir *os.Root, name string, part *os.Root) (restored bool, err error)
 	inode, _ := strconv.ParseUint(number, 10, 64) // none has 0
 	old := oldName(name)
 	info, err := dir.Lstat(old)
-	if err == nil && info.IsDir() && disk.Inode(info) == inode && partName(base) == name {
+	if err == nil && info.IsDir() && disk.Inode(info) == inode && Name(base) == name {
 		restored, err = endReplacement(dir, old, base)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -87,7 +87,7 @@ func endReplacement(dir *os.Root, old, base string) (restored bool, err error) {
 // Settle ends what a download of a directory to the name base in dir, which was killed, has left undone when it
 // replaced another one: that gets its name back, or goes if the new one has the name.
 func Settle(dir *os.Root, base string) error {
-	name := partName(base)
+	name := Name(base)
 	part, err := dir.OpenRoot(name)
 	if err != nil {
 		return nil //nolint:nilerr // there is none, or it is a partial file

@@ -1,4 +1,4 @@
-package client
+package partial
 
 import (
 	"bytes"
@@ -17,14 +17,14 @@ import (
 	"github.com/shardcast/shardcast/internal/tree"
 )
 
-// treeContent is the partial directory of a version that is a tree. It has
+// directory is the partial directory of a version that is a tree. It has
 //
 //	lock       held by the download
 //	version    which version it is of, as the footer of a partial file says it, and by which list
 //	tree/      the files, which gets the final name
 //	rest       of a part of a tree, the bytes of other files that its shards have
 //	replaced   which directory is replaced in steps, see [replacedName]
-type treeContent struct {
+type directory struct {
 	dir     *os.Root
 	base    string       // the final name
 	replace bool         // a directory that has the final name
@@ -49,35 +49,35 @@ const (
 // openTree opens the partial directory at to for the tree t, whose manifest is m, and
 // reports whether files of an earlier download are in it, also with an error.
 func openTree(
-	ctx context.Context, to at, m shard.Manifest, t *tree.Tree, afresh bool,
-) (*treeContent, bool, error) {
-	c := &treeContent{dir: to.dir, base: to.base, replace: to.replace, may: to.mayReplace}
+	ctx context.Context, to Target, m shard.Manifest, t *tree.Tree, afresh bool,
+) (*directory, bool, error) {
+	c := &directory{dir: to.Dir, base: to.Base, replace: to.Replace, may: to.MayReplace}
 	if err := c.claim(ctx); err != nil {
 		return nil, true, err
 	}
 	var resumed bool
-	restored, err := settle(c.dir, partName(c.base), c.part)
+	restored, err := settle(c.dir, Name(c.base), c.part)
 	c.replace = c.replace || restored
 	if err == nil {
-		resumed, err = c.prepare(m, to.part, afresh)
+		resumed, err = c.prepare(m, to.Part, afresh)
 	}
 	switch {
 	case err != nil:
-	case to.part == nil:
+	case to.Part == nil:
 		c.files, err = tree.NewDir(c.within, t)
 	default:
 		if c.rest, err = c.part.OpenFile(restName, os.O_RDWR|os.O_CREATE, 0o600); err == nil {
-			c.files, err = tree.NewPartDir(c.within, to.part, c.rest)
+			c.files, err = tree.NewPartDir(c.within, to.Part, c.rest)
 		}
 	}
 	if err != nil {
-		return nil, resumed, errors.Join(err, c.end(resumed))
+		return nil, resumed, errors.Join(err, c.End(resumed))
 	}
 	return c, resumed, nil
 }
 
 // claim makes the partial directory and locks it.
-func (c *treeContent) claim(ctx context.Context) error {
+func (c *directory) claim(ctx context.Context) error {
 	for {
 		gone, err := c.tryClaim(ctx)
 		if !gone || ctx.Err() != nil {
@@ -88,8 +88,8 @@ func (c *treeContent) claim(ctx context.Context) error {
 
 // tryClaim is one try of claim. It reports whether another download removed the directory
 // meanwhile.
-func (c *treeContent) tryClaim(ctx context.Context) (gone bool, err error) {
-	name := partName(c.base)
+func (c *directory) tryClaim(ctx context.Context) (gone bool, err error) {
+	name := Name(c.base)
 	// A partial file is one of a version that was a file.
 	if info, err := c.dir.Lstat(name); err == nil && info.Mode().IsRegular() {
 		if err := removeUnused(c.dir, name); err != nil {
@@ -116,7 +116,7 @@ func (c *treeContent) tryClaim(ctx context.Context) (gone bool, err error) {
 
 // prepare makes the partial directory ready for m, and reports whether files of an earlier
 // download of it are there.
-func (c *treeContent) prepare(m shard.Manifest, part *tree.Part, afresh bool) (resumed bool, err error) {
+func (c *directory) prepare(m shard.Manifest, part *tree.Part, afresh bool) (resumed bool, err error) {
 	// By another list, files of other paths may be there.
 	want := []byte(footerOf(m.Digest) + m.Files.Digest.String() + "\n")
 	c.size = m.Size
@@ -159,44 +159,48 @@ func partSize(m shard.Manifest, part *tree.Part) (size int64) {
 	return size
 }
 
-func (c *treeContent) begin(shared int64) error {
+// Begin returns an error unless there is room.
+func (c *directory) Begin(shared int64) error {
 	return disk.Need(c.dir.Name(), c.size-disk.AllocatedBelow(c.within)-shared)
 }
 
-func (c *treeContent) shared(src *os.File, from, offset, size int64) int64 {
+// Shared asks the file system of each file.
+func (c *directory) Shared(src *os.File, from, offset, size int64) int64 {
 	return c.files.Shared(src, from, offset, size)
 }
 
 // ReadAt reads from the files.
-func (c *treeContent) ReadAt(p []byte, offset int64) (int, error) { return c.files.ReadAt(p, offset) }
+func (c *directory) ReadAt(p []byte, offset int64) (int, error) { return c.files.ReadAt(p, offset) }
 
 // WriteAt writes to the files.
-func (c *treeContent) WriteAt(p []byte, offset int64) (int, error) { return c.files.WriteAt(p, offset) }
+func (c *directory) WriteAt(p []byte, offset int64) (int, error) { return c.files.WriteAt(p, offset) }
 
-func (c *treeContent) check(offset, size int64) error { return c.files.Check(offset, size) }
+// Check compares the headers of files with the list.
+func (c *directory) Check(offset, size int64) error { return c.files.Check(offset, size) }
 
 // CopyAt copies to the files.
-func (c *treeContent) CopyAt(src *os.File, from, offset, size int64) error {
+func (c *directory) CopyAt(src *os.File, from, offset, size int64) error {
 	return c.files.CopyAt(src, from, offset, size)
 }
 
-// written leaves out small parts, such as the headers of files that are missing: each gap
+// Written leaves out small parts, such as the headers of files that are missing: each gap
 // between two parts costs a request.
-func (c *treeContent) written(from, to int64) ([]disk.Range, error) {
+func (c *directory) Written(from, to int64) ([]disk.Range, error) {
 	ranges, err := c.files.Written(from, to)
 	return reuse.Worthwhile(ranges, to-from), err
 }
 
-// flush does nothing: the files flush themselves, and the end syncs them all.
-func (c *treeContent) flush(int64, int64) {}
+// Flush does nothing: the files flush themselves, and the end syncs them all.
+func (c *directory) Flush(int64, int64) {}
 
-func (c *treeContent) place() error {
+// Place gives the files' directory the final name, in place of the one that may be replaced.
+func (c *directory) Place() error {
 	// Where the file system cannot mark it, the next download asks for --replace.
 	_ = disk.Mark(c.within)
 	if err := c.files.Finish(); err != nil {
 		return err
 	}
-	from := path.Join(partName(c.base), treeName)
+	from := path.Join(Name(c.base), treeName)
 	var err error
 	if there, missing := c.dir.Lstat(c.base); c.replace && missing == nil {
 		// A directory that its owner may not write to cannot be moved.
@@ -213,7 +217,7 @@ func (c *treeContent) place() error {
 
 // exchange gives the directory from the final name, and the one that has it the name from.
 // That is removed in the end; until then no download may take it for one that has begun.
-func (c *treeContent) exchange(from string) error {
+func (c *directory) exchange(from string) error {
 	if c.may != nil {
 		if err := c.may(); err != nil {
 			return err
@@ -236,7 +240,8 @@ func (c *treeContent) exchange(from string) error {
 	return err
 }
 
-func (c *treeContent) end(keep bool) error {
+// End closes the files.
+func (c *directory) End(keep bool) error {
 	var err error
 	if c.files != nil {
 		err = c.files.Close()
@@ -250,7 +255,7 @@ func (c *treeContent) end(keep bool) error {
 	if keep && !c.placed {
 		return errors.Join(err, c.lock.Close(), c.part.Close())
 	}
-	return errors.Join(err, removePart(c.dir, partName(c.base), c.part, c.lock))
+	return errors.Join(err, removePart(c.dir, Name(c.base), c.part, c.lock))
 }
 
 // removePart removes the partial directory name in dir, which is part, and closes part and its
@@ -274,7 +279,8 @@ func removePart(dir *os.Root, name string, part *os.Root, lock *os.File) error {
 	return errors.Join(err, failed)
 }
 
-func (c *treeContent) share() (reader, error) {
+// Share opens the files once more.
+func (c *directory) Share() (Reader, error) {
 	within, err := c.part.OpenRoot(treeName)
 	if err != nil {
 		return nil, err
@@ -292,10 +298,10 @@ type sharedTree struct {
 // Close closes the files.
 func (s sharedTree) Close() error { return errors.Join(s.Dir.Close(), s.within.Close()) }
 
-// checkTreePlace returns an error if a directory cannot or must not get the name base in dir,
+// CheckTree returns an error if a directory cannot or must not get the name base in dir,
 // and otherwise whether one of that name is to be replaced: any if insisted is set, else only
 // one that a download has put there.
-func checkTreePlace(dir *os.Root, base string, insisted bool) (replace bool, err error) {
+func CheckTree(dir *os.Root, base string, insisted bool) (replace bool, err error) {
 	info, err := dir.Lstat(base)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -1,4 +1,15 @@
-package client
+// Package partial keeps the bytes of a version that arrives, until it has its final name: in a partial file beside
+// that name or, of a version that is a tree, in a partial directory. It does not know how bytes come, nor whether they
+// are right; only of a tree it checks the headers that follow from the list of files.
+//
+// Each byte is written once, at its place. The content takes the final name when all of it is on the disk; until then
+// the previous file or directory of that name stays as it was.
+//
+// The partial file of a download that failed or was killed stays, and the next download of the same version to the
+// same name continues it. Progress is read from the holes in the partial (sparse) file, so no state file can fall out
+// of step. A download of another version to that name replaces it. A partial file that no download has continued for a
+// day is removed by the next download into its directory.
+package partial
 
 import (
 	"context"
@@ -8,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -18,20 +30,17 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
-// PartSuffix ends the names of partial files.
-const PartSuffix = ".shardcast-part"
+// Suffix ends the names of partial files and directories.
+const Suffix = ".shardcast-part"
 
-// MaxName is the longest name of a file, in bytes, on the file systems in use.
-const MaxName = 255
-
-// partName is the name of the partial file of base. It follows from base, so that the next
+// Name is the name of the partial file or directory of base. It follows from base, so that the next
 // download to the same path finds the file.
-func partName(base string) string {
-	if len(base) > MaxName-len(".")-len(PartSuffix) {
+func Name(base string) string {
+	if len(base) > disk.MaxName-len(".")-len(Suffix) {
 		digest := sha256.Sum256([]byte(base))
 		base = hex.EncodeToString(digest[:])
 	}
-	return "." + base + PartSuffix
+	return "." + base + Suffix
 }
 
 // prepare empties the partial file unless it is of m, and reports whether some of m's bytes may be in
@@ -82,21 +91,21 @@ func isOf(file io.ReaderAt, size int64, m shard.Manifest, footer string) (bool, 
 // abandoned is the age from which a partial file is removed by a download of another file.
 const abandoned = 24 * time.Hour
 
-// sweep removes abandoned partial files and directories from dir, except that of base. What
-// cannot be removed stays.
-func (c *Client) sweep(dir *os.Root, base string) {
+// Sweep removes the partial files and directories from dir that no download has continued for a day, except that
+// of base, and logs each. What cannot be removed stays.
+func Sweep(dir *os.Root, base string, logger *slog.Logger) {
 	for entry, err := range disk.Entries(dir, ".") {
 		if err != nil {
 			return
 		}
 		name := entry.Name()
 		info, err := entry.Info()
-		if err != nil || name == partName(base) || name[0] != '.' || !strings.HasSuffix(name, PartSuffix) ||
+		if err != nil || name == Name(base) || name[0] != '.' || !strings.HasSuffix(name, Suffix) ||
 			!info.Mode().IsRegular() && !info.IsDir() || time.Since(lastWritten(dir, name, info)) < abandoned {
 			continue
 		}
 		if removeUnused(dir, name) == nil {
-			c.logger.Info("abandoned download removed", "file", filepath.Join(dir.Name(), name))
+			logger.Info("abandoned download removed", "file", filepath.Join(dir.Name(), name))
 		}
 	}
 }
@@ -119,16 +128,15 @@ func lastWritten(dir *os.Root, name string, info fs.FileInfo) time.Time {
 	return last
 }
 
-// RemovePartial removes the partial file or directory of a download to the name base in dir,
-// if there is one that a download has made. It fails while a download uses it.
-func RemovePartial(dir *os.Root, base string) error {
-	for _, name := range append(deltaParts(dir, base), partName(base)) {
-		if _, err := dir.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err := removeUnused(dir, name); err != nil && !errors.Is(err, disk.ErrForeign) {
-			return err
-		}
+// Remove removes the partial file or directory of a download to the name base in dir, if there is one that a
+// download has made. The error matches [disk.ErrLocked] while a download uses it.
+func Remove(dir *os.Root, base string) error {
+	name := Name(base)
+	if _, err := dir.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := removeUnused(dir, name); err != nil && !errors.Is(err, disk.ErrForeign) {
+		return err
 	}
 	return nil
 }

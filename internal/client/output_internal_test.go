@@ -1,33 +1,17 @@
 package client
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/partial"
 	"github.com/shardcast/shardcast/internal/shard"
 )
-
-// failing cannot be read now.
-type failing struct{ err error }
-
-func (f failing) ReadAt([]byte, int64) (int, error) { return 0, f.err }
-
-func TestAPartialFileThatCannotBeReadNowIsNotOfAnotherVersion(t *testing.T) {
-	m := shard.Manifest{Size: 10}
-	footer := footerOf(m.Digest)
-	_, err := isOf(failing{syscall.EIO}, 1<<30, m, footer)
-	require.ErrorIs(t, err, syscall.EIO)
-	same, err := isOf(bytes.NewReader(nil), 0, m, footer)
-	require.NoError(t, err)
-	assert.False(t, same, "one that ends before is another")
-}
 
 // openOutput opens an output named base in a directory.
 func openOutput(t *testing.T, dir, base string) *output {
@@ -35,7 +19,7 @@ func openOutput(t *testing.T, dir, base string) *output {
 	root, err := os.OpenRoot(dir)
 	require.NoError(t, err)
 	m := shard.Manifest{Size: 10, ShardSize: 10, Shards: make([]shard.Digest, 1)}
-	out, err := create(t.Context(), at{dir: root, base: base}, m, nil, false)
+	out, err := create(t.Context(), partial.Target{Dir: root, Base: base}, m, nil, false)
 	require.NoError(t, err)
 	return out
 }
@@ -52,7 +36,7 @@ func TestADownloadLeavesThatOfAFileWithTheNameOfItsDelta(t *testing.T) {
 func TestEachDeltaThatAKilledDownloadHasLeftGoes(t *testing.T) {
 	dir := t.TempDir()
 	for _, number := range []int{0, 2, fetch.MostSteps - 1} {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, partName(deltaName("weights", number))), nil, 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, partial.Name(deltaName("weights", number))), nil, 0o600))
 	}
 	require.NoError(t, openOutput(t, dir, "weights").close(false))
 	left, err := os.ReadDir(dir)
