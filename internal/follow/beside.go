@@ -9,10 +9,11 @@ import (
 	"path/filepath"
 
 	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/record"
 )
 
 // mark writes the marker of f, if it has one.
-func (d *directory) mark(f file) error {
+func (d *directory) mark(f record.File) error {
 	if f.Marker == "" {
 		return nil
 	}
@@ -28,7 +29,7 @@ func (d *directory) mark(f file) error {
 }
 
 // unmark removes the marker of f, if it is still the empty file that was made.
-func (d *directory) unmark(f file) {
+func (d *directory) unmark(f record.File) {
 	if f.Marker == "" {
 		return
 	}
@@ -58,7 +59,7 @@ func (d *directory) checkLink(name string) error {
 }
 
 // point makes the link name point to f, by one rename.
-func (d *directory) point(name string, f file) error {
+func (d *directory) point(name string, f record.File) error {
 	target := filepath.FromSlash(f.Path)
 	if now, err := d.root.Readlink(name); err == nil && now == target && d.record.Link == name {
 		return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/record"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -91,7 +92,7 @@ func (c *choice) startOver() { c.backlog = 0 }
 
 // next returns the version to take now, or the zero entry and how long there is none unless
 // the offers change. It forgets setbacks of versions that are not on offer any more.
-func (c *choice) next(r *record, offers []distfile.Entry, now time.Time) (distfile.Entry, time.Duration) {
+func (c *choice) next(r *record.Record, offers []distfile.Entry, now time.Time) (distfile.Entry, time.Duration) {
 	for e := range c.setbacks {
 		if !slices.ContainsFunc(offers, e.Same) {
 			delete(c.setbacks, e)
@@ -145,7 +146,7 @@ func (c *choice) beside(order []distfile.Entry) (distfile.Entry, bool) {
 // stalled is called while e brings next to nothing. It returns errSlow if another version
 // shall be tried, errNotFaster if enough others were no faster, so that the newest of them is
 // to come after all, and nil if e goes on.
-func (c *choice) stalled(r *record, e distfile.Entry, offers []distfile.Entry) error {
+func (c *choice) stalled(r *record.Record, e distfile.Entry, offers []distfile.Entry) error {
 	if e == c.patient {
 		return nil
 	}
@@ -181,7 +182,7 @@ func (c *choice) stalled(r *record, e distfile.Entry, offers []distfile.Entry) e
 // order returns the offers that are to be taken, the next one first: those that come in order
 // from the oldest to the newest, of which it returns the number, and then the others from the
 // newest to the oldest.
-func (c *choice) order(r *record, offers []distfile.Entry) (order []distfile.Entry, inOrder int) {
+func (c *choice) order(r *record.Record, offers []distfile.Entry) (order []distfile.Entry, inOrder int) {
 	if c.descent != nil {
 		order = c.descent.plan(r, offers).order
 		return order, len(order)
@@ -191,7 +192,7 @@ func (c *choice) order(r *record, offers []distfile.Entry) (order []distfile.Ent
 		first = max(first, c.from)
 	}
 	for _, e := range offers {
-		if e.Version < first || r.holds(e) || r.isWithdrawn(e) {
+		if e.Version < first || r.Holds(e) || r.IsWithdrawn(e) {
 			continue
 		}
 		order = append(order, e)
@@ -261,7 +262,7 @@ func (c *choice) failed(e distfile.Entry, err error, now time.Time) setback {
 // restarted reports whether the origin has started over: a version up to the last delivered
 // one is on offer that never was, by its digest or as the newest by its number. Servers that
 // lag behind offer the same versions as before.
-func restarted(r *record, offers []distfile.Entry) bool {
+func restarted(r *record.Record, offers []distfile.Entry) bool {
 	if r.Last == 0 {
 		return false
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/record"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -45,15 +46,15 @@ func anywhere(_ distfile.Entry, others ...distfile.Entry) bool { return len(othe
 func first(order []distfile.Entry, _ int) []distfile.Entry { return order }
 
 func TestOrderOfVersions(t *testing.T) {
-	held := func(last shard.Version, versions ...shard.Version) record {
-		r := record{Last: last}
+	held := func(last shard.Version, versions ...shard.Version) record.Record {
+		r := record.Record{Last: last}
 		for _, v := range versions {
-			r.Held = append(r.Held, file{Version: v, Delivered: true})
+			r.Held = append(r.Held, record.File{Version: v, Delivered: true})
 		}
 		return r
 	}
 	for name, tc := range map[string]struct {
-		record  record
+		record  record.Record
 		from    shard.Version
 		all     bool
 		backlog shard.Version
@@ -68,9 +69,9 @@ func TestOrderOfVersions(t *testing.T) {
 		"from, long since":                   {from: 1, backlog: 2, want: []int{1, 2, 5, 4, 3}},
 		"from holds back before the first":   {from: 4, want: []int{5, 4}},
 		"from does not after the first":      {record: held(2, 2), from: 5, want: []int{5, 4, 3}},
-		"from does not where all began anew": {record: record{Over: true}, from: 4, want: []int{5, 4, 3, 2, 1}},
+		"from does not where all began anew": {record: record.Record{Over: true}, from: 4, want: []int{5, 4, 3, 2, 1}},
 		"held ones, where all began anew": {
-			record: record{Over: true, Held: held(0, 2).Held}, want: []int{5, 4, 3, 1},
+			record: record.Record{Over: true, Held: held(0, 2).Held}, want: []int{5, 4, 3, 1},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -109,18 +110,18 @@ func TestSetbacksByTheirError(t *testing.T) {
 				assert.InDelta(t, tc.until, s.until.Sub(now), about(tc.until))
 			}
 
-			e, wait := c.next(new(record), upTo(2), now)
+			e, wait := c.next(new(record.Record), upTo(2), now)
 			assert.Equal(t, tc.other, e.Version)
 			if tc.other == 0 {
 				assert.Equal(t, s.until.Sub(now), wait)
 			}
 			if tc.until != 0 {
-				e, _ = c.next(new(record), upTo(2), s.until)
+				e, _ = c.next(new(record.Record), upTo(2), s.until)
 				assert.Equal(t, shard.Version(2), e.Version, "its time has come")
 			}
-			e, _ = c.next(new(record), upTo(3), now)
+			e, _ = c.next(new(record.Record), upTo(3), now)
 			assert.Equal(t, shard.Version(3), e.Version, "a newer one comes first")
-			e, _ = c.next(new(record), append(upTo(1), offer(2, 'x')), now)
+			e, _ = c.next(new(record.Record), append(upTo(1), offer(2, 'x')), now)
 			assert.Equal(t, shard.Version(2), e.Version, "another file by that number has not failed")
 		})
 	}
@@ -150,10 +151,10 @@ func TestNewsEndsTheWaitForAServer(t *testing.T) {
 	c.failed(offer(1), fetch.ErrUnreachable, now)
 	c.failed(offer(2), fetch.ErrIntegrity, now)
 	c.answered()
-	e, _ := c.next(new(record), upTo(2), now)
+	e, _ := c.next(new(record.Record), upTo(2), now)
 	assert.Equal(t, offer(1), e)
 	c.failed(offer(1), fetch.ErrIntegrity, now)
-	e, wait := c.next(new(record), upTo(2), now)
+	e, wait := c.next(new(record.Record), upTo(2), now)
 	assert.Zero(t, e)
 	assert.Equal(t, forever, wait)
 }
@@ -175,15 +176,17 @@ func TestADownloadIsStaleForANewerVersionThatMayCome(t *testing.T) {
 }
 
 func TestAnOriginHasStartedOver(t *testing.T) {
-	knows := record{Last: 3, Known: []known{
-		{2, offer(2).Digest}, {3, offer(3).Digest}, {3, offer(3, 'b').Digest},
+	knows := record.Record{Last: 3, Known: []record.Known{
+		{Version: 2, Digest: offer(2).Digest},
+		{Version: 3, Digest: offer(3).Digest},
+		{Version: 3, Digest: offer(3, 'b').Digest},
 	}}
 	for name, tc := range map[string]struct {
-		record record
+		record record.Record
 		offers []distfile.Entry
 		want   bool
 	}{
-		"nothing was delivered":            {record{}, upTo(1), false},
+		"nothing was delivered":            {record.Record{}, upTo(1), false},
 		"the same":                         {knows, upTo(3), false},
 		"the same by its other digest":     {knows, append(upTo(2), offer(3, 'b')), false},
 		"newer ones":                       {knows, upTo(5), false},
@@ -213,7 +216,7 @@ func at(servers ...[]distfile.Entry) func(e distfile.Entry, others ...distfile.E
 
 func TestAVersionOfAnotherServerDoesNotWaitForOneInTrouble(t *testing.T) {
 	now := time.Now()
-	r := &record{Last: 2}
+	r := &record.Record{Last: 2}
 	honest, liar := upTo(3), upTo(9)
 	for name, err := range map[string]error{
 		"dead": fetch.ErrUnreachable, "slow": errSlow, "broken": errors.New("broken"), "retired": fetch.ErrNoVersion,
@@ -228,7 +231,7 @@ func TestAVersionOfAnotherServerDoesNotWaitForOneInTrouble(t *testing.T) {
 				return
 			}
 			assert.Equal(t, offer(3), e)
-			e, _ = c.next(&record{Last: 3}, liar, now.Add(time.Hour))
+			e, _ = c.next(&record.Record{Last: 3}, liar, now.Add(time.Hour))
 			assert.Equal(t, offer(9), e, "it is tried again")
 		})
 	}
@@ -238,17 +241,17 @@ func TestVersionsThatComeInOrderAreLostForAnotherServerAlone(t *testing.T) {
 	now := time.Now()
 	c := newChoice(0, true, at(upTo(3)))
 	c.failed(offer(1), fetch.ErrUnreachable, now)
-	e, wait := c.next(new(record), upTo(3), now)
+	e, wait := c.next(new(record.Record), upTo(3), now)
 	assert.Zero(t, e)
 	assert.Equal(t, firstPause, wait)
-	require.NoError(t, c.stalled(new(record), offer(1), upTo(3)))
+	require.NoError(t, c.stalled(new(record.Record), offer(1), upTo(3)))
 	c.elsewhere = at(upTo(1), []distfile.Entry{offer(2)})
-	assert.ErrorIs(t, c.stalled(new(record), offer(1), upTo(2)), errSlow)
+	assert.ErrorIs(t, c.stalled(new(record.Record), offer(1), upTo(2)), errSlow)
 }
 
 func TestASlowVersionComesAllTheSameWhereOthersAreNoFaster(t *testing.T) {
 	now := time.Now()
-	c, r := newChoice(0, false, at(upTo(9))), new(record)
+	c, r := newChoice(0, false, at(upTo(9))), new(record.Record)
 	for _, v := range []shard.Version{9, 8, 7} {
 		e, _ := c.next(r, upTo(9), now)
 		require.Equal(t, offer(v), e)

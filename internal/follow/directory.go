@@ -19,6 +19,7 @@ import (
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/partial"
+	"github.com/shardcast/shardcast/internal/record"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -26,7 +27,7 @@ import (
 type directory struct {
 	root   *os.Root
 	lock   *os.File // of lockName
-	record record
+	record record.Record
 	keep   int    // versions
 	chains bool   // versions that others need keep their places
 	marker string // of each version, or empty
@@ -50,11 +51,17 @@ func openDirectory(ctx context.Context, o Options) (*directory, error) {
 	if err := d.claim(ctx); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	if d.record, err = readRecord(root); err != nil {
+	if d.record, err = record.Read(root); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
 }
+
+// The files of our own beside the record.
+const (
+	lockName = record.Hidden + "/lock"
+	linkTemp = record.Hidden + "/link" // the link at first
+)
 
 // lockWait is how long a follow waits for the lock: the process of an earlier one may have
 // been killed and not have ended yet.
@@ -62,7 +69,7 @@ const lockWait = time.Second
 
 // claim locks the directory against other follows.
 func (d *directory) claim(ctx context.Context) (err error) {
-	for _, name := range []string{hidden, describedName} {
+	for _, name := range []string{record.Hidden, describedName} {
 		if err := disk.MakePrivate(d.root, name); err != nil {
 			return err
 		}
@@ -85,7 +92,7 @@ func (d *directory) claim(ctx context.Context) (err error) {
 func (d *directory) close() error { return errors.Join(d.lock.Close(), d.root.Close()) }
 
 // save writes the record.
-func (d *directory) save() error { return d.record.write(d.root) }
+func (d *directory) save() error { return d.record.Write(d.root) }
 
 // full is the path of a name in the directory for callers and logs.
 func (d *directory) full(name string) string {
@@ -104,7 +111,7 @@ func (d *directory) recover(ctx context.Context) error {
 		return err
 	}
 	r := &d.record
-	var left []file
+	var left []record.File
 	for _, f := range r.Held {
 		here, err := d.stillHere(ctx, &f)
 		if ctx.Err() != nil {
@@ -136,7 +143,7 @@ func (d *directory) recoverBegun(ctx context.Context) error {
 	if b == nil {
 		return nil
 	}
-	if b.isTree() {
+	if b.IsTree() {
 		if err := d.withParent(b.Path, partial.Settle); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			d.logger.Warn("file cannot be read now", "version", b.Version.String(), "err", err)
 		}
@@ -149,8 +156,8 @@ func (d *directory) recoverBegun(ctx context.Context) error {
 		d.logger.Warn("file cannot be read now", "version", b.Version.String(), "err", err)
 	case here: // a crash came between the file's final name and the record
 		d.dropPartial(*b)
-		r.put(*b)
-	case !d.isMissing(b.Path) && r.at(b.Path) < 0:
+		r.Put(*b)
+	case !d.isMissing(b.Path) && r.At(b.Path) < 0:
 		d.logger.Warn("foreign file in the place of a version",
 			"version", b.Version.String(), "file", d.full(b.Path))
 		d.abandon()
@@ -160,8 +167,8 @@ func (d *directory) recoverBegun(ctx context.Context) error {
 
 // stillHere reports whether the file at f's path is f, by its size and time or else by its
 // digest, and of a tree whether any file is. If it is not, that is logged.
-func (d *directory) stillHere(ctx context.Context, f *file) (bool, error) {
-	if f.isTree() {
+func (d *directory) stillHere(ctx context.Context, f *record.File) (bool, error) {
+	if f.IsTree() {
 		return d.treeIsHere(ctx, f)
 	}
 	info, err := d.root.Lstat(f.Path)
@@ -178,8 +185,8 @@ func (d *directory) stillHere(ctx context.Context, f *file) (bool, error) {
 
 // verify reports whether the file at f's path is f by its digest, and if so notes its time and
 // its SHA-256 in f. It returns the cause of ctx, or that the file cannot be read now.
-func (d *directory) verify(ctx context.Context, f *file) (bool, error) {
-	if f.isTree() {
+func (d *directory) verify(ctx context.Context, f *record.File) (bool, error) {
+	if f.IsTree() {
 		return d.verifyTree(ctx, f)
 	}
 	m := f.Manifest
@@ -208,13 +215,13 @@ var (
 // begin records f, makes the directories on the way to its path, and opens the last of them.
 // A file that was begun for another path is abandoned. Errors match errHere if f itself is at
 // the path, errForeign if a foreign file is, and errClash if a version is that is kept.
-func (d *directory) begin(ctx context.Context, f file) (*os.Root, error) {
+func (d *directory) begin(ctx context.Context, f record.File) (*os.Root, error) {
 	r := &d.record
-	if r.Begun != nil && (r.Begun.Path != f.Path || r.Begun.isTree() != f.isTree()) {
+	if r.Begun != nil && (r.Begun.Path != f.Path || r.Begun.IsTree() != f.IsTree()) {
 		d.abandon()
 	}
-	if f.isTree() { // whose list has to last as long as the record
-		for _, name := range []string{f.described(), describedName} {
+	if f.IsTree() { // whose list has to last as long as the record
+		for _, name := range []string{described(f), describedName} {
 			if err := disk.SyncDir(d.root, name); err != nil {
 				return nil, err
 			}
@@ -247,7 +254,7 @@ func (d *directory) begin(ctx context.Context, f file) (*os.Root, error) {
 
 // chooseMarker sets the marker of f: a name that is free, or none. The error matches errClash
 // if the name is that of another version's marker.
-func (d *directory) chooseMarker(f *file) error {
+func (d *directory) chooseMarker(f *record.File) error {
 	if d.marker == "" || f.Marker != "" {
 		return nil
 	}
@@ -269,7 +276,7 @@ func (d *directory) chooseMarker(f *file) error {
 
 // checkWay returns an error matching errForeign if the way to the path of f is a symbolic link that
 // leads out of the output directory: nothing is written there.
-func (d *directory) checkWay(f file) error {
+func (d *directory) checkWay(f record.File) error {
 	for at, c := range f.Path {
 		if c != '/' {
 			continue
@@ -290,10 +297,10 @@ func (d *directory) checkWay(f file) error {
 // checkPlace returns nil if f may be downloaded to its path: it is free, or a file of ours is
 // there that is not kept beside f. A file that was there before the follow is recorded as found
 // if it is f.
-func (d *directory) checkPlace(ctx context.Context, f *file) error {
+func (d *directory) checkPlace(ctx context.Context, f *record.File) error {
 	held := d.record.Held
 	for _, o := range held {
-		if o.isTree() && strings.HasPrefix(f.Path, o.Path+"/") {
+		if o.IsTree() && strings.HasPrefix(f.Path, o.Path+"/") {
 			return fmt.Errorf("%w: %s is in the directory of %s", errClash, d.full(f.Path), o.Version)
 		}
 	}
@@ -304,7 +311,7 @@ func (d *directory) checkPlace(ctx context.Context, f *file) error {
 	case err != nil:
 		return err
 	}
-	i := d.record.at(f.Path)
+	i := d.record.At(f.Path)
 	if i >= 0 && !held[i].Found {
 		old := held[i]
 		f.Marker = old.Marker
@@ -314,7 +321,7 @@ func (d *directory) checkPlace(ctx context.Context, f *file) error {
 		}
 		return d.checkReplaced(ctx, old, *f)
 	}
-	if f.isTree() && i < 0 && d.isEmpty(f.Path) {
+	if f.IsTree() && i < 0 && d.isEmpty(f.Path) {
 		return nil
 	}
 	f.Found = true
@@ -326,16 +333,16 @@ func (d *directory) checkPlace(ctx context.Context, f *file) error {
 		if err := d.chooseMarker(f); err != nil {
 			return err
 		}
-		d.record.put(*f)
+		d.record.Put(*f)
 		return errHere
 	}
 	return fmt.Errorf("%w: %s", errForeign, d.full(f.Path))
 }
 
 // staysBeside reports whether the held file i is to be kept beside f, which is about to come.
-func (d *directory) staysBeside(i int, f file) bool {
+func (d *directory) staysBeside(i int, f record.File) bool {
 	held := d.record.Held
-	if d.record.isWithdrawn(held[i].entry()) {
+	if d.record.IsWithdrawn(held[i].Entry()) {
 		return false
 	}
 	with := append(slices.Clone(held), f)
@@ -344,12 +351,12 @@ func (d *directory) staysBeside(i int, f file) bool {
 
 // checkReplaced returns nil if the file old, which is held, may be replaced by f: it has not
 // been changed, and a tree has no files of others.
-func (d *directory) checkReplaced(ctx context.Context, old, f file) error {
+func (d *directory) checkReplaced(ctx context.Context, old, f record.File) error {
 	switch {
-	case old.isTree() != f.isTree():
+	case old.IsTree() != f.IsTree():
 		return fmt.Errorf("%w: %s is there, at %s, and one of the two is a directory; put {version} or {n} in the "+
 			"template, or remove it", errClash, old.Version, d.full(f.Path))
-	case old.isTree():
+	case old.IsTree():
 		return d.onlyOurs(ctx, old)
 	}
 	here, err := d.stillHere(ctx, &old)
@@ -362,7 +369,7 @@ func (d *directory) checkReplaced(ctx context.Context, old, f file) error {
 // mayReplace returns nil if what is at the path of the file that was begun may be replaced.
 func (d *directory) mayReplace(ctx context.Context) error {
 	b := d.record.Begun
-	i := d.record.at(b.Path)
+	i := d.record.At(b.Path)
 	switch {
 	case i < 0 && d.isEmpty(b.Path):
 		return nil
@@ -391,7 +398,7 @@ func (d *directory) isMissing(name string) bool {
 // complete notes that the file that was begun has come, with the manifest m.
 func (d *directory) complete(m shard.Manifest) error {
 	f := *d.record.Begun
-	if f.isTree() {
+	if f.IsTree() {
 		_ = d.noteTimes(f) // without them the digests decide
 	}
 	info, err := d.root.Lstat(f.Path)
@@ -401,7 +408,7 @@ func (d *directory) complete(m shard.Manifest) error {
 	f.Shards, f.Modified = len(m.Shards), info.ModTime().UnixNano()
 	m.Shards = nil
 	f.Manifest = m
-	d.record.put(f)
+	d.record.Put(f)
 	return nil
 }
 
@@ -417,7 +424,7 @@ func (d *directory) abandon() {
 }
 
 // dropPartial removes the partial file of f, if there is one.
-func (d *directory) dropPartial(f file) {
+func (d *directory) dropPartial(f record.File) {
 	if err := d.withParent(f.Path, client.RemovePartial); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		d.logger.Warn("partial download not removed", "version", f.Version.String(), "file", d.full(f.Path), "err", err)
 	}
@@ -444,14 +451,14 @@ func (d *directory) trim(ctx context.Context) error {
 
 // drop removes the versions that are held and that which says, by their index. It returns the cause of ctx.
 func (d *directory) drop(ctx context.Context, which func(i int) bool) error {
-	var left []file
+	var left []record.File
 	for i, f := range d.record.Held {
 		switch {
 		case !which(i):
 			left = append(left, f)
 		case f.Found:
 			d.unmark(f)
-		case f.isTree():
+		case f.IsTree():
 			d.record.Leaving = append(d.record.Leaving, f)
 		default:
 			if err := d.removeFile(ctx, f); err != nil {
@@ -475,7 +482,7 @@ func (d *directory) drop(ctx context.Context, which func(i int) bool) error {
 
 // removeFile removes the file f, if it is still there, and its marker. It returns the cause of
 // ctx.
-func (d *directory) removeFile(ctx context.Context, f file) error {
+func (d *directory) removeFile(ctx context.Context, f record.File) error {
 	here, err := d.stillHere(ctx, &f)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -499,7 +506,7 @@ func (d *directory) tidy() {
 	// A directory comes after those within it.
 	slices.SortFunc(r.Dirs, func(a, b string) int { return len(b) - len(a) })
 	r.Dirs = slices.DeleteFunc(r.Dirs, func(dir string) bool {
-		if r.uses(dir) {
+		if r.Uses(dir) {
 			return false
 		}
 		if info, err := d.root.Lstat(dir); err == nil && info.IsDir() {
@@ -510,13 +517,13 @@ func (d *directory) tidy() {
 }
 
 // delivered records that f was delivered, while offers were on offer.
-func (d *directory) delivered(f file, offers []distfile.Entry) error {
-	d.record.delivered(f, offers)
+func (d *directory) delivered(f record.File, offers []distfile.Entry) error {
+	d.record.Deliver(f, offers)
 	return d.save()
 }
 
 // startOver records that numbers have begun again, with what is on offer.
 func (d *directory) startOver(offers []distfile.Entry) error {
-	d.record.startOver(offers)
+	d.record.StartOver(offers)
 	return d.save()
 }

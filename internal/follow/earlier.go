@@ -10,6 +10,7 @@ import (
 	"path"
 
 	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/record"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/tree"
 )
@@ -30,14 +31,14 @@ type earlierFile struct {
 // takeOver brings the descriptions of versions, and the lists of trees beside them, of earlier releases into
 // the form of this one. What cannot be read is as if it were not there.
 func (d *directory) takeOver() error {
-	for _, f := range d.record.files() {
+	for _, f := range d.record.Files() {
 		old := path.Join(describedName, f.Version.String())
-		if m, err := d.readManifest(old); err == nil && describes(m, f) && d.isMissing(f.described()) {
-			if err := d.root.Rename(old, f.described()); err != nil {
+		if m, err := d.readManifest(old); err == nil && describes(m, f) && d.isMissing(described(f)) {
+			if err := d.root.Rename(old, described(f)); err != nil {
 				return err
 			}
 		}
-		if f.isTree() {
+		if f.IsTree() {
 			if err := d.takeOverList(f); err != nil {
 				return err
 			}
@@ -47,8 +48,8 @@ func (d *directory) takeOver() error {
 }
 
 // describes reports whether m is the manifest of f, as far as a description needs to be.
-func describes(m shard.Manifest, f file) bool {
-	if f.isTree() {
+func describes(m shard.Manifest, f record.File) bool {
+	if f.IsTree() {
 		return m.Files != nil && *m.Files == *f.Manifest.Files
 	}
 	return m.Files == nil && (m.Digest == f.Manifest.Digest || m.Digest == f.Offered)
@@ -65,8 +66,8 @@ func (d *directory) readManifest(described string) (shard.Manifest, error) {
 }
 
 // takeOverList has the list and the times of the tree f in its description, and not beside that.
-func (d *directory) takeOverList(f file) error {
-	name := path.Join(hidden, f.Version.String()+"-"+f.Manifest.Files.Digest.String()[:16]+earlierSuffix)
+func (d *directory) takeOverList(f record.File) error {
+	name := path.Join(record.Hidden, f.Version.String()+"-"+f.Manifest.Files.Digest.String()[:16]+earlierSuffix)
 	from, err := disk.OpenRegular(d.root, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -86,10 +87,10 @@ func (d *directory) takeOverList(f file) error {
 		d.logger.Warn("file cannot be read now", "version", f.Version.String(), "file", d.full(name), "err", err)
 		return nil
 	}
-	if err := d.root.Mkdir(f.described(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := d.root.Mkdir(described(f), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if d.isMissing(path.Join(f.described(), shard.FilesName)) {
+	if d.isMissing(path.Join(described(f), shard.FilesName)) {
 		err = d.writeDescription(f, shard.FilesName, func(to io.Writer) error {
 			_, err := l.tree.Write(to)
 			return err

@@ -12,13 +12,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/record"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/tree"
 )
 
 // earlier makes an output directory with the record of a held tree of one file, v1/model, whose list has the
 // text, as earlier releases did, and returns it open, with the tree.
-func earlier(t *testing.T, text string) (*directory, file) {
+func earlier(t *testing.T, text string) (*directory, record.File) {
 	t.Helper()
 	dir := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "v1", "model"), 0o700))
@@ -28,15 +29,15 @@ func earlier(t *testing.T, text string) (*directory, file) {
 	described, err := laid.Write(io.Discard)
 	require.NoError(t, err)
 	digest := shard.Digest{1}
-	f := file{
+	f := record.File{
 		Version: 1, Path: "v1/model", Offered: digest, Delivered: true, Shards: 1,
 		Manifest: shard.Manifest{Name: "model.tar", Size: laid.Size(), Digest: digest, Files: described},
 	}
 	d, err := openDirectory(t.Context(), Options{Dir: dir, Keep: 1, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, d.close()) })
-	d.record = record{Last: 1, Held: []file{f}}
-	name := filepath.Join(dir, hidden, "v1-"+described.Digest.String()[:16]+earlierSuffix)
+	d.record = record.Record{Last: 1, Held: []record.File{f}}
+	name := filepath.Join(dir, record.Hidden, "v1-"+described.Digest.String()[:16]+earlierSuffix)
 	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 	return d, f
 }
@@ -51,7 +52,7 @@ func TestTheListOfAnEarlierReleaseIsTakenOver(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 1, l.tree.Len())
 	assert.Equal(t, []int64{7}, l.modified)
-	left, err := filepath.Glob(d.full(hidden + "/*" + earlierSuffix))
+	left, err := filepath.Glob(d.full(record.Hidden + "/*" + earlierSuffix))
 	require.NoError(t, err)
 	assert.Empty(t, left)
 	require.NoError(t, d.recover(t.Context()))
@@ -73,7 +74,7 @@ func TestTheDescriptionOfAnEarlierReleaseIsTakenOver(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(old, shard.ManifestName), text, 0o600))
 	require.NoError(t, d.takeOver())
 	assert.NoDirExists(t, old)
-	assert.FileExists(t, d.full(f.described()+"/"+shard.ManifestName))
+	assert.FileExists(t, d.full(described(f)+"/"+shard.ManifestName))
 	_, err = d.readList(f)
 	require.NoError(t, err)
 }
@@ -95,7 +96,7 @@ func TestWithoutTimesTheDigestsDecide(t *testing.T) {
 	for _, times := range []string{"", "x\n", "-\n", "1\n2\n"} {
 		d, f := earlier(t, listOfA)
 		require.NoError(t, d.takeOver())
-		require.NoError(t, os.WriteFile(d.full(f.described()+"/"+timesName), []byte(times), 0o600))
+		require.NoError(t, os.WriteFile(d.full(described(f)+"/"+timesName), []byte(times), 0o600))
 		l, err := d.readList(f)
 		require.NoError(t, err)
 		root, err := d.root.OpenRoot(f.Path)

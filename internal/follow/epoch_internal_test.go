@@ -12,16 +12,17 @@ import (
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/record"
 )
 
 func TestNumbersBeginAgainInAHigherEpochAlone(t *testing.T) {
-	known := func(last distfile.Entry, epoch uint64) record {
-		r := record{Last: last.Version, Epoch: epoch, Over: false}
-		r.learn([]distfile.Entry{offer(8), last})
+	known := func(last distfile.Entry, epoch uint64) record.Record {
+		r := record.Record{Last: last.Version, Epoch: epoch, Over: false}
+		r.Learn([]distfile.Entry{offer(8), last})
 		return r
 	}
 	for name, tc := range map[string]struct {
-		before record
+		before record.Record
 		epoch  uint64
 		listed []distfile.Entry
 		over   bool
@@ -31,13 +32,13 @@ func TestNumbersBeginAgainInAHigherEpochAlone(t *testing.T) {
 		"a higher one":                  {known(offer(9), 3), 4, upTo(2), true},
 		"the first, which goes on":      {known(offer(9), 0), 3, upTo(10), false},
 		"the first, which begins again": {known(offer(9), 0), 3, upTo(2), true},
-		"the first of a new directory":  {record{}, 3, upTo(2), false},
+		"the first of a new directory":  {record.Record{}, 3, upTo(2), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root, err := os.OpenRoot(t.TempDir())
 			require.NoError(t, err)
 			defer root.Close()
-			require.NoError(t, disk.MakePrivate(root, hidden))
+			require.NoError(t, disk.MakePrivate(root, record.Hidden))
 			logger := slog.New(slog.DiscardHandler)
 			r := &run{
 				opts: Options{Logger: logger}, dir: &directory{root: root, record: tc.before, logger: logger},
@@ -51,7 +52,7 @@ func TestNumbersBeginAgainInAHigherEpochAlone(t *testing.T) {
 				assert.Zero(t, r.dir.record.Last)
 			}
 			if tc.epoch > tc.before.Epoch {
-				saved, err := readRecord(root)
+				saved, err := record.Read(root)
 				require.NoError(t, err)
 				assert.Equal(t, tc.epoch, saved.Epoch, "it is on the disk")
 			}

@@ -1,7 +1,7 @@
 // Package follow keeps the newest versions in a directory. It does not know how bytes travel:
 // package client downloads.
 //
-// The directory's record, .shardcast-follow/versions.json, lists the files that are ours, and
+// The directory's record, see package record, lists the files that are ours, and
 // is written before each of them is made; of a version that is a tree, a list beside it does
 // for the files. A file that is not in them is foreign: it is never replaced or removed. At the
 // start the record is compared with the disk: a file is recognised by its size and time, or

@@ -5,6 +5,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/lineage"
+	"github.com/shardcast/shardcast/internal/record"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -36,7 +37,7 @@ type plan struct {
 }
 
 // plan returns what comes next after the versions of the record, with offers that are ascending.
-func (d *descent) plan(r *record, offers []distfile.Entry) plan {
+func (d *descent) plan(r *record.Record, offers []distfile.Entry) plan {
 	s := search{descent: d, record: r, offers: offers}
 	s.chooseRun()
 	if s.unknown == (distfile.Entry{}) && s.found {
@@ -53,7 +54,7 @@ type search struct {
 	*descent
 	plan
 
-	record *record
+	record *record.Record
 	offers []distfile.Entry
 	found  bool // a run
 
@@ -75,7 +76,7 @@ func (s *search) labelsOf(e distfile.Entry) (map[string]string, bool) {
 		return labels, true
 	}
 	for _, f := range s.record.Held {
-		if f.is(e) {
+		if f.Is(e) {
 			return f.Manifest.Labels, true
 		}
 	}
@@ -173,10 +174,10 @@ func (s *search) candidate() int {
 
 // has reports whether e was delivered, maybe under another version, or withdrawn.
 func (s *search) has(e distfile.Entry, place lineage.Place) bool {
-	return s.record.isWithdrawn(e) || slices.ContainsFunc(s.record.Held, func(f file) bool {
+	return s.record.IsWithdrawn(e) || slices.ContainsFunc(s.record.Held, func(f record.File) bool {
 		at, ok := lineage.PlaceOf(f.Manifest.Labels)
 		again := ok && at == place && (f.Manifest.Digest == e.Digest || f.Offered == e.Digest)
-		return f.Delivered && (f.is(e) || again)
+		return f.Delivered && (f.Is(e) || again)
 	})
 }
 
@@ -186,7 +187,7 @@ func (s *search) index() {
 	s.held = make(map[lineage.Place][]shard.Version)
 	for _, f := range s.record.Held {
 		at, ok := lineage.PlaceOf(f.Manifest.Labels)
-		if ok && f.Delivered && !f.Before && !s.record.isWithdrawn(f.entry()) {
+		if ok && f.Delivered && !f.Before && !s.record.IsWithdrawn(f.Entry()) {
 			s.held[at] = append(s.held[at], f.Version)
 		}
 	}
@@ -229,7 +230,7 @@ func (s *search) first(i int, labels map[string]string) lead {
 	f := lead{entry: e}
 	switch {
 	case newest >= 0 && s.offers[newest].Version > held:
-		if o := s.offers[newest]; !slices.Contains(s.record.Delivered, known{o.Version, o.Digest}) {
+		if o := s.offers[newest]; !s.record.WasDelivered(o) {
 			labels, _ := s.labelsOf(o)
 			f = s.first(newest, labels)
 		}
@@ -253,7 +254,7 @@ func lastBefore(ascending []int, i int) int {
 
 // needed returns which of files, by their index, those that keep says need by their labels: of each the
 // newest older one, and so on.
-func needed(files []file, keep func(i int) bool) map[int]bool {
+func needed(files []record.File, keep func(i int) bool) map[int]bool {
 	at := make(map[lineage.Place][]int)
 	for i, f := range files {
 		if p, ok := lineage.PlaceOf(f.Manifest.Labels); ok {
@@ -281,7 +282,7 @@ func needed(files []file, keep func(i int) bool) map[int]bool {
 }
 
 // newestBefore returns which of candidates, by their index in files, is the newest before one that needs it, or -1.
-func newestBefore(files []file, needs file, candidates []int) int {
+func newestBefore(files []record.File, needs record.File, candidates []int) int {
 	newest := -1
 	for _, i := range candidates {
 		f := files[i]

@@ -14,6 +14,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/record"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -50,8 +51,8 @@ func descentOf(words string) (*descent, []distfile.Entry) {
 
 // recordOf is the record of a follow of run, unless that is empty, that has delivered the versions from 1 on
 // that words describe, up to last. "." is not here.
-func recordOf(run string, last shard.Version, words string) *record {
-	r := &record{Last: last}
+func recordOf(run string, last shard.Version, words string) *record.Record {
+	r := &record.Record{Last: last}
 	if run != "" {
 		r.Run = &run
 	}
@@ -60,18 +61,18 @@ func recordOf(run string, last shard.Version, words string) *record {
 			continue
 		}
 		e := offer(shard.Version(i+1), byte(i+1))
-		r.Held = append(r.Held, file{
+		r.Held = append(r.Held, record.File{
 			Version: e.Version, Manifest: shard.Manifest{Digest: e.Digest, Labels: labelsOf(word)}, Offered: e.Digest,
 			Path: e.Version.String(), Delivered: true,
 		})
-		r.Delivered = append(r.Delivered, known{e.Version, e.Digest})
+		r.Delivered = append(r.Delivered, record.Known{Version: e.Version, Digest: e.Digest})
 	}
 	return r
 }
 
 func TestALineageIsDeliveredInOrder(t *testing.T) {
 	for name, tc := range map[string]struct {
-		record  *record
+		record  *record.Record
 		offers  string
 		order   []int
 		start   int
@@ -113,7 +114,7 @@ func TestAWithdrawnVersionIsNotWhatAnotherNeeds(t *testing.T) {
 	d, offers := descentOf("a1 . a3<2")
 	r := recordOf("a", 2, "a1 a2<1")
 	r.Known = r.Delivered
-	r.goBack(offers[0])
+	r.GoBack(offers[0])
 	r.Last = 1
 	p := d.plan(r, offers)
 	assert.Empty(t, p.order)
@@ -124,7 +125,7 @@ func TestAWithdrawnVersionIsNotWhatAnotherNeeds(t *testing.T) {
 
 func TestALateVersionDoesNotTakeTheFollowBack(t *testing.T) {
 	r := recordOf("a", 5, "a1 a2<1 a3 a4 a5")
-	r.delivered(r.Held[1], nil)
+	r.Deliver(r.Held[1], nil)
 	assert.EqualValues(t, 5, r.Last)
 }
 
@@ -143,7 +144,7 @@ func TestAVersionThatOthersNeedIsTriedAgain(t *testing.T) {
 
 // descendingRun is a run by lineage that asks manifest, with a record and offers.
 func descendingRun(
-	r *record, offers []distfile.Entry, manifest func(context.Context, distfile.Entry) (shard.Manifest, error),
+	r *record.Record, offers []distfile.Entry, manifest func(context.Context, distfile.Entry) (shard.Manifest, error),
 ) *run {
 	c := newChoice(0, true, anywhere)
 	c.descent = &descent{labels: make(map[distfile.Entry]map[string]string)}
@@ -184,7 +185,7 @@ func TestAManifestThatCannotBeHadDoesNotHoldUpTheOthersForLong(t *testing.T) {
 
 func TestServersThatDoNotAnswerAreWaitedFor(t *testing.T) {
 	_, offers := descentOf("a1")
-	r := descendingRun(&record{}, offers, func(context.Context, distfile.Entry) (shard.Manifest, error) {
+	r := descendingRun(&record.Record{}, offers, func(context.Context, distfile.Entry) (shard.Manifest, error) {
 		return shard.Manifest{}, fetch.ErrUnreachable
 	})
 	for range 2 * rounds {
@@ -202,7 +203,7 @@ func TestServersThatDoNotAnswerAreWaitedFor(t *testing.T) {
 
 func TestAVersionIsPlacedByTheLabelsByWhichItWasChosen(t *testing.T) {
 	d, offers := descentOf("a1 a2<1")
-	r := descendingRun(&record{}, offers, nil)
+	r := descendingRun(&record.Record{}, offers, nil)
 	r.choice.descent = d
 	require.NoError(t, r.sameLabels(offers[1], shard.Manifest{Labels: labelsOf("a2<1")}))
 	require.Error(t, r.sameLabels(offers[1], shard.Manifest{Labels: labelsOf("a2")}))
@@ -272,12 +273,12 @@ func TestWhatIsHereFromBeforeNumbersBeganAgainIsNotNeeded(t *testing.T) {
 	offers := []distfile.Entry{offer(1, 1), offer(3, 103)} // the first is the same as before
 	d.labels[offers[0]], d.labels[offers[1]] = labelsOf("a1"), labelsOf("a3<2")
 	r := recordOf("a", 5, "a1 a2<1 . a4 a5<4")
-	r.startOver(offers)
+	r.StartOver(offers)
 	r.Run = new("a")
 	p := d.plan(r, offers)
 	assert.Empty(t, p.order)
 	assert.Equal(t, "2", p.gap.Missing, "another version has that number since")
-	r.Held = append(r.Held, file{Version: 6, Manifest: shard.Manifest{Labels: labelsOf("a6<5")}})
+	r.Held = append(r.Held, record.File{Version: 6, Manifest: shard.Manifest{Labels: labelsOf("a6<5")}})
 	last := len(r.Held) - 1
 	assert.Empty(t, needed(r.Held, func(i int) bool { return i == last }))
 	offers[1] = offer(3, 104)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/compare"
 	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/record"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/tree"
 )
@@ -32,12 +33,9 @@ type list struct {
 // decimal digits for each file, in the order of the list.
 const timesName = "times"
 
-// isTree reports whether f is a directory.
-func (f file) isTree() bool { return f.Manifest.Files != nil }
-
 // readList reads the list of the tree f. The error matches [fs.ErrNotExist] if there is none.
-func (d *directory) readList(f file) (list, error) {
-	name := path.Join(f.described(), shard.FilesName)
+func (d *directory) readList(f record.File) (list, error) {
+	name := path.Join(described(f), shard.FilesName)
 	from, err := disk.OpenRegular(d.root, name)
 	if err != nil {
 		return list{}, err
@@ -51,9 +49,9 @@ func (d *directory) readList(f file) (list, error) {
 }
 
 // readTimes reads the modification times of count files of the tree f. Where they are not known, digests decide.
-func (d *directory) readTimes(f file, count int) []int64 {
+func (d *directory) readTimes(f record.File, count int) []int64 {
 	modified := make([]int64, count)
-	from, err := disk.OpenRegular(d.root, path.Join(f.described(), timesName))
+	from, err := disk.OpenRegular(d.root, path.Join(described(f), timesName))
 	if err != nil {
 		return modified
 	}
@@ -68,7 +66,7 @@ func (d *directory) readTimes(f file, count int) []int64 {
 }
 
 // writeTimes writes the modification times of l, of the tree f.
-func (d *directory) writeTimes(f file, l list) error {
+func (d *directory) writeTimes(f record.File, l list) error {
 	return d.writeDescription(f, timesName, func(to io.Writer) error {
 		var line []byte
 		for _, modified := range l.modified {
@@ -82,8 +80,8 @@ func (d *directory) writeTimes(f file, l list) error {
 }
 
 // writeDescription writes the file name of the description of f.
-func (d *directory) writeDescription(f file, name string, write func(io.Writer) error) error {
-	name = path.Join(f.described(), name)
+func (d *directory) writeDescription(f record.File, name string, write func(io.Writer) error) error {
+	name = path.Join(described(f), name)
 	to, err := disk.Create(d.root, name+".tmp", name, 0o600)
 	if err != nil {
 		return err
@@ -98,7 +96,7 @@ func (d *directory) writeDescription(f file, name string, write func(io.Writer) 
 	if err != nil {
 		return errors.Join(err, to.Close())
 	}
-	return disk.SyncDir(d.root, f.described())
+	return disk.SyncDir(d.root, described(f))
 }
 
 // isIn reports whether the file in root is file i: by its size and time, or else its digest. It

@@ -15,6 +15,7 @@ import (
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/lookup"
+	"github.com/shardcast/shardcast/internal/record"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -80,7 +81,7 @@ func (r *run) recover(ctx context.Context) error {
 		r.opts.Pool.Know(f.Version, known)
 	}
 	for {
-		f, ok := r.dir.record.undelivered()
+		f, ok := r.dir.record.Undelivered()
 		if !ok {
 			return nil
 		}
@@ -99,7 +100,7 @@ func (r *run) step(ctx context.Context) error {
 	case e == (distfile.Entry{}):
 		return r.await(ctx, wait)
 	}
-	if b := r.dir.record.Begun; b != nil && !b.is(e) {
+	if b := r.dir.record.Begun; b != nil && !b.Is(e) {
 		r.dir.abandon()
 	}
 	went, err := r.fetch(ctx, e)
@@ -165,7 +166,7 @@ func (r *run) next(ctx context.Context) (e distfile.Entry, wait time.Duration, e
 }
 
 // count returns the versions that count after those that were delivered by a record.
-func (r *run) count(delivered *record) fetch.Count {
+func (r *run) count(delivered *record.Record) fetch.Count {
 	return r.opts.Pool.Count(fetch.Taker{Highest: delivered.Last, AnyNumber: r.opts.AcceptRestart})
 }
 
@@ -267,7 +268,7 @@ func (r *run) fetch(ctx context.Context, e distfile.Entry) (fetch.Progress, erro
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	ended := make(chan struct{})
-	seeds, record := append(r.dir.seeds(), r.opts.Seeds...), r.dir.full(described(e.Version, e.Digest))
+	seeds, record := append(r.dir.seeds(), r.opts.Seeds...), r.dir.full(describedBy(e.Version, e.Digest))
 	go func() {
 		defer close(ended)
 		m, went, err = r.opts.Client.Download(ctx, client.Download{
@@ -315,7 +316,7 @@ func (r *run) place(ctx context.Context, e distfile.Entry, m shard.Manifest) (*o
 	if err != nil {
 		return nil, "", err
 	}
-	f := file{Version: e.Version, Manifest: m, Shards: len(m.Shards), Offered: e.Digest, Path: name}
+	f := record.File{Version: e.Version, Manifest: m, Shards: len(m.Shards), Offered: e.Digest, Path: name}
 	f.Manifest.Shards = nil
 	f.Manifest.Digest = cmp.Or(m.Digest, e.Digest)
 	dir, err := r.dir.begin(ctx, f)
@@ -330,7 +331,7 @@ func (r *run) fetched(ctx context.Context, e distfile.Entry, went fetch.Progress
 	if err := r.patiently(ctx, r.dir.save); err != nil {
 		return err
 	}
-	f, ok := r.dir.record.undelivered()
+	f, ok := r.dir.record.Undelivered()
 	if !ok {
 		return fmt.Errorf("%s is gone", e.Version)
 	}
@@ -339,7 +340,7 @@ func (r *run) fetched(ctx context.Context, e distfile.Entry, went fetch.Progress
 
 // deliver makes the marker and the link of f, whose file is in place, removes old versions, and
 // yields f.
-func (r *run) deliver(ctx context.Context, f file, went fetch.Progress) error {
+func (r *run) deliver(ctx context.Context, f record.File, went fetch.Progress) error {
 	logger := r.opts.Logger.With("version", f.Version.String())
 	if err := r.patiently(ctx, func() error { return r.dir.mark(f) }); err != nil {
 		logger.Error("marker not written", "err", err)

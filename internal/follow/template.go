@@ -12,7 +12,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/client"
 	"github.com/shardcast/shardcast/internal/disk"
-	"github.com/shardcast/shardcast/internal/partial"
+	"github.com/shardcast/shardcast/internal/record"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -51,16 +51,10 @@ func parseTemplate(text string) (template, error) {
 	case text == "", strings.Contains(text, `\`), path.Clean(sample) != sample,
 		!filepath.IsLocal(filepath.FromSlash(sample)), sample == ".":
 		return "", fmt.Errorf("Template: %q: want a path that stays in the output directory, with slashes", text)
-	case isOurs(sample), !client.IsPrintable(text):
+	case record.IsOurs(sample), !client.IsPrintable(text):
 		return "", fmt.Errorf("Template: %q: not a path for files to stay at", text)
 	}
 	return template(text), nil
-}
-
-// isOurs reports whether a path is that of a file of ours, which is not to stay.
-func isOurs(file string) bool {
-	first, _, _ := strings.Cut(file, "/")
-	return first == hidden || strings.HasSuffix(file, partial.Suffix) || strings.HasSuffix(file, goneSuffix)
 }
 
 // subject is the version that a template is filled in for. The manifest, which comes from the
@@ -138,7 +132,7 @@ func checkPath(file, marker, link string) error {
 		}
 	}
 	switch last := elements[len(elements)-1]; {
-	case isOurs(file):
+	case record.IsOurs(file):
 		return fmt.Errorf("%s is not a path for files to stay at", file)
 	case marker != "" && strings.EqualFold(last, marker):
 		return fmt.Errorf("%s would be the marker", file)
@@ -162,7 +156,7 @@ func (t template) begins(name string) bool {
 
 // checkName returns an error unless name can be the name of a file in the output directory.
 func checkName(name string) error {
-	if name == hidden || strings.HasSuffix(name, goneSuffix) {
+	if name == record.Hidden || strings.HasSuffix(name, record.GoneSuffix) {
 		return fmt.Errorf("%q: it is the name of a file of follow's own", name)
 	}
 	return client.CheckName(name)

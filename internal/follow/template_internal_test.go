@@ -1,12 +1,9 @@
 package follow
 
 import (
-	"cmp"
-	"encoding/json"
 	"io/fs"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -14,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/client"
-	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/partial"
+	"github.com/shardcast/shardcast/internal/record"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -62,9 +59,10 @@ func TestATreeHasItsNameWithoutTheTar(t *testing.T) {
 func TestATemplateThatLeadsElsewhereIsRefused(t *testing.T) {
 	for _, text := range []string{
 		"", ".", "{version", "version}", "{Version}/{n}", "{n}/{{name}}", "/{n}", "../{n}", "{n}/../..",
-		"{n}/..", "{n}/", "a//{n}", "./{n}", `a\{n}`, "{n}\n", hidden + "/{n}", "{n}" + partial.Suffix, "{n}\xa0",
+		"{n}/..", "{n}/", "a//{n}", "./{n}", `a\{n}`, "{n}\n", record.Hidden + "/{n}", "{n}" + partial.Suffix,
+		"{n}\xa0",
 		"{n:6}", "{n:0}", "{n:019}", "{version:06}", "{name:06}", "{label}", "{label.}", "{label.1}", "{label.a:b}",
-		".{version}" + goneSuffix,
+		".{version}" + record.GoneSuffix,
 	} {
 		_, err := parseTemplate(text)
 		assert.Error(t, err, text)
@@ -74,7 +72,7 @@ func TestATemplateThatLeadsElsewhereIsRefused(t *testing.T) {
 func TestLabelsThatMakeNoPathAreRefused(t *testing.T) {
 	for _, value := range []string{
 		"", ".", "..", "../x", "/etc/passwd", "a/b", `a\b`, ".hidden", "a\nb", "a\x1b[2J", "a\u202eb", "\xff",
-		"x" + partial.Suffix, "x" + goneSuffix, strings.Repeat("x", 255), "Stable",
+		"x" + partial.Suffix, "x" + record.GoneSuffix, strings.Repeat("x", 255), "Stable",
 	} {
 		_, err := template("{n}/x-{label.x}").file(of(7, "w", map[string]string{"x": value}), "x-stable", "")
 		require.ErrorIs(t, err, ErrLabel, value)
@@ -113,7 +111,8 @@ func TestAMarkerIsNotTheFileItself(t *testing.T) {
 func FuzzTemplate(f *testing.F) {
 	for _, text := range []string{
 		DefaultTemplate, "step_{n}/model.safetensors", "{version}", "a/{name}/b-{version}-{n}.bin", ".{name}/{n}",
-		"{n}/{name}part", "../{n}", "/{n}", "{n}/..", "{{n}}", "{n}\x00", `{n}\x`, hidden + "/{n}", "{n}/{name}/{name}",
+		"{n}/{name}part", "../{n}", "/{n}", "{n}/..", "{{n}}", "{n}\x00", `{n}\x`, record.Hidden + "/{n}",
+		"{n}/{name}/{name}",
 		"{label.x}", "{label.x:06}", "{label.x}{label.x}/{name}", ".{label.x}", "{n:06}", "{name}",
 	} {
 		for _, name := range []string{
@@ -137,7 +136,7 @@ func FuzzTemplate(f *testing.F) {
 		require.True(t, fs.ValidPath(file), file)
 		require.True(t, filepath.IsLocal(file), file)
 		require.True(t, client.IsPrintable(file), file)
-		require.False(t, isOurs(file), file)
+		require.False(t, record.IsOurs(file), file)
 		if strings.Contains(text, "{version}") {
 			next, err := parsed.file(of(version+1, published, labels), marker, "latest")
 			require.True(t, err != nil || next != file, file) // a longer number may be too long
@@ -145,43 +144,6 @@ func FuzzTemplate(f *testing.F) {
 		if opts := (Options{Template: text, Marker: marker}); marker != "" && opts.Check() == nil {
 			require.NotEqual(t, marker, path.Base(file))
 		}
-	})
-}
-
-// A record that is accepted names files below the output directory alone.
-func FuzzRecord(f *testing.F) {
-	for _, text := range []string{
-		"", "{}", "null", "[]", `{"last":1e30}`, `{"held":[{"version":1,"path":"../x"}]}`, `{"begun":{"path":"a"}}`,
-		`{"last":1,"known":[{"version":1,"digest":"00"}],"held":[{"version":1,"path":"v1/a","marker":"v1/stable"}]}`,
-		`{"last":2,"over":true,"held":[],"dirs":["v1"],"link":"latest"}`, `{"dirs":["a/../../b"]}`, `{"link":"/"}`,
-		`{"begun":{"version":3,"manifest":{"size":-1,"shard_size":0,"date":"x"},"shard_count":-5,"path":"a"}}`,
-	} {
-		f.Add([]byte(text))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		r, err := parseRecord(text)
-		if err != nil {
-			require.Equal(t, record{}, r)
-			return
-		}
-		for _, file := range r.files() {
-			for _, path := range []string{file.Path, cmp.Or(file.Marker, file.Path)} {
-				require.True(t, filepath.IsLocal(path) && filepath.Clean(path) == path && path != ".", path)
-			}
-		}
-		for _, path := range append(slices.Clone(r.Dirs), cmp.Or(r.Link, "latest")) {
-			require.True(t, filepath.IsLocal(path) && filepath.Clean(path) == path && path != ".", path)
-		}
-		// It can be written, and is the same then.
-		written, err := json.Marshal(r)
-		require.NoError(t, err)
-		again, err := parseRecord(written)
-		require.NoError(t, err)
-		twice, err := json.Marshal(again)
-		require.NoError(t, err)
-		require.JSONEq(t, string(written), string(twice))
-		r.learn([]distfile.Entry{{Version: 1}})
-		require.LessOrEqual(t, len(r.Known), maxKnown)
 	})
 }
 

@@ -12,10 +12,8 @@ import (
 	"slices"
 
 	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/record"
 )
-
-// goneSuffix ends the hidden name that a tree has, in its directory, while it is removed.
-const goneSuffix = ".shardcast-gone"
 
 // openTree opens the directory name, and returns nil if there is none.
 func openTree(root *os.Root, name string) (*os.Root, error) {
@@ -31,7 +29,7 @@ func openTree(root *os.Root, name string) (*os.Root, error) {
 
 // verifyTree reports whether the directory at f's path is the tree f, and nothing else, and if
 // so notes the times of its files. It returns the cause of ctx, or that it cannot be read now.
-func (d *directory) verifyTree(ctx context.Context, f *file) (bool, error) {
+func (d *directory) verifyTree(ctx context.Context, f *record.File) (bool, error) {
 	list, err := d.readList(*f)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -65,7 +63,7 @@ func (d *directory) verifyTree(ctx context.Context, f *file) (bool, error) {
 
 // treeIsHere reports whether anything of the tree f is at its path. If all or a part of it is
 // not, that is logged. It returns the cause of ctx, or that it cannot be read now.
-func (d *directory) treeIsHere(ctx context.Context, f *file) (bool, error) {
+func (d *directory) treeIsHere(ctx context.Context, f *record.File) (bool, error) {
 	logger := d.logger.With("version", f.Version.String())
 	list, err := d.readList(*f)
 	unknown := errors.Is(err, fs.ErrNotExist)
@@ -100,7 +98,7 @@ func (d *directory) treeIsHere(ctx context.Context, f *file) (bool, error) {
 
 // onlyOurs returns an error matching errForeign if the directory of the tree f has files that
 // are not, or not any more, those that were delivered.
-func (d *directory) onlyOurs(ctx context.Context, f file) error {
+func (d *directory) onlyOurs(ctx context.Context, f record.File) error {
 	list, err := d.readList(f)
 	if err != nil {
 		return err
@@ -131,7 +129,7 @@ func (d *directory) onlyOurs(ctx context.Context, f file) error {
 }
 
 // noteTimes notes the times of the files of the tree f, which has come.
-func (d *directory) noteTimes(f file) error {
+func (d *directory) noteTimes(f record.File) error {
 	list, err := d.readList(f)
 	if err != nil {
 		return err
@@ -155,7 +153,7 @@ func (d *directory) noteTimes(f file) error {
 // now stays there. It returns the cause of ctx.
 func (d *directory) removeLeaving(ctx context.Context) error {
 	r := &d.record
-	var left []file
+	var left []record.File
 	for _, f := range r.Leaving {
 		d.unmark(f)
 		removed, err := d.removeTree(ctx, f)
@@ -176,7 +174,7 @@ func (d *directory) removeLeaving(ctx context.Context) error {
 // removeTree removes the files of the tree f, and its directories that are empty then, and
 // reports whether that is all of it. Before the first file goes the tree loses its name; a
 // directory in which files of others are left gets it back.
-func (d *directory) removeTree(ctx context.Context, f file) (removed bool, err error) {
+func (d *directory) removeTree(ctx context.Context, f record.File) (removed bool, err error) {
 	list, err := d.readList(f)
 	if errors.Is(err, fs.ErrNotExist) {
 		return d.treeIsHere(ctx, &f) // which it says it is not
@@ -189,7 +187,7 @@ func (d *directory) removeTree(ctx context.Context, f file) (removed bool, err e
 		return false, err
 	}
 	defer parent.Close()
-	base, gone := path.Base(f.Path), "."+f.Version.String()+goneSuffix
+	base, gone := path.Base(f.Path), "."+f.Version.String()+record.GoneSuffix
 	root, err := openTree(parent, gone)
 	if err != nil {
 		return false, err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/fetch"
+	"github.com/shardcast/shardcast/internal/record"
 )
 
 // askAgain is the time after which servers are asked again about a version that none lists: they
@@ -15,10 +16,10 @@ const askAgain = 10 * time.Second
 
 // back returns the version to go back to when the last one was withdrawn: of those on offer the
 // newest that was delivered before.
-func back(r *record, offers []distfile.Entry) (to distfile.Entry, ok bool) {
+func back(r *record.Record, offers []distfile.Entry) (to distfile.Entry, ok bool) {
 	for _, e := range slices.Backward(offers) {
-		before := r.holds(e) || slices.Contains(r.Delivered, known{e.Version, e.Digest})
-		if e.Version < r.Last && before && !r.isWithdrawn(e) {
+		before := r.Holds(e) || r.WasDelivered(e)
+		if e.Version < r.Last && before && !r.IsWithdrawn(e) {
 			return e, true
 		}
 	}
@@ -54,11 +55,11 @@ func (r *run) goBack(ctx context.Context, count fetch.Count) (delivered bool, er
 		return false, nil
 	}
 	r.opts.Logger.Warn("version withdrawn", "version", last.String(), "back", to.Version.String())
-	r.dir.record.goBack(to)
+	r.dir.record.GoBack(to)
 	if err := r.patiently(ctx, r.dir.save); err != nil {
 		return false, err
 	}
-	f, ok := r.dir.record.undelivered()
+	f, ok := r.dir.record.Undelivered()
 	if !ok {
 		return false, nil // it comes next
 	}
@@ -72,28 +73,4 @@ func (r *run) allGone(ctx context.Context, count fetch.Count) error {
 	}
 	_, err := r.goBack(ctx, count)
 	return err
-}
-
-// goBack notes that the last version was withdrawn, and that to comes next: delivered once
-// more if it is here, and fetched otherwise.
-func (r *record) goBack(to distfile.Entry) {
-	for _, k := range r.Known {
-		if k.Version == r.Last && !slices.Contains(r.Withdrawn, k) {
-			r.Withdrawn = append(r.Withdrawn, k)
-		}
-	}
-	r.Withdrawn = slices.Delete(r.Withdrawn, 0, max(0, len(r.Withdrawn)-maxKnown))
-	r.Last = to.Version - 1
-	i := slices.IndexFunc(r.Held, func(f file) bool { return f.is(to) })
-	if i < 0 {
-		return
-	}
-	f := r.Held[i]
-	f.Delivered = false
-	r.Held = append(slices.Delete(r.Held, i, i+1), f) // the last one to be removed
-}
-
-// isWithdrawn reports whether e was withdrawn after it had been delivered.
-func (r *record) isWithdrawn(e distfile.Entry) bool {
-	return slices.Contains(r.Withdrawn, known{e.Version, e.Digest})
 }

@@ -6,17 +6,22 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/record"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
 func TestAWithdrawnVersionIsFollowedByTheNewestThatIsHere(t *testing.T) {
 	entry := func(v shard.Version) distfile.Entry { return distfile.Entry{Version: v, Digest: shard.Digest{byte(v)}} }
-	held := func(v shard.Version) file {
-		return file{Version: v, Offered: shard.Digest{byte(v)}, Path: v.String(), Delivered: true}
+	held := func(v shard.Version) record.File {
+		return record.File{Version: v, Offered: shard.Digest{byte(v)}, Path: v.String(), Delivered: true}
 	}
-	r := record{Last: 7, Held: []file{held(5), held(7)}}
-	r.learn([]distfile.Entry{entry(3), entry(4), entry(5), entry(6), entry(7)})
-	r.Delivered = []known{{4, shard.Digest{4}}, {5, shard.Digest{5}}, {7, shard.Digest{7}}}
+	r := record.Record{Last: 7, Held: []record.File{held(5), held(7)}}
+	r.Learn([]distfile.Entry{entry(3), entry(4), entry(5), entry(6), entry(7)})
+	r.Delivered = []record.Known{
+		{Version: 4, Digest: shard.Digest{4}},
+		{Version: 5, Digest: shard.Digest{5}},
+		{Version: 7, Digest: shard.Digest{7}},
+	}
 	for name, tc := range map[string]struct {
 		offers []distfile.Entry
 		want   shard.Version
@@ -34,10 +39,10 @@ func TestAWithdrawnVersionIsFollowedByTheNewestThatIsHere(t *testing.T) {
 			assert.Equal(t, tc.want != 0, ok)
 		})
 	}
-	r.goBack(entry(5))
+	r.GoBack(entry(5))
 	assert.EqualValues(t, 4, r.Last)
-	f, ok := r.undelivered()
+	f, ok := r.Undelivered()
 	assert.True(t, ok)
 	assert.EqualValues(t, 5, f.Version)
-	assert.True(t, r.isWithdrawn(entry(7)))
+	assert.True(t, r.IsWithdrawn(entry(7)))
 }
