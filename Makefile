@@ -10,7 +10,7 @@ PACKAGES ?= ./...
 # The race detector sees the packages in which goroutines share most, without the tests that it makes slow, and of the
 # stories those in which much happens at once.
 RACED    ?= . $(addprefix ./internal/,client compare conns delta fetch follow lookup middle offers origin partial peering record relay remote roster server \
-	slots store transfer verify)
+	slots store transfer verify watch)
 SLOW      = ^TestCrashIsUndone|^TestDeltaIsNearTheBound|^TestMemoryIsBounded|^TestMemoryOfManyTargets|^TestListOfVeryManyVersions|^TestSwarmsOfAnySize|^TestNodesT(oWhich|hatComeLast)|^TestSlowNodesOfASwarm|^TestTwoTiersOfSwarms|^TestADownloadEndsAlsoWhenMostPeers|^TestFetchKeepsToItsRate|^TestFetchIsAsFastAs|^TestOpenPlacesAre|^TestFollowDoesNotHammer
 TOGETHER  = arriving|blame|busy|chain|crowd|delta_[cf]|follow$$|follow_([cm]|exec|full$$|killed)|key_m|kill_m|killed|push|resta|resume|retired|slow|swarm$$|swarm_[fkt]|thr|upstream|watch$$|watch_k|wiped|wrong_w
 PREFIX   ?= /usr/local

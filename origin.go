@@ -20,6 +20,7 @@ import (
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 	"github.com/shardcast/shardcast/internal/tree"
+	"github.com/shardcast/shardcast/internal/watch"
 )
 
 // OriginOptions configure an [Origin]. The zero value is a good one.
@@ -149,8 +150,8 @@ const (
 	watchTrees = "tree"
 )
 
-// watch returns the watch for package origin, and nil for the zero value.
-func (o WatchOptions) watch(data string) (*origin.Watch, error) {
+// watch returns the options for package watch, and nil for the zero value.
+func (o WatchOptions) watch(data string) (*watch.Options, error) {
 	if o.Dir == "" {
 		if o.Depth != "" || o.Glob != "" || o.Include != nil || o.Exclude != nil || o.FollowLinks ||
 			o.LinksBelow != "" || o.Marker != "" || o.Labels != nil || o.Run != "" || o.Lineage != "" ||
@@ -165,7 +166,7 @@ func (o WatchOptions) watch(data string) (*origin.Watch, error) {
 	if err := checkDeltaBases("Watch.", o.DeltaBases); err != nil {
 		return nil, err
 	}
-	w := &origin.Watch{
+	w := &watch.Options{
 		Dir: o.Dir, Glob: cmp.Or(o.Glob, DefaultWatchGlob), Marker: o.Marker, Labels: o.Labels,
 		DeltaBases: o.DeltaBases, Lineage: origin.Lineage{Run: o.Run, From: o.Lineage},
 		Settle: cmp.Or(o.Settle, DefaultWatchSettle), Trees: o.Depth == watchTrees,
@@ -187,7 +188,7 @@ type Origin struct {
 	store   *store.Store
 	origin  *origin.Origin
 	serving server.Options
-	watch   *origin.Watch // or nil
+	watch   *watch.Options // or nil
 	ready   func()
 }
 
@@ -209,13 +210,16 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 		return nil, err
 	}
 	dataDir := cmp.Or(opts.DataDir, DefaultOriginDir)
-	watch, err := opts.Watch.watch(dataDir)
+	watched, err := opts.Watch.watch(dataDir)
 	if err != nil {
 		return nil, err
 	}
 	serving.AccessLog = opts.AccessLog
 	serving.Metrics = metrics.New("origin", build())
 	logger := loggerOr(opts.Logger)
+	if watched != nil {
+		watched.Logger = logger
+	}
 	if serving.TLS, err = opts.TLS.serving(logger); err != nil {
 		return nil, err
 	}
@@ -240,7 +244,7 @@ func NewOrigin(opts OriginOptions) (*Origin, error) {
 		port:    serverPort(opts.Port),
 		store:   st,
 		serving: serving,
-		watch:   watch,
+		watch:   watched,
 		ready:   opts.Ready,
 		origin:  origin.New(st, shardSize, opts.MaxVersions, logger),
 	}, nil
@@ -418,7 +422,7 @@ func (o *Origin) Serve(ctx context.Context, ln net.Listener) error {
 		if o.ready != nil {
 			o.ready()
 		}
-		watching.Go(func() { o.origin.Watch(ctx, *o.watch) })
+		watching.Go(func() { watch.Run(ctx, o.origin, o.store, *o.watch) })
 	})
 }
 

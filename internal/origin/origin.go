@@ -1,5 +1,5 @@
 // Package origin publishes files as versions in a data directory, and serves that directory.
-// It refuses to know flags and readers. A file that changes while it is cut is never
+// It refuses to know flags, readers, and which files are complete. A file that changes while it is cut is never
 // published, and of a broadcast that fails or is killed nothing is ever listed.
 package origin
 
@@ -128,12 +128,26 @@ func (o *Origin) BroadcastAs(ctx context.Context, path string, opts Options) (Pu
 	return got, nil
 }
 
+// BroadcastOpened is [Origin.BroadcastAs] of what is open already, which it closes. It calls about when
+// the version is ready to be published: an error of about ends the broadcast, and after nil the broadcast
+// may still fail. Tree, OMSKey and Input of opts have no effect.
+func (o *Origin) BroadcastOpened(ctx context.Context, opened Opened, opts Options,
+	about func(version shard.Version, digest shard.Digest) error,
+) (Published, error) {
+	src, err := openedSource(opened, opts)
+	if err != nil {
+		return Published{}, err
+	}
+	defer src.close()
+	src.report = opts.Progress
+	return o.broadcast(ctx, src, about)
+}
+
 // A recorder notes that a version is about to be published.
 type recorder func(version shard.Version, digest shard.Digest) error
 
 // broadcast publishes src from the descriptor that is open. It calls record, unless that is
-// nil, when the version is ready to be published; an error of record ends the broadcast, and
-// after nil the broadcast may still fail.
+// nil, when the version is ready to be published, see [Origin.BroadcastOpened].
 func (o *Origin) broadcast(ctx context.Context, src *source,
 	record recorder,
 ) (got Published, err error) {

@@ -79,10 +79,27 @@ func open(path string, opts Options) (*source, error) {
 // errIrregular means that a path leads to what no version can have.
 var errIrregular = errors.New("it is neither a regular file nor a directory")
 
-// regular returns the open file f as a source, and closes it if it is not a regular one.
-func regular(f *os.File) (*source, error) {
-	s := &source{path: f.Name(), name: nameOf(f.Name())}
-	return s, s.openFile(f)
+// Opened is a regular file or a directory that is open. One of File and Tree is set.
+type Opened struct {
+	Path string // of which the last name is that of the version, unless options have one
+
+	File *os.File
+	Info os.FileInfo // of the File, which must not have changed since
+
+	Tree *tree.Source
+}
+
+// openedSource returns what is open as a source, and closes it if it cannot be one.
+func openedSource(of Opened, opts Options) (*source, error) {
+	s := &source{
+		path: of.Path, name: cmp.Or(opts.Name, nameOf(of.Path)), labels: opts.Labels, lineage: opts.Lineage,
+		bases: opts.DeltaBases,
+	}
+	if of.Tree != nil {
+		return s, s.read(of.Tree)
+	}
+	s.readFile(of.File, of.Info)
+	return s, nil
 }
 
 // openFile has s read the open file f, which it closes if it is not a regular one.
@@ -94,8 +111,13 @@ func (s *source) openFile(f *os.File) error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	s.Reader, s.file, s.info, s.size = f, f, info, info.Size()
+	s.readFile(f, info)
 	return nil
+}
+
+// readFile has s read the regular file f.
+func (s *source) readFile(f *os.File, info os.FileInfo) {
+	s.Reader, s.file, s.info, s.size = f, f, info, info.Size()
 }
 
 // nameOf returns the name of a version that has the path. A file's name may be any bytes; in

@@ -1,4 +1,4 @@
-package origin
+package watch
 
 import (
 	"context"
@@ -13,11 +13,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/origin"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // watched is an origin whose directory in is watched, round by round.
 type watched struct {
@@ -28,7 +32,7 @@ type watched struct {
 	store *store.Store
 }
 
-func watching(t *testing.T, w Watch) *watched {
+func watching(t *testing.T, w Options) *watched {
 	t.Helper()
 	dir := t.TempDir()
 	w.Dir = filepath.Join(dir, "in")
@@ -39,9 +43,8 @@ func watching(t *testing.T, w Watch) *watched {
 	return &watched{t: t, in: w.Dir, store: st, watcher: freshWatcher(st, w)}
 }
 
-func freshWatcher(st *store.Store, w Watch) *watcher {
-	o := New(st, 1000, 100, slog.New(slog.DiscardHandler))
-	return &watcher{watch: w, origin: o, seen: make(map[string]*sighting)}
+func freshWatcher(st *store.Store, w Options) *watcher {
+	return newWatcher(origin.New(st, 1000, 100, slog.New(slog.DiscardHandler)), st, w)
 }
 
 // restart is what a new process knows.
@@ -63,7 +66,7 @@ func (w *watched) rounds() []distfile.Entry {
 }
 
 // atOnce has files be complete when they are seen.
-var atOnce = Watch{Glob: "*", Settle: time.Nanosecond}
+var atOnce = Options{Glob: "*", Settle: time.Nanosecond}
 
 func TestAWatchedFileIsPublishedOnce(t *testing.T) {
 	w := watching(t, atOnce)
@@ -77,7 +80,7 @@ func TestAWatchedFileIsPublishedOnce(t *testing.T) {
 }
 
 func TestAWatchedFileSettles(t *testing.T) {
-	w := watching(t, Watch{Glob: "*", Settle: time.Hour})
+	w := watching(t, Options{Glob: "*", Settle: time.Hour})
 	w.put("a", "one")
 	assert.Empty(t, w.rounds())
 	w.seen["a"].since = time.Now().Add(-time.Hour)
@@ -88,7 +91,7 @@ func TestAWatchedFileSettles(t *testing.T) {
 }
 
 func TestAMarkerThatIsOlderThanTheFileDoesNotVouchForIt(t *testing.T) {
-	w := watching(t, Watch{Glob: "*", Marker: "stable", Settle: time.Hour})
+	w := watching(t, Options{Glob: "*", Marker: "stable", Settle: time.Hour})
 	w.put("stable", "")
 	long := time.Now().Add(-time.Hour)
 	require.NoError(t, os.Chtimes(filepath.Join(w.in, "stable"), long, long))
@@ -222,13 +225,13 @@ func TestTheRecordForgetsTheOldestRemovedFiles(t *testing.T) {
 }
 
 func TestWatchingWithoutNews(t *testing.T) {
-	w := watching(t, Watch{Glob: "*", Settle: time.Millisecond})
+	w := watching(t, Options{Glob: "*", Settle: time.Millisecond})
 	w.watch.unreported = true
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.origin.Watch(ctx, w.watch)
+		Run(ctx, w.origin, w.store, w.watch)
 	}()
 	w.put("a", "one")
 	assert.Eventually(t, func() bool {
@@ -240,7 +243,7 @@ func TestWatchingWithoutNews(t *testing.T) {
 }
 
 func TestADirectoryExchangedForALinkPublishesNothingElse(t *testing.T) {
-	w := watching(t, Watch{Glob: "*/*", Settle: time.Nanosecond})
+	w := watching(t, Options{Glob: "*/*", Settle: time.Nanosecond})
 	outside := filepath.Join(filepath.Dir(w.in), "outside")
 	for _, dir := range []string{outside, filepath.Join(w.in, "step")} {
 		require.NoError(t, os.Mkdir(dir, 0o700))
@@ -264,7 +267,7 @@ func TestAFileExchangedAfterTheLookIsNotPublished(t *testing.T) {
 		"for another file": func(w *watched) { w.put("a", "theirs") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := watching(t, Watch{Glob: "a", Settle: time.Nanosecond})
+			w := watching(t, Options{Glob: "a", Settle: time.Nanosecond})
 			w.put("a", "ours")
 			w.put("b", "theirs")
 			looked, err := w.look()

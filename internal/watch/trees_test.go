@@ -1,4 +1,4 @@
-package origin
+package watch
 
 import (
 	"cmp"
@@ -11,12 +11,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/origin"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/tree"
 )
 
 // treesAtOnce has directories be complete when they are seen.
-var treesAtOnce = Watch{Trees: true, Glob: "*", Settle: time.Nanosecond}
+var treesAtOnce = Options{Trees: true, Glob: "*", Settle: time.Nanosecond}
 
 func (w *watched) make(files ...string) {
 	w.t.Helper()
@@ -58,7 +59,7 @@ func TestAWatchedTreeIsPublishedOnceAndAgainWhenItIsReplaced(t *testing.T) {
 }
 
 func TestAWatchedTreeSettlesAsAWhole(t *testing.T) {
-	w := watching(t, Watch{Trees: true, Glob: "*", Settle: time.Hour})
+	w := watching(t, Options{Trees: true, Glob: "*", Settle: time.Hour})
 	w.make("step_1/config.json")
 	assert.Empty(t, w.rounds())
 	w.seen["step_1"].since = time.Now().Add(-2 * time.Hour)
@@ -69,7 +70,7 @@ func TestAWatchedTreeSettlesAsAWhole(t *testing.T) {
 }
 
 func TestAMarkerCompletesATreeThatHasNothingNewer(t *testing.T) {
-	w := watching(t, Watch{Trees: true, Glob: "*", Marker: "stable", Settle: time.Hour})
+	w := watching(t, Options{Trees: true, Glob: "*", Marker: "stable", Settle: time.Hour})
 	w.make("step_1/weights", "step_2/weights")
 	assert.Empty(t, w.rounds())
 	past := time.Now().Add(-time.Minute)
@@ -80,7 +81,7 @@ func TestAMarkerCompletesATreeThatHasNothingNewer(t *testing.T) {
 }
 
 func TestATreeWithAnOpenFileWaits(t *testing.T) {
-	w := watching(t, Watch{Trees: true, Glob: "*", Settle: time.Minute})
+	w := watching(t, Options{Trees: true, Glob: "*", Settle: time.Minute})
 	w.make("step_1/weights")
 	require.Empty(t, w.rounds())
 	w.seen["step_1"].since = time.Now().Add(-time.Hour)
@@ -100,12 +101,11 @@ func TestATreeThatChangesWhileItIsReadIsPublishedAsItIsAfterwards(t *testing.T) 
 	found, err := w.look()
 	require.NoError(t, err)
 	w.sight(found, time.Now())
-	src, err := w.watch.open(w.root, found[0])
+	opened, err := w.watch.open(w.root, found[0])
 	require.NoError(t, err)
 	w.make("step_1/c")
-	_, err = w.origin.broadcast(t.Context(), src, nil)
+	_, err = w.origin.BroadcastOpened(t.Context(), opened, origin.Options{}, nil)
 	require.ErrorIs(t, err, shard.ErrChanged)
-	src.close()
 	w.take(t.Context(), found[0], w.seen["step_1"])
 	assert.Equal(t, 1, w.seen["step_1"].retries.Failures())
 	w.seen["step_1"].retry = time.Time{}
@@ -115,7 +115,7 @@ func TestATreeThatChangesWhileItIsReadIsPublishedAsItIsAfterwards(t *testing.T) 
 
 func TestWatchedTreesLeaveOutWhatNoTreeIs(t *testing.T) {
 	chosen := tree.Options{Exclude: []string{"*.pt"}}
-	w := watching(t, Watch{Trees: true, Glob: "*", Settle: time.Nanosecond, Tree: chosen})
+	w := watching(t, Options{Trees: true, Glob: "*", Settle: time.Nanosecond, Tree: chosen})
 	w.make("good/weights", "good/optimizer.pt", "pipe/weights", ".hidden/weights", "none/only.pt",
 		"coming.incomplete/a")
 	require.NoError(t, os.MkdirAll(filepath.Join(w.in, "empty/dir"), 0o700))
@@ -133,7 +133,7 @@ func TestLinksOfWatchedTreesLeadOnlyBelowTheDirectoryNamed(t *testing.T) {
 	for _, dir := range []string{blobs, elsewhere} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "blob"), []byte("blob"), 0o600))
 	}
-	w := watching(t, Watch{
+	w := watching(t, Options{
 		Trees: true, Glob: "*", Settle: time.Nanosecond, Tree: tree.Options{FollowLinks: true, LinksBelow: blobs},
 	})
 	w.make("good/a", "bad/a")
@@ -159,7 +159,7 @@ func TestADirectoryWithTheDataDirectoryIsNoTree(t *testing.T) {
 
 func TestAWatchOfTreesIsChecked(t *testing.T) {
 	dir := t.TempDir()
-	for want, w := range map[string]Watch{
+	for want, w := range map[string]Options{
 		"Glob: \"a/b\", want the names of directories": {Trees: true, Glob: "a/b"},
 		"Include, Exclude: bad pattern":                {Trees: true, Tree: tree.Options{Include: []string{"["}}},
 		"LinksBelow: links are followed only":          {Trees: true, Tree: tree.Options{FollowLinks: true}},

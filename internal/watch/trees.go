@@ -1,4 +1,4 @@
-package origin
+package watch
 
 import (
 	"errors"
@@ -7,41 +7,13 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/shardcast/shardcast/internal/origin"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/tree"
 )
 
-// checkTree returns an error if w.Tree contradicts itself, or links may lead anywhere.
-func (w Watch) checkTree() error {
-	if err := w.Lineage.Check(w.Labels); err != nil {
-		return err
-	}
-	chosen := w.Tree.Include != nil || w.Tree.Exclude != nil
-	switch {
-	case !w.Trees && w.Lineage.From != "":
-		return errors.New("Lineage: it is read from directories, and files are published; want Depth tree")
-	case !w.Trees && (chosen || w.Tree.FollowLinks || w.Tree.LinksBelow != ""):
-		return errors.New("Depth: patterns and links are those of directories, and files are published; want tree")
-	case w.Tree.FollowLinks != (w.Tree.LinksBelow != ""):
-		return errors.New("LinksBelow: links are followed only together with the directory below which " +
-			"all have to lead; want both or none")
-	}
-	if err := w.Tree.CheckPatterns(); err != nil {
-		return fmt.Errorf("Include, Exclude: %w", err)
-	}
-	if w.Tree.LinksBelow == "" {
-		return nil
-	}
-	if info, err := os.Stat(w.Tree.LinksBelow); err != nil {
-		return fmt.Errorf("LinksBelow: %w", err)
-	} else if !info.IsDir() {
-		return fmt.Errorf("LinksBelow: %s is not a directory", w.Tree.LinksBelow)
-	}
-	return nil
-}
-
 // trees adds the directories of root that match w.Glob and have w.Marker and a file.
-func (w Watch) trees(f *found, root *os.Root, data string) error {
+func (w Options) trees(f *found, root *os.Root, data string) error {
 	names, err := f.directories(root, data, w.Glob)
 	for _, name := range names {
 		if tree.IsArriving(name) {
@@ -70,7 +42,7 @@ func (w Watch) trees(f *found, root *os.Root, data string) error {
 
 // tree returns the directory name of root as a candidate, which has no name if w.Marker or all
 // files are missing.
-func (w Watch) tree(root *os.Root, name string) (candidate, error) {
+func (w Options) tree(root *os.Root, name string) (candidate, error) {
 	var marker fs.FileInfo
 	if w.Marker != "" {
 		var err error
@@ -97,7 +69,7 @@ func likenessOfTree(t *tree.Source) likeness {
 }
 
 // directory opens the directory name of root, which is no link.
-func (w Watch) directory(root *os.Root, name string) (*tree.Source, error) {
+func (w Options) directory(root *os.Root, name string) (*tree.Source, error) {
 	info, err := root.Lstat(name)
 	if err != nil {
 		return nil, err
@@ -119,13 +91,12 @@ func (w Watch) directory(root *os.Root, name string) (*tree.Source, error) {
 	return tree.OpenIn(within, filepath.Join(w.Dir, name), w.Tree)
 }
 
-// openTree is [Watch.open] of a directory.
-func (w Watch) openTree(root *os.Root, f candidate) (*source, error) {
+// openTree is [Options.open] of a directory.
+func (w Options) openTree(root *os.Root, f candidate) (origin.Opened, error) {
 	t, err := w.directory(root, f.name)
 	if err != nil {
-		return nil, err
+		return origin.Opened{}, err
 	}
-	s := &source{path: filepath.Join(w.Dir, f.name), name: nameOf(f.name)}
 	if likenessOfTree(t) != f.looks {
 		err = shard.ErrChanged
 	} else if !f.marked {
@@ -136,7 +107,7 @@ func (w Watch) openTree(root *os.Root, f candidate) (*source, error) {
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(err, t.Close())
+		return origin.Opened{}, errors.Join(err, t.Close())
 	}
-	return s, s.read(t)
+	return origin.Opened{Path: filepath.Join(w.Dir, f.name), Tree: t}, nil
 }

@@ -1,4 +1,4 @@
-package origin
+package watch
 
 import (
 	"cmp"
@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/shardcast/shardcast/internal/disk"
+	"github.com/shardcast/shardcast/internal/origin"
 	"github.com/shardcast/shardcast/internal/shard"
 )
 
@@ -47,7 +48,7 @@ type found struct {
 // look looks at the files of w in the directory root, which is w.Dir. It omits the directory
 // data, and with a marker the files without one beside them. It follows no links. An error is
 // about a part of the files; the others are returned all the same.
-func (w Watch) look(root *os.Root, data string) (f found, err error) {
+func (w Options) look(root *os.Root, data string) (f found, err error) {
 	f.alone = make(map[string]string)
 	pattern, glob, below := strings.Cut(w.Glob, "/")
 	f.dirs = append(f.dirs, w.Dir)
@@ -96,7 +97,7 @@ func (f *found) directories(root *os.Root, data, pattern string) (names []string
 }
 
 // below adds the files that match glob in the directories that match pattern.
-func (w Watch) below(f *found, root *os.Root, data, pattern, glob string) error {
+func (w Options) below(f *found, root *os.Root, data, pattern, glob string) error {
 	names, err := f.directories(root, data, pattern)
 	for _, name := range names {
 		if bad := w.within(f, root, name, glob); bad != nil && !errors.Is(bad, fs.ErrNotExist) {
@@ -108,7 +109,7 @@ func (w Watch) below(f *found, root *os.Root, data, pattern, glob string) error 
 }
 
 // within adds the files that match glob in the directory dir of root.
-func (w Watch) within(f *found, root *os.Root, dir, glob string) error {
+func (w Options) within(f *found, root *os.Root, dir, glob string) error {
 	entries, err := fs.ReadDir(root.FS(), dir)
 	var marker fs.FileInfo
 	if err == nil && w.Marker != "" {
@@ -160,36 +161,38 @@ func (f *found) add(name string, e fs.DirEntry, marker fs.FileInfo) error {
 // open opens the file or directory f of root, without following a link in its name, if it looks
 // as it did then. Errors match [fs.ErrNotExist] and [shard.ErrChanged] otherwise, and [errOpen]
 // if it is open for writing.
-func (w Watch) open(root *os.Root, f candidate) (src *source, err error) {
+func (w Options) open(root *os.Root, f candidate) (origin.Opened, error) {
 	if w.Trees {
 		return w.openTree(root, f)
 	}
 	for name := f.name; name != "."; name = path.Dir(name) {
 		info, err := root.Lstat(name)
 		if err != nil {
-			return nil, err
+			return origin.Opened{}, err
 		}
 		if info.Mode()&fs.ModeSymlink != 0 {
-			return nil, fmt.Errorf("%s: %w: %s", name, fs.ErrNotExist, aLink)
+			return origin.Opened{}, fmt.Errorf("%s: %w: %s", name, fs.ErrNotExist, aLink)
 		}
 	}
 	// To open a pipe that has just taken the name must not take for ever.
 	file, err := root.OpenFile(f.name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err == nil {
-		src, err = regular(file)
+	if err != nil {
+		return origin.Opened{}, err
 	}
+	info, err := file.Stat()
 	switch {
 	case err != nil:
-		return nil, err
-	case likenessOf(src.info) != f.looks:
+	case !info.Mode().IsRegular():
+		err = errors.New("it is not a regular file any more")
+	case likenessOf(info) != f.looks:
 		err = shard.ErrChanged
-	case disk.BeingWritten(src.file):
+	case disk.BeingWritten(file):
 		err = errOpen
-	default:
-		return src, nil
 	}
-	src.close()
-	return nil, err
+	if err != nil {
+		return origin.Opened{}, errors.Join(err, file.Close())
+	}
+	return origin.Opened{Path: file.Name(), File: file, Info: info}, nil
 }
 
 // matches reports whether name is not hidden, and matches glob.

@@ -1,22 +1,26 @@
-package origin
+// Package watch broadcasts the files that appear in a directory, or the directories there: each once,
+// when it is complete. It refuses to know how a version is made of one, and readers.
+//
+// What a caller may lean on: a file of which no part has changed since it was found complete is published
+// once, also if the process is killed meanwhile; and what has changed is published again, as another one.
+package watch
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
-	"path"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/shardcast/shardcast/internal/backoff"
+	"github.com/shardcast/shardcast/internal/origin"
 	"github.com/shardcast/shardcast/internal/shard"
-	"github.com/shardcast/shardcast/internal/tree"
+	"github.com/shardcast/shardcast/internal/store"
 )
 
 const (
@@ -36,123 +40,9 @@ const (
 	lastRetry  = time.Minute
 )
 
-// A Watch describes the files that [Origin.Watch] broadcasts, or directories.
-type Watch struct {
-	// Dir is the directory in which they appear.
-	Dir string
-
-	// Trees has each directory in Dir broadcast as one version, and no files. Tree says what of
-	// them; links are followed only with Tree.LinksBelow.
-	Trees bool
-	Tree  tree.Options
-
-	// Glob is the pattern of their names, that of [path.Match]; for files with a slash, of their
-	// names in the directories of Dir. Names that begin with a dot never match.
-	Glob string
-
-	// Marker is the name of a file that must be beside a file, or in a directory, before that is
-	// broadcast. Empty is for none.
-	Marker string
-
-	// Labels are those of each version, see [shard.CheckLabel], and DeltaBases is as in [Options].
-	Labels     map[string]string
-	DeltaBases int
-
-	// Lineage is the place of each version in its run. It has no numbers, but may say where to read them.
-	Lineage Lineage
-
-	// Settle is how long a file, or all in a directory, must stay unchanged to count as complete.
-	Settle time.Duration
-
-	unreported bool // for tests: as if the system reported no changes
-}
-
-// Check returns an error if [Origin.Watch] of the data directory data, which need not exist,
-// cannot follow w.
-func (w Watch) Check(data string) error {
-	if _, err := path.Match(w.Glob, ""); err != nil || w.Glob == "" {
-		return fmt.Errorf("Glob: %q, want a pattern such as '*.safetensors'", w.Glob)
-	}
-	if strings.Contains(w.Glob, "**") {
-		return fmt.Errorf("Glob: %q, ** for directories of any depth is not supported; "+
-			"want a name, or a directory's and a name, such as '*/*.safetensors'", w.Glob)
-	}
-	if w.Trees && strings.Contains(w.Glob, "/") {
-		return fmt.Errorf("Glob: %q, want the names of directories, without a slash, where directories are published",
-			w.Glob)
-	}
-	parts := strings.Split(w.Glob, "/")
-	for _, part := range parts {
-		if part == "" || strings.HasPrefix(part, ".") || len(parts) > 2 {
-			return fmt.Errorf("Glob: %q, want a name, or a directory's and a name, neither of which begins with a dot",
-				w.Glob)
-		}
-	}
-	if w.Marker != filepath.Base(w.Marker) && w.Marker != "" {
-		return fmt.Errorf("Marker: %q, want a name without a directory", w.Marker)
-	}
-	if w.Settle <= 0 {
-		return fmt.Errorf("Settle: %s, want more than nothing", w.Settle)
-	}
-	if err := shard.CheckLabels(w.Labels); err != nil {
-		return fmt.Errorf("Labels: %w", err)
-	}
-	if err := w.checkTree(); err != nil {
-		return err
-	}
-	for dir := absolute(w.Dir); ; dir = filepath.Dir(dir) {
-		if same(dir, absolute(data)) {
-			return fmt.Errorf("Dir: %s is in the data directory %s, whose files would be published again", w.Dir, data)
-		}
-		if dir == filepath.Dir(dir) {
-			break
-		}
-	}
-	return w.checkDir()
-}
-
-// checkDir returns an error if w.Dir is no directory that can be read: nothing would ever
-// appear there, and a typing mistake would go unnoticed.
-func (w Watch) checkDir() error {
-	info, err := os.Stat(w.Dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("Dir: %s does not exist; make it before the start", w.Dir)
-	case err == nil && !info.IsDir():
-		return fmt.Errorf("Dir: %s is not a directory", w.Dir)
-	case err == nil:
-		_, err = os.ReadDir(w.Dir)
-	}
-	if err != nil {
-		return fmt.Errorf("Dir: %s cannot be read: %w", w.Dir, err)
-	}
-	return nil
-}
-
-// absolute returns the path name from the root on, without links as far as it exists.
-func absolute(name string) string {
-	if full, err := filepath.Abs(name); err == nil {
-		name = full
-	}
-	if full, err := filepath.EvalSymlinks(name); err == nil {
-		name = full
-	}
-	return name
-}
-
-// same reports whether a and b are one directory.
-func same(a, b string) bool {
-	if a == b {
-		return true
-	}
-	infoA, errA := os.Stat(a)
-	infoB, errB := os.Stat(b)
-	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
-}
-
-// Watch broadcasts the files or directories of w until ctx ends, each once when it is complete,
+// Run broadcasts by o the files or directories of w until ctx ends, each once when it is complete,
 // in the order of their times, of a directory its newest file's, and then of their names. It
-// keeps a record of them in the data directory, whose one server the caller must be, so that
+// keeps a record of them in st, the data directory of o, whose one server the caller must be, so that
 // files that appear while no origin runs follow.
 //
 // A file is complete when its size, its time and its inode have been the same for
@@ -161,10 +51,10 @@ func same(a, b string) bool {
 // and broadcast again. One that changes while it is being cut is never published. A directory is
 // complete when that is so of all its files together, or w.Marker is in it and no older than any.
 //
-// Watch logs failures, and tries again.
-func (o *Origin) Watch(ctx context.Context, w Watch) {
-	o.logger.Info("watching", "dir", w.Dir, "glob", w.Glob, "marker", w.Marker)
-	t := &watcher{watch: w, origin: o, seen: make(map[string]*sighting), reported: make(map[string]bool)}
+// Run logs failures, and tries again.
+func Run(ctx context.Context, o *origin.Origin, st *store.Store, w Options) {
+	t := newWatcher(o, st, w)
+	t.logger.Info("watching", "dir", w.Dir, "glob", w.Glob, "marker", w.Marker)
 	var events <-chan fsnotify.Event // nil, which never yields, if the system reports nothing
 	var failures <-chan error
 	if !w.unreported {
@@ -173,7 +63,7 @@ func (o *Origin) Watch(ctx context.Context, w Watch) {
 			defer func() { _ = t.notify.Close() }()
 			events, failures = t.notify.Events, t.notify.Errors
 		} else {
-			o.logger.Warn("changes not reported by the system", "interval", unreportedInterval, "err", err)
+			t.logger.Warn("changes not reported by the system", "interval", unreportedInterval, "err", err)
 		}
 	}
 	due := time.NewTimer(0)
@@ -195,7 +85,7 @@ func (o *Origin) Watch(ctx context.Context, w Watch) {
 				sooner(glancePause)
 			}
 		case err := <-failures:
-			o.logger.Debug("changes of the watched directory missed", "err", err)
+			t.logger.Debug("changes of the watched directory missed", "err", err)
 			sooner(glancePause)
 		case <-due.C:
 			wait := t.round(ctx)
@@ -207,17 +97,19 @@ func (o *Origin) Watch(ctx context.Context, w Watch) {
 
 // tells reports whether after e a file or directory may be complete. One that is being written
 // causes many other events, and each round looks at it anyway until it settles.
-func (w Watch) tells(e fsnotify.Event) bool {
+func (w Options) tells(e fsnotify.Event) bool {
 	if w.Trees && filepath.Dir(e.Name) != filepath.Clean(w.Dir) {
 		return filepath.Base(e.Name) == w.Marker
 	}
 	return !e.Has(fsnotify.Write) && !e.Has(fsnotify.Chmod) || filepath.Base(e.Name) == w.Marker
 }
 
-// watcher is one run of [Origin.Watch].
+// watcher is one [Run].
 type watcher struct {
-	watch    Watch
-	origin   *Origin
+	watch    Options
+	origin   *origin.Origin
+	store    *store.Store
+	logger   *slog.Logger
 	root     *os.Root // watch.Dir at the last look, or nil
 	record   *record  // nil until it has been read
 	notify   *fsnotify.Watcher
@@ -226,6 +118,13 @@ type watcher struct {
 	alone    map[string]string    // by name, why files are left alone
 	failing  bool                 // to look
 	torn     bool                 // a directory, which was said
+}
+
+func newWatcher(o *origin.Origin, st *store.Store, w Options) *watcher {
+	return &watcher{
+		watch: w, origin: o, store: st, logger: cmp.Or(w.Logger, slog.New(slog.DiscardHandler)),
+		seen: make(map[string]*sighting), reported: make(map[string]bool),
+	}
 }
 
 // sighting is the look of a file, and the outcome of its broadcasts.
@@ -246,7 +145,7 @@ func (t *watcher) round(ctx context.Context) (wait time.Duration) {
 		if errors.Is(err, fs.ErrNotExist) {
 			level = slog.LevelWarn // it may come back
 		}
-		t.origin.logger.Log(ctx, level, "watched directory failed", "dir", t.watch.Dir, "err", err)
+		t.logger.Log(ctx, level, "watched directory failed", "dir", t.watch.Dir, "err", err)
 	}
 	t.failing = err != nil
 	if t.record == nil {
@@ -291,7 +190,7 @@ func (t *watcher) close() {
 // look returns the files in the directory, and the errors of a part of it.
 func (t *watcher) look() (files []candidate, err error) {
 	if t.record == nil {
-		record, err := readRecord(t.origin.store)
+		record, err := readRecord(t.store)
 		if err != nil {
 			return nil, err
 		}
@@ -302,20 +201,20 @@ func (t *watcher) look() (files []candidate, err error) {
 	if t.root, err = os.OpenRoot(t.watch.Dir); err != nil {
 		return nil, err
 	}
-	found, err := t.watch.look(t.root, t.origin.store.Dir())
+	found, err := t.watch.look(t.root, t.store.Dir())
 	if t.notify != nil && t.subscribe(found.dirs) && err == nil {
 		// Files that came before the system began to report are in a second look.
-		found, err = t.watch.look(t.root, t.origin.store.Dir())
+		found, err = t.watch.look(t.root, t.store.Dir())
 	}
 	for name, why := range found.alone {
 		if t.alone[name] != why {
-			t.origin.logger.Warn("file left alone", "file", name, "reason", why)
+			t.logger.Warn("file left alone", "file", name, "reason", why)
 		}
 	}
 	t.alone = found.alone
 	if found.torn != "" && !t.torn {
 		t.torn = true
-		t.origin.logger.Warn("files of one directory are published one by one", "dir", found.torn,
+		t.logger.Warn("files of one directory are published one by one", "dir", found.torn,
 			"remedy", "--watch-depth tree publishes each directory as one version")
 	}
 	return found.files, err
@@ -367,22 +266,21 @@ var errOpen = errors.New("it is open for writing")
 // broadcast broadcasts the file f from the descriptor by which it has checked that it is
 // that file.
 func (t *watcher) broadcast(ctx context.Context, f candidate) error {
-	src, err := t.watch.open(t.root, f)
+	opened, err := t.watch.open(t.root, f)
 	if err != nil {
 		return err
 	}
-	defer src.close()
-	src.labels, src.lineage, src.bases = t.watch.Labels, t.watch.Lineage, t.watch.DeltaBases
+	as := origin.Options{Labels: t.watch.Labels, Lineage: t.watch.Lineage, DeltaBases: t.watch.DeltaBases}
 	recorded := false
-	_, err = t.origin.broadcast(ctx, src, func(version shard.Version, digest shard.Digest) error {
+	_, err = t.origin.BroadcastOpened(ctx, opened, as, func(version shard.Version, digest shard.Digest) error {
 		recorded = true
-		return t.record.begin(t.origin.store, f, version, digest)
+		return t.record.begin(t.store, f, version, digest)
 	})
 	if recorded {
-		if bad := t.record.settle(t.origin.store, f.name, err == nil); bad != nil {
+		if bad := t.record.settle(t.store, f.name, err == nil); bad != nil {
 			// The record has it in memory, and is written with the next file; or the listing
 			// decides after the next start.
-			t.origin.logger.Error("data directory failed", "task", "watch", "err", bad)
+			t.logger.Error("data directory failed", "task", "watch", "err", bad)
 		}
 	}
 	return err
@@ -403,14 +301,14 @@ func (t *watcher) take(ctx context.Context, f candidate, s *sighting) {
 			level = slog.LevelDebug
 		}
 		s.open = true
-		t.origin.logger.Log(ctx, level, "file is open for writing", "file", f.name, "err", err)
+		t.logger.Log(ctx, level, "file is open for writing", "file", f.name, "err", err)
 		return
 	}
 	wait := s.retries.Next()
 	s.retry = time.Now().Add(wait)
 	if errors.Is(err, shard.ErrChanged) || errors.Is(err, os.ErrNotExist) {
-		t.origin.logger.Warn("file not broadcast", "file", f.name, "retry", wait, "err", err)
+		t.logger.Warn("file not broadcast", "file", f.name, "retry", wait, "err", err)
 		return
 	}
-	t.origin.logger.Error("file not broadcast", "file", f.name, "retry", wait, "err", err)
+	t.logger.Error("file not broadcast", "file", f.name, "retry", wait, "err", err)
 }

@@ -1,4 +1,4 @@
-package origin
+package watch
 
 import (
 	"encoding/json"
