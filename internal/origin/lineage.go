@@ -3,7 +3,6 @@ package origin
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,21 +10,15 @@ import (
 	"strconv"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/hfdelta"
 	"github.com/shardcast/shardcast/internal/lineage"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
 // HFDelta is the [Lineage.From] of directories that have their numbers in the metadata of
-// model.safetensors.index.json.
+// model.safetensors.index.json, see package hfdelta.
 const HFDelta = "hf-delta"
-
-const (
-	indexName = "model.safetensors.index.json"
-
-	// maxIndex bounds an index, which is parsed at once.
-	maxIndex = 16 << 20
-)
 
 // Lineage is the place of a version in its run, and short for the labels of package lineage. The zero
 // value adds none.
@@ -186,72 +179,21 @@ func readHFDelta(src *source, of Lineage) (Lineage, error) {
 	if src.tree == nil {
 		return of, fmt.Errorf("%s is read from a directory, and it is none", HFDelta)
 	}
-	text, err := src.tree.ReadFile(indexName, maxIndex)
+	text, err := src.tree.ReadFile(hfdelta.FileName, hfdelta.MaxSize)
 	if err != nil {
 		return of, fmt.Errorf("%s: %w", HFDelta, err)
 	}
-	number, after, err := parseHFDelta(text)
+	number, after, err := hfdelta.Parse(text)
 	switch {
 	case err != nil:
-		return of, fmt.Errorf("%s: %s: %w", HFDelta, indexName, err)
+		return of, fmt.Errorf("%s: %s: %w", HFDelta, hfdelta.FileName, err)
 	case of.Number != 0 && of.Number != number:
-		return of, fmt.Errorf("%w: number %d was given, and %s has version %d", store.ErrLineage, of.Number, indexName,
-			number)
+		return of, fmt.Errorf("%w: number %d was given, and %s has version %d", store.ErrLineage, of.Number,
+			hfdelta.FileName, number)
 	case of.After != 0 && of.After != after:
 		return of, fmt.Errorf("%w: after %d was given, and %s has base_version %d", store.ErrLineage, of.After,
-			indexName, after)
+			hfdelta.FileName, after)
 	}
 	of.Number, of.After = number, after
 	return of, nil
-}
-
-// hfNumber is a number in the metadata, as one or as digits.
-type hfNumber struct {
-	value int64
-	given bool
-}
-
-// UnmarshalJSON reads it.
-func (n *hfNumber) UnmarshalJSON(text []byte) (err error) {
-	if string(text) == "null" {
-		return nil
-	}
-	digits := string(text)
-	if digits[0] == '"' {
-		if err := json.Unmarshal(text, &digits); err != nil {
-			return err
-		}
-	}
-	n.given = true
-	n.value, err = lineage.ParseNumber(digits)
-	return err
-}
-
-// parseHFDelta returns the number of a version, and that of the one that it needs or 0, from the text of
-// an index. Version 0 is the state that a run begins with: readers have it, and it is never published.
-func parseHFDelta(text []byte) (number, after int64, err error) {
-	var index struct {
-		Metadata struct {
-			Version  hfNumber `json:"version"`
-			Base     hfNumber `json:"base_version"`
-			Encoding string   `json:"delta_encoding"`
-		} `json:"metadata"`
-	}
-	if err := json.Unmarshal(text, &index); err != nil {
-		return 0, 0, fmt.Errorf("its metadata cannot be read: %w", err)
-	}
-	m := index.Metadata
-	switch {
-	case m.Version.value == 0:
-		return 0, 0, errors.New("its metadata has no version from 1 on")
-	case m.Encoding == "":
-		return m.Version.value, 0, nil
-	case m.Encoding != "xor" && m.Encoding != "overwrite":
-		return 0, 0, fmt.Errorf("its delta_encoding is %.80q, want xor or overwrite", m.Encoding)
-	case !m.Base.given:
-		return 0, 0, errors.New("it has a delta_encoding, and no base_version")
-	case m.Base.value >= m.Version.value:
-		return 0, 0, fmt.Errorf("its base_version is %d, and not below its version %d", m.Base.value, m.Version.value)
-	}
-	return m.Version.value, m.Base.value, nil
 }

@@ -1,10 +1,12 @@
-package origin
+package hfdelta_test
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/hfdelta"
 )
 
 func TestTheIndexOfADirectoryHasItsNumberAndWhatItNeeds(t *testing.T) {
@@ -40,7 +42,7 @@ func TestTheIndexOfADirectoryHasItsNumberAndWhatItNeeds(t *testing.T) {
 		"empty":                   {``, 0, 0, "cannot be read"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			number, after, err := parseHFDelta([]byte(tc.text))
+			number, after, err := hfdelta.Parse([]byte(tc.text))
 			if tc.refuse != "" {
 				require.ErrorContains(t, err, tc.refuse)
 				return
@@ -52,11 +54,11 @@ func TestTheIndexOfADirectoryHasItsNumberAndWhatItNeeds(t *testing.T) {
 	}
 }
 
-func FuzzParseHFDelta(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"metadata":{"version":7,"base_version":"06","delta_encoding":"xor"}}`))
 	f.Add([]byte(`{"metadata":{"version":""}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		number, after, err := parseHFDelta(text)
+		number, after, err := hfdelta.Parse(text)
 		if err == nil && (number < 1 || after < 0 || after >= number) {
 			t.Errorf("number %d after %d", number, after)
 		}
