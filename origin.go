@@ -16,6 +16,7 @@ import (
 	"github.com/shardcast/shardcast/internal/metrics"
 	"github.com/shardcast/shardcast/internal/oms"
 	"github.com/shardcast/shardcast/internal/origin"
+	"github.com/shardcast/shardcast/internal/policy"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
@@ -369,7 +370,7 @@ func (o *Origin) BroadcastAs(ctx context.Context, path string, opts BroadcastOpt
 // and number are of no run, and stay. Errors match [ErrOptions] if run can be no name, and else are those
 // of [Origin.Sign] for signed directories, or the file system's.
 func (o *Origin) NewRun(ctx context.Context, run string) error {
-	if err := store.CheckRun(run); err != nil {
+	if err := policy.CheckRun(run); err != nil {
 		return fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	return feedError(o.origin.NewRun(ctx, run))

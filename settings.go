@@ -7,6 +7,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/origin"
+	"github.com/shardcast/shardcast/internal/policy"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -42,9 +43,9 @@ type Settings struct {
 }
 
 // settingsOf converts the settings of a data directory.
-func settingsOf(s store.Settings) Settings {
+func settingsOf(s policy.Settings) Settings {
 	of := Settings{
-		MaxVersions: s.MaxVersions, MaxChain: cmp.Or(s.MaxChain, store.DefaultMaxChain), DeltaBases: s.DeltaBases,
+		MaxVersions: s.MaxVersions, MaxChain: cmp.Or(s.MaxChain, policy.DefaultMaxChain), DeltaBases: s.DeltaBases,
 		Run: s.Run,
 	}
 	for _, v := range s.Pinned {
@@ -88,7 +89,7 @@ func ChangeSettings(ctx context.Context, dir string, to Settings) (before Settin
 		return Settings{}, err
 	}
 	defer st.Close() //nolint:errcheck // all of it is on the disk already
-	was, _, err := st.Change(ctx, func(s *store.Settings) {
+	was, _, err := st.Change(ctx, func(s *policy.Settings) {
 		s.MaxVersions = cmp.Or(to.MaxVersions, s.MaxVersions)
 		s.MaxChain = cmp.Or(to.MaxChain, s.MaxChain)
 		s.DeltaBases = max(cmp.Or(to.DeltaBases, s.DeltaBases), 0)

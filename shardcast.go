@@ -40,6 +40,7 @@ import (
 	"github.com/shardcast/shardcast/internal/fetch"
 	"github.com/shardcast/shardcast/internal/follow"
 	"github.com/shardcast/shardcast/internal/peering"
+	"github.com/shardcast/shardcast/internal/policy"
 	"github.com/shardcast/shardcast/internal/server"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/slots"
@@ -55,8 +56,8 @@ const AutoShardSize = -1
 // Defaults of the options, the same as the Python package's.
 const (
 	DefaultPort          = fetch.DefaultPort
-	DefaultShardSize     = 50_000_000               // bytes
-	DefaultMaxVersions   = store.DefaultMaxVersions // of a data directory without settings
+	DefaultShardSize     = 50_000_000                // bytes
+	DefaultMaxVersions   = policy.DefaultMaxVersions // of a data directory without settings
 	DefaultCheckInterval = 30 * time.Second
 	DefaultTimeout       = fetch.DefaultTimeout
 	DefaultAttempts      = fetch.DefaultAttempts
@@ -111,7 +112,7 @@ var (
 	// ErrLineage means that a version does not fit into its run: its number is taken by another content,
 	// the version that it needs is not there, the chain of those would be too long, or another run has
 	// begun.
-	ErrLineage = store.ErrLineage
+	ErrLineage = policy.ErrLineage
 
 	// ErrInUse means that another server holds the data directory.
 	ErrInUse = store.ErrInUse

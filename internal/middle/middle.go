@@ -67,7 +67,7 @@ type Options struct {
 	// and the wait after a failed fetch.
 	Interval time.Duration
 
-	// Keep becomes the number of versions that the directory keeps, see [store.Settings].
+	// Keep becomes the number of versions that the directory keeps, see [policy.Settings].
 	// Zero leaves that number as it is.
 	Keep int
 

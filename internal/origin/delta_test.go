@@ -19,6 +19,7 @@ import (
 	"github.com/shardcast/shardcast/internal/delta"
 	"github.com/shardcast/shardcast/internal/delta/synthetic"
 	"github.com/shardcast/shardcast/internal/origin"
+	"github.com/shardcast/shardcast/internal/policy"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
@@ -124,7 +125,7 @@ func TestDeltasAreMadeFromAsManyVersionsAsAreAskedFor(t *testing.T) {
 
 func TestTheDirectorySaysFromHowManyVersionsDeltasAreMade(t *testing.T) {
 	st := open(t, t.TempDir())
-	_, _, err := st.Change(t.Context(), func(s *store.Settings) { s.DeltaBases = 1 })
+	_, _, err := st.Change(t.Context(), func(s *policy.Settings) { s.DeltaBases = 1 })
 	require.NoError(t, err)
 	state := synthetic.BF16(1, 1<<20)
 	withDeltas(t, st, file(t, state), 0)
@@ -133,7 +134,7 @@ func TestTheDirectorySaysFromHowManyVersionsDeltasAreMade(t *testing.T) {
 	state = synthetic.Step(3, state, 2, 0.01)
 	assert.Empty(t, withDeltas(t, st, file(t, state), -1).Deltas)
 
-	_, _, err = st.Change(t.Context(), func(s *store.Settings) { s.DeltaBases = shard.MaxDeltas + 1 })
+	_, _, err = st.Change(t.Context(), func(s *policy.Settings) { s.DeltaBases = shard.MaxDeltas + 1 })
 	require.ErrorContains(t, err, "delta_bases is 65, want 0 to 64")
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/hfdelta"
 	"github.com/shardcast/shardcast/internal/lineage"
+	"github.com/shardcast/shardcast/internal/policy"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
@@ -47,7 +48,7 @@ func (l Lineage) Check(labels map[string]string) error {
 		return errors.New("After: it has no effect without a number of the version itself")
 	}
 	if l.Run != "" {
-		if err := store.CheckRun(l.Run); err != nil {
+		if err := policy.CheckRun(l.Run); err != nil {
 			return fmt.Errorf("Run: %w", err)
 		}
 	}
@@ -85,13 +86,13 @@ func decimal(n int64) string {
 }
 
 // join gives src the labels of its place in a run, and returns the version that has that place already,
-// or the zero entry. Errors match [store.ErrLineage] if src does not fit there.
+// or the zero entry. Errors match [policy.ErrLineage] if src does not fit there.
 func (o *Origin) join(w *store.Writer, src *source) (there distfile.Entry, err error) {
 	if src.labels, err = o.labelsOf(src); err != nil {
 		return distfile.Entry{}, err
 	}
 	if err := lineage.Check(src.labels); err != nil {
-		return distfile.Entry{}, fmt.Errorf("%w: %w", store.ErrLineage, err)
+		return distfile.Entry{}, fmt.Errorf("%w: %w", policy.ErrLineage, err)
 	}
 	if err := errors.Join(shard.CheckLabels(src.labels), w.Admit(src.labels)); err != nil {
 		return distfile.Entry{}, err
@@ -116,7 +117,7 @@ func (o *Origin) labelsOf(src *source) (map[string]string, error) {
 	settings, err := o.store.Settings()
 	if err == nil && settings.Run == "" && of.Number != 0 {
 		err = fmt.Errorf("%w: number %d is of no run; give --run, or begin a run of the data directory with "+
-			"'shardcast-origin new-run'", store.ErrLineage, of.Number)
+			"'shardcast-origin new-run'", policy.ErrLineage, of.Number)
 	}
 	if err != nil {
 		return nil, err
@@ -141,7 +142,7 @@ func (o *Origin) again(
 	if digest != m.Digest {
 		place, _ := lineage.PlaceOf(src.labels)
 		return Published{}, fmt.Errorf("%w: %s is %s already, with digest %s, and this one has %s; give it another "+
-			"number, or begin a new run", store.ErrLineage, place, there.Version, m.Digest, digest)
+			"number, or begin a new run", policy.ErrLineage, place, there.Version, m.Digest, digest)
 	}
 	if record != nil {
 		if err := record(there.Version, there.Digest); err != nil {
@@ -188,10 +189,10 @@ func readHFDelta(src *source, of Lineage) (Lineage, error) {
 	case err != nil:
 		return of, fmt.Errorf("%s: %s: %w", HFDelta, hfdelta.FileName, err)
 	case of.Number != 0 && of.Number != number:
-		return of, fmt.Errorf("%w: number %d was given, and %s has version %d", store.ErrLineage, of.Number,
+		return of, fmt.Errorf("%w: number %d was given, and %s has version %d", policy.ErrLineage, of.Number,
 			hfdelta.FileName, number)
 	case of.After != 0 && of.After != after:
-		return of, fmt.Errorf("%w: after %d was given, and %s has base_version %d", store.ErrLineage, of.After,
+		return of, fmt.Errorf("%w: after %d was given, and %s has base_version %d", policy.ErrLineage, of.After,
 			hfdelta.FileName, after)
 	}
 	of.Number, of.After = number, after

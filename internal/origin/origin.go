@@ -35,7 +35,7 @@ type Origin struct {
 
 // New returns an Origin that cuts shards of shardSize bytes, or of [shard.AutoSize] if that
 // is 0, into st. It makes keep the number of versions that the directory keeps when it first
-// uses it, see [store.Settings]; 0 leaves that number as it is.
+// uses it, see [policy.Settings]; 0 leaves that number as it is.
 func New(st *store.Store, shardSize int64, keep int, logger *slog.Logger) *Origin {
 	st.LogTo(logger)
 	o := &Origin{store: st, shardSize: shardSize, logger: logger}
@@ -80,7 +80,7 @@ type Options struct {
 // and no files.
 //
 // Errors match [shard.ErrChanged] if the file, or anything in the directory, was written to
-// meanwhile, [store.ErrLineage] if the version does not fit into its run, [tree.ErrUnpublishable] if
+// meanwhile, [policy.ErrLineage] if the version does not fit into its run, [tree.ErrUnpublishable] if
 // the directory has what cannot be published, [disk.ErrNoSpace], [store.ErrInUse], or are the file system's.
 func (o *Origin) Broadcast(ctx context.Context, path string) (shard.Version, error) {
 	got, err := o.BroadcastAs(ctx, path, Options{})

@@ -24,9 +24,6 @@ func ParseState(text []byte) (last shard.Version, moving []shard.Version, err er
 	return st.Last, st.Moving, err
 }
 
-// ParseSettings reads the text of settings.json.
-func ParseSettings(text []byte) (Settings, error) { return parseSettings(text) }
-
 // Seq returns the number of the last release in the text of state.json.
 func Seq(text []byte) (uint64, error) {
 	st, err := parseState(text)

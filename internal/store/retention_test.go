@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/policy"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/store"
 )
@@ -43,7 +44,7 @@ func TestVersionsThatOthersNeedStayAsLongAsThese(t *testing.T) {
 
 func TestAChainIsKeptUpToItsBoundAndNoLongerOneIsAdmitted(t *testing.T) {
 	st := open(t, t.TempDir(), store.Origin)
-	_, _, err := st.Change(t.Context(), func(s *store.Settings) { s.MaxVersions, s.MaxChain = 1, 3 })
+	_, _, err := st.Change(t.Context(), func(s *policy.Settings) { s.MaxVersions, s.MaxChain = 1, 3 })
 	require.NoError(t, err)
 	for v := shard.Version(1); v <= 5; v++ {
 		labelled(t, st, v, "a", fmt.Sprint(uint64(v)), fmt.Sprint(uint64(v-1)))
@@ -51,7 +52,7 @@ func TestAChainIsKeptUpToItsBoundAndNoLongerOneIsAdmitted(t *testing.T) {
 	requireWhole(t, st, 3, 4, 5)
 	change(t, st, func(w *store.Writer) {
 		err := w.Admit(map[string]string{"run": "a", "number": "6", "after": "5"})
-		require.ErrorIs(t, err, store.ErrLineage)
+		require.ErrorIs(t, err, policy.ErrLineage)
 		require.ErrorContains(t, err, "number 4 of a chain, and max-chain allows 3;")
 		require.NoError(t, w.Admit(map[string]string{"run": "a", "number": "6", "after": "3"}))
 		require.NoError(t, w.Admit(nil))
@@ -60,7 +61,7 @@ func TestAChainIsKeptUpToItsBoundAndNoLongerOneIsAdmitted(t *testing.T) {
 
 // A middle learns from no setting how long a chain its publisher has admitted.
 func TestWithoutASettingALongChainIsKeptAndNotAdmitted(t *testing.T) {
-	const length = store.DefaultMaxChain + 6
+	const length = policy.DefaultMaxChain + 6
 	st := open(t, t.TempDir(), store.Middle)
 	keeping(t, st, 1)
 	var entries []distfile.Entry
@@ -72,11 +73,11 @@ func TestWithoutASettingALongChainIsKeptAndNotAdmitted(t *testing.T) {
 		entries = append(entries, distfile.Entry{Version: v})
 	}
 	assert.Len(t, offered(t, st), length)
-	needed := store.Settings{MaxVersions: 1}.Needs(entries, func(e distfile.Entry) (map[string]string, bool) {
+	needed := policy.Settings{MaxVersions: 1}.Needs(entries, func(e distfile.Entry) (map[string]string, bool) {
 		return label(e.Version), true
 	})
 	assert.Equal(t, entries[:length-1], needed)
-	change(t, st, func(w *store.Writer) { require.ErrorIs(t, w.Admit(label(length+1)), store.ErrLineage) })
+	change(t, st, func(w *store.Writer) { require.ErrorIs(t, w.Admit(label(length+1)), policy.ErrLineage) })
 }
 
 func TestAVersionThatNeedsOneThatIsNotThereIsNotAdmitted(t *testing.T) {
@@ -89,7 +90,7 @@ func TestAVersionThatNeedsOneThatIsNotThereIsNotAdmitted(t *testing.T) {
 			{"number": "2", "after": "1"},
 		} {
 			err := w.Admit(need)
-			require.ErrorIs(t, err, store.ErrLineage)
+			require.ErrorIs(t, err, policy.ErrLineage)
 			require.ErrorContains(t, err, "does not have")
 		}
 		require.NoError(t, w.Admit(map[string]string{"run": "a", "number": "2", "after": "1"}))
@@ -132,8 +133,8 @@ func TestANewRunRetiresTheVersionsOfOthersButForPinnedOnes(t *testing.T) {
 			pinned, err := w.NewRun("b")
 			require.NoError(t, err)
 			assert.Equal(t, []shard.Version{6}, pinned)
-			require.ErrorIs(t, w.Admit(map[string]string{"run": "a"}), store.ErrLineage)
-			require.ErrorIs(t, w.Admit(map[string]string{"number": "1"}), store.ErrLineage)
+			require.ErrorIs(t, w.Admit(map[string]string{"run": "a"}), policy.ErrLineage)
+			require.ErrorIs(t, w.Admit(map[string]string{"number": "1"}), policy.ErrLineage)
 			require.NoError(t, w.Admit(map[string]string{"run": "b"}))
 			require.NoError(t, w.Admit(map[string]string{"step": "1"}))
 		})
@@ -185,37 +186,4 @@ func TestARepublishedVersionHasTheSameFiles(t *testing.T) {
 		assert.True(t, os.SameFile(was, now), name)
 	}
 	assert.Equal(t, []shard.Version{1, 2}, offered(t, st))
-}
-
-func TestAFreshDirectoryNeedsWhatIsKeptElsewhere(t *testing.T) {
-	label := func(run, number, after string) map[string]string {
-		return map[string]string{"run": run, "number": number, "after": after}
-	}
-	all := []map[string]string{
-		label("a", "1", ""), label("b", "1", ""), label("a", "2", "1"), label("a", "2", "1"), nil, label("a", "3", "2"),
-		label("b", "2", "1"),
-	}
-	entries := make([]distfile.Entry, len(all))
-	for i := range entries {
-		entries[i] = distfile.Entry{Version: shard.Version(i + 1)}
-	}
-	unknown, asked := shard.Version(0), 0
-	labels := func(e distfile.Entry) (map[string]string, bool) {
-		asked++
-		return all[e.Version-1], e.Version != unknown
-	}
-	settings := store.Settings{MaxVersions: 2}
-	assert.Equal(t, []distfile.Entry{entries[0], entries[1], entries[3]}, settings.Needs(entries, labels))
-	assert.LessOrEqual(t, asked, len(entries), "each is asked about once")
-	settings.MaxChain = 2
-	assert.Equal(t, []distfile.Entry{entries[1], entries[3]}, settings.Needs(entries, labels))
-	unknown = 4
-	assert.Empty(t, settings.Needs(entries, labels), "it may be the one that is needed")
-	settings.MaxVersions, asked = 1, 0
-	all[6] = nil
-	assert.Empty(t, settings.Needs(entries, labels))
-	assert.Equal(t, 1, asked, "of versions without labels no older one is asked about")
-	settings.Pinned, unknown = []shard.Version{3}, 0
-	assert.Equal(t, []distfile.Entry{entries[0]}, settings.Needs(entries, labels))
-	assert.Empty(t, settings.Needs(nil, labels))
 }

@@ -2,23 +2,13 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/lineage"
+	"github.com/shardcast/shardcast/internal/policy"
 	"github.com/shardcast/shardcast/internal/shard"
 )
-
-// checkRun returns an error matching [ErrLineage] if labels are of another run than the directory.
-func (s *Store) checkRun(settings Settings, labels map[string]string) error {
-	if settings.Run == "" || !lineage.HasRun(labels) || labels[lineage.Run] == settings.Run {
-		return nil
-	}
-	return fmt.Errorf("%w: it is of run %q, and %s is at run %q; publish it elsewhere, or begin its run with "+
-		"'shardcast-origin new-run', which retires the versions of all others",
-		ErrLineage, labels[lineage.Run], s.dir, settings.Run)
-}
 
 // At returns the newest version on offer that has the place of labels in its run, and the zero entry
 // if none has.
@@ -31,9 +21,9 @@ func (w *Writer) At(labels map[string]string) (distfile.Entry, error) {
 	if err != nil {
 		return distfile.Entry{}, err
 	}
-	r := &retention{store: w.store}
+	r := &labelReader{store: w.store}
 	for _, e := range slices.Backward(held) {
-		if at, ok := lineage.PlaceOf(r.labels(e)); ok && at == place {
+		if at, ok := lineage.PlaceOf(r.of(e)); ok && at == place {
 			return e, nil
 		}
 	}
@@ -52,10 +42,10 @@ func (w *Writer) NewRun(run string) (pinned []shard.Version, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &retention{store: w.store, settings: settings}
+	r := &labelReader{store: w.store}
 	var over []shard.Version
 	for _, e := range held {
-		labels := r.labels(e)
+		labels := r.of(e)
 		switch {
 		case !lineage.HasRun(labels) || labels[lineage.Run] == run:
 		case slices.Contains(settings.Pinned, e.Version):
@@ -68,16 +58,8 @@ func (w *Writer) NewRun(run string) (pinned []shard.Version, err error) {
 		return nil, r.err
 	}
 	// From here on nothing of another run is published, also if the process is killed.
-	if _, _, err := w.store.edit(func(s *Settings) { s.Run = run }); err != nil {
+	if _, _, err := w.store.edit(func(s *policy.Settings) { s.Run = run }); err != nil {
 		return nil, err
 	}
 	return pinned, w.retire("the run "+run+" has begun", over)
-}
-
-// CheckRun returns an error unless run can be the name of one.
-func CheckRun(run string) error {
-	if run == "" {
-		return errors.New("the name of a run is empty")
-	}
-	return shard.CheckLabel(lineage.Run, run)
 }

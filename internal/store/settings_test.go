@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,7 +8,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/shardcast/shardcast/internal/distfile"
 	"github.com/shardcast/shardcast/internal/store"
 )
 
@@ -64,23 +62,4 @@ func text(text string) func(t *testing.T, file string) {
 		t.Helper()
 		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	}
-}
-
-func FuzzSettings(f *testing.F) {
-	f.Add([]byte(`{"max_versions":15}`))
-	f.Add([]byte(`{"max_versions":1e3}`))
-	f.Add([]byte(`{"max_versions":15,"max_chain":64,"pinned":[1,7]}`))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		settings, err := store.ParseSettings(text)
-		if err != nil {
-			return
-		}
-		require.GreaterOrEqual(t, settings.MaxVersions, 1)
-		require.LessOrEqual(t, settings.MaxVersions, distfile.MaxEntries)
-		written, err := json.Marshal(settings)
-		require.NoError(t, err)
-		again, err := store.ParseSettings(written)
-		require.NoError(t, err)
-		assert.Equal(t, settings, again)
-	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/policy"
 	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/signing"
@@ -266,7 +267,7 @@ func (r *releases) finish(c change) (change, error) {
 }
 
 // withoutKey is [releases.authorize] of a process without a key.
-func (r *releases) withoutKey(settings Settings) error {
+func (r *releases) withoutKey(settings policy.Settings) error {
 	feed := settings.Feed
 	if r.last != nil {
 		feed = r.last.Release.Feed
@@ -278,7 +279,7 @@ func (r *releases) withoutKey(settings Settings) error {
 }
 
 // prepare makes the signer, with newEpoch also in a copy.
-func (r *releases) prepare(settings Settings, newEpoch bool) error {
+func (r *releases) prepare(settings policy.Settings, newEpoch bool) error {
 	opts := *r.store.signing
 	opts.Logger = r.store.logger
 	signer, err := signing.New(signing.Directory{
@@ -296,7 +297,7 @@ func (r *releases) begin() error {
 	if r.signer == nil {
 		return nil
 	}
-	_, after, err := r.store.edit(func(settings *Settings) {
+	_, after, err := r.store.edit(func(settings *policy.Settings) {
 		settings.Feed, settings.Epoch = r.signer.Feed(), r.signer.Epoch()
 		if expires := r.signer.Expires(); expires != 0 {
 			settings.Expires = int64(expires / time.Second)

@@ -11,7 +11,7 @@
 //	.shardcast/            private, never served
 //	    ROLE.lock          held by the one server of the directory, for as long as it runs
 //	    write.lock         held by the process that publishes or retires
-//	    settings.json      see [Settings]
+//	    settings.json      see [policy.Settings]
 //	    settings.lock      held while they are changed
 //	    state.json         the highest version number used, the versions that are being moved, those
 //	                       that were declared bad, and the number of the last release

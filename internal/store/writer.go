@@ -15,6 +15,7 @@ import (
 
 	"github.com/shardcast/shardcast/internal/disk"
 	"github.com/shardcast/shardcast/internal/distfile"
+	"github.com/shardcast/shardcast/internal/policy"
 	"github.com/shardcast/shardcast/internal/release"
 	"github.com/shardcast/shardcast/internal/shard"
 	"github.com/shardcast/shardcast/internal/signing"
@@ -98,9 +99,9 @@ func (w *Writer) Unlock() error {
 
 // begin returns the settings of the directory, as they are until end is called, or an error if this
 // process must not change the versions, see [Store.SignBy].
-func (w *Writer) begin() (settings Settings, end func() error, err error) {
+func (w *Writer) begin() (settings policy.Settings, end func() error, err error) {
 	if err := w.releases.authorize(false); err != nil {
-		return Settings{}, nil, err
+		return policy.Settings{}, nil, err
 	}
 	return w.store.holdSettings()
 }
@@ -162,7 +163,7 @@ func (w *Writer) free(name string) (bool, error) {
 	return false, err
 }
 
-// Admit returns an error matching [ErrLineage] if a new version with labels does not fit into its run,
+// Admit returns an error matching [policy.ErrLineage] if a new version with labels does not fit into its run,
 // and where there is a release one if this process must not change it, see [Store.SignBy].
 func (w *Writer) Admit(labels map[string]string) error {
 	if err := w.releases.authorize(false); err != nil {
@@ -172,18 +173,17 @@ func (w *Writer) Admit(labels map[string]string) error {
 	if err != nil {
 		return err
 	}
-	if err := w.store.checkRun(settings, labels); err != nil {
-		return err
-	}
 	held, err := w.listed()
 	if err != nil {
 		return err
 	}
-	return (&retention{store: w.store, settings: settings}).check(held, labels)
+	r := &labelReader{store: w.store}
+	refused := settings.Admit(w.store.dir, held, labels, r.of)
+	return cmp.Or(r.err, refused)
 }
 
 // Publish moves the draft d to its place and puts it on offer, and retires the versions
-// that are not to be kept by the [Settings]. When it returns nil, all of that is on the disk,
+// that are not to be kept by the [policy.Settings]. When it returns nil, all of that is on the disk,
 // and the draft must not be used any more; on an error the draft is still there. A version
 // that would itself be one of the oldest stays a draft.
 func (w *Writer) Publish(d *Draft, m shard.Manifest) (err error) {
@@ -200,7 +200,7 @@ func (w *Writer) Publish(d *Draft, m shard.Manifest) (err error) {
 	w.store.knowLabels(entry, m.Labels)
 	now := append(slices.Clone(held), entry)
 	slices.SortFunc(now, func(a, b distfile.Entry) int { return cmp.Compare(a.Version, b.Version) })
-	surplus, err := (&retention{store: w.store, settings: settings}).surplus(now)
+	surplus, err := w.store.surplus(settings, now)
 	if err != nil {
 		return err
 	}
@@ -224,11 +224,11 @@ func (w *Writer) Publish(d *Draft, m shard.Manifest) (err error) {
 	if err := w.change(change{offer: now, draft: d, gone: surplus, where: retired}); err != nil {
 		return err
 	}
-	w.logRetired(surplus, settings.limit())
+	w.logRetired(surplus, settings.Limit())
 	return nil
 }
 
-// Trim retires the versions that are not to be kept by the [Settings]. Where there is a release
+// Trim retires the versions that are not to be kept by the [policy.Settings]. Where there is a release
 // and this process has no key, it does nothing: the next publication retires them.
 func (w *Writer) Trim() (err error) {
 	settings, end, err := w.begin()
@@ -243,11 +243,11 @@ func (w *Writer) Trim() (err error) {
 	if err != nil {
 		return err
 	}
-	surplus, err := (&retention{store: w.store, settings: settings}).surplus(held)
+	surplus, err := w.store.surplus(settings, held)
 	if err != nil {
 		return err
 	}
-	return w.retire(settings.limit(), surplus)
+	return w.retire(settings.Limit(), surplus)
 }
 
 // Retire takes versions off the offer, as far as they are on it, and logs each with the

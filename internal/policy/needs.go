@@ -1,4 +1,4 @@
-package store
+package policy
 
 import (
 	"slices"
@@ -69,7 +69,3 @@ func before(i int, p lineage.Place, of func(int) (map[string]string, bool)) int 
 	}
 	return -1
 }
-
-// Labels returns those of a version on offer. The error matches [fs.ErrNotExist] or
-// [shard.ErrManifest] if it has no manifest that tells them.
-func (s *Store) Labels(e distfile.Entry) (map[string]string, error) { return s.labelsOf(e) }
