@@ -55,21 +55,22 @@ const AutoShardSize = -1
 
 // Defaults of the options, the same as the Python package's.
 const (
-	DefaultPort          = fetch.DefaultPort
-	DefaultShardSize     = 50_000_000                // bytes
-	DefaultMaxVersions   = policy.DefaultMaxVersions // of a data directory without settings
-	DefaultCheckInterval = 30 * time.Second
-	DefaultTimeout       = fetch.DefaultTimeout
-	DefaultAttempts      = fetch.DefaultAttempts
-	DefaultFastAttempts  = fetch.DefaultFastAttempts
-	DefaultFastWait      = fetch.DefaultFastWait
-	DefaultSlowWait      = fetch.DefaultSlowWait
-	DefaultConcurrency   = fetch.DefaultConcurrency
-	DefaultWatchGlob     = "*"
-	DefaultWatchSettle   = 2 * time.Second
-	DefaultOriginDir     = "./data"
-	DefaultMiddleDir     = "./middle_data"
-	DefaultOutputDir     = "./downloads"
+	DefaultPort           = fetch.DefaultPort
+	DefaultShardSize      = 50_000_000                // bytes
+	DefaultMaxVersions    = policy.DefaultMaxVersions // of a data directory without settings
+	DefaultCheckInterval  = 30 * time.Second
+	DefaultTimeout        = fetch.DefaultTimeout
+	DefaultAttempts       = fetch.DefaultAttempts
+	DefaultFastAttempts   = fetch.DefaultFastAttempts
+	DefaultFastWait       = fetch.DefaultFastWait
+	DefaultSlowWait       = fetch.DefaultSlowWait
+	DefaultConcurrency    = fetch.DefaultConcurrency
+	DefaultFarConcurrency = fetch.DefaultFarConcurrency
+	DefaultWatchGlob      = "*"
+	DefaultWatchSettle    = 2 * time.Second
+	DefaultOriginDir      = "./data"
+	DefaultMiddleDir      = "./middle_data"
+	DefaultOutputDir      = "./downloads"
 )
 
 // maxPort is the highest TCP port.
@@ -149,7 +150,8 @@ type FetchOptions struct {
 	// longer at random. Zero means 2 s and 15 s.
 	FastWait, SlowWait time.Duration
 
-	// Concurrency bounds the shards in flight. Zero means 10.
+	// Concurrency bounds the shards in flight. Zero means [DefaultConcurrency], and [DefaultFarConcurrency] where it
+	// has taken 20 ms or more to connect to a server.
 	Concurrency int
 
 	// LimitRate bounds the throughput from all servers together, in bytes per second. Zero

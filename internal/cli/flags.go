@@ -87,9 +87,10 @@ func WarnOfPasswords(flags *pflag.FlagSet, name string, servers []string, logger
 // TransferFlags add --timeout, --concurrency, --max-size, --ca-file, --cert, --key-pem, --token-file
 // and --netrc.
 func TransferFlags(flags *pflag.FlagSet, o *shardcast.FetchOptions) {
-	o.Timeout, o.Concurrency = shardcast.DefaultTimeout, shardcast.DefaultConcurrency
+	o.Timeout = shardcast.DefaultTimeout
 	flags.Var((*Seconds)(&o.Timeout), "timeout", "longest silence of a server, in seconds")
-	flags.Var((*Count)(&o.Concurrency), "concurrency", "shards to fetch at the same time")
+	flags.Var((*Count)(&o.Concurrency), "concurrency",
+		"shards to fetch at once (default 10; 20 from a server 20 ms away)")
 	flags.Var((*Size)(&o.MaxSize), "max-size", "largest version to fetch, in bytes (default no limit)")
 	Note(flags, "max-size", "A larger one is refused before its first byte.")
 	flags.StringVar(&o.CAFile, "ca-file", "",

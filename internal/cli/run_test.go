@@ -143,7 +143,7 @@ func defaults() settings {
 			Port:    8000,
 			Fetch: shardcast.FetchOptions{
 				Timeout: 30 * time.Second, Attempts: 5, FastAttempts: 3,
-				FastWait: 2 * time.Second, SlowWait: 15 * time.Second, Concurrency: 10,
+				FastWait: 2 * time.Second, SlowWait: 15 * time.Second,
 			},
 		},
 	}

@@ -315,7 +315,7 @@ func (f *fetching) bring(ctx context.Context, d coming, to Sink, audience Audien
 	})
 	t := transfer.New(transfer.Options{
 		Version: d.to.Entry.Version, Manifest: content, Pinned: true, Sink: to, Audience: audience,
-		Verifier: verifier, Get: d.want.Get, Blame: d.want.Refuse, Workers: p.opts.Concurrency,
+		Verifier: verifier, Get: d.want.Get, Blame: d.want.Refuse, Workers: p.workers(),
 		Roster: p.roster, Tally: d.tally, Logger: p.opts.Logger,
 	})
 	_, err := p.run(ctx, t, peering.PlanOptions{

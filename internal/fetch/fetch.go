@@ -298,7 +298,7 @@ func (f *fetching) transfer(
 		Get: func(ctx context.Context, s *remote.Server, number int, r remote.Request) (*remote.Body, error) {
 			return p.offers.GetShard(ctx, s, want.Entry, number, r)
 		},
-		Blame: want.Refuse, Workers: p.opts.Concurrency, Far: p.remote.IsFar(),
+		Blame: want.Refuse, Workers: p.workers(), Far: p.remote.IsFar(),
 		Roster: p.roster, Tally: f.tally, Metrics: p.opts.Metrics, Logger: p.opts.Logger,
 	})
 	if !inSwarm {
@@ -317,7 +317,7 @@ func (p *Pool) run(ctx context.Context, t *transfer.Transfer, of peering.PlanOpt
 	if !p.opts.Swarm || of.Audience == nil {
 		return t.Run(ctx, transfer.NewInOrder(t, p.opts.Timeout, of.Tier, of.Want.Job))
 	}
-	of.Transfer, of.Timeout, of.Workers, of.Logger = t, p.opts.Timeout, p.opts.Concurrency, p.opts.Logger
+	of.Transfer, of.Timeout, of.Workers, of.Logger = t, p.opts.Timeout, p.workers(), p.opts.Logger
 	of.Attempts, of.Waits = p.opts.Attempts, p.opts.waits()
 	plan := p.swarm.Plan(of)
 	defer plan.Close()

@@ -75,6 +75,10 @@ const (
 	DefaultFastWait     = 2 * time.Second
 	DefaultSlowWait     = 15 * time.Second
 	DefaultConcurrency  = 10
+
+	// DefaultFarConcurrency is that over a long way: where packets are lost, ten connections fill a link to seven
+	// tenths, and twenty nearly (docs/benchmarks.md).
+	DefaultFarConcurrency = 20
 )
 
 // How long [Pool.Refresh] waits for the other upstreams when one has answered.
@@ -119,7 +123,8 @@ type Options struct {
 	// SlowWait is the wait after a later attempt. Zero means 15 s.
 	SlowWait time.Duration
 
-	// Concurrency bounds the shards in flight. Zero means 10.
+	// Concurrency bounds the shards in flight. Zero means 10, and 20 where it has taken 20 ms or more to connect to a
+	// server.
 	Concurrency int
 
 	// LimitRate bounds what is received of shards, by all fetches together, in bytes
@@ -177,7 +182,6 @@ func (o *Options) check() error {
 	o.FastAttempts = cmp.Or(o.FastAttempts, DefaultFastAttempts)
 	o.FastWait = cmp.Or(o.FastWait, DefaultFastWait)
 	o.SlowWait = cmp.Or(o.SlowWait, DefaultSlowWait)
-	o.Concurrency = cmp.Or(o.Concurrency, DefaultConcurrency)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if min(o.Timeout, o.FastWait, o.SlowWait) < 0 || min(o.Attempts, o.FastAttempts, o.Concurrency) < 0 {
 		return fmt.Errorf("a time-out, wait or number of attempts or shards is negative: %v, %v, %v, %d, %d, %d",
@@ -196,6 +200,14 @@ func (o *Options) check() error {
 		return fmt.Errorf("quorum %d (--quorum): want 0 to %d, the number of servers", o.Quorum, len(o.Upstreams))
 	}
 	return nil
+}
+
+// workers returns how many shards may be in flight of a fetch that begins now.
+func (p *Pool) workers() int {
+	if p.remote.IsFar() {
+		return cmp.Or(p.opts.Concurrency, DefaultFarConcurrency)
+	}
+	return cmp.Or(p.opts.Concurrency, DefaultConcurrency)
 }
 
 func (o *Options) waits() roster.Waits {
@@ -245,7 +257,7 @@ func newPool(opts Options, sys system) (*Pool, error) {
 		node = &opts.Node.Certificate
 	}
 	p.remote = remote.New(remote.Options{
-		Timeout: opts.Timeout, Connections: opts.Concurrency, LimitRate: opts.LimitRate,
+		Timeout: opts.Timeout, Connections: cmp.Or(opts.Concurrency, DefaultFarConcurrency), LimitRate: opts.LimitRate,
 		RootCAs: opts.RootCAs, Identity: opts.Identity, Node: node, Dial: sys.dial, Portless: opts.Portless,
 		Logger: opts.Logger,
 	})

@@ -98,6 +98,7 @@ func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error)
 	if h == nil || h.isDown() {
 		return nil, errors.New("connection refused")
 	}
+	time.Sleep(h.away)
 	ours, theirs := net.Pipe()
 	select {
 	case h.incoming <- shaped{theirs, h}:
@@ -122,6 +123,7 @@ type request struct {
 type host struct {
 	network  *network
 	name     string
+	away     time.Duration // how long it takes to connect to it
 	server   *http.Server
 	incoming chan net.Conn
 
@@ -268,6 +270,12 @@ func (h *host) varies(speed func(since time.Duration) float64) *host {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.speed = speed
+	return h
+}
+
+// isAway has connections to h take so long.
+func (h *host) isAway(d time.Duration) *host {
+	h.away = d
 	return h
 }
 

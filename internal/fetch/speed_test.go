@@ -68,6 +68,25 @@ func TestFetchKeepsToItsRate(t *testing.T) {
 	}
 }
 
+func TestOverALongWayTwiceAsManyShardsAreInFlight(t *testing.T) {
+	for name, tc := range map[string]struct {
+		away  time.Duration
+		given int
+		want  int
+	}{
+		"near": {19 * time.Millisecond, 0, fetch.DefaultConcurrency}, "far": {20 * time.Millisecond, 0, 20},
+		"as given": {time.Second, 4, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, publish(t, 20*megabyte, megabyte/2), func(t *testing.T, n *network) {
+				origin := n.host("origin", 4*megabyte).isAway(tc.away)
+				n.fetch(t, fetch.Options{Concurrency: tc.given}, origin)
+				assert.Equal(t, tc.want, origin.atOnce())
+			})
+		})
+	}
+}
+
 // The wait for the rate after one read may be longer than a server may be silent.
 func TestAWaitForTheRateDoesNotCountAsSilence(t *testing.T) {
 	const rate = 2000 // half a second for a KiB, the least that is received at once

@@ -235,6 +235,7 @@ func (p *Plan) choose() (pick swarm.Pick, from *neighbour, next time.Time) {
 // Reader says that no peer can reach it. The caller holds mu.
 func (p *Plan) describe(now time.Time, reader bool) time.Time {
 	p.picker.Reader = reader && len(p.nodes) > 0
+	p.picker.Far = p.swarm.opts.Remote.IsFar()
 	until := p.swarm.youngUntil(len(p.nodes) > 0)
 	p.picker.Young = now.Before(until)
 	if p.picker.Young {

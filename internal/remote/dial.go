@@ -32,6 +32,7 @@ type dialer struct {
 	timeout time.Duration
 	lookUp  func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	connect func(ctx context.Context, network, address string) (net.Conn, error)
+	reach   func(ctx context.Context, network, address string) (net.Conn, error) // all of that; tests have another
 
 	life    context.Context //nolint:containedctx // that of connections for requests to come
 	end     context.CancelFunc
@@ -55,6 +56,7 @@ func newDialer(timeout time.Duration) *dialer {
 		timeout: timeout, lookUp: net.DefaultResolver.LookupNetIP, connect: new(net.Dialer).DialContext,
 		spares: make(map[string]*spares),
 	}
+	d.reach = d.dialNow
 	d.life, d.end = context.WithCancel(context.Background())
 	return d
 }
@@ -86,7 +88,7 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 		return conn, nil
 	}
 	began := time.Now()
-	conn, err := d.dialNow(ctx, network, address)
+	conn, err := d.reach(ctx, network, address)
 	if err == nil && time.Since(began) >= far {
 		d.openSpares(network, address)
 	}
@@ -129,7 +131,7 @@ func (d *dialer) openSpares(network, address string) {
 	d.mu.Unlock()
 	for range n {
 		d.opening.Go(func() {
-			conn, err := d.dialNow(d.life, network, address)
+			conn, err := d.reach(d.life, network, address)
 			if err != nil {
 				conn = nil
 			}

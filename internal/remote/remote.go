@@ -158,6 +158,9 @@ func New(opts Options) *Client {
 		bucket: bucket.New(opts.LimitRate),
 		dialer: newDialer(opts.Timeout),
 	}
+	if opts.Dial != nil {
+		c.dialer.reach = opts.Dial
+	}
 	c.http = newClient(upstreams(opts, c.dialer, ""))
 	c.direct = newClient(newTransport(opts, c.dialer, nil, nil))
 	if c.bucket != nil {
@@ -194,7 +197,7 @@ func newTransport(
 		MaxResponseHeaderBytes: 64 << 10,
 	}
 	if opts.Dial != nil {
-		t.DialContext, t.Proxy = opts.Dial, nil
+		t.Proxy = nil
 	}
 	return t
 }

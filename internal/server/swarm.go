@@ -83,7 +83,9 @@ func (s *swarming) admit(next endpoint) endpoint {
 			}
 		}
 		conns.HoldLittle(r, unsentInSwarm)
-		leave, ok := s.slots.Enter(r.Context(), readerOf(r), as == swarm.AsSpare)
+		reader := readerOf(r)
+		reader.Far = reader.Conn != nil && conns.IsFar(reader.Conn)
+		leave, ok := s.slots.Enter(r.Context(), reader, as == swarm.AsSpare)
 		if !ok {
 			return errNoSlot
 		}

@@ -24,6 +24,11 @@ const (
 	// hostShare is the part of the slots that one host keeps while others wait: a quarter.
 	hostShare = 4
 
+	// whole is what a reader takes of a slot, and half what one over a long way does: a connection there is small at
+	// first, and recovers slowly from a loss, so it takes twice as many of them to fill a link.
+	whole = 2
+	half  = 1
+
 	// spareAfter is how long slots must have sufficed for all until one is spare.
 	spareAfter = time.Second
 
@@ -54,7 +59,8 @@ type Slots struct {
 
 	mu     sync.Mutex // guards what follows
 	leases map[*lease]struct{}
-	hosts  map[netip.Prefix]int // leases
+	taken  int                  // halves of slots, by leases
+	hosts  map[netip.Prefix]int // of these
 	slow   map[netip.Prefix]time.Time
 	waits  []*waiter
 	full   time.Time // when slots did not suffice, the last time
@@ -66,6 +72,7 @@ type Slots struct {
 type lease struct {
 	host netip.Prefix
 	conn net.Conn // or nil if it cannot be broken off
+	size int      // half or whole
 	lost bool
 }
 
@@ -76,7 +83,8 @@ type waiter struct {
 }
 
 // New returns so many slots, for which requests may wait for 2 s: as many as queue of hosts that
-// have their part, and of others that, or a part, whichever is more.
+// have their part, and of others that, or a part, whichever is more. Of readers over a long way there may be twice as
+// many of each.
 func New(most, queue int) *Slots {
 	return &Slots{
 		most: most, queue: queue, leases: make(map[*lease]struct{}), hosts: make(map[netip.Prefix]int),
@@ -89,6 +97,9 @@ type Reader struct {
 	// Remote is its address with a port. Those that cannot be read are of one host.
 	Remote string
 
+	// Far says that the way to it is long. Such a reader takes half a slot.
+	Far bool
+
 	// Conn is its connection, which is broken off when it loses its slot. Nil never is.
 	Conn net.Conn
 }
@@ -96,7 +107,10 @@ type Reader struct {
 // Enter takes a slot for a reader; leave gives it back. It reports false if there is none in
 // time, or none to spare if that is what the reader asks for.
 func (s *Slots) Enter(ctx context.Context, r Reader, spare bool) (leave func(), ok bool) {
-	w := &waiter{lease: &lease{host: conns.HostOf(r.Remote), conn: r.Conn}, got: make(chan struct{})}
+	w := &waiter{lease: &lease{host: conns.HostOf(r.Remote), conn: r.Conn, size: whole}, got: make(chan struct{})}
+	if r.Far {
+		w.lease.size = half
+	}
 	if !s.begin(w, spare) || !s.wait(ctx, w) {
 		return nil, false
 	}
@@ -114,7 +128,7 @@ func (s *Slots) begin(w *waiter, spare bool) bool {
 	if spare && (len(s.waits) > 0 || time.Since(s.full) < spareAfter) {
 		return false
 	}
-	if len(s.leases) < s.most {
+	if len(s.waits) == 0 && s.hasRoom(w) {
 		s.give(w)
 		return true
 	}
@@ -175,27 +189,34 @@ func (s *Slots) leave(l *lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.leases, l)
-	if s.hosts[l.host]--; s.hosts[l.host] == 0 {
+	s.taken -= l.size
+	if s.hosts[l.host] -= l.size; s.hosts[l.host] == 0 {
 		delete(s.hosts, l.host)
 	}
-	if len(s.waits) == 0 {
-		return
+	for len(s.waits) > 0 {
+		s.full = time.Now()
+		i := max(0, slices.IndexFunc(s.waits, func(w *waiter) bool { return !s.hasPart(w.lease.host) }))
+		w := s.waits[i]
+		if !s.hasRoom(w) {
+			return
+		}
+		s.waits = slices.Delete(s.waits, i, i+1)
+		s.give(w)
 	}
-	s.full = time.Now()
-	i := max(0, slices.IndexFunc(s.waits, func(w *waiter) bool { return !s.hasPart(w.lease.host) }))
-	w := s.waits[i]
-	s.waits = slices.Delete(s.waits, i, i+1)
-	s.give(w)
 }
+
+// hasRoom reports whether enough of the slots is free for w.
+func (s *Slots) hasRoom(w *waiter) bool { return s.taken+w.lease.size <= s.most*whole }
 
 func (s *Slots) give(w *waiter) {
 	s.leases[w.lease] = struct{}{}
-	s.hosts[w.lease.host]++
+	s.taken += w.lease.size
+	s.hosts[w.lease.host] += w.lease.size
 	close(w.got)
 }
 
-// part returns how many slots one host keeps while others wait.
-func (s *Slots) part() int { return max(1, s.most/hostShare) }
+// part returns how many halves of slots one host keeps while others wait.
+func (s *Slots) part() int { return max(1, s.most/hostShare) * whole }
 
 func (s *Slots) hasPart(host netip.Prefix) bool { return s.hosts[host] >= s.part() }
 
@@ -205,16 +226,16 @@ func (s *Slots) mayWait(host netip.Prefix) bool {
 	has, same, own := s.hasPart(host), 0, s.hosts[host]
 	for _, w := range s.waits {
 		if s.hasPart(w.lease.host) == has {
-			same++
+			same += w.lease.size
 		}
 		if w.lease.host == host {
-			own++
+			own += w.lease.size
 		}
 	}
 	if has {
-		return same < s.queue
+		return same < s.queue*whole
 	}
-	return same < max(s.queue, s.part()) && own < s.part()
+	return same < max(s.queue*whole, s.part()) && own < s.part()
 }
 
 // isSlow reports whether a reader of a host has lost a slot of late since it took nothing.

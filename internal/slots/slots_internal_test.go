@@ -25,10 +25,14 @@ func enterAll(s *Slots, count int, spare bool) <-chan entered {
 }
 
 func enterFrom(s *Slots, host string, count int, spare bool) <-chan entered {
+	return enterAs(s, Reader{Remote: host + ":1234"}, count, spare)
+}
+
+func enterAs(s *Slots, r Reader, count int, spare bool) <-chan entered {
 	outcomes, begun := make(chan entered, count), time.Now()
 	for range count {
 		go func() {
-			leave, ok := s.Enter(context.Background(), Reader{Remote: host + ":1234"}, spare)
+			leave, ok := s.Enter(context.Background(), r, spare)
 			outcomes <- entered{leave, ok, time.Since(begun)}
 		}()
 	}
@@ -59,6 +63,42 @@ func TestOfThoseWithoutASlotTwoWait(t *testing.T) {
 		assert.Equal(t, wire.SlotWait/2, got.after)
 		got = <-outcomes
 		require.False(t, got.ok)
+	})
+}
+
+func TestReadersOverALongWayTakeHalfASlot(t *testing.T) {
+	far := Reader{Remote: "10.0.0.9:1234", Far: true}
+	synctest.Test(t, func(t *testing.T) {
+		s := New(8, 2)
+		var leave []func()
+		for range 16 {
+			got := <-enterAs(s, far, 1, false)
+			require.True(t, got.ok)
+			leave = append(leave, got.leave)
+		}
+		outcomes := enterAs(s, far, 5, false)
+		assert.Zero(t, (<-outcomes).after, "four may wait")
+		leave[0]()
+		require.True(t, (<-outcomes).ok)
+		for range 3 {
+			require.False(t, (<-outcomes).ok)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := New(8, 2)
+		var leave []func()
+		for range 16 {
+			leave = append(leave, (<-enterAs(s, far, 1, false)).leave)
+		}
+		near := enterFrom(s, "10.0.0.1", 1, false)
+		leave[0]()
+		later := enterAs(s, far, 1, false)
+		leave[1]()
+		synctest.Wait()
+		require.True(t, (<-near).ok, "what came later has taken its place")
+		leave[2]()
+		require.True(t, (<-later).ok)
+		require.Equal(t, s.most*whole, s.taken)
 	})
 }
 

@@ -44,6 +44,10 @@ type Picker struct {
 	// as the slots there are for all.
 	Young bool
 
+	// Far is for a node over a long way from its upstreams, where a request takes long before its first byte comes. It
+	// takes twice as many shards from there at the same time.
+	Far bool
+
 	draw   *rand.Rand
 	shards int
 
@@ -165,7 +169,11 @@ func (p *Picker) UpstreamAtOnce() int {
 	case n == 0:
 		return p.shards
 	}
-	part := max(1, together/(n+1))
+	all := together
+	if p.Far {
+		all *= 2
+	}
+	part := max(1, all/(n+1))
 	if p.Reader {
 		part = min(part, readerUpstream)
 	}
