@@ -302,7 +302,8 @@ type BroadcastOptions struct {
 	Input io.Reader
 
 	// InputSize is the number of bytes that Input has to have: after fewer or more nothing is published,
-	// and the error matches [ErrChanged]. An Input that is cut short by its end alone looks whole otherwise.
+	// and the error matches [ErrChanged]. An Input that is cut short by its end alone looks whole otherwise,
+	// unless it is empty: then the error matches [ErrUnpublishable].
 	// Zero means any number.
 	InputSize int64
 

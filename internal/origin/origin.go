@@ -393,6 +393,10 @@ func (o *Origin) cut(
 	if err != nil {
 		return shard.Manifest{}, err
 	}
+	if src.isInput() && m.Size == 0 {
+		return shard.Manifest{}, fmt.Errorf("%w: the input is empty; what writes it may have failed",
+			tree.ErrUnpublishable)
+	}
 	m.Name, m.Date, m.Labels = src.name, date, src.labels
 	list, err := src.end()
 	if err != nil || list == nil {

@@ -182,7 +182,7 @@ func (s *source) end() (*tree.Tree, error) {
 		}
 		return t, err
 	}
-	if s.file == nil {
+	if s.isInput() {
 		return nil, nil //nolint:nilnil // an input is no tree
 	}
 	after, err := s.file.Stat()
@@ -191,6 +191,9 @@ func (s *source) end() (*tree.Tree, error) {
 	}
 	return nil, err
 }
+
+// isInput reports whether s is neither a file nor a directory.
+func (s *source) isInput() bool { return s.file == nil && s.tree == nil }
 
 // forget gives back the memory of a directory that has been read: lists of 100,000 files need much.
 func (s *source) forget() {
