@@ -53,6 +53,9 @@ func newHandler(opts Options, over <-chan struct{}) *handler {
 	if opts.Members != nil || opts.Nodes != nil || !c.HasDirectory() {
 		files.swarms = true
 		swarming = newSwarming(c, over)
+		if opts.Members != nil {
+			swarming.logger = opts.Logger
+		}
 		send, sendDelta = swarming.admit(files.shard), swarming.admit(files.deltaShard)
 		endpoints[kindHave] = swarming.have
 		endpoints[kindDeltaHave] = swarming.have

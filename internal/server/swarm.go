@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -30,6 +31,11 @@ const (
 	// quarter of it a sender wakes up more often, for a tenth of the processor time of a byte.
 	unsentInSwarm = 64 << 10
 
+	// A version of fewer shards than fewShards swaps slowly, where it has enough bytes for more of
+	// fewShardSize, the least of --shard-size auto.
+	fewShards    = 64
+	fewShardSize = shard.MinAutoSize
+
 	// sharedFor is for how much of the time between two lines the nodes that follow a stream share a look
 	// at its shards: a quarter. Up to mostLooks are remembered.
 	sharedFor = 4
@@ -46,9 +52,11 @@ type swarming struct {
 	slots     *slots.Slots
 	sent      *slots.Ledger
 	followers *slots.Followers
+	logger    *slog.Logger // of a server that lists nodes to one another, or nil
 
-	mu    sync.Mutex // guards what follows
-	looks map[slots.Stream]look
+	mu      sync.Mutex // guards what follows
+	looks   map[slots.Stream]look
+	advised shard.Version // the last one with few shards
 }
 
 // look is the states of the shards of a stream of a digest, as they were.
@@ -153,6 +161,7 @@ func (s *swarming) have(w http.ResponseWriter, r *http.Request, t target) error 
 		return errNoSlot
 	}
 	defer leave()
+	s.advise(r.Context(), t)
 	out := http.NewResponseController(w)
 	every := wire.HaveEvery
 	if t.base != 0 {
@@ -182,6 +191,26 @@ func (s *swarming) have(w http.ResponseWriter, r *http.Request, t target) error 
 		if now, err = s.shared(r.Context(), t, digest, every/sharedFor); err != nil {
 			return nil //nolint:nilerr // the version is retired, or replaced
 		}
+	}
+}
+
+// advise says once of a version that it has too few shards for a swarm.
+func (s *swarming) advise(ctx context.Context, t target) {
+	if s.logger == nil || t.base != 0 {
+		return
+	}
+	of, err := s.find(ctx, t)
+	m := of.manifest
+	if err != nil || len(m.Shards) >= fewShards || m.Size < fewShards*fewShardSize {
+		return
+	}
+	s.mu.Lock()
+	again := s.advised == t.version
+	s.advised = t.version
+	s.mu.Unlock()
+	if !again {
+		s.logger.Info("few shards for a swarm", "version", t.version.String(), "shards", len(m.Shards),
+			"shard_size", m.ShardSize, "hint", "publish with --shard-size auto")
 	}
 }
 
