@@ -97,7 +97,7 @@ var (
 	ErrChanged = shard.ErrChanged
 
 	// ErrUnpublishable means that a directory has a link, a device or a name that no version
-	// can have.
+	// can have, or that an input is empty.
 	ErrUnpublishable = tree.ErrUnpublishable
 
 	// ErrLabel means that [Client.Follow] has no path for a version, because it lacks a label
@@ -150,8 +150,8 @@ type FetchOptions struct {
 	// longer at random. Zero means 2 s and 15 s.
 	FastWait, SlowWait time.Duration
 
-	// Concurrency bounds the shards in flight. Zero means [DefaultConcurrency], and [DefaultFarConcurrency] where it
-	// has taken 20 ms or more to connect to a server.
+	// Concurrency bounds the shards in flight. Zero means [DefaultConcurrency], and [DefaultFarConcurrency] where a
+	// server is 20 ms away or more, by its round trip.
 	Concurrency int
 
 	// LimitRate bounds the throughput from all servers together, in bytes per second. Zero

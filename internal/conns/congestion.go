@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"sync"
 	"time"
+
+	"github.com/shardcast/shardcast/internal/trip"
 )
 
 // Congestion controls of a server's connections besides those of the kernel, which have names
@@ -28,10 +30,6 @@ const (
 const (
 	// lookEvery is the time between two looks at the connections with a request.
 	lookEvery = 250 * time.Millisecond
-
-	// longTrip is the least round trip of a long way. On a shorter one each control recovers
-	// from a loss in time.
-	longTrip = 20 * time.Millisecond
 
 	// queued is the part of the least round trip by which one is longer where packets wait in a
 	// queue: a fifth. What is lost from a full queue is for the control to notice.
@@ -82,7 +80,7 @@ func (s *suspicion) add(now time.Time, steps []step) bool {
 	for _, at := range steps {
 		least := at.now.least
 		switch {
-		case at.now.resent == at.before.resent || least < longTrip:
+		case at.now.resent == at.before.resent || least < trip.Long:
 		case max(at.now.trip, at.before.trip) > least+least/queued:
 			s.queued++
 		default:

@@ -8,7 +8,10 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
 	"golang.org/x/sys/unix"
+
+	"github.com/shardcast/shardcast/internal/trip"
 )
 
 // controlled returns the congestion control of a connection.
@@ -54,8 +57,8 @@ func TestALossyWayGetsBBRAndItsHostIsRemembered(t *testing.T) {
 	c.look(map[netip.Prefix][]sight{host: seen})
 	assert.Equal(t, "reno", controlled(t, first), "loopback loses nothing")
 	for n := range uint32(signs) {
-		lost := step{trips(longTrip*5, n), trips(longTrip*5, n+1)}
-		whole := step{trips(longTrip*5, 0), trips(longTrip*5, 0)}
+		lost := step{trips(trip.Long*5, n), trips(trip.Long*5, n+1)}
+		whole := step{trips(trip.Long*5, 0), trips(trip.Long*5, 0)}
 		c.take(host, seen, []step{lost, whole})
 	}
 	assert.Equal(t, lossyControl, controlled(t, first))

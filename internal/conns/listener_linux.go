@@ -63,22 +63,6 @@ func IsHalfClosed(conn net.Conn) (half bool) {
 	return half && err == nil
 }
 
-// IsFar reports whether the client of a connection is 20 ms away or more, by the least round trip so far.
-func IsFar(conn net.Conn) bool {
-	tcp, ok := below(conn).(*net.TCPConn)
-	if !ok {
-		return false
-	}
-	far := false
-	if raw, err := tcp.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) {
-			info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-			far = err == nil && time.Duration(info.Min_rtt)*time.Microsecond >= longTrip
-		})
-	}
-	return far
-}
-
 // TakenBy returns how much the client has acknowledged of a connection.
 func TakenBy(conn net.Conn) (t Taken) {
 	tcp, ok := below(conn).(*net.TCPConn)

@@ -24,6 +24,3 @@ func IsHalfClosed(net.Conn) bool { return true }
 
 // TakenBy returns nothing: this system does not say how much a client has taken.
 func TakenBy(net.Conn) Taken { return Taken{} }
-
-// IsFar returns false: this system does not say how far a client is.
-func IsFar(net.Conn) bool { return false }

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shardcast/shardcast/internal/metrics"
+	"github.com/shardcast/shardcast/internal/trip"
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
@@ -113,6 +114,12 @@ func below(conn net.Conn) net.Conn {
 		return over.NetConn()
 	}
 	return conn
+}
+
+// IsFar reports whether the client of a connection is [trip.Long] away or more, where the system says.
+func IsFar(conn net.Conn) bool {
+	least, ok := trip.Least(below(conn))
+	return ok && least >= trip.Long
 }
 
 // BreakOff closes a connection without a word: one of TLS would first try for 5 s to tell the

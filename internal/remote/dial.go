@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/shardcast/shardcast/internal/trip"
 )
 
 const (
@@ -16,9 +18,6 @@ const (
 
 	// mostAddresses of a name are tried.
 	mostAddresses = 16
-
-	// far is how long it takes to connect to a server over a long way.
-	far = 20 * time.Millisecond
 
 	// spareFor is how long connections are kept for requests to come. Servers wait for the header of a
 	// request at least twice as long.
@@ -89,10 +88,19 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	}
 	began := time.Now()
 	conn, err := d.reach(ctx, network, address)
-	if err == nil && time.Since(began) >= far {
+	if err == nil && isFar(conn, time.Since(began)) {
 		d.openSpares(network, address)
 	}
 	return conn, err
+}
+
+// isFar reports whether the way of a connection is long, by the time that it took where the system does not say:
+// that has the look-up of a name in it, and waits for the processor.
+func isFar(conn net.Conn, took time.Duration) bool {
+	if least, ok := trip.Least(conn); ok {
+		return least >= trip.Long
+	}
+	return took >= trip.Long
 }
 
 // spare returns a connection that was opened ahead, or nil.

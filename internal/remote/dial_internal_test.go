@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/shardcast/shardcast/internal/trip"
 )
 
 // network has hosts at addresses: the time after which one connects, or refuses.
@@ -66,15 +68,15 @@ func dialerOf(n network, addresses ...string) *dialer {
 }
 
 func TestConnectionsAreOpenedAheadToAServerThatIsFar(t *testing.T) {
-	const trip, at = 100 * time.Millisecond, "10.0.0.1:80"
+	const away, at = 100 * time.Millisecond, "10.0.0.1:80"
 	for name, tc := range map[string]struct {
 		after    time.Duration // to connect
 		expected int
 		took     []time.Duration // by each further connection
 	}{
-		"two":              {trip, 2, []time.Duration{trip, 0, trip}},
-		"none is expected": {trip, 0, []time.Duration{trip, trip}},
-		"it is near":       {far - 1, 2, []time.Duration{far - 1, far - 1}},
+		"two":              {away, 2, []time.Duration{away, 0, away}},
+		"none is expected": {away, 0, []time.Duration{away, away}},
+		"it is near":       {trip.Long - 1, 2, []time.Duration{trip.Long - 1, trip.Long - 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -88,10 +90,27 @@ func TestConnectionsAreOpenedAheadToAServerThatIsFar(t *testing.T) {
 					defer func() { _ = conn.Close() }()
 					assert.Equal(t, want, time.Since(start), i)
 				}
-				assert.Equal(t, tc.after >= far, d.hasFar())
+				assert.Equal(t, tc.after >= trip.Long, d.hasFar())
 			})
 		})
 	}
+}
+
+func TestAServerIsNotFarBecauseItsNameOrTheProcessorIsSlow(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = ln.Close() })
+	d := newDialer(time.Minute)
+	defer d.close()
+	d.connect = func(ctx context.Context, network, address string) (net.Conn, error) {
+		time.Sleep(trip.Long)
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	conn, err := d.dial(t.Context(), "tcp", ln.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	_, says := trip.Least(conn)
+	assert.Equal(t, !says, d.hasFar())
 }
 
 // closes is a connection that notes its end.
@@ -112,7 +131,7 @@ func TestConnectionsThatWereOpenedAheadAreClosed(t *testing.T) {
 		var closed atomic.Int32
 		begin := func() *dialer {
 			closed.Store(0)
-			n := network{at: {after: far}}
+			n := network{at: {after: trip.Long}}
 			d := dialerOf(n)
 			d.connect = func(ctx context.Context, network, address string) (net.Conn, error) {
 				conn, err := n.connect(ctx, network, address)
@@ -136,7 +155,7 @@ func TestConnectionsThatWereOpenedAheadAreClosed(t *testing.T) {
 		assert.EqualValues(t, 4, closed.Load(), "no request has come for two")
 		start := time.Now()
 		take(d)
-		assert.Equal(t, far, time.Since(start))
+		assert.Equal(t, trip.Long, time.Since(start))
 		d.close()
 		d = begin()
 		take(d)

@@ -213,8 +213,8 @@ func newClient(by http.RoundTripper) *http.Client {
 // less the two for which these have theirs: many requests follow at once.
 func (c *Client) Expect() { c.dialer.expect(max(0, c.opts.Connections-2)) }
 
-// IsFar reports whether to connect to a server has taken 20 ms or more: it is not of this network, and each
-// request costs such a time.
+// IsFar reports whether a server is or was [trip.Long] away or more: it is not of this network, and each request costs
+// such a time.
 func (c *Client) IsFar() bool { return c.dialer.hasFar() }
 
 // Close closes the connections that are kept for later requests.
