@@ -303,8 +303,7 @@ type BroadcastOptions struct {
 
 	// InputSize is the number of bytes that Input has to have: after fewer or more nothing is published,
 	// and the error matches [ErrChanged]. An Input that is cut short by its end alone looks whole otherwise,
-	// unless it is empty: then the error matches [ErrUnpublishable].
-	// Zero means any number.
+	// but one that is empty is refused. Zero means any number.
 	InputSize int64
 
 	// The broadcast calls Progress a few times a second, and once at its end; the calls do not

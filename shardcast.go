@@ -97,7 +97,7 @@ var (
 	ErrChanged = shard.ErrChanged
 
 	// ErrUnpublishable means that a directory has a link, a device or a name that no version
-	// can have, or that an input is empty.
+	// can have.
 	ErrUnpublishable = tree.ErrUnpublishable
 
 	// ErrLabel means that [Client.Follow] has no path for a version, because it lacks a label

@@ -252,6 +252,7 @@ func TestMiddleUsesTheDraftOfAnEarlierRun(t *testing.T) {
 	n := run(t, dir, s.URL)
 	// Ten shards arrive at once, so ten are there when the last begins.
 	<-asked
+	n.log.await(t, `msg="shard fetched"`, "shard=2 ")
 	n.stop()
 	before := len(s.asked("shard_"))
 	s.spoilWith(nil)

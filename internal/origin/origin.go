@@ -368,6 +368,9 @@ func (o *Origin) shardSizeOf(src *source) int64 {
 	return cmp.Or(o.shardSize, shard.AutoSize(src.size))
 }
 
+// errEmpty means that an input has no byte.
+var errEmpty = errors.New("the input is empty; what writes it may have failed")
+
 // cut cuts src, counted by t, into draft, and returns the manifest. What is read must be the
 // same afterwards as when it was opened.
 func (o *Origin) cut(
@@ -394,8 +397,7 @@ func (o *Origin) cut(
 		return shard.Manifest{}, err
 	}
 	if src.isInput() && m.Size == 0 {
-		return shard.Manifest{}, fmt.Errorf("%w: the input is empty; what writes it may have failed",
-			tree.ErrUnpublishable)
+		return shard.Manifest{}, cmp.Or(context.Cause(ctx), errEmpty)
 	}
 	m.Name, m.Date, m.Labels = src.name, date, src.labels
 	list, err := src.end()
