@@ -150,8 +150,8 @@ type FetchOptions struct {
 	// longer at random. Zero means 2 s and 15 s.
 	FastWait, SlowWait time.Duration
 
-	// Concurrency bounds the shards in flight. Zero means [DefaultConcurrency], and [DefaultFarConcurrency] where a
-	// server is 20 ms away or more, by its round trip.
+	// Concurrency bounds the shards in flight. Zero means [DefaultConcurrency], and [DefaultFarConcurrency] where all
+	// servers are 20 ms away or more, by their round trips.
 	Concurrency int
 
 	// LimitRate bounds the throughput from all servers together, in bytes per second. Zero

@@ -116,10 +116,10 @@ func below(conn net.Conn) net.Conn {
 	return conn
 }
 
-// IsFar reports whether the client of a connection is [trip.Long] away or more, where the system says.
-func IsFar(conn net.Conn) bool {
-	least, ok := trip.Least(below(conn))
-	return ok && least >= trip.Long
+// Trip returns the least round trip of a connection so far, or 0 where that is not known.
+func Trip(conn net.Conn) time.Duration {
+	least, _ := trip.Least(below(conn))
+	return least
 }
 
 // BreakOff closes a connection without a word: one of TLS would first try for 5 s to tell the

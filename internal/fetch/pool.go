@@ -123,8 +123,8 @@ type Options struct {
 	// SlowWait is the wait after a later attempt. Zero means 15 s.
 	SlowWait time.Duration
 
-	// Concurrency bounds the shards in flight. Zero means 10, and 20 where a server is 20 ms away or more, by
-	// its round trip.
+	// Concurrency bounds the shards in flight. Zero means 10, and 20 where all servers are 20 ms away or more,
+	// by their round trips.
 	Concurrency int
 
 	// LimitRate bounds what is received of shards, by all fetches together, in bytes

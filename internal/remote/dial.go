@@ -37,9 +37,9 @@ type dialer struct {
 	end     context.CancelFunc
 	opening sync.WaitGroup // such connections
 
-	mu      sync.Mutex // guards what follows
-	ahead   int        // as many such connections are opened to the next server that is far
-	distant bool       // a server was far
+	mu      sync.Mutex    // guards what follows
+	ahead   int           // as many such connections are opened to the next server that is far
+	nearest time.Duration // the least round trip of all connections, or 0
 	spares  map[string]*spares
 }
 
@@ -74,11 +74,11 @@ func (d *dialer) expect(connections int) {
 	d.ahead = connections
 }
 
-// hasFar reports whether a server was far.
-func (d *dialer) hasFar() bool {
+// isFar reports whether no connection has been nearer than [trip.Long].
+func (d *dialer) isFar() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.distant
+	return d.nearest >= trip.Long
 }
 
 // dial connects to an address, whose host may be a name, or returns a connection that was opened ahead.
@@ -88,19 +88,25 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	}
 	began := time.Now()
 	conn, err := d.reach(ctx, network, address)
-	if err == nil && isFar(conn, time.Since(began)) {
+	if err == nil && d.noteTrip(conn, time.Since(began)) {
 		d.openSpares(network, address)
 	}
 	return conn, err
 }
 
-// isFar reports whether the way of a connection is long, by the time that it took where the system does not say:
-// that has the look-up of a name in it, and waits for the processor.
-func isFar(conn net.Conn, took time.Duration) bool {
-	if least, ok := trip.Least(conn); ok {
-		return least >= trip.Long
+// noteTrip notes the least round trip of a new connection and reports whether its way is long. Where the system does
+// not say it is the time that connecting took: that has the look-up of a name in it, and waits for the processor.
+func (d *dialer) noteTrip(conn net.Conn, took time.Duration) (isLong bool) {
+	least, ok := trip.Least(conn)
+	if !ok {
+		least = took
 	}
-	return took >= trip.Long
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.nearest == 0 || least < d.nearest {
+		d.nearest = max(least, 1)
+	}
+	return least >= trip.Long
 }
 
 // spare returns a connection that was opened ahead, or nil.
@@ -124,11 +130,9 @@ func (d *dialer) spare(ctx context.Context, address string) net.Conn {
 	}
 }
 
-// openSpares notes that a server is far, opens connections ahead, if these are expected, and closes after a while
-// those that no request has taken.
+// openSpares opens connections ahead, if these are expected, and closes after a while those that no request has taken.
 func (d *dialer) openSpares(network, address string) {
 	d.mu.Lock()
-	d.distant = true
 	n := d.ahead
 	if d.ahead = 0; n == 0 {
 		d.mu.Unlock()

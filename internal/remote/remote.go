@@ -213,9 +213,9 @@ func newClient(by http.RoundTripper) *http.Client {
 // less the two for which these have theirs: many requests follow at once.
 func (c *Client) Expect() { c.dialer.expect(max(0, c.opts.Connections-2)) }
 
-// IsFar reports whether a server is or was [trip.Long] away or more: it is not of this network, and each request costs
-// such a time.
-func (c *Client) IsFar() bool { return c.dialer.hasFar() }
+// IsFar reports whether all servers so far are [trip.Long] away or more: none is of this network, and each request
+// costs such a time. A connection that began behind a full queue alone makes none far.
+func (c *Client) IsFar() bool { return c.dialer.isFar() }
 
 // Close closes the connections that are kept for later requests.
 func (c *Client) Close() {

@@ -92,7 +92,9 @@ func (s *swarming) admit(next endpoint) endpoint {
 		}
 		conns.HoldLittle(r, unsentInSwarm)
 		reader := readerOf(r)
-		reader.Far = reader.Conn != nil && conns.IsFar(reader.Conn)
+		if reader.Conn != nil {
+			reader.Trip = conns.Trip(reader.Conn)
+		}
 		leave, ok := s.slots.Enter(r.Context(), reader, as == swarm.AsSpare)
 		if !ok {
 			return errNoSlot

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/shardcast/shardcast/internal/conns"
+	"github.com/shardcast/shardcast/internal/trip"
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
@@ -48,6 +49,9 @@ const (
 	// the hosts that are remembered.
 	slowFor  = 30 * time.Second
 	mostSlow = 1024
+
+	// mostTrips bounds the hosts whose round trips are remembered.
+	mostTrips = 4096
 )
 
 // Slots bound the shards that are sent at the same time. A slot is a lease: while slots do
@@ -62,6 +66,7 @@ type Slots struct {
 	taken  int                  // halves of slots, by leases
 	hosts  map[netip.Prefix]int // of these
 	slow   map[netip.Prefix]time.Time
+	trips  map[netip.Prefix]time.Duration // the least that each host has shown
 	waits  []*waiter
 	full   time.Time // when slots did not suffice, the last time
 	seen   map[*lease]conns.Taken
@@ -88,7 +93,7 @@ type waiter struct {
 func New(most, queue int) *Slots {
 	return &Slots{
 		most: most, queue: queue, leases: make(map[*lease]struct{}), hosts: make(map[netip.Prefix]int),
-		slow: make(map[netip.Prefix]time.Time),
+		slow: make(map[netip.Prefix]time.Time), trips: make(map[netip.Prefix]time.Duration),
 	}
 }
 
@@ -97,8 +102,9 @@ type Reader struct {
 	// Remote is its address with a port. Those that cannot be read are of one host.
 	Remote string
 
-	// Far says that the way to it is long. Such a reader takes half a slot.
-	Far bool
+	// Trip is the least round trip of its connection, or 0 if that is not known. A reader whose host has shown none
+	// below [trip.Long] takes half a slot: a connection that begins behind a full queue alone is no long way.
+	Trip time.Duration
 
 	// Conn is its connection, which is broken off when it loses its slot. Nil never is.
 	Conn net.Conn
@@ -108,20 +114,20 @@ type Reader struct {
 // time, or none to spare if that is what the reader asks for.
 func (s *Slots) Enter(ctx context.Context, r Reader, spare bool) (leave func(), ok bool) {
 	w := &waiter{lease: &lease{host: conns.HostOf(r.Remote), conn: r.Conn, size: whole}, got: make(chan struct{})}
-	if r.Far {
-		w.lease.size = half
-	}
-	if !s.begin(w, spare) || !s.wait(ctx, w) {
+	if !s.begin(w, r.Trip, spare) || !s.wait(ctx, w) {
 		return nil, false
 	}
 	return func() { s.leave(w.lease) }, true
 }
 
 // begin gives w a slot or has it wait for one, and reports whether one of these.
-func (s *Slots) begin(w *waiter, spare bool) bool {
+func (s *Slots) begin(w *waiter, least time.Duration, spare bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	host := w.lease.host
+	if s.isFar(host, least) {
+		w.lease.size = half
+	}
 	if s.isSlow(host) && s.hosts[host] > 0 {
 		return false
 	}
@@ -203,6 +209,18 @@ func (s *Slots) leave(l *lease) {
 		s.waits = slices.Delete(s.waits, i, i+1)
 		s.give(w)
 	}
+}
+
+// isFar reports whether a host has shown no round trip below [trip.Long], with that of one more connection, or 0.
+func (s *Slots) isFar(host netip.Prefix, of time.Duration) bool {
+	least, known := s.trips[host]
+	if of > 0 && (!known || of < least) {
+		if len(s.trips) >= mostTrips {
+			clear(s.trips)
+		}
+		s.trips[host], least = of, of
+	}
+	return least >= trip.Long
 }
 
 // hasRoom reports whether enough of the slots is free for w.

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardcast/shardcast/internal/trip"
 	"github.com/shardcast/shardcast/internal/wire"
 )
 
@@ -67,7 +68,7 @@ func TestOfThoseWithoutASlotTwoWait(t *testing.T) {
 }
 
 func TestReadersOverALongWayTakeHalfASlot(t *testing.T) {
-	far := Reader{Remote: "10.0.0.9:1234", Far: true}
+	far := Reader{Remote: "10.0.0.9:1234", Trip: trip.Long}
 	synctest.Test(t, func(t *testing.T) {
 		s := New(8, 2)
 		var leave []func()
@@ -99,6 +100,15 @@ func TestReadersOverALongWayTakeHalfASlot(t *testing.T) {
 		leave[2]()
 		require.True(t, (<-later).ok)
 		require.Equal(t, s.most*whole, s.taken)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := New(1, 0)
+		near := far
+		near.Trip--
+		(<-enterAs(s, far, 1, false)).leave()
+		(<-enterAs(s, near, 1, false)).leave()
+		require.True(t, (<-enterAs(s, far, 1, false)).ok)
+		require.False(t, (<-enterAs(s, far, 1, false)).ok, "a connection behind a full queue is no long way")
 	})
 }
 
