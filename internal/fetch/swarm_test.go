@@ -137,6 +137,17 @@ func TestASwarmOfOneTakesAllFromUpstreamAtOnce(t *testing.T) {
 	})
 }
 
+func TestANodeTakesTwiceAsManyShardsFromAnUpstreamThatIsFar(t *testing.T) {
+	for away, want := range map[time.Duration]int{0: 4, 20 * time.Millisecond: 9} { // of 9 and 18, for two nodes
+		simulate(t, publish(t, 16*megabyte, megabyte/8), func(t *testing.T, n *network) {
+			peer := n.peer(1, quick).isAway(away).answer("/v1/have", announces(""))
+			origin := n.host("origin", 2*megabyte).isAway(away).lists("listed", peer).answer("/v1/have", announces(""))
+			n.swarm(t, origin)
+			assert.Equal(t, want, origin.atOnce(), "at %v", away)
+		})
+	}
+}
+
 // fetchedFirst fetches from origin, whose first shard is late, and returns the log line of
 // the first shard that was right.
 func (n *network) fetchedFirst(t *testing.T, origin *host) string {
