@@ -64,7 +64,11 @@ def _pipe(
     source: IO[bytes], head: memoryview, size: int, argv: List[str], progress: Optional[Progress]
 ) -> Version:
     """Publish head, and what source has behind it. The size tells the program that all has come."""
-    argv = [*argv, *flags(size=size or None), "-"]
+    if not size:  # of an empty stdin the program takes its writer for one that has failed
+        with tempfile.NamedTemporaryFile() as empty:
+            named = [argv[0], *flags(name="stdin"), *argv[1:], empty.name]  # a later name counts
+            return version_of(_programs.objects("shardcast-origin", named, progress=progress)[0])
+    argv = [*argv, *flags(size=size), "-"]
     with Child("shardcast-origin", argv, source=True, progress=progress) as child:
         try:
             child.write(head)
