@@ -187,10 +187,11 @@ func (s *Slots) giveUp(w *waiter) bool {
 		return true
 	}
 	s.waits = slices.Delete(s.waits, i, i+1)
+	s.admit() // what it needed more of may do for the next one
 	return false
 }
 
-// leave gives a slot to a request that waits: of a host without its part, if there is one.
+// leave gives the slot back, to requests that wait.
 func (s *Slots) leave(l *lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,6 +200,11 @@ func (s *Slots) leave(l *lease) {
 	if s.hosts[l.host] -= l.size; s.hosts[l.host] == 0 {
 		delete(s.hosts, l.host)
 	}
+	s.admit()
+}
+
+// admit gives slots to requests that wait, as far as there is room: first to those of hosts without their part.
+func (s *Slots) admit() {
 	for len(s.waits) > 0 {
 		s.full = time.Now()
 		i := max(0, slices.IndexFunc(s.waits, func(w *waiter) bool { return !s.hasPart(w.lease.host) }))

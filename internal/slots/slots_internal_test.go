@@ -102,6 +102,19 @@ func TestReadersOverALongWayTakeHalfASlot(t *testing.T) {
 		require.Equal(t, s.most*whole, s.taken)
 	})
 	synctest.Test(t, func(t *testing.T) {
+		s := New(1, 2)
+		(<-enterAs(s, far, 1, false)).leave()
+		require.True(t, (<-enterAs(s, far, 1, false)).ok)
+		near := enterFrom(s, "10.0.0.1", 1, false)
+		time.Sleep(wire.SlotWait / 2)
+		next := enterAs(s, far, 1, false)
+		got := <-near
+		require.False(t, got.ok, "half a slot is none")
+		got = <-next
+		require.True(t, got.ok, "what waited before it has gone")
+		assert.Equal(t, wire.SlotWait/2, got.after)
+	})
+	synctest.Test(t, func(t *testing.T) {
 		s := New(1, 0)
 		near := far
 		near.Trip--
