@@ -31,10 +31,9 @@ const (
 	// quarter of it a sender wakes up more often, for a tenth of the processor time of a byte.
 	unsentInSwarm = 64 << 10
 
-	// A version of fewer shards than fewShards swaps slowly, where it has enough bytes for more of
-	// fewShardSize, the least of --shard-size auto.
-	fewShards    = 64
-	fewShardSize = shard.MinAutoSize
+	// fewShards is the number of shards below which a version swaps slowly, where it has the bytes for more of the
+	// least size of --shard-size auto.
+	fewShards = 64
 
 	// sharedFor is for how much of the time between two lines the nodes that follow a stream share a look
 	// at its shards: a quarter. Up to mostLooks are remembered.
@@ -56,7 +55,7 @@ type swarming struct {
 
 	mu      sync.Mutex // guards what follows
 	looks   map[slots.Stream]look
-	advised shard.Version // the last one with few shards
+	advised shard.Version // the newest with few shards
 }
 
 // look is the states of the shards of a stream of a digest, as they were.
@@ -203,14 +202,14 @@ func (s *swarming) advise(ctx context.Context, t target) {
 	}
 	of, err := s.find(ctx, t)
 	m := of.manifest
-	if err != nil || len(m.Shards) >= fewShards || m.Size < fewShards*fewShardSize {
+	if err != nil || len(m.Shards) >= fewShards || m.Size < fewShards*shard.MinAutoSize {
 		return
 	}
 	s.mu.Lock()
-	again := s.advised == t.version
-	s.advised = t.version
+	fresh := t.version > s.advised // nodes may follow several, in turn
+	s.advised = max(s.advised, t.version)
 	s.mu.Unlock()
-	if !again {
+	if fresh {
 		s.logger.Info("few shards for a swarm", "version", t.version.String(), "shards", len(m.Shards),
 			"shard_size", m.ShardSize, "hint", "publish with --shard-size auto")
 	}
