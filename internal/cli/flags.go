@@ -90,7 +90,7 @@ func TransferFlags(flags *pflag.FlagSet, o *shardcast.FetchOptions) {
 	o.Timeout = shardcast.DefaultTimeout
 	flags.Var((*Seconds)(&o.Timeout), "timeout", "longest silence of a server, in seconds")
 	flags.Var((*Count)(&o.Concurrency), "concurrency",
-		"shards to fetch at once (default 10; 20 from a server 20 ms away)")
+		"shards to fetch at once (default 10; 20 if all servers are 20 ms away)")
 	flags.Var((*Size)(&o.MaxSize), "max-size", "largest version to fetch, in bytes (default no limit)")
 	Note(flags, "max-size", "A larger one is refused before its first byte.")
 	flags.StringVar(&o.CAFile, "ca-file", "",

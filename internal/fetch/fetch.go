@@ -317,7 +317,7 @@ func (p *Pool) run(ctx context.Context, t *transfer.Transfer, of peering.PlanOpt
 	if !p.opts.Swarm || of.Audience == nil {
 		return t.Run(ctx, transfer.NewInOrder(t, p.opts.Timeout, of.Tier, of.Want.Job))
 	}
-	of.Transfer, of.Timeout, of.Workers, of.Logger = t, p.opts.Timeout, p.workers(), p.opts.Logger
+	of.Transfer, of.Timeout, of.Workers, of.Logger = t, p.opts.Timeout, t.Workers(), p.opts.Logger
 	of.Attempts, of.Waits = p.opts.Attempts, p.opts.waits()
 	plan := p.swarm.Plan(of)
 	defer plan.Close()

@@ -200,6 +200,9 @@ func New(opts Options) *Transfer {
 // Changed returns a channel that is closed when a worker without work may find some.
 func (t *Transfer) Changed() <-chan struct{} { return t.changed.Wait() }
 
+// Workers returns the bound of the shards in flight.
+func (t *Transfer) Workers() int { return t.opts.Workers }
+
 // Run brings all shards as the plan says, and returns the manifest with all digests. Errors
 // are those of the plan, of places, and of [verify.Verifier.Whole], or what ended ctx.
 func (t *Transfer) Run(ctx context.Context, plan Plan) (m shard.Manifest, err error) {
