@@ -163,19 +163,9 @@ func (b base) open(path string) (fetch.Base, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := baseTree{tree.NewReader(root, b.tree), root}
+	files := tree.NewReader(root, b.tree)
 	return baseStream{files, files, b.size}, nil
 }
-
-// baseTree reads the files of a base that is a tree.
-type baseTree struct {
-	*tree.Dir
-
-	within *os.Root
-}
-
-// Close closes the files.
-func (t baseTree) Close() error { return errors.Join(t.Dir.Close(), t.within.Close()) }
 
 // baseStream is a base that is open.
 type baseStream struct {

@@ -285,18 +285,8 @@ func (c *directory) Share() (Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sharedTree{tree.NewReader(within, c.files.Tree()), within}, nil
+	return tree.NewReader(within, c.files.Tree()), nil
 }
-
-// sharedTree reads the files of a tree for peers.
-type sharedTree struct {
-	*tree.Dir
-
-	within *os.Root
-}
-
-// Close closes the files.
-func (s sharedTree) Close() error { return errors.Join(s.Dir.Close(), s.within.Close()) }
 
 // CheckTree returns an error if a directory cannot or must not get the name base in dir,
 // and otherwise whether one of that name is to be replaced: any if insisted is set, else only

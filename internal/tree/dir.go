@@ -100,7 +100,7 @@ func newDir(root *os.Root, t *Tree, rest *remainder) (*Dir, error) {
 	return d, d.makeAlike()
 }
 
-// NewReader returns a Dir of t in root, which it does not close, for [Dir.ReadAt] alone:
+// NewReader returns a Dir of t in root, which [Dir.Close] closes too, for [Dir.ReadAt] alone:
 // another Dir may write to the files. Contents that are not there, or not any more, are errors.
 func NewReader(root *os.Root, t *Tree) *Dir {
 	return &Dir{root: root, tree: t, reads: true, open: make(map[int]*file), dirs: parents{root: root}}
@@ -557,4 +557,10 @@ func (d *Dir) closeFiles() error {
 }
 
 // Close closes the files. It keeps what was written.
-func (d *Dir) Close() error { return d.closeFiles() }
+func (d *Dir) Close() error {
+	err := d.closeFiles()
+	if d.reads {
+		err = errors.Join(err, d.root.Close())
+	}
+	return err
+}

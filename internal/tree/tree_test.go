@@ -562,8 +562,10 @@ func TestContentThatWasRemovedIsNotReadAsZeros(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, text, got)
 	other := tree.NewReader(root, laid)
-	defer func() { require.NoError(t, other.Close()) }()
 	require.NoError(t, root.Remove("b"))
 	_, err = other.ReadAt(got, 0)
 	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.NoError(t, other.Close())
+	_, err = root.Stat("a")
+	require.ErrorIs(t, err, fs.ErrClosed, "it has the directory, too")
 }
